@@ -1,0 +1,83 @@
+"""Errors that say what was wrong, what came, what was wanted and what to do.
+
+Every error owns the exit code of the command that it ends. Only :class:`UserError` and its
+children are shown without a traceback: they are about the input, not about this program.
+"""
+
+from collections.abc import Iterable, Sequence
+from difflib import get_close_matches
+from typing import ClassVar
+
+
+class BenchError(Exception):
+    """Root of all errors raised on purpose by this package."""
+
+    exit_code: ClassVar[int] = 1
+
+
+class UserError(BenchError):
+    """A request that cannot be carried out as it was made."""
+
+    exit_code: ClassVar[int] = 2
+
+
+class UnknownNameError(UserError):
+    """A name that nothing is registered under, with the closest known ones.
+
+    Examples
+    --------
+    >>> str(UnknownNameError("method", "harmoni", ["harmony", "pca"]))
+    "Unknown method 'harmoni'. Did you mean 'harmony'? Known: harmony, pca."
+    """
+
+    def __init__(self, kind: str, name: str, known: Iterable[str]) -> None:
+        names = sorted(known)
+        close = get_close_matches(name, names, n=1)
+        hint = f" Did you mean '{close[0]}'?" if close else ""
+        super().__init__(f"Unknown {kind} '{name}'.{hint} Known: {', '.join(names) or 'none'}.")
+
+
+class DataError(UserError):
+    """A data set that breaks the data contract (``docs/data-contract.md``).
+
+    Parameters
+    ----------
+    source
+        What was being loaded: a path or a ``dataset_id``.
+    problems
+        Every problem found, one sentence each.
+    """
+
+    def __init__(self, source: str, problems: Sequence[str]) -> None:
+        self.source = source
+        self.problems = tuple(problems)
+        lines = "".join(f"\n  - {problem}" for problem in self.problems)
+        super().__init__(f"{source} cannot be used:{lines}")
+
+    def __reduce__(self) -> tuple[type, tuple[object, ...]]:
+        return type(self), (self.source, self.problems)
+
+
+class NotApplicableError(BenchError):
+    """A method that has no meaning on this input; recorded as ``not_applicable`` with its reason."""
+
+
+class ContractError(BenchError):
+    """A method whose output is not what the interface promises; recorded as ``failed``."""
+
+
+class UndefinedError(BenchError):
+    """A metric that has no value for this input; recorded as a missing score with its reason.
+
+    Parameters
+    ----------
+    reason
+        Why there is no value, in words.
+    by_output
+        False where the labels or batches of the cells forbid the metric, for every method alike.
+        True where the output of this method does; the method is then incomplete.
+    """
+
+    def __init__(self, reason: str, *, by_output: bool = False) -> None:
+        super().__init__(reason)
+        self.by_output = by_output

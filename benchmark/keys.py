@@ -1,0 +1,13 @@
+"""The one spelling of every key that the harness reads or writes."""
+
+from typing import Final
+
+#: ``obs`` columns of a validated data set.
+BATCH: Final = "batch"
+LABEL: Final = "label"
+#: ``layers`` entry that holds raw counts; ``X`` holds log-normalised values.
+COUNTS: Final = "counts"
+#: ``var`` column: highly variable among the training cells.
+HIGHLY_VARIABLE: Final = "highly_variable"
+#: Counts per cell after normalisation, before ``log1p``.
+TARGET_SUM: Final = 1e4

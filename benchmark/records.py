@@ -1,0 +1,219 @@
+"""The record of one run: everything a reader needs to believe, question or repeat it."""
+
+from __future__ import annotations
+
+import json
+import os
+import tempfile
+from datetime import datetime
+from pathlib import Path
+from typing import Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+
+from cellular_bench.benchmark.errors import UserError
+from cellular_bench.benchmark.types import Aspect, LabelAccess, SplitKind, Task
+
+SCHEMA_VERSION: Literal[1] = 1
+
+Status = Literal["ok", "failed", "timeout", "out_of_memory", "not_applicable", "skipped"]
+
+
+class Model(BaseModel):
+    """Base of all records: immutable, without unknown fields, without NaN or infinity."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+
+
+class MethodIdentity(Model):
+    """The method that ran, as it ran."""
+
+    method_id: str
+    name: str
+    version: int
+    params: dict[str, Any] = Field(default_factory=dict)
+    labels: LabelAccess = "none"
+    inductive: bool = False
+    is_control: bool = False
+    is_reimplementation: bool = False
+    doi: str | None = None
+
+
+class DatasetIdentity(Model):
+    """The data that it ran on."""
+
+    dataset_id: str
+    title: str
+    digest: str
+    n_obs: int
+    n_vars: int
+    n_batches: int
+    n_labels: int
+    doi: str | None = None
+    license: str | None = None
+
+
+class SplitIdentity(Model):
+    """The cells that it learned from and was scored on."""
+
+    split_id: str
+    kind: SplitKind
+    digest: str
+    n_train: int
+    n_test: int
+    unseen_labels: tuple[str, ...] = ()
+    seed: int | None = None
+
+
+class Score(Model):
+    """One metric of one run: a value, or the reason why there is none.
+
+    ``undefined_by`` tells a metric that these cells do not permit (``"data"``: missing for every
+    method alike) from one that this method's output does not permit (``"output"``).
+    """
+
+    metric_id: str
+    aspect: Aspect
+    value: float | None
+    reason: str | None = None
+    undefined_by: Literal["data", "output"] | None = None
+    version: int = 1
+
+    @model_validator(mode="after")
+    def _value_or_reason(self) -> Score:
+        missing = self.value is None
+        if missing != (self.reason is not None) or missing != (self.undefined_by is not None):
+            raise ValueError(f"score '{self.metric_id}' must have either a value or a reason")
+        return self
+
+
+class LabelScore(Model):
+    """How well one label was recognised; a figure is None where it is undefined (0 / 0)."""
+
+    label: str
+    support: int
+    n_predicted: int
+    precision: float | None
+    recall: float | None
+    f1: float | None
+
+
+class Cost(Model):
+    """What the method itself used; data loading and scoring are not in it.
+
+    ``peak_rss_mib`` is the largest resident memory of the process tree; ``baseline_rss_mib`` is what
+    the process held before the method began (interpreter, libraries and data).
+    """
+
+    wall_time_s: float
+    cpu_time_s: float | None = None
+    peak_rss_mib: float | None = None
+    baseline_rss_mib: float | None = None
+
+
+class Environment(Model):
+    """Where it ran."""
+
+    python: str
+    platform: str
+    cpu: str
+    n_cpus: int
+    n_threads: int
+    packages: dict[str, str]
+    git_commit: str | None = None
+    git_dirty: bool | None = None
+
+
+class RunRecord(Model):
+    """One run of one method on one split of one data set with one seed.
+
+    Attributes
+    ----------
+    run_id
+        Stable name of the run: equal for equal identity, and the name of its folder.
+    status, reason
+        How the run ended; every status but ``ok`` has a reason in words.
+    scores
+        Every metric of the task, each with a value or with a reason.
+    confusion
+        ``{true label: {predicted label: cells}}`` for annotation; rejected cells count under
+        the empty label.
+    log_tail
+        Last lines that the method printed, where it did not end well.
+    """
+
+    schema_version: Literal[1] = SCHEMA_VERSION
+    run_id: str
+    suite_id: str
+    task: Task
+    method: MethodIdentity
+    dataset: DatasetIdentity
+    split: SplitIdentity
+    seed: int
+    status: Status
+    reason: str | None = None
+    warnings: tuple[str, ...] = ()
+    scores: tuple[Score, ...] = ()
+    per_label: tuple[LabelScore, ...] = ()
+    confusion: dict[str, dict[str, int]] = Field(default_factory=dict)
+    cost: Cost | None = None
+    environment: Environment
+    started_at: datetime
+    finished_at: datetime
+    log_tail: str = ""
+
+    @model_validator(mode="after")
+    def _reason_unless_ok(self) -> RunRecord:
+        if self.status != "ok" and not self.reason:
+            raise ValueError(f"status '{self.status}' needs a reason")
+        return self
+
+    def value(self, metric_id: str) -> float | None:
+        """Return the value of a metric, or None where it is missing."""
+        return next((score.value for score in self.scores if score.metric_id == metric_id), None)
+
+
+def write_text_atomically(path: Path, text: str) -> None:
+    """Write a file so that a reader sees the old text or the new, never a part.
+
+    Raises
+    ------
+    OSError
+        If the disk is full or the folder cannot be written; an older file stays as it was.
+    """
+    handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+    try:
+        with os.fdopen(handle, "w", encoding="utf-8") as file:
+            file.write(text)
+            file.flush()
+            os.fsync(file.fileno())
+        Path(temporary).replace(path)
+    except BaseException:
+        Path(temporary).unlink(missing_ok=True)
+        raise
+
+
+def write_record(record: RunRecord, path: Path) -> None:
+    """Write a record as indented JSON."""
+    write_text_atomically(path, record.model_dump_json(indent=1) + "\n")
+
+
+def read_record(path: Path) -> RunRecord:
+    """Read a record.
+
+    Raises
+    ------
+    UserError
+        If the file is not a record of this schema version.
+    """
+    try:
+        return RunRecord.model_validate_json(path.read_bytes())
+    except ValidationError as error:
+        first = error.errors()[0]
+        where = ".".join(str(part) for part in first["loc"]) or "the file"
+        raise UserError(f"{path} is not a run record: {where}: {first['msg']}.") from error
+
+
+def json_schema() -> str:
+    """Return the JSON Schema of :class:`RunRecord`."""
+    return json.dumps(RunRecord.model_json_schema(), indent=1) + "\n"

@@ -1,0 +1,255 @@
+"""Vocabulary of the whole package: plain, frozen descriptions without behaviour.
+
+Only the standard library and numpy are imported, so that every layer can use these types.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, Literal, Protocol, runtime_checkable
+
+import numpy as np
+from numpy.typing import NDArray
+
+if TYPE_CHECKING:
+    from anndata import AnnData
+
+Task = Literal["integration", "annotation", "novelty"]
+Aspect = Literal["bio_conservation", "batch_correction", "annotation", "novelty"]
+SplitKind = Literal["all", "kfold", "leave_one_batch_out", "unseen_label", "reference_query"]
+SourceKind = Literal["bundled", "package", "simulator", "url", "file"]
+#: Which labels a method is shown: none, those of the training cells, or also those it is scored on.
+LabelAccess = Literal["none", "train", "all"]
+
+TASKS: tuple[Task, ...] = ("integration", "annotation", "novelty")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DatasetSpec:
+    """Where a data set comes from and what it holds.
+
+    Attributes
+    ----------
+    dataset_id
+        Lower-case name used on the command line and in records.
+    source
+        ``kind`` of source and its details, as in the manifest.
+    batch_key, label_key
+        Columns of ``obs`` in the source; None for a data set without batches.
+    counts_layer
+        Layer of the source that holds raw counts, ``"X"`` where ``X`` does, None where there are none.
+    """
+
+    dataset_id: str
+    title: str
+    source: Mapping[str, Any]
+    label_key: str
+    batch_key: str | None = None
+    counts_layer: str | None = "X"
+    organism: str = "unknown"
+    tissue: str = "unknown"
+    assay: str = "unknown"
+    n_obs: int | None = None
+    n_vars: int | None = None
+    sha256: str | None = None
+    doi: str | None = None
+    license: str | None = None
+    notes: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Dataset:
+    """A validated data set.
+
+    Attributes
+    ----------
+    adata
+        ``obs["label"]`` and ``obs["batch"]`` (categorical, strings), ``X`` log-normalised,
+        ``layers["counts"]`` where the data set has counts. Cells and genes have unique names.
+        A data set without batches has one batch, and ``spec.batch_key`` is None.
+    digest
+        sha256 over everything that a method or a metric can see.
+    warnings
+        What a user should know about these data, one sentence each.
+    """
+
+    spec: DatasetSpec
+    adata: AnnData
+    digest: str
+    warnings: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Split:
+    """Which cells a method may learn from and which it is scored on.
+
+    Attributes
+    ----------
+    train_obs, test_obs
+        Ascending positions of cells. Disjoint and together complete; both hold every cell where
+        ``kind`` is ``"all"``.
+    unseen_labels
+        Labels that are absent from the training cells on purpose.
+    seed
+        Seed of the generator that drew the split; None for splits without chance.
+    digest
+        sha256 over the identity of the split, cells included.
+    """
+
+    split_id: str
+    kind: SplitKind
+    train_obs: NDArray[np.int64]
+    test_obs: NDArray[np.int64]
+    unseen_labels: tuple[str, ...] = ()
+    seed: int | None = None
+    digest: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class MethodSpec:
+    """What the harness must know of a method before it imports anything heavy.
+
+    Attributes
+    ----------
+    method_id
+        Lower-case name used on the command line and in records.
+    tasks
+        What the method can be scored on.
+    labels
+        Which labels the method is shown. ``"all"`` is for controls, and for methods that
+        cannot run without the labels they are scored on; such rows are marked.
+    reads
+        ``"lognorm"``: ``X`` suffices. ``"counts"``: ``layers["counts"]`` must exist.
+    features
+        ``"hvg"``: highly variable genes of the training cells. ``"all"``: every gene.
+    inductive
+        True: fitted on training cells, then applied to unseen cells. False: sees the cells
+        that it embeds.
+    needs_batches
+        True where the method has no meaning on a single batch.
+    is_control
+        True for rows that mark the ends of the scale.
+    requires
+        Importable modules without which the method is recorded as ``not_applicable``.
+    version
+        Raised whenever the adapter's results change, so that old records are not reused.
+    expected_failed_checks
+        Conformance checks that may fail, each with the reason.
+    """
+
+    method_id: str
+    name: str
+    tasks: tuple[Task, ...]
+    description: str = ""
+    labels: LabelAccess = "none"
+    reads: Literal["counts", "lognorm"] = "lognorm"
+    features: Literal["hvg", "all"] = "hvg"
+    inductive: bool = False
+    needs_batches: bool = False
+    is_control: bool = False
+    is_reimplementation: bool = False
+    doi: str | None = None
+    url: str | None = None
+    license: str | None = None
+    requires: tuple[str, ...] = ()
+    version: int = 1
+    expected_failed_checks: Mapping[str, str] = field(default_factory=dict)
+
+    @property
+    def uses_labels(self) -> bool:
+        """True where the method reads any label."""
+        return self.labels != "none"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Prediction:
+    """What an annotator says of each cell, in the order of the query's ``obs_names``.
+
+    Attributes
+    ----------
+    label_pred
+        (n_obs,) best label of each cell.
+    label_proba
+        (n_obs, n_labels) probabilities, or None.
+    labels
+        (n_labels,) names of the columns of ``label_proba``.
+    novelty
+        (n_obs,) higher = less like anything seen in training, or None.
+    rejected
+        (n_obs,) True where the method declines to name the cell, or None.
+    """
+
+    label_pred: NDArray[Any]
+    label_proba: NDArray[np.floating[Any]] | None = None
+    labels: tuple[str, ...] | None = None
+    novelty: NDArray[np.floating[Any]] | None = None
+    rejected: NDArray[np.bool_] | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class MetricSpec:
+    """A metric: one number for one run.
+
+    Attributes
+    ----------
+    metric_id
+        Name of the metric in records and tables.
+    function
+        Pure function; the names of its arguments are the arrays that it wants (``X_emb``,
+        ``X_pre``, ``neighbors``, ``batch``, ``label``, ``label_pred``, ``rejected``, ``novelty``...).
+    minimum, maximum
+        Ends of the metric's own range; used to scale it.
+    in_overall
+        Whether the value counts in the aspect score.
+    version
+        Raised whenever the numbers change.
+    """
+
+    metric_id: str
+    name: str
+    aspect: Aspect
+    function: Callable[..., float]
+    definition: str
+    minimum: float = 0.0
+    maximum: float = 1.0
+    higher_is_better: bool = True
+    in_overall: bool = True
+    version: int = 1
+    doi: str | None = None
+
+
+@runtime_checkable
+class Integrator(Protocol):
+    """A method that embeds unseen cells."""
+
+    spec: MethodSpec
+
+    def fit(self, train: AnnData) -> object:
+        """Learn from the training cells."""
+
+    def embed(self, query: AnnData) -> NDArray[np.floating[Any]]:
+        """Return one row per cell of the query, in ``obs_names`` order."""
+
+
+@runtime_checkable
+class TransductiveIntegrator(Protocol):
+    """A method that embeds only the cells that it is fitted on."""
+
+    spec: MethodSpec
+
+    def fit_embed(self, adata: AnnData) -> NDArray[np.floating[Any]]:
+        """Return one row per cell, in ``obs_names`` order."""
+
+
+@runtime_checkable
+class Annotator(Protocol):
+    """A method that names the cells of a query after those of a reference."""
+
+    spec: MethodSpec
+
+    def fit(self, train: AnnData) -> object:
+        """Learn from the training cells and their labels."""
+
+    def predict(self, query: AnnData) -> Prediction:
+        """Name the cells of the query, in ``obs_names`` order."""

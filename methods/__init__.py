@@ -1,0 +1,1 @@
+"""Method adapters: one file (or package) per method, found by name without a list to edit."""

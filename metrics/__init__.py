@@ -1,0 +1,1 @@
+"""Pure functions of arrays that score embeddings, annotations and novelty scores."""

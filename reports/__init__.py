@@ -1,0 +1,1 @@
+"""Records to pages: HTML, CSV, Markdown and figures."""

@@ -1,0 +1,26 @@
+"""Benchmarks for single-cell integration, annotation and novelty detection.
+
+The names below are all that a method needs; nothing heavy is imported with them.
+"""
+
+from cellular_bench.benchmark.errors import (
+    BenchError,
+    DataError,
+    NotApplicableError,
+    UndefinedError,
+    UserError,
+)
+from cellular_bench.benchmark.types import MethodSpec, Prediction
+
+__version__ = "0.1.0"
+
+__all__ = [
+    "BenchError",
+    "DataError",
+    "MethodSpec",
+    "NotApplicableError",
+    "Prediction",
+    "UndefinedError",
+    "UserError",
+    "__version__",
+]
