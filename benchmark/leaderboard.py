@@ -6,13 +6,15 @@ scores are plain means. Nothing here looks at the other rows except to number th
 
 from __future__ import annotations
 
+import json
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from statistics import fmean, stdev
 from typing import Literal
 
-from cellular_bench.benchmark.records import Cost, DatasetIdentity, MethodIdentity, RunRecord
+from cellular_bench.benchmark.errors import UserError
+from cellular_bench.benchmark.records import Cost, DatasetIdentity, MethodIdentity, RunRecord, SplitIdentity
 from cellular_bench.benchmark.types import Aspect, MetricSpec, SplitKind, Task
 
 Track = Literal["unsupervised", "supervised", "sees scored labels", "control"]
@@ -52,13 +54,16 @@ class Row:
     Attributes
     ----------
     rank
-        Place among the complete rows of the same track; None for controls and incomplete rows.
+        Place among the complete rows of the same track, shared by equal scores; None for controls
+        and incomplete rows.
     track
         Which labels the method saw; rows of different tracks are not ranked against each other.
     overall, aspects, metrics
         Summaries over all splits and seeds.
     missing_metrics
         Metrics that these cells do not permit, left out of the means of every method alike.
+    missing_splits
+        Splits of the board that the method was never run on.
     runs
         All its runs, failed ones too.
     """
@@ -73,6 +78,7 @@ class Row:
     cpu_time_s: Summary
     peak_rss_mib: Summary
     missing_metrics: tuple[str, ...]
+    missing_splits: tuple[str, ...]
     incomplete_because: str | None
     runs: tuple[RunRecord, ...]
 
@@ -81,21 +87,38 @@ class Row:
         """Runs that ended without scores."""
         return tuple(run for run in self.runs if run.status != "ok")
 
+    @property
+    def coverage(self) -> tuple[int, int]:
+        """Runs with scores, and runs that there should be: a split never run counts as one."""
+        return len(self.runs) - len(self.failures), len(self.runs) + len(self.missing_splits)
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Board:
-    """The ranking of one task on one data set under one kind of split."""
+    """The ranking of one task on one data set under one kind of split.
+
+    Attributes
+    ----------
+    splits
+        Every split that any method was run on, in the order of their names.
+    is_version
+        True where the same result folder holds other contents under the same ``dataset_id``; the
+        digest is then part of ``board_id``.
+    """
 
     task: Task
     dataset: DatasetIdentity
     split_kind: SplitKind
     metrics: tuple[MetricSpec, ...]
+    splits: tuple[SplitIdentity, ...]
     rows: tuple[Row, ...]
+    is_version: bool = False
 
     @property
     def board_id(self) -> str:
         """Name of the board, unique in a result folder."""
-        return f"{self.task}-{self.dataset.dataset_id}-{self.split_kind}"
+        version = f"-{self.dataset.digest[:8]}" if self.is_version else ""
+        return f"{self.task}-{self.dataset.dataset_id}-{self.split_kind}{version}"
 
 
 def track_of(record: RunRecord) -> Track:
@@ -155,76 +178,140 @@ def summarise(values: Iterable[float | None], reasons: Iterable[str | None] = ()
 
 
 def build_boards(records: Iterable[RunRecord], specs: Iterable[MetricSpec]) -> tuple[Board, ...]:
-    """Group records into boards and rank the methods of each."""
-    groups: dict[tuple[Task, str, SplitKind], list[RunRecord]] = defaultdict(list)
+    """Group records into boards and rank the methods of each.
+
+    Records of one ``dataset_id`` with different contents (digests) are put on different boards:
+    their numbers cannot be compared.
+
+    Raises
+    ------
+    UserError
+        If two records have the same ``run_id``: one run would count twice.
+    """
+    records = tuple(records)
+    _refuse_repeats(records)
+    groups: dict[tuple[Task, str, SplitKind, str], list[RunRecord]] = defaultdict(list)
     for record in records:
-        groups[record.task, record.dataset.dataset_id, record.split.kind].append(record)
+        data = record.dataset
+        groups[record.task, data.dataset_id, record.split.kind, data.digest].append(record)
     known = {spec.metric_id: spec for spec in specs}
-    return tuple(_board(groups[key], known) for key in sorted(groups))
+    versions = Counter(key[:3] for key in groups)
+    return tuple(_board(groups[key], known, is_version=versions[key[:3]] > 1) for key in sorted(groups))
 
 
-def _board(records: Sequence[RunRecord], known: Mapping[str, MetricSpec]) -> Board:
+def method_key(method: MethodIdentity) -> str:
+    """Tell apart the rows of a board: a method with other parameters is another row."""
+    return json.dumps(method.model_dump(mode="json"), sort_keys=True)
+
+
+def _refuse_repeats(records: Sequence[RunRecord]) -> None:
+    repeated = [run_id for run_id, n in Counter(record.run_id for record in records).items() if n > 1]
+    if repeated:
+        raise UserError(
+            f"{len(repeated)} run_id(s) came more than once, the first is '{repeated[0]}': "
+            "give every run once, from one result folder."
+        )
+
+
+def _board(records: Sequence[RunRecord], known: Mapping[str, MetricSpec], *, is_version: bool) -> Board:
     first = records[0]
-    wanted = dict.fromkeys(score.metric_id for record in records for score in record.scores)
+    wanted = {score.metric_id for record in records for score in record.scores}
     specs = tuple(spec for metric_id, spec in known.items() if metric_id in wanted)
+    splits = {run.split.digest: run.split for run in records}
     by_method: dict[str, list[RunRecord]] = defaultdict(list)
     for record in sorted(records, key=lambda record: record.run_id):
         by_method[method_key(record.method)].append(record)
-    rows = [_row(runs, specs) for runs in by_method.values()]
+    rows = [_row(runs, specs, splits) for runs in by_method.values()]
     return Board(
         task=first.task,
         dataset=first.dataset,
         split_kind=first.split.kind,
         metrics=specs,
+        splits=tuple(sorted(splits.values(), key=lambda split: (split.split_id, split.digest))),
         rows=_ranked(rows),
+        is_version=is_version,
     )
 
 
-def method_key(method: MethodIdentity) -> str:
-    """Tell apart the rows of a board: a method with other parameters is another row."""
-    return method.model_dump_json()
-
-
-def _row(runs: Sequence[RunRecord], specs: Sequence[MetricSpec]) -> Row:
+def _row(runs: Sequence[RunRecord], specs: Sequence[MetricSpec], splits: Mapping[str, SplitIdentity]) -> Row:
     first = runs[0]
     done = [run for run in runs if run.status == "ok"]
     aspects = [aspect_scores(run, specs) for run in done]
     overall = [overall_score(first.task, scores) for scores in aspects]
     names: tuple[Aspect, ...] = tuple(OVERALL_WEIGHTS[first.task])
-    metrics = {spec.metric_id: _metric_summary(spec.metric_id, runs) for spec in specs}
     costs: list[Cost] = [run.cost for run in done if run.cost is not None]
     missing = sorted({s.metric_id for run in done for s in run.scores if s.undefined_by == "data"})
+    seen = {run.split.digest for run in runs}
+    absent = sorted(split.split_id for digest, split in splits.items() if digest not in seen)
     return Row(
         method=first.method,
         rank=None,
         track=track_of(first),
         overall=summarise(overall),
         aspects={name: summarise(scores.get(name) for scores in aspects) for name in names},
-        metrics=metrics,
+        metrics={spec.metric_id: _metric_summary(spec.metric_id, runs) for spec in specs},
         wall_time_s=summarise(cost.wall_time_s for cost in costs),
         cpu_time_s=summarise(cost.cpu_time_s for cost in costs),
         peak_rss_mib=summarise(cost.peak_rss_mib for cost in costs),
         missing_metrics=tuple(missing),
-        incomplete_because=_incomplete(runs, overall),
+        missing_splits=tuple(absent),
+        incomplete_because=_incomplete(runs, specs, overall, absent),
         runs=tuple(runs),
     )
 
 
 def _metric_summary(metric_id: str, runs: Sequence[RunRecord]) -> Summary:
-    reasons = []
+    values: list[float | None] = []
+    reasons: list[str | None] = []
     for run in runs:
         score = next((s for s in run.scores if s.metric_id == metric_id), None)
-        reasons.append(f"run {run.status}: {run.reason}" if score is None else score.reason)
-    return summarise([run.value(metric_id) for run in runs], reasons)
+        if run.status != "ok":
+            score, reason = None, f"run {run.status.replace('_', ' ')}: {run.reason}"
+        else:
+            reason = "not computed in this run" if score is None else score.reason
+        values.append(score.value if score else None)
+        reasons.append(reason)
+    return summarise(values, reasons)
 
 
-def _incomplete(runs: Sequence[RunRecord], overall: Sequence[float | None]) -> str | None:
+def _incomplete(
+    runs: Sequence[RunRecord],
+    specs: Sequence[MetricSpec],
+    overall: Sequence[float | None],
+    absent: Sequence[str],
+) -> str | None:
+    """Say in words why a row cannot be ranked; None where it can."""
+    parts = []
     bad = Counter(run.status for run in runs if run.status != "ok")
     if bad:
         counts = ", ".join(f"{count} {status.replace('_', ' ')}" for status, count in bad.items())
-        return f"{sum(bad.values())} of {len(runs)} runs without scores ({counts})"
+        parts.append(f"{sum(bad.values())} of {len(runs)} runs without scores ({counts})")
+    if absent:
+        parts.append(f"never run on {_listed(absent)}")
     unscored = sum(score is None for score in overall)
-    return f"{unscored} of {len(runs)} runs lack a metric of the overall score" if unscored else None
+    if unscored:
+        parts.append(f"{unscored} of {len(runs)} runs without an overall score ({_culprits(runs, specs)})")
+    return "; ".join(parts) or None
+
+
+def _culprits(runs: Sequence[RunRecord], specs: Sequence[MetricSpec]) -> str:
+    """Name the metrics that keep scored runs from an overall score, the method's own faults first."""
+    done = [run for run in runs if run.status == "ok"]
+    own, given = [], []
+    for spec in specs:
+        by = [
+            next((s.undefined_by for s in r.scores if s.metric_id == spec.metric_id), "output") for r in done
+        ]
+        if spec.in_overall and "output" in by:
+            own.append(spec.name)
+        elif spec.in_overall and "data" in by:
+            given.append(spec.name)
+    return f"no {_listed(own)}" if own else f"these cells permit no {_listed(given)}"
+
+
+def _listed(names: Sequence[str], most: int = 4) -> str:
+    more = f" and {len(names) - most} more" if len(names) > most else ""
+    return ", ".join(names[:most]) + more
 
 
 def _ranked(rows: Sequence[Row]) -> tuple[Row, ...]:
@@ -234,12 +321,14 @@ def _ranked(rows: Sequence[Row]) -> tuple[Row, ...]:
         mean = row.overall.mean
         return row.incomplete_because is not None, -mean if mean is not None else 0.0, row.method.name
 
-    places: Counter[Track] = Counter()
-    ranked = []
-    for row in sorted(rows, key=order):
-        if row.track != "control" and row.incomplete_because is None:
-            places[row.track] += 1
-            ranked.append(replace(row, rank=places[row.track]))
-        else:
-            ranked.append(row)
-    return tuple(ranked)
+    return tuple(replace(row, rank=_place(row, rows)) for row in sorted(rows, key=order))
+
+
+def _place(row: Row, rows: Sequence[Row]) -> int | None:
+    """Return 1 + the number of complete rows of the same track that score higher."""
+    if row.track == "control" or row.incomplete_because is not None:
+        return None
+    peers = [r for r in rows if r.track == row.track and r.incomplete_because is None]
+    mine = row.overall.mean or 0.0
+    # Sums in another order differ in the last bits; a rank must not hang on them.
+    return 1 + sum((peer.overall.mean or 0.0) > mine + 1e-12 for peer in peers)

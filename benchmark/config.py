@@ -1,0 +1,98 @@
+"""Suites: which methods run on which data, split how, with which seeds and limits."""
+
+from __future__ import annotations
+
+import tomllib
+from pathlib import Path
+from typing import Any
+
+from pydantic import Field, ValidationError, field_validator
+
+from cellular_bench.benchmark.errors import UserError
+from cellular_bench.benchmark.records import Model
+from cellular_bench.benchmark.types import SplitKind, Task
+
+
+class MethodChoice(Model):
+    """A method with the parameters that differ from its defaults."""
+
+    method_id: str
+    params: dict[str, Any] = Field(default_factory=dict)
+
+
+class SplitChoice(Model):
+    """A kind of split with its options, as ``datasets.splits`` understands them."""
+
+    kind: SplitKind
+    options: dict[str, Any] = Field(default_factory=dict)
+
+
+class Limits(Model):
+    """What one run may use; breaking a limit ends the run, not the suite."""
+
+    time_limit_s: float = Field(default=1800, gt=0)
+    memory_limit_mib: float = Field(default=8192, gt=0)
+
+
+class Block(Model):
+    """One task on some data sets. The method ``"all"`` stands for every method of the task."""
+
+    task: Task
+    datasets: tuple[str, ...] = Field(min_length=1)
+    methods: tuple[MethodChoice, ...] = Field(min_length=1)
+    splits: tuple[SplitChoice, ...] = Field(min_length=1)
+    seeds: tuple[int, ...] = Field(default=(0,), min_length=1)
+
+    @field_validator("methods", mode="before")
+    @classmethod
+    def _names_are_methods(cls, value: Any) -> Any:
+        return [{"method_id": item} if isinstance(item, str) else item for item in value]
+
+    @field_validator("splits", mode="before")
+    @classmethod
+    def _flat_options(cls, value: Any) -> Any:
+        return [_split_choice(item) for item in value]
+
+
+class Suite(Model):
+    """A named list of blocks."""
+
+    suite_id: str
+    title: str
+    description: str = ""
+    limits: Limits = Limits()
+    blocks: tuple[Block, ...] = Field(min_length=1)
+
+
+def read_suite(path: Path) -> Suite:
+    """Read a suite from a TOML file; its name is the name of the file.
+
+    Raises
+    ------
+    UserError
+        If the file cannot be read or does not describe a suite; the message names the field.
+    """
+    try:
+        table = tomllib.loads(path.read_text(encoding="utf-8"))
+        return Suite(suite_id=path.stem, **table)
+    except OSError as error:
+        raise UserError(f"Suite {path} cannot be read: {error.strerror}.") from error
+    except tomllib.TOMLDecodeError as error:
+        raise UserError(f"Suite {path} is not valid TOML: {error}.") from error
+    except ValidationError as error:
+        raise UserError(f"Suite {path}: {explain(error)}") from error
+
+
+def explain(error: ValidationError) -> str:
+    """Say in one line what the first problem of a validation error is, and where."""
+    first = error.errors()[0]
+    where = ".".join(str(part) for part in first["loc"]) or "the top level"
+    return f"{where}: {first['msg']} (got {first['input']!r})."
+
+
+def _split_choice(item: Any) -> Any:
+    if isinstance(item, str):
+        return {"kind": item}
+    if isinstance(item, dict) and "options" not in item:
+        return {"kind": item.get("kind"), "options": {k: v for k, v in item.items() if k != "kind"}}
+    return item

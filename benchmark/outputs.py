@@ -1,0 +1,177 @@
+"""What a method returned: checked against the interface, kept beside the record."""
+
+from __future__ import annotations
+
+import zipfile
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from cellular_bench.benchmark.errors import ContractError, UserError
+from cellular_bench.benchmark.types import Prediction
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Outputs:
+    """The output of one run for the cells it is scored on, in the order of ``obs_names``.
+
+    Attributes
+    ----------
+    X_emb
+        (n_obs, n_latent) embedding, or None.
+    label_pred, rejected, novelty
+        (n_obs,) arrays, or None.
+    label_proba, labels
+        (n_obs, n_labels) probabilities and the names of their columns, or None.
+    """
+
+    obs_names: NDArray[np.str_]
+    X_emb: NDArray[np.floating[Any]] | None = None
+    label_pred: NDArray[np.str_] | None = None
+    label_proba: NDArray[np.floating[Any]] | None = None
+    labels: NDArray[np.str_] | None = None
+    novelty: NDArray[np.floating[Any]] | None = None
+    rejected: NDArray[np.bool_] | None = None
+
+    def arrays(self) -> dict[str, NDArray[Any]]:
+        """Return the arrays that are there, by name."""
+        fields = {name: getattr(self, name) for name in self.__slots__}
+        return {name: array for name, array in fields.items() if array is not None}
+
+
+def checked_embedding(method_id: str, returned: Any, obs_names: Sequence[str]) -> Outputs:
+    """Check an embedding.
+
+    Raises
+    ------
+    ContractError
+        If it has not one row per cell, is not finite, or is named in another order.
+    """
+    names = np.asarray(obs_names, dtype=str)
+    where = f"{method_id}: the embedding"
+    _check_order(where, returned, names)
+    array = _numeric(where, returned)
+    if array.ndim != 2 or array.shape[0] != len(names) or array.shape[1] == 0:
+        raise ContractError(
+            f"{where} has shape {array.shape}, expected ({len(names)}, n_latent): one row per cell, "
+            "in obs_names order."
+        )
+    _check_finite(where, array)
+    return Outputs(obs_names=names, X_emb=array.astype(np.float32, copy=False))
+
+
+def checked_prediction(method_id: str, returned: Any, obs_names: Sequence[str]) -> Outputs:
+    """Check a prediction.
+
+    Raises
+    ------
+    ContractError
+        If a field has not one value per cell, is not finite, or is named in another order.
+    """
+    if not isinstance(returned, Prediction):
+        raise ContractError(f"{method_id}: predict returned {type(returned).__name__}, expected Prediction.")
+    names = np.asarray(obs_names, dtype=str)
+    label_pred = _column(method_id, "label_pred", returned.label_pred, names).astype(str)
+    novelty, rejected = None, None
+    if returned.novelty is not None:
+        novelty = _numeric(method_id, _column(method_id, "novelty", returned.novelty, names))
+        _check_finite(f"{method_id}: novelty", novelty)
+    if returned.rejected is not None:
+        rejected = _column(method_id, "rejected", returned.rejected, names).astype(bool)
+    proba, labels = _probabilities(method_id, returned, names)
+    return Outputs(
+        obs_names=names,
+        label_pred=label_pred,
+        label_proba=proba,
+        labels=labels,
+        novelty=novelty,
+        rejected=rejected,
+    )
+
+
+def write_outputs(outputs: Outputs, path: Path) -> None:
+    """Write outputs as a compressed npz file without pickled objects."""
+    temporary = path.with_name(f".{path.name}")
+    with temporary.open("wb") as file:
+        np.savez_compressed(file, allow_pickle=False, **outputs.arrays())
+    temporary.replace(path)
+
+
+def read_outputs(path: Path) -> Outputs:
+    """Read outputs.
+
+    Raises
+    ------
+    UserError
+        If the file is missing or damaged.
+    """
+    try:
+        with np.load(path, allow_pickle=False) as arrays:
+            return Outputs(**{name: arrays[name] for name in arrays.files})
+    except (OSError, ValueError, TypeError, EOFError, zipfile.BadZipFile) as error:
+        raise UserError(f"{path} does not hold the outputs of a run: {error}.") from error
+
+
+def _probabilities(
+    method_id: str, prediction: Prediction, names: NDArray[np.str_]
+) -> tuple[NDArray[Any] | None, NDArray[np.str_] | None]:
+    if prediction.label_proba is None:
+        return None, None
+    where = f"{method_id}: label_proba"
+    array = _numeric(where, prediction.label_proba)
+    labels = np.asarray(prediction.labels if prediction.labels is not None else [], dtype=str)
+    if array.shape != (len(names), len(labels)):
+        raise ContractError(
+            f"{where} has shape {array.shape}, expected {(len(names), len(labels))}: one row per cell, "
+            "one column per name in labels."
+        )
+    _check_finite(where, array)
+    return array.astype(np.float32, copy=False), labels
+
+
+def _column(method_id: str, field: str, value: Any, names: NDArray[np.str_]) -> NDArray[Any]:
+    _check_order(f"{method_id}: {field}", value, names)
+    array = np.asarray(value)
+    if array.shape != names.shape:
+        raise ContractError(
+            f"{method_id}: {field} has shape {array.shape}, expected {names.shape}: one value per cell, "
+            "in obs_names order."
+        )
+    return array
+
+
+def _numeric(where: str, value: Any) -> NDArray[np.floating[Any]]:
+    dense = value.toarray() if hasattr(value, "toarray") else value
+    try:
+        array = np.asarray(dense)
+        return array if np.issubdtype(array.dtype, np.floating) else array.astype(np.float64)
+    except (TypeError, ValueError) as error:
+        raise ContractError(f"{where} is not an array of numbers: {error}.") from error
+
+
+def _check_finite(where: str, array: NDArray[np.floating[Any]]) -> None:
+    bad = ~np.isfinite(array)
+    if bad.any():
+        rows = int(bad.reshape(len(array), -1).any(axis=1).sum())
+        raise ContractError(f"{where} is NaN or infinite for {rows} of {len(array)} cells.")
+
+
+def _check_order(where: str, value: Any, names: NDArray[np.str_]) -> None:
+    """Compare the names that a DataFrame or Series carries; a plain array carries none."""
+    index = getattr(value, "index", None)
+    if index is None or callable(index) or len(index) != len(names):
+        return
+    given = np.asarray(index).astype(str)
+    if np.array_equal(given, names) or np.array_equal(given, np.arange(len(names)).astype(str)):
+        return
+    if set(given) == set(names):
+        first = int(np.flatnonzero(given != names)[0])
+        raise ContractError(
+            f"{where} has its rows in another order: row {first} is '{given[first]}', expected "
+            f"'{names[first]}'. Return rows in obs_names order."
+        )
+    raise ContractError(f"{where} names its rows '{given[0]}'..., expected obs_names ('{names[0]}'...).")

@@ -1,0 +1,231 @@
+"""From a suite to the list of its runs, each with a name that stays the same."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from cellular_bench.benchmark import keys
+from cellular_bench.benchmark.config import Block, Limits, MethodChoice, SplitChoice, Suite
+from cellular_bench.benchmark.errors import UserError
+from cellular_bench.benchmark.records import DatasetIdentity, MethodIdentity, SplitIdentity
+from cellular_bench.benchmark.registry import Method, methods_for, pick
+from cellular_bench.benchmark.types import Dataset, DatasetSpec, Split, Task
+
+#: Raised when the way runs are carried out changes their results; old records are then not reused.
+PROTOCOL_VERSION = 1
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Run:
+    """One run that is to be carried out."""
+
+    run_id: str
+    suite_id: str
+    task: Task
+    method: MethodIdentity
+    dataset: DatasetIdentity
+    split: SplitIdentity
+    seed: int
+    method_seed: int
+    limits: Limits
+    plugins: tuple[Path, ...] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Plan:
+    """Every run of a suite, and the splits that they use.
+
+    ``splits`` is keyed by data set digest and split digest.
+    """
+
+    suite: Suite
+    runs: tuple[Run, ...]
+    splits: Mapping[tuple[str, str], Split]
+
+
+def plan(
+    suite: Suite,
+    *,
+    datasets: Mapping[str, Dataset],
+    methods: Mapping[str, Method],
+    plugins: Sequence[Path] = (),
+) -> Plan:
+    """Expand a suite to runs: task x data set x split x method x seed.
+
+    Raises
+    ------
+    UserError
+        If a name is unknown, a method cannot do the task, or a split is impossible on the data.
+    """
+    runs: dict[str, Run] = {}
+    splits: dict[tuple[str, str], Split] = {}
+    for block in suite.blocks:
+        chosen = choose_methods(block, methods)
+        for dataset_id in block.datasets:
+            dataset = datasets[dataset_id]
+            _check_task(block.task, dataset)
+            for split in _splits(block.splits, dataset):
+                splits[dataset.digest, split.digest] = split
+                for run in _runs(suite, block, dataset, split, chosen, plugins):
+                    runs[run.run_id] = run
+    return Plan(suite=suite, runs=tuple(runs.values()), splits=splits)
+
+
+def choose_methods(block: Block, known: Mapping[str, Method]) -> list[tuple[Method, dict[str, Any]]]:
+    """Resolve the methods of a block and check that they can do its task."""
+    chosen = []
+    for choice in _expanded(block, known):
+        method = pick("method", choice.method_id, known)
+        if block.task not in method.spec.tasks:
+            can = ", ".join(method.spec.tasks)
+            raise UserError(f"Method '{choice.method_id}' does {can}, not {block.task}.")
+        chosen.append((method, _params(method, choice.params)))
+    return chosen
+
+
+def _expanded(block: Block, known: Mapping[str, Method]) -> Iterable[MethodChoice]:
+    named = {choice.method_id for choice in block.methods}
+    for choice in block.methods:
+        if choice.method_id != "all":
+            yield choice
+        else:
+            for name in methods_for(block.task, known):
+                if name not in named:
+                    yield MethodChoice(method_id=name)
+
+
+def _params(method: Method, overrides: Mapping[str, Any]) -> dict[str, Any]:
+    defaults = method.defaults
+    for name in overrides:
+        pick(f"parameter of method '{method.spec.method_id}'", name, defaults)
+    return {**defaults, **overrides}
+
+
+def _check_task(task: Task, dataset: Dataset) -> None:
+    n_batches = dataset.adata.obs[keys.BATCH].nunique()
+    if task == "integration" and n_batches < 2:
+        raise UserError(
+            f"Data set '{dataset.spec.dataset_id}' has one batch; integration needs two or more. "
+            "Name the column of the batches with --batch-key, or choose another task."
+        )
+
+
+def _splits(choices: Sequence[SplitChoice], dataset: Dataset) -> Iterable[Split]:
+    from cellular_bench.datasets import splits
+
+    obs = dataset.adata.obs
+    label, batch = (np.asarray(obs[key], dtype=str) for key in (keys.LABEL, keys.BATCH))
+    for choice in choices:
+        yield from splits.make(choice.kind, label=label, batch=batch, options=choice.options)
+
+
+def _runs(
+    suite: Suite,
+    block: Block,
+    dataset: Dataset,
+    split: Split,
+    chosen: Sequence[tuple[Method, dict[str, Any]]],
+    plugins: Sequence[Path],
+) -> Iterable[Run]:
+    data, cells = dataset_identity(dataset), split_identity(split)
+    for method, params in chosen:
+        identity = method_identity(method, params)
+        for seed in block.seeds:
+            yield Run(
+                run_id=run_id(block.task, method, identity, data, cells, seed),
+                suite_id=suite.suite_id,
+                task=block.task,
+                method=identity,
+                dataset=data,
+                split=cells,
+                seed=seed,
+                method_seed=derive_seed(seed, data.dataset_id, cells.split_id, identity.method_id),
+                limits=suite.limits,
+                plugins=tuple(plugins),
+            )
+
+
+def method_identity(method: Method, params: Mapping[str, Any]) -> MethodIdentity:
+    """Describe a method as it runs."""
+    spec = method.spec
+    return MethodIdentity(
+        method_id=spec.method_id,
+        name=spec.name,
+        version=spec.version,
+        params=dict(params),
+        labels=spec.labels,
+        inductive=spec.inductive,
+        is_control=spec.is_control,
+        is_reimplementation=spec.is_reimplementation,
+        doi=spec.doi,
+    )
+
+
+def dataset_identity(dataset: Dataset) -> DatasetIdentity:
+    """Describe a data set as it was loaded."""
+    spec: DatasetSpec = dataset.spec
+    obs = dataset.adata.obs
+    return DatasetIdentity(
+        dataset_id=spec.dataset_id,
+        title=spec.title,
+        digest=dataset.digest,
+        n_obs=dataset.adata.n_obs,
+        n_vars=dataset.adata.n_vars,
+        n_batches=int(obs[keys.BATCH].nunique()),
+        n_labels=int(obs[keys.LABEL].nunique()),
+        doi=spec.doi,
+        license=spec.license,
+    )
+
+
+def split_identity(split: Split) -> SplitIdentity:
+    """Describe a split without its cells."""
+    return SplitIdentity(
+        split_id=split.split_id,
+        kind=split.kind,
+        digest=split.digest,
+        n_train=len(split.train_obs),
+        n_test=len(split.test_obs),
+        unseen_labels=split.unseen_labels,
+        seed=split.seed,
+    )
+
+
+def run_id(
+    task: Task,
+    method: Method,
+    identity: MethodIdentity,
+    dataset: DatasetIdentity,
+    split: SplitIdentity,
+    seed: int,
+) -> str:
+    """Name a run after what it is, with a digest of everything that can change its result."""
+    facts = {
+        "protocol": PROTOCOL_VERSION,
+        "task": task,
+        "method": [identity.method_id, identity.version, identity.params, method.source_digest],
+        "dataset": dataset.digest,
+        "split": split.digest,
+        "seed": seed,
+    }
+    digest = hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()[:10]
+    return f"{task}-{dataset.dataset_id}-{split.split_id}-{identity.method_id}-s{seed}-{digest}"
+
+
+def derive_seed(base: int, *parts: str) -> int:
+    """Derive the seed of a run: 32 bits that differ between methods, data sets and splits.
+
+    Examples
+    --------
+    >>> derive_seed(0, "baron", "kfold-5-42.1", "pca") == derive_seed(0, "baron", "kfold-5-42.1", "knn")
+    False
+    """
+    text = "\x1f".join([str(base), *parts])
+    return int.from_bytes(hashlib.sha256(text.encode()).digest()[:4], "big")

@@ -1,0 +1,181 @@
+"""Find methods, metrics, data sets and suites by name, without a list to edit.
+
+A method is any class that sets ``spec`` to a :class:`MethodSpec` in its own body: in a module of
+``cellular_bench.methods``, behind an entry point of the group ``cellular_bench.methods``, or in a
+file given on the command line. Looking a name up imports no heavy library.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import importlib
+import importlib.util
+import inspect
+import pkgutil
+import sys
+import warnings
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from importlib.metadata import EntryPoint, entry_points
+from importlib.resources import files
+from pathlib import Path
+from types import ModuleType
+from typing import Any, TypeVar
+
+from cellular_bench.benchmark.errors import UnknownNameError, UserError
+from cellular_bench.benchmark.types import DatasetSpec, MethodSpec, MetricSpec, Task
+
+T = TypeVar("T")
+
+ENTRY_POINT_GROUP = "cellular_bench.methods"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Method:
+    """A method that can be run.
+
+    Attributes
+    ----------
+    factory
+        The class; its constructor takes keywords only, ``seed`` among them.
+    origin
+        ``"built in"``, ``"entry point NAME"`` or the path of a plug-in file.
+    source_digest
+        sha256 of a plug-in file, so that an edited method is not taken for its older self.
+    """
+
+    spec: MethodSpec
+    factory: Any
+    origin: str
+    source_digest: str | None = None
+
+    @property
+    def defaults(self) -> dict[str, Any]:
+        """Parameters of the constructor with their default values, without the seed."""
+        parameters = inspect.signature(self.factory).parameters.values()
+        return {p.name: p.default for p in parameters if p.name != "seed" and p.default is not p.empty}
+
+    def missing_modules(self) -> list[str]:
+        """Return the modules that the method requires and that are not installed."""
+        return [name for name in self.spec.requires if importlib.util.find_spec(name) is None]
+
+
+def methods(plugins: Sequence[Path] = ()) -> dict[str, Method]:
+    """Return every known method by ``method_id``.
+
+    Raises
+    ------
+    UserError
+        If a plug-in cannot be read, holds no method, or reuses a name.
+    """
+    found: dict[str, Method] = {}
+    for method in _all_methods(plugins):
+        other = found.get(method.spec.method_id)
+        if other is not None:
+            raise UserError(
+                f"Two methods are called '{method.spec.method_id}': {other.origin} and {method.origin}. "
+                "Rename one of them."
+            )
+        found[method.spec.method_id] = method
+    return dict(sorted(found.items()))
+
+
+def method(method_id: str, plugins: Sequence[Path] = ()) -> Method:
+    """Return one method by name."""
+    return pick("method", method_id, methods(plugins))
+
+
+def methods_for(task: Task, known: Mapping[str, Method]) -> list[str]:
+    """Return the names of the methods that can be scored on a task."""
+    return [name for name, method in known.items() if task in method.spec.tasks]
+
+
+def metrics() -> Mapping[str, MetricSpec]:
+    """Return every metric by ``metric_id``."""
+    from cellular_bench.metrics import METRICS
+
+    return METRICS
+
+
+def datasets() -> dict[str, DatasetSpec]:
+    """Return every data set by ``dataset_id``."""
+    from cellular_bench.datasets import catalog
+
+    return catalog.specs()
+
+
+def suites() -> dict[str, Path]:
+    """Return the file of every suite by ``suite_id``."""
+    folder = files("cellular_bench.benchmark") / "suites"
+    return {path.stem: path for path in sorted(Path(str(folder)).glob("*.toml"))}
+
+
+def pick(kind: str, name: str, known: Mapping[str, T]) -> T:
+    """Look a name up, or say which one may have been meant."""
+    try:
+        return known[name]
+    except KeyError:
+        raise UnknownNameError(kind, name, known) from None
+
+
+def _all_methods(plugins: Sequence[Path]) -> Iterator[Method]:
+    package = importlib.import_module("cellular_bench.methods")
+    for info in pkgutil.iter_modules(package.__path__, f"{package.__name__}."):
+        for factory in _method_classes(importlib.import_module(info.name)):
+            yield Method(spec=factory.spec, factory=factory, origin="built in")
+    for point in entry_points(group=ENTRY_POINT_GROUP):
+        yield from _from_entry_point(point)
+    for path in plugins:
+        yield from _from_file(path)
+
+
+def _method_classes(module: ModuleType) -> Iterable[Any]:
+    """Yield the classes that a module, or a package's own modules, define as methods."""
+    for value in vars(module).values():
+        if not inspect.isclass(value) or not isinstance(vars(value).get("spec"), MethodSpec):
+            continue
+        if value.__module__ == module.__name__ or value.__module__.startswith(f"{module.__name__}."):
+            yield value
+
+
+def _from_entry_point(point: EntryPoint) -> Iterator[Method]:
+    try:
+        loaded = point.load()
+    except Exception as error:
+        # Somebody else's broken package must not stop every benchmark; it must be seen, though.
+        warnings.warn(f"Entry point '{point.name}' ({point.value}) cannot be loaded: {error!r}", stacklevel=2)
+        return
+    classes = _method_classes(loaded) if isinstance(loaded, ModuleType) else [loaded]
+    for factory in classes:
+        yield Method(spec=factory.spec, factory=factory, origin=f"entry point {point.name}")
+
+
+def _from_file(path: Path) -> Iterator[Method]:
+    path = path.resolve()
+    try:
+        source = path.read_bytes()
+    except OSError as error:
+        raise UserError(f"Plug-in {path} cannot be read: {error.strerror}.") from error
+    digest = hashlib.sha256(source).hexdigest()
+    module = _import_file(path, name=f"cellular_bench_plugin_{digest[:16]}")
+    classes = list(_method_classes(module))
+    if not classes:
+        raise UserError(f"Plug-in {path} defines no method: no class sets `spec = MethodSpec(...)`.")
+    for factory in classes:
+        yield Method(spec=factory.spec, factory=factory, origin=str(path), source_digest=digest)
+
+
+def _import_file(path: Path, *, name: str) -> ModuleType:
+    if name in sys.modules:
+        return sys.modules[name]
+    spec = importlib.util.spec_from_file_location(name, path)
+    if spec is None or spec.loader is None:
+        raise UserError(f"Plug-in {path} is not a Python file; its name must end in .py.")
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[name] = module
+    try:
+        spec.loader.exec_module(module)
+    except Exception as error:
+        del sys.modules[name]
+        raise UserError(f"Plug-in {path} cannot be imported: {type(error).__name__}: {error}") from error
+    return module

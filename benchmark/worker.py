@@ -1,0 +1,149 @@
+"""The part of a run that touches the method: load, fit, predict, check, hand over files.
+
+Runs in a process of its own (:mod:`cellular_bench.benchmark.isolation`).
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import random
+import resource
+import sys
+import time
+import traceback
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from cellular_bench.benchmark.errors import ContractError, NotApplicableError
+from cellular_bench.benchmark.outputs import (
+    Outputs,
+    checked_embedding,
+    checked_prediction,
+    write_outputs,
+)
+from cellular_bench.benchmark.registry import Method, method
+from cellular_bench.benchmark.views import Cells, views
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from anndata import AnnData
+
+    from cellular_bench.benchmark.planner import Run
+
+OUTPUTS = "outputs.npz"
+RESULT = "result.json"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Job:
+    """A run and the files that it reads and writes."""
+
+    run: Run
+    data: Path
+    cells: Path
+    folder: Path
+
+
+def execute(job: Job) -> None:
+    """Carry out a run: write ``outputs.npz``, and ``result.json`` with status and cost."""
+    result: dict[str, Any] = {"status": "ok", "reason": None}
+    costs: dict[str, float] = {}
+    try:
+        outputs = _outputs(job, costs)
+        write_outputs(outputs, job.folder / OUTPUTS)
+    except NotApplicableError as error:
+        result = {"status": "not_applicable", "reason": str(error)}
+    except MemoryError as error:
+        result = {"status": "out_of_memory", "reason": f"Memory ran out: {error}"}
+    except ContractError as error:
+        result = {"status": "failed", "reason": str(error)}
+    except Exception as error:
+        traceback.print_exc()
+        result = {"status": "failed", "reason": _describe(error)}
+    (job.folder / RESULT).write_text(json.dumps({**result, "cost": costs}), encoding="utf-8")
+
+
+def _outputs(job: Job, costs: dict[str, float]) -> Outputs:
+    import anndata
+
+    run = job.run
+    found = method(run.method.method_id, run.plugins)
+    missing = found.missing_modules()
+    if missing:
+        raise NotApplicableError(f"Needs {', '.join(missing)}, which is not installed.")
+    with np.load(job.cells, allow_pickle=False) as arrays:
+        cells = Cells(**{name: arrays[name] for name in arrays.files})
+    train, query = views(anndata.read_h5ad(job.data), cells, found.spec)
+    _check_applicable(found, query)
+    seed_everything(run.method_seed)
+    names = query.obs_names.copy()
+    with _measured(costs):
+        returned = _call(found, run, train, query)
+    check = checked_embedding if run.task == "integration" else checked_prediction
+    outputs = check(run.method.method_id, returned, names)
+    if run.task == "novelty" and outputs.novelty is None:
+        raise ContractError(f"{run.method.method_id}: predict gave no novelty score.")
+    return outputs
+
+
+def _check_applicable(method: Method, query: AnnData) -> None:
+    if method.spec.reads == "counts" and "counts" not in query.layers:
+        raise NotApplicableError("Reads raw counts; this data set has none.")
+    if method.spec.needs_batches and query.obs["batch"].nunique() < 2:
+        raise NotApplicableError("Needs two or more batches among the cells; there is one.")
+
+
+def _call(found: Method, run: Run, train: AnnData, query: AnnData) -> Any:
+    model = found.factory(seed=run.method_seed, **run.method.params)
+    if run.task != "integration":
+        model.fit(train)
+        return model.predict(query)
+    if not found.spec.inductive:
+        return model.fit_embed(query)
+    model.fit(train)
+    return model.embed(query)
+
+
+def seed_everything(seed: int) -> None:
+    """Seed the global generators, for libraries that take no seed of their own."""
+    random.seed(seed)
+    np.random.seed(seed)  # noqa: NPY002  (for libraries that draw from it)
+    if "torch" in sys.modules:
+        sys.modules["torch"].manual_seed(seed)
+
+
+@contextmanager
+def _measured(costs: dict[str, float]) -> Iterator[None]:
+    costs["baseline_rss_mib"] = _peak_rss_mib()
+    wall, cpu = time.perf_counter(), _cpu_s()
+    try:
+        yield
+    finally:
+        costs["wall_time_s"] = time.perf_counter() - wall
+        costs["cpu_time_s"] = _cpu_s() - cpu
+        costs["peak_rss_mib"] = _peak_rss_mib()
+
+
+def _cpu_s() -> float:
+    """CPU time of this process and of its ended children."""
+    times = os.times()
+    return times.user + times.system + times.children_user + times.children_system
+
+
+def _peak_rss_mib() -> float:
+    """Largest resident memory that this process has had."""
+    unit = 1024.0 if sys.platform == "darwin" else 1.0
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / unit / 1024.0
+
+
+def _describe(error: BaseException) -> str:
+    """Say what was raised and where in the method."""
+    last = traceback.extract_tb(error.__traceback__)[-1]
+    text = str(error) or "no message"
+    return f"{type(error).__name__}: {text} ({Path(last.filename).name}, line {last.lineno})"
