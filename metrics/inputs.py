@@ -1,0 +1,83 @@
+"""Checks that every metric makes of its arrays, with one wording for all of them."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from cellular_bench.benchmark.errors import UndefinedError
+
+Floats = NDArray[np.float64]
+Ints = NDArray[np.int64]
+
+
+def coordinates(X: ArrayLike, name: str = "X_emb", *, by_output: bool = True) -> Floats:
+    """Return coordinates in float64, centred: no metric depends on where the origin lies but BRAS.
+
+    Raises
+    ------
+    UndefinedError
+        If they are not finite, have no column, or put every cell at the same place.
+    ValueError
+        If they are not two-dimensional.
+    """
+    array = raw_coordinates(X, name, by_output=by_output)
+    return np.ascontiguousarray(array - array.mean(axis=0))
+
+
+def raw_coordinates(X: ArrayLike, name: str = "X_emb", *, by_output: bool = True) -> Floats:
+    """Return coordinates in float64 where they are; checks as :func:`coordinates`."""
+    array = np.asarray(X, dtype=np.float64)
+    if array.ndim != 2:
+        raise ValueError(f"{name} has shape {array.shape}; expected (n_obs, n_dims), one row per cell")
+    if not array.size:
+        raise UndefinedError(f"{name} is empty: its shape is {array.shape}", by_output=by_output)
+    finite = np.isfinite(array).all(axis=1)
+    if not finite.all():
+        bad = int(np.count_nonzero(~finite))
+        raise UndefinedError(
+            f"{name} has NaN or infinite values in {bad} of {len(array)} cells",
+            by_output=by_output,
+        )
+    if (array == array[0]).all():
+        raise UndefinedError(f"{name} is constant: every cell has the same coordinates", by_output=by_output)
+    return array
+
+
+def encode(values: ArrayLike, name: str, *, n_obs: int | None = None) -> tuple[NDArray[Any], Ints]:
+    """Return the sorted distinct values and, for each cell, the position of its value among them.
+
+    Raises
+    ------
+    ValueError
+        If there is not one value for each cell, or one of them is missing.
+    """
+    array = np.asarray(values)
+    if array.ndim != 1 or (n_obs is not None and len(array) != n_obs):
+        wanted = "one value per cell" if n_obs is None else f"({n_obs},), one value per cell"
+        raise ValueError(f"{name} has shape {array.shape}; expected {wanted}")
+    if array.dtype.kind == "O":
+        if any(value is None or value != value for value in array):
+            raise ValueError(f"{name} has missing values; every cell needs one")
+        array = array.astype(str)
+    elif array.dtype.kind == "f" and not np.isfinite(array).all():
+        raise ValueError(f"{name} has missing values; every cell needs one")
+    names, codes = np.unique(array, return_inverse=True)
+    return names, codes.astype(np.int64)
+
+
+def several(values: ArrayLike, name: str, *, n_obs: int | None = None) -> tuple[NDArray[Any], Ints]:
+    """Encode values of which there must be at least two different ones.
+
+    Raises
+    ------
+    UndefinedError
+        If all cells share one value, or there are no cells.
+    """
+    names, codes = encode(values, name, n_obs=n_obs)
+    if len(names) < 2:
+        found = f"only one {name} ('{names[0]}')" if len(names) else "no cells"
+        raise UndefinedError(f"needs at least two different values of {name}; there is {found}")
+    return names, codes

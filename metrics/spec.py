@@ -1,0 +1,80 @@
+"""The registry of metrics: a metric is declared where its function is, and nowhere else."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, TypeVar, get_args
+
+from cellular_bench.benchmark.types import Aspect, MetricSpec
+
+#: Every metric by its id; aspects in the order of :data:`Aspect`, metrics of the overall score first.
+METRICS: dict[str, MetricSpec] = {}
+
+_Function = TypeVar("_Function", bound=Callable[..., float])
+
+
+def metric(
+    *,
+    metric_id: str,
+    name: str,
+    aspect: Aspect,
+    definition: str,
+    minimum: float = 0.0,
+    maximum: float = 1.0,
+    higher_is_better: bool = True,
+    in_overall: bool = True,
+    version: int = 1,
+    doi: str | None = None,
+) -> Callable[[_Function], _Function]:
+    """Register a pure function as a metric and attach its :class:`MetricSpec` as ``spec``.
+
+    The function itself is returned unchanged: arrays in, float out. The names of its arguments
+    are what it asks :func:`cellular_bench.metrics.evaluate` for; an argument with a default is
+    optional.
+
+    Raises
+    ------
+    ValueError
+        If the id is taken, or the range is empty.
+
+    Examples
+    --------
+    >>> from cellular_bench.metrics import METRICS, accuracy
+    >>> METRICS["accuracy"].function is accuracy
+    True
+    """
+    if not minimum < maximum:
+        raise ValueError(f"metric '{metric_id}': minimum {minimum} is not below maximum {maximum}")
+
+    def register(function: _Function) -> _Function:
+        if metric_id in METRICS:
+            raise ValueError(f"metric '{metric_id}' is already registered: choose another metric_id")
+        spec = MetricSpec(
+            metric_id=metric_id,
+            name=name,
+            aspect=aspect,
+            function=function,
+            definition=definition,
+            minimum=minimum,
+            maximum=maximum,
+            higher_is_better=higher_is_better,
+            in_overall=in_overall,
+            version=version,
+            doi=doi,
+        )
+        METRICS[metric_id] = spec
+        attributes: Any = function
+        attributes.spec = spec
+        return function
+
+    return register
+
+
+def sort_metrics() -> None:
+    """Bring :data:`METRICS` into its documented order, whatever order the modules were imported in."""
+    aspects = get_args(Aspect)
+    ordered = sorted(
+        METRICS.items(), key=lambda item: (aspects.index(item[1].aspect), not item[1].in_overall)
+    )
+    METRICS.clear()
+    METRICS.update(ordered)
