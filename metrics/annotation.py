@@ -185,7 +185,7 @@ def f1_weighted(label: ArrayLike, label_pred: ArrayLike, rejected: ArrayLike | N
     metric_id="mcc",
     name="Matthews correlation",
     aspect="annotation",
-    definition="Correlation of truth and prediction over all labels (R_K); 0 is chance. Rejected cells are wrong.",
+    definition="Correlation of truth and prediction over all labels (R_K); 0 is chance. Rejected is wrong.",
     minimum=-1.0,
     in_overall=False,
     doi="10.1016/j.compbiolchem.2004.09.006",

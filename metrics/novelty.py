@@ -144,5 +144,5 @@ def known_accuracy(
     known = ~_flags(is_novel)
     if not known.any():
         raise UndefinedError("needs cells of known types; every cell is novel")
-    chosen = [np.asarray(values)[known] for values in (label, label_pred)]
-    return accuracy(*chosen, None if rejected is None else np.asarray(rejected)[known])
+    accepted = None if rejected is None else np.asarray(rejected)[known]
+    return accuracy(np.asarray(label)[known], np.asarray(label_pred)[known], accepted)

@@ -73,8 +73,6 @@ def metric(
 def sort_metrics() -> None:
     """Bring :data:`METRICS` into its documented order, whatever order the modules were imported in."""
     aspects = get_args(Aspect)
-    ordered = sorted(
-        METRICS.items(), key=lambda item: (aspects.index(item[1].aspect), not item[1].in_overall)
-    )
+    ordered = sorted(METRICS.values(), key=lambda spec: (aspects.index(spec.aspect), not spec.in_overall))
     METRICS.clear()
-    METRICS.update(ordered)
+    METRICS.update((spec.metric_id, spec) for spec in ordered)
