@@ -1,0 +1,146 @@
+"""The catalogue: which data sets there are, and how to load and validate one."""
+
+from __future__ import annotations
+
+import re
+import tomllib
+from dataclasses import MISSING, fields
+from pathlib import Path
+
+from cellular_bench.benchmark.errors import DataError, UserError
+from cellular_bench.benchmark.types import Dataset, DatasetSpec
+
+#: One TOML file per data set, named after it.
+MANIFESTS = Path(__file__).parent / "manifests"
+
+
+def specs() -> dict[str, DatasetSpec]:
+    """Return every data set that ships with the package, by ``dataset_id``.
+
+    Examples
+    --------
+    >>> specs()["baron"].label_key
+    'cell_type'
+    """
+    return {path.stem: read_manifest(path) for path in sorted(MANIFESTS.glob("*.toml"))}
+
+
+def read_manifest(path: Path) -> DatasetSpec:
+    """Read the description of one data set; the file's name is its ``dataset_id``.
+
+    The entries are the fields of :class:`~cellular_bench.benchmark.types.DatasetSpec`;
+    ``[source]`` says where the data come from. Without ``counts_layer`` the values decide.
+
+    Raises
+    ------
+    DataError
+        If the file is not TOML, or an entry is unknown or missing.
+    """
+    try:
+        with path.open("rb") as file:
+            table = tomllib.load(file)
+    except (OSError, tomllib.TOMLDecodeError) as error:
+        raise DataError(str(path), [f"Cannot read this manifest: {error}."]) from error
+    given = {"dataset_id": path.stem, "counts_layer": None} | table
+    known = {field.name for field in fields(DatasetSpec)}
+    needed = {field.name for field in fields(DatasetSpec) if field.default is MISSING}
+    problems = [f"Unknown entry '{name}'." for name in sorted(given.keys() - known)]
+    problems += [f"The entry '{name}' is missing." for name in sorted(needed - given.keys())]
+    if problems:
+        raise DataError(str(path), problems)
+    return DatasetSpec(**given)
+
+
+def from_h5ad(
+    path: Path | str,
+    *,
+    batch_key: str | None,
+    label_key: str,
+    counts_layer: str | None = None,
+    dataset_id: str | None = None,
+) -> DatasetSpec:
+    """Describe a file of the user's own; :func:`load` reads and validates it.
+
+    Parameters
+    ----------
+    batch_key, label_key
+        Columns of ``obs``; ``batch_key=None`` for data without batches.
+    counts_layer
+        ``"X"``, ``"raw"`` or the layer that holds raw counts; None to decide by the values.
+    dataset_id
+        Name in records and tables; by default made from the file's name.
+
+    Raises
+    ------
+    UserError
+        If ``dataset_id`` is not made of lower-case letters, digits and underscores, or is the
+        name of a data set in the catalogue.
+
+    Examples
+    --------
+    >>> from_h5ad("My data.h5ad", batch_key="donor", label_key="cell_type").dataset_id
+    'my_data'
+    """
+    path = Path(path)
+    taken = {manifest.stem for manifest in MANIFESTS.glob("*.toml")}
+    if dataset_id is None:
+        stem = re.sub(r"[^a-z0-9]+", "_", path.stem.lower()).strip("_") or "data"
+        # Rows of a user's file must never land in the table of another data set.
+        dataset_id = f"{stem}_file" if stem in taken else stem
+    elif not re.fullmatch(r"[a-z0-9_]+", dataset_id):
+        raise UserError(
+            f"Data set names are made of lower-case letters, digits and underscores, came: {dataset_id!r}."
+        )
+    elif dataset_id in taken:
+        raise UserError(f"'{dataset_id}' is the name of a data set in the catalogue; choose another.")
+    return DatasetSpec(
+        dataset_id=dataset_id,
+        title=path.name,
+        source={"kind": "file", "path": str(path.absolute())},
+        batch_key=batch_key,
+        label_key=label_key,
+        counts_layer=counts_layer,
+    )
+
+
+def load(spec: DatasetSpec) -> Dataset:
+    """Load a data set in the canonical form of the data contract.
+
+    Raises
+    ------
+    DataError
+        With every problem found (``docs/data-contract.md``).
+
+    Examples
+    --------
+    >>> dataset = load(specs()["simulated_small"])
+    >>> dataset.adata.shape, sorted(dataset.adata.obs)
+    ((300, 200), ['batch', 'label'])
+    """
+    from cellular_bench.datasets import contract, sources
+
+    name = str(spec.source["path"]) if spec.source.get("kind") == "file" else spec.dataset_id
+    adata, warnings = contract.conform(
+        sources.open_source(spec),
+        source=name,
+        label_key=spec.label_key,
+        batch_key=spec.batch_key,
+        counts_layer=spec.counts_layer,
+    )
+    digest = contract.digest(adata)
+    if spec.sha256 is not None and spec.sha256 != digest:
+        problem = f"Its content is not what the manifest says: sha256 {digest}, expected {spec.sha256}."
+        raise DataError(name, [problem])
+    return Dataset(spec=spec, adata=adata, digest=digest, warnings=warnings)
+
+
+def validate(
+    path: Path | str, *, batch_key: str | None, label_key: str, counts_layer: str | None = None
+) -> list[str]:
+    """Return every problem of a file, one sentence each; an empty list if it can be used."""
+    spec = from_h5ad(path, batch_key=batch_key, label_key=label_key, counts_layer=counts_layer)
+    try:
+        load(spec)
+    except DataError as error:
+        return list(error.problems)
+    return []

@@ -1,0 +1,202 @@
+"""The data contract: from whatever a file holds to the one form that the harness works on.
+
+``docs/data-contract.md`` says in words what is demanded. All problems of a data set are
+collected before one :class:`~cellular_bench.benchmark.errors.DataError` is raised, so that a
+user mends a file once.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections import Counter, defaultdict
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from cellular_bench.benchmark.errors import DataError, UnknownNameError
+from cellular_bench.benchmark.keys import BATCH, COUNTS, LABEL
+from cellular_bench.datasets.expression import Expression, choose
+from cellular_bench.datasets.preprocess import normalise
+
+if TYPE_CHECKING:
+    from anndata import AnnData
+
+#: The batch of every cell of a data set without batches.
+ONE_BATCH = "all"
+#: How many names an error or a warning gives as examples.
+N_EXAMPLES = 3
+
+
+@dataclass(slots=True)
+class Findings:
+    """What was found wrong (``problems``) or worth knowing (``warnings``), one sentence each."""
+
+    problems: list[str] = field(default_factory=list)
+    warnings: list[str] = field(default_factory=list)
+
+
+def conform(
+    adata: AnnData,
+    *,
+    source: str,
+    label_key: str,
+    batch_key: str | None,
+    counts_layer: str | None,
+) -> tuple[AnnData, tuple[str, ...]]:
+    """Bring a data set into the canonical form, or say everything that stands against it.
+
+    Parameters
+    ----------
+    adata
+        What a file or simulator holds. Not altered.
+    source
+        Path or ``dataset_id``, for the error.
+    counts_layer
+        ``"X"``, ``"raw"`` or a layer that holds raw counts; None to decide by the values.
+
+    Returns
+    -------
+    adata
+        ``obs["batch"]`` and ``obs["label"]`` categorical strings, ``X`` log-normalised and
+        ``layers["counts"]`` (where there are counts) sparse float32.
+    warnings
+        One sentence each.
+
+    Raises
+    ------
+    DataError
+        With every problem found.
+    """
+    found = Findings()
+    if adata.n_obs and adata.n_vars:
+        label, batch = _labels_and_batches(adata, label_key, batch_key, found)
+        expression = choose(adata, counts_layer, found.problems, found.warnings)
+    else:
+        found.problems.append(
+            f"There are {adata.n_obs} cells and {adata.n_vars} genes; both must be above 0."
+        )
+        expression = None
+    _check_names(adata.obs_names, "cell", "adata.obs_names_make_unique()", found)
+    if expression is not None:
+        _check_names(expression.var_names, "gene", "adata.var_names_make_unique()", found)
+        _check_totals(adata.obs_names, expression, found)
+    if found.problems or expression is None:
+        raise DataError(source, found.problems)
+    return _assemble(adata.obs_names, expression, label=label, batch=batch), tuple(found.warnings)
+
+
+def digest(adata: AnnData) -> str:
+    """Return a sha256 of everything that a method or a metric can see of a canonical data set.
+
+    Values, cell and gene names, labels and batches; the same for every compression or storage
+    type of the file. Where there are counts they stand for ``X``, which follows from them.
+    """
+    from scipy import sparse
+
+    values = sparse.csr_matrix(adata.layers[COUNTS] if COUNTS in adata.layers else adata.X)
+    content = hashlib.sha256(COUNTS.encode() if COUNTS in adata.layers else b"lognorm")
+    for array, kind in ((values.data, "<f4"), (values.indices, "<i8"), (values.indptr, "<i8")):
+        content.update(array.astype(kind).tobytes())
+    columns = (adata.obs_names, adata.var_names, adata.obs[LABEL], adata.obs[BATCH])
+    content.update(json.dumps([list(column) for column in columns]).encode())
+    return content.hexdigest()
+
+
+def _labels_and_batches(
+    adata: AnnData, label_key: str, batch_key: str | None, found: Findings
+) -> tuple[list[str], list[str]]:
+    label = _column(adata, label_key, "label", found)
+    _warn_of_labels(label, found)
+    if batch_key is None:
+        return label, [ONE_BATCH] * adata.n_obs
+    if batch_key == label_key:
+        found.problems.append(f"Batch key and label key are the same column, '{batch_key}'.")
+    batch = _column(adata, batch_key, "batch", found)
+    if len(set(batch)) == 1:
+        found.warnings.append(f"There is one batch, '{batch[0]}': batch correction cannot be scored.")
+    return label, batch
+
+
+def _column(adata: AnnData, key: str, role: str, found: Findings) -> list[str]:
+    if key not in adata.obs:
+        found.problems.append(str(UnknownNameError(f"{role} key", key, map(str, adata.obs.columns))))
+        return []
+    values = adata.obs[key]
+    names = values.astype(str).str.strip()
+    is_missing = np.asarray(values.isna() | names.str.lower().isin(["", "nan"]))
+    if is_missing.any():
+        found.problems.append(
+            f"{_cells(adata.obs_names[is_missing])} no {role} in obs['{key}'] (empty or NaN). "
+            "Remove these cells or name them, for instance 'unknown'."
+        )
+        return []
+    if values.nunique() == adata.n_obs > 2:
+        found.problems.append(f"obs['{key}'] has a different value in every cell, so it is no {role}.")
+    return values.astype(str).tolist()
+
+
+def _warn_of_labels(label: Sequence[str], found: Findings) -> None:
+    n_cells = Counter(label)
+    if len(n_cells) == 1:
+        found.warnings.append(f"There is one label, '{label[0]}': label metrics cannot be computed.")
+    single = sorted(name for name, n in n_cells.items() if n == 1)
+    if single:
+        found.warnings.append(
+            f"{_count(len(single), 'label')} with one cell cannot be both learnt and scored: {_examples(single)}."
+        )
+    spellings = defaultdict(list)
+    for name in sorted(n_cells):
+        spellings["".join(name.casefold().split())].append(name)
+    for same in spellings.values():
+        if len(same) > 1:
+            found.warnings.append(f"Labels that differ only in case or spaces: {_examples(same)}.")
+
+
+def _check_names(names: Any, what: str, remedy: str, found: Findings) -> None:
+    repeated = names[names.duplicated()].unique()
+    if len(repeated):
+        found.problems.append(
+            f"{_count(len(repeated), f'{what} name')} more than once: {_examples(repeated)}. "
+            f"Make them unique, for instance with {remedy}."
+        )
+
+
+def _check_totals(obs_names: Any, expression: Expression, found: Findings) -> None:
+    is_empty = np.asarray(expression.values.sum(axis=1)).ravel() == 0
+    if is_empty.any():
+        found.problems.append(
+            f"{_cells(obs_names[is_empty])} no counts in any gene. "
+            "Remove these cells, for instance with scanpy.pp.filter_cells(adata, min_counts=1)."
+        )
+
+
+def _assemble(obs_names: Any, expression: Expression, *, label: list[str], batch: list[str]) -> AnnData:
+    import pandas as pd
+    from anndata import AnnData
+
+    obs = pd.DataFrame(
+        {BATCH: pd.Categorical(batch), LABEL: pd.Categorical(label)}, index=pd.Index(obs_names.astype(str))
+    )
+    var = pd.DataFrame(index=pd.Index(expression.var_names.astype(str)))
+    if not expression.is_counts:
+        return AnnData(expression.values, obs=obs, var=var)
+    counts = expression.values
+    return AnnData(normalise(counts), obs=obs, var=var, layers={COUNTS: counts})
+
+
+def _cells(names: Any) -> str:
+    verb = "has" if len(names) == 1 else "have"
+    return f"{_count(len(names), 'cell')} ({_examples(names)}) {verb}"
+
+
+def _count(n: int, what: str) -> str:
+    return f"{n} {what}{'' if n == 1 else 's'}"
+
+
+def _examples(names: Sequence[str] | NDArray[Any]) -> str:
+    shown = ", ".join(f"'{name}'" for name in names[:N_EXAMPLES])
+    return shown + (", ..." if len(names) > N_EXAMPLES else "")

@@ -1,0 +1,186 @@
+"""Find the expression values of a data set, and tell counts from log-normalised values.
+
+A file can hold values in ``X``, in layers and in ``.raw``. What they are is decided by the
+values themselves: no flag in the file says it reliably.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from cellular_bench.benchmark.errors import UnknownNameError
+from cellular_bench.benchmark.keys import COUNTS, TARGET_SUM
+
+if TYPE_CHECKING:
+    import pandas as pd
+    from anndata import AnnData
+    from scipy.sparse import csr_matrix
+
+#: Largest log-normalised value that is believed: the natural logarithm of 485 million.
+MAX_LOGNORM = 20.0
+#: Relative distance from 10,000 that the sum over genes of a cell may have, by rounding.
+TOTAL_TOLERANCE = 0.01
+
+Kind = Literal["counts", "lognorm"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Expression:
+    """The values chosen from a data set.
+
+    Attributes
+    ----------
+    values
+        (n_obs, n_vars) sparse float32, sorted, without stored zeros.
+    var_names
+        Names of the genes; ``.raw`` can hold others than ``X``.
+    is_counts
+        True for raw counts, False for log-normalised values.
+    """
+
+    values: csr_matrix
+    var_names: pd.Index
+    is_counts: bool
+
+
+def choose(
+    adata: AnnData, counts_layer: str | None, problems: list[str], warnings: list[str]
+) -> Expression | None:
+    """Choose the values to work on; problems and warnings are appended to the lists.
+
+    With ``counts_layer`` only that matrix is looked at, and it must hold counts. Without it the
+    first of ``X``, ``layers["counts"]`` and ``.raw`` that holds counts is taken, else the first
+    of ``X`` and ``.raw`` that holds log-normalised values.
+    """
+    if counts_layer is not None:
+        return _explicit(adata, counts_layer, problems)
+    seen: dict[str, Expression] = {}
+    faults: list[str] = []
+    for name, matrix, var_names in _candidates(adata):
+        values, fault = _canonical(matrix, name, adata.obs_names, var_names)
+        kind = None if values is None else _kind(values)
+        if values is not None and kind == "counts":
+            _warn_of_place(name, warnings)
+            return Expression(values=values, var_names=var_names, is_counts=True)
+        if values is not None and kind == "lognorm" and name != _layer(COUNTS):
+            seen[name] = Expression(values=values, var_names=var_names, is_counts=False)
+        faults.append(fault or _unknown_values(values, name))
+    if seen:
+        name, expression = next(iter(seen.items()))
+        _warn_of_place(name, warnings)
+        _warn_of_lognorm(expression.values, warnings)
+        return expression
+    problems.extend(faults[:1])
+    return None
+
+
+def _explicit(adata: AnnData, counts_layer: str, problems: list[str]) -> Expression | None:
+    matrices = {"X": (adata.X, adata.var_names)}
+    if adata.raw is not None:
+        matrices["raw"] = (adata.raw.X, adata.raw.var_names)
+    # A layer that is really called "X" or "raw" is what the user sees under that name.
+    matrices |= {name: (layer, adata.var_names) for name, layer in adata.layers.items()}
+    if counts_layer not in matrices:
+        problems.append(str(UnknownNameError("counts layer", counts_layer, matrices)))
+        return None
+    matrix, var_names = matrices[counts_layer]
+    shown = counts_layer if counts_layer in ("X", "raw") else _layer(counts_layer)
+    values, fault = _canonical(matrix, shown, adata.obs_names, var_names)
+    if values is None or fault:
+        problems.append(fault)
+        return None
+    is_fraction = values.data != np.floor(values.data)
+    if is_fraction.any():
+        where = _where(values, is_fraction, adata.obs_names, var_names)
+        problems.append(
+            f"{shown} must hold raw counts, but {_n_values(is_fraction)} not whole numbers, the first {where}. "
+            "Name the matrix that holds raw counts (counts layer), or none if there is none."
+        )
+        return None
+    return Expression(values=values, var_names=var_names, is_counts=True)
+
+
+def _candidates(adata: AnnData) -> Iterator[tuple[str, Any, pd.Index]]:
+    yield "X", adata.X, adata.var_names
+    if COUNTS in adata.layers:
+        yield _layer(COUNTS), adata.layers[COUNTS], adata.var_names
+    if adata.raw is not None:
+        yield "raw", adata.raw.X, adata.raw.var_names
+
+
+def _canonical(
+    matrix: Any, name: str, obs_names: pd.Index, var_names: pd.Index
+) -> tuple[csr_matrix | None, str]:
+    """Sparse float32 copy of a matrix and, where it is unusable for any purpose, why."""
+    from scipy import sparse
+
+    if matrix is None:
+        return None, f"{name} is empty: there are no expression values."
+    dtype = np.dtype(matrix.dtype)
+    if dtype.kind not in "biuf":
+        return None, f"{name} holds values of type {dtype}; expected numbers."
+    values = sparse.csr_matrix(matrix, dtype=np.float32, copy=True)
+    values.sum_duplicates()
+    is_broken = ~np.isfinite(values.data)
+    if is_broken.any():
+        where = _where(values, is_broken, obs_names, var_names)
+        return None, f"In {name} {_n_values(is_broken)} NaN or infinite, the first {where}."
+    is_negative = values.data < 0
+    if is_negative.any():
+        where = _where(values, is_negative, obs_names, var_names)
+        return None, (
+            f"In {name} {_n_values(is_negative)} negative, the first {where}: neither counts nor "
+            "log-normalised values (scaled data?). Keep raw counts in a layer and name it (counts layer)."
+        )
+    values.eliminate_zeros()
+    return values, ""
+
+
+def _kind(values: csr_matrix) -> Kind | None:
+    if np.array_equal(values.data, np.floor(values.data)):
+        return "counts"
+    return "lognorm" if values.data.max() < MAX_LOGNORM else None
+
+
+def _unknown_values(values: Any, name: str) -> str:
+    return (
+        f"{name} holds neither counts (there are values that are not whole numbers) nor log-normalised values "
+        f"(the largest is {values.data.max():.6g}, expected below {MAX_LOGNORM:g}). "
+        "Keep raw counts in a layer and name it (counts layer)."
+    )
+
+
+def _warn_of_place(name: str, warnings: list[str]) -> None:
+    if name != "X":
+        warnings.append(f"Expression values were taken from {name}, not from X.")
+
+
+def _warn_of_lognorm(values: csr_matrix, warnings: list[str]) -> None:
+    warnings.append("There are no counts: methods that read counts do not apply.")
+    totals = np.asarray(values.expm1().sum(axis=1)).ravel()
+    if np.abs(totals / TARGET_SUM - 1).max() > TOTAL_TOLERANCE:
+        warnings.append(
+            "The values are not log1p of counts per 10,000 over these genes (undone, the median cell sums to "
+            f"{np.median(totals):.0f}): methods that insist on it fail."
+        )
+
+
+def _where(values: csr_matrix, hits: NDArray[np.bool_], obs_names: pd.Index, var_names: pd.Index) -> str:
+    position = int(np.flatnonzero(hits)[0])
+    row = int(np.searchsorted(values.indptr, position, side="right")) - 1
+    column = int(values.indices[position])
+    return f"{values.data[position]:g} in cell '{obs_names[row]}', gene '{var_names[column]}'"
+
+
+def _n_values(hits: NDArray[np.bool_]) -> str:
+    n_hits = int(hits.sum())
+    return "1 value is" if n_hits == 1 else f"{n_hits} values are"
+
+
+def _layer(name: str) -> str:
+    return f"layers['{name}']"

@@ -1,0 +1,124 @@
+"""Normalisation and selection of genes: pure functions that leave their input as it is."""
+
+from __future__ import annotations
+
+import warnings
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from cellular_bench.benchmark.errors import UserError
+from cellular_bench.benchmark.keys import TARGET_SUM
+
+if TYPE_CHECKING:
+    from anndata import AnnData
+    from scipy.sparse import csr_matrix
+
+#: Highly variable genes that the CELLULAR study uses.
+N_TOP_GENES = 2000
+
+
+def normalise(counts: Any) -> csr_matrix:
+    """Log-normalised expression: ``log1p`` of counts per 10,000 counts of the cell.
+
+    Parameters
+    ----------
+    counts
+        (n_obs, n_vars) raw counts, sparse or dense.
+
+    Returns
+    -------
+    (n_obs, n_vars) float32, sparse; natural logarithm. Zero where the count is zero.
+
+    Raises
+    ------
+    UserError
+        If a cell has no counts, because it has no composition.
+
+    Examples
+    --------
+    >>> normalise([[1, 0, 3]]).toarray().round(3).tolist()
+    [[7.824, 0.0, 8.923]]
+    """
+    from scipy import sparse
+
+    matrix = sparse.csr_matrix(counts, dtype=np.float64, copy=True)
+    totals = np.asarray(matrix.sum(axis=1)).ravel()
+    if not (totals > 0).all():
+        raise UserError(f"{int((totals <= 0).sum())} cells have no counts; remove them before normalising.")
+    matrix.data *= np.repeat(TARGET_SUM / totals, np.diff(matrix.indptr))
+    np.log1p(matrix.data, out=matrix.data)
+    return matrix.astype(np.float32)
+
+
+def highly_variable(adata_train: AnnData, *, n_top_genes: int = N_TOP_GENES) -> NDArray[np.bool_]:
+    """Genes whose dispersion stands out among genes of similar mean, in the training cells.
+
+    scanpy's ``flavor="cell_ranger"`` on ``X``, as in the CELLULAR study, after genes that no
+    training cell expresses are set aside (they make scanpy fail).
+
+    Parameters
+    ----------
+    adata_train
+        Training cells; ``X`` log-normalised. Not altered.
+    n_top_genes
+        How many genes to choose; if not more are expressed, all expressed genes.
+
+    Returns
+    -------
+    (n_vars,) True for the chosen genes: exactly ``min(n_top_genes, expressed genes)`` of them.
+
+    Raises
+    ------
+    UserError
+        If ``n_top_genes`` is below 1, or no gene is expressed.
+
+    References
+    ----------
+    Zheng et al. 2017, https://doi.org/10.1038/ncomms14049.
+    """
+    if n_top_genes < 1:
+        raise UserError(f"n_top_genes must be at least 1, came {n_top_genes}.")
+    expressed = np.asarray((adata_train.X > 0).sum(axis=0)).ravel() > 0
+    if not expressed.any():
+        raise UserError("No gene is expressed in the training cells.")
+    if expressed.sum() <= n_top_genes:
+        return expressed
+    chosen = np.zeros(adata_train.n_vars, dtype=bool)
+    ranked = np.flatnonzero(expressed)[_by_dispersion(adata_train.X[:, expressed])]
+    chosen[ranked[:n_top_genes]] = True
+    return chosen
+
+
+def _by_dispersion(lognorm: Any) -> NDArray[np.intp]:
+    """Order of the genes, the most variable first; ties by position, so that the order is one."""
+    dispersion = _normalised_dispersion(lognorm)
+    # NaN (a bin of equal dispersions) sorts last, as scanpy has it.
+    return np.argsort(-dispersion, kind="stable")
+
+
+def _normalised_dispersion(lognorm: Any) -> NDArray[np.float64]:
+    import scanpy as sc
+    from anndata import AnnData
+
+    with warnings.catch_warnings():
+        # Bins of equal dispersions divide by zero; such genes rank last.
+        warnings.simplefilter("ignore", RuntimeWarning)
+        try:
+            table = sc.pp.highly_variable_genes(
+                AnnData(lognorm), n_top_genes=1, flavor="cell_ranger", inplace=False
+            )
+        except ValueError as error:
+            if "Bin edges must be unique" not in str(error):
+                raise
+            # So many genes share one mean that it cannot be binned: compare the genes without bins.
+            return _dispersion(lognorm)
+    return np.asarray(table["dispersions_norm"], dtype=np.float64)
+
+
+def _dispersion(lognorm: Any) -> NDArray[np.float64]:
+    mean = np.asarray(lognorm.mean(axis=0), dtype=np.float64).ravel()
+    squares = lognorm.multiply(lognorm) if hasattr(lognorm, "multiply") else lognorm**2
+    variance = np.asarray(squares.mean(axis=0), dtype=np.float64).ravel() - mean**2
+    return np.asarray(variance / mean, dtype=np.float64)

@@ -1,0 +1,410 @@
+"""Splits: which cells a method learns from and which it is scored on.
+
+Pure functions of the label or batch of every cell, in cell order. Each returns a tuple of
+:class:`~cellular_bench.benchmark.types.Split` whose positions are ascending; the same input
+and seed give the same splits, digests included. Requests that cannot be met raise a
+:class:`~cellular_bench.benchmark.errors.UserError` that says why.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import inspect
+import json
+import re
+import warnings
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from cellular_bench.benchmark.errors import UnknownNameError, UserError
+from cellular_bench.benchmark.types import Split, SplitKind
+
+#: Labels with fewer cells are not chosen by :func:`unseen_label` on its own account.
+MIN_UNSEEN_CELLS = 10
+#: How many labels :func:`unseen_label` takes out, one at a time, when it may choose.
+DEFAULT_UNSEEN_LABELS = 3
+#: A split must leave at least this many labels to learn from.
+MIN_KNOWN_LABELS = 2
+
+
+def all_cells(label: ArrayLike) -> tuple[Split, ...]:
+    """Learn from and score every cell: for methods that embed the cells they are given.
+
+    Parameters
+    ----------
+    label
+        (n_obs,) label of each cell; only its length matters.
+
+    Examples
+    --------
+    >>> [(split.split_id, len(split.test_obs)) for split in all_cells(["alpha", "beta"])]
+    [('all', 2)]
+    """
+    cells = np.arange(len(_names(label, "label")))
+    return (_split("all", "all", cells, cells),)
+
+
+def kfold(label: ArrayLike, *, n_splits: int = 5, seed: int = 42) -> tuple[Split, ...]:
+    """Cut the cells into folds with the same mix of labels; each fold is scored once.
+
+    The folds are those of scikit-learn's ``StratifiedKFold(n_splits, shuffle=True,
+    random_state=seed)`` in its order, which with the defaults is the split of the CELLULAR study.
+    A label with fewer cells than folds is absent from the test cells of some folds, and a label
+    with one cell from the training cells of the fold that scores it.
+
+    Parameters
+    ----------
+    label
+        (n_obs,) label of each cell.
+
+    Raises
+    ------
+    UserError
+        If no label has as many cells as there are folds.
+
+    Examples
+    --------
+    >>> folds = kfold(["alpha"] * 10 + ["beta"] * 5, n_splits=5, seed=0)
+    >>> folds[0].split_id, len(folds[0].train_obs), len(folds[0].test_obs)
+    ('kfold-5-0.1', 12, 3)
+    """
+    names = _names(label, "label")
+    folds = _stratified_folds(names, n_splits=n_splits, seed=seed)
+    return tuple(
+        _split(f"kfold-{n_splits}-{seed}.{number}", "kfold", train, test, seed=seed)
+        for number, (train, test) in enumerate(folds, start=1)
+    )
+
+
+def leave_one_batch_out(batch: ArrayLike) -> tuple[Split, ...]:
+    """Score each batch in turn, learning from all the others.
+
+    Parameters
+    ----------
+    batch
+        (n_obs,) batch of each cell.
+
+    Raises
+    ------
+    UserError
+        If there is only one batch.
+
+    Examples
+    --------
+    >>> [split.split_id for split in leave_one_batch_out(["human1", "human2", "human1"])]
+    ['lobo.human1', 'lobo.human2']
+    """
+    names = _names(batch, "batch")
+    batches = _batches(names, "leave_one_batch_out")
+    return tuple(
+        _split(
+            f"lobo.{_id(left_out)}",
+            "leave_one_batch_out",
+            np.flatnonzero(names != left_out),
+            np.flatnonzero(names == left_out),
+        )
+        for left_out in batches
+    )
+
+
+def unseen_label(
+    label: ArrayLike,
+    *,
+    labels: Sequence[str] | None = None,
+    n_labels: int | None = None,
+    n_splits: int = 5,
+    seed: int = 42,
+    folds: Sequence[int] = (1,),
+) -> tuple[Split, ...]:
+    """Hide one label from training, to see whether its cells are recognised as new.
+
+    As in the CELLULAR study: take a fold of :func:`kfold`, take the cells of the label out of
+    its training cells and add them to its test cells.
+
+    Parameters
+    ----------
+    label
+        (n_obs,) label of each cell.
+    labels
+        Labels to hide, one at a time.
+    n_labels
+        How many labels to hide where ``labels`` does not name them; 3 if neither is given.
+        Labels with at least 10 cells are ranked by abundance, most cells first and ties by name,
+        the ranks are cut into ``n_labels`` equal stretches, and the label in the middle of each
+        is hidden: abundant, middling and rare ones take part.
+    folds
+        Numbers of the folds to use, from 1 to ``n_splits``.
+
+    Raises
+    ------
+    UserError
+        If a label or fold does not exist, if fewer than ``n_labels`` labels have 10 cells, or if
+        fewer than two labels would be left to learn from.
+
+    Examples
+    --------
+    >>> label = ["alpha"] * 30 + ["beta"] * 20 + ["delta"] * 10
+    >>> split, = unseen_label(label, labels=["delta"])
+    >>> split.split_id, len(split.train_obs), len(split.test_obs)
+    ('unseen.delta.1', 40, 20)
+    """
+    names = _names(label, "label")
+    hidden = _labels_to_hide(names, labels=labels, n_labels=n_labels)
+    cut = _stratified_folds(names, n_splits=n_splits, seed=seed)
+    numbers = _fold_numbers(folds, n_splits=n_splits)
+    return tuple(
+        _hide(names, unseen, *cut[number - 1], number=number, seed=seed)
+        for unseen in hidden
+        for number in numbers
+    )
+
+
+def reference_query(batch: ArrayLike, *, reference: Sequence[str]) -> tuple[Split, ...]:
+    """Learn from some batches and score the cells of all others: mapping to an atlas.
+
+    Parameters
+    ----------
+    batch
+        (n_obs,) batch of each cell.
+    reference
+        Batches to learn from.
+
+    Raises
+    ------
+    UserError
+        If a batch does not exist, or none is left to score.
+
+    Examples
+    --------
+    >>> split, = reference_query(["human1", "human2", "human3"], reference=["human1", "human2"])
+    >>> split.split_id, split.test_obs.tolist()
+    ('ref.human1+human2', [2])
+    """
+    names = _names(batch, "batch")
+    batches = _batches(names, "reference_query")
+    wanted = sorted(set(_strings(reference, "reference")))
+    for name in wanted:
+        if name not in batches:
+            raise UnknownNameError("batch", name, batches)
+    if len(wanted) == len(batches):
+        raise UserError(
+            "reference_query: every batch is in the reference, so no cell is left to score. "
+            f"Leave out at least one of {', '.join(batches)}."
+        )
+    is_reference = np.isin(names, wanted)
+    split_id = "ref." + "+".join(_id(name) for name in wanted)
+    return (_split(split_id, "reference_query", np.flatnonzero(is_reference), np.flatnonzero(~is_reference)),)
+
+
+def make(
+    kind: SplitKind, *, label: ArrayLike, batch: ArrayLike, options: Mapping[str, Any] | None = None
+) -> tuple[Split, ...]:
+    """Make the splits that a suite asks for by name.
+
+    Parameters
+    ----------
+    kind
+        Name of a kind of split.
+    label, batch
+        (n_obs,) label and batch of each cell.
+    options
+        Keyword arguments of the function of that kind, as a TOML table gives them.
+
+    Raises
+    ------
+    UserError
+        For an unknown kind or option, a missing option, or one of the wrong type.
+
+    Examples
+    --------
+    >>> len(make("kfold", label=["a", "a", "b", "b"], batch=["x"] * 4, options={"n_splits": 2}))
+    2
+    """
+    if kind not in _MAKERS:
+        raise UnknownNameError("split", kind, _MAKERS)
+    maker, per_batch = _MAKERS[kind]
+    given = dict(options or {})
+    _check_options(kind, maker, given)
+    return maker(batch if per_batch else label, **given)
+
+
+#: Function of each kind, and whether it reads the batches rather than the labels.
+_MAKERS: Mapping[str, tuple[Callable[..., tuple[Split, ...]], bool]] = {
+    "all": (all_cells, False),
+    "kfold": (kfold, False),
+    "leave_one_batch_out": (leave_one_batch_out, True),
+    "unseen_label": (unseen_label, False),
+    "reference_query": (reference_query, True),
+}
+
+
+def _check_options(kind: str, maker: Callable[..., object], given: Mapping[str, Any]) -> None:
+    known = {
+        name: parameter
+        for name, parameter in inspect.signature(maker).parameters.items()
+        if parameter.kind is inspect.Parameter.KEYWORD_ONLY
+    }
+    for name in given:
+        if name not in known:
+            raise UnknownNameError(f"option of split '{kind}'", name, known)
+    for name, parameter in known.items():
+        if parameter.default is inspect.Parameter.empty and name not in given:
+            raise UserError(f"Split '{kind}' needs the option '{name}'.")
+
+
+def _split(
+    split_id: str,
+    kind: SplitKind,
+    train: NDArray[Any],
+    test: NDArray[Any],
+    *,
+    unseen: tuple[str, ...] = (),
+    seed: int | None = None,
+) -> Split:
+    train_obs, test_obs = (np.sort(cells).astype(np.int64) for cells in (train, test))
+    return Split(
+        split_id=split_id,
+        kind=kind,
+        train_obs=train_obs,
+        test_obs=test_obs,
+        unseen_labels=unseen,
+        seed=seed,
+        digest=_digest(kind, train_obs, test_obs, unseen=unseen, seed=seed),
+    )
+
+
+def _digest(
+    kind: str,
+    train_obs: NDArray[np.int64],
+    test_obs: NDArray[np.int64],
+    *,
+    unseen: tuple[str, ...],
+    seed: int | None,
+) -> str:
+    head = json.dumps([kind, seed, list(unseen), len(train_obs), len(test_obs)], ensure_ascii=True)
+    content = hashlib.sha256(head.encode())
+    # Little-endian on every machine, so that records of different machines can be compared.
+    content.update(train_obs.astype("<i8").tobytes())
+    content.update(test_obs.astype("<i8").tobytes())
+    return content.hexdigest()
+
+
+def _stratified_folds(
+    names: NDArray[np.str_], *, n_splits: int, seed: int
+) -> list[tuple[NDArray[Any], NDArray[Any]]]:
+    from sklearn.model_selection import StratifiedKFold
+
+    _check_integer("n_splits", n_splits, minimum=2)
+    _check_integer("seed", seed, minimum=0)
+    most = int(np.unique(names, return_counts=True)[1].max())
+    if most < n_splits:
+        raise UserError(
+            f"Cannot cut into {n_splits} folds: the most abundant label has {most} "
+            f"cell{'s' if most > 1 else ''}. Ask for fewer folds (n_splits) or use more cells."
+        )
+    with warnings.catch_warnings():
+        # Labels with fewer cells than folds are expected in these data; the docstring says so.
+        warnings.filterwarnings("ignore", message="The least populated class", category=UserWarning)
+        folds = StratifiedKFold(n_splits, shuffle=True, random_state=seed)
+        return list(folds.split(np.zeros(len(names)), names))
+
+
+def _labels_to_hide(
+    names: NDArray[np.str_], *, labels: Sequence[str] | None, n_labels: int | None
+) -> list[str]:
+    if labels is not None and n_labels is not None:
+        raise UserError("unseen_label: give labels or n_labels, not both.")
+    present = np.unique(names).tolist()
+    if labels is None:
+        hidden = _spread(names, DEFAULT_UNSEEN_LABELS if n_labels is None else n_labels)
+    else:
+        hidden = list(dict.fromkeys(_strings(labels, "labels")))
+    for name in hidden:
+        if name not in present:
+            raise UnknownNameError("label", name, present)
+    return hidden
+
+
+def _spread(names: NDArray[np.str_], n_labels: int) -> list[str]:
+    _check_integer("n_labels", n_labels, minimum=1)
+    present, n_cells = np.unique(names, return_counts=True)
+    ranked = [present[i] for i in np.lexsort((present, -n_cells)) if n_cells[i] >= MIN_UNSEEN_CELLS]
+    if n_labels > len(ranked):
+        raise UserError(
+            f"unseen_label: {n_labels} labels to hide, but only {len(ranked)} of {len(present)} labels have "
+            f"at least {MIN_UNSEEN_CELLS} cells. Ask for fewer (n_labels) or name them (labels)."
+        )
+    return [str(ranked[(2 * i + 1) * len(ranked) // (2 * n_labels)]) for i in range(n_labels)]
+
+
+def _fold_numbers(folds: Sequence[int], *, n_splits: int) -> list[int]:
+    if isinstance(folds, str | int) or not folds:
+        raise UserError(f"folds must be a list of fold numbers, came: {folds!r}.")
+    for number in folds:
+        _check_integer("folds", number, minimum=1)
+        if number > n_splits:
+            raise UserError(f"There is no fold {number}: folds are numbered from 1 to {n_splits}.")
+    return list(dict.fromkeys(folds))
+
+
+def _hide(
+    names: NDArray[np.str_],
+    unseen: str,
+    train: NDArray[Any],
+    test: NDArray[Any],
+    *,
+    number: int,
+    seed: int,
+) -> Split:
+    is_hidden = names[train] == unseen
+    known = np.unique(names[train[~is_hidden]])
+    if len(known) < MIN_KNOWN_LABELS:
+        raise UserError(
+            f"unseen_label: without '{unseen}' the training cells have {len(known)} "
+            f"label{'' if len(known) == 1 else 's'}; at least {MIN_KNOWN_LABELS} are needed to learn from."
+        )
+    return _split(
+        f"unseen.{_id(unseen)}.{number}",
+        "unseen_label",
+        train[~is_hidden],
+        np.concatenate([test, train[is_hidden]]),
+        unseen=(unseen,),
+        seed=seed,
+    )
+
+
+def _batches(names: NDArray[np.str_], kind: str) -> list[str]:
+    batches: list[str] = np.unique(names).tolist()
+    if len(batches) < 2:
+        raise UserError(
+            f"{kind} needs at least 2 batches, these data have one ('{batches[0]}'). "
+            "Name the column of the batches (batch key) or use another split, such as kfold."
+        )
+    return batches
+
+
+def _names(values: ArrayLike, what: str) -> NDArray[np.str_]:
+    names = np.asarray(values)
+    if names.ndim != 1 or not len(names):
+        raise UserError(f"Expected one {what} per cell, came an array of shape {names.shape}.")
+    return names.astype(str)
+
+
+def _strings(values: Sequence[str], option: str) -> list[str]:
+    # A single string is a sequence of letters, which nobody means.
+    if isinstance(values, str) or not values or not all(isinstance(value, str) for value in values):
+        raise UserError(f"{option} must be a list of at least one name, came: {values!r}.")
+    return list(values)
+
+
+def _check_integer(option: str, value: object, *, minimum: int) -> None:
+    if isinstance(value, bool) or not isinstance(value, int | np.integer) or value < minimum:
+        raise UserError(f"{option} must be a whole number of at least {minimum}, came: {value!r}.")
+
+
+def _id(name: str) -> str:
+    # Ids become names of files: what would break a path is written as %XX, which keeps ids apart.
+    return re.sub(r"[/\\%\x00-\x1f]", lambda hit: f"%{ord(hit.group()):02X}", name)
