@@ -1,0 +1,60 @@
+"""The part that adapters of scikit-learn's classifiers share."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from typing import TYPE_CHECKING, Any, Self
+
+import numpy as np
+from numpy.typing import NDArray
+
+from cellular_bench.benchmark.errors import ContractError
+from cellular_bench.benchmark.types import MethodSpec, Prediction
+from cellular_bench.methods._support import (
+    dense,
+    labels_of,
+    most_probable,
+    require_labels,
+    require_same_genes,
+)
+
+if TYPE_CHECKING:
+    from anndata import AnnData
+
+
+class ClassifierAnnotator(ABC):
+    """Fit a probabilistic classifier on the training cells and name the cells of a query with it.
+
+    A child defines ``spec`` and :meth:`build`, and where needed :meth:`inputs`.
+    """
+
+    spec: MethodSpec
+    reject_below: float = 0.0
+
+    def __init__(self) -> None:
+        self._classifier: Any = None
+        self._genes: list[str] = []
+
+    @abstractmethod
+    def build(self, labels: NDArray[np.str_]) -> Any:
+        """Return an unfitted classifier with ``fit``, ``predict_proba`` and ``classes_``."""
+
+    def inputs(self, adata: AnnData) -> Any:
+        """Return the (n_obs, n_features) matrix that the classifier reads."""
+        return dense(adata.X)
+
+    def fit(self, train: AnnData) -> Self:
+        """Learn the labels of the training cells."""
+        labels = labels_of(train)
+        require_labels(labels, self.spec.method_id)
+        self._genes = list(train.var_names)
+        self._classifier = self.build(labels).fit(self.inputs(train), labels)
+        return self
+
+    def predict(self, query: AnnData) -> Prediction:
+        """Name the cells of the query."""
+        if self._classifier is None:
+            raise ContractError(f"{self.spec.method_id}: predict was called before fit. Call fit first.")
+        require_same_genes(query, self._genes, self.spec.method_id)
+        probability = self._classifier.predict_proba(self.inputs(query))
+        return most_probable(probability, self._classifier.classes_, reject_below=self.reject_below)

@@ -1,0 +1,79 @@
+"""Harmony: soft clustering in PCA space that keeps batches mixed."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+from numpy.typing import NDArray
+
+from cellular_bench.benchmark.keys import BATCH
+from cellular_bench.benchmark.types import MethodSpec
+from cellular_bench.methods._support import batches_of, principal_components, require_batches
+
+if TYPE_CHECKING:
+    from anndata import AnnData
+
+
+class Harmony:
+    """Principal components corrected by Harmony, with the defaults of ``harmonypy``.
+
+    Called directly, because version 2 returns cells x dimensions and wrappers written for 0.x expect
+    the transpose.
+
+    Parameters
+    ----------
+    n_components
+        Principal components that go in and come out; fewer where the data have no more.
+    theta
+        Diversity penalty: larger values mix batches more.
+    max_iter
+        Most rounds of clustering and correction.
+    seed
+        Seed of the principal components and of the clusters' starting points.
+
+    Raises
+    ------
+    NotApplicableError
+        If all cells come from one batch.
+    """
+
+    spec = MethodSpec(
+        method_id="harmony",
+        name="Harmony",
+        tasks=("integration",),
+        description="Iterative soft clustering of principal components, corrected per cluster and batch.",
+        needs_batches=True,
+        doi="10.1038/s41592-019-0619-0",
+        url="https://github.com/slowkow/harmonypy",
+        license="GPL-3.0-or-later",
+        requires=("harmonypy", "sklearn"),
+    )
+
+    def __init__(
+        self, *, n_components: int = 50, theta: float = 2.0, max_iter: int = 10, seed: int = 0
+    ) -> None:
+        self.n_components = n_components
+        self.theta = theta
+        self.max_iter = max_iter
+        self.seed = seed
+
+    def fit_embed(self, adata: AnnData) -> NDArray[np.float32]:
+        """Return the corrected principal components, (n_obs, n_components)."""
+        import harmonypy
+
+        require_batches(adata, self.spec.method_id)
+        scores = principal_components(adata.X, n_components=self.n_components, seed=self.seed)
+        result = harmonypy.run_harmony(
+            scores,
+            {BATCH: batches_of(adata)},
+            [BATCH],
+            theta=self.theta,
+            max_iter_harmony=self.max_iter,
+            # The library's own rule, which gives no cluster at all below 15 cells.
+            nclust=max(1, min(round(adata.n_obs / 30), 100)),
+            random_state=self.seed,
+            ncores=1,
+            verbose=False,
+        )
+        return np.asarray(result.Z_corr, dtype=np.float32)

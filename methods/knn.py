@@ -1,0 +1,69 @@
+"""k nearest neighbours in PCA space."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from cellular_bench.benchmark.types import MethodSpec
+from cellular_bench.methods._classifier import ClassifierAnnotator
+from cellular_bench.methods._support import fit_pca, project
+
+if TYPE_CHECKING:
+    from typing import Self
+
+    from anndata import AnnData
+
+
+class KNearestNeighbours(ClassifierAnnotator):
+    """Vote of the nearest training cells in the principal components of the training cells.
+
+    Probabilities are shares of votes, so novelty (1 - the winner's share) has ``n_neighbors`` + 1
+    different values at most.
+
+    Parameters
+    ----------
+    n_neighbors
+        Voters per cell; all training cells where there are fewer.
+    n_components
+        Principal components, fitted on the training cells alone.
+    seed
+        Seed of the solver of the principal components.
+    """
+
+    spec = MethodSpec(
+        method_id="knn",
+        name="kNN",
+        tasks=("annotation", "novelty"),
+        description="Majority vote of the 15 nearest training cells in PCA space.",
+        labels="train",
+        inductive=True,
+        doi="10.1109/TIT.1967.1053964",
+        url="https://scikit-learn.org",
+        license="BSD-3-Clause",
+        requires=("sklearn",),
+    )
+
+    def __init__(self, *, n_neighbors: int = 15, n_components: int = 50, seed: int = 0) -> None:
+        super().__init__()
+        self.n_neighbors = n_neighbors
+        self.n_components = n_components
+        self.seed = seed
+        self._pca: Any = None
+
+    def build(self, labels: NDArray[np.str_]) -> Any:
+        """Return the voting rule, with no more voters than there are training cells."""
+        from sklearn.neighbors import KNeighborsClassifier
+
+        return KNeighborsClassifier(n_neighbors=min(self.n_neighbors, labels.size))
+
+    def inputs(self, adata: AnnData) -> NDArray[np.float32]:
+        """Project cells on the principal components of the training cells."""
+        return project(self._pca, adata.X)
+
+    def fit(self, train: AnnData) -> Self:
+        """Fit the principal components, then place the training cells in them."""
+        self._pca = fit_pca(train.X, n_components=self.n_components, seed=self.seed)
+        return super().fit(train)

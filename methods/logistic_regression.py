@@ -1,0 +1,49 @@
+"""Multinomial logistic regression on log-normalised expression."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from cellular_bench.benchmark.types import MethodSpec
+from cellular_bench.methods._classifier import ClassifierAnnotator
+
+
+class LogisticRegression(ClassifierAnnotator):
+    """Linear classifier with ridge penalty and probabilities by softmax.
+
+    Parameters
+    ----------
+    C
+        Inverse strength of the penalty.
+    max_iter
+        Most iterations of the solver.
+    seed
+        Accepted for uniformity; the solver draws nothing.
+    """
+
+    spec = MethodSpec(
+        method_id="logistic_regression",
+        name="Logistic regression",
+        tasks=("annotation", "novelty"),
+        description="Ridge-penalised multinomial logistic regression on log-normalised genes.",
+        labels="train",
+        inductive=True,
+        url="https://scikit-learn.org",
+        license="BSD-3-Clause",
+        requires=("sklearn",),
+    )
+
+    def __init__(self, *, C: float = 1.0, max_iter: int = 1000, seed: int = 0) -> None:
+        super().__init__()
+        self.C = C
+        self.max_iter = max_iter
+        self.seed = seed
+
+    def build(self, labels: NDArray[np.str_]) -> Any:
+        """Return the classifier."""
+        from sklearn.linear_model import LogisticRegression
+
+        return LogisticRegression(C=self.C, max_iter=self.max_iter, random_state=self.seed)
