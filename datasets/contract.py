@@ -76,9 +76,7 @@ def conform(
         label, batch = _labels_and_batches(adata, label_key, batch_key, found)
         expression = choose(adata, counts_layer, found.problems, found.warnings)
     else:
-        found.problems.append(
-            f"There are {adata.n_obs} cells and {adata.n_vars} genes; both must be above 0."
-        )
+        found.problems.append(f"There are {adata.n_obs} cells and {adata.n_vars} genes; none may be 0.")
         expression = None
     _check_names(adata.obs_names, "cell", "adata.obs_names_make_unique()", found)
     if expression is not None:
@@ -97,7 +95,7 @@ def digest(adata: AnnData) -> str:
     """
     from scipy import sparse
 
-    values = sparse.csr_matrix(adata.layers[COUNTS] if COUNTS in adata.layers else adata.X)
+    values = sparse.csr_matrix(adata.layers.get(COUNTS, adata.X))
     content = hashlib.sha256(COUNTS.encode() if COUNTS in adata.layers else b"lognorm")
     for array, kind in ((values.data, "<f4"), (values.indices, "<i8"), (values.indptr, "<i8")):
         content.update(array.astype(kind).tobytes())
@@ -136,7 +134,7 @@ def _column(adata: AnnData, key: str, role: str, found: Findings) -> list[str]:
         return []
     if values.nunique() == adata.n_obs > 2:
         found.problems.append(f"obs['{key}'] has a different value in every cell, so it is no {role}.")
-    return values.astype(str).tolist()
+    return [str(value) for value in values]
 
 
 def _warn_of_labels(label: Sequence[str], found: Findings) -> None:
@@ -146,7 +144,7 @@ def _warn_of_labels(label: Sequence[str], found: Findings) -> None:
     single = sorted(name for name, n in n_cells.items() if n == 1)
     if single:
         found.warnings.append(
-            f"{_count(len(single), 'label')} with one cell cannot be both learnt and scored: {_examples(single)}."
+            f"{_count(len(single), 'label')} with one cell, not both learnt and scored: {_examples(single)}."
         )
     spellings = defaultdict(list)
     for name in sorted(n_cells):

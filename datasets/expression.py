@@ -98,7 +98,7 @@ def _explicit(adata: AnnData, counts_layer: str, problems: list[str]) -> Express
     if is_fraction.any():
         where = _where(values, is_fraction, adata.obs_names, var_names)
         problems.append(
-            f"{shown} must hold raw counts, but {_n_values(is_fraction)} not whole numbers, the first {where}. "
+            f"{shown} must hold raw counts, but {_n_values(is_fraction)} not whole, the first {where}. "
             "Name the matrix that holds raw counts (counts layer), or none if there is none."
         )
         return None
@@ -149,7 +149,7 @@ def _kind(values: csr_matrix) -> Kind | None:
 
 def _unknown_values(values: Any, name: str) -> str:
     return (
-        f"{name} holds neither counts (there are values that are not whole numbers) nor log-normalised values "
+        f"{name} holds neither counts (not all values are whole numbers) nor log-normalised values "
         f"(the largest is {values.data.max():.6g}, expected below {MAX_LOGNORM:g}). "
         "Keep raw counts in a layer and name it (counts layer)."
     )

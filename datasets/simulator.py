@@ -180,7 +180,7 @@ def _check_every_label_has_cells(label: NDArray[Any], labels: list[str]) -> None
 def _markers(n_vars: int, n_labels: int, fraction: float, rng: np.random.Generator) -> NDArray[np.int64]:
     """(n_vars,) number of the type that each gene marks, or -1."""
     n_markers = round(fraction * n_vars)
-    if not (0 <= fraction and n_markers * n_labels <= n_vars):
+    if not (fraction >= 0 and n_markers * n_labels <= n_vars):
         raise UserError(
             f"marker_fraction must lie between 0 and 1/n_labels = {1 / n_labels:.3g}, came: {fraction!r}."
         )
