@@ -266,11 +266,11 @@ def _metric_summary(metric_id: str, runs: Sequence[RunRecord]) -> Summary:
     for run in runs:
         score = next((s for s in run.scores if s.metric_id == metric_id), None)
         if run.status != "ok":
-            score, reason = None, f"run {run.status.replace('_', ' ')}: {run.reason}"
+            values.append(None)
+            reasons.append(f"run {run.status.replace('_', ' ')}: {run.reason}")
         else:
-            reason = "not computed in this run" if score is None else score.reason
-        values.append(score.value if score else None)
-        reasons.append(reason)
+            values.append(score.value if score else None)
+            reasons.append(score.reason if score else "not computed in this run")
     return summarise(values, reasons)
 
 
@@ -306,7 +306,9 @@ def _culprits(runs: Sequence[RunRecord], specs: Sequence[MetricSpec]) -> str:
             own.append(spec.name)
         elif spec.in_overall and "data" in by:
             given.append(spec.name)
-    return f"no {_listed(own)}" if own else f"these cells permit no {_listed(given)}"
+    if own:
+        return f"no {_listed(own)}"
+    return f"these cells permit no {_listed(given)}" if given else "an aspect has no metric at all"
 
 
 def _listed(names: Sequence[str], most: int = 4) -> str:

@@ -1,0 +1,168 @@
+"""The same numbers for programs and for repositories: ``scores.csv`` and ``leaderboard.md``."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+import re
+from collections.abc import Iterator, Mapping, Sequence
+
+from cellular_bench.benchmark.leaderboard import Board
+from cellular_bench.benchmark.records import RunRecord
+from cellular_bench.benchmark.types import MetricSpec
+from cellular_bench.reports.overview import overview, runs_in_words, weights_in_words
+from cellular_bench.reports.tables import (
+    Cell,
+    Line,
+    Table,
+    labels_table,
+    metrics_table,
+    ranking_table,
+)
+
+CSV_COLUMNS = (
+    "run_id",
+    "suite_id",
+    "task",
+    "dataset_id",
+    "split_id",
+    "split_kind",
+    "method_id",
+    "method_params",
+    "seed",
+    "status",
+    "reason",
+    "metric_id",
+    "aspect",
+    "value",
+    "value_reason",
+    "wall_time_s",
+    "cpu_time_s",
+    "peak_rss_mib",
+)
+
+
+def scores_csv(records: Sequence[RunRecord]) -> str:
+    """Return one line per run and metric; a run without scores has one line with no metric."""
+    text = io.StringIO()
+    writer = csv.DictWriter(text, CSV_COLUMNS, lineterminator="\n", restval="")
+    writer.writeheader()
+    for run in records:
+        writer.writerows(_csv_rows(run))
+    return text.getvalue()
+
+
+def _csv_rows(run: RunRecord) -> Iterator[dict[str, object]]:
+    common: dict[str, object] = {
+        "run_id": run.run_id,
+        "suite_id": run.suite_id,
+        "task": run.task,
+        "dataset_id": run.dataset.dataset_id,
+        "split_id": run.split.split_id,
+        "split_kind": run.split.kind,
+        "method_id": run.method.method_id,
+        "method_params": json.dumps(run.method.params, sort_keys=True),
+        "seed": run.seed,
+        "status": run.status,
+        "reason": run.reason or "",
+    }
+    if run.cost is not None:
+        cost = run.cost.model_dump(include={"wall_time_s", "cpu_time_s", "peak_rss_mib"})
+        common |= {key: "" if value is None else value for key, value in cost.items()}
+    if not run.scores:
+        yield common | {"value_reason": f"run {run.status.replace('_', ' ')}"}
+    for score in run.scores:
+        yield common | {
+            "metric_id": score.metric_id,
+            "aspect": score.aspect,
+            "value": "" if score.value is None else score.value,
+            "value_reason": score.reason or "",
+        }
+
+
+def escape(text: str) -> str:
+    r"""Make any text safe inside a Markdown table cell.
+
+    Examples
+    --------
+    >>> escape("a|b <i>")
+    'a\\|b &lt;i&gt;'
+    """
+    safe = re.sub(r"([\\`*\[\]|])", r"\\\1", text.replace("&", "&amp;"))
+    return " ".join(safe.replace("<", "&lt;").replace(">", "&gt;").split())
+
+
+def markdown(
+    boards: Sequence[Board], records: Sequence[RunRecord], specs: Mapping[str, MetricSpec], *, title: str
+) -> str:
+    """Return the boards as GitHub-flavoured Markdown."""
+    parts = [f"# {escape(title)}", f"{runs_in_words(records)}."]
+    for board in boards:
+        parts += _board_markdown(board)
+    used = [spec for key, spec in specs.items() if any(spec in board.metrics for board in boards)]
+    if used:
+        parts += ["## Metrics", *(_definition(spec) for spec in used)]
+    return "\n\n".join(parts) + "\n"
+
+
+def _board_markdown(board: Board) -> list[str]:
+    summary = overview(board)
+    parts = [f"## {escape(summary.title)} ({summary.subtitle})", f"{summary.facts}. {summary.runs}."]
+    for winner in summary.winners:
+        names = ", ".join(escape(name) for name in winner.names)
+        std = f" ± {winner.std}" if winner.std else ""
+        parts.append(f"Best {winner.track.lower()}: **{names}**, {winner.score}{std}.")
+    formula = weights_in_words(board.task)
+    parts.append(f"Overall = {formula}; mean ± standard deviation over splits and seeds.")
+    for table in (ranking_table(board), metrics_table(board), labels_table(board)):
+        if table is not None:
+            parts += [f"### {table.title}", table_markdown(table), *_notes(table)]
+    failures = [run for row in board.rows for run in row.failures]
+    if failures:
+        parts += ["### Runs without scores", *(_failure(run) for run in failures)]
+    return parts
+
+
+def table_markdown(table: Table) -> str:
+    """Return a table with one row per method; the group of a row is its second column."""
+    head = ["Method", "Track", *(escape(column.title) for column in table.columns)]
+    rows = [head, ["---", "---", *("---:" for _ in table.columns)]]
+    for group in table.groups:
+        for line in group.lines:
+            track = line.track if group.key != "incomplete" else f"{line.track}, incomplete"
+            rows.append([_name(line), track, *(_cell(cell) for cell in line.cells)])
+    return "\n".join("| " + " | ".join(row) + " |" for row in rows)
+
+
+def _name(line: Line) -> str:
+    remark = f" — {line.remark}" if line.remark else ""
+    detail = f" ({line.detail})" if line.detail else ""
+    return escape(f"{line.name}{detail}{remark}")
+
+
+def _cell(cell: Cell) -> str:
+    note = f" \\[{cell.note}\\]" if cell.note else ""
+    return f"{cell.text}{f' {cell.detail}' if cell.detail else ''}{note}"
+
+
+def _notes(table: Table) -> list[str]:
+    if not table.notes:
+        return []
+    lines = [
+        f"- \\[{note.number}\\] {escape(note.reason)} ({escape('; '.join(note.places))})"
+        for note in table.notes
+    ]
+    return ["Missing values:", "\n".join(lines)]
+
+
+def _failure(run: RunRecord) -> str:
+    where = f"{run.method.name}, split {run.split.split_id}, seed {run.seed}"
+    return f"- **{escape(where)}**: {run.status.replace('_', ' ')}. {escape(run.reason or '')}"
+
+
+def _definition(spec: MetricSpec) -> str:
+    better = "higher" if spec.higher_is_better else "lower"
+    doi = f" [doi:{spec.doi}](https://doi.org/{spec.doi})" if spec.doi else ""
+    span = f"{spec.minimum:g} to {spec.maximum:g}, {better} is better"
+    return f"- **{escape(spec.name)}** ({span}): {escape(spec.definition)}{doi}"

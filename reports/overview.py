@@ -1,0 +1,251 @@
+"""What a reader needs to know of a board before its tables, and where its numbers come from."""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+
+from cellular_bench.benchmark.leaderboard import OVERALL_WEIGHTS, Board, Row, Track, method_key
+from cellular_bench.benchmark.records import (
+    DatasetIdentity,
+    Environment,
+    MethodIdentity,
+    RunRecord,
+    SplitIdentity,
+)
+from cellular_bench.benchmark.types import MetricSpec, SplitKind, Task
+from cellular_bench.reports.tables import ASPECT_TITLES, GROUPS, display_names, number, plural
+
+TASK_TITLES: Mapping[Task, str] = {
+    "integration": "Integration",
+    "annotation": "Annotation",
+    "novelty": "Novelty detection",
+}
+
+SPLIT_TITLES: Mapping[SplitKind, str] = {
+    "all": "all cells at once",
+    "kfold": "cross-validation over cells",
+    "leave_one_batch_out": "leave one batch out",
+    "unseen_label": "labels held out",
+    "reference_query": "reference to query",
+}
+
+RANKED_TRACKS: tuple[Track, ...] = ("unsupervised", "supervised", "sees scored labels")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Winner:
+    """The best complete methods of a track; several where they tie."""
+
+    track: str
+    names: tuple[str, ...]
+    score: str
+    std: str
+    n_ranked: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Overview:
+    """The few numbers that matter of one board."""
+
+    board_id: str
+    title: str
+    subtitle: str
+    facts: str
+    winners: tuple[Winner, ...]
+    runs: str
+    n_failed: int
+    n_incomplete: int
+
+
+def overview(board: Board) -> Overview:
+    """Sum a board up."""
+    n_incomplete = sum(row.incomplete_because is not None for row in board.rows)
+    runs = [run for row in board.rows for run in row.runs]
+    n_failed = sum(run.status != "ok" for run in runs)
+    return Overview(
+        board_id=board.board_id,
+        title=f"{TASK_TITLES[board.task]} · {board.dataset.title}",
+        subtitle=SPLIT_TITLES[board.split_kind],
+        facts=facts(board),
+        winners=tuple(w for track in RANKED_TRACKS if (w := _winner(board, track)) is not None),
+        runs=runs_in_words(runs),
+        n_failed=n_failed,
+        n_incomplete=n_incomplete,
+    )
+
+
+def facts(board: Board) -> str:
+    """Describe the cells, splits and seeds: ``"3,607 cells × 2,000 genes · 4 batches · ..."``."""
+    data = board.dataset
+    seeds = {run.seed for row in board.rows for run in row.runs}
+    return " · ".join(
+        (
+            f"{data.n_obs:,} cells × {data.n_vars:,} genes",
+            plural(data.n_batches, "batch"),
+            plural(data.n_labels, "label"),
+            plural(len(board.splits), "split"),
+            plural(len(seeds), "seed"),
+        )
+    )
+
+
+def runs_in_words(runs: Sequence[RunRecord]) -> str:
+    """Count outcomes: ``"12 of 14 runs succeeded; 1 failed, 1 timeout"``."""
+    counts = Counter(run.status for run in runs)
+    succeeded = counts.pop("ok", 0)
+    rest = ", ".join(f"{count} {status.replace('_', ' ')}" for status, count in sorted(counts.items()))
+    head = f"{succeeded:,} of {plural(len(runs), 'run')} succeeded"
+    return f"{head}; {rest}" if rest else head
+
+
+def _winner(board: Board, track: Track) -> Winner | None:
+    ranked = [row for row in board.rows if row.track == track and row.rank is not None]
+    best = [row for row in ranked if row.rank == 1]
+    if not best:
+        return None
+    names = display_names(board)
+    summary = best[0].overall
+    return Winner(
+        track=GROUPS[track][0],
+        names=tuple(_full_name(row, names) for row in best),
+        score=number(summary.mean or 0.0),
+        std=number(summary.std) if summary.std is not None else "",
+        n_ranked=len(ranked),
+    )
+
+
+def _full_name(row: Row, names: Mapping[str, tuple[str, str]]) -> str:
+    name, detail = names[method_key(row.method)]
+    return f"{name} ({detail})" if detail else name
+
+
+def weights_in_words(task: Task) -> str:
+    """Write the formula of the overall score: ``"0.4 × Batch correction + 0.6 × ..."``."""
+    terms = (f"{weight:g} × {ASPECT_TITLES[aspect]}" for aspect, weight in OVERALL_WEIGHTS[task].items())
+    return " + ".join(terms)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class MethodUse:
+    """A method with the settings that it ran with, and the tasks that it ran on."""
+
+    method: MethodIdentity
+    params: str
+    tasks: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SplitUse:
+    """A split of a data set, and the seeds that were run on it."""
+
+    dataset_id: str
+    split: SplitIdentity
+    seeds: tuple[int, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class EnvironmentUse:
+    """An environment and how many runs it had."""
+
+    environment: Environment
+    n_runs: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RunWarning:
+    """A warning of one or more runs."""
+
+    method: str
+    text: str
+    n_runs: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Provenance:
+    """Everything that went into the numbers."""
+
+    datasets: tuple[DatasetIdentity, ...]
+    splits: tuple[SplitUse, ...]
+    methods: tuple[MethodUse, ...]
+    environments: tuple[EnvironmentUse, ...]
+    warnings: tuple[RunWarning, ...]
+    outdated: tuple[str, ...]
+    suites: tuple[str, ...]
+    started: str
+    finished: str
+
+
+def provenance(records: Sequence[RunRecord], specs: Mapping[str, MetricSpec]) -> Provenance:
+    """Collect data, splits, seeds, parameters, versions and environments of all runs."""
+    datasets = {(run.dataset.dataset_id, run.dataset.digest): run.dataset for run in records}
+    environments = Counter(run.environment.model_dump_json() for run in records)
+    return Provenance(
+        datasets=tuple(datasets[key] for key in sorted(datasets)),
+        splits=_splits(records),
+        methods=_methods(records),
+        environments=tuple(
+            EnvironmentUse(environment=Environment.model_validate_json(text), n_runs=n)
+            for text, n in environments.most_common()
+        ),
+        warnings=_warnings(records),
+        outdated=_outdated(records, specs),
+        suites=tuple(sorted({run.suite_id for run in records})),
+        started=_stamp(run.started_at.isoformat(" ", "minutes") for run in records),
+        finished=_stamp((run.finished_at.isoformat(" ", "minutes") for run in records), last=True),
+    )
+
+
+def _stamp(times: Iterable[str], *, last: bool = False) -> str:
+    ordered = sorted(times)
+    return (ordered[-1] if last else ordered[0]) if ordered else ""
+
+
+def _splits(records: Sequence[RunRecord]) -> tuple[SplitUse, ...]:
+    splits: dict[tuple[str, str, str, str], SplitIdentity] = {}
+    seeds: dict[tuple[str, str, str, str], set[int]] = {}
+    for run in records:
+        key = (run.dataset.dataset_id, run.split.kind, run.split.split_id, run.split.digest)
+        splits[key] = run.split
+        seeds.setdefault(key, set()).add(run.seed)
+    return tuple(
+        SplitUse(dataset_id=key[0], split=splits[key], seeds=tuple(sorted(seeds[key])))
+        for key in sorted(splits)
+    )
+
+
+def _methods(records: Sequence[RunRecord]) -> tuple[MethodUse, ...]:
+    methods = {method_key(run.method): run.method for run in records}
+    tasks: dict[str, set[str]] = {key: set() for key in methods}
+    for run in records:
+        tasks[method_key(run.method)].add(run.task)
+    ordered = sorted(methods, key=lambda key: (methods[key].is_control, methods[key].name.lower(), key))
+    return tuple(
+        MethodUse(
+            method=methods[key],
+            params=json.dumps(methods[key].params, sort_keys=True),
+            tasks=tuple(sorted(tasks[key])),
+        )
+        for key in ordered
+    )
+
+
+def _warnings(records: Sequence[RunRecord]) -> tuple[RunWarning, ...]:
+    counts = Counter((run.method.name, text) for run in records for text in run.warnings)
+    return tuple(RunWarning(method=name, text=text, n_runs=n) for (name, text), n in sorted(counts.items()))
+
+
+def _outdated(records: Sequence[RunRecord], specs: Mapping[str, MetricSpec]) -> tuple[str, ...]:
+    """Say which scores were computed by another version of a metric than the one described here."""
+    found = {
+        (spec.name, score.version, spec.version)
+        for run in records
+        for score in run.scores
+        if (spec := specs.get(score.metric_id)) is not None and spec.version != score.version
+    }
+    unknown = {s.metric_id for run in records for s in run.scores if s.metric_id not in specs}
+    told = [f"{name}: computed by version {was}, described here is version {now}" for name, was, now in found]
+    told += [f"{metric_id}: not a known metric; in scores.csv only" for metric_id in unknown]
+    return tuple(sorted(told))

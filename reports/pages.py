@@ -1,0 +1,200 @@
+"""Writes the report: one self-contained page, one table for programs, one for repositories."""
+
+from __future__ import annotations
+
+import base64
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from importlib.resources import files
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from cellular_bench.benchmark.errors import UserError
+from cellular_bench.benchmark.leaderboard import OVERALL_WEIGHTS, Board, build_boards
+from cellular_bench.benchmark.records import RunRecord, write_text_atomically
+from cellular_bench.benchmark.types import MetricSpec, Task
+from cellular_bench.reports.exports import markdown, scores_csv
+from cellular_bench.reports.figures import Figure
+from cellular_bench.reports.overview import (
+    SPLIT_TITLES,
+    TASK_TITLES,
+    Overview,
+    overview,
+    provenance,
+    runs_in_words,
+    weights_in_words,
+)
+from cellular_bench.reports.tables import ASPECT_TITLES, Table, labels_table, metrics_table, ranking_table
+
+if TYPE_CHECKING:
+    from jinja2 import Environment
+    from markupsafe import Markup
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class BoardView:
+    """A board as the page shows it."""
+
+    board_id: str
+    task: Task
+    overview: Overview
+    tables: tuple[Table, ...]
+    failures: tuple[RunRecord, ...]
+    figures: tuple[Figure, ...]
+    batch_weight: float | None
+
+
+def write(
+    records: Sequence[RunRecord],
+    specs: Mapping[str, MetricSpec],
+    out: Path,
+    *,
+    title: str,
+    figures: Sequence[Figure] = (),
+) -> list[Path]:
+    """Write ``leaderboard.html``, ``scores.csv`` and ``leaderboard.md``.
+
+    Parameters
+    ----------
+    records
+        Every run, failed ones too; at least one.
+    specs
+        Metrics by ``metric_id``, in the order in which columns are shown.
+    out
+        Folder; made where it does not exist. Older files of the same names are replaced.
+    title
+        Heading of the page.
+    figures
+        Pictures, each of a board and a method that the records hold.
+
+    Returns
+    -------
+    list of Path
+        The files, the page first.
+
+    Raises
+    ------
+    UserError
+        If there are no records, a run comes twice, or a figure belongs to no board.
+    """
+    if not records:
+        raise UserError("A report needs at least one run record, none came: run a suite first.")
+    boards = build_boards(records, specs.values())
+    _refuse_stray_figures(boards, figures)
+    out.mkdir(parents=True, exist_ok=True)
+    texts = {
+        "leaderboard.html": page(boards, records, specs, title=title, figures=figures),
+        "scores.csv": scores_csv(records),
+        "leaderboard.md": markdown(boards, records, specs, title=title),
+    }
+    for name, text in texts.items():
+        write_text_atomically(out / name, text)
+    return [out / name for name in texts]
+
+
+def page(
+    boards: Sequence[Board],
+    records: Sequence[RunRecord],
+    specs: Mapping[str, MetricSpec],
+    *,
+    title: str,
+    figures: Sequence[Figure] = (),
+) -> str:
+    """Return the page: style, script and pictures are inside it, and it asks the network for nothing."""
+    tasks = sorted({board.task for board in boards}, key=list(TASK_TITLES).index)
+    views = [_view(board, figures) for board in boards]
+    used = {spec.metric_id: spec for board in boards for spec in board.metrics}
+    return (
+        _environment()
+        .get_template("leaderboard.html.j2")
+        .render(
+            title=title,
+            summary=runs_in_words(records),
+            boards=views,
+            tracks=list(dict.fromkeys(row.track for board in boards for row in board.rows)),
+            formulas=[(TASK_TITLES[task], weights_in_words(task)) for task in tasks],
+            metrics=[spec for metric_id, spec in specs.items() if metric_id in used],
+            provenance=provenance(records, specs),
+            aspect_titles=ASPECT_TITLES,
+            split_titles=SPLIT_TITLES,
+        )
+    )
+
+
+def _view(board: Board, figures: Sequence[Figure]) -> BoardView:
+    tables = (ranking_table(board), metrics_table(board), labels_table(board))
+    weights = OVERALL_WEIGHTS[board.task]
+    return BoardView(
+        board_id=board.board_id,
+        task=board.task,
+        overview=overview(board),
+        tables=tuple(table for table in tables if table is not None and table.columns),
+        failures=tuple(run for row in board.rows for run in row.failures),
+        figures=tuple(figure for figure in figures if figure.board_id == board.board_id),
+        batch_weight=weights.get("batch_correction"),
+    )
+
+
+def _refuse_stray_figures(boards: Sequence[Board], figures: Sequence[Figure]) -> None:
+    known = {(board.board_id, row.method.method_id) for board in boards for row in board.rows}
+    for figure in figures:
+        if (figure.board_id, figure.method_id) not in known:
+            raise UserError(
+                f"A figure of method '{figure.method_id}' for board '{figure.board_id}' has no such row. "
+                f"Boards: {', '.join(board.board_id for board in boards)}."
+            )
+
+
+def _environment() -> Environment:
+    """Return a template engine that escapes every text unless it is our own style or script."""
+    from jinja2 import Environment, PackageLoader, StrictUndefined
+
+    environment = Environment(
+        loader=PackageLoader("cellular_bench.reports", "templates"),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    environment.globals["static"] = _static
+    environment.filters["data_uri"] = data_uri
+    environment.filters["doi_url"] = doi_url
+    environment.filters["anchor"] = anchor
+    return environment
+
+
+def _static(name: str) -> Markup:
+    from markupsafe import Markup
+
+    text = files("cellular_bench.reports").joinpath("static", name).read_text(encoding="utf-8")
+    return Markup(text)  # noqa: S704 - our own file, shipped with the package
+
+
+def anchor(text: str) -> str:
+    """Return a text as an ``id``: no spaces, nothing that ends an attribute."""
+    return re.sub(r"[^A-Za-z0-9_-]+", "-", text)
+
+
+def doi_url(doi: str) -> str:
+    """Return the link of a DOI, given with or without a resolver or ``doi:`` before it."""
+    return "https://doi.org/" + re.sub(r"^(https?://(dx\.)?doi\.org/|doi:)", "", doi.strip())
+
+
+def data_uri(data: bytes) -> str:
+    """Return a picture as text for the ``src`` of an image.
+
+    Raises
+    ------
+    UserError
+        If it is not PNG, WebP or SVG.
+    """
+    if data.startswith(b"\x89PNG\r\n\x1a\n"):
+        kind = "png"
+    elif data[:4] == b"RIFF" and data[8:12] == b"WEBP":
+        kind = "webp"
+    elif data.lstrip()[:5] in (b"<?xml", b"<svg "):
+        kind = "svg+xml"
+    else:
+        raise UserError(f"A figure of {len(data)} bytes is neither PNG, WebP nor SVG: use one of these.")
+    return f"data:image/{kind};base64,{base64.b64encode(data).decode('ascii')}"
