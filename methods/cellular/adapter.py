@@ -1,0 +1,120 @@
+"""CELLULAR as the harness runs it, and its two ablations. Nothing heavy is imported before fit."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any, ClassVar, Self
+
+import numpy as np
+from numpy.typing import NDArray
+
+from cellular_bench.benchmark.errors import UserError
+from cellular_bench.benchmark.keys import BATCH, LABEL
+from cellular_bench.benchmark.types import MethodSpec, Prediction
+
+if TYPE_CHECKING:
+    from anndata import AnnData
+
+    from cellular_bench.methods.cellular.api import Cellular
+
+
+class CellularMethod:
+    """CELLULAR with its full loss.
+
+    Parameters
+    ----------
+    preset
+        ``"default"`` or ``"paper"``.
+    max_epochs
+        Most epochs of the encoder; None keeps the preset's.
+    n_trials
+        Trials of the search for the classifier's settings; 0 for none.
+    novelty_kind
+        Score reported as novelty; None keeps the model's default.
+    seed
+        Seed of every draw.
+    """
+
+    spec: ClassVar[MethodSpec] = MethodSpec(
+        method_id="cellular",
+        name="CELLULAR",
+        tasks=("integration", "annotation", "novelty"),
+        description=(
+            "Contrastive encoder: types apart, batches mixed, distances between types kept; "
+            "classifier on the frozen embedding."
+        ),
+        labels="train",
+        features="hvg",
+        inductive=True,
+        is_reimplementation=True,
+        url="https://doi.org/10.5281/zenodo.10959788",
+        license="BSD-3-Clause",
+        requires=("torch", "sklearn"),
+    )
+    loss: ClassVar[str] = "full"
+
+    def __init__(
+        self,
+        *,
+        preset: str = "default",
+        max_epochs: int | None = None,
+        n_trials: int = 0,
+        novelty_kind: str | None = None,
+        seed: int = 0,
+    ) -> None:
+        self.arguments: dict[str, Any] = {
+            "preset": preset,
+            "max_epochs": max_epochs,
+            "n_trials": n_trials,
+            "seed": seed,
+            "loss": self.loss,
+        }
+        if novelty_kind is not None:
+            self.arguments["novelty_kind"] = novelty_kind
+        self.model: Cellular | None = None
+
+    def fit(self, train: AnnData) -> Self:
+        """Train the encoder. The classifier waits until :meth:`predict`: embedding needs none."""
+        from cellular_bench.methods.cellular.api import Cellular
+
+        self.model = Cellular(**self.arguments).fit(
+            train, label_key=LABEL, batch_key=BATCH, with_classifier=False
+        )
+        return self
+
+    def embed(self, query: AnnData) -> NDArray[np.float32]:
+        """Return the embedding of cells, (n_obs, n_latent)."""
+        return self._fitted().embed(query)
+
+    def predict(self, query: AnnData) -> Prediction:
+        """Name the cells of the query and say how novel each is."""
+        return self._fitted().annotate(query)
+
+    def _fitted(self) -> Cellular:
+        if self.model is None:
+            raise UserError(f"{self.spec.method_id}: the method is not fitted; call fit(train) first.")
+        return self.model
+
+
+class CellularContrastiveMethod(CellularMethod):
+    """CELLULAR trained on its type and batch terms only: the study's first ablation."""
+
+    spec: ClassVar[MethodSpec] = replace(
+        CellularMethod.spec,
+        method_id="cellular_contrastive",
+        name="CELLULAR, contrastive terms",
+        description="CELLULAR without the centroid term of its loss.",
+    )
+    loss: ClassVar[str] = "contrastive"
+
+
+class CellularCentroidMethod(CellularMethod):
+    """CELLULAR trained on its centroid term only: the study's second ablation."""
+
+    spec: ClassVar[MethodSpec] = replace(
+        CellularMethod.spec,
+        method_id="cellular_centroid",
+        name="CELLULAR, centroid term",
+        description="CELLULAR with the centroid term of its loss only.",
+    )
+    loss: ClassVar[str] = "centroid"

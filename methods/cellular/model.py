@@ -1,0 +1,85 @@
+"""The two networks: an encoder of cells and a classifier of their embedding."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+
+
+def build_encoder(n_vars: int, *, n_latent: int = 100, dropout: float = 0.2) -> nn.Sequential:
+    """Return the network that maps log-normalised expression to the embedding.
+
+    Widths halve twice on the way: ``n_vars``, ``n_vars // 2``, ``n_vars // 4``, ``n_latent``. The
+    output is not normalised: the loss looks at angles between cells, and at Euclidean distances between
+    the centroids of types.
+
+    Parameters
+    ----------
+    n_vars
+        Number of genes, at least 4.
+    n_latent
+        Width of the embedding.
+    dropout
+        Share of the first hidden layer dropped in training, 0 to 1.
+
+    Examples
+    --------
+    >>> sum(weights.numel() for weights in build_encoder(2000).parameters())
+    2558600
+    """
+    half, quarter = n_vars // 2, n_vars // 4
+    return nn.Sequential(
+        nn.LayerNorm(n_vars),
+        nn.Linear(n_vars, half),
+        nn.LayerNorm(half),
+        nn.ReLU(),
+        nn.Dropout(dropout),
+        nn.Linear(half, quarter),
+        nn.LayerNorm(quarter),
+        nn.ReLU(),
+        nn.Linear(quarter, n_latent),
+    )
+
+
+def build_classifier(
+    n_latent: int, n_labels: int, *, hidden: tuple[int, int] = (512, 512), dropout: float = 0.2
+) -> nn.Sequential:
+    """Return the network that maps the embedding to one logit per cell type.
+
+    Parameters
+    ----------
+    n_latent
+        Width of the embedding.
+    n_labels
+        Number of cell types.
+    hidden
+        Widths of the two hidden layers.
+    dropout
+        Share of the first hidden layer dropped in training, 0 to 1.
+    """
+    first, second = hidden
+    return nn.Sequential(
+        nn.BatchNorm1d(n_latent),
+        nn.Linear(n_latent, first),
+        nn.BatchNorm1d(first),
+        nn.ReLU(),
+        nn.Dropout(dropout),
+        nn.Linear(first, second),
+        nn.BatchNorm1d(second),
+        nn.ReLU(),
+        nn.Linear(second, n_labels),
+    )
+
+
+class EncoderWithTemperature(nn.Module):
+    """The encoder, and the temperature of the type term that is learned with it."""
+
+    def __init__(self, encoder: nn.Sequential, *, temperature: float) -> None:
+        super().__init__()
+        self.encoder = encoder
+        self.temperature = nn.Parameter(torch.tensor(temperature))
+
+    def forward(self, X: Tensor) -> Tensor:
+        """Return the embedding (n_obs, n_latent) of expression (n_obs, n_vars)."""
+        embedding: Tensor = self.encoder(X)
+        return embedding

@@ -1,0 +1,113 @@
+"""A fitted model on disk: a folder with ``model.json`` (text) and ``weights.pt`` (tensors only)."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict
+from importlib.metadata import version
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final
+
+import numpy as np
+import torch
+
+from cellular_bench.benchmark.errors import UserError
+from cellular_bench.methods.cellular.model import EncoderWithTemperature, build_classifier, build_encoder
+from cellular_bench.methods.cellular.settings import ClassifierSettings
+from cellular_bench.methods.cellular.state import Fitted
+from cellular_bench.methods.cellular.training import Epoch, History
+
+if TYPE_CHECKING:
+    from cellular_bench.methods.cellular.api import Cellular
+
+#: Raised whenever files written earlier could be misread.
+FORMAT_VERSION: Final = 1
+_ARRAYS: Final = ("train_emb", "train_label", "train_rows", "validation_rows")
+
+
+def save(model: Cellular, fitted: Fitted, folder: Path) -> None:
+    """Write a fitted model into a new or empty folder."""
+    if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
+        raise UserError(f"cellular: {folder} exists and is not an empty folder; give another path.")
+    assert fitted.classifier is not None
+    assert fitted.classifier_settings is not None
+    folder.mkdir(parents=True, exist_ok=True)
+    description = {
+        "format_version": FORMAT_VERSION,
+        "versions": {name: version(name) for name in ("cellular-bench", "torch")},
+        "arguments": _arguments(model),
+        "classifier": asdict(fitted.classifier_settings),
+        "labels": fitted.labels,
+        "genes": fitted.genes,
+        "history": asdict(fitted.encoder_history),
+        "classifier_history": asdict(fitted.classifier_history) if fitted.classifier_history else None,
+    }
+    (folder / "model.json").write_text(json.dumps(description, indent=1), encoding="utf-8")
+    tensors = {
+        "encoder": fitted.encoder.state_dict(),
+        "classifier": fitted.classifier.state_dict(),
+        **{name: torch.from_numpy(getattr(fitted, name)) for name in _ARRAYS},
+    }
+    torch.save(tensors, folder / "weights.pt")
+
+
+def load(folder: Path, *, device: torch.device) -> tuple[dict[str, Any], Fitted]:
+    """Return the constructor's arguments and the fitted parts of a model on disk."""
+    text = _read_description(folder)
+    arguments = text["arguments"]
+    arguments["classifier"] = _classifier_settings(arguments["classifier"])
+    arguments["temperature_range"] = tuple(arguments["temperature_range"])
+    # weights_only: tensors and plain containers, never code.
+    tensors = torch.load(folder / "weights.pt", map_location=device, weights_only=True)
+    shape = _classifier_settings(text["classifier"])
+    encoder = EncoderWithTemperature(
+        build_encoder(len(text["genes"]), n_latent=arguments["n_latent"], dropout=arguments["dropout"]),
+        temperature=arguments["temperature"],
+    )
+    classifier = build_classifier(
+        arguments["n_latent"], len(text["labels"]), hidden=shape.hidden, dropout=shape.dropout
+    )
+    encoder.load_state_dict(tensors["encoder"])
+    classifier.load_state_dict(tensors["classifier"])
+    fitted = Fitted(
+        genes=tuple(text["genes"]),
+        labels=tuple(text["labels"]),
+        encoder=encoder.to(device).eval(),
+        encoder_history=_history(text["history"]),
+        classifier=classifier.to(device).eval(),
+        classifier_history=_history(text["classifier_history"]),
+        classifier_settings=shape,
+        **{name: np.asarray(tensors[name].cpu().numpy()) for name in _ARRAYS},
+    )
+    return arguments, fitted
+
+
+def _arguments(model: Cellular) -> dict[str, Any]:
+    """Return the constructor's arguments, every number of the recipe written out."""
+    names = ("n_top_genes", "loss", "n_trials", "novelty_kind", "min_gene_share", "seed")
+    return {**{name: getattr(model, name) for name in names}, **asdict(model.settings)}
+
+
+def _read_description(folder: Path) -> dict[str, Any]:
+    missing = [name for name in ("model.json", "weights.pt") if not (folder / name).is_file()]
+    if missing:
+        raise UserError(
+            f"cellular: {folder} is not a saved model: {' and '.join(missing)} not found. "
+            "Give the folder that Cellular.save wrote."
+        )
+    text: dict[str, Any] = json.loads((folder / "model.json").read_text(encoding="utf-8"))
+    if text.get("format_version") != FORMAT_VERSION:
+        raise UserError(
+            f"cellular: {folder} has format version {text.get('format_version')}, this program reads "
+            f"{FORMAT_VERSION}. It was written with {text.get('versions')}: use these, or fit again."
+        )
+    return text
+
+
+def _classifier_settings(text: dict[str, Any]) -> ClassifierSettings:
+    first, second = text["hidden"]
+    return ClassifierSettings(**{**text, "hidden": (first, second)})
+
+
+def _history(text: dict[str, Any]) -> History:
+    return History(**{**text, "epochs": [Epoch(**epoch) for epoch in text["epochs"]]})

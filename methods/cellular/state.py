@@ -1,0 +1,52 @@
+"""What a fitted model consists of."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import nn
+
+from cellular_bench.methods.cellular.model import EncoderWithTemperature
+from cellular_bench.methods.cellular.settings import ClassifierSettings
+from cellular_bench.methods.cellular.training import History
+
+
+@dataclass(slots=True, kw_only=True)
+class Fitted:
+    """The trained networks, and of the training cells what later calls need.
+
+    Attributes
+    ----------
+    genes
+        Names of the encoder's inputs, in order.
+    labels
+        Names of the classifier's outputs, in order.
+    train_emb, train_label
+        Embedding and type code of every training cell.
+    train_rows, validation_rows
+        Which of them were learned from, and which chose the epoch.
+    classifier
+        None until it is first needed.
+    """
+
+    genes: tuple[str, ...]
+    labels: tuple[str, ...]
+    encoder: EncoderWithTemperature
+    encoder_history: History
+    train_emb: NDArray[np.float32]
+    train_label: NDArray[np.int64]
+    train_rows: NDArray[np.int64]
+    validation_rows: NDArray[np.int64]
+    classifier: nn.Sequential | None = None
+    classifier_history: History | None = None
+    classifier_settings: ClassifierSettings | None = None
+
+    def logits(self, X_emb: NDArray[np.float32], *, device: torch.device) -> NDArray[np.float32]:
+        """Return the classifier's output for an embedding, (n_obs, n_labels)."""
+        assert self.classifier is not None
+        with torch.inference_mode():
+            output: NDArray[np.float32] = self.classifier(torch.as_tensor(X_emb, device=device)).cpu().numpy()
+        return output
