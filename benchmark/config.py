@@ -9,7 +9,7 @@ from typing import Any
 from pydantic import Field, ValidationError, field_validator
 
 from cellular_bench.benchmark.errors import UserError
-from cellular_bench.benchmark.records import Model
+from cellular_bench.benchmark.records import Limits, Model
 from cellular_bench.benchmark.types import SplitKind, Task
 
 
@@ -25,13 +25,6 @@ class SplitChoice(Model):
 
     kind: SplitKind
     options: dict[str, Any] = Field(default_factory=dict)
-
-
-class Limits(Model):
-    """What one run may use; breaking a limit ends the run, not the suite."""
-
-    time_limit_s: float = Field(default=1800, gt=0)
-    memory_limit_mib: float = Field(default=8192, gt=0)
 
 
 class Block(Model):

@@ -22,20 +22,19 @@ from typing import Any, Literal
 
 import psutil
 
-from cellular_bench.benchmark.config import Limits
+from cellular_bench.benchmark.records import Limits
 
 #: Every compute library uses one thread; parallel work is done by parallel runs.
-ONE_THREAD = {
-    name: "1"
-    for name in (
+ONE_THREAD = dict.fromkeys(
+    [
         "OMP_NUM_THREADS",
         "MKL_NUM_THREADS",
         "OPENBLAS_NUM_THREADS",
         "NUMEXPR_NUM_THREADS",
         "NUMBA_NUM_THREADS",
-        "VECLIB_MAXIMUM_THREADS",
-    )
-}
+    ],
+    "1",
+)
 POLL_S = 0.05
 PRELOADED = ["cellular_bench.benchmark.preload"]
 MIB = 2.0**20

@@ -12,9 +12,9 @@ from typing import Any
 import numpy as np
 
 from cellular_bench.benchmark import keys
-from cellular_bench.benchmark.config import Block, Limits, MethodChoice, SplitChoice, Suite
+from cellular_bench.benchmark.config import Block, MethodChoice, SplitChoice, Suite
 from cellular_bench.benchmark.errors import UserError
-from cellular_bench.benchmark.records import DatasetIdentity, MethodIdentity, SplitIdentity
+from cellular_bench.benchmark.records import DatasetIdentity, Limits, MethodIdentity, SplitIdentity
 from cellular_bench.benchmark.registry import Method, methods_for, pick
 from cellular_bench.benchmark.types import Dataset, DatasetSpec, Split, Task
 

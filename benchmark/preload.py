@@ -5,9 +5,9 @@ Nothing here starts a thread: a process with threads cannot be forked safely.
 
 import anndata  # noqa: F401  (imported for its presence in memory)
 import scanpy  # noqa: F401
-import sklearn.decomposition  # noqa: F401
-import sklearn.linear_model  # noqa: F401
+import sklearn.decomposition
+import sklearn.linear_model
 import sklearn.neighbors  # noqa: F401
 
-import cellular_bench.benchmark.worker  # noqa: F401
+import cellular_bench.benchmark.worker
 import cellular_bench.metrics  # noqa: F401

@@ -98,6 +98,13 @@ class LabelScore(Model):
     f1: float | None
 
 
+class Limits(Model):
+    """What one run may use; breaking a limit ends the run, not the suite."""
+
+    time_limit_s: float = Field(default=1800, gt=0)
+    memory_limit_mib: float = Field(default=8192, gt=0)
+
+
 class Cost(Model):
     """What the method itself used; data loading and scoring are not in it.
 
@@ -131,6 +138,9 @@ class RunRecord(Model):
     ----------
     run_id
         Stable name of the run: equal for equal identity, and the name of its folder.
+    seed, method_seed
+        The seed that was asked for, and the one that the method got: derived from it, the method,
+        the data set and the split.
     status, reason
         How the run ended; every status but ``ok`` has a reason in words.
     scores
@@ -150,6 +160,8 @@ class RunRecord(Model):
     dataset: DatasetIdentity
     split: SplitIdentity
     seed: int
+    method_seed: int | None = None
+    limits: Limits | None = None
     status: Status
     reason: str | None = None
     warnings: tuple[str, ...] = ()

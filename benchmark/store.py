@@ -71,20 +71,20 @@ class Store:
 
     @property
     def title(self) -> str:
-        """Title of the suite that was run."""
+        """The title of the suite that was run."""
         path = self.root / "suite.json"
         return Suite.model_validate_json(path.read_bytes()).title if path.exists() else self.root.name
 
     def run_folder(self, run_id: str) -> Path:
-        """Folder of a run."""
+        """Return the folder of a run."""
         return self.root / "runs" / run_id
 
     def data_file(self, dataset: DatasetIdentity) -> Path:
-        """Prepared data of a data set."""
+        """Return the file of the prepared data."""
         return self.root / "data" / f"{_name(dataset)}.h5ad"
 
     def split_folder(self, dataset: DatasetIdentity, split: SplitIdentity) -> Path:
-        """Folder with the cells and the truth of a split."""
+        """Return the folder with the cells and the truth of a split."""
         return self.root / "splits" / _name(dataset) / f"{split.split_id}-{split.digest[:10]}"
 
     def record(self, run_id: str) -> RunRecord | None:

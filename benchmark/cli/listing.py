@@ -1,0 +1,129 @@
+"""``run-benchmark list``: what there is."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import click
+
+from cellular_bench.benchmark import registry
+from cellular_bench.benchmark.cli.options import format_option, plugin_option
+from cellular_bench.benchmark.config import read_suite
+
+
+@click.command(
+    "list",
+    epilog="""\b
+Examples:
+  run-benchmark list methods
+  run-benchmark list datasets --format json""",
+)
+@click.argument("kind", type=click.Choice(["methods", "metrics", "datasets", "suites"]))
+@format_option
+@plugin_option
+def command(kind: str, output: str, plugins: Sequence[Path]) -> None:
+    """List methods, metrics, datasets or suites."""
+    rows = {
+        "methods": lambda: _methods(plugins),
+        "metrics": _metrics,
+        "datasets": _datasets,
+        "suites": _suites,
+    }[kind]()
+    if output == "json":
+        click.echo(json.dumps(rows, indent=1))
+    else:
+        _print_table(kind, rows)
+
+
+def _methods(plugins: Sequence[Path]) -> list[dict[str, Any]]:
+    return [
+        {
+            "method_id": name,
+            "name": method.spec.name,
+            "tasks": list(method.spec.tasks),
+            "labels": method.spec.labels,
+            "reads": method.spec.reads,
+            "inductive": method.spec.inductive,
+            "control": method.spec.is_control,
+            "missing": method.missing_modules(),
+            "origin": method.origin,
+            "doi": method.spec.doi,
+            "params": method.defaults,
+        }
+        for name, method in registry.methods(plugins).items()
+    ]
+
+
+def _metrics() -> list[dict[str, Any]]:
+    return [
+        {
+            "metric_id": name,
+            "name": spec.name,
+            "aspect": spec.aspect,
+            "range": [spec.minimum, spec.maximum],
+            "higher_is_better": spec.higher_is_better,
+            "in_overall": spec.in_overall,
+            "version": spec.version,
+            "doi": spec.doi,
+            "definition": spec.definition,
+        }
+        for name, spec in registry.metrics().items()
+    ]
+
+
+def _datasets() -> list[dict[str, Any]]:
+    return [
+        {
+            "dataset_id": name,
+            "title": spec.title,
+            "n_obs": spec.n_obs,
+            "n_vars": spec.n_vars,
+            "batch_key": spec.batch_key,
+            "label_key": spec.label_key,
+            "counts": spec.counts_layer is not None,
+            "organism": spec.organism,
+            "license": spec.license,
+            "doi": spec.doi,
+        }
+        for name, spec in registry.datasets().items()
+    ]
+
+
+def _suites() -> list[dict[str, Any]]:
+    suites = [read_suite(path) for path in registry.suites().values()]
+    return [
+        {
+            "suite_id": suite.suite_id,
+            "title": suite.title,
+            "tasks": list(dict.fromkeys(block.task for block in suite.blocks)),
+            "description": suite.description,
+        }
+        for suite in suites
+    ]
+
+
+def _print_table(kind: str, rows: Sequence[dict[str, Any]]) -> None:
+    from rich.console import Console
+    from rich.table import Table
+
+    hidden = {"params", "definition", "origin", "description"}
+    table = Table(title=f"{len(rows)} {kind}", title_justify="left")
+    for name in rows[0] if rows else ():
+        if name not in hidden:
+            table.add_column(name.replace("_", " "), overflow="fold")
+    for row in rows:
+        table.add_row(*(_text(value) for name, value in row.items() if name not in hidden))
+    Console().print(table)
+
+
+def _text(value: Any) -> str:
+    if value is None:
+        return "-"
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    if isinstance(value, list):
+        return ", ".join(_text(item) for item in value) or "-"
+    return f"{value:g}" if isinstance(value, float) else str(value)

@@ -1,0 +1,96 @@
+"""Options and parsers that several commands share."""
+
+from __future__ import annotations
+
+import json
+from collections import defaultdict
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any, TypeVar
+
+import click
+
+from cellular_bench.benchmark.errors import UserError
+
+F = TypeVar("F", bound=Callable[..., Any])
+
+
+class NameList(click.ParamType):
+    """Names separated by commas."""
+
+    name = "names"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        """Split the text; a tuple passes."""
+        if isinstance(value, tuple):
+            return value
+        return tuple(part.strip() for part in str(value).split(",") if part.strip())
+
+
+class IntList(NameList):
+    """Whole numbers separated by commas."""
+
+    name = "numbers"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        """Split the text and read each number."""
+        try:
+            return tuple(int(part) for part in super().convert(value, param, ctx))
+        except ValueError:
+            self.fail(f"'{value}' is not a list of whole numbers, such as 0,1,2.", param, ctx)
+
+
+EXISTING_FILE = click.Path(exists=True, dir_okay=False, path_type=Path)
+EXISTING_FOLDER = click.Path(exists=True, file_okay=False, path_type=Path)
+
+plugin_option = click.option(
+    "--plugin",
+    "plugins",
+    type=EXISTING_FILE,
+    multiple=True,
+    help="Python file with methods of your own; may be repeated.",
+)
+format_option = click.option(
+    "--format", "output", type=click.Choice(["table", "json"]), default="table", show_default=True
+)
+adata_option = click.option("--adata", type=click.Path(path_type=Path), help="Your own h5ad file.")
+batch_key_option = click.option("--batch-key", help="Column of obs that holds the batches of --adata.")
+label_key_option = click.option("--label-key", help="Column of obs that holds the cell types of --adata.")
+counts_layer_option = click.option(
+    "--counts-layer", help="Layer of --adata that holds raw counts, or X. Found by itself where possible."
+)
+
+
+def flattened(groups: Sequence[Sequence[Any]]) -> tuple[Any, ...]:
+    """Join the values of a repeated list option."""
+    return tuple(item for group in groups for item in group)
+
+
+def parse_params(texts: Sequence[str]) -> dict[str, dict[str, Any]]:
+    """Read ``METHOD.NAME=VALUE`` texts; values are JSON, or plain text where they are not.
+
+    Raises
+    ------
+    UserError
+        If a text has another form.
+
+    Examples
+    --------
+    >>> parse_params(["knn.n_neighbors=5", "cellular.preset=paper"])
+    {'knn': {'n_neighbors': 5}, 'cellular': {'preset': 'paper'}}
+    """
+    params: dict[str, dict[str, Any]] = defaultdict(dict)
+    for text in texts:
+        target, equals, value = text.partition("=")
+        method_id, dot, name = target.partition(".")
+        if not (equals and dot and method_id and name):
+            raise UserError(f"--param '{text}' is not of the form METHOD.NAME=VALUE.")
+        params[method_id][name] = _value(value)
+    return dict(params)
+
+
+def _value(text: str) -> Any:
+    try:
+        return json.loads(text)
+    except json.JSONDecodeError:
+        return text

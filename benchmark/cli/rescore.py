@@ -1,0 +1,58 @@
+"""``run-benchmark rescore``: new scores from kept outputs, without running a method again."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+from cellular_bench.benchmark import scoring, worker
+from cellular_bench.benchmark.cli.options import EXISTING_FOLDER
+from cellular_bench.benchmark.errors import ContractError, UserError
+from cellular_bench.benchmark.outputs import read_outputs
+from cellular_bench.benchmark.preparation import read_truth
+from cellular_bench.benchmark.records import RunRecord
+from cellular_bench.benchmark.store import Store
+
+
+@click.command(
+    "rescore",
+    epilog="""\b
+Examples:
+  run-benchmark rescore results
+  run-benchmark report results""",
+)
+@click.argument("folder", type=EXISTING_FOLDER)
+def command(folder: Path) -> None:
+    """Compute the scores of a result folder again from the kept outputs, and write them to the records."""
+    store = Store.open(folder)
+    changed = kept = 0
+    for record in store.records():
+        if record.status != "ok":
+            kept += 1
+            continue
+        rescored = rescore(store, record)
+        if rescored != record:
+            store.write(rescored)
+            changed += 1
+    click.echo(f"{changed} records changed; {kept} without outputs were left alone.")
+    click.echo(f"Write the leaderboard anew with `run-benchmark report {folder}`.")
+
+
+def rescore(store: Store, record: RunRecord) -> RunRecord:
+    """Return a record with its scores computed from the kept outputs.
+
+    Raises
+    ------
+    UserError
+        If the outputs or the truth are missing, damaged or do not belong together.
+    """
+    outputs = read_outputs(store.run_folder(record.run_id) / worker.OUTPUTS)
+    truth = read_truth(store.split_folder(record.dataset, record.split))
+    try:
+        scored = scoring.score(record.task, outputs, truth)
+    except ContractError as error:
+        raise UserError(f"{record.run_id}: {error}") from error
+    return record.model_copy(
+        update={"scores": scored.scores, "per_label": scored.per_label, "confusion": scored.confusion}
+    )

@@ -1,0 +1,276 @@
+"""``run-benchmark run``: the main job."""
+
+from __future__ import annotations
+
+import os
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, get_args
+
+import click
+
+from cellular_bench.benchmark import registry
+from cellular_bench.benchmark.cli import options
+from cellular_bench.benchmark.config import Block, MethodChoice, SplitChoice, Suite, read_suite
+from cellular_bench.benchmark.errors import UserError
+from cellular_bench.benchmark.records import Limits, Status
+from cellular_bench.benchmark.types import TASKS, Dataset, DatasetSpec, SplitKind, Task
+
+_SPLITS = [kind.replace("_", "-") for kind in get_args(SplitKind)]
+_BAD = ("failed", "timeout", "out_of_memory")
+
+
+@click.command(
+    "run",
+    epilog="""\b
+Examples:
+  run-benchmark run
+  run-benchmark run --task annotation --method knn,celltypist --seeds 0,1,2
+  run-benchmark run --adata my.h5ad --batch-key donor --label-key cell_type
+  run-benchmark run --adata my.h5ad --batch-key donor --label-key cell_type \\
+      --task annotation --split leave-one-batch-out
+  run-benchmark run --plugin my_method.py --out results/mine
+
+Exit code: 0 all runs ended well, 1 some did not, 2 the request was wrong.""",
+)
+@click.option("--suite", default="quickstart", show_default=True, help="Name of a suite, or a TOML file.")
+@click.option("--task", "tasks", type=click.Choice(TASKS), multiple=True, help="Only these tasks.")
+@click.option("--dataset", "datasets", type=options.NameList(), multiple=True, help="Instead of the suite's.")
+@options.adata_option
+@options.batch_key_option
+@options.label_key_option
+@options.counts_layer_option
+@click.option("--method", "methods", type=options.NameList(), multiple=True, help="Instead of the suite's.")
+@click.option("--param", "params", multiple=True, metavar="METHOD.NAME=VALUE", help="Parameter of a method.")
+@options.plugin_option
+@click.option("--split", type=click.Choice(_SPLITS), help="Instead of the suite's.")
+@click.option("--n-splits", type=click.IntRange(min=2), help="Folds of --split kfold or unseen-label.")
+@click.option("--reference", type=options.NameList(), help="Training batches, for --split reference-query.")
+@click.option("--unseen", type=options.NameList(), help="Labels to hold out, for --split unseen-label.")
+@click.option("--seeds", type=options.IntList(), help="Instead of the suite's, such as 0,1,2.")
+@click.option("--out", type=click.Path(path_type=Path), default=Path("results"), show_default=True)
+@click.option("--jobs", type=click.IntRange(min=1), help="Runs at a time.  [default: number of cores]")
+@click.option("--time-limit", type=click.FloatRange(min=0, min_open=True), help="Seconds for one run.")
+@click.option("--memory-limit", type=click.FloatRange(min=0, min_open=True), help="MiB for one run.")
+@click.option("--retry", type=click.Choice(_BAD), multiple=True, help="Do runs that ended so again.")
+@click.option("--figures/--no-figures", default=True, help="Draw UMAPs and confusion matrices.")
+def command(**given: Any) -> None:
+    """Run a suite and write its leaderboard.
+
+    Without options: the quickstart suite on the bundled data. Runs that have a record in the result
+    folder are not run again.
+    """
+    raise click.exceptions.Exit(run(**given))
+
+
+def run(
+    *,
+    suite: str,
+    tasks: Sequence[Task],
+    datasets: Sequence[Sequence[str]],
+    adata: Path | None,
+    batch_key: str | None,
+    label_key: str | None,
+    counts_layer: str | None,
+    methods: Sequence[Sequence[str]],
+    params: Sequence[str],
+    plugins: Sequence[Path],
+    split: str | None,
+    n_splits: int | None,
+    reference: Sequence[str] | None,
+    unseen: Sequence[str] | None,
+    seeds: Sequence[int] | None,
+    out: Path,
+    jobs: int | None,
+    time_limit: float | None,
+    memory_limit: float | None,
+    retry: Sequence[Status],
+    figures: bool,
+) -> int:
+    """Plan, execute and report; return the exit code."""
+    from rich.console import Console
+
+    console = Console(stderr=False)
+    known = registry.methods(plugins)
+    own = _own_data(adata, batch_key=batch_key, label_key=label_key, counts_layer=counts_layer)
+    chosen = _tailor(
+        _find_suite(suite),
+        tasks=tasks,
+        dataset_ids=(own.dataset_id,) if own else options.flattened(datasets),
+        method_ids=options.flattened(methods),
+        known=known,
+        params=options.parse_params(params),
+        split=_split(split, n_splits=n_splits, reference=reference, unseen=unseen),
+        seeds=seeds,
+        limits={"time_limit_s": time_limit, "memory_limit_mib": memory_limit},
+    )
+    loaded = _load(chosen, own, console=console)
+    return _execute(
+        chosen, loaded, known, plugins, out=out, jobs=jobs, retry=retry, figures=figures, console=console
+    )
+
+
+def _execute(
+    suite: Suite,
+    datasets: Mapping[str, Dataset],
+    known: Mapping[str, registry.Method],
+    plugins: Sequence[Path],
+    *,
+    out: Path,
+    jobs: int | None,
+    retry: Sequence[Status],
+    figures: bool,
+    console: Any,
+) -> int:
+    from cellular_bench.benchmark.cli.progress import RunProgress
+    from cellular_bench.benchmark.cli.report import write_report
+    from cellular_bench.benchmark.executors import Executor
+    from cellular_bench.benchmark.planner import plan
+    from cellular_bench.benchmark.store import Store
+
+    planned = plan(suite, datasets=datasets, methods=known, plugins=[p.resolve() for p in plugins])
+    store = Store.create(out, suite)
+    executor = Executor(store=store, n_jobs=jobs or os.cpu_count() or 1, retry=frozenset(retry))
+    missing = len(executor.missing(planned))
+    console.print(f"{len(planned.runs)} runs, {missing} to do, {executor.n_jobs} at a time, in {out}")
+    if missing:
+        with RunProgress(missing, console=console) as progress:
+            for _ in executor.execute(planned, datasets=datasets, progress=progress):
+                pass
+    pages = write_report(store, figures=figures, n_jobs=executor.n_jobs)
+    records = [store.record(run.run_id) for run in planned.runs]
+    counts = Counter(record.status if record else "missing" for record in records)
+    console.print("Done: " + ", ".join(f"{n} {status.replace('_', ' ')}" for status, n in counts.items()))
+    for page in pages:
+        console.print(f"  {page}", soft_wrap=True, highlight=False)
+    return 1 if any(counts[status] for status in _BAD) else 0
+
+
+def _find_suite(name: str) -> Suite:
+    if name.endswith(".toml"):
+        return read_suite(Path(name))
+    return read_suite(registry.pick("suite", name, registry.suites()))
+
+
+def _own_data(
+    adata: Path | None, *, batch_key: str | None, label_key: str | None, counts_layer: str | None
+) -> DatasetSpec | None:
+    if adata is None:
+        if batch_key or label_key or counts_layer:
+            raise UserError("--batch-key, --label-key and --counts-layer describe --adata, which is missing.")
+        return None
+    if label_key is None:
+        raise UserError("--adata needs --label-key: the column of obs that holds the cell types.")
+    from cellular_bench.datasets import catalog
+
+    return catalog.from_h5ad(adata, batch_key=batch_key, label_key=label_key, counts_layer=counts_layer)
+
+
+def _split(
+    kind: str | None,
+    *,
+    n_splits: int | None,
+    reference: Sequence[str] | None,
+    unseen: Sequence[str] | None,
+) -> SplitChoice | None:
+    given = {"n_splits": n_splits, "reference": reference, "labels": unseen}
+    chosen = {name: value for name, value in given.items() if value is not None}
+    if kind is None:
+        if chosen:
+            raise UserError("--n-splits, --reference and --unseen are options of --split, which is missing.")
+        return None
+    return SplitChoice.model_validate({"kind": kind.replace("-", "_"), "options": chosen})
+
+
+def _tailor(
+    suite: Suite,
+    *,
+    tasks: Sequence[Task],
+    dataset_ids: Sequence[str],
+    method_ids: Sequence[str],
+    known: Mapping[str, registry.Method],
+    params: Mapping[str, Mapping[str, Any]],
+    split: SplitChoice | None,
+    seeds: Sequence[int] | None,
+    limits: Mapping[str, float | None],
+) -> Suite:
+    """Change a suite as the command line asks."""
+    blocks = [block for block in suite.blocks if not tasks or block.task in tasks]
+    if not blocks:
+        raise UserError(f"Suite '{suite.suite_id}' has no block for {', '.join(tasks)}.")
+    changes: dict[str, Any] = {}
+    if dataset_ids:
+        changes["datasets"] = tuple(dataset_ids)
+    if split is not None:
+        changes["splits"] = (split,)
+    if seeds:
+        changes["seeds"] = tuple(seeds)
+    tailored = []
+    for block in blocks:
+        chosen = _methods_of(block, method_ids, known, params)
+        if chosen:
+            tailored.append(block.model_copy(update={**changes, "methods": chosen}))
+    _check_all_used(tailored, method_ids, params, known)
+    bounds = {name: value for name, value in limits.items() if value is not None}
+    return suite.model_copy(
+        update={"blocks": tuple(tailored), "limits": Limits(**{**suite.limits.model_dump(), **bounds})}
+    )
+
+
+def _methods_of(
+    block: Block,
+    method_ids: Sequence[str],
+    known: Mapping[str, registry.Method],
+    params: Mapping[str, Mapping[str, Any]],
+) -> tuple[MethodChoice, ...]:
+    """Pick the methods of a block; plug-ins join the suite's own, ``all`` means every one."""
+    can = registry.methods_for(block.task, known)
+    if not method_ids:
+        chosen = {choice.method_id: dict(choice.params) for choice in block.methods}
+        plugins = [name for name in can if known[name].source_digest is not None]
+        chosen.update({name: {} for name in plugins if name not in chosen})
+    else:
+        wanted = can if "all" in method_ids else method_ids
+        chosen = {name: {} for name in wanted if registry.pick("method", name, known) and name in can}
+    if "all" in chosen:
+        del chosen["all"]
+        chosen.update({name: {} for name in can if name not in chosen})
+    return tuple(
+        MethodChoice(method_id=name, params={**own, **params.get(name, {})}) for name, own in chosen.items()
+    )
+
+
+def _check_all_used(
+    blocks: Sequence[Block],
+    method_ids: Sequence[str],
+    params: Mapping[str, Any],
+    known: Mapping[str, registry.Method],
+) -> None:
+    used = {choice.method_id for block in blocks for choice in block.methods}
+    for name in params:
+        registry.pick("method", name, known)
+    for name in {*method_ids, *params} - used - {"all"}:
+        can = ", ".join(known[name].spec.tasks)
+        raise UserError(
+            f"Method '{name}' is not run: it does {can}, which no chosen block of the suite asks for."
+        )
+    if not blocks:
+        raise UserError("No method is left to run.")
+
+
+def _load(suite: Suite, own: DatasetSpec | None, *, console: Any) -> dict[str, Dataset]:
+    """Load and validate the data sets of a suite."""
+    from cellular_bench.datasets import catalog
+
+    known = {**registry.datasets(), **({own.dataset_id: own} if own else {})}
+    wanted = dict.fromkeys(name for block in suite.blocks for name in block.datasets)
+    specs = [registry.pick("data set", name, known) for name in wanted]
+    loaded = {}
+    for spec in specs:
+        loaded[spec.dataset_id] = dataset = catalog.load(spec)
+        adata = dataset.adata
+        console.print(f"{spec.dataset_id}: {adata.n_obs} cells x {adata.n_vars} genes", highlight=False)
+        for warning in dataset.warnings:
+            console.print(f"  note: {warning}", markup=False, highlight=False)
+    return loaded

@@ -1,0 +1,181 @@
+"""What is worked out once per data set and split, and then used by every run on it."""
+
+from __future__ import annotations
+
+import zipfile
+from dataclasses import dataclass, fields
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from cellular_bench.benchmark import keys
+from cellular_bench.benchmark.errors import UndefinedError, UserError
+from cellular_bench.benchmark.views import Cells
+
+if TYPE_CHECKING:
+    from anndata import AnnData
+
+    from cellular_bench.benchmark.types import Dataset
+
+CELLS = "cells.npz"
+TRUTH = "truth.npz"
+N_COMPONENTS = 50
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Truth:
+    """What the scored cells of a split are; no method sees it.
+
+    Attributes
+    ----------
+    obs_names, label, batch
+        (n_obs,) names, labels and batches.
+    is_novel
+        (n_obs,) True for cells of a label that was held out of training.
+    X_pre
+        (n_obs, n_comps) principal components before integration.
+    cell_cycle
+        (n_obs, 2) S and G2M scores; empty where they cannot be had.
+    cell_cycle_batches, cell_cycle_before
+        Batches, and the share of each one's variance that the cell cycle explains before integration.
+    cell_cycle_reason
+        Why there are no cell-cycle scores; empty where there are.
+    """
+
+    obs_names: NDArray[np.str_]
+    label: NDArray[np.str_]
+    batch: NDArray[np.str_]
+    is_novel: NDArray[np.bool_]
+    X_pre: NDArray[np.floating[Any]]
+    cell_cycle: NDArray[np.floating[Any]]
+    cell_cycle_batches: NDArray[np.str_]
+    cell_cycle_before: NDArray[np.floating[Any]]
+    cell_cycle_reason: str = ""
+
+    def inputs(self) -> dict[str, Any]:
+        """Return the arguments that metrics may ask for."""
+        return {
+            "label": self.label,
+            "batch": self.batch,
+            "is_novel": self.is_novel,
+            "X_pre": self.X_pre,
+            **self._cell_cycle_inputs(),
+        }
+
+    def _cell_cycle_inputs(self) -> dict[str, Any]:
+        if self.cell_cycle_reason:
+            missing = UndefinedError(self.cell_cycle_reason)
+            return {"cell_cycle": missing, "cell_cycle_before": missing}
+        before = zip(self.cell_cycle_batches.tolist(), self.cell_cycle_before.tolist(), strict=True)
+        return {"cell_cycle": self.cell_cycle, "cell_cycle_before": dict(before)}
+
+
+def write_data(dataset: Dataset, path: Path) -> None:
+    """Write a validated data set, uncompressed for fast reading, unless it is there."""
+    if path.exists():
+        return
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(f".{path.name}")
+    dataset.adata.write_h5ad(temporary)
+    temporary.replace(path)
+
+
+def prepare_split(data: Path, split_file: Path, folder: Path) -> None:
+    """Work out the highly variable genes of the training cells and the truth of the scored cells.
+
+    ``split_file`` holds ``train_obs``, ``test_obs`` and ``unseen_labels``.
+    """
+    import anndata
+
+    from cellular_bench.datasets.preprocess import highly_variable
+
+    adata = anndata.read_h5ad(data)
+    with np.load(split_file, allow_pickle=False) as arrays:
+        train_obs, test_obs, unseen = arrays["train_obs"], arrays["test_obs"], arrays["unseen_labels"]
+    mask = highly_variable(adata[train_obs])
+    truth = make_truth(adata[test_obs], highly_variable=mask, unseen_labels=unseen)
+    _save(folder / TRUTH, {field.name: getattr(truth, field.name) for field in fields(truth)})
+    # Written last: its presence says that the folder is complete.
+    _save(folder / CELLS, {"train_obs": train_obs, "test_obs": test_obs, "highly_variable": mask})
+
+
+def make_truth(
+    adata: AnnData, *, highly_variable: NDArray[np.bool_], unseen_labels: NDArray[np.str_]
+) -> Truth:
+    """Gather what metrics need to know of cells beside a method's output."""
+    label, batch = (np.asarray(adata.obs[key], dtype=str) for key in (keys.LABEL, keys.BATCH))
+    return Truth(
+        obs_names=np.asarray(adata.obs_names, dtype=str),
+        label=label,
+        batch=batch,
+        is_novel=np.isin(label, unseen_labels),
+        X_pre=principal_components(adata.X[:, highly_variable]),
+        **_cell_cycle(adata, batch),
+    )
+
+
+def read_cells(folder: Path) -> Cells:
+    """Read the cells and genes of a prepared split."""
+    return Cells(**_load(folder / CELLS))
+
+
+def read_truth(folder: Path) -> Truth:
+    """Read the truth of a prepared split.
+
+    Raises
+    ------
+    UserError
+        If it is missing or damaged.
+    """
+    arrays = _load(folder / TRUTH)
+    return Truth(**{**arrays, "cell_cycle_reason": str(arrays["cell_cycle_reason"])})
+
+
+def principal_components(X: Any) -> NDArray[np.float32]:
+    """Return up to 50 principal components of a sparse or dense matrix; exact and deterministic."""
+    from sklearn.decomposition import PCA
+
+    n_components = min(N_COMPONENTS, min(X.shape) - 1)
+    pca = PCA(n_components=n_components, svd_solver="arpack", random_state=0)
+    return np.asarray(pca.fit_transform(X), dtype=np.float32)
+
+
+def _cell_cycle(adata: AnnData, batch: NDArray[np.str_]) -> dict[str, Any]:
+    """Return the cell-cycle fields of the truth: arrays, which a file can hold."""
+    found = cell_cycle_inputs(adata, batch)
+    missing = isinstance(found["cell_cycle"], UndefinedError)
+    before = {} if missing else found["cell_cycle_before"]
+    return {
+        "cell_cycle": np.empty((0, 2)) if missing else found["cell_cycle"],
+        "cell_cycle_batches": np.array(sorted(before), dtype=str),
+        "cell_cycle_before": np.array([before[name] for name in sorted(before)], dtype=np.float64),
+        "cell_cycle_reason": str(found["cell_cycle"]) if missing else "",
+    }
+
+
+def cell_cycle_inputs(adata: AnnData, batch: NDArray[np.str_]) -> dict[str, Any]:
+    """Return the cell-cycle arguments of metrics for log-normalised data."""
+    from cellular_bench.metrics.cell_cycle import score_cell_cycle
+
+    try:
+        found = score_cell_cycle(adata.X, np.asarray(adata.var_names, dtype=str), batch)
+    except UndefinedError as error:
+        return {"cell_cycle": error, "cell_cycle_before": error}
+    return {"cell_cycle": found.scores, "cell_cycle_before": found.variance_before}
+
+
+def _save(path: Path, arrays: dict[str, Any]) -> None:
+    temporary = path.with_name(f".{path.name}")
+    with temporary.open("wb") as file:
+        np.savez(file, allow_pickle=False, **arrays)
+    temporary.replace(path)
+
+
+def _load(path: Path) -> dict[str, Any]:
+    try:
+        with np.load(path, allow_pickle=False) as arrays:
+            return {name: arrays[name] for name in arrays.files}
+    except (OSError, ValueError, EOFError, zipfile.BadZipFile) as error:
+        raise UserError(f"{path} is missing or damaged ({error}); run the benchmark again.") from error

@@ -1,0 +1,173 @@
+"""Outputs and truth to scores. Methods have no part in this."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from pydantic import Field
+
+from cellular_bench.benchmark.errors import ContractError, UndefinedError
+from cellular_bench.benchmark.outputs import Outputs, read_outputs
+from cellular_bench.benchmark.preparation import Truth, read_truth
+from cellular_bench.benchmark.records import LabelScore, Model, Score
+from cellular_bench.benchmark.types import Aspect, MetricSpec, Task
+
+SCORED = "scores.json"
+
+ASPECTS: Mapping[Task, tuple[Aspect, ...]] = {
+    "integration": ("bio_conservation", "batch_correction"),
+    "annotation": ("annotation",),
+    "novelty": ("novelty",),
+}
+
+
+class Scored(Model):
+    """The scores of one run.
+
+    ``contract_broken`` says why the output cannot be that of a working method, where it cannot.
+    """
+
+    scores: tuple[Score, ...] = ()
+    per_label: tuple[LabelScore, ...] = ()
+    confusion: dict[str, dict[str, int]] = Field(default_factory=dict)
+    contract_broken: str | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ScoringJob:
+    """Files to score and where to write the scores."""
+
+    task: Task
+    method_id: str
+    is_control: bool
+    outputs: Path
+    truth_folder: Path
+    result: Path
+
+
+def execute(job: ScoringJob) -> None:
+    """Score one run's outputs; write ``scores.json``."""
+    outputs, truth = read_outputs(job.outputs), read_truth(job.truth_folder)
+    try:
+        if not job.is_control:
+            check_rows_belong_to_cells(job.method_id, outputs, truth)
+        scored = score(job.task, outputs, truth)
+    except ContractError as error:
+        scored = Scored(contract_broken=str(error))
+    job.result.write_text(scored.model_dump_json(), encoding="utf-8")
+
+
+def score(task: Task, outputs: Outputs, truth: Truth) -> Scored:
+    """Compute every metric of a task.
+
+    Raises
+    ------
+    ContractError
+        If the outputs are not those of the scored cells.
+    """
+    if not np.array_equal(outputs.obs_names, truth.obs_names):
+        raise ContractError("The outputs are not for the cells of this split.")
+    inputs = {**truth.inputs(), **outputs.arrays()}
+    scores = tuple(compute(specs_for(task), inputs))
+    if task != "annotation":
+        return Scored(scores=scores)
+    return Scored(scores=scores, **label_details(inputs))
+
+
+def specs_for(task: Task) -> list[MetricSpec]:
+    """Return the metrics of a task."""
+    from cellular_bench.metrics import METRICS
+
+    return [spec for spec in METRICS.values() if spec.aspect in ASPECTS[task]]
+
+
+def compute(specs: Sequence[MetricSpec], inputs: Mapping[str, Any]) -> Iterator[Score]:
+    """Yield the score of each metric: a value or a reason."""
+    from cellular_bench.metrics import evaluate
+
+    results = evaluate([spec.metric_id for spec in specs], inputs)
+    for spec in specs:
+        found = results[spec.metric_id]
+        common: dict[str, Any] = {"metric_id": spec.metric_id, "aspect": spec.aspect, "version": spec.version}
+        if isinstance(found, UndefinedError):
+            common["undefined_by"] = "output" if found.by_output else "data"
+            yield Score(**common, value=None, reason=str(found))
+        else:
+            yield Score(**common, value=found)
+
+
+def label_details(inputs: Mapping[str, Any]) -> dict[str, Any]:
+    """Return per-label scores and the confusion matrix of a prediction."""
+    from cellular_bench import metrics
+
+    arguments = (inputs["label"], inputs["label_pred"], inputs.get("rejected"))
+    rows = metrics.per_label(*arguments)
+    names = ("label", "support", "n_predicted", "precision", "recall", "f1")
+    return {
+        "per_label": tuple(LabelScore(**dict(zip(names, row, strict=True))) for row in rows),
+        "confusion": metrics.confusion(*arguments),
+    }
+
+
+def check_rows_belong_to_cells(method_id: str, outputs: Outputs, truth: Truth) -> None:
+    """Find outputs whose rows are in another order than the cells.
+
+    Cells that are neighbours before a method are more often neighbours after it, or named alike,
+    than cells picked at random, however good or bad the method. Where they are not, the rows have
+    nothing to do with the cells. Small or structureless output is not judged.
+
+    Raises
+    ------
+    ContractError
+        If neighbouring cells fare no better than random ones.
+    """
+    if len(truth.X_pre) < MIN_OBS_FOR_ORDER:
+        return
+    before = _neighbours(truth.X_pre)
+    if outputs.X_emb is not None:
+        found, expected, spread = _shared_neighbours(before, _neighbours(outputs.X_emb))
+    else:
+        assert outputs.label_pred is not None  # checked when the method returned
+        found, expected, spread = _shared_labels(before, outputs.label_pred)
+    if spread > 0 and found < expected + 3 * spread:
+        raise ContractError(
+            f"{method_id}: the rows bear no relation to the cells. Neighbouring cells agree in {found:.1%} "
+            f"of pairs, cells picked at random in {expected:.1%}. The rows are probably in another order "
+            "than obs_names."
+        )
+
+
+MIN_OBS_FOR_ORDER = 200
+_N_NEIGHBOURS = 15
+
+
+def _neighbours(X: Any) -> Any:
+    from cellular_bench.metrics.neighbors import nearest_neighbors
+
+    return nearest_neighbors(X, n_neighbors=_N_NEIGHBOURS + 1).indices[:, 1:]
+
+
+def _shared_neighbours(before: Any, after: Any) -> tuple[float, float, float]:
+    n_obs, k = before.shape
+    shared = (before[:, :, None] == after[:, None, :]).any(axis=2).mean()
+    chance = k / (n_obs - 1)
+    return float(shared), chance, math.sqrt(chance * (1 - chance) / (n_obs * k))
+
+
+def _shared_labels(before: Any, label_pred: Any) -> tuple[float, float, float]:
+    n_obs, k = before.shape
+    _, codes, counts = np.unique(label_pred, return_inverse=True, return_counts=True)
+    shared = (codes[before] == codes[:, None]).mean()
+    chance = float(((counts / n_obs) ** 2).sum())
+    return float(shared), chance, math.sqrt(chance * (1 - chance) / (n_obs * k))
+
+
+def read_scored(path: Path) -> Scored:
+    """Read what :func:`execute` wrote."""
+    return Scored.model_validate(json.loads(path.read_text(encoding="utf-8")))
