@@ -15,7 +15,7 @@ from typing import Literal
 
 from cellular_bench.benchmark.errors import UserError
 from cellular_bench.benchmark.records import Cost, DatasetIdentity, MethodIdentity, RunRecord, SplitIdentity
-from cellular_bench.benchmark.types import Aspect, MetricSpec, SplitKind, Task
+from cellular_bench.benchmark.types import TASKS, Aspect, MetricSpec, SplitKind, Task
 
 Track = Literal["unsupervised", "supervised", "sees scored labels", "control"]
 
@@ -196,7 +196,14 @@ def build_boards(records: Iterable[RunRecord], specs: Iterable[MetricSpec]) -> t
         groups[record.task, data.dataset_id, record.split.kind, data.digest].append(record)
     known = {spec.metric_id: spec for spec in specs}
     versions = Counter(key[:3] for key in groups)
-    return tuple(_board(groups[key], known, is_version=versions[key[:3]] > 1) for key in sorted(groups))
+    return tuple(
+        _board(groups[key], known, is_version=versions[key[:3]] > 1)
+        for key in sorted(groups, key=_place_of_board)
+    )
+
+
+def _place_of_board(key: tuple[Task, str, SplitKind, str]) -> tuple[int, str, str, str]:
+    return TASKS.index(key[0]), *key[1:]
 
 
 def method_key(method: MethodIdentity) -> str:

@@ -108,9 +108,8 @@ def label_details(inputs: Mapping[str, Any]) -> dict[str, Any]:
 
     arguments = (inputs["label"], inputs["label_pred"], inputs.get("rejected"))
     rows = metrics.per_label(*arguments)
-    names = ("label", "support", "n_predicted", "precision", "recall", "f1")
     return {
-        "per_label": tuple(LabelScore(**dict(zip(names, row, strict=True))) for row in rows),
+        "per_label": tuple(LabelScore.model_validate(row._asdict()) for row in rows),
         "confusion": metrics.confusion(*arguments),
     }
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -105,18 +105,37 @@ def _suites() -> list[dict[str, Any]]:
     ]
 
 
+#: What a person sees of each kind; ``--format json`` has everything.
+_SHOWN = {
+    "methods": ("method_id", "tasks", "labels", "status"),
+    "metrics": ("metric_id", "aspect", "range", "better", "name"),
+    "datasets": ("dataset_id", "n_obs", "n_vars", "batches", "title"),
+    "suites": ("suite_id", "tasks", "description"),
+}
+
+
 def _print_table(kind: str, rows: Sequence[dict[str, Any]]) -> None:
     from rich.console import Console
     from rich.table import Table
 
-    hidden = {"params", "definition", "origin", "description"}
-    table = Table(title=f"{len(rows)} {kind}", title_justify="left")
-    for name in rows[0] if rows else ():
-        if name not in hidden:
-            table.add_column(name.replace("_", " "), overflow="fold")
+    table = Table(box=None, pad_edge=False, header_style="bold")
+    for name in _SHOWN[kind]:
+        table.add_column(name, no_wrap=name.endswith("_id"), overflow="fold")
     for row in rows:
-        table.add_row(*(_text(value) for name, value in row.items() if name not in hidden))
+        shown = {**row, **_summary(kind, row)}
+        table.add_row(*(_text(shown[name]) for name in _SHOWN[kind]))
     Console().print(table)
+
+
+def _summary(kind: str, row: Mapping[str, Any]) -> dict[str, Any]:
+    """Shorten what JSON gives in full."""
+    if kind == "methods":
+        status = f"needs {', '.join(row['missing'])}" if row["missing"] else "ready"
+        return {"status": "control" if row["control"] else status}
+    if kind == "metrics":
+        low, high = row["range"]
+        return {"range": f"{low:g} to {high:g}", "better": "higher" if row["higher_is_better"] else "lower"}
+    return {"batches": row.get("batch_key") is not None}
 
 
 def _text(value: Any) -> str:
@@ -125,5 +144,5 @@ def _text(value: Any) -> str:
     if isinstance(value, bool):
         return "yes" if value else "no"
     if isinstance(value, list):
-        return ", ".join(_text(item) for item in value) or "-"
-    return f"{value:g}" if isinstance(value, float) else str(value)
+        return ", ".join(_text(item) for item in value)
+    return str(value)

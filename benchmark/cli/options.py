@@ -15,7 +15,7 @@ from cellular_bench.benchmark.errors import UserError
 F = TypeVar("F", bound=Callable[..., Any])
 
 
-class NameList(click.ParamType):
+class NameList(click.ParamType):  # type: ignore[type-arg]  # generic only in the stubs
     """Names separated by commas."""
 
     name = "names"

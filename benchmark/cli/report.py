@@ -30,7 +30,7 @@ Examples:
 @click.argument("folder", type=EXISTING_FOLDER)
 @click.option("--figures/--no-figures", default=True, help="Draw UMAPs and confusion matrices.")
 @click.option("--jobs", type=click.IntRange(min=1), help="Figures at a time.  [default: number of cores]")
-def command(folder: Path, figures: bool, jobs: int | None) -> None:
+def command(folder: Path, *, figures: bool, jobs: int | None) -> None:
     """Write leaderboard.html, scores.csv and leaderboard.md for a result folder."""
     for path in write_report(Store.open(folder), figures=figures, n_jobs=jobs or os.cpu_count() or 1):
         click.echo(path)

@@ -214,7 +214,7 @@ def _column(path: Path, table: Any, names: Sequence[str]) -> str:
         if name in table:
             return name
     raise UserError(
-        f"{path} has no column '{names[0]}' or '{names[1]}'. Its columns: {', '.join(map(str, table.columns))}."
+        f"{path} has no column '{names[0]}' or '{names[1]}', only {', '.join(map(str, table.columns))}."
     )
 
 
