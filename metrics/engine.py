@@ -5,16 +5,45 @@ from __future__ import annotations
 import inspect
 import math
 from collections.abc import Callable, Mapping, Sequence
+from typing import TYPE_CHECKING
+
+from numpy.typing import ArrayLike
 
 from cellular_bench.benchmark.errors import UndefinedError, UnknownNameError
+from cellular_bench.metrics.clusterings import communities, tightest_clusters
+from cellular_bench.metrics.distances import Neighbors, nearest_neighbors
+from cellular_bench.metrics.graphs import connectivities
+from cellular_bench.metrics.local_diversity import perplexity_weights
+from cellular_bench.metrics.silhouettes import silhouettes_by_label
 from cellular_bench.metrics.spec import METRICS
+
+if TYPE_CHECKING:
+    from scipy.sparse import csr_matrix
 
 #: Arguments that the method under test owes; what else is missing, the data set lacks.
 METHOD_OUTPUTS = frozenset({"X_emb", "label_pred", "label_proba", "labels", "novelty", "rejected"})
 
+
+def _all_neighbors(X_emb: ArrayLike) -> Neighbors:
+    """As many neighbours as any metric asks for."""
+    return nearest_neighbors(X_emb)
+
+
+def _graph(neighbors: Neighbors) -> csr_matrix:
+    """The graph of the default number of neighbours."""
+    return connectivities(neighbors)
+
+
 #: Quantities that metrics share: name of the argument -> the function that computes it. The
 #: arguments of such a function are resolved like those of a metric.
-DERIVED: dict[str, Callable[..., object]] = {}
+DERIVED: dict[str, Callable[..., object]] = {
+    "neighbors": _all_neighbors,
+    "graph": _graph,
+    "neighbor_weights": perplexity_weights,
+    "label_silhouettes": silhouettes_by_label,
+    "leiden_clusters": communities,
+    "kmeans_clusters": tightest_clusters,
+}
 
 
 def evaluate(metric_ids: Sequence[str], inputs: Mapping[str, object]) -> dict[str, float | UndefinedError]:

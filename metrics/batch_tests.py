@@ -1,0 +1,173 @@
+"""kBET: whether the batches around a cell are what chance would put there."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+from numpy.typing import ArrayLike
+
+from cellular_bench.benchmark.errors import UndefinedError
+from cellular_bench.metrics.distances import Neighbors, nearest_neighbors
+from cellular_bench.metrics.graphs import connectivities
+from cellular_bench.metrics.inputs import Floats, Ints, encode, several
+from cellular_bench.metrics.spec import metric
+
+if TYPE_CHECKING:
+    from scipy.sparse import csr_matrix
+
+#: Neighbours per cell, itself included.
+N_NEIGHBORS = 50
+ALPHA = 0.05
+BUTTNER = "10.1038/s41592-018-0254-1"
+#: Labels with fewer cells are not tested.
+MIN_CELLS = 10
+#: Least and most neighbours (k0) for the test within a label, the cell itself not counted.
+FEWEST, MOST = 10, 70
+#: Components smaller than this many k0 are left out; with too few cells left, the label scores 0.
+MIN_COMPONENT = 3
+MIN_USABLE = 0.75
+N_DIFFUSION_COMPONENTS = 100
+#: Up to so many cells a full eigendecomposition is quicker than the iterative one.
+DENSE_CELLS = 600
+
+
+def _acceptance(neighbors: Ints, batches: Ints) -> float:
+    """Return the share of cells around which a chi-squared test finds the batch frequencies of all."""
+    from scipy.special import chdtrc
+
+    sizes = np.bincount(batches)
+    n_obs, k = neighbors.shape
+    flat = batches[neighbors] + len(sizes) * np.arange(n_obs)[:, None]
+    observed = np.bincount(flat.ravel(), minlength=n_obs * len(sizes)).reshape(n_obs, -1)
+    expected = sizes * (k / n_obs)
+    statistic = np.sum((observed - expected) ** 2 / expected, axis=1)
+    return float(np.mean(chdtrc(len(sizes) - 1, statistic) >= ALPHA))
+
+
+@metric(
+    metric_id="kbet",
+    name="kBET",
+    aspect="batch_correction",
+    definition=(
+        "Share of cells around which (50 neighbours) a chi-squared test at 0.05 does not reject the "
+        "batch frequencies of the whole data set; types of cells that differ between batches count against it."
+    ),
+    in_overall=False,
+    doi=BUTTNER,
+)
+def kbet(neighbors: Neighbors, batch: ArrayLike) -> float:
+    """Share of cells whose neighbours have the batches of the whole data set, 0 to 1.
+
+    Parameters
+    ----------
+    neighbors
+        At least 50 per cell, the cell itself included.
+    batch
+        (n_obs,) batches.
+
+    Raises
+    ------
+    UndefinedError
+        If there is one batch only, or fewer than 50 cells.
+    """
+    near = neighbors.first(N_NEIGHBORS).indices
+    _, codes = several(batch, "batch", n_obs=len(near))
+    return _acceptance(near, codes)
+
+
+@metric(
+    metric_id="kbet_per_label",
+    name="kBET per label",
+    aspect="batch_correction",
+    definition=(
+        "kBET among the cells of one label, by diffusion distance in the label's part of the "
+        "50-neighbour graph, averaged over labels."
+    ),
+    doi="10.1038/s41592-021-01336-8",
+)
+def kbet_per_label(neighbors: Neighbors, label: ArrayLike, batch: ArrayLike) -> float:
+    """Share of cells whose neighbours within the label have the label's batches, 0 to 1.
+
+    Labels of fewer than 10 cells, or in one batch, are not tested. A label whose graph falls into
+    pieces too small to test (under 75 % of its cells usable) scores 0.
+
+    Parameters
+    ----------
+    neighbors
+        At least 50 per cell, the cell itself included.
+    label, batch
+        (n_obs,) labels and batches.
+
+    Raises
+    ------
+    UndefinedError
+        If no label can be tested, or there are fewer than 50 cells.
+    """
+    graph = connectivities(neighbors, N_NEIGHBORS)
+    names, codes = encode(label, "label", n_obs=graph.shape[0])
+    several(batch, "batch", n_obs=graph.shape[0])
+    scores, n_components = [], N_DIFFUSION_COMPONENTS
+    for code in range(len(names)):
+        cells = np.flatnonzero(codes == code)
+        found, batches = encode(np.asarray(batch)[cells], "batch")
+        if len(cells) < MIN_CELLS or len(found) < 2:
+            continue
+        k = int(np.clip(np.mean(np.bincount(batches)) // 4, FEWEST, MOST))
+        usable = _usable(graph[cells][:, cells], k)
+        if len(usable) < MIN_USABLE * len(cells):
+            scores.append(0.0)
+            continue
+        # As in scib-metrics, a small label lowers the number of components for all after it.
+        n_components = min(n_components, len(usable) - 1)
+        within = graph[cells[usable]][:, cells[usable]]
+        scores.append(_diffusion_acceptance(within, batches[usable], k, n_components))
+    if not scores:
+        raise UndefinedError(f"no label has {MIN_CELLS} cells and two batches")
+    return float(np.mean(scores))
+
+
+def _usable(graph: csr_matrix, k: int) -> Ints:
+    """Return the cells of a connected graph, or those in components that are large enough."""
+    from scipy.sparse.csgraph import connected_components
+
+    n_components, component = connected_components(graph, directed=False)
+    if n_components == 1:
+        return np.arange(graph.shape[0])
+    return np.flatnonzero(np.bincount(component)[component] >= MIN_COMPONENT * k)
+
+
+def _diffusion_acceptance(graph: csr_matrix, batches: Ints, k: int, n_components: int) -> float:
+    _, codes = encode(batches, "batch")
+    if codes.max() == 0:
+        return 0.0
+    near = nearest_neighbors(_diffusion_map(graph, n_components), k + 1)
+    return _acceptance(near.indices, codes)
+
+
+def _diffusion_map(graph: csr_matrix, n_components: int) -> Floats:
+    """Embed a graph so that Euclidean distances are diffusion distances over all time scales."""
+    from scipy.sparse import diags
+
+    density = diags(1 / np.asarray(graph.sum(axis=0), dtype=np.float64).ravel())
+    kernel = density @ graph.astype(np.float64) @ density
+    norm = diags(1 / np.sqrt(np.asarray(kernel.sum(axis=0)).ravel()))
+    values, vectors = _leading_eigenpairs((norm @ kernel @ norm).tocsr(), n_components)
+    # Single precision decides which eigenvalues count as 1: the stationary ones, not weighted.
+    rounded = values.astype(np.float32)
+    stationary = rounded == 1
+    weights = np.where(stationary, 1, rounded / np.where(stationary, 1, 1 - rounded))
+    return vectors * weights
+
+
+def _leading_eigenpairs(matrix: csr_matrix, k: int) -> tuple[Floats, Floats]:
+    """Return the k eigenpairs of largest magnitude, negative ones included."""
+    n_obs = matrix.shape[0]
+    if n_obs <= DENSE_CELLS:
+        values, vectors = np.linalg.eigh(matrix.toarray())
+        chosen = np.argsort(-np.abs(values), kind="stable")[:k]
+        return values[chosen], vectors[:, chosen]
+    from scipy.sparse.linalg import eigsh
+
+    start = np.random.default_rng(0).standard_normal(n_obs)
+    return tuple(eigsh(matrix, k=k, which="LM", v0=start))

@@ -1,0 +1,301 @@
+"""Clusterings of an embedding, and how far they agree with the labels."""
+
+from __future__ import annotations
+
+import random
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import ArrayLike
+
+from cellular_bench.benchmark.errors import UndefinedError
+from cellular_bench.metrics.distances import Neighbors
+from cellular_bench.metrics.graphs import connectivities
+from cellular_bench.metrics.inputs import Floats, Ints, coordinates, encode, several
+from cellular_bench.metrics.silhouettes import isolated
+from cellular_bench.metrics.spec import metric
+
+if TYPE_CHECKING:
+    from scipy.sparse import csr_matrix
+
+#: Resolutions of Leiden among which the one closest to the labels is taken.
+RESOLUTIONS = tuple(step / 5 for step in range(1, 11))
+LEIDEN = "10.1038/s41598-019-41695-z"
+SCIB = "10.1038/s41592-021-01336-8"
+LEIDEN_SEED = 42
+KMEANS_STARTS = 10
+MAX_ITERATIONS = 300
+
+
+def communities(graph: csr_matrix) -> tuple[Ints, ...]:
+    """Return the communities of a weighted graph at each of :data:`RESOLUTIONS`.
+
+    Leiden with modularity, two iterations, the same seed for every resolution. igraph's random
+    numbers come from a generator of this call's own, and from Python's again afterwards.
+    """
+    import igraph
+
+    edges = graph.tocoo()
+    # Each edge is there in both directions, and both are kept: this doubles all weights alike.
+    network = igraph.Graph(n=graph.shape[0], edges=np.column_stack([edges.row, edges.col]))
+    weights = edges.data.tolist()
+    try:
+        return tuple(_communities(network, weights, resolution) for resolution in RESOLUTIONS)
+    finally:
+        igraph.set_random_number_generator(random)
+
+
+def _communities(network: Any, weights: list[float], resolution: float) -> Ints:  # noqa: ANN401
+    import igraph
+
+    igraph.set_random_number_generator(random.Random(LEIDEN_SEED))  # noqa: S311 - not for secrets
+    found = network.community_leiden(
+        objective_function="modularity", weights=weights, resolution=resolution, n_iterations=2
+    )
+    return np.asarray(found.membership, dtype=np.int64)
+
+
+def tightest_clusters(X_emb: ArrayLike, label: ArrayLike) -> Ints:
+    """Return k-means clusters, as many as there are labels: the tightest of ten starts.
+
+    Raises
+    ------
+    UndefinedError
+        If there is one label only, or the embedding is not usable.
+    """
+    X = coordinates(X_emb)
+    names, _ = several(label, "label", n_obs=len(X))
+    rng = np.random.default_rng(0)
+    runs = [_lloyd(X, _spread_out(X, len(names), rng)) for _ in range(KMEANS_STARTS)]
+    return min(runs, key=lambda run: run[1])[0]
+
+
+def _squared(X: Floats, centres: Floats) -> Floats:
+    products = X @ centres.T
+    squared: Floats = (
+        np.einsum("ij,ij->i", X, X)[:, None] - 2 * products + np.einsum("ij,ij->i", centres, centres)
+    )
+    return np.maximum(squared, 0.0)
+
+
+def _spread_out(X: Floats, k: int, rng: np.random.Generator) -> Floats:
+    """Draw starting centres far from each other (greedy k-means++)."""
+    centres = [X[rng.integers(len(X))]]
+    nearest = _squared(X, centres[0][None])[:, 0]
+    for _ in range(k - 1):
+        total = nearest.sum()
+        if total == 0:  # fewer distinct cells than centres
+            break
+        trials = rng.choice(len(X), size=2 + int(np.log(k)), p=nearest / total)
+        costs = np.minimum(nearest[:, None], _squared(X, X[trials]))
+        best = int(np.argmin(costs.sum(axis=0)))
+        nearest = costs[:, best]
+        centres.append(X[trials[best]])
+    return np.array(centres)
+
+
+def _lloyd(X: Floats, centres: Floats) -> tuple[Ints, float]:
+    """Move centres to the means of their cells until none changes its cluster."""
+    codes = np.full(len(X), -1)
+    for _ in range(MAX_ITERATIONS):
+        squared = _squared(X, centres)
+        nearest = squared.argmin(axis=1)
+        if np.array_equal(nearest, codes):
+            break
+        codes = nearest
+        members = np.eye(len(centres))[codes]
+        # A centre without cells goes to the mean of the data, which is the origin here.
+        centres = members.T @ X / np.maximum(members.sum(axis=0), 1)[:, None]
+    return codes, float(squared.min(axis=1).sum())
+
+
+def _contingency(first: Ints, second: Ints) -> Floats:
+    shape = int(first.max()) + 1, int(second.max()) + 1
+    return np.bincount(first * shape[1] + second, minlength=shape[0] * shape[1]).reshape(shape).astype(float)
+
+
+def _entropy(shares: Floats) -> float:
+    positive = shares[shares > 0]
+    return float(-np.sum(positive * np.log(positive)))
+
+
+def normalized_mutual_information(first: Ints, second: Ints) -> float:
+    """Mutual information of two clusterings over the mean of their entropies, 0 to 1.
+
+    Two clusterings into one cluster each agree fully: 1.
+
+    Examples
+    --------
+    >>> normalized_mutual_information(np.array([0, 0, 1, 1]), np.array([1, 1, 0, 0]))
+    1.0
+    """
+    joint = _contingency(first, second) / len(first)
+    entropies = _entropy(joint.sum(axis=1)) + _entropy(joint.sum(axis=0))
+    if entropies == 0:
+        return 1.0
+    return min(1.0, max(0.0, 2 * (1 - _entropy(joint.ravel()) / entropies)))
+
+
+def adjusted_rand_index(first: Ints, second: Ints) -> float:
+    """Agreement of two clusterings on pairs of cells, corrected for chance: 0 by chance, 1 if equal.
+
+    References
+    ----------
+    doi:10.1007/BF01908075
+
+    Examples
+    --------
+    >>> adjusted_rand_index(np.array([0, 0, 1, 1]), np.array([0, 1, 0, 1]))
+    -0.5
+    """
+    table = _contingency(first, second)
+    both, rows, columns = (
+        float(np.sum(counts * (counts - 1)) / 2) for counts in (table, table.sum(axis=1), table.sum(axis=0))
+    )
+    expected = rows * columns / (len(first) * (len(first) - 1) / 2)
+    spread = (rows + columns) / 2 - expected
+    return 1.0 if spread == 0 else (both - expected) / spread
+
+
+def _closest(clusters: tuple[Ints, ...], codes: Ints) -> Ints:
+    """Return the clustering with the highest NMI, the first of equals."""
+    scores = [normalized_mutual_information(codes, found) for found in clusters]
+    return clusters[int(np.argmax(scores))]
+
+
+def _leiden(neighbors: Neighbors, label: ArrayLike, clusters: tuple[Ints, ...] | None) -> tuple[Ints, Ints]:
+    _, codes = several(label, "label", n_obs=len(neighbors.indices))
+    known = communities(connectivities(neighbors)) if clusters is None else clusters
+    return codes, _closest(known, codes)
+
+
+@metric(
+    metric_id="leiden_nmi",
+    name="Leiden NMI",
+    aspect="bio_conservation",
+    definition="NMI of labels and Leiden communities, at the best of ten resolutions from 0.2 to 2.",
+    doi=LEIDEN,
+)
+def leiden_nmi(
+    neighbors: Neighbors, label: ArrayLike, *, leiden_clusters: tuple[Ints, ...] | None = None
+) -> float:
+    """How much communities of the 15-neighbour graph tell about the label, 0 to 1.
+
+    Parameters
+    ----------
+    neighbors
+        At least 15 per cell, the cell itself included.
+    label
+        (n_obs,) labels.
+    leiden_clusters
+        What :func:`communities` gives, where it is known already.
+
+    Raises
+    ------
+    UndefinedError
+        If there is one label only, or fewer than 15 cells.
+    """
+    return normalized_mutual_information(*_leiden(neighbors, label, leiden_clusters))
+
+
+@metric(
+    metric_id="leiden_ari",
+    name="Leiden ARI",
+    aspect="bio_conservation",
+    definition="ARI of labels and Leiden communities, at the resolution where their NMI is best; below chance is 0.",
+    doi=LEIDEN,
+)
+def leiden_ari(
+    neighbors: Neighbors, label: ArrayLike, *, leiden_clusters: tuple[Ints, ...] | None = None
+) -> float:
+    """Agreement of communities and labels on pairs of cells, 0 (chance, or below it) to 1.
+
+    Parameters and errors are those of :func:`leiden_nmi`.
+    """
+    return max(0.0, adjusted_rand_index(*_leiden(neighbors, label, leiden_clusters)))
+
+
+@metric(
+    metric_id="kmeans_nmi",
+    name="k-means NMI",
+    aspect="bio_conservation",
+    definition="NMI of labels and k-means clusters, as many as labels.",
+)
+def kmeans_nmi(X_emb: ArrayLike, label: ArrayLike, *, kmeans_clusters: Ints | None = None) -> float:
+    """How much k-means clusters of the embedding tell about the label, 0 to 1.
+
+    Parameters
+    ----------
+    X_emb
+        (n_obs, n_latent) coordinates.
+    label
+        (n_obs,) labels.
+    kmeans_clusters
+        What :func:`tightest_clusters` gives, where it is known already.
+
+    Raises
+    ------
+    UndefinedError
+        If there is one label only, or the embedding is not usable.
+    """
+    return normalized_mutual_information(*_kmeans(X_emb, label, kmeans_clusters))
+
+
+def _kmeans(X_emb: ArrayLike, label: ArrayLike, clusters: Ints | None) -> tuple[Ints, Ints]:
+    found = tightest_clusters(X_emb, label) if clusters is None else clusters
+    return encode(label, "label", n_obs=len(found))[1], found
+
+
+@metric(
+    metric_id="kmeans_ari",
+    name="k-means ARI",
+    aspect="bio_conservation",
+    definition="ARI of labels and k-means clusters, as many as labels; below chance is 0.",
+)
+def kmeans_ari(X_emb: ArrayLike, label: ArrayLike, *, kmeans_clusters: Ints | None = None) -> float:
+    """Agreement of k-means clusters and labels on pairs of cells, 0 (chance, or below it) to 1.
+
+    Parameters and errors are those of :func:`kmeans_nmi`.
+    """
+    return max(0.0, adjusted_rand_index(*_kmeans(X_emb, label, kmeans_clusters)))
+
+
+@metric(
+    metric_id="isolated_label_f1",
+    name="Isolated labels (F1)",
+    aspect="bio_conservation",
+    definition=(
+        "F1 of the best single Leiden community, over ten resolutions, for each label in the "
+        "fewest batches, averaged over these labels (as scib)."
+    ),
+    doi=SCIB,
+)
+def isolated_label_f1(
+    neighbors: Neighbors,
+    label: ArrayLike,
+    batch: ArrayLike,
+    *,
+    leiden_clusters: tuple[Ints, ...] | None = None,
+) -> float:
+    """How well the labels in the fewest batches form a community of their own, 0 to 1.
+
+    Parameters
+    ----------
+    neighbors, label, leiden_clusters
+        As for :func:`leiden_nmi`.
+    batch
+        (n_obs,) batches.
+
+    Raises
+    ------
+    UndefinedError
+        If every label occurs in every batch, there is one label only, or fewer than 15 cells.
+    """
+    codes, rare = isolated(label, batch)
+    known = communities(connectivities(neighbors)) if leiden_clusters is None else leiden_clusters
+    best = np.zeros(int(codes.max()) + 1)
+    for clusters in known:
+        table = _contingency(codes, clusters)
+        f1 = 2 * table / (table.sum(axis=1, keepdims=True) + table.sum(axis=0))
+        best = np.maximum(best, f1.max(axis=1))
+    return float(best[rare].mean())

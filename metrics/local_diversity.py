@@ -1,0 +1,124 @@
+"""LISI: how many batches or labels a cell has around it."""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import ArrayLike
+
+from cellular_bench.metrics.distances import Neighbors
+from cellular_bench.metrics.inputs import Floats, several
+from cellular_bench.metrics.spec import metric
+
+N_NEIGHBORS = 90
+PERPLEXITY = 30.0
+TOLERANCE = 1e-5
+MAX_TRIES = 50
+KORSUNSKY = "10.1038/s41592-019-0619-0"
+
+
+def perplexity_weights(neighbors: Neighbors) -> Floats:
+    """Return (n_obs, 89) weights of each cell's neighbours, summing to 1, with perplexity 30.
+
+    A Gaussian-like kernel ``exp(-beta * distance)`` on plain, not squared, distances; the cell
+    itself has no weight and is left out. Beta is found for each cell by bisection.
+
+    Raises
+    ------
+    UndefinedError
+        If there are fewer than 90 cells.
+    """
+    near = neighbors.first(N_NEIGHBORS).distances[:, 1:]
+    near = near - near[:, :1]  # the weights do not change, and no exponential underflows
+    weights = np.empty_like(near)
+    beta, low, high = np.ones(len(near)), np.zeros(len(near)), np.full(len(near), np.inf)
+    active = np.arange(len(near))
+    for attempt in range(MAX_TRIES + 1):
+        excess, weights[active] = _entropy_excess(near[active], beta[active])
+        searching = np.abs(excess) >= TOLERANCE
+        active, excess = active[searching], excess[searching]
+        if not len(active) or attempt == MAX_TRIES:
+            break
+        wide, narrow = active[excess > 0], active[excess <= 0]
+        low[wide], high[narrow] = beta[wide], beta[narrow]
+        unbounded = np.isinf(high[active])
+        beta[active] = np.where(unbounded, beta[active] * 2, (low[active] + high[active]) / 2)
+    return weights
+
+
+def _entropy_excess(near: Floats, beta: Floats) -> tuple[Floats, Floats]:
+    """Return by how much the entropy of the weights exceeds that of the perplexity, and the weights."""
+    weights = np.exp(-near * beta[:, None])
+    total = weights.sum(axis=1)
+    entropy = np.log(total) + beta * np.einsum("ij,ij->i", near, weights) / total
+    return entropy - np.log(PERPLEXITY), weights / total[:, None]
+
+
+def _median_lisi(
+    neighbors: Neighbors, values: ArrayLike, name: str, weights: Floats | None
+) -> tuple[float, int]:
+    """Return the median inverse Simpson index over cells, and the number of groups."""
+    names, codes = several(values, name, n_obs=len(neighbors.indices))
+    known = perplexity_weights(neighbors) if weights is None else weights
+    n_obs, n_groups = len(codes), len(names)
+    around = codes[neighbors.indices[:, 1:N_NEIGHBORS]] + n_groups * np.arange(n_obs)[:, None]
+    shares = np.bincount(around.ravel(), known.ravel(), minlength=n_obs * n_groups).reshape(n_obs, n_groups)
+    return float(np.median(1 / np.einsum("ij,ij->i", shares, shares))), n_groups
+
+
+@metric(
+    metric_id="ilisi",
+    name="iLISI",
+    aspect="batch_correction",
+    definition=(
+        "Median over cells of the effective number of batches among 90 neighbours (perplexity 30), scaled to 0...1."
+    ),
+    doi=KORSUNSKY,
+)
+def ilisi(neighbors: Neighbors, batch: ArrayLike, *, neighbor_weights: Floats | None = None) -> float:
+    """Integration LISI: 0 where neighbours are of one batch, 1 where of all in equal shares.
+
+    Parameters
+    ----------
+    neighbors
+        At least 90 per cell, the cell itself included.
+    batch
+        (n_obs,) batches.
+    neighbor_weights
+        (n_obs, 89) what :func:`perplexity_weights` gives, where it is known already.
+
+    Raises
+    ------
+    UndefinedError
+        If there is one batch only, or fewer than 90 cells.
+    """
+    value, n_batches = _median_lisi(neighbors, batch, "batch", neighbor_weights)
+    return (value - 1) / (n_batches - 1)
+
+
+@metric(
+    metric_id="clisi",
+    name="cLISI",
+    aspect="bio_conservation",
+    definition=(
+        "Median over cells of the effective number of labels among 90 neighbours (perplexity 30), "
+        "scaled so that 1 is a single label."
+    ),
+    doi=KORSUNSKY,
+)
+def clisi(neighbors: Neighbors, label: ArrayLike, *, neighbor_weights: Floats | None = None) -> float:
+    """Cell-type LISI: 1 where neighbours share one label, 0 where all labels are there equally.
+
+    Parameters
+    ----------
+    neighbors, neighbor_weights
+        As for :func:`ilisi`.
+    label
+        (n_obs,) labels.
+
+    Raises
+    ------
+    UndefinedError
+        If there is one label only, or fewer than 90 cells.
+    """
+    value, n_labels = _median_lisi(neighbors, label, "label", neighbor_weights)
+    return (n_labels - value) / (n_labels - 1)
