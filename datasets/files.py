@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 import warnings
 from pathlib import Path
@@ -45,6 +46,8 @@ def _problem_of_path(path: Path) -> str | None:
         return "There is no such file."
     if path.is_dir():
         return "This is a folder; expected a file that AnnData.write_h5ad wrote."
+    if not os.access(path, os.R_OK):
+        return "There is no permission to read this file."
     if not path.stat().st_size:
         return "The file is empty (0 bytes)."
     return None

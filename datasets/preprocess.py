@@ -56,7 +56,8 @@ def highly_variable(adata_train: AnnData, *, n_top_genes: int = N_TOP_GENES) -> 
     """Genes whose dispersion stands out among genes of similar mean, in the training cells.
 
     scanpy's ``flavor="cell_ranger"`` on ``X``, as in the CELLULAR study, after genes that no
-    training cell expresses are set aside (they make scanpy fail).
+    training cell expresses are set aside (they make scanpy fail). Where so many genes share one mean
+    that scanpy cannot bin them by it, the dispersions are compared without bins.
 
     Parameters
     ----------
@@ -67,7 +68,8 @@ def highly_variable(adata_train: AnnData, *, n_top_genes: int = N_TOP_GENES) -> 
 
     Returns
     -------
-    (n_vars,) True for the chosen genes: exactly ``min(n_top_genes, expressed genes)`` of them.
+    (n_vars,) True for the chosen genes: exactly ``min(n_top_genes, expressed genes)`` of them; of genes
+    that tie, those that come first.
 
     Raises
     ------

@@ -30,7 +30,7 @@ def simulate(
     label_proportions: Sequence[float] | None = None,
     marker_fraction: float = 0.05,
     marker_strength: float = 2.0,
-    mean_counts: float = 2000.0,
+    median_counts: float = 2000.0,
     library_spread: float = 0.3,
     dispersion: float = 0.3,
     missing: Mapping[str, Sequence[str]] | None = None,
@@ -54,7 +54,7 @@ def simulate(
     marker_fraction, marker_strength
         Share of the genes that mark each type, and by how much their log mean is raised in it.
         Types have no marker in common.
-    mean_counts, library_spread
+    median_counts, library_spread
         Median total counts of a cell, and standard deviation of its logarithm.
     dispersion
         Counts of mean m have variance m + dispersion * m**2; 0: Poisson.
@@ -80,9 +80,9 @@ def simulate(
     >>> adata.shape, adata.obs["label"].value_counts().to_dict()
     ((60, 50), {'type1': 20, 'type2': 20, 'type3': 20})
     """
-    numbers = {"n_obs": n_obs, "n_vars": n_vars, "n_labels": n_labels, "n_batches": n_batches}
+    numbers = {"n_obs": n_obs, "n_vars": n_vars, "n_labels": n_labels, "n_batches": n_batches, "seed": seed}
     scales = {"batch_strength": batch_strength, "library_spread": library_spread, "dispersion": dispersion}
-    _check(numbers, scales, marker_strength=marker_strength, mean_counts=mean_counts)
+    _check(numbers, scales, marker_strength=marker_strength, median_counts=median_counts)
     labels, batches = _numbered("type", n_labels), _numbered("batch", n_batches)
     shares = _shares(label_proportions, labels, batches, missing or {})
     rng = np.random.default_rng(seed)
@@ -92,10 +92,10 @@ def simulate(
     base = rng.normal(0.0, BASE_SPREAD, n_vars)
     shift = rng.normal(0.0, 1.0, (n_batches, n_vars)) * batch_strength
     log_mean = base + marker_strength * (marks == np.arange(n_labels)[:, None])
-    library = mean_counts * np.exp(library_spread * rng.normal(size=n_obs))
+    library = median_counts * np.exp(library_spread * rng.normal(size=n_obs))
     mean = library[:, None] * _composition(log_mean[label] + shift[batch])
     truth = np.log1p(TARGET_SUM * _composition(log_mean))
-    arguments = numbers | scales | {"marker_strength": marker_strength, "seed": seed}
+    arguments = numbers | scales | {"marker_strength": marker_strength}
     return _as_anndata(
         _negative_binomial(mean, dispersion, rng),
         label=np.array(labels)[label],
@@ -107,18 +107,19 @@ def simulate(
 
 
 def _check(
-    numbers: Mapping[str, int], scales: Mapping[str, float], *, marker_strength: float, mean_counts: float
+    numbers: Mapping[str, int], scales: Mapping[str, float], *, marker_strength: float, median_counts: float
 ) -> None:
     for name, number in numbers.items():
-        if isinstance(number, bool) or not isinstance(number, int) or number < 1:
-            raise UserError(f"{name} must be a whole number of at least 1, came: {number!r}.")
+        minimum = 0 if name == "seed" else 1
+        if isinstance(number, bool) or not isinstance(number, int) or number < minimum:
+            raise UserError(f"{name} must be a whole number of at least {minimum}, came: {number!r}.")
     for name, scale in scales.items():
         if not (np.isfinite(scale) and scale >= 0):
             raise UserError(f"{name} must be a number of at least 0, came: {scale!r}.")
     if not np.isfinite(marker_strength):
         raise UserError(f"marker_strength must be a finite number, came: {marker_strength!r}.")
-    if not (np.isfinite(mean_counts) and mean_counts > 0):
-        raise UserError(f"mean_counts must be a number above 0, came: {mean_counts!r}.")
+    if not (np.isfinite(median_counts) and median_counts > 0):
+        raise UserError(f"median_counts must be a number above 0, came: {median_counts!r}.")
 
 
 def _numbered(stem: str, n: int) -> list[str]:

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import importlib.util
+import inspect
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from cellular_bench.benchmark.errors import DataError
+from cellular_bench.benchmark.errors import DataError, UnknownNameError
 from cellular_bench.datasets.download import fetch
 from cellular_bench.datasets.files import read_h5ad
 
@@ -60,6 +61,10 @@ def _package(dataset_id: str, source: Mapping[str, Any]) -> AnnData:
 def _simulator(dataset_id: str, source: Mapping[str, Any]) -> AnnData:
     from cellular_bench.datasets.simulator import simulate
 
+    known = inspect.signature(simulate).parameters
+    for name in source["arguments"]:
+        if name not in known:
+            raise DataError(dataset_id, [str(UnknownNameError("argument of the simulator", name, known))])
     return simulate(**source["arguments"])
 
 
