@@ -51,7 +51,7 @@ def _acceptance(neighbors: Ints, batches: Ints) -> float:
     aspect="batch_correction",
     definition=(
         "Share of cells around which (50 neighbours) a chi-squared test at 0.05 does not reject the "
-        "batch frequencies of the whole data set; types of cells that differ between batches count against it."
+        "batch frequencies of the whole data set; types that differ between batches count against it."
     ),
     in_overall=False,
     doi=BUTTNER,

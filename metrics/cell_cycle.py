@@ -57,9 +57,8 @@ def phase_genes(var_names: Sequence[str]) -> tuple[list[str], list[str]]:
     ----------
     doi:10.1126/science.aad0501
     """
-    lists = tomllib.loads(
-        files("cellular_bench.metrics").joinpath("data/cell_cycle_genes.toml").read_text("utf-8")
-    )
+    source = files("cellular_bench.metrics").joinpath("data/cell_cycle_genes.toml")
+    lists = tomllib.loads(source.read_text("utf-8"))
     names = {str(name).upper(): str(name) for name in reversed(var_names)}
     found = [[names[gene] for gene in lists[phase] if gene in names] for phase in ("s", "g2m")]
     if min(map(len, found)) < MIN_GENES:
@@ -126,7 +125,8 @@ def _phase_scores(X: csr_matrix, var_names: list[str], genes: tuple[list[str], l
         scanpy.tl.score_genes_cell_cycle(adata, s_genes=genes[0], g2m_genes=genes[1])
     finally:
         np.random.set_state(state)  # noqa: NPY002
-    return adata.obs[["S_score", "G2M_score"]].to_numpy(dtype=np.float64)
+    scores: Floats = adata.obs[["S_score", "G2M_score"]].to_numpy(dtype=np.float64)
+    return scores
 
 
 def _components(X: csr_matrix) -> Floats:
@@ -184,9 +184,7 @@ def cell_cycle_conservation(
     names, codes = encode(batch, "batch", n_obs=len(X))
     scores = np.asarray(cell_cycle, dtype=np.float64)
     if scores.shape != (len(X), 2) or not np.isfinite(scores).all():
-        raise ValueError(
-            f"cell_cycle has shape {scores.shape}; expected ({len(X)}, 2), finite S and G2M scores"
-        )
+        raise ValueError(f"cell_cycle has shape {scores.shape}; expected ({len(X)}, 2), finite S, G2M scores")
     kept = []
     for code, name in enumerate(names):
         before = cell_cycle_before.get(str(name), 0.0)

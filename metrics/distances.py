@@ -43,7 +43,7 @@ class Neighbors:
         n_obs, known = self.indices.shape
         if k > known:
             raise UndefinedError(
-                f"needs {k} neighbours per cell (itself included); there are {known} of {n_obs} cells"
+                f"needs {k} neighbours per cell, itself included; {known} are known of {n_obs} cells"
             )
         return Neighbors(self.indices[:, :k], self.distances[:, :k])
 

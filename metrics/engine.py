@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 from numpy.typing import ArrayLike
 
 from cellular_bench.benchmark.errors import UndefinedError, UnknownNameError
-from cellular_bench.metrics.clusterings import communities, tightest_clusters
+from cellular_bench.metrics.clusterings import communities, kmeans
 from cellular_bench.metrics.distances import Neighbors, nearest_neighbors
 from cellular_bench.metrics.graphs import connectivities
 from cellular_bench.metrics.local_diversity import perplexity_weights
@@ -30,7 +30,7 @@ def _all_neighbors(X_emb: ArrayLike) -> Neighbors:
 
 
 def _graph(neighbors: Neighbors) -> csr_matrix:
-    """The graph of the default number of neighbours."""
+    """UMAP's graph of the default number of neighbours."""
     return connectivities(neighbors)
 
 
@@ -42,7 +42,7 @@ DERIVED: dict[str, Callable[..., object]] = {
     "neighbor_weights": perplexity_weights,
     "label_silhouettes": silhouettes_by_label,
     "leiden_clusters": communities,
-    "kmeans_clusters": tightest_clusters,
+    "kmeans_clusters": kmeans,
 }
 
 

@@ -65,7 +65,8 @@ def _memberships(distances: Singles) -> Singles:
     floor = np.where(nearest > 0, distances.mean(axis=1), distances.mean()) * np.float32(_MIN_SCALE)
     scale = np.maximum(scale, floor)[:, None]
     ratio = np.divide(beyond, scale, out=np.zeros_like(beyond), where=scale > 0)
-    return np.exp(-ratio)
+    weights: Singles = np.exp(-ratio)
+    return weights
 
 
 def _scales(beyond: Singles, target: float) -> Singles:

@@ -70,7 +70,8 @@ def _median_lisi(
     name="iLISI",
     aspect="batch_correction",
     definition=(
-        "Median over cells of the effective number of batches among 90 neighbours (perplexity 30), scaled to 0...1."
+        "Median over cells of the effective number of batches among 90 neighbours (perplexity 30), "
+        "scaled so that 0 is a single batch and 1 all of them equally."
     ),
     doi=KORSUNSKY,
 )

@@ -42,7 +42,7 @@ def share_explained(X: Floats, covariates: Floats) -> float:
     metric_id="pcr_comparison",
     name="PCR comparison",
     aspect="batch_correction",
-    definition="Relative loss, from before to after, of the share of variance between batches; a gain counts 0.",
+    definition="Relative loss, by integration, of the share of variance between batches; a gain counts 0.",
     doi="10.1038/s41592-018-0254-1",
 )
 def pcr_comparison(X_pre: ArrayLike, X_emb: ArrayLike, batch: ArrayLike) -> float:

@@ -73,7 +73,7 @@ def silhouette_label(X_emb: ArrayLike, label: ArrayLike, *, label_silhouettes: F
     Examples
     --------
     >>> round(silhouette_label([[0.0], [1.0], [9.0], [10.0]], ["a", "a", "b", "b"]), 4)
-    0.9441
+    0.9443
     """
     values = _given(label_silhouettes, X_emb, label)
     return float((values.mean() + 1) / 2)
@@ -159,7 +159,7 @@ def mixed_labels(n_obs: int, label: ArrayLike, batch: ArrayLike) -> Iterator[tup
     metric_id="silhouette_batch",
     name="Silhouette (batch)",
     aspect="batch_correction",
-    definition="1 - |silhouette by batch| of the cells of one label, averaged within labels, then over labels.",
+    definition="1 - |silhouette by batch| among the cells of a label, averaged within labels, then over them.",
     in_overall=False,  # BRAS takes its place: doi:10.1038/s41587-025-02743-4 shows where it misleads
     doi=SCIB,
 )
@@ -195,7 +195,7 @@ def _nearest_batch(X: Floats, codes: Ints) -> Floats:
     name="BRAS",
     aspect="batch_correction",
     definition=(
-        "As silhouette_batch, by cosine distance and against all other batches together instead of the nearest."
+        "As silhouette_batch, by cosine distance and against all other batches together, not the nearest."
     ),
     doi="10.1101/2025.01.21.634098",
 )
