@@ -129,7 +129,10 @@ def _canonical(
     is_broken = ~np.isfinite(values.data)
     if is_broken.any():
         where = _where(values, is_broken, obs_names, var_names)
-        return None, f"In {name} {_n_values(is_broken)} NaN or infinite, the first {where}."
+        return None, (
+            f"In {name} {_n_values(is_broken)} NaN or infinite, the first {where}. "
+            "Remove these cells or genes, or set the values right."
+        )
     is_negative = values.data < 0
     if is_negative.any():
         where = _where(values, is_negative, obs_names, var_names)

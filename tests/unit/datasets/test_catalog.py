@@ -1,0 +1,295 @@
+"""Loading: the canonical form, what it is made from, and what is said about it."""
+
+from pathlib import Path
+
+import anndata as ad
+import numpy as np
+import pandas as pd
+import pytest
+from scipy import sparse
+
+from cellular_bench.benchmark.errors import DataError, UserError
+from cellular_bench.benchmark.types import DatasetSpec
+from cellular_bench.datasets.catalog import from_h5ad, load, read_manifest, specs
+
+KEYS = {"batch_key": "donor", "label_key": "cell_type"}
+
+
+def test_every_manifest_tells_the_truth():
+    found = specs()
+    assert sorted(found) == ["baron", "pbmc68k_reduced", "simulated", "simulated_small"]
+    for spec in found.values():
+        dataset = load(spec)
+        assert dataset.adata.shape == (spec.n_obs, spec.n_vars)
+        assert ("counts" in dataset.adata.layers) == (spec.counts_layer is not None)
+        assert (dataset.adata.obs["batch"].nunique() > 1) == (spec.batch_key is not None)
+        assert spec.sha256 in (None, dataset.digest)
+
+
+def test_canonical_form_of_counts(adata, write):
+    dataset = load(from_h5ad(write(adata), **KEYS))
+    loaded = dataset.adata
+    assert dataset.warnings == ()
+    assert list(loaded.obs) == ["batch", "label"]
+    assert loaded.obs["label"].tolist() == ["alpha", "alpha", "beta", "beta", "delta", "delta"]
+    assert loaded.obs["batch"].cat.categories.tolist() == ["d1", "d2"]
+    for matrix in (loaded.X, loaded.layers["counts"]):
+        assert (matrix.format, matrix.dtype) == ("csr", np.float32)
+    np.testing.assert_array_equal(loaded.layers["counts"].toarray(), adata.X.toarray())
+    np.testing.assert_allclose(loaded.X.toarray()[0], [np.log(10003 / 3), 0, np.log(20003 / 3), 0], rtol=1e-6)
+
+
+def test_unused_categories_are_gone_and_other_columns_too(adata, write):
+    adata.obs["cell_type"] = pd.Categorical(adata.obs["cell_type"], categories=["alpha", "beta", "delta", "mast"])
+    adata.obs["age"] = 3
+    obs = load(from_h5ad(write(adata), **KEYS)).adata.obs
+    assert obs["label"].cat.categories.tolist() == ["alpha", "beta", "delta"]
+    assert list(obs) == ["batch", "label"]
+
+
+def test_numbers_as_labels_become_text(adata, write):
+    adata.obs["cluster"] = [0, 0, 1, 1, 10, 10]
+    loaded = load(from_h5ad(write(adata), batch_key="donor", label_key="cluster")).adata
+    assert loaded.obs["label"].tolist() == ["0", "0", "1", "1", "10", "10"]
+
+
+def test_without_batch_key_there_is_one_batch(adata, write):
+    dataset = load(from_h5ad(write(adata), batch_key=None, label_key="cell_type"))
+    assert dataset.adata.obs["batch"].tolist() == ["all"] * 6
+    assert dataset.spec.batch_key is None
+    assert dataset.warnings == ()
+
+
+def test_log_normalised_values_are_taken_as_they_are(adata, write):
+    totals = np.asarray(adata.X.sum(axis=1))
+    lognorm = np.log1p(1e4 * adata.X.toarray() / totals)
+    adata.X = lognorm
+    dataset = load(from_h5ad(write(adata), **KEYS))
+    assert "counts" not in dataset.adata.layers
+    np.testing.assert_allclose(dataset.adata.X.toarray(), lognorm, rtol=1e-6)
+    assert dataset.warnings == ("There are no counts: methods that read counts do not apply.",)
+
+
+def test_other_logarithms_are_accepted_with_a_warning(adata, write):
+    adata.X = np.log1p(adata.X.toarray())
+    assert load(from_h5ad(write(adata), **KEYS)).warnings == (
+        "There are no counts: methods that read counts do not apply.",
+        "The values are not log1p of counts per 10,000 over these genes (undone, the median cell sums to 4): "
+        "methods that insist on it fail.",
+    )
+
+
+def test_scaled_values_give_way_to_a_layer_of_counts(adata, write):
+    adata.layers["counts"] = adata.X.copy()
+    adata.X = adata.X.toarray() - 1.5
+    dataset = load(from_h5ad(write(adata), **KEYS))
+    np.testing.assert_array_equal(dataset.adata.layers["counts"].toarray(), adata.layers["counts"].toarray())
+    assert dataset.warnings == ("Expression values were taken from layers['counts'], not from X.",)
+
+
+def test_counts_in_raw_are_found_with_all_their_genes(adata, write):
+    chosen = adata[:, ["g1", "g4"]].copy()
+    chosen.raw = adata
+    chosen.X = np.log1p(chosen.X.toarray())
+    dataset = load(from_h5ad(write(chosen), **KEYS))
+    assert dataset.adata.var_names.tolist() == ["g1", "g2", "g3", "g4"]
+    np.testing.assert_array_equal(dataset.adata.layers["counts"].toarray(), adata.X.toarray())
+    assert dataset.warnings == ("Expression values were taken from raw, not from X.",)
+
+
+@pytest.mark.parametrize("place", ["X", "raw", "umi"])
+def test_the_counts_layer_that_is_named_is_the_one_that_is_read(adata, write, place):
+    wanted = adata.X.copy()
+    others = adata.copy()
+    others.X = adata.X * 2
+    others.raw = others
+    others.layers["umi"] = adata.X * 3
+    if place == "raw":
+        others.raw = adata
+    elif place == "X":
+        others.X = wanted
+    else:
+        others.layers["umi"] = wanted
+    loaded = load(from_h5ad(write(others), counts_layer=place, **KEYS)).adata
+    np.testing.assert_array_equal(loaded.layers["counts"].toarray(), wanted.toarray())
+
+
+def test_one_batch_is_allowed_with_a_warning(adata, write):
+    adata.obs["donor"] = "d1"
+    assert load(from_h5ad(write(adata), **KEYS)).warnings == (
+        "There is one batch, 'd1': batch correction cannot be scored.",
+    )
+
+
+def test_one_label_is_allowed_with_a_warning(adata, write):
+    adata.obs["cell_type"] = "alpha"
+    assert load(from_h5ad(write(adata), **KEYS)).warnings == (
+        "There is one label, 'alpha': label metrics cannot be computed.",
+    )
+
+
+def test_labels_with_one_cell_are_allowed_with_a_warning(adata, write):
+    adata.obs["cell_type"] = ["alpha", "alpha", "alpha", "alpha", "mast", "epsilon"]
+    assert load(from_h5ad(write(adata), **KEYS)).warnings == (
+        "2 labels with one cell, not both learnt and scored: 'epsilon', 'mast'.",
+    )
+
+
+def test_two_spellings_of_a_label_are_pointed_out(adata, write):
+    adata.obs["cell_type"] = ["T cell", "T cell", "t  cell ", "t  cell ", "beta", "beta"]
+    assert load(from_h5ad(write(adata), **KEYS)).warnings == (
+        "Labels that differ only in case or spaces: 'T cell', 't  cell '.",
+    )
+
+
+def test_loading_leaves_the_source_as_it_is(adata):
+    from cellular_bench.datasets.contract import conform
+
+    before = adata.copy()
+    conform(adata, source="here", label_key="cell_type", batch_key="donor", counts_layer=None)
+    assert (adata.X != before.X).nnz == 0
+    pd.testing.assert_frame_equal(adata.obs, before.obs)
+
+
+def test_digest_does_not_depend_on_how_the_file_is_stored(adata, tmp_path):
+    variants = {"csr": adata.X, "csc": adata.X.tocsc(), "dense": adata.X.toarray().astype(np.int64)}
+    digests = set()
+    for name, values in variants.items():
+        stored = adata.copy()
+        stored.X = values
+        path = tmp_path / f"{name}.h5ad"
+        stored.write_h5ad(path, compression="gzip" if name == "csc" else None)
+        digests.add(load(from_h5ad(path, **KEYS)).digest)
+    assert len(digests) == 1
+
+
+def test_digest_sees_every_part(adata, write):
+    def digest_of(changed: ad.AnnData) -> str:
+        return load(from_h5ad(write(changed), **KEYS)).digest
+
+    changes = [adata]
+    for _ in range(5):
+        changes.append(adata.copy())
+    changes[1].X.data[0] = 9
+    changes[2].obs["donor"] = ["d2", "d2", "d1", "d2", "d1", "d2"]
+    changes[3].obs["cell_type"] = ["alpha", "alpha", "beta", "beta", "delta", "beta"]
+    changes[4].obs_names = ["x", *adata.obs_names[1:]]
+    changes[5].var_names = ["x", *adata.var_names[1:]]
+    assert len({digest_of(changed) for changed in changes}) == 6
+
+
+def test_names_cannot_flow_into_one_another(adata, write):
+    first, second = adata.copy(), adata.copy()
+    first.var_names = ["a", "b,c", "d", "e"]
+    second.var_names = ["a,b", "c", "d", "e"]
+    assert load(from_h5ad(write(first), **KEYS)).digest != load(from_h5ad(write(second), **KEYS)).digest
+
+
+def test_content_other_than_promised_is_refused():
+    spec = specs()["simulated_small"]
+    fields = {name: getattr(spec, name) for name in DatasetSpec.__slots__}
+    with pytest.raises(DataError, match=r"not what the manifest says: sha256 [0-9a-f]{64}, expected 00\."):
+        load(DatasetSpec(**fields | {"sha256": "00"}))
+
+
+def test_names_of_own_files():
+    def name_of(path: str) -> str:
+        return from_h5ad(path, **KEYS).dataset_id
+
+    assert name_of("/data/My Pancreas (v2).h5ad") == "my_pancreas_v2"
+    assert name_of("ünï.h5ad") == "n"
+    assert name_of("---.h5ad") == "data"
+    assert name_of("baron.h5ad") == "baron_file"
+    assert Path(from_h5ad("here.h5ad", **KEYS).source["path"]).is_absolute()
+
+
+def test_a_given_name_must_be_free_and_plain():
+    assert from_h5ad("a.h5ad", dataset_id="mine_2", **KEYS).dataset_id == "mine_2"
+    with pytest.raises(UserError, match="'baron' is the name of a data set in the catalogue; choose another"):
+        from_h5ad("a.h5ad", dataset_id="baron", **KEYS)
+    with pytest.raises(UserError, match="lower-case letters, digits and underscores, came: 'My data'"):
+        from_h5ad("a.h5ad", dataset_id="My data", **KEYS)
+
+
+def test_broken_manifests(tmp_path):
+    path = tmp_path / "mine.toml"
+    path.write_text('title = "Mine"\nlabelkey = "x"\n[source]\nkind = "file"\n')
+    with pytest.raises(DataError) as caught:
+        read_manifest(path)
+    assert caught.value.problems == ("Unknown entry 'labelkey'.", "The entry 'label_key' is missing.")
+    path.write_text("title = \n")
+    with pytest.raises(DataError, match="Cannot read this manifest: Invalid value"):
+        read_manifest(path)
+
+
+@pytest.mark.parametrize(
+    ("source", "problem"),
+    [
+        ({"kind": "zip"}, "Unknown kind of source 'zip'. Known: bundled, file, package, simulator, url."),
+        ({"kind": "url", "url": "x"}, "Its source of kind 'url' lacks the entry 'sha256'."),
+        (
+            {"kind": "package", "package": "no_such_package_here", "file": "x"},
+            "The package 'no_such_package_here' ships this data set and is not installed.",
+        ),
+        (
+            {"kind": "simulator", "arguments": {"n_cells": 3}},
+            "Unknown argument of the simulator 'n_cells'. Did you mean 'n_labels'? Known: batch_strength, "
+            "dispersion, label_proportions, library_spread, marker_fraction, marker_strength, median_counts, "
+            "missing, n_batches, n_labels, n_obs, n_vars, seed.",
+        ),
+    ],
+)
+def test_broken_sources(source, problem):
+    with pytest.raises(DataError) as caught:
+        load(DatasetSpec(dataset_id="mine", title="Mine", source=source, label_key="label"))
+    assert caught.value.problems == (problem,)
+
+
+def test_the_catalogue_is_light(repo):
+    import subprocess
+    import sys
+
+    code = (
+        "import sys; from cellular_bench.datasets import catalog, sources, splits; catalog.specs();"
+        "print(sorted({'anndata', 'scanpy', 'pandas', 'scipy', 'sklearn', 'h5py'} & set(sys.modules)))"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=repo)
+    assert done.stdout.strip() == "[]"
+
+
+@pytest.mark.parametrize(
+    ("name", "shape", "has_counts"),
+    [
+        ("baron_human_pancreas", (3607, 20125), True),
+        ("human_dc_2batch_lognorm", (576, 859), False),
+        ("zheng_facs_pbmc", (3874, 16791), True),
+    ],
+)
+def test_real_files_load(shared, name, shape, has_counts):
+    path = shared / "data" / f"{name}.h5ad"
+    loaded = load(from_h5ad(path, batch_key="batch", label_key="cell_type")).adata
+    assert loaded.shape == shape
+    assert ("counts" in loaded.layers) == has_counts
+
+
+def test_bundled_data_are_a_cut_of_the_complete_genes(shared):
+    whole = load(
+        from_h5ad(shared / "data" / "baron_human_pancreas.h5ad", batch_key="batch", label_key="cell_type")
+    ).adata
+    bundled = load(specs()["baron"]).adata
+    assert bundled.obs.equals(whole.obs)
+    assert bundled.obs["batch"].value_counts().sort_index().tolist() == [1937, 450, 914, 306]
+    cut = whole[:, bundled.var_names].layers["counts"]
+    assert (sparse.csr_matrix(cut) != bundled.layers["counts"]).nnz == 0
+
+
+def test_bundled_data_hold_the_cell_cycle_genes():
+    import tomllib
+
+    from cellular_bench.datasets.build_bundled import CELL_CYCLE_GENES
+
+    table = tomllib.loads(CELL_CYCLE_GENES.read_text())
+    genes = set(load(specs()["baron"]).adata.var_names)
+    assert [len(table[phase]) for phase in ("s", "g2m")] == [43, 54]
+    # No cell has a count of E2F8, and the study calls MLF1IP by its newer name.
+    assert {gene for phase in ("s", "g2m") for gene in table[phase]} - genes == {"E2F8", "MLF1IP"}
