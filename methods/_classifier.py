@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 class ClassifierAnnotator(ABC):
     """Fit a probabilistic classifier on the training cells and name the cells of a query with it.
 
-    A child defines ``spec`` and :meth:`build`, and where needed :meth:`inputs`.
+    A child defines ``spec`` and :meth:`learn`, and where needed :meth:`inputs`.
     """
 
     spec: MethodSpec
@@ -36,8 +36,8 @@ class ClassifierAnnotator(ABC):
         self._genes: list[str] = []
 
     @abstractmethod
-    def build(self, labels: NDArray[np.str_]) -> Any:
-        """Return an unfitted classifier with ``fit``, ``predict_proba`` and ``classes_``."""
+    def learn(self, X: Any, labels: NDArray[np.str_]) -> Any:
+        """Return a fitted classifier with ``predict_proba`` and ``classes_``."""
 
     def inputs(self, adata: AnnData) -> Any:
         """Return the (n_obs, n_features) matrix that the classifier reads."""
@@ -48,7 +48,7 @@ class ClassifierAnnotator(ABC):
         labels = labels_of(train)
         require_labels(labels, self.spec.method_id)
         self._genes = list(train.var_names)
-        self._classifier = self.build(labels).fit(self.inputs(train), labels)
+        self._classifier = self.learn(self.inputs(train), labels)
         return self
 
     def predict(self, query: AnnData) -> Prediction:

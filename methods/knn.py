@@ -53,11 +53,11 @@ class KNearestNeighbours(ClassifierAnnotator):
         self.seed = seed
         self._pca: Any = None
 
-    def build(self, labels: NDArray[np.str_]) -> Any:
-        """Return the voting rule, with no more voters than there are training cells."""
+    def learn(self, X: Any, labels: NDArray[np.str_]) -> Any:
+        """Keep the training cells, with no more voters than there are of them."""
         from sklearn.neighbors import KNeighborsClassifier
 
-        return KNeighborsClassifier(n_neighbors=min(self.n_neighbors, labels.size))
+        return KNeighborsClassifier(n_neighbors=min(self.n_neighbors, labels.size)).fit(X, labels)
 
     def inputs(self, adata: AnnData) -> NDArray[np.float32]:
         """Project cells on the principal components of the training cells."""

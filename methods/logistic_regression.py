@@ -42,8 +42,8 @@ class LogisticRegression(ClassifierAnnotator):
         self.max_iter = max_iter
         self.seed = seed
 
-    def build(self, labels: NDArray[np.str_]) -> Any:
-        """Return the classifier."""
+    def learn(self, X: Any, labels: NDArray[np.str_]) -> Any:
+        """Fit the coefficients."""
         from sklearn.linear_model import LogisticRegression
 
-        return LogisticRegression(C=self.C, max_iter=self.max_iter, random_state=self.seed)
+        return LogisticRegression(C=self.C, max_iter=self.max_iter, random_state=self.seed).fit(X, labels)

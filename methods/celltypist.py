@@ -1,0 +1,145 @@
+"""CellTypist: one logistic regression per cell type."""
+
+from __future__ import annotations
+
+import logging
+from typing import TYPE_CHECKING, Any, Self
+
+import numpy as np
+from numpy.typing import NDArray
+
+from cellular_bench.benchmark.errors import ContractError, NotApplicableError
+from cellular_bench.benchmark.keys import TARGET_SUM
+from cellular_bench.benchmark.types import MethodSpec, Prediction
+from cellular_bench.methods._support import (
+    labels_of,
+    require_labels,
+    require_same_genes,
+    unchanged_random_state,
+)
+
+if TYPE_CHECKING:
+    from anndata import AnnData
+
+
+class CellTypist:
+    """CellTypist trained on the reference, best match per cell, without majority voting.
+
+    No published model is loaded. Training has two passes, as for the published models: stochastic
+    gradient descent on all genes picks the genes with the largest coefficients of each label, and
+    logistic regression on these gives the model. With no more genes than ``top_genes`` there is
+    nothing to pick, and one pass.
+
+    Each label has its own logistic regression, so the raw probabilities of a cell do not sum to 1.
+    ``label_proba`` holds them divided by their sum; novelty is 1 - the highest raw probability, which
+    is low where no type fits.
+
+    Importing the library creates the folder ``~/.celltypist`` (or ``CELLTYPIST_FOLDER``).
+
+    Parameters
+    ----------
+    feature_selection
+        Whether to train in two passes.
+    top_genes
+        Genes kept per label by the first pass.
+    C
+        Inverse strength of the penalty of the second pass.
+    seed
+        Seed of the stochastic gradient descent.
+
+    Raises
+    ------
+    NotApplicableError
+        If ``X`` is not ``log1p`` of counts per 10,000 over all genes, or if there is one label.
+    """
+
+    spec = MethodSpec(
+        method_id="celltypist",
+        name="CellTypist",
+        tasks=("annotation", "novelty"),
+        description="Logistic regression per cell type after gene selection, trained on the reference.",
+        labels="train",
+        features="all",
+        inductive=True,
+        doi="10.1126/science.abl5197",
+        url="https://github.com/Teichlab/celltypist",
+        license="MIT",
+        requires=("celltypist",),
+    )
+
+    def __init__(
+        self, *, feature_selection: bool = True, top_genes: int = 300, C: float = 1.0, seed: int = 0
+    ) -> None:
+        self.feature_selection = feature_selection
+        self.top_genes = top_genes
+        self.C = C
+        self.seed = seed
+        self._model: Any = None
+
+    def fit(self, train: AnnData) -> Self:
+        """Train a model on the reference."""
+        labels = labels_of(train)
+        require_labels(labels, self.spec.method_id)
+        _require_target_sum(train)
+        self._genes = list(train.var_names)
+        n_expressed = int(np.count_nonzero(np.asarray(train.X.sum(axis=0)).ravel()))
+        with unchanged_random_state():
+            self._model = _library().train(
+                _expression(train),
+                labels=labels,
+                feature_selection=self.feature_selection and n_expressed > self.top_genes,
+                top_genes=self.top_genes,
+                C=self.C,
+                check_expression=False,
+                random_state=self.seed,
+            )
+        return self
+
+    def predict(self, query: AnnData) -> Prediction:
+        """Match each cell with its most probable label."""
+        from scipy.special import log_expit, softmax
+
+        if self._model is None:
+            raise ContractError("celltypist: predict was called before fit. Call fit first.")
+        require_same_genes(query, self._genes, self.spec.method_id)
+        found = _library().annotate(_expression(query), model=self._model)
+        # Logarithms, because every raw probability of a cell may be too small to be divided by.
+        log_raw = log_expit(found.decision_matrix.to_numpy(dtype=np.float64))
+        labels = np.asarray(found.decision_matrix.columns, dtype=np.str_)
+        return Prediction(
+            label_pred=labels[log_raw.argmax(axis=1)],
+            label_proba=softmax(log_raw, axis=1),
+            labels=tuple(labels.tolist()),
+            novelty=1.0 - np.exp(log_raw.max(axis=1)),
+        )
+
+
+def _expression(adata: AnnData) -> AnnData:
+    """Return the expression alone: the library looks at, and writes to, what else there is."""
+    from anndata import AnnData
+
+    return AnnData(adata.X.copy(), obs=adata.obs[[]].copy(), var=adata.var[[]].copy())
+
+
+def _require_target_sum(adata: AnnData) -> None:
+    totals: NDArray[np.float64] = np.asarray(np.expm1(adata.X).sum(axis=1), dtype=np.float64).ravel()
+    farthest = totals[np.abs(totals - TARGET_SUM).argmax()]
+    # Within 1 %: sums of rounded numbers, and of genes without those that a filter dropped.
+    if not abs(farthest - TARGET_SUM) <= 0.01 * TARGET_SUM:
+        raise NotApplicableError(
+            f"celltypist: wants log1p of counts per {TARGET_SUM:g} over all genes, but a cell has a total of "
+            f"{farthest:g}. Use data with counts, or with all genes and that normalisation."
+        )
+
+
+def _library() -> Any:
+    """Import the library, and undo what it does to the root logger."""
+    root = logging.getLogger()
+    level, handlers = root.level, list(root.handlers)
+    import celltypist
+
+    for handler in set(root.handlers) - set(handlers):
+        root.removeHandler(handler)
+    root.setLevel(level)
+    celltypist.logger.set_level(logging.ERROR)
+    return celltypist

@@ -1,0 +1,131 @@
+"""SingleR: rank correlation with labelled reference cells on marker genes."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, Self
+
+import numpy as np
+from numpy.typing import NDArray
+
+from cellular_bench.benchmark.errors import ContractError
+from cellular_bench.benchmark.types import MethodSpec, Prediction
+from cellular_bench.methods._support import labels_of, require_labels, require_same_genes
+
+if TYPE_CHECKING:
+    from anndata import AnnData
+
+
+class SingleR:
+    """SingleR with its classic markers and fine-tuning, by the BiocPy library.
+
+    The score of a label is a high quantile of the cell's Spearman correlations with the reference
+    cells of that label, on genes whose medians differ between labels. Labels with close scores are
+    compared again on the markers between them alone.
+
+    Confidence is the score of the chosen label minus the median score of all labels; novelty is
+    1 - confidence. As in the original's pruning of scores, a cell is rejected where its confidence
+    lies more than ``n_mads`` median absolute deviations below the median of the query's cells with
+    the same label; rejection, and nothing else, so depends on the other cells of the query.
+
+    Parameters
+    ----------
+    quantile
+        Quantile of the correlations that is a label's score.
+    fine_tune_threshold
+        Labels whose score is less than this below the highest are compared again.
+    n_mads
+        Deviations below which a cell is rejected.
+    seed
+        Accepted for uniformity; nothing is drawn.
+    """
+
+    spec = MethodSpec(
+        method_id="singler",
+        name="SingleR",
+        tasks=("annotation", "novelty"),
+        description="Spearman correlation with reference cells on pairwise marker genes, fine-tuned.",
+        labels="train",
+        features="all",
+        inductive=True,
+        doi="10.1038/s41590-018-0276-y",
+        url="https://github.com/BiocPy/singler",
+        license="MIT",
+        requires=("singler",),
+    )
+
+    def __init__(
+        self,
+        *,
+        quantile: float = 0.8,
+        fine_tune_threshold: float = 0.05,
+        n_mads: float = 3.0,
+        seed: int = 0,
+    ) -> None:
+        self.quantile = quantile
+        self.fine_tune_threshold = fine_tune_threshold
+        self.n_mads = n_mads
+        self.seed = seed
+        self._reference: Any = None
+
+    def fit(self, train: AnnData) -> Self:
+        """Find the markers between every two labels of the reference."""
+        import singler
+
+        labels = labels_of(train)
+        require_labels(labels, self.spec.method_id)
+        self._genes = list(train.var_names)
+        self._reference = singler.train_single(
+            _genes_by_cells(train), labels.tolist(), self._genes, num_threads=1
+        )
+        return self
+
+    def predict(self, query: AnnData) -> Prediction:
+        """Score each cell against each label."""
+        import singler
+
+        if self._reference is None:
+            raise ContractError("singler: predict was called before fit. Call fit first.")
+        require_same_genes(query, self._genes, self.spec.method_id)
+        found = singler.classify_single(
+            _genes_by_cells(query),
+            self._reference,
+            quantile=self.quantile,
+            fine_tune_threshold=self.fine_tune_threshold,
+            num_threads=1,
+        )
+        label = np.asarray(found["best"], dtype=np.str_)
+        confidence = _confidence(found["scores"], label, list(self._reference.labels))
+        return Prediction(
+            label_pred=label,
+            novelty=1.0 - confidence,
+            rejected=_outliers(confidence, label, n_mads=self.n_mads),
+        )
+
+
+def _genes_by_cells(adata: AnnData) -> Any:
+    """Return the expression as the library wants it: sparse, one column per cell."""
+    from scipy.sparse import csr_matrix
+
+    return csr_matrix(adata.X, dtype=np.float64).T.tocsc()
+
+
+def _confidence(scores: Any, label: NDArray[np.str_], labels: list[str]) -> NDArray[np.float64]:
+    """Return the score of each cell's label minus the median of its scores, (n_obs,)."""
+    table = np.column_stack([np.asarray(scores[name], dtype=np.float64) for name in labels])
+    column = {name: position for position, name in enumerate(labels)}
+    chosen = np.array([column[name] for name in label])
+    return np.asarray(table[np.arange(label.size), chosen] - np.median(table, axis=1))
+
+
+def _outliers(
+    confidence: NDArray[np.float64], label: NDArray[np.str_], *, n_mads: float
+) -> NDArray[np.bool_]:
+    """Tell cells whose confidence is far below that of the other cells with the same label."""
+    rejected = np.zeros(label.size, dtype=np.bool_)
+    for name in np.unique(label):
+        cells = label == name
+        median = np.median(confidence[cells])
+        # 1.4826 makes the deviation of a normal distribution equal to its standard deviation.
+        spread = 1.4826 * np.median(np.abs(confidence[cells] - median))
+        rejected[cells] = confidence[cells] < median - n_mads * spread
+    return rejected
