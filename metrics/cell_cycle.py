@@ -130,13 +130,31 @@ def _phase_scores(X: csr_matrix, var_names: list[str], genes: tuple[list[str], l
 
 
 def _components(X: csr_matrix) -> Floats:
-    """Return the first 50 principal components of sparse expression, or all where there are fewer."""
-    from sklearn.decomposition import PCA
+    """Return the first 50 principal components of sparse expression, without making it dense.
 
+    They are the leading eigenvectors of the cells' Gram matrix. Both the matrix and its transpose
+    are kept row-wise: products by rows are twice as fast as by columns.
+    """
+    from scipy.sparse.linalg import LinearOperator, eigsh
+
+    n_obs = X.shape[0]
     if min(X.shape) <= N_COMPONENTS:
         return np.asarray(X.toarray(), dtype=np.float64)
-    found = PCA(N_COMPONENTS, svd_solver="arpack", random_state=0).fit_transform(X.astype(np.float64))
-    return np.asarray(found)
+    rows = X.astype(np.float64).tocsr()
+    columns = rows.T.tocsr()
+    mean = np.asarray(rows.mean(axis=0)).ravel()
+
+    def gram(vector: Floats) -> Floats:
+        flat = vector.ravel()
+        projected = columns @ flat - mean * flat.sum()
+        image: Floats = rows @ projected - mean @ projected
+        return image
+
+    operator = LinearOperator((n_obs, n_obs), matvec=gram, dtype=np.float64)
+    start = np.random.default_rng(0).standard_normal(n_obs)
+    values, vectors = eigsh(operator, k=N_COMPONENTS, which="LA", v0=start)
+    components: Floats = vectors * np.sqrt(np.maximum(values, 0.0))
+    return components
 
 
 def _leading(X: Floats) -> Floats:

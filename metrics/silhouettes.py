@@ -159,7 +159,7 @@ def mixed_labels(n_obs: int, label: ArrayLike, batch: ArrayLike) -> Iterator[tup
     metric_id="silhouette_batch",
     name="Silhouette (batch)",
     aspect="batch_correction",
-    definition="1 - |silhouette by batch| among the cells of a label, averaged within labels, then over them.",
+    definition="1 - |silhouette by batch| among the cells of a label, averaged within, then over labels.",
     in_overall=False,  # BRAS takes its place: doi:10.1038/s41587-025-02743-4 shows where it misleads
     doi=SCIB,
 )
