@@ -168,9 +168,9 @@ class Executor:
         truth_folder = self.store.split_folder(run.dataset, run.split)
         job = worker.Job(
             run=run,
-            data=self.store.data_file(run.dataset).resolve(),
-            cells=(truth_folder / preparation.CELLS).resolve(),
-            folder=folder.resolve(),
+            data=self.store.data_file(run.dataset),
+            cells=truth_folder / preparation.CELLS,
+            folder=folder,
         )
         outcome = self._call(worker.execute, job, log=folder / "log.txt", limits=run.limits)
         result = _result(folder / worker.RESULT)
@@ -186,9 +186,9 @@ class Executor:
             task=run.task,
             method_id=run.method.method_id,
             is_control=run.method.is_control,
-            outputs=(folder / worker.OUTPUTS).resolve(),
-            truth_folder=truth_folder.resolve(),
-            result=(folder / scoring.SCORED).resolve(),
+            outputs=folder / worker.OUTPUTS,
+            truth_folder=truth_folder,
+            result=folder / scoring.SCORED,
         )
         outcome = self._call(scoring.execute, job, log=folder / "log.txt")
         if outcome.status != "ok":

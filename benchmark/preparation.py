@@ -160,7 +160,7 @@ def cell_cycle_inputs(adata: AnnData, batch: NDArray[np.str_]) -> dict[str, Any]
     from cellular_bench.metrics.cell_cycle import score_cell_cycle
 
     try:
-        found = score_cell_cycle(adata.X, np.asarray(adata.var_names, dtype=str), batch)
+        found = score_cell_cycle(adata.X, list(adata.var_names), batch)
     except UndefinedError as error:
         return {"cell_cycle": error, "cell_cycle_before": error}
     return {"cell_cycle": found.scores, "cell_cycle_before": found.variance_before}

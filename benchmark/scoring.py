@@ -147,9 +147,9 @@ _N_NEIGHBOURS = 15
 
 
 def _neighbours(X: Any) -> Any:
-    from cellular_bench.metrics.neighbors import nearest_neighbors
+    from cellular_bench.metrics.distances import nearest_neighbors
 
-    return nearest_neighbors(X, n_neighbors=_N_NEIGHBOURS + 1).indices[:, 1:]
+    return nearest_neighbors(X, _N_NEIGHBOURS + 1).indices[:, 1:]
 
 
 def _shared_neighbours(before: Any, after: Any) -> tuple[float, float, float]:

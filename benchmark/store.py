@@ -54,7 +54,7 @@ class Store:
             write_text_atomically(root / "run-record.schema.json", json_schema())
         except OSError as error:
             raise UserError(f"{root} cannot be written: {error.strerror}.") from error
-        return cls(root)
+        return cls(root.resolve())
 
     @classmethod
     def open(cls, root: Path) -> Store:
@@ -67,7 +67,7 @@ class Store:
         """
         if not (root / "runs").is_dir():
             raise UserError(f"{root} is not a result folder: it has no folder 'runs'.")
-        return cls(root)
+        return cls(root.resolve())
 
     @property
     def title(self) -> str:

@@ -5,11 +5,13 @@ Runs in a process of its own (:mod:`cellular_bench.benchmark.isolation`).
 
 from __future__ import annotations
 
+import importlib
 import json
 import os
 import random
 import resource
 import sys
+import textwrap
 import time
 import traceback
 from contextlib import contextmanager
@@ -38,6 +40,7 @@ if TYPE_CHECKING:
 
 OUTPUTS = "outputs.npz"
 RESULT = "result.json"
+MAX_REASON = 300
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -65,7 +68,8 @@ def execute(job: Job) -> None:
         result = {"status": "failed", "reason": str(error)}
     except Exception as error:
         traceback.print_exc()
-        result = {"status": "failed", "reason": _describe(error)}
+        status = "out_of_memory" if "can't allocate memory" in str(error) else "failed"  # how torch says it
+        result = {"status": status, "reason": _describe(error)}
     (job.folder / RESULT).write_text(json.dumps({**result, "cost": costs}), encoding="utf-8")
 
 
@@ -77,6 +81,8 @@ def _outputs(job: Job, costs: dict[str, float]) -> Outputs:
     missing = found.missing_modules()
     if missing:
         raise NotApplicableError(f"Needs {', '.join(missing)}, which is not installed.")
+    for name in found.spec.requires:  # so that the time of the import is not counted as the method's
+        importlib.import_module(name)
     with np.load(job.cells, allow_pickle=False) as arrays:
         cells = Cells(**{name: arrays[name] for name in arrays.files})
     train, query = views(anndata.read_h5ad(job.data), cells, found.spec)
@@ -143,7 +149,8 @@ def _peak_rss_mib() -> float:
 
 
 def _describe(error: BaseException) -> str:
-    """Say what was raised and where in the method."""
+    """Say in a line what was raised and where; the log has the rest."""
     last = traceback.extract_tb(error.__traceback__)[-1]
-    text = str(error) or "no message"
-    return f"{type(error).__name__}: {text} ({Path(last.filename).name}, line {last.lineno})"
+    text = " ".join(str(error).split()) or "no message"
+    where = f"{Path(last.filename).name}, line {last.lineno}"
+    return f"{type(error).__name__}: {textwrap.shorten(text, MAX_REASON, placeholder=' ...')} ({where})"

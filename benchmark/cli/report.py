@@ -112,7 +112,7 @@ def _draw(store: Store, drawing: Drawing) -> Figure:
         log = drawing.file.with_suffix(".log")
         function = _draw_embedding if drawing.kind == "embedding" else _draw_confusion
         outcome = isolation.call(
-            function, store.root.resolve(), drawing, drawing.file.resolve(), limits=HARNESS_LIMITS, log=log
+            function, store.root, drawing, drawing.file, limits=HARNESS_LIMITS, log=log
         )
         if outcome.status != "ok":
             raise BenchError(

@@ -1,0 +1,66 @@
+"""The package as it ships: one import name, every module and data file, nobody else's folders."""
+
+import subprocess
+import sys
+import tarfile
+import zipfile
+from pathlib import Path
+
+import pytest
+
+FOLDERS = ["benchmark", "methods", "metrics", "datasets", "reports"]
+
+
+def shipped(repo: Path) -> set[str]:
+    """Every file that git tracks in the linked folders, by its name inside the package."""
+    done = subprocess.run(["git", "ls-files", *FOLDERS], cwd=repo, capture_output=True, text=True, check=True)
+    return {f"cellular_bench/{name}" for name in done.stdout.split() if not name.endswith(".md")}
+
+
+@pytest.fixture(scope="module")
+def built(repo: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    out = tmp_path_factory.mktemp("dist")
+    command = [sys.executable, "-m", "build", "--no-isolation", "--outdir", str(out), str(repo)]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr[-2000:]
+    return out
+
+
+def test_links_stay_inside_the_repository(repo: Path) -> None:
+    for folder in FOLDERS:
+        link = repo / "src" / "cellular_bench" / folder
+        assert link.is_symlink()
+        assert not link.readlink().is_absolute()
+        assert link.resolve() == repo / folder
+
+
+def test_datasets_is_a_namespace_folder_so_that_others_can_be_imported_from_here(repo: Path) -> None:
+    assert not (repo / "datasets" / "__init__.py").exists()
+
+
+def test_the_wheel_holds_every_module_and_data_file_and_nothing_outside_its_name(
+    repo: Path, built: Path
+) -> None:
+    with zipfile.ZipFile(next(built.glob("*.whl"))) as wheel:
+        names = set(wheel.namelist())
+    assert shipped(repo) <= names, sorted(shipped(repo) - names)
+    assert {name.split("/")[0].split("-")[0] for name in names} == {"cellular_bench"}
+    assert "cellular_bench/py.typed" in names
+
+
+def test_the_wheel_stays_small(built: Path) -> None:
+    assert next(built.glob("*.whl")).stat().st_size < 6_000_000
+
+
+def test_the_source_distribution_holds_what_the_wheel_needs(repo: Path, built: Path) -> None:
+    with tarfile.open(next(built.glob("*.tar.gz"))) as archive:
+        names = {name.partition("/")[2] for name in archive.getnames()}
+    assert {f"src/{name}" for name in shipped(repo)} <= names
+
+
+def test_version_comes_from_one_place() -> None:
+    from importlib.metadata import version
+
+    import cellular_bench
+
+    assert version("cellular-bench") == cellular_bench.__version__

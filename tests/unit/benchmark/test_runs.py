@@ -1,0 +1,236 @@
+"""Runs end as records: the healthy with scores, the broken with the right status and reason."""
+
+import json
+import os
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import psutil
+import pytest
+
+from cellular_bench.benchmark import registry
+from cellular_bench.benchmark.config import Suite
+from cellular_bench.benchmark.errors import UserError
+from cellular_bench.benchmark.executors import Executor
+from cellular_bench.benchmark.outputs import read_outputs
+from cellular_bench.benchmark.planner import Plan, plan
+from cellular_bench.benchmark.records import RunRecord
+from cellular_bench.benchmark.store import Store
+from cellular_bench.datasets import catalog
+
+
+class Silent:
+    def started(self, run: object) -> None: ...
+
+    def finished(self, record: object) -> None: ...
+
+
+@pytest.fixture(scope="module")
+def dataset():
+    return catalog.load(catalog.specs()["simulated_small"])
+
+
+def make_suite(task: str, methods: list[str], split: object = "all", **limits: float) -> Suite:
+    block = {"task": task, "datasets": ["simulated_small"], "methods": methods, "splits": [split]}
+    return Suite(suite_id="test", title="Test", blocks=[block], limits=limits)
+
+
+def make_plan(suite: Suite, dataset, plugin: Path) -> Plan:
+    datasets = {"simulated_small": dataset}
+    return plan(suite, datasets=datasets, methods=registry.methods([plugin]), plugins=[plugin])
+
+
+def execute(root: Path, suite: Suite, dataset, plugin: Path, **options: object) -> dict[str, RunRecord]:
+    executor = Executor(store=Store.create(root, suite), n_jobs=2, **options)
+    planned = make_plan(suite, dataset, plugin)
+    records = executor.execute(planned, datasets={"simulated_small": dataset}, progress=Silent())
+    return {record.method.method_id: record for record in records}
+
+
+KFOLD = {"kind": "kfold", "n_splits": 2}
+TWO_FOLDS = {"kind": "unseen_label", "labels": ["type2"], "n_splits": 2}
+
+
+@pytest.fixture(scope="module")
+def zoo(tmp_path_factory, dataset, plugin) -> dict[str, RunRecord]:
+    """Broken annotators together with a healthy one, in one go."""
+    names = "healthy raises sleeps allocates reorders returns_nan too_few_rows segfaults leaves forks"
+    names += " refuses needs_missing"
+    split = {"kind": "reference_query", "reference": ["batch1"]}
+    suite = make_suite("annotation", names.split(), split, time_limit_s=8, memory_limit_mib=1200)
+    return execute(tmp_path_factory.mktemp("zoo") / "out", suite, dataset, plugin)
+
+
+@pytest.mark.parametrize(
+    ("method_id", "status", "reason"),
+    [
+        ("raises", "failed", "RuntimeError: no luck today (zoo.py, line "),
+        ("sleeps", "timeout", "Still running after the time limit of 8 s."),
+        ("allocates", "out_of_memory", "the limit is 1200 MiB."),
+        ("returns_nan", "failed", "returns_nan: novelty is NaN or infinite for 1 of "),
+        ("too_few_rows", "failed", "expected ("),
+        ("segfaults", "failed", "The process was ended by signal SIGSEGV."),
+        ("leaves", "failed", "The process ended with exit code 3."),
+        ("forks", "timeout", "Still running after the time limit"),
+        ("refuses", "not_applicable", "only for brains"),
+        ("needs_missing", "not_applicable", "Needs no_such_module_at_all, which is not installed."),
+    ],
+)
+def test_a_broken_method_ends_as_the_right_record(zoo, method_id: str, status: str, reason: str) -> None:
+    record = zoo[method_id]
+    assert record.status == status
+    assert reason in record.reason
+    assert record.scores == ()
+
+
+def test_a_healthy_method_is_not_disturbed_by_broken_ones(zoo) -> None:
+    record = zoo["healthy"]
+    assert record.status == "ok", record.reason
+    assert record.value("accuracy") > 0.8
+    assert record.cost.peak_rss_mib >= record.cost.baseline_rss_mib > 0
+    assert sum(row.support for row in record.per_label) == record.split.n_test
+    counted = sum(count for row in record.confusion.values() for count in row.values())
+    assert counted == record.split.n_test
+
+
+def test_the_log_of_a_failed_run_is_in_its_record(zoo) -> None:
+    assert "no luck today" in zoo["raises"].log_tail
+    assert "good bye" in zoo["leaves"].log_tail
+    assert zoo["healthy"].log_tail == ""
+
+
+def test_no_process_survives_its_run(zoo) -> None:
+    del zoo  # its runs are over; the harness's own fork server may stay
+    for process in psutil.Process(os.getpid()).children(recursive=True):
+        assert (
+            process.status() == psutil.STATUS_ZOMBIE
+            or "forkserver" in " ".join(process.cmdline())
+            or ("resource_tracker" in " ".join(process.cmdline()))
+        )
+
+
+def test_rows_in_another_order_are_noticed(tmp_path, dataset, plugin) -> None:
+    names = ["names_in_another_order", "shuffled_rows", "nan_embedding", "pca"]
+    records = execute(tmp_path / "out", make_suite("integration", names), dataset, plugin)
+    assert records["pca"].status == "ok"
+    assert "in another order: row 0 is" in records["names_in_another_order"].reason
+    assert "bear no relation to the cells" in records["shuffled_rows"].reason
+    assert "NaN or infinite for 1 of 300 cells" in records["nan_embedding"].reason
+    bad = [records[name].status for name in names[:3]]
+    assert bad == ["failed"] * 3
+
+
+def test_predictions_in_another_order_are_noticed(zoo, tmp_path, dataset, plugin) -> None:
+    # 150 scored cells are too few to tell; 300 suffice.
+    assert zoo["reorders"].status == "ok"
+    records = execute(tmp_path / "out", make_suite("annotation", ["reorders", "healthy"]), dataset, plugin)
+    assert records["reorders"].status == "failed"
+    assert "bear no relation to the cells" in records["reorders"].reason
+    assert records["healthy"].status == "ok"
+
+
+def test_labels_do_not_reach_a_method_that_declares_none(tmp_path, dataset, plugin) -> None:
+    suite = make_suite("annotation", ["peeks"], {"kind": "reference_query", "reference": ["batch1"]})
+    store = Store.create(tmp_path / "out", suite)
+    execute(tmp_path / "out", suite, dataset, plugin)
+    record = next(store.records())
+    seen = read_outputs(store.run_folder(record.run_id) / "outputs.npz").label_pred
+    assert set(seen) == {"batch/batch"}
+
+
+def test_the_same_command_runs_only_what_is_missing(tmp_path, dataset, plugin) -> None:
+    suite = make_suite("annotation", ["healthy", "raises"], KFOLD)
+    execute(tmp_path, suite, dataset, plugin)
+    before = {path: path.stat().st_mtime_ns for path in tmp_path.glob("runs/*/record.json")}
+    assert len(before) == 4
+    victim = min(before)
+    victim.write_text("{ half a rec", encoding="utf-8")
+    again = execute(tmp_path, suite, dataset, plugin)
+    assert len(again) == 1
+    unchanged = {path for path, time in before.items() if path.stat().st_mtime_ns == time}
+    assert unchanged == before.keys() - {victim}
+    retried = execute(tmp_path, suite, dataset, plugin, retry=frozenset({"failed"}))
+    assert set(retried) == {"raises"}
+
+
+def test_the_same_seed_gives_the_same_scores(tmp_path, dataset, plugin) -> None:
+    suite = make_suite("novelty", ["healthy", "random_label"], TWO_FOLDS)
+    first = execute(tmp_path / "a", suite, dataset, plugin)
+    second = execute(tmp_path / "b", suite, dataset, plugin)
+    for name in first:
+        assert first[name].scores == second[name].scores
+        assert first[name].run_id == second[name].run_id
+    seeds = {record.method_seed for record in first.values()}
+    assert len(seeds) == 2
+
+
+def test_novel_cells_are_scored_as_such(tmp_path, dataset, plugin) -> None:
+    records = execute(tmp_path, make_suite("novelty", ["healthy", "true_labels"], TWO_FOLDS), dataset, plugin)
+    assert records["true_labels"].value("novelty_auroc") == 1.0
+    assert records["healthy"].value("novelty_auroc") > 0.5
+    assert records["healthy"].split.unseen_labels == ("type2",)
+
+
+def test_other_parameters_are_another_run(dataset, plugin) -> None:
+    plain = make_plan(make_suite("annotation", ["healthy"]), dataset, plugin).runs[0]
+    shrunk = {"method_id": "healthy", "params": {"shrink": 0.5}}
+    changed = make_plan(make_suite("annotation", [shrunk]), dataset, plugin).runs[0]
+    assert plain.run_id != changed.run_id
+    assert changed.method.params == {"shrink": 0.5}
+
+
+def test_an_edited_plugin_is_another_run(tmp_path, dataset, plugin) -> None:
+    edited = tmp_path / "zoo.py"
+    edited.write_text(plugin.read_text() + "\n# changed\n")
+    suite = make_suite("annotation", ["healthy"])
+    ids = {make_plan(suite, dataset, path).runs[0].run_id for path in (plugin, edited)}
+    assert len(ids) == 2
+
+
+def test_cancelling_ends_runs_in_flight_and_keeps_finished_records(tmp_path, dataset, plugin) -> None:
+    suite = make_suite("annotation", ["healthy", "sleeps"], time_limit_s=300)
+    executor = Executor(store=Store.create(tmp_path, suite), n_jobs=2)
+    records: Iterator[RunRecord] = executor.execute(
+        make_plan(suite, dataset, plugin), datasets={"simulated_small": dataset}, progress=Silent()
+    )
+    assert next(records).method.method_id == "healthy"
+    records.close()  # what Ctrl-C does to the loop
+    assert [record.method.method_id for record in executor.store.records()] == ["healthy"]
+    assert threading.active_count() < 5
+
+
+def test_a_full_disk_is_said_plainly(tmp_path, dataset, plugin, monkeypatch) -> None:
+    suite = make_suite("annotation", ["healthy"])
+    store = Store.create(tmp_path, suite)
+
+    def full(record: RunRecord, path: Path) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr("cellular_bench.benchmark.store.write_record", full)
+    executor = Executor(store=store, n_jobs=1)
+    with pytest.raises(UserError, match=r"No space left on device\. Records written so far are intact"):
+        list(
+            executor.execute(
+                make_plan(suite, dataset, plugin), datasets={"simulated_small": dataset}, progress=Silent()
+            )
+        )
+
+
+def test_records_follow_the_published_schema(zoo, tmp_path) -> None:
+    suite = make_suite("annotation", ["healthy"])
+    Store.create(tmp_path, suite)
+    schema = json.loads((tmp_path / "run-record.schema.json").read_text())
+    fields = json.loads(zoo["healthy"].model_dump_json())
+    assert set(schema["properties"]) == set(fields)
+    assert set(schema["required"]) <= set(fields)
+
+
+def test_embeddings_are_kept_beside_the_record(tmp_path, dataset, plugin) -> None:
+    suite = make_suite("integration", ["pca"])
+    execute(tmp_path, suite, dataset, plugin)
+    store = Store.open(tmp_path)
+    outputs = read_outputs(store.run_folder(next(store.records()).run_id) / "outputs.npz")
+    assert outputs.X_emb.shape == (300, 50)
+    assert np.array_equal(outputs.obs_names, dataset.adata.obs_names.to_numpy(dtype=str))
