@@ -144,7 +144,8 @@ def _warn_of_labels(label: Sequence[str], found: Findings) -> None:
     single = sorted(name for name, n in n_cells.items() if n == 1)
     if single:
         found.warnings.append(
-            f"{_count(len(single), 'label')} with one cell, not both learnt and scored: {_examples(single)}."
+            f"{_count(len(single), 'label')} with a single cell, which cannot be both learnt and scored: "
+            f"{_examples(single)}."
         )
     spellings = defaultdict(list)
     for name in sorted(n_cells):
@@ -158,7 +159,8 @@ def _check_names(names: Any, what: str, remedy: str, found: Findings) -> None:
     repeated = names[names.duplicated()].unique()
     if len(repeated):
         found.problems.append(
-            f"{_count(len(repeated), f'{what} name')} more than once: {_examples(repeated)}. "
+            f"{_count(len(repeated), f'{what} name')} {'occurs' if len(repeated) == 1 else 'occur'} more "
+            f"than once: {_examples(repeated)}. "
             f"Make them unique, for instance with {remedy}."
         )
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import re
 import warnings
+from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -37,7 +38,7 @@ def read_h5ad(path: Path) -> AnnData:
         except Exception as error:
             # Whatever anndata raises on a damaged or foreign file is about the file.
             reason = str(error).strip().splitlines() or [type(error).__name__]
-            problem = f"anndata {anndata.__version__} cannot read this file: {reason[0]}."
+            problem = f"anndata {version('anndata')} cannot read this file: {reason[0]}."
             raise DataError(str(path), [problem]) from error
 
 

@@ -38,8 +38,8 @@ def normalise(counts: Any) -> csr_matrix:
 
     Examples
     --------
-    >>> normalise([[1, 0, 3]]).toarray().round(3).tolist()
-    [[7.824, 0.0, 8.923]]
+    >>> np.expm1(normalise([[1, 0, 3]]).toarray()).round().tolist()
+    [[2500.0, 0.0, 7500.0]]
     """
     from scipy import sparse
 
@@ -57,7 +57,8 @@ def highly_variable(adata_train: AnnData, *, n_top_genes: int = N_TOP_GENES) -> 
 
     scanpy's ``flavor="cell_ranger"`` on ``X``, as in the CELLULAR study, after genes that no
     training cell expresses are set aside (they make scanpy fail). Where so many genes share one mean
-    that scanpy cannot bin them by it, the dispersions are compared without bins.
+    that scanpy cannot bin them by it, or every bin holds equal dispersions, the dispersions are compared
+    without bins.
 
     Parameters
     ----------
@@ -108,15 +109,14 @@ def _normalised_dispersion(lognorm: Any) -> NDArray[np.float64]:
         # Bins of equal dispersions divide by zero; such genes rank last.
         warnings.simplefilter("ignore", RuntimeWarning)
         try:
-            table = sc.pp.highly_variable_genes(
-                AnnData(lognorm), n_top_genes=1, flavor="cell_ranger", inplace=False
-            )
+            # Without n_top_genes: with it scanpy fails where no dispersion can be normalised.
+            table = sc.pp.highly_variable_genes(AnnData(lognorm), flavor="cell_ranger", inplace=False)
         except ValueError as error:
             if "Bin edges must be unique" not in str(error):
                 raise
-            # So many genes share one mean that it cannot be binned: compare the genes without bins.
             return _dispersion(lognorm)
-    return np.asarray(table["dispersions_norm"], dtype=np.float64)
+    normalised = np.asarray(table["dispersions_norm"], dtype=np.float64)
+    return _dispersion(lognorm) if np.isnan(normalised).all() else normalised
 
 
 def _dispersion(lognorm: Any) -> NDArray[np.float64]:

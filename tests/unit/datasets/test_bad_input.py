@@ -4,6 +4,7 @@ import gzip
 import os
 import re
 from collections.abc import Callable
+from importlib.metadata import version
 from pathlib import Path
 
 import anndata as ad
@@ -74,9 +75,7 @@ def test_empty_file(tmp_path, problems):
 def test_text_file(tmp_path, problems):
     path = tmp_path / "table.h5ad"
     path.write_text("gene,c1\ng1,3\n")
-    assert problems(path) == [
-        "This is not an HDF5 file; expected a file that AnnData.write_h5ad wrote."
-    ]
+    assert problems(path) == ["This is not an HDF5 file; expected a file that AnnData.write_h5ad wrote."]
 
 
 def test_compressed_file(adata, write, tmp_path, problems):
@@ -124,7 +123,7 @@ def test_damaged_anndata(adata, write, problems):
         del file["obs"]
         file["obs"] = [1, 2, 3]
     (message,) = problems(path)
-    assert message.startswith(f"anndata {ad.__version__} cannot read this file: ")
+    assert message.startswith(f"anndata {version('anndata')} cannot read this file: ")
 
 
 def test_cells_and_genes_of_number_zero(adata, write, problems):
@@ -223,8 +222,8 @@ def test_counts_layer_that_holds_fractions(adata, write, problems):
     adata.layers["spliced"] = adata.X.copy()
     adata.layers["spliced"].data[:2] = 0.25
     assert problems(write(adata), counts_layer="spliced") == [
-        "layers['spliced'] must hold raw counts, but 2 values are not whole, the first 0.25 in cell 'c1', gene "
-        "'g1'. Name the matrix that holds raw counts (counts layer), or none if there is none."
+        "layers['spliced'] must hold raw counts, but 2 values are not whole, the first 0.25 in cell 'c1', "
+        "gene 'g1'. Name the matrix that holds raw counts (counts layer), or none if there is none."
     ]
 
 
@@ -252,9 +251,9 @@ def test_repeated_names(adata, write, problems):
     adata.obs_names = ["c1", "c1", "c1", "c2", "c2", "c3"]
     adata.var_names = ["INS", "GCG", "INS", "SST"]
     assert problems(write(adata)) == [
-        "2 cell names more than once: 'c1', 'c2'. "
+        "2 cell names occur more than once: 'c1', 'c2'. "
         "Make them unique, for instance with adata.obs_names_make_unique().",
-        "1 gene name more than once: 'INS'. "
+        "1 gene name occurs more than once: 'INS'. "
         "Make them unique, for instance with adata.var_names_make_unique().",
     ]
 
@@ -265,6 +264,10 @@ def test_all_problems_come_in_one_error(adata, write):
     with pytest.raises(DataError) as caught:
         load(from_h5ad(path, batch_key="donor", label_key="celltype"))
     assert caught.value.source == str(path)
-    assert [problem[:12] for problem in caught.value.problems] == ["Unknown labe", "1 cell ('c2'", "In X 1 value"]
+    assert [problem[:12] for problem in caught.value.problems] == [
+        "Unknown labe",
+        "1 cell ('c2'",
+        "In X 1 value",
+    ]
     assert str(caught.value).startswith(f"{path} cannot be used:\n  - Unknown label key")
     assert caught.value.exit_code == 2

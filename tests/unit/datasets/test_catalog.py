@@ -40,7 +40,9 @@ def test_canonical_form_of_counts(adata, write):
 
 
 def test_unused_categories_are_gone_and_other_columns_too(adata, write):
-    adata.obs["cell_type"] = pd.Categorical(adata.obs["cell_type"], categories=["alpha", "beta", "delta", "mast"])
+    adata.obs["cell_type"] = pd.Categorical(
+        adata.obs["cell_type"], categories=["alpha", "beta", "delta", "mast"]
+    )
     adata.obs["age"] = 3
     obs = load(from_h5ad(write(adata), **KEYS)).adata.obs
     assert obs["label"].cat.categories.tolist() == ["alpha", "beta", "delta"]
@@ -131,7 +133,7 @@ def test_one_label_is_allowed_with_a_warning(adata, write):
 def test_labels_with_one_cell_are_allowed_with_a_warning(adata, write):
     adata.obs["cell_type"] = ["alpha", "alpha", "alpha", "alpha", "mast", "epsilon"]
     assert load(from_h5ad(write(adata), **KEYS)).warnings == (
-        "2 labels with one cell, not both learnt and scored: 'epsilon', 'mast'.",
+        "2 labels with a single cell, which cannot be both learnt and scored: 'epsilon', 'mast'.",
     )
 
 
@@ -167,9 +169,7 @@ def test_digest_sees_every_part(adata, write):
     def digest_of(changed: ad.AnnData) -> str:
         return load(from_h5ad(write(changed), **KEYS)).digest
 
-    changes = [adata]
-    for _ in range(5):
-        changes.append(adata.copy())
+    changes = [adata.copy() for _ in range(6)]
     changes[1].X.data[0] = 9
     changes[2].obs["donor"] = ["d2", "d2", "d1", "d2", "d1", "d2"]
     changes[3].obs["cell_type"] = ["alpha", "alpha", "beta", "beta", "delta", "beta"]
