@@ -1,0 +1,111 @@
+"""Whether a method keeps the promises of the interface: one list of checks for tests and for users.
+
+``run-benchmark check METHOD`` and the test suite run the same checks, each on small simulated data.
+A method may be excused from a check by naming it, with a reason, in ``spec.expected_failed_checks``.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, Literal
+
+from cellular_bench.benchmark.conformance.checklist import CHECKS, Check
+from cellular_bench.benchmark.conformance.promises import BrokenPromiseError
+from cellular_bench.benchmark.conformance.subject import SkippedError, Subject
+from cellular_bench.benchmark.errors import NotApplicableError
+from cellular_bench.benchmark.types import MethodSpec
+
+__all__ = ["Check", "CheckResult", "CheckStatus", "check_method", "checks"]
+
+CheckStatus = Literal["passed", "failed", "expected_failure", "skipped"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CheckResult:
+    """How a check of one method ended.
+
+    Attributes
+    ----------
+    message
+        What was found, or why nothing was looked for; empty where the check passed.
+    hint
+        How to mend it; empty unless the check failed.
+    """
+
+    check_id: str
+    status: CheckStatus
+    message: str = ""
+    hint: str = ""
+
+
+def checks() -> tuple[Check, ...]:
+    """Return every check, in the order in which they are reported."""
+    return CHECKS
+
+
+def check_method(method_class: Any, *, params: Mapping[str, Any] | None = None) -> tuple[CheckResult, ...]:
+    """Run every check on a method.
+
+    Parameters
+    ----------
+    method_class
+        The class, with its ``spec``.
+    params
+        Parameters of its constructor that differ from the defaults.
+
+    Returns
+    -------
+    tuple of CheckResult
+        One for each of :func:`checks`.
+
+    Examples
+    --------
+    >>> from cellular_bench.methods.unintegrated import Unintegrated
+    >>> {result.status for result in check_method(Unintegrated)}
+    {'passed', 'skipped'}
+    """
+    subject = Subject(method_class=method_class, params=dict(params or {}))
+    sane = _result(CHECKS[0], subject)
+    obstacle = _obstacle(subject, sane)
+    if obstacle:
+        rest = [CheckResult(check_id=c.check_id, status="skipped", message=obstacle) for c in CHECKS[1:]]
+        return (sane, *rest)
+    return (sane, *(_result(check, subject) for check in CHECKS[1:]))
+
+
+def _obstacle(subject: Subject, sane: CheckResult) -> str:
+    """Say why no run makes sense, if so."""
+    if sane.status == "failed":
+        return f"needs the check '{sane.check_id}' to pass"
+    missing = [name for name in subject.spec.requires if importlib.util.find_spec(name) is None]
+    return f"needs {', '.join(missing)}, which is not installed" if missing else ""
+
+
+def _result(check: Check, subject: Subject) -> CheckResult:
+    try:
+        check.run(subject)
+    except (SkippedError, NotApplicableError) as reason:
+        return CheckResult(check_id=check.check_id, status="skipped", message=str(reason))
+    except (Exception, SystemExit) as error:
+        return _failure(check, subject, error)
+    return CheckResult(check_id=check.check_id, status="passed")
+
+
+def _failure(check: Check, subject: Subject, error: BaseException) -> CheckResult:
+    spec = getattr(subject.method_class, "spec", None)
+    excuse = spec.expected_failed_checks.get(check.check_id) if isinstance(spec, MethodSpec) else None
+    if excuse:
+        return CheckResult(check_id=check.check_id, status="expected_failure", message=excuse)
+    found = str(error) if isinstance(error, BrokenPromiseError) else _raised(error)
+    return CheckResult(
+        check_id=check.check_id,
+        status="failed",
+        message=f"Promised: {check.claim} Found: {found}",
+        hint=check.hint,
+    )
+
+
+def _raised(error: BaseException) -> str:
+    return f"it raised {type(error).__name__}: {error}"

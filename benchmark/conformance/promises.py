@@ -1,0 +1,228 @@
+"""One function per promise of the interface; each raises where the promise is broken."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from cellular_bench.benchmark.conformance import data
+from cellular_bench.benchmark.conformance.subject import (
+    Observed,
+    SkippedError,
+    Subject,
+    not_finite,
+    shape_problem,
+)
+from cellular_bench.benchmark.errors import NotApplicableError
+from cellular_bench.benchmark.keys import LABEL
+
+#: How far beyond the share of the most frequent label a method must get to know anything.
+BEYOND_CHANCE = 0.15
+#: Distances between cells must correlate that well with those of the same cells in another order.
+SAME_SHAPE = 0.5
+#: Two results are equal within this share of their largest value.
+TOLERANCE = 1e-4
+#: The same for cells in another order, where sums are rounded differently...
+ROUNDING = 1e-3
+#: ...and the share of cells that may still change, because two labels were equally good.
+MAY_CHANGE = 0.05
+
+
+class BrokenPromiseError(Exception):
+    """A check found what it looks for."""
+
+
+def demand(kept: object, otherwise: str) -> None:
+    """Raise where a promise is not kept, saying what was found instead."""
+    if not kept:
+        raise BrokenPromiseError(otherwise)
+
+
+def runs(subject: Subject) -> None:
+    """Demand that the plain run ends without an error."""
+    if isinstance(subject.attempt, BaseException):
+        raise subject.attempt
+
+
+def output_has_shape(subject: Subject) -> None:
+    """Demand one row or value per cell in every output."""
+    problem = shape_problem(subject.plain, subject.example.query.n_obs)
+    demand(problem is None, problem or "")
+
+
+def output_is_finite(subject: Subject) -> None:
+    """Demand that no output is NaN or infinite."""
+    problem = not_finite(subject.shaped)
+    demand(problem is None, problem or "")
+
+
+def probabilities_add_up(subject: Subject) -> None:
+    """Demand probabilities that are named, not negative, and sum to 1 over the labels."""
+    prediction = subject.sound.prediction
+    if prediction is None or prediction.label_proba is None:
+        raise SkippedError("it gives no probabilities")
+    labels = prediction.labels or ()
+    wanted = subject.example.query.n_obs, len(labels)
+    probability = np.asarray(prediction.label_proba)
+    demand(labels and probability.shape == wanted, f"shape {probability.shape} for {len(labels)} names.")
+    demand(len(set(labels)) == len(labels), f"columns share names: {labels}.")
+    demand(probability.min() >= 0, f"the lowest is {probability.min():g}.")
+    far = np.abs(probability.sum(axis=1) - 1.0).max()
+    demand(far <= TOLERANCE, f"a row differs from a sum of 1 by {far:g}.")
+
+
+def labels_are_known(subject: Subject) -> None:
+    """Demand that predicted labels are labels of training cells."""
+    prediction = subject.sound.prediction
+    if prediction is None:
+        raise SkippedError("it predicts nothing")
+    given = {str(label) for label in prediction.label_pred}
+    unknown = sorted(given - set(data.LABELS))
+    demand(not unknown, f"it predicts {', '.join(unknown)}, which no training cell has.")
+
+
+def novelty_is_given(subject: Subject) -> None:
+    """Demand that a method with the task novelty says how novel each cell is."""
+    if "novelty" not in subject.spec.tasks:
+        raise SkippedError("'novelty' is not among its tasks")
+    demand(subject.sound.prediction.novelty is not None, "Prediction.novelty is None.")
+
+
+def beats_chance(subject: Subject) -> None:
+    """Demand labels and neighbours that are right more often than the most frequent label."""
+    observed = subject.sound
+    label = np.asarray(subject.example.query.obs[LABEL], dtype=np.str_)
+    chance = np.unique(label, return_counts=True)[1].max() / label.size
+    known: dict[str, float] = {}
+    if observed.X_emb is not None:
+        known["neighbours in the embedding"] = data.neighbor_accuracy(np.asarray(observed.X_emb), label)
+    if observed.prediction is not None and "annotation" in subject.spec.tasks:
+        known["predictions"] = float(np.mean(np.asarray(observed.prediction.label_pred).astype(str) == label))
+    for what, accuracy in known.items():
+        demand(
+            accuracy > chance + BEYOND_CHANCE,
+            f"{what} are right for {accuracy:.0%} of the cells; the most frequent label is for {chance:.0%}.",
+        )
+
+
+def order_is_kept(subject: Subject) -> None:
+    """Demand the same results for cells in another order."""
+    plain = subject.sound
+    order = np.random.default_rng(1).permutation(subject.example.query.n_obs)
+    moved = subject.again(plain, subject.example.query[order].copy())
+    back = np.argsort(order)
+    for name, (first, second) in _pairs(plain, moved).items():
+        if name == "the embedding" and not subject.spec.inductive:
+            _demand_same_shape(np.asarray(first), np.asarray(second)[back])
+        else:
+            share = _share_changed(np.asarray(first), np.asarray(second)[back])
+            demand(share <= MAY_CHANGE, f"in another order, {name} changes for {share:.0%} of the cells.")
+
+
+def _demand_same_shape(plain: NDArray[np.floating[Any]], moved: NDArray[np.floating[Any]]) -> None:
+    """Compare embeddings that may turn, and shift a little, when the cells come in another order."""
+    agreement = data.distance_agreement(plain, moved)
+    demand(
+        agreement > SAME_SHAPE,
+        "with the cells in another order, the distances between the same cells correlate only "
+        f"{agreement:.2f} with what they were.",
+    )
+
+
+def names_do_not_matter(subject: Subject) -> None:
+    """Demand the same results for cells with other names."""
+    _demand_equal(
+        subject, subject.observe(subject.example.map(data.barcoded)), "With cells called AAAC-1_lib1"
+    )
+
+
+def input_is_unchanged(subject: Subject) -> None:
+    """Demand that the input is not written to."""
+    part = subject.plain.input_changed
+    demand(part is None, f"{part} is not what it was.")
+
+
+def generators_are_unchanged(subject: Subject) -> None:
+    """Demand that global random generators do not move."""
+    moved = subject.plain.generators_changed
+    demand(not moved, f"{', '.join(moved)} moved.")
+
+
+def nothing_is_written(subject: Subject) -> None:
+    """Demand that the working folder stays empty."""
+    files = subject.plain.files
+    demand(not files, f"it left {', '.join(files)}.")
+
+
+def seed_repeats(subject: Subject) -> None:
+    """Demand the same results from the same seed."""
+    _demand_equal(subject, subject.observe(subject.example, disturb=True), "A second time")
+
+
+def hidden_labels_are_unused(subject: Subject) -> None:
+    """Demand that labels that were not asked for change nothing."""
+    if subject.spec.labels == "all":
+        raise SkippedError("it declares that it reads all labels")
+    plain = subject.sound
+    if subject.spec.labels == "none":
+        _demand_equal(subject, subject.observe(subject.example, with_labels=True), "With labels in obs")
+    else:
+        _demand_equal(subject, subject.peeking(plain), "With labels in the query's obs")
+
+
+def single_batch_works(subject: Subject) -> None:
+    """Demand that cells of one batch are no error, or declared as one."""
+    try:
+        observed = subject.observe(subject.example.map(data.one_batch))
+    except NotApplicableError as error:
+        if subject.spec.needs_batches:
+            return
+        raise BrokenPromiseError(
+            f"it says '{error}', yet its spec does not say needs_batches=True."
+        ) from error
+    problem = shape_problem(observed, subject.example.query.n_obs)
+    demand(problem is None, problem or "")
+
+
+def rare_label_works(subject: Subject) -> None:
+    """Demand that a label with one training cell is no error."""
+    if subject.spec.labels == "none":
+        raise SkippedError("it reads no labels")
+    example = data.with_rare_label(subject.example)
+    problem = shape_problem(subject.observe(example), example.query.n_obs)
+    demand(problem is None, problem or "")
+
+
+def _demand_equal(subject: Subject, other: Observed, when: str) -> None:
+    """Demand that another run gave what the plain run gave, but for rounding."""
+    for name, (first, second) in _pairs(subject.sound, other).items():
+        far = _distance(first, second)
+        demand(far <= TOLERANCE, f"{when}, {name} differs by {far:.2g} of its largest value.")
+
+
+def _pairs(first: Observed, second: Observed) -> dict[str, tuple[Any, Any]]:
+    pairs = {"the embedding": (first.X_emb, second.X_emb)}
+    for name in ("label_pred", "label_proba", "novelty", "rejected"):
+        pairs[name] = getattr(first.prediction, name, None), getattr(second.prediction, name, None)
+    return {name: pair for name, pair in pairs.items() if pair[0] is not None and pair[1] is not None}
+
+
+def _share_changed(first: NDArray[Any], second: NDArray[Any]) -> float:
+    """Share of cells whose row or value differs by more than rounding."""
+    if not np.issubdtype(first.dtype, np.number):
+        return float(np.mean(first != second))
+    far = np.abs(first - second).reshape(len(first), -1).max(axis=1)
+    return float(np.mean(far > ROUNDING * np.abs(first).max()))
+
+
+def _distance(first: Any, second: Any) -> float:
+    """Largest difference as a share of the largest value; for labels, the share that differs."""
+    one, two = np.asarray(first), np.asarray(second)
+    if one.shape != two.shape:
+        return float("inf")
+    if not np.issubdtype(one.dtype, np.number):
+        return float(np.mean(one != two))
+    largest = max(float(np.abs(one).max()), 1e-12)
+    return float(np.abs(one - two).max()) / largest
