@@ -112,7 +112,7 @@ def _board_markdown(board: Board) -> list[str]:
     for winner in summary.winners:
         names = ", ".join(escape(name) for name in winner.names)
         std = f" ± {winner.std}" if winner.std else ""
-        parts.append(f"Best {winner.track.lower()}: **{names}**, {winner.score}{std}.")
+        parts.append(f"{winner.title}: **{names}**, {winner.score}{std}.")
     formula = weights_in_words(board.task)
     parts.append(f"Overall = {formula}; mean ± standard deviation over splits and seeds.")
     for table in (ranking_table(board), metrics_table(board), labels_table(board)):
@@ -143,7 +143,8 @@ def _name(line: Line) -> str:
 
 def _cell(cell: Cell) -> str:
     note = f" \\[{cell.note}\\]" if cell.note else ""
-    return f"{cell.text}{f' {cell.detail}' if cell.detail else ''}{note}"
+    count = f" ({cell.count})" if cell.count else ""
+    return f"{cell.text}{f' {cell.detail}' if cell.detail else ''}{count}{note}"
 
 
 def _notes(table: Table) -> list[str]:

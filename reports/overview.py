@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import json
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from datetime import UTC, datetime
 
 from cellular_bench.benchmark.leaderboard import OVERALL_WEIGHTS, Board, Row, Track, method_key
 from cellular_bench.benchmark.records import (
@@ -16,7 +17,7 @@ from cellular_bench.benchmark.records import (
     SplitIdentity,
 )
 from cellular_bench.benchmark.types import MetricSpec, SplitKind, Task
-from cellular_bench.reports.tables import ASPECT_TITLES, GROUPS, display_names, number, plural
+from cellular_bench.reports.tables import ASPECT_TITLES, display_names, number, plural
 
 TASK_TITLES: Mapping[Task, str] = {
     "integration": "Integration",
@@ -32,18 +33,22 @@ SPLIT_TITLES: Mapping[SplitKind, str] = {
     "reference_query": "reference to query",
 }
 
-RANKED_TRACKS: tuple[Track, ...] = ("unsupervised", "supervised", "sees scored labels")
+#: Ranked tracks, and what their methods have in common.
+RANKED_TRACKS: Mapping[Track, str] = {
+    "unsupervised": "without labels",
+    "supervised": "with training labels",
+    "sees scored labels": "shown scored labels",
+}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Winner:
     """The best complete methods of a track; several where they tie."""
 
-    track: str
+    title: str
     names: tuple[str, ...]
     score: str
     std: str
-    n_ranked: int
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -108,12 +113,12 @@ def _winner(board: Board, track: Track) -> Winner | None:
         return None
     names = display_names(board)
     summary = best[0].overall
+    some = "Best of" if len(ranked) > 1 else "Only"
     return Winner(
-        track=GROUPS[track][0],
+        title=f"{some} {plural(len(ranked), 'method')} {RANKED_TRACKS[track]}",
         names=tuple(_full_name(row, names) for row in best),
         score=number(summary.mean or 0.0),
         std=number(summary.std) if summary.std is not None else "",
-        n_ranked=len(ranked),
     )
 
 
@@ -123,8 +128,12 @@ def _full_name(row: Row, names: Mapping[str, tuple[str, str]]) -> str:
 
 
 def weights_in_words(task: Task) -> str:
-    """Write the formula of the overall score: ``"0.4 × Batch correction + 0.6 × ..."``."""
-    terms = (f"{weight:g} × {ASPECT_TITLES[aspect]}" for aspect, weight in OVERALL_WEIGHTS[task].items())
+    """Write the formula of the overall score: ``"0.4 × batch correction + 0.6 × ..."``."""
+    if len(OVERALL_WEIGHTS[task]) == 1:
+        return "the mean of the metrics below"
+    terms = (
+        f"{weight:g} × {ASPECT_TITLES[aspect].lower()}" for aspect, weight in OVERALL_WEIGHTS[task].items()
+    )
     return " + ".join(terms)
 
 
@@ -193,14 +202,13 @@ def provenance(records: Sequence[RunRecord], specs: Mapping[str, MetricSpec]) ->
         warnings=_warnings(records),
         outdated=_outdated(records, specs),
         suites=tuple(sorted({run.suite_id for run in records})),
-        started=_stamp(run.started_at.isoformat(" ", "minutes") for run in records),
-        finished=_stamp((run.finished_at.isoformat(" ", "minutes") for run in records), last=True),
+        started=_stamp(min(run.started_at for run in records)),
+        finished=_stamp(max(run.finished_at for run in records)),
     )
 
 
-def _stamp(times: Iterable[str], *, last: bool = False) -> str:
-    ordered = sorted(times)
-    return (ordered[-1] if last else ordered[0]) if ordered else ""
+def _stamp(time: datetime) -> str:
+    return f"{time.astimezone(UTC):%Y-%m-%d %H:%M} UTC"
 
 
 def _splits(records: Sequence[RunRecord]) -> tuple[SplitUse, ...]:

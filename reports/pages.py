@@ -25,7 +25,14 @@ from cellular_bench.reports.overview import (
     runs_in_words,
     weights_in_words,
 )
-from cellular_bench.reports.tables import ASPECT_TITLES, Table, labels_table, metrics_table, ranking_table
+from cellular_bench.reports.tables import (
+    ASPECT_TITLES,
+    GROUPS,
+    Table,
+    labels_table,
+    metrics_table,
+    ranking_table,
+)
 
 if TYPE_CHECKING:
     from jinja2 import Environment
@@ -112,7 +119,7 @@ def page(
             title=title,
             summary=runs_in_words(records),
             boards=views,
-            tracks=list(dict.fromkeys(row.track for board in boards for row in board.rows)),
+            tracks=[track for track in GROUPS if any(track == r.track for b in boards for r in b.rows)],
             formulas=[(TASK_TITLES[task], weights_in_words(task)) for task in tasks],
             metrics=[spec for metric_id, spec in specs.items() if metric_id in used],
             provenance=provenance(records, specs),

@@ -8,7 +8,7 @@ from __future__ import annotations
 import json
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from itertools import groupby
 from statistics import fmean
 from typing import Any, Literal
@@ -73,7 +73,9 @@ class Cell:
     sort
         What the column is sorted by; None sorts last.
     detail
-        Standard deviation, or how many runs have a value.
+        Standard deviation.
+    count
+        How many runs have a value, where not all have.
     share
         0 (worst end of the range) ... 1 (best end), for shading; None for no shading.
     note
@@ -85,6 +87,7 @@ class Cell:
     text: str
     sort: float | None = None
     detail: str = ""
+    count: str = ""
     share: float | None = None
     note: int | None = None
     reason: str = ""
@@ -243,13 +246,11 @@ def score_cell(summary: Summary, n_runs: int, share: float | None, note: tuple[N
     place = notes.number(reason, method, column) if reason else None
     if summary.mean is None:
         return Cell(text=MISSING, note=place, reason=reason or "no run has a value")
-    parts = [f"± {number(summary.std)}"] if summary.std is not None else []
-    if summary.n < n_runs:
-        parts.append(f"{summary.n} of {n_runs}")
     return Cell(
         text=number(summary.mean),
         sort=summary.mean,
-        detail=" · ".join(parts),
+        detail=f"± {number(summary.std)}" if summary.std is not None else "",
+        count=f"{summary.n} of {n_runs}" if summary.n < n_runs else "",
         share=None if share is None else min(1.0, max(0.0, share)),
         note=place,
         reason=reason,
@@ -319,9 +320,7 @@ def _plain_score(
         summary = Summary(mean=summary.mean, std=summary.std, n=summary.n)
         cell = score_cell(summary, done, share, place)
         note = place[0].number(reason, place[1], place[2])
-        return Cell(
-            text=cell.text, sort=cell.sort, detail=cell.detail, share=cell.share, note=note, reason=reason
-        )
+        return replace(cell, note=note, reason=reason)
     return score_cell(summary, done, share, place)
 
 
