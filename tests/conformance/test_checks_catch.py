@@ -1,0 +1,562 @@
+"""Every check is tried on an adapter that breaks its promise and no other, and on a healthy twin."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from cellular_bench.benchmark.conformance import check_method, checks
+from cellular_bench.benchmark.errors import NotApplicableError
+from cellular_bench.benchmark.types import MethodSpec, Prediction
+
+INTEGRATOR = MethodSpec(method_id="healthy", name="Healthy", tasks=("integration",))
+ANNOTATOR = MethodSpec(
+    method_id="healthy", name="Healthy", tasks=("annotation", "novelty"), labels="train", inductive=True
+)
+
+
+class HealthyIntegrator:
+    """The expression matrix."""
+
+    spec = INTEGRATOR
+
+    def __init__(self, *, seed: int = 0):
+        self.seed = seed
+
+    def fit_embed(self, adata):
+        return adata.X.toarray()
+
+
+class HealthyEncoder:
+    """The expression matrix, centred on the training cells."""
+
+    spec = MethodSpec(method_id="healthy", name="Healthy", tasks=("integration",), inductive=True)
+
+    def __init__(self, *, seed: int = 0):
+        self.seed = seed
+
+    def fit(self, train):
+        self.mean = train.X.toarray().mean(axis=0)
+
+    def embed(self, query):
+        return query.X.toarray() - self.mean
+
+
+class HealthyAnnotator:
+    """The nearest mean profile, with probabilities by distance."""
+
+    spec = ANNOTATOR
+
+    def __init__(self, *, seed: int = 0):
+        self.seed = seed
+
+    def fit(self, train):
+        label = np.asarray(train.obs["label"]).astype(str)
+        self.labels = np.unique(label)
+        X = train.X.toarray()
+        self.profiles = np.stack([X[label == name].mean(axis=0) for name in self.labels])
+
+    def predict(self, query):
+        distance = np.linalg.norm(query.X.toarray()[:, None, :] - self.profiles[None], axis=2)
+        weight = np.exp(distance.min(axis=1, keepdims=True) - distance)
+        return Prediction(
+            label_pred=self.labels[distance.argmin(axis=1)],
+            label_proba=weight / weight.sum(axis=1, keepdims=True),
+            labels=tuple(self.labels.tolist()),
+            novelty=distance.min(axis=1),
+        )
+
+
+def changed(prediction, **values):
+    fields = {name: getattr(prediction, name) for name in Prediction.__slots__}
+    return Prediction(**{**fields, **values})
+
+
+class PositionalConstructor(HealthyIntegrator):
+    """Takes its seed by position."""
+
+    spec = INTEGRATOR
+
+    def __init__(self, seed=0):
+        self.seed = seed
+
+
+class Undocumented(HealthyIntegrator):
+    spec = INTEGRATOR
+
+
+class WithoutEmbed(HealthyIntegrator):
+    """Says that it is inductive, but cannot embed unseen cells."""
+
+    spec = HealthyEncoder.spec
+
+
+class OddName(HealthyIntegrator):
+    """Has a name that cannot be typed safely."""
+
+    spec = MethodSpec(method_id="My Method", name="My Method", tasks=("integration",))
+
+
+class WrongExcuse(HealthyIntegrator):
+    """Is excused from a check that does not exist."""
+
+    spec = MethodSpec(
+        method_id="healthy",
+        name="Healthy",
+        tasks=("integration",),
+        expected_failed_checks={"cell_ordre": "a slip"},
+    )
+
+
+class LearnsFromNothing(HealthyAnnotator):
+    """Annotates without labels."""
+
+    spec = MethodSpec(method_id="healthy", name="Healthy", tasks=("annotation",), inductive=True)
+
+
+class Crashes(HealthyIntegrator):
+    """Cannot cope with anything."""
+
+    spec = INTEGRATOR
+
+    def fit_embed(self, adata):
+        raise ValueError("boom")
+
+
+class LosesCells(HealthyIntegrator):
+    """Filters cells."""
+
+    spec = INTEGRATOR
+
+    def fit_embed(self, adata):
+        return super().fit_embed(adata)[1:]
+
+
+class LosesPredictions(HealthyAnnotator):
+    """Gives a novelty for all cells but one."""
+
+    spec = ANNOTATOR
+
+    def predict(self, query):
+        prediction = super().predict(query)
+        return changed(prediction, novelty=prediction.novelty[1:])
+
+
+class NotFinite(HealthyIntegrator):
+    """Divides by zero."""
+
+    spec = INTEGRATOR
+
+    def fit_embed(self, adata):
+        embedding = super().fit_embed(adata)
+        embedding[0, 0] = np.nan
+        return embedding
+
+
+class NotFiniteNovelty(HealthyAnnotator):
+    """Takes the logarithm of zero."""
+
+    spec = ANNOTATOR
+
+    def predict(self, query):
+        prediction = super().predict(query)
+        return changed(prediction, novelty=np.where(prediction.novelty > 0, np.inf, 0.0))
+
+
+class Unnormalised(HealthyAnnotator):
+    """Calls weights probabilities."""
+
+    spec = ANNOTATOR
+
+    def predict(self, query):
+        prediction = super().predict(query)
+        return changed(prediction, label_proba=prediction.label_proba * 0.9)
+
+
+class Unnamed(HealthyAnnotator):
+    """Does not say which column is which."""
+
+    spec = ANNOTATOR
+
+    def predict(self, query):
+        return changed(super().predict(query), labels=None)
+
+
+class InventsLabels(HealthyAnnotator):
+    """Says so in the label where it is in doubt."""
+
+    spec = ANNOTATOR
+
+    def predict(self, query):
+        prediction = super().predict(query)
+        doubtful = prediction.novelty > np.quantile(prediction.novelty, 0.9)
+        return changed(prediction, label_pred=np.where(doubtful, "unknown", prediction.label_pred))
+
+
+class NoNovelty(HealthyAnnotator):
+    """Promises novelty, gives none."""
+
+    spec = ANNOTATOR
+
+    def predict(self, query):
+        return changed(super().predict(query), novelty=None)
+
+
+class Ignorant(HealthyIntegrator):
+    """Embeds the library size."""
+
+    spec = INTEGRATOR
+
+    def fit_embed(self, adata):
+        return np.asarray(adata.layers["counts"].sum(axis=1))
+
+
+class IgnorantAnnotator(HealthyAnnotator):
+    """Takes each label for the next one."""
+
+    spec = ANNOTATOR
+
+    def predict(self, query):
+        prediction = super().predict(query)
+        following = dict(zip(self.labels, np.roll(self.labels, 1), strict=True))
+        return changed(prediction, label_pred=np.array([following[name] for name in prediction.label_pred]))
+
+
+class SortsCells(HealthyIntegrator):
+    """Returns rows sorted by the names of the cells."""
+
+    spec = INTEGRATOR
+
+    def fit_embed(self, adata):
+        return super().fit_embed(adata)[np.argsort(adata.obs_names)]
+
+
+class SortsEncodedCells(HealthyEncoder):
+    """The same, for unseen cells."""
+
+    spec = HealthyEncoder.spec
+
+    def embed(self, query):
+        return super().embed(query)[np.argsort(query.obs_names)]
+
+
+class SortsNovelty(HealthyAnnotator):
+    """Returns novelty, and novelty alone, sorted by the names of the cells."""
+
+    spec = ANNOTATOR
+
+    def predict(self, query):
+        prediction = super().predict(query)
+        return changed(prediction, novelty=prediction.novelty[np.argsort(query.obs_names)])
+
+
+class ParsesNames(HealthyIntegrator):
+    """Takes the names of cells for numbers."""
+
+    spec = INTEGRATOR
+
+    def fit_embed(self, adata):
+        assert [int(name) for name in adata.obs_names]
+        return super().fit_embed(adata)
+
+
+class ReadsNames(HealthyIntegrator):
+    """Lets the names of cells move them."""
+
+    spec = INTEGRATOR
+
+    def fit_embed(self, adata):
+        lengths = np.array([len(name) for name in adata.obs_names])
+        return super().fit_embed(adata) * lengths[:, None]
+
+
+class WritesToInput(HealthyIntegrator):
+    """Scales the matrix in place."""
+
+    spec = INTEGRATOR
+
+    def fit_embed(self, adata):
+        adata.X = adata.X * 2
+        return super().fit_embed(adata)
+
+
+class AddsColumn(HealthyAnnotator):
+    """Leaves its predictions in the query."""
+
+    spec = ANNOTATOR
+
+    def predict(self, query):
+        prediction = super().predict(query)
+        query.obs["predicted"] = prediction.label_pred
+        return prediction
+
+
+class SeedsGlobally(HealthyIntegrator):
+    """Seeds the generator that everybody shares."""
+
+    spec = INTEGRATOR
+
+    def fit_embed(self, adata):
+        np.random.seed(self.seed)  # noqa: NPY002 - the shared generator is the point
+        return super().fit_embed(adata)
+
+
+class SeedsTorch(HealthyIntegrator):
+    """Seeds torch for everybody."""
+
+    spec = MethodSpec(method_id="healthy", name="Healthy", tasks=("integration",), requires=("torch",))
+
+    def fit_embed(self, adata):
+        import torch
+
+        torch.manual_seed(self.seed)
+        return super().fit_embed(adata)
+
+
+class LeavesFiles(HealthyIntegrator):
+    """Writes a log where it stands."""
+
+    spec = INTEGRATOR
+
+    def fit_embed(self, adata):
+        Path("training.log").write_text("epoch 1")
+        return super().fit_embed(adata)
+
+
+class DrawsGlobally(HealthyIntegrator):
+    """Draws from the shared generator, and hides it."""
+
+    spec = INTEGRATOR
+
+    def fit_embed(self, adata):
+        state = np.random.get_state()  # noqa: NPY002 - the shared generator is the point
+        noise = np.random.normal(scale=0.1, size=adata.shape)  # noqa: NPY002 - the shared generator is the point
+        embedding = super().fit_embed(adata) + noise
+        np.random.set_state(state)  # noqa: NPY002 - the shared generator is the point
+        return embedding
+
+
+class Peeks(HealthyIntegrator):
+    """Uses labels when it finds some."""
+
+    spec = INTEGRATOR
+
+    def fit_embed(self, adata):
+        embedding = super().fit_embed(adata)
+        if "label" in adata.obs:
+            embedding += 10.0 * np.asarray(adata.obs["label"].cat.codes)[:, None]
+        return embedding
+
+
+class PeeksAtQuery(HealthyAnnotator):
+    """Answers with the labels of the query when it finds some."""
+
+    spec = ANNOTATOR
+
+    def predict(self, query):
+        prediction = super().predict(query)
+        if "label" not in query.obs:
+            return prediction
+        rolled = np.roll(prediction.label_pred, 1)
+        return changed(prediction, label_pred=rolled)
+
+
+class NeedsBatches(HealthyIntegrator):
+    """Cannot cope with one batch and does not say so."""
+
+    spec = INTEGRATOR
+
+    def fit_embed(self, adata):
+        if adata.obs["batch"].nunique() < 2:
+            raise ZeroDivisionError("no other batch")
+        return super().fit_embed(adata)
+
+
+class UndeclaredBatches(HealthyIntegrator):
+    """Says so when it runs, but not in its spec."""
+
+    spec = INTEGRATOR
+
+    def fit_embed(self, adata):
+        if adata.obs["batch"].nunique() < 2:
+            raise NotApplicableError("one batch")
+        return super().fit_embed(adata)
+
+
+class NeedsManyCells(HealthyAnnotator):
+    """Folds the cells of each label."""
+
+    spec = ANNOTATOR
+
+    def fit(self, train):
+        if train.obs["label"].value_counts().min() < 5:
+            raise ValueError("n_splits=5 cannot be greater than the number of members in each class")
+        super().fit(train)
+
+
+BROKEN = {
+    PositionalConstructor: "spec_sane",
+    Undocumented: "spec_sane",
+    WithoutEmbed: "spec_sane",
+    OddName: "spec_sane",
+    WrongExcuse: "spec_sane",
+    LearnsFromNothing: "spec_sane",
+    Crashes: "runs",
+    LosesCells: "output_shape",
+    LosesPredictions: "output_shape",
+    NotFinite: "finite",
+    NotFiniteNovelty: "finite",
+    Unnormalised: "probabilities",
+    Unnamed: "probabilities",
+    InventsLabels: "known_labels",
+    NoNovelty: "novelty_given",
+    Ignorant: "beats_chance",
+    IgnorantAnnotator: "beats_chance",
+    SortsCells: "cell_order",
+    SortsEncodedCells: "cell_order",
+    SortsNovelty: "cell_order",
+    ParsesNames: "cell_names",
+    ReadsNames: "cell_names",
+    WritesToInput: "input_unchanged",
+    AddsColumn: "input_unchanged",
+    SeedsGlobally: "random_state",
+    SeedsTorch: "random_state",
+    LeavesFiles: "writes_nothing",
+    DrawsGlobally: "seed_repeats",
+    Peeks: "labels_unused",
+    PeeksAtQuery: "labels_unused",
+    NeedsBatches: "single_batch",
+    UndeclaredBatches: "single_batch",
+    NeedsManyCells: "rare_label",
+}
+
+
+def failures(method_class):
+    return [result.check_id for result in check_method(method_class) if result.status == "failed"]
+
+
+@pytest.mark.parametrize("method_class", [HealthyIntegrator, HealthyEncoder, HealthyAnnotator])
+def test_healthy_adapters_fail_nothing(method_class):
+    assert failures(method_class) == []
+
+
+@pytest.mark.parametrize("method_class", BROKEN, ids=lambda method_class: method_class.__name__)
+def test_a_broken_adapter_fails_its_check_and_no_other(method_class):
+    assert failures(method_class) == [BROKEN[method_class]]
+
+
+def test_an_unseeded_adapter_is_caught():
+    class Unseeded(HealthyIntegrator):
+        """Ignores its seed: every run is another one, so every comparison of runs may fail."""
+
+        spec = INTEGRATOR
+
+        def fit_embed(self, adata):
+            return super().fit_embed(adata) + np.random.default_rng().normal(scale=0.1, size=adata.shape)
+
+    assert "seed_repeats" in failures(Unseeded)
+
+
+def test_rows_grouped_by_batch_are_caught():
+    class GroupsByBatch(HealthyIntegrator):
+        """Concatenates its batches: the slip of three published benchmarks."""
+
+        spec = INTEGRATOR
+
+        def fit_embed(self, adata):
+            order = np.argsort(np.asarray(adata.obs["batch"]), kind="stable")
+            return super().fit_embed(adata)[order]
+
+    assert failures(GroupsByBatch) == ["beats_chance", "cell_order"]
+
+
+def test_noise_and_rotation_by_cell_order_are_no_fault_of_a_transductive_method():
+    class TurnsWithOrder(HealthyIntegrator):
+        """Like Harmony or a network, ends elsewhere when it starts from another cell."""
+
+        spec = INTEGRATOR
+
+        def fit_embed(self, adata):
+            X = super().fit_embed(adata)
+            generator = np.random.default_rng(int(1e6 * X[0].sum()))
+            rotation = np.linalg.qr(generator.normal(size=(X.shape[1], X.shape[1])))[0]
+            return X @ rotation + generator.normal(scale=0.1 * X.std(), size=X.shape)
+
+    assert failures(TurnsWithOrder) == []
+
+
+def test_every_check_has_an_adapter_that_breaks_it():
+    assert set(BROKEN.values()) == {check.check_id for check in checks()}
+
+
+def test_a_failed_check_says_what_was_found_and_how_to_mend_it():
+    result = next(r for r in check_method(NoNovelty) if r.check_id == "novelty_given")
+    assert "Prediction.novelty is None" in result.message
+    assert "Set Prediction.novelty" in result.hint
+
+
+def test_an_excuse_turns_a_failure_into_an_expected_one():
+    class Excused(Ignorant):
+        """Embeds the library size, and says so."""
+
+        spec = MethodSpec(
+            method_id="excused",
+            name="Excused",
+            tasks=("integration",),
+            expected_failed_checks={"beats_chance": "library size alone"},
+        )
+
+    results = {result.check_id: result for result in check_method(Excused)}
+    assert results["beats_chance"].status == "expected_failure"
+    assert results["beats_chance"].message == "library size alone"
+    assert results["cell_order"].status == "passed"
+
+
+def test_a_method_that_is_not_applicable_is_skipped_with_its_reason():
+    class Elsewhere(HealthyIntegrator):
+        """Wants other data."""
+
+        spec = INTEGRATOR
+
+        def fit_embed(self, adata):
+            raise NotApplicableError("wants spatial coordinates")
+
+    results = check_method(Elsewhere)
+    assert [r.status for r in results] == ["passed"] + ["skipped"] * (len(results) - 1)
+    assert results[1].message == "wants spatial coordinates"
+
+
+def test_a_method_whose_packages_are_missing_is_skipped_with_their_names():
+    class Missing(HealthyIntegrator):
+        """Needs what nobody has."""
+
+        spec = MethodSpec(
+            method_id="missing", name="Missing", tasks=("integration",), requires=("no_such_package",)
+        )
+
+    results = check_method(Missing)
+    assert results[0].status == "passed"
+    assert {r.message for r in results[1:]} == {"needs no_such_package, which is not installed"}
+
+
+def test_parameters_reach_the_constructor():
+    class Scaled(HealthyIntegrator):
+        """Gives NaN on demand."""
+
+        spec = INTEGRATOR
+
+        def __init__(self, *, scale: float = 1.0, seed: int = 0):
+            self.scale = scale
+
+        def fit_embed(self, adata):
+            return super().fit_embed(adata) * self.scale
+
+    failed = [r.check_id for r in check_method(Scaled, params={"scale": np.nan}) if r.status == "failed"]
+    assert failed == ["finite"]
+
+
+def test_checking_leaves_the_global_generators_alone():
+    before = np.random.get_state()[1].copy()  # noqa: NPY002 - the shared generator is the point
+    check_method(DrawsGlobally)
+    check_method(SeedsGlobally)
+    np.testing.assert_array_equal(np.random.get_state()[1], before)  # noqa: NPY002 - the shared generator is the point
