@@ -104,7 +104,7 @@ def _expanded(block: Block, known: Mapping[str, Method]) -> Iterable[MethodChoic
 def _params(method: Method, overrides: Mapping[str, Any]) -> dict[str, Any]:
     defaults = method.defaults
     for name in overrides:
-        pick(f"parameter of method '{method.spec.method_id}'", name, defaults)
+        pick(f"{method.spec.method_id} parameter", name, defaults)
     return {**defaults, **overrides}
 
 

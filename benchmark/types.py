@@ -38,7 +38,7 @@ class DatasetSpec:
     batch_key, label_key
         Columns of ``obs`` in the source; None for a data set without batches.
     counts_layer
-        Layer of the source that holds raw counts, ``"X"`` where ``X`` does, None where there are none.
+        Layer of the source that holds raw counts, or ``"X"``; None to decide by the values.
     """
 
     dataset_id: str

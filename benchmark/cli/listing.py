@@ -83,7 +83,7 @@ def _datasets() -> list[dict[str, Any]]:
             "n_vars": spec.n_vars,
             "batch_key": spec.batch_key,
             "label_key": spec.label_key,
-            "counts": spec.counts_layer is not None,
+            "counts_layer": spec.counts_layer,
             "organism": spec.organism,
             "license": spec.license,
             "doi": spec.doi,

@@ -17,6 +17,7 @@ from cellular_bench.benchmark.errors import UnknownNameError, UserError
 from cellular_bench.benchmark.records import Score
 
 if TYPE_CHECKING:
+    import pandas as pd
     from anndata import AnnData
 
 _TRUE = ("label", "true_label")
@@ -102,18 +103,12 @@ def score_predictions(path: Path) -> Iterator[Row]:
     UserError
         If the file is no table or lacks a column.
     """
-    import pandas as pd
-
-    try:
-        # Labels are text: 'NA', '1' or 'None' may be names of cell types. Only nothing is missing.
-        table = pd.read_csv(path, sep=None, engine="python", dtype=str, keep_default_na=False)
-    except (ValueError, OSError, UnicodeDecodeError) as error:
-        raise UserError(f"{path} cannot be read as a table: {error}.") from error
+    table = _read_table(path)
     true, predicted = _column(path, table, _TRUE), _column(path, table, _PREDICTED)
     empty = int((table[true] == "").sum())
     if empty or table.empty:
         raise UserError(
-            f"{path}: {empty} of {len(table)} rows have no value in '{true}'; each cell needs one."
+            f"{path}: {empty} of {len(table)} rows have no value in '{true}'; each cell needs a label."
         )
     groups = [name for name in ("method", "fold") if name in table]
     parts = table.groupby(groups, sort=False) if groups else [((), table)]
@@ -125,6 +120,17 @@ def score_predictions(path: Path) -> Iterator[Row]:
             label=part[true].to_numpy(dtype=str),
             label_pred=part[predicted].to_numpy(dtype=str),
         )
+
+
+def _read_table(path: Path) -> pd.DataFrame:
+    import pandas as pd
+
+    separator = "\t" if ".tsv" in path.suffixes else ","
+    try:
+        # Labels are text: 'NA', '1' or 'None' may be names of cell types. Only nothing is missing.
+        return pd.read_csv(path, sep=separator, dtype=str, keep_default_na=False)
+    except (ValueError, OSError) as error:
+        raise UserError(f"{path} cannot be read as a table: {error}.") from error
 
 
 def _score_part(method_id: str, fold: str | int | None, *, label: Any, label_pred: Any) -> Iterator[Row]:

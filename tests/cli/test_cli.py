@@ -1,0 +1,282 @@
+"""The commands as a user types them."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from cellular_bench.datasets import catalog
+
+
+def run_benchmark(*arguments: object, cwd: Path | None = None) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, "-c", "from cellular_bench.benchmark.cli import main; main()"]
+    return subprocess.run(
+        [*command, *map(str, arguments)], capture_output=True, text=True, check=False, cwd=cwd, timeout=600
+    )
+
+
+SMALL = ("run", "--dataset", "simulated_small", "--jobs", 2)
+
+
+@pytest.fixture(scope="module")
+def results(tmp_path_factory) -> Path:
+    """A small result folder: two tasks, controls and a method or two each."""
+    out = tmp_path_factory.mktemp("cli") / "out"
+    methods = "pca,perfect_labels,shuffled,knn,true_labels,random_label"
+    done = run_benchmark(
+        *SMALL, "--task", "integration", "--task", "annotation", "--method", methods, "--n-splits", 2,
+        "--split", "kfold", "--out", out, "--no-figures",
+    )  # fmt: skip
+    assert done.returncode == 0, done.stdout + done.stderr
+    return out
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["rnu"], "Unknown command 'rnu'. Did you mean 'run'?"),
+        (["list", "metods"], "'metods' is not one of 'methods', 'metrics', 'datasets', 'suites'"),
+        (["run", "--method", "harmoni"], "Unknown method 'harmoni'. Did you mean 'harmony'?"),
+        (["run", "--dataset", "barom"], "Unknown data set 'barom'. Did you mean 'baron'?"),
+        (["run", "--suite", "quikstart"], "Unknown suite 'quikstart'. Did you mean 'quickstart'?"),
+        (["run", "--adata", "absent.h5ad", "--label-key", "x"], "absent.h5ad"),
+        (["run", "--adata", "x.h5ad"], "--adata needs --label-key"),
+        (["run", "--batch-key", "donor"], "describe --adata, which is missing"),
+        (["run", "--n-splits", "3"], "are options of --split, which is missing"),
+        (["run", "--param", "knn=3"], "is not of the form METHOD.NAME=VALUE"),
+        (["run", "--param", "knn.k=3"], "Unknown knn parameter 'k'"),
+        (["run", "--task", "novelty", "--method", "harmony"], "'harmony' is not run: it does integration"),
+        (["run", "--seeds", "a"], "'a' is not a list of whole numbers"),
+        (["check", "harmoni"], "Did you mean 'harmony'?"),
+        (["check", "absent.py"], "absent.py does not exist"),
+        (["score"], "either --predictions FILE, or --adata FILE"),
+        (["score", "--adata", "x.h5ad"], "--adata needs --batch-key and --label-key"),
+    ],
+)  # fmt: skip
+def test_a_wrong_request_ends_with_code_2_and_no_traceback(tmp_path, arguments, message: str) -> None:
+    done = run_benchmark(*arguments, cwd=tmp_path)
+    assert done.returncode == 2
+    assert message in " ".join(done.stderr.split()).replace("│ ", "")
+    assert "Traceback" not in done.stderr
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_help_has_examples() -> None:
+    for command in ([], ["run"], ["list"], ["check"], ["report"], ["score"], ["rescore"]):
+        done = run_benchmark(*command, "--help")
+        assert done.returncode == 0
+        assert "Examples: run-benchmark " in " ".join(done.stdout.split())
+
+
+def test_lists_come_as_json() -> None:
+    for kind, key in (("methods", "method_id"), ("metrics", "metric_id"), ("datasets", "dataset_id")):
+        rows = json.loads(run_benchmark("list", kind, "--format", "json").stdout)
+        names = [row[key] for row in rows]
+        assert len(names) == len(set(names)) > 3
+
+
+def test_run_writes_a_leaderboard_with_the_controls_at_its_ends(results: Path) -> None:
+    scores = pd.read_csv(results / "scores.csv")
+    assert {"leaderboard.html", "leaderboard.md", "suite.json"} <= {path.name for path in results.iterdir()}
+    accuracy = scores[scores.metric_id == "accuracy"].groupby("method_id").value.mean()
+    assert accuracy["true_labels"] == 1.0
+    assert accuracy["random_label"] < accuracy["knn"] <= 1.0
+    nmi = scores[scores.metric_id == "leiden_nmi"].groupby("method_id").value.mean()
+    assert nmi["shuffled"] < 0.3 < nmi["pca"] <= nmi["perfect_labels"]
+
+
+def test_running_again_does_nothing_new(results: Path) -> None:
+    records = {path: path.stat().st_mtime_ns for path in results.glob("runs/*/record.json")}
+    assert len(records) == 12
+    methods = "pca,perfect_labels,shuffled,knn,true_labels,random_label"
+    done = run_benchmark(
+        *SMALL, "--task", "integration", "--task", "annotation", "--method", methods, "--n-splits", 2,
+        "--split", "kfold", "--out", results, "--no-figures",
+    )  # fmt: skip
+    assert "12 runs, 0 to do" in done.stdout
+    assert {path: path.stat().st_mtime_ns for path in records} == records
+
+
+def test_rescore_repairs_changed_scores(results: Path) -> None:
+    path = sorted(results.glob("runs/annotation*knn*/record.json"))[0]
+    original = path.read_text()
+    record = json.loads(original)
+    record["scores"][0]["value"] = 0.123
+    path.write_text(json.dumps(record))
+    done = run_benchmark("rescore", results)
+    assert done.returncode == 0, done.stderr
+    assert "1 records changed" in done.stdout
+    assert json.loads(path.read_text()) == json.loads(original)
+
+
+def test_report_can_be_written_again(results: Path) -> None:
+    page = results / "leaderboard.html"
+    page.unlink()
+    done = run_benchmark("report", results, "--no-figures")
+    assert done.returncode == 0, done.stderr
+    assert page.exists()
+
+
+def test_a_folder_with_other_things_is_not_written_to(tmp_path) -> None:
+    (tmp_path / "thesis.txt").write_text("precious")
+    done = run_benchmark(*SMALL, "--task", "annotation", "--method", "knn", "--out", tmp_path)
+    assert done.returncode == 2
+    assert "is not empty and not a result folder" in done.stderr
+    assert [path.name for path in tmp_path.iterdir()] == ["thesis.txt"]
+
+
+def test_a_failed_run_gives_exit_code_1_and_a_row(tmp_path) -> None:
+    plugin = tmp_path / "bad.py"
+    plugin.write_text(
+        "from cellular_bench import MethodSpec\n"
+        "class Bad:\n"
+        "    spec = MethodSpec(method_id='bad', name='Bad', tasks=('annotation',), labels='train')\n"
+        "    def __init__(self, *, seed=0): pass\n"
+        "    def fit(self, train): raise ValueError('bad day')\n"
+    )
+    out = tmp_path / "out"
+    done = run_benchmark(
+        *SMALL, "--task", "annotation", "--method", "bad,majority_label", "--plugin", plugin,
+        "--split", "all", "--out", out, "--no-figures",
+    )  # fmt: skip
+    assert done.returncode == 1
+    assert "ValueError: bad day (bad.py, line 5)" in done.stdout
+    table = pd.read_csv(out / "scores.csv")
+    assert set(table[table.method_id == "bad"].status) == {"failed"}
+    assert set(table[table.method_id == "majority_label"].status) == {"ok"}
+
+
+@pytest.fixture(scope="module")
+def own_file(tmp_path_factory) -> Path:
+    """An h5ad as a user might bring it: other column names, an embedding."""
+    adata = catalog.load(catalog.specs()["simulated_small"]).adata.copy()
+    adata.X = adata.layers["counts"]
+    adata.obs = adata.obs.rename(columns={"batch": "donor", "label": "cell_type"})
+    rng = np.random.default_rng(0)
+    codes = adata.obs["cell_type"].cat.codes.to_numpy()
+    adata.obsm["X_good"] = np.eye(codes.max() + 1)[codes] + rng.normal(
+        scale=0.05, size=(adata.n_obs, codes.max() + 1)
+    )
+    adata.obsm["X_noise"] = rng.normal(size=(adata.n_obs, 5))
+    path = tmp_path_factory.mktemp("own") / "mine.h5ad"
+    adata.write_h5ad(path)
+    return path
+
+
+def test_run_on_the_users_own_file(own_file: Path, tmp_path) -> None:
+    done = run_benchmark(
+        "run", "--adata", own_file, "--batch-key", "donor", "--label-key", "cell_type",
+        "--task", "annotation", "--method", "knn,majority_label", "--split", "leave-one-batch-out",
+        "--out", tmp_path / "out", "--no-figures",
+    )  # fmt: skip
+    assert done.returncode == 0, done.stdout + done.stderr
+    table = pd.read_csv(tmp_path / "out" / "scores.csv")
+    assert set(table.split_id) == {"lobo.batch1", "lobo.batch2"}
+    assert set(table.dataset_id) == {"mine"}
+
+
+def test_a_wrong_key_of_the_users_own_file_is_explained(own_file: Path, tmp_path) -> None:
+    done = run_benchmark(
+        "run", "--adata", own_file, "--batch-key", "doner", "--label-key", "cell_type",
+        "--out", tmp_path / "out",
+    )  # fmt: skip
+    assert done.returncode == 2
+    assert "'doner'" in done.stderr
+    assert "'donor'" in done.stderr
+    assert not (tmp_path / "out").exists()
+
+
+def test_score_ranks_embeddings_of_the_users_own_file(own_file: Path) -> None:
+    done = run_benchmark(
+        "score", "--adata", own_file, "--batch-key", "donor", "--label-key", "cell_type",
+        "--obsm", "X_good", "--obsm", "X_noise", "--format", "json",
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    rows = json.loads(done.stdout)["scores"]
+    assert {frozenset(row) for row in rows} == {
+        frozenset(["method_id", "metric_id", "fold", "value", "reason"])
+    }
+    found = {(row["method_id"], row["metric_id"]): row for row in rows}
+    assert found["X_good", "leiden_nmi"]["value"] > 0.95 > 0.3 > found["X_noise", "leiden_nmi"]["value"]
+    assert found["X_good", "pcr_comparison"]["value"] is None
+    assert "X_pre" in found["X_good", "pcr_comparison"]["reason"]
+    assert all((row["value"] is None) == (row["reason"] is not None) for row in rows)
+    assert all(row["fold"] is None for row in rows)
+
+
+def test_score_reads_arrays_beside_the_users_own_file(own_file: Path, tmp_path) -> None:
+    adata = catalog.load(catalog.from_h5ad(own_file, batch_key="donor", label_key="cell_type")).adata
+    X = np.random.default_rng(0).normal(size=(adata.n_obs, 4))
+    np.savez(tmp_path / "both.npz", first=X, second=X, other=np.zeros(3))
+    base = (
+        "score",
+        "--adata",
+        own_file,
+        "--batch-key",
+        "donor",
+        "--label-key",
+        "cell_type",
+        "--format",
+        "json",
+    )
+    done = run_benchmark(*base, "--embedding", tmp_path / "both.npz")
+    rows = json.loads(done.stdout)["scores"]
+    by_method = {name: [r["value"] for r in rows if r["method_id"] == name] for name in ("first", "second")}
+    assert by_method["first"] == by_method["second"]
+    np.save(tmp_path / "short.npy", X[1:])
+    done = run_benchmark(*base, "--embedding", tmp_path / "short.npy")
+    assert done.returncode == 2
+    assert "Embedding 'short' has shape (299, 4), expected (300, n_latent)" in done.stderr
+
+
+def test_score_predictions_by_method_and_fold(tmp_path) -> None:
+    path = tmp_path / "table.csv"
+    path.write_text(
+        "method,fold,true_label,pred\n"
+        "a,1,NA,NA\na,1,B,B\na,1,B,NA\na,1,B,B\n"
+        "a,2,NA,NA\na,2,B,B\n"
+        "b,1,NA,B\nb,1,B,\n"
+    )
+    done = run_benchmark("score", "--predictions", path, "--format", "json")
+    assert done.returncode == 0, done.stderr
+    found = {
+        (row["method_id"], row["fold"]): row["value"]
+        for row in json.loads(done.stdout)["scores"]
+        if row["metric_id"] == "accuracy"
+    }
+    assert found == {("a", 1): 0.75, ("a", 2): 1.0, ("b", 1): 0.0}
+
+
+def test_score_predictions_without_a_fold(tmp_path) -> None:
+    path = tmp_path / "mine.tsv"
+    path.write_text("label\tlabel_pred\nx\tx\ny\tx\n")
+    rows = json.loads(run_benchmark("score", "--predictions", path, "--format", "json").stdout)["scores"]
+    accuracy = next(row for row in rows if row["metric_id"] == "accuracy")
+    assert accuracy == {
+        "method_id": "mine",
+        "metric_id": "accuracy",
+        "fold": None,
+        "value": 0.5,
+        "reason": None,
+    }
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("truth,pred\nx,y\n", "has no column 'label' or 'true_label'"),
+        ("label,guess\nx,y\n", "has no column 'label_pred' or 'pred'"),
+        ("label,pred\n,y\n", "1 of 1 rows have no value in 'label'"),
+        ("", "cannot be read as a table"),
+    ],
+)
+def test_a_wrong_table_is_explained(tmp_path, text: str, message: str) -> None:
+    path = tmp_path / "table.csv"
+    path.write_text(text)
+    done = run_benchmark("score", "--predictions", path)
+    assert done.returncode == 2
+    assert message in done.stderr

@@ -1,0 +1,112 @@
+"""Suites, splits and names of runs."""
+
+import pytest
+
+from cellular_bench.benchmark import registry
+from cellular_bench.benchmark.config import Suite, read_suite
+from cellular_bench.benchmark.errors import UserError
+from cellular_bench.benchmark.planner import derive_seed, plan
+from cellular_bench.datasets import catalog
+
+
+@pytest.fixture(scope="module")
+def datasets():
+    specs = catalog.specs()
+    return {name: catalog.load(specs[name]) for name in ("simulated_small", "pbmc68k_reduced")}
+
+
+def suite_of(**block: object) -> Suite:
+    given = {"task": "annotation", "datasets": ["simulated_small"], "methods": ["knn"], "splits": ["all"]}
+    return Suite(suite_id="s", title="S", blocks=[{**given, **block}])
+
+
+def runs_of(loaded, /, **block: object):
+    return plan(suite_of(**block), datasets=loaded, methods=registry.methods()).runs
+
+
+def test_a_suite_is_the_product_of_its_parts(datasets) -> None:
+    runs = runs_of(
+        datasets,
+        methods=["knn", "logistic_regression"],
+        splits=[{"kind": "kfold", "n_splits": 3}],
+        seeds=[0, 1],
+    )
+    assert len(runs) == 2 * 3 * 2
+    assert len({run.run_id for run in runs}) == 12
+    assert {run.split.split_id for run in runs} == {f"kfold-3-42.{fold}" for fold in (1, 2, 3)}
+
+
+def test_all_stands_for_every_method_of_the_task(datasets) -> None:
+    chosen = {run.method.method_id: run for run in runs_of(datasets, methods=["all"])}
+    assert set(chosen) == set(registry.methods_for("annotation", registry.methods()))
+    changed = [{"method_id": "knn", "params": {"n_neighbors": 3}}, "all"]
+    again = {run.method.method_id: run for run in runs_of(datasets, methods=changed)}
+    assert set(again) == set(chosen)
+    assert again["knn"].method.params["n_neighbors"] == 3
+
+
+@pytest.mark.parametrize(
+    ("block", "message"),
+    [
+        ({"methods": ["knnn"]}, "Unknown method 'knnn'. Did you mean 'knn'?"),
+        ({"methods": ["harmony"]}, "Method 'harmony' does integration, not annotation."),
+        (
+            {"methods": [{"method_id": "knn", "params": {"n_neighbours": 3}}]},
+            "Unknown knn parameter 'n_neighbours'. Did you mean 'n_neighbors'?",
+        ),
+        (
+            {"task": "integration", "methods": ["pca"], "datasets": ["pbmc68k_reduced"]},
+            "Data set 'pbmc68k_reduced' has one batch; integration needs two or more.",
+        ),
+        ({"splits": ["leave_one_batch_out"], "datasets": ["pbmc68k_reduced"]}, "batch"),
+        ({"splits": [{"kind": "kfold", "n_folds": 3}]}, "n_folds"),
+    ],
+)
+def test_an_impossible_request_is_refused_in_words(datasets, block, message: str) -> None:
+    with pytest.raises(UserError) as caught:
+        runs_of(datasets, **block)
+    assert message in str(caught.value)
+
+
+def test_the_name_of_a_run_does_not_change_between_versions_of_the_code(datasets) -> None:
+    run = runs_of(datasets, methods=["knn"])[0]
+    prefix = "annotation-simulated_small-all-knn-s0-"
+    assert run.run_id.startswith(prefix)
+    assert len(run.run_id) == len(prefix) + 10
+    assert run.run_id == runs_of(datasets, methods=["knn"])[0].run_id
+    assert run.run_id != runs_of(datasets, methods=["knn"], seeds=[1])[0].run_id
+
+
+def test_derived_seeds_are_fixed_and_differ() -> None:
+    assert derive_seed(0, "a", "b") == derive_seed(0, "a", "b")
+    seeds = {derive_seed(base, *parts) for base in (0, 1) for parts in (("a", "b"), ("ab", ""), ("a", "c"))}
+    assert len(seeds) == 6
+    assert all(0 <= seed < 2**32 for seed in seeds)
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("title = ", "is not valid TOML"),
+        ('title = "x"', "blocks: Field required"),
+        ('title = "x"\nblocks = [{task = "cooking"}]', "blocks.0.task: Input should be 'integration'"),
+        ('title = "x"\ncolour = "red"\nblocks = []', "blocks: "),
+        (
+            'title = "x"\nlimits = {time_limit_s = -1}\n[[blocks]]\ntask = "annotation"\ndatasets = ["a"]\n'
+            'methods = ["b"]\nsplits = ["all"]',
+            "limits.time_limit_s: Input should be greater than 0 (got -1)",
+        ),
+    ],
+)
+def test_a_broken_suite_file_names_the_field(tmp_path, text: str, message: str) -> None:
+    path = tmp_path / "mine.toml"
+    path.write_text(text)
+    with pytest.raises(UserError) as caught:
+        read_suite(path)
+    assert message in str(caught.value)
+
+
+def test_every_suite_that_ships_can_be_read() -> None:
+    suites = [read_suite(path) for path in registry.suites().values()]
+    assert "quickstart" in {suite.suite_id for suite in suites}
+    assert all(suite.description for suite in suites)
