@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -44,8 +46,9 @@ def tune_classifier(
         )
         return history.epochs[history.best_epoch].validation["total"]
 
-    study = optuna.create_study(direction="minimize", sampler=optuna.samplers.TPESampler(seed=seed))
-    study.optimize(validation_loss, n_trials=n_trials)
+    with _quiet(optuna):
+        study = optuna.create_study(direction="minimize", sampler=optuna.samplers.TPESampler(seed=seed))
+        study.optimize(validation_loss, n_trials=n_trials)
     return _suggest(study.best_trial)
 
 
@@ -69,5 +72,15 @@ def _import_optuna() -> Any:
             "cellular: n_trials > 0 needs optuna. Install it (pip install 'cellular-bench[tuning]') or set "
             "n_trials=0."
         ) from error
-    optuna.logging.set_verbosity(optuna.logging.WARNING)
     return optuna
+
+
+@contextmanager
+def _quiet(optuna: Any) -> Iterator[None]:
+    """Leave out the line per trial, and restore optuna's global verbosity after."""
+    before = optuna.logging.get_verbosity()
+    optuna.logging.set_verbosity(optuna.logging.WARNING)
+    try:
+        yield
+    finally:
+        optuna.logging.set_verbosity(before)

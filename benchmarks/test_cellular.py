@@ -1,0 +1,178 @@
+"""Time of one training step of CELLULAR: against the study's way of writing the loss, and a floor.
+
+``pytest benchmarks/test_cellular.py`` asserts two ratios, each taken within one run and from the fastest
+of interleaved repeats, so that a busy machine slows both sides alike.
+"""
+
+import time
+from collections.abc import Callable
+from itertools import pairwise
+
+import pytest
+import torch
+from torch import Tensor
+
+from cellular_bench.methods.cellular.loss import LossTerms, cellular_loss, centroid_term
+from cellular_bench.methods.cellular.model import EncoderWithTemperature, build_encoder
+from cellular_bench.methods.cellular.settings import PAPER
+
+N_CELLS, N_GENES, N_BATCHES, N_TYPES = 256, 2000, 4, 14
+WIDTHS = (N_GENES, N_GENES // 2, N_GENES // 4, 100)
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _one_thread():
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
+
+
+def _data() -> dict[str, Tensor]:
+    generator = torch.Generator().manual_seed(0)
+    target = torch.rand((N_TYPES, N_TYPES), generator=generator)
+    return {
+        "X": torch.rand((N_CELLS, N_GENES), generator=generator),
+        "label": torch.randint(N_TYPES, (N_CELLS,), generator=generator),
+        "batch": torch.randint(N_BATCHES, (N_CELLS,), generator=generator),
+        "target": ((target + target.T) / 2).fill_diagonal_(0),
+        "label_weights": torch.full((N_TYPES,), 1 / N_TYPES),
+        "batch_weights": torch.full((N_BATCHES,), 1 / N_BATCHES),
+    }
+
+
+def _whole_matrix_loss(embedding: Tensor, data: dict[str, Tensor], temperature: Tensor) -> Tensor:
+    terms: LossTerms = cellular_loss(
+        embedding,
+        data["label"],
+        data["batch"],
+        label_weights=data["label_weights"],
+        batch_weights=data["batch_weights"],
+        centroid_distances=data["target"],
+        temperature=temperature,
+    )
+    return terms.total
+
+
+def _cell_by_cell_loss(embedding: Tensor, data: dict[str, Tensor], temperature: Tensor) -> Tensor:
+    """Return the same number from one small computation per cell: how the loss reads in words."""
+    label, batch = data["label"], data["batch"]
+    types = _contrast(embedding, label, label, label != label[:, None], data["label_weights"], temperature)
+    mixing = embedding.new_zeros(())
+    by_batch: dict[int, list[Tensor]] = {}
+    for code in label.unique():
+        members = torch.nonzero(label == code).flatten()
+        for i in members:
+            others = members[members != i]
+            near, far = others[batch[others] == batch[i]], others[batch[others] != batch[i]]
+            if len(near) and len(far):
+                value = 1 / _cell_contrast(embedding, i, near, far, 0.5)
+                by_batch.setdefault(int(batch[i]), []).append(value)
+    for code, values in by_batch.items():
+        mixing = mixing + data["batch_weights"][code] * torch.stack(values).mean()
+    centroid = centroid_term(embedding, label, centroid_distances=data["target"])
+    return 0.9 * types + 0.1 * mixing + centroid
+
+
+def _contrast(
+    embedding: Tensor, label: Tensor, codes: Tensor, far_from: Tensor, weights: Tensor, temperature: Tensor
+) -> Tensor:
+    total = embedding.new_zeros(())
+    everyone = torch.arange(len(label))
+    for code in codes.unique():
+        values = []
+        for i in everyone[codes == code]:
+            near = everyone[(label == label[i]) & (everyone != i)]
+            far = everyone[far_from[i]]
+            if len(near) and len(far):
+                values.append(_cell_contrast(embedding, i, near, far, temperature))
+        if values:
+            total = total + weights[code] * torch.stack(values).mean()
+    return total
+
+
+def _cell_contrast(
+    embedding: Tensor, i: Tensor, near: Tensor, far: Tensor, temperature: Tensor | float
+) -> Tensor:
+    def similarity(others: Tensor) -> Tensor:
+        cosine = torch.nn.functional.cosine_similarity(embedding[i][None], embedding[others])
+        return torch.exp(cosine / temperature).sum()
+
+    near_sum, far_sum = similarity(near), similarity(far)
+    return -torch.log(near_sum / (near_sum + far_sum))
+
+
+def _training_step(loss: Callable[[Tensor, dict[str, Tensor], Tensor], Tensor]) -> Callable[[], None]:
+    """Return forward, backward and optimiser step of one mini-batch."""
+    data = _data()
+    torch.manual_seed(0)
+    model = EncoderWithTemperature(build_encoder(N_GENES), temperature=PAPER.temperature)
+    optimizer = torch.optim.Adam(
+        model.parameters(), lr=PAPER.learning_rate, weight_decay=PAPER.weight_decay, fused=True
+    )
+
+    def step() -> None:
+        optimizer.zero_grad(set_to_none=True)
+        loss(model(data["X"]), data, model.temperature).backward()
+        optimizer.step()
+
+    return step
+
+
+def _matrix_products() -> Callable[[], None]:
+    """Return the products of a forward and a backward pass through the three linear layers, alone."""
+    inputs = [torch.rand(N_CELLS, width) for width in WIDTHS[:-1]]
+    weights = [torch.rand(above, below) for below, above in pairwise(WIDTHS)]
+    gradients = [torch.rand(N_CELLS, width) for width in WIDTHS[1:]]
+
+    def products() -> None:
+        for X, weight, gradient in zip(inputs, weights, gradients, strict=True):
+            torch.mm(X, weight.T)
+            torch.mm(gradient, weight)
+            torch.mm(gradient.T, X)
+
+    return products
+
+
+def _fastest(*functions: Callable[[], None], repeats: int) -> list[float]:
+    """Return the least CPU time of each function; the functions take turns."""
+    best = [float("inf")] * len(functions)
+    for _ in range(repeats):
+        for i, function in enumerate(functions):
+            start = time.thread_time()
+            function()
+            best[i] = min(best[i], time.thread_time() - start)
+    return best
+
+
+def test_both_ways_give_the_same_loss():
+    data = _data()
+    embedding = torch.randn((N_CELLS, 100), generator=torch.Generator().manual_seed(1))
+    temperature = torch.tensor(0.25)
+    whole = _whole_matrix_loss(embedding, data, temperature)
+    assert whole.item() == pytest.approx(_cell_by_cell_loss(embedding, data, temperature).item(), rel=1e-5)
+
+
+def test_a_step_is_ten_times_faster_than_cell_by_cell():
+    ours, theirs = _fastest(_training_step(_whole_matrix_loss), _training_step(_cell_by_cell_loss), repeats=5)
+    assert theirs / ours >= 10
+
+
+def test_a_step_is_near_its_matrix_products():
+    ours, floor = _fastest(_training_step(_whole_matrix_loss), _matrix_products(), repeats=30)
+    assert ours / floor <= 1.3
+
+
+def test_time_of_a_step(benchmark):
+    benchmark(_training_step(_whole_matrix_loss))
+
+
+def test_time_of_the_matrix_products(benchmark):
+    benchmark(_matrix_products())
+
+
+def test_time_of_the_loss_alone(benchmark):
+    data = _data()
+    embedding = torch.randn((N_CELLS, 100), generator=torch.Generator().manual_seed(1), requires_grad=True)
+    temperature = torch.tensor(0.25, requires_grad=True)
+    benchmark(lambda: _whole_matrix_loss(embedding, data, temperature).backward())

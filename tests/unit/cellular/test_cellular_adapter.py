@@ -1,0 +1,83 @@
+"""The harness's classes: contract, laziness and what each variant trains on."""
+
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+
+from cellular_bench.benchmark.errors import UserError
+from cellular_bench.benchmark.types import Annotator, Integrator
+from cellular_bench.methods.cellular import (
+    Cellular,
+    CellularCentroidMethod,
+    CellularContrastiveMethod,
+    CellularMethod,
+)
+
+
+@pytest.fixture
+def method(train) -> CellularMethod:
+    return CellularMethod(max_epochs=10, seed=1).fit(train)
+
+
+def test_classes_speak_the_protocols(method):
+    assert isinstance(method, Integrator)
+    assert isinstance(method, Annotator)
+    ids = [
+        variant.spec.method_id
+        for variant in (CellularMethod, CellularContrastiveMethod, CellularCentroidMethod)
+    ]
+    assert ids == ["cellular", "cellular_contrastive", "cellular_centroid"]
+
+
+def test_embedding_trains_no_classifier(method, query):
+    assert method.embed(query).shape == (200, 100)
+    assert method.model.classifier_history is None
+
+
+def test_prediction_is_complete_and_right(method, query):
+    prediction = method.predict(query)
+    assert (prediction.label_pred == query.obs["label"]).mean() > 0.9
+    assert prediction.labels == tuple(f"type{i}" for i in range(5))
+    np.testing.assert_array_equal(
+        np.asarray(prediction.labels)[prediction.label_proba.argmax(axis=1)], prediction.label_pred
+    )
+    np.testing.assert_allclose(prediction.novelty, method.model.novelty(query))
+
+
+def test_labels_of_the_query_are_not_read(method, query):
+    blind = query.copy()
+    del blind.obs["label"], blind.obs["batch"]
+    np.testing.assert_array_equal(method.embed(blind), method.embed(query))
+
+
+def test_public_class_and_adapter_agree(method, train, query):
+    model = Cellular(max_epochs=10, seed=1).fit(train, label_key="label", batch_key="batch")
+    np.testing.assert_array_equal(model.embed(query), method.embed(query))
+
+
+@pytest.mark.parametrize(
+    ("variant", "weighted"),
+    [
+        (CellularContrastiveMethod, lambda terms: 0.9 * terms["type"] + 0.1 * terms["batch"]),
+        (CellularCentroidMethod, lambda terms: terms["centroid"]),
+    ],
+)
+def test_variants_leave_terms_out(train, variant, weighted):
+    terms = variant(max_epochs=1).fit(train).model.history.epochs[0].train
+    assert terms["total"] == pytest.approx(weighted(terms))
+
+
+def test_using_a_method_before_fitting(query):
+    with pytest.raises(UserError, match="cellular_centroid: the method is not fitted"):
+        CellularCentroidMethod().embed(query)
+
+
+def test_importing_the_package_loads_nothing_heavy():
+    code = (
+        "import sys, cellular_bench.methods.cellular as c; c.CellularMethod();"
+        "print([m for m in ('torch', 'scanpy', 'anndata', 'sklearn', 'pandas') if m in sys.modules])"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "[]"
