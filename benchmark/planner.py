@@ -220,7 +220,9 @@ def run_id(
 
 
 def derive_seed(base: int, *parts: str) -> int:
-    """Derive the seed of a run: 32 bits that differ between methods, data sets and splits.
+    """Derive the seed of a run, which differs between methods, data sets and splits.
+
+    It has 31 bits: some libraries read a seed as a signed 32-bit number.
 
     Examples
     --------
@@ -228,4 +230,4 @@ def derive_seed(base: int, *parts: str) -> int:
     False
     """
     text = "\x1f".join([str(base), *parts])
-    return int.from_bytes(hashlib.sha256(text.encode()).digest()[:4], "big")
+    return int.from_bytes(hashlib.sha256(text.encode()).digest()[:4], "big") >> 1

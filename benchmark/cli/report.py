@@ -111,9 +111,7 @@ def _draw(store: Store, drawing: Drawing) -> Figure:
     if not drawing.file.exists():
         log = drawing.file.with_suffix(".log")
         function = _draw_embedding if drawing.kind == "embedding" else _draw_confusion
-        outcome = isolation.call(
-            function, store.root, drawing, drawing.file, limits=HARNESS_LIMITS, log=log
-        )
+        outcome = isolation.call(function, store.root, drawing, drawing.file, limits=HARNESS_LIMITS, log=log)
         if outcome.status != "ok":
             raise BenchError(
                 f"{drawing.file} could not be drawn: {outcome.reason}\n{log.read_text()[-2000:]}"

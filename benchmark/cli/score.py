@@ -232,20 +232,32 @@ def _print_table(rows: Sequence[Row]) -> None:
     from rich.console import Console
     from rich.table import Table
 
-    metric_ids = list(dict.fromkeys(row.score.metric_id for row in rows))
-    lines: dict[tuple[str, Any], dict[str, Score]] = {}
+    values: dict[tuple[str, str], list[float | None]] = {}
     for row in rows:
-        lines.setdefault((row.method_id, row.fold), {})[row.score.metric_id] = row.score
-    table = Table("method", "fold")
+        values.setdefault((row.method_id, row.score.metric_id), []).append(row.score.value)
+    methods, metric_ids = (list(dict.fromkeys(names)) for names in zip(*values, strict=True))
+    table = Table("metric", box=None, pad_edge=False, header_style="bold")
+    for method_id in methods:
+        table.add_column(method_id, justify="right", overflow="fold")
     for metric_id in metric_ids:
-        table.add_column(metric_id, justify="right")
-    for (method_id, fold), scores in lines.items():
-        table.add_row(method_id, "" if fold is None else str(fold), *(_cell(scores[m]) for m in metric_ids))
+        table.add_row(metric_id, *(_cell(values[method_id, metric_id]) for method_id in methods))
     console = Console()
+    if not console.is_terminal:  # a file or a pipe has no edge to wrap at
+        console = Console(width=24 + 22 * len(methods))
     console.print(table)
+    n_folds = max(len(found) for found in values.values())
+    if n_folds > 1:
+        console.print(
+            f"Mean ± standard deviation over {n_folds} folds; --format json has each.", soft_wrap=True
+        )
     for reason in dict.fromkeys(f"{r.score.metric_id}: {r.score.reason}" for r in rows if r.score.reason):
         console.print(f"- {reason}", markup=False, highlight=False, soft_wrap=True)
 
 
-def _cell(score: Score) -> str:
-    return "-" if score.value is None else f"{score.value:.4f}"
+def _cell(values: Sequence[float | None]) -> str:
+    from cellular_bench.benchmark.leaderboard import summarise
+
+    summary = summarise(values)
+    if summary.mean is None or summary.n < len(values):
+        return "-"
+    return f"{summary.mean:.4f}" + (f" ± {summary.std:.4f}" if summary.std is not None else "")
