@@ -66,7 +66,7 @@ class SVMRejection(ClassifierAnnotator):
         from sklearn.svm import LinearSVC
 
         # The dual problem, the default of the study's day: the primal one takes 30 times as long here.
-        machine = LinearSVC(C=self.C, dual=True, random_state=self.seed)
+        machine = LinearSVC(C=self.C, dual=True, max_iter=10_000, random_state=self.seed)
         rows = _repeat_rare(labels, at_least=self.n_folds)
         return CalibratedClassifierCV(machine, cv=self.n_folds).fit(X[rows], labels[rows])
 

@@ -9,7 +9,7 @@ from cellular_bench.benchmark.conformance import check_method, checks
 
 METHODS = registry.methods()
 #: Shorter training for networks: the promises do not depend on how long they learn.
-PARAMS = {"cellular": {"max_epochs": 8}, "cellular_contrastive": {"max_epochs": 8}}
+PARAMS = {name: {"max_epochs": 8} for name in METHODS if name.startswith("cellular")}
 
 
 @pytest.fixture(scope="module")
