@@ -105,11 +105,11 @@ def embedding_figure(
         chosen = rng.choice(len(X), size=max_obs, replace=False)
     chosen = rng.permutation(chosen)
     points = _two_dimensions(X[chosen], seed=seed)
-    canvas = _canvas(11.0, 4.9)
+    canvas = _canvas(8.0, 3.5)
     axes = canvas.subplots(1, 2)
     for ax, groups, name in zip(axes, (labels, batches), ("label", "batch"), strict=True):
         _scatter(ax, points, groups[chosen], heading=f"by {name}", numbered=name == "label")
-    canvas.suptitle(title, x=0.01, ha="left", fontsize=11, fontweight="bold")
+    canvas.suptitle(title, x=0.01, ha="left", fontsize=10, fontweight="bold")
     how = "as it is" if X.shape[1] == 2 else f"UMAP, {min(N_NEIGHBORS, len(chosen) - 1)} neighbours"
     some = (
         f"{len(chosen):,} of {len(X):,} cells, drawn at random" if len(X) > max_obs else f"{len(X):,} cells"
@@ -150,7 +150,7 @@ def confusion_figure(
         If it holds no cell.
     """
     rows, columns, shares, counts = _shares(confusion)
-    size = float(np.clip(2.4 + 0.36 * max(len(rows), len(columns)), 4.0, 16.0))
+    size = float(np.clip(2.2 + 0.32 * max(len(rows), len(columns)), 4.0, 14.0))
     canvas = _canvas(size + 1.6, size)
     ax = canvas.subplots()
     _heatmap(ax, shares, rows=[f"{_plain(row)}  ({counts[row]:,})" for row in rows], columns=columns)
@@ -220,7 +220,7 @@ def _canvas(width: float, height: float) -> Canvas:
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure as MatplotlibFigure
 
-    canvas = MatplotlibFigure(figsize=(width, height), dpi=110, layout="constrained")
+    canvas = MatplotlibFigure(figsize=(width, height), dpi=150, layout="constrained")
     FigureCanvasAgg(canvas)
     return canvas
 
@@ -238,7 +238,7 @@ def _scatter(
 ) -> None:
     """Draw each group in its own colour and shape; on demand with its number at its middle."""
     names, codes = np.unique(groups, return_inverse=True)
-    size = float(np.clip(18_000 / len(points), 5, 30))
+    size = float(np.clip(10_000 / len(points), 3, 24))
     colours = np.array(COLOURS)[codes % len(COLOURS)]
     shapes = codes // len(COLOURS) % len(MARKERS)
     for shape in np.unique(shapes):

@@ -126,6 +126,7 @@ def page(
             aspect_titles=ASPECT_TITLES,
             split_titles=SPLIT_TITLES,
         )
+        .lstrip()
     )
 
 

@@ -164,6 +164,20 @@
   document.addEventListener("keydown", (event) => { if (event.key === "Escape") hide(); });
   window.addEventListener("scroll", hide, { passive: true });
 
+  // ---- A figure over the whole width. ----
+  document.querySelectorAll("figure figcaption").forEach((caption) => {
+    const button = document.createElement("button");
+    button.type = "button";
+    button.textContent = "Enlarge";
+    button.setAttribute("aria-pressed", "false");
+    button.addEventListener("click", () => {
+      const large = caption.parentElement.classList.toggle("large");
+      button.setAttribute("aria-pressed", String(large));
+      button.textContent = large ? "Make smaller" : "Enlarge";
+    });
+    caption.append(" ", button);
+  });
+
   // ---- Print everything: what is folded away is opened, and folded again. ----
   let opened = [];
   window.addEventListener("beforeprint", () => {

@@ -1,0 +1,258 @@
+"""The page in a real browser: it loads alone, sorts, filters, weighs and fits every screen."""
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+pytestmark = pytest.mark.browser
+
+RANKING = "#integration-baron_human-leave_one_batch_out-ranking"
+FIRST = f"{RANKING} tbody.group-unsupervised"
+
+
+@pytest.fixture(scope="module")
+def browser(open_browser: Callable[..., Any]) -> Any:
+    """One browser for all tests of this file."""
+    return open_browser()
+
+
+@pytest.fixture
+def page(browser: Any, page_path: Path) -> Any:
+    """The page, freshly loaded at 1280 x 900."""
+    _resize(browser, 1280)
+    browser.get_log("performance")
+    browser.get(page_path.as_uri())
+    return browser
+
+
+def _resize(browser: Any, width: int, height: int = 900) -> None:
+    metrics = {"width": width, "height": height, "deviceScaleFactor": 1, "mobile": width < 600}
+    browser.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", metrics)
+
+
+def _scheme(browser: Any, scheme: str) -> None:
+    features = [{"name": "prefers-color-scheme", "value": scheme}]
+    browser.execute_cdp_cmd("Emulation.setEmulatedMedia", {"features": features})
+
+
+def _names(page: Any, body: str = FIRST) -> list[str]:
+    script = """return [...document.querySelectorAll(arguments[0] + ' tr:not(.group):not([hidden]) .name')]
+                .map(cell => cell.firstChild.textContent.trim())"""
+    names: list[str] = page.execute_script(script, body)
+    return names
+
+
+def _head(page: Any, title: str, table: str = RANKING) -> Any:
+    heads = page.find_elements("css selector", f"{table} thead th[scope=col]")
+    return next(head for head in heads if title in head.text)
+
+
+def _click(page: Any, element: Any) -> None:
+    # Scrolled into the middle first: the filter bar sticks to the top and would catch the click.
+    page.execute_script("arguments[0].scrollIntoView({block: 'center', behavior: 'instant'})", element)
+    element.click()
+
+
+def test_loads_from_a_file_without_errors_and_without_the_network(page: Any, page_path: Path) -> None:
+    assert page.title == "Core suite: integration, annotation and novelty"
+    assert page.get_log("browser") == []
+    asked = [
+        message["params"]["request"]["url"]
+        for entry in page.get_log("performance")
+        if (message := json.loads(entry["message"])["message"])["method"] == "Network.requestWillBeSent"
+    ]
+    assert asked[0] == page_path.as_uri()
+    assert [url for url in asked[1:] if not url.startswith("data:")] == []
+    loaded = page.execute_script("return performance.getEntriesByType('resource').map(e => e.name)")
+    assert [name for name in loaded if not name.startswith("data:")] == []
+
+
+def test_a_click_sorts_within_the_track_and_a_second_click_turns_it_round(page: Any) -> None:
+    assert _names(page) == ["Harmony", "scVI", "Scanorama", "PCA"]
+    others = _names(page, f"{RANKING} tbody.group-supervised")
+    head = _head(page, "Method")
+    _click(page, head.find_element("css selector", "button"))
+    assert head.get_attribute("aria-sort") == "ascending"
+    assert _names(page) == ["Harmony", "PCA", "Scanorama", "scVI"]
+    assert _names(page, f"{RANKING} tbody.group-supervised") == sorted(others, key=str.lower)
+    _click(page, head.find_element("css selector", "button"))
+    assert head.get_attribute("aria-sort") == "descending"
+    assert _names(page) == ["scVI", "Scanorama", "PCA", "Harmony"]
+    assert len(page.find_elements("css selector", f"{RANKING} [aria-sort]")) == 1
+
+
+@pytest.mark.parametrize("key", ["\ue007", " "], ids=["enter", "space"])
+def test_the_keyboard_sorts_too_and_the_result_is_announced(page: Any, key: str) -> None:
+    head = _head(page, "Overall")
+    button = head.find_element("css selector", "button")
+    button.send_keys(key)
+    assert head.get_attribute("aria-sort") == "descending"
+    assert (
+        page.find_element("id", "sort-status").get_attribute("textContent")
+        == "Sorted by Overall, descending."
+    )
+    button.send_keys(key)
+    assert head.get_attribute("aria-sort") == "ascending"
+    assert _names(page) == ["PCA", "Scanorama", "scVI", "Harmony"]
+
+
+def test_every_column_sorts_by_its_own_numbers_and_missing_values_stay_last(page: Any) -> None:
+    script = """
+      const bad = [];
+      document.querySelectorAll('table.methods').forEach(table => {
+        table.querySelectorAll('thead button').forEach(button => {
+          for (const turn of [1, 2]) {
+            button.click();
+            const head = button.closest('th');
+            const sign = head.getAttribute('aria-sort') === 'ascending' ? 1 : -1;
+            const title = button.textContent;
+            const heads = [...table.querySelectorAll('thead th[scope=col]')];
+            const column = heads.indexOf(head);
+            for (const body of table.tBodies) {
+              const cells = [...body.rows].slice(1).map(row => row.cells[column]);
+              const present = cells.map(cell => cell.dataset.v !== undefined);
+              const gap = present.indexOf(false);
+              if (gap >= 0 && present.lastIndexOf(true) > gap) bad.push(title + ' gaps');
+              const numbers = cells.filter(c => c.dataset.v !== undefined && !c.matches('.name'))
+                .map(cell => sign * Number(cell.dataset.v));
+              if (numbers.some((n, i) => i && n < numbers[i - 1])) bad.push(title + ' order');
+            }
+          }
+        });
+      });
+      return bad;"""
+    assert page.execute_script(script) == []
+
+
+def test_text_and_tracks_filter_rows_of_every_table(page: Any) -> None:
+    box = page.find_element("id", "filter-text")
+    _click(page, box)
+    box.send_keys("SCVI")
+    assert _names(page) == ["scVI"]
+    assert _names(page, f"{RANKING} tbody.group-supervised") == []
+    assert _names(page, f"{RANKING.replace('ranking', 'metrics')} tbody") == ["scVI"]
+    assert page.find_element("id", "filter-status").text == "4 of 48 rows"
+    box.clear()
+    box.send_keys(" ")
+    _click(page, page.find_element("css selector", "input[value=control]"))
+    assert not page.find_element("css selector", f"{RANKING} tbody.group-control").is_displayed()
+    assert page.find_element("id", "filter-status").text == "40 of 48 rows"
+
+
+def test_other_weights_change_overall_and_ranks_and_can_be_reset(page: Any) -> None:
+    cells = f"{RANKING} tbody.group-unsupervised tr:not(.group)"
+    read = """const text = (row, cell) => row.querySelector(cell).textContent.trim();
+      return [...document.querySelectorAll(arguments[0])].map(row => [
+        row.dataset.method, text(row, '[data-key=overall] .val'), text(row, '[data-key=rank]'),
+        text(row, '[data-key=overall] .sd'), text(row, 'td:nth-child(4) .val')])"""
+    before = page.execute_script(read, cells)
+    slider = page.find_element("css selector", ".weights input")
+    set_to = (
+        "arguments[0].value = arguments[1]; arguments[0].dispatchEvent(new Event('input', {bubbles: true}))"
+    )
+    page.execute_script(set_to, slider, "1")
+    only_batch = page.execute_script(read, cells)
+    assert [row[1] for row in only_batch] == [row[4] for row in only_batch]
+    assert [row[1] for row in only_batch] == sorted((row[1] for row in only_batch), reverse=True)
+    assert [row[2] for row in only_batch] == ["1", "2", "3", "4"]
+    page.execute_script(set_to, slider, "0.4")
+    assert page.execute_script(read, cells) == before
+    page.execute_script(set_to, slider, "0.9")
+    _click(page, page.find_element("css selector", ".weights button"))
+    assert page.execute_script(read, cells) == before
+    assert page.find_element("css selector", ".weights output").text == "0.40"
+
+
+@pytest.mark.parametrize("width", [390, 768, 1280, 1920])
+def test_the_page_never_scrolls_sideways(page: Any, width: int) -> None:
+    _resize(page, width)
+    overflow = page.execute_script("return document.documentElement.scrollWidth - window.innerWidth")
+    assert page.execute_script("return window.innerWidth") == width
+    assert overflow <= 0
+
+
+def test_on_a_phone_the_names_stay_while_the_table_scrolls(page: Any) -> None:
+    _resize(page, 390)
+    script = """const box = document.querySelector(arguments[0]).parentElement;
+      const name = box.querySelector('tbody .name');
+      const before = name.getBoundingClientRect().left;
+      box.scrollLeft = 300;
+      const after = name.getBoundingClientRect();
+      return [box.scrollLeft, before, after.left, after.width]"""
+    scrolled, before, after, width = page.execute_script(script, RANKING)
+    assert scrolled == 300
+    assert after == pytest.approx(before, abs=1)
+    assert width < 195
+
+
+def test_a_reason_appears_on_focus_and_goes_with_escape(page: Any) -> None:
+    gap = page.find_element("css selector", "table.metrics .missing")
+    page.execute_script("arguments[0].scrollIntoView({block: 'center', behavior: 'instant'})", gap)
+    page.execute_script("return new Promise(done => setTimeout(done, 100))")
+    page.execute_script("arguments[0].focus()", gap)
+    tip = page.find_element("id", "tip")
+    assert tip.is_displayed()
+    assert tip.text == gap.get_attribute("data-tip") != ""
+    gap.send_keys("\ue00c")
+    assert not tip.is_displayed()
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_text_has_enough_contrast(page: Any, scheme: str) -> None:
+    """Every text against what lies behind it, mixed colours and all: 4.5 to 1 (WCAG 2 AA)."""
+    _scheme(page, scheme)
+    page.execute_script("document.querySelectorAll('details').forEach(d => { d.open = true; })")
+    script = """
+      const parse = text => {
+        const [r, g, b, alpha = 1] = text.match(/[\\d.]+/g).map(Number);
+        return [r, g, b, alpha];
+      };
+      const over = (top, base) => top.slice(0, 3).map((c, i) => c * top[3] + base[i] * (1 - top[3]));
+      const linear = c => c <= 0.04045 ? c / 12.92 : ((c + 0.055) / 1.055) ** 2.4;
+      const lum = rgb => rgb.map(c => linear(c / 255)).reduce((sum, c, i) => sum + c * [0.2126, 0.7152, 0.0722][i], 0);
+      const behind = el => {
+        const layers = [];
+        for (let node = el; node; node = node.parentElement) {
+          layers.unshift(parse(getComputedStyle(node).backgroundColor));
+        }
+        return layers.reduce((base, layer) => over(layer, base), [255, 255, 255]);
+      };
+      const worst = {};
+      const walker = document.createTreeWalker(document.body, NodeFilter.SHOW_TEXT);
+      while (walker.nextNode()) {
+        const el = walker.currentNode.parentElement;
+        if (!walker.currentNode.textContent.trim() || el.closest('script, [hidden], .vh')) continue;
+        const style = getComputedStyle(el);
+        const base = behind(el);
+        const ink = parse(style.color);
+        ink[3] *= Number(style.opacity);
+        const [a, b] = [lum(over(ink, base)), lum(base)];
+        const ratio = (Math.max(a, b) + 0.05) / (Math.min(a, b) + 0.05);
+        if (ratio < 4.5) worst[el.tagName + '.' + el.className] = [ratio, el.textContent.trim().slice(0, 30)];
+      }
+      return worst;"""
+    assert page.execute_script(script) == {}
+
+
+def test_without_script_everything_is_there_and_nothing_pretends_to_work(
+    open_browser: Callable[..., Any], page_path: Path
+) -> None:
+    browser = open_browser()
+    browser.execute_cdp_cmd("Emulation.setScriptExecutionDisabled", {"value": True})
+    browser.get(page_path.as_uri())
+    assert not browser.find_element("id", "filters").is_displayed()
+    assert browser.find_elements("css selector", "thead button") == []
+    rows = browser.find_elements("css selector", f"{RANKING} tbody tr")
+    assert sum("Harmony" in row.text and "0.743" in row.text for row in rows) == 1
+    gap = browser.find_element("css selector", "table.metrics .missing")
+    assert "all cells are of one batch" in gap.get_attribute("title")
+
+
+def test_printing_opens_what_is_folded(page: Any) -> None:
+    page.execute_script("window.dispatchEvent(new Event('beforeprint'))")
+    assert page.execute_script("return document.querySelectorAll('details:not([open])').length") == 0
+    page.execute_script("window.dispatchEvent(new Event('afterprint'))")
+    assert page.execute_script("return document.querySelectorAll('details[open]').length") == 0

@@ -1,0 +1,113 @@
+"""``scores.csv`` and ``leaderboard.md``: every run is there, and no text breaks a table."""
+
+import csv
+import json
+from pathlib import Path
+
+import pytest
+
+from cellular_bench.benchmark.records import RunRecord
+from cellular_bench.benchmark.types import MetricSpec
+from cellular_bench.reports import write
+from cellular_bench.reports.exports import CSV_COLUMNS, escape
+from cellular_bench.reports.tables import number, plural, quantity
+
+
+@pytest.fixture(scope="module")
+def rows(report: Path) -> list[dict[str, str]]:
+    with (report / "scores.csv").open(encoding="utf-8", newline="") as file:
+        return list(csv.DictReader(file))
+
+
+@pytest.fixture(scope="module")
+def markdown(report: Path) -> str:
+    return (report / "leaderboard.md").read_text(encoding="utf-8")
+
+
+def test_csv_has_one_row_per_run_and_metric_and_one_for_a_failed_run(
+    rows: list[dict[str, str]], records: list[RunRecord]
+) -> None:
+    assert tuple(rows[0]) == CSV_COLUMNS
+    assert len(rows) == sum(max(1, len(record.scores)) for record in records) == 13 * 4 + 1 + 2
+    assert {row["run_id"] for row in rows} == {record.run_id for record in records}
+
+
+def test_csv_row_of_a_score(rows: list[dict[str, str]]) -> None:
+    row = next(r for r in rows if r["run_id"] == "integration-harmony-1" and r["metric_id"] == "ilisi")
+    assert float(row["value"]) == pytest.approx(0.7)
+    assert json.loads(row["method_params"]) == {"k": 5, "alpha": 0.5}
+    picked = ("suite_id", "task", "dataset_id", "split_id", "split_kind", "method_id", "seed", "status")
+    assert [row[key] for key in picked] == [
+        "core", "integration", "toy", "fold-1", "kfold", "harmony", "3", "ok",
+    ]  # fmt: skip
+    assert [row[key] for key in ("aspect", "wall_time_s", "cpu_time_s", "peak_rss_mib", "reason")] == [
+        "batch_correction", "11.0", "8.0", "1500.0", "",
+    ]  # fmt: skip
+
+
+def test_csv_row_of_a_missing_score_and_of_a_failed_run(rows: list[dict[str, str]]) -> None:
+    missing = next(r for r in rows if r["method_id"] == "flat" and r["metric_id"] == "clisi")
+    assert (missing["value"], missing["value_reason"]) == ("", "output all cells coincide")
+    (failed,) = [r for r in rows if r["status"] == "failed"]
+    assert (failed["metric_id"], failed["value"], failed["wall_time_s"]) == ("", "", "")
+    assert failed["reason"] == "ValueError: <b>bad</b> | input"
+
+
+def test_markdown_tables_are_rectangular_whatever_is_in_a_name(markdown: str) -> None:
+    tables = [line for line in markdown.splitlines() if line.startswith("|")]
+    assert len(tables) > 20
+    blocks: dict[str, set[int]] = {}
+    for block in markdown.split("\n\n"):
+        if block.startswith("|"):
+            blocks[block] = {line.replace("\\|", "").count("|") for line in block.splitlines()}
+    assert all(len(widths) == 1 for widths in blocks.values())
+
+
+def test_markdown_rows_and_words(markdown: str) -> None:
+    assert markdown.startswith("# Toy &lt;results&gt;\n\n15 of 16 runs succeeded; 1 failed.\n")
+    assert (
+        "| Harmony | unsupervised | 2 | 0.620 ± 0.057 | 0.500 ± 0.141 | 0.700 ± 0.000 | 2 of 2 | "
+        "10.5 ± 0.71 | 8.00 ± 0.00 | 1,500 ± 0.00 |"
+    ) in markdown
+    assert "| &lt;script&gt;alert('x')&lt;/script&gt;\\|a\\*b | unsupervised | 1 |" in markdown
+    assert "Only 1 method with training labels: **CELLULAR**, " in markdown
+    assert (
+        "- **Crasher, split fold-1, seed 3**: failed. ValueError: &lt;b&gt;bad&lt;/b&gt; \\| input"
+        in markdown
+    )
+    assert "[doi:10.1000/xyz](https://doi.org/10.1000/xyz)" in markdown
+    assert "<script" not in markdown
+
+
+def test_files_are_the_same_each_time_and_replace_older_ones(
+    records: list[RunRecord], specs: dict[str, MetricSpec], report: Path, tmp_path: Path
+) -> None:
+    (tmp_path / "scores.csv").write_text("old", encoding="utf-8")
+    paths = write(records, specs, tmp_path, title="Toy <results>")
+    assert [path.name for path in paths] == ["leaderboard.html", "scores.csv", "leaderboard.md"]
+    for path in paths:
+        assert path.read_bytes() == (report / path.name).read_bytes()
+
+
+@pytest.mark.parametrize(
+    ("text", "safe"),
+    [("a|b", r"a\|b"), ("x\ny", "x y"), ("<b> & `c`", r"&lt;b&gt; &amp; \`c\`"), ("a\\|b", "a\\\\\\|b")],
+)
+def test_markdown_escapes(text: str, safe: str) -> None:
+    assert escape(text) == safe
+
+
+def test_numbers_are_written_for_people() -> None:
+    assert [number(v) for v in (0.12345, -0.5, -0.0001, 1)] == ["0.123", "−0.500", "0.000", "1.000"]
+    assert [quantity(v) for v in (0.004, 9.99, 12.34, 99.96, 1234.5)] == [
+        "0.00",
+        "9.99",
+        "12.3",
+        "100.0",
+        "1,234",
+    ]
+    assert [plural(n, w) for n, w in ((1, "batch"), (3, "batch"), (2, "run"))] == [
+        "1 batch",
+        "3 batches",
+        "2 runs",
+    ]

@@ -1,0 +1,114 @@
+"""Figures: valid pictures, the same for the same seed, with words for those who do not see them."""
+
+import io
+from typing import Any
+
+import numpy as np
+import pytest
+
+from cellular_bench.benchmark.errors import UserError
+from cellular_bench.reports.figures import _apart, confusion_figure, embedding_figure
+
+
+@pytest.fixture
+def cells() -> dict[str, Any]:
+    """Sixty cells of fifteen labels in two batches, in two dimensions."""
+    rng = np.random.default_rng(0)
+    label = np.array([f"type {i % 15} with $a rather long name" for i in range(60)])
+    return {"X_emb": rng.normal(size=(60, 2)), "label": label, "batch": np.array(["a", "b"] * 30)}
+
+
+def _size(data: bytes) -> tuple[int, int]:
+    from PIL import Image
+
+    with Image.open(io.BytesIO(data)) as image:
+        assert image.format == "WEBP"
+        return image.size
+
+
+def test_embedding_is_a_small_wide_picture_with_words(cells: dict[str, Any]) -> None:
+    figure = embedding_figure(**cells, title="Harmony, fold 0", board_id="b", method_id="harmony")
+    width, height = _size(figure.data)
+    assert width > 1.5 * height > 600
+    assert len(figure.data) < 150_000
+    assert (figure.kind, figure.board_id, figure.method_id) == ("embedding", "b", "harmony")
+    assert (
+        figure.caption == "Harmony, fold 0. Embedding (as it is, seed 0) of 60 cells, by label and by batch."
+    )
+    assert "15 labels" in figure.alt and "2 batches" in figure.alt
+
+
+def test_a_large_set_is_subsampled_and_says_so(cells: dict[str, Any]) -> None:
+    figure = embedding_figure(**cells, title="t", max_obs=40)
+    assert "40 of 60 cells, drawn at random" in figure.caption
+
+
+def test_same_seed_same_picture_and_global_state_untouched(cells: dict[str, Any]) -> None:
+    before = np.random.get_state()[1].copy()  # type: ignore[index,union-attr]  # noqa: NPY002
+    first, again, other = (embedding_figure(**cells, title="t", seed=s, max_obs=40).data for s in (1, 1, 2))
+    assert first == again != other
+    assert (np.random.get_state()[1] == before).all()  # type: ignore[index]  # noqa: NPY002
+
+
+def test_drawing_opens_no_pyplot_figure(cells: dict[str, Any]) -> None:
+    from matplotlib import pyplot as plt
+
+    embedding_figure(**cells, title="t")
+    confusion_figure({"a": {"a": 1}}, title="t")
+    assert plt.get_fignums() == []
+
+
+@pytest.mark.slow
+def test_more_dimensions_go_through_umap_and_groups_stay_apart() -> None:
+    from cellular_bench.reports.figures import _two_dimensions
+
+    rng = np.random.default_rng(0)
+    label = np.repeat([0, 1], 60)
+    X = rng.normal(size=(120, 10)) + 30 * label[:, None]
+    points = _two_dimensions(X, seed=0)
+    assert points.shape == (120, 2)
+    centres = np.array([points[label == k].mean(axis=0) for k in (0, 1)])
+    spread = max(points[label == k].std(axis=0).max() for k in (0, 1))
+    assert np.linalg.norm(centres[0] - centres[1]) > 2 * spread
+    np.testing.assert_array_equal(points, _two_dimensions(X, seed=0))
+    assert _two_dimensions(X[:6], seed=0).shape == (6, 2)
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"X_emb": np.zeros((3, 2))}, "shape \\(3, 2\\)"),
+        ({"X_emb": np.zeros(60)}, "2 or more dimensions"),
+        ({"label": ["a"] * 59}, "label has shape \\(59,\\), X_emb wants \\(60,\\)"),
+        ({"X_emb": np.full((60, 2), np.nan)}, "not finite"),
+    ],
+)
+def test_wrong_input_is_named(cells: dict[str, Any], changes: dict[str, Any], message: str) -> None:
+    with pytest.raises(UserError, match=message):
+        embedding_figure(**(cells | changes), title="t")
+
+
+def test_confusion_tells_the_diagonal_and_the_worst_error() -> None:
+    figure = confusion_figure(
+        {"a": {"a": 8, "b": 2}, "b": {"b": 5, "": 4, "z": 1}, "unused": {}},
+        title="SciBet",
+        method_id="scibet",
+    )
+    assert figure.alt == (
+        "Confusion matrix of SciBet: 13 of 20 cells lie on the diagonal. "
+        "Most frequent error: 4 cells of b rejected."
+    )
+    assert min(_size(figure.data)) > 300
+
+
+def test_confusion_without_errors_and_without_cells() -> None:
+    assert confusion_figure({"a": {"a": 3}}, title="t").alt.endswith("No cell is off it.")
+    with pytest.raises(UserError, match="holds no cell"):
+        confusion_figure({"a": {}}, title="t")
+
+
+def test_numbers_are_pushed_apart_until_they_can_be_read() -> None:
+    places = _apart(np.array([[0.5, 0.5], [0.5, 0.5], [0.51, 0.5], [0.9, 0.1]]))
+    gaps = [np.linalg.norm(a - b) for i, a in enumerate(places) for b in places[:i]]
+    assert min(gaps) > 0.03
+    np.testing.assert_allclose(places[3], [0.9, 0.1], atol=1e-5)
