@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from cellular_bench.benchmark.errors import UndefinedError
-from cellular_bench.metrics.inputs import Floats, Ints, encode
+from cellular_bench.metrics.inputs import Floats, Ints, strings
 from cellular_bench.metrics.spec import metric
 
 #: Label under which :func:`confusion` counts rejected cells.
@@ -55,28 +55,26 @@ def _accepted(rejected: ArrayLike | None, n_obs: int) -> NDArray[np.bool_]:
 
 
 def _names(values: ArrayLike, name: str, n_obs: int | None = None) -> NDArray[Any]:
-    names, codes = encode(values, name, n_obs=n_obs)
-    if not len(codes):
+    found = strings(values, name, n_obs=n_obs)
+    if not len(found):
         raise UndefinedError("there are no cells to score")
-    return names.astype(str)[codes]
+    return found
 
 
 def _count(label: ArrayLike, label_pred: ArrayLike, rejected: ArrayLike | None) -> _Counts:
     true = _names(label, "label")
-    predicted = _names(label_pred, "label_pred", len(true))
-    accepted = _accepted(rejected, len(true))
-    labels = np.union1d(true, predicted[accepted])
-    positions = np.searchsorted(labels, true)
-    named = np.searchsorted(labels, predicted[accepted])
-    hits = named[named == positions[accepted]]
-    n_labels = len(labels)
-    return _Counts(
-        labels=labels,
-        true=np.bincount(positions, minlength=n_labels),
-        predicted=np.bincount(named, minlength=n_labels),
-        hits=np.bincount(hits, minlength=n_labels),
-        n_obs=len(true),
+    n_obs = len(true)
+    accepted = _accepted(rejected, n_obs)
+    names, codes = np.unique(
+        np.concatenate([true, _names(label_pred, "label_pred", n_obs)]), return_inverse=True
     )
+    positions, guesses = codes[:n_obs], codes[n_obs:][accepted]
+    hits = guesses[guesses == positions[accepted]]
+    support, predicted, right = (
+        np.bincount(found, minlength=len(names)) for found in (positions, guesses, hits)
+    )
+    used = support + predicted > 0  # a label that was only ever predicted for rejected cells is none
+    return _Counts(names[used], support[used], predicted[used], right[used], n_obs)
 
 
 @metric(

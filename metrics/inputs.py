@@ -19,7 +19,8 @@ def coordinates(X: ArrayLike, name: str = "X_emb", *, by_output: bool = True) ->
     Raises
     ------
     UndefinedError
-        If they are not finite, have no column, or put every cell at the same place.
+        If they are not finite, have no column, or put every cell at the same place; or there is
+        one cell only.
     ValueError
         If they are not two-dimensional.
     """
@@ -41,13 +42,15 @@ def raw_coordinates(X: ArrayLike, name: str = "X_emb", *, by_output: bool = True
             f"{name} has NaN or infinite values in {bad} of {len(array)} cells",
             by_output=by_output,
         )
+    if len(array) < 2:
+        raise UndefinedError("there is only one cell")
     if (array == array[0]).all():
         raise UndefinedError(f"{name} is constant: every cell has the same coordinates", by_output=by_output)
     return array
 
 
-def encode(values: ArrayLike, name: str, *, n_obs: int | None = None) -> tuple[NDArray[Any], Ints]:
-    """Return the sorted distinct values and, for each cell, the position of its value among them.
+def categories(values: ArrayLike, name: str, *, n_obs: int | None = None) -> NDArray[Any]:
+    """Return labels or batches as an array that can be sorted: strings, integers or bools.
 
     Raises
     ------
@@ -58,13 +61,24 @@ def encode(values: ArrayLike, name: str, *, n_obs: int | None = None) -> tuple[N
     if array.ndim != 1 or (n_obs is not None and len(array) != n_obs):
         wanted = "one value per cell" if n_obs is None else f"({n_obs},), one value per cell"
         raise ValueError(f"{name} has shape {array.shape}; expected {wanted}")
-    if array.dtype.kind == "O":
+    if array.dtype.kind in "Of":
         if any(value is None or value != value for value in array):
             raise ValueError(f"{name} has missing values; every cell needs one")
         array = array.astype(str)
-    elif array.dtype.kind == "f" and not np.isfinite(array).all():
-        raise ValueError(f"{name} has missing values; every cell needs one")
-    names, codes = np.unique(array, return_inverse=True)
+    return array
+
+
+def strings(values: ArrayLike, name: str, *, n_obs: int | None = None) -> NDArray[np.str_]:
+    """Return labels as strings; raises as :func:`categories`."""
+    return categories(values, name, n_obs=n_obs).astype(str)
+
+
+def encode(values: ArrayLike, name: str, *, n_obs: int | None = None) -> tuple[NDArray[Any], Ints]:
+    """Return the sorted distinct values and, for each cell, the position of its value among them.
+
+    Raises as :func:`categories`.
+    """
+    names, codes = np.unique(categories(values, name, n_obs=n_obs), return_inverse=True)
     return names, codes.astype(np.int64)
 
 

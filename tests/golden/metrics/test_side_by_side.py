@@ -1,0 +1,69 @@
+"""Our metrics beside an installed scib-metrics, on embeddings that neither was tuned on."""
+
+import numpy as np
+import pytest
+
+from cellular_bench import metrics
+
+pytestmark = pytest.mark.slow  # JAX compiles every function anew
+
+
+@pytest.fixture(scope="module")
+def theirs():
+    return pytest.importorskip("scib_metrics")
+
+
+@pytest.fixture(scope="module", params=["blobs", "noise", "small labels"])
+def case(request):
+    rng = np.random.default_rng(1)
+    label = rng.choice(list("abcdef"), 400, p=[0.5, 0.25, 0.1, 0.1, 0.025, 0.025])
+    if request.param == "small labels":
+        label = np.array(["a"] * 380 + ["b"] * 10 + ["c"] * 10)
+    batch = rng.choice(list("xyz"), 400)
+    batch[label == "b"] = "x"
+    X = rng.normal(size=(400, 8))
+    if request.param != "noise":
+        X += 3 * rng.normal(size=(26, 8))[[ord(name) - ord("a") for name in label]]
+        X += 0.7 * (batch == "x")[:, None]
+    return X.astype(np.float32), label, batch
+
+
+@pytest.fixture(scope="module")
+def neighbors(case, theirs):
+    from scib_metrics.nearest_neighbors import NeighborsResults
+
+    ours = metrics.nearest_neighbors(case[0])
+    return ours, lambda k: NeighborsResults(
+        indices=ours.indices[:, :k], distances=ours.distances[:, :k].astype(np.float32)
+    )
+
+
+def test_metrics_of_coordinates(case, theirs):
+    X, label, batch = case
+    before = X + 2 * (batch == "y")[:, None]
+    kmeans = theirs.nmi_ari_cluster_labels_kmeans(X, label)
+    for ours, reference in (
+        (metrics.silhouette_label(X, label), theirs.silhouette_label(X, label)),
+        (metrics.isolated_labels(X, label, batch), theirs.isolated_labels(X, label, batch)),
+        (metrics.silhouette_batch(X, label, batch), theirs.silhouette_batch(X, label, batch)),
+        (metrics.bras(X, label, batch), theirs.bras(X, label, batch)),
+        (metrics.pcr_comparison(before, X, batch), theirs.pcr_comparison(before, X, batch, categorical=True)),
+        (metrics.kmeans_nmi(X, label), kmeans["nmi"]),
+        (metrics.kmeans_ari(X, label), max(0, kmeans["ari"])),
+    ):
+        assert ours == pytest.approx(float(reference), abs=1e-5)
+
+
+def test_metrics_of_neighbors(case, theirs, neighbors):
+    _, label, batch = case
+    ours, first = neighbors
+    leiden = theirs.nmi_ari_cluster_labels_leiden(first(15), label)
+    for value, reference, tolerance in (
+        (metrics.ilisi(ours, batch), theirs.ilisi_knn(first(90), batch), 1e-4),
+        (metrics.clisi(ours, label), theirs.clisi_knn(first(90), label), 1e-4),
+        (metrics.kbet(ours, batch), theirs.kbet(first(50), batch)[0], 1e-5),
+        (metrics.graph_connectivity(ours, label), theirs.graph_connectivity(first(15), label), 1e-5),
+        (metrics.kbet_per_label(ours, label, batch), theirs.kbet_per_label(first(50), batch, label), 5e-3),
+        (metrics.leiden_nmi(ours, label), leiden["nmi"], 0.035),
+    ):
+        assert value == pytest.approx(float(reference), abs=tolerance)
