@@ -63,8 +63,8 @@ def check_method(method_class: Any, *, params: Mapping[str, Any] | None = None) 
     Examples
     --------
     >>> from cellular_bench.methods.unintegrated import Unintegrated
-    >>> {result.status for result in check_method(Unintegrated)}
-    {'passed', 'skipped'}
+    >>> sorted({result.status for result in check_method(Unintegrated)})
+    ['passed', 'skipped']
     """
     subject = Subject(method_class=method_class, params=dict(params or {}))
     sane = _result(CHECKS[0], subject)
