@@ -288,7 +288,11 @@ def _number(ax: Axes, points: NDArray[np.floating[Any]], codes: NDArray[np.intp]
 
     cells = np.array([_middle(points[codes == code]) for code in range(codes.max() + 1)])
     low, span = points.min(axis=0), np.ptp(points, axis=0) + 1e-12
-    places = _apart((cells - low) / span) * span + low
+    starts = (cells - low) / span
+    # A number would hide a small group: it goes above it.
+    extent = np.array([points[codes == code].std(axis=0).max() for code in range(len(cells))])
+    starts[:, 1] += np.where(extent < 0.02 * span.max(), 0.05, 0.0)
+    places = _apart(starts) * span + low
     for code, (cell, place) in enumerate(zip(cells, places, strict=True)):
         ax.annotate(
             str(code + 1), xy=(cell[0], cell[1]), xytext=(place[0], place[1]), fontsize=8, fontweight="bold",

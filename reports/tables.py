@@ -170,13 +170,18 @@ class Notes:
         self._places[reason].setdefault(method, []).append(column)
         return list(self._places).index(reason) + 1
 
-    def all(self) -> tuple[Note, ...]:
+    def all(self, n_columns: int) -> tuple[Note, ...]:
         """Every reason with its places, such as ``"Harmony: kBET, iLISI"``."""
+
+        def where(method: str, columns: Sequence[str]) -> str:
+            everywhere = len(columns) == n_columns > 1
+            return f"{method}: {'every column' if everywhere else ', '.join(columns)}"
+
         return tuple(
             Note(
                 number=number,
                 reason=reason,
-                places=tuple(f"{method}: {', '.join(columns)}" for method, columns in places.items()),
+                places=tuple(where(method, columns) for method, columns in places.items()),
             )
             for number, (reason, places) in enumerate(self._places.items(), 1)
         )
@@ -307,7 +312,7 @@ def ranking_table(board: Board) -> Table:
         caption="Mean ± standard deviation over splits and seeds. Ranked within each track.",
         columns=tuple(columns),
         groups=groups,
-        notes=notes.all(),
+        notes=notes.all(1 + len(aspects) if len(aspects) > 1 else 1),
     )
 
 
@@ -351,11 +356,11 @@ def metrics_table(board: Board) -> Table:
         table_id=f"{board.board_id}-metrics",
         kind="metrics",
         title="Every metric",
-        caption="Raw values, mean ± standard deviation. The darker a cell, the closer to the best end "
+        caption="Raw values, mean ± standard deviation. The stronger the blue, the closer to the best end "
         "of the metric's own range.",
         columns=tuple(_metric_column(spec) for spec in specs),
         groups=groups,
-        notes=notes.all(),
+        notes=notes.all(len(specs)),
     )
 
 
@@ -397,7 +402,7 @@ def labels_table(board: Board) -> Table | None:
             for label, count in support.items()
         ),
         groups=groups,
-        notes=notes.all(),
+        notes=notes.all(len(support)),
     )
 
 
