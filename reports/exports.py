@@ -11,15 +11,9 @@ from collections.abc import Iterator, Mapping, Sequence
 from cellular_bench.benchmark.leaderboard import Board
 from cellular_bench.benchmark.records import RunRecord
 from cellular_bench.benchmark.types import MetricSpec
+from cellular_bench.reports.cells import Cell, Line, Table
 from cellular_bench.reports.overview import overview, runs_in_words, weights_in_words
-from cellular_bench.reports.tables import (
-    Cell,
-    Line,
-    Table,
-    labels_table,
-    metrics_table,
-    ranking_table,
-)
+from cellular_bench.reports.tables import labels_table, metrics_table, ranking_table
 
 CSV_COLUMNS = (
     "run_id",

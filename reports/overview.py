@@ -17,7 +17,8 @@ from cellular_bench.benchmark.records import (
     SplitIdentity,
 )
 from cellular_bench.benchmark.types import MetricSpec, SplitKind, Task
-from cellular_bench.reports.tables import ASPECT_TITLES, display_names, number, plural
+from cellular_bench.reports.cells import number, plural
+from cellular_bench.reports.tables import ASPECT_TITLES, display_names
 
 TASK_TITLES: Mapping[Task, str] = {
     "integration": "Integration",

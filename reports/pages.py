@@ -14,6 +14,7 @@ from cellular_bench.benchmark.errors import UserError
 from cellular_bench.benchmark.leaderboard import OVERALL_WEIGHTS, Board, build_boards
 from cellular_bench.benchmark.records import RunRecord, write_text_atomically
 from cellular_bench.benchmark.types import MetricSpec, Task
+from cellular_bench.reports.cells import Table
 from cellular_bench.reports.exports import markdown, scores_csv
 from cellular_bench.reports.figures import Figure
 from cellular_bench.reports.overview import (
@@ -28,7 +29,6 @@ from cellular_bench.reports.overview import (
 from cellular_bench.reports.tables import (
     ASPECT_TITLES,
     GROUPS,
-    Table,
     labels_table,
     metrics_table,
     ranking_table,

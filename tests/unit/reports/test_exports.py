@@ -9,8 +9,8 @@ import pytest
 from cellular_bench.benchmark.records import RunRecord
 from cellular_bench.benchmark.types import MetricSpec
 from cellular_bench.reports import write
+from cellular_bench.reports.cells import number, plural, quantity
 from cellular_bench.reports.exports import CSV_COLUMNS, escape
-from cellular_bench.reports.tables import number, plural, quantity
 
 
 @pytest.fixture(scope="module")
