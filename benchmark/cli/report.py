@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import json
 import os
+import traceback
+from collections import Counter, defaultdict
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -12,11 +15,12 @@ import click
 
 from cellular_bench.benchmark import registry
 from cellular_bench.benchmark.cli.options import EXISTING_FOLDER
-from cellular_bench.benchmark.errors import BenchError, UserError
-from cellular_bench.benchmark.leaderboard import Board, Row, build_boards
+from cellular_bench.benchmark.errors import UserError
+from cellular_bench.benchmark.leaderboard import Board, build_boards
 from cellular_bench.benchmark.preparation import read_truth
 from cellular_bench.benchmark.records import RunRecord
 from cellular_bench.benchmark.store import Store
+from cellular_bench.benchmark.worker import OUTPUTS
 from cellular_bench.reports.figures import Figure, FigureKind
 
 
@@ -58,94 +62,128 @@ def write_report(store: Store, *, figures: bool, n_jobs: int) -> list[Path]:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Drawing:
-    """A figure to be drawn from the outputs of one run, or from several confusion matrices."""
+    """A figure to be drawn from the outputs of a method's first run, or from all its confusion matrices.
+
+    ``file`` is the picture; its caption and alternative text lie beside it as JSON.
+    """
 
     kind: FigureKind
-    board: Board
-    row: Row
+    board_id: str
+    runs: tuple[RunRecord, ...]
     file: Path
-    run: RunRecord
 
     @property
-    def caption(self) -> str:
-        """Say which cells the figure shows."""
-        name = self.row.method.name
+    def method_id(self) -> str:
+        """Whose output it shows."""
+        return self.runs[0].method.method_id
+
+    @property
+    def title(self) -> str:
+        """Say which runs it shows."""
+        first = self.runs[0]
         if self.kind == "confusion":
-            return f"{name}: true and predicted labels, {len(self.row.runs)} runs together."
-        run = self.run
-        return f"{name}: UMAP of the embedding, split {run.split.split_id}, seed {run.seed}."
+            return f"{first.method.name}, {len(self.runs)} runs"
+        return f"{first.method.name}, {first.split.split_id}, seed {first.seed}"
+
+    @property
+    def is_drawn(self) -> bool:
+        """True where the picture and its words are there."""
+        return self.file.exists() and self.file.with_suffix(".json").exists()
+
+    def read(self) -> Figure:
+        """Return the figure as it was drawn."""
+        return Figure(
+            kind=self.kind,
+            board_id=self.board_id,
+            method_id=self.method_id,
+            data=self.file.read_bytes(),
+            **json.loads(self.file.with_suffix(".json").read_text(encoding="utf-8")),
+        )
 
 
 def draw(store: Store, boards: Sequence[Board], *, n_jobs: int) -> list[Figure]:
-    """Draw a figure per method and board, in processes of their own; drawn ones are reused.
+    """Draw a figure per method and board, away from this process; drawn ones are reused.
 
-    Raises
-    ------
-    BenchError
-        If a figure cannot be drawn; the message holds the end of its log.
+    A figure that cannot be drawn is left out with a message: the numbers do not depend on it.
     """
     folder = store.root / "figures"
     folder.mkdir(exist_ok=True)
     drawings = [drawing for board in boards for drawing in _drawings(board, folder)]
+    missing = [drawing for drawing in drawings if not drawing.is_drawn]
     with ThreadPoolExecutor(n_jobs) as pool:
-        return list(pool.map(lambda drawing: _draw(store, drawing), drawings))
+        # Few large parts: what UMAP compiles is compiled once per process.
+        for done in [pool.submit(_draw_in_child, store, missing[i::n_jobs], i) for i in range(n_jobs)]:
+            done.result()
+    return [drawing.read() for drawing in drawings if drawing.is_drawn]
 
 
 def _drawings(board: Board, folder: Path) -> Iterator[Drawing]:
     kinds: dict[str, FigureKind] = {"integration": "embedding", "annotation": "confusion"}
-    kind = kinds.get(board.task)
-    if kind is None:
+    if board.task not in kinds:
         return
     for row in board.rows:
-        done = [run for run in row.runs if run.status == "ok"]
-        if done:
-            suffix = f"{len(done)}-runs" if kind == "confusion" else kind
-            file = folder / f"{done[0].run_id}-{suffix}.png"
-            yield Drawing(kind=kind, board=board, row=row, file=file, run=done[0])
+        done = tuple(run for run in row.runs if run.status == "ok")
+        if not done:
+            continue
+        if kinds[board.task] == "embedding":
+            yield Drawing(
+                kind="embedding",
+                board_id=board.board_id,
+                runs=done[:1],
+                file=folder / f"{done[0].run_id}.webp",
+            )
+        else:
+            # One more run is another picture; hence the number in the name.
+            file = folder / f"{done[0].run_id}-{len(done)}.webp"
+            yield Drawing(kind="confusion", board_id=board.board_id, runs=done, file=file)
 
 
-def _draw(store: Store, drawing: Drawing) -> Figure:
+def _draw_in_child(store: Store, drawings: Sequence[Drawing], part: int) -> None:
     from cellular_bench.benchmark import isolation
     from cellular_bench.benchmark.executors import HARNESS_LIMITS
 
-    if not drawing.file.exists():
-        log = drawing.file.with_suffix(".log")
-        function = _draw_embedding if drawing.kind == "embedding" else _draw_confusion
-        outcome = isolation.call(function, store.root, drawing, drawing.file, limits=HARNESS_LIMITS, log=log)
-        if outcome.status != "ok":
-            raise BenchError(
-                f"{drawing.file} could not be drawn: {outcome.reason}\n{log.read_text()[-2000:]}"
-            )
+    if not drawings:
+        return
+    log = store.root / "figures" / f"part-{part}.log"
+    outcome = isolation.call(_draw_all, store, drawings, limits=HARNESS_LIMITS, log=log)
+    for drawing in drawings:
+        if not drawing.is_drawn:
+            click.echo(f"No figure of {drawing.title}; see {log}. {outcome.reason or ''}", err=True)
+    if all(drawing.is_drawn for drawing in drawings):
         log.unlink(missing_ok=True)
-    return Figure(
-        kind=drawing.kind,
-        board_id=drawing.board.board_id,
-        method_id=drawing.row.method.method_id,
-        caption=drawing.caption,
-        data=drawing.file.read_bytes(),
-    )
 
 
-def _draw_embedding(root: Path, drawing: Drawing, file: Path) -> None:
+def _draw_all(store: Store, drawings: Sequence[Drawing]) -> None:
+    for drawing in drawings:
+        try:
+            (_draw_embedding if drawing.kind == "embedding" else _draw_confusion)(store, drawing)
+        except Exception:
+            traceback.print_exc()  # into the log that the message about this figure names
+
+
+def _draw_embedding(store: Store, drawing: Drawing) -> None:
     from cellular_bench.benchmark.outputs import read_outputs
     from cellular_bench.reports.figures import embedding_figure
 
-    store, run = Store(root), drawing.run
-    outputs = read_outputs(store.run_folder(run.run_id) / "outputs.npz")
+    run = drawing.runs[0]
+    outputs = read_outputs(store.run_folder(run.run_id) / OUTPUTS)
     truth = read_truth(store.split_folder(run.dataset, run.split))
     assert outputs.X_emb is not None  # a run that ended well has an embedding
-    file.write_bytes(
-        embedding_figure(outputs.X_emb, truth.label, truth.batch, title=drawing.row.method.name, seed=0)
-    )
+    _keep(embedding_figure(outputs.X_emb, truth.label, truth.batch, title=drawing.title), drawing.file)
 
 
-def _draw_confusion(root: Path, drawing: Drawing, file: Path) -> None:
+def _draw_confusion(store: Store, drawing: Drawing) -> None:
+    del store  # the records have it all
     from cellular_bench.reports.figures import confusion_figure
 
-    total: dict[str, dict[str, int]] = {}
-    for run in drawing.row.runs:
-        for label, row in run.confusion.items():
-            counts = total.setdefault(label, {})
-            for predicted, count in row.items():
-                counts[predicted] = counts.get(predicted, 0) + count
-    file.write_bytes(confusion_figure(total, title=drawing.row.method.name))
+    total: dict[str, Counter[str]] = defaultdict(Counter)
+    for run in drawing.runs:
+        for label, predicted in run.confusion.items():
+            total[label].update(predicted)
+    _keep(confusion_figure(total, title=drawing.title), drawing.file)
+
+
+def _keep(figure: Figure, file: Path) -> None:
+    file.write_bytes(figure.data)
+    words = {"caption": figure.caption, "alt": figure.alt}
+    file.with_suffix(".json").write_text(json.dumps(words), encoding="utf-8")
