@@ -86,8 +86,10 @@ def method(method_id: str, plugins: Sequence[Path] = ()) -> Method:
 
 
 def methods_for(task: Task, known: Mapping[str, Method]) -> list[str]:
-    """Return the names of the methods that can be scored on a task."""
-    return [name for name, method in known.items() if task in method.spec.tasks]
+    """Return what ``all`` stands for: the methods that can be scored on a task, without variants."""
+    return [
+        name for name, method in known.items() if task in method.spec.tasks and method.spec.variant_of is None
+    ]
 
 
 def metrics() -> Mapping[str, MetricSpec]:

@@ -130,6 +130,9 @@ class MethodSpec:
         True where the method has no meaning on a single batch.
     is_control
         True for rows that mark the ends of the scale.
+    variant_of
+        The method that this one varies, as in an ablation. Variants run where they are named; ``all``
+        leaves them out.
     requires
         Importable modules without which the method is recorded as ``not_applicable``.
     version
@@ -149,6 +152,7 @@ class MethodSpec:
     needs_batches: bool = False
     is_control: bool = False
     is_reimplementation: bool = False
+    variant_of: str | None = None
     doi: str | None = None
     url: str | None = None
     license: str | None = None

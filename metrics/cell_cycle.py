@@ -132,8 +132,8 @@ def _phase_scores(X: csr_matrix, var_names: list[str], genes: tuple[list[str], l
 def _components(X: csr_matrix) -> Floats:
     """Return the first 50 principal components of sparse expression, the smallest first.
 
-    They are the leading eigenvectors of the cells' Gram matrix, which is never held. Both the matrix and its transpose
-    are kept row-wise: products by rows are twice as fast as by columns.
+    They are the leading eigenvectors of the cells' Gram matrix, which is never held. Both the
+    matrix and its transpose are kept row-wise: products by rows are twice as fast as by columns.
     """
     from scipy.sparse.linalg import LinearOperator, eigsh
 

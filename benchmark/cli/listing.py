@@ -48,6 +48,7 @@ def _methods(plugins: Sequence[Path]) -> list[dict[str, Any]]:
             "reads": method.spec.reads,
             "inductive": method.spec.inductive,
             "control": method.spec.is_control,
+            "variant_of": method.spec.variant_of,
             "missing": method.missing_modules(),
             "origin": method.origin,
             "doi": method.spec.doi,
@@ -131,7 +132,11 @@ def _summary(kind: str, row: Mapping[str, Any]) -> dict[str, Any]:
     """Shorten what JSON gives in full."""
     if kind == "methods":
         status = f"needs {', '.join(row['missing'])}" if row["missing"] else "ready"
-        return {"status": "control" if row["control"] else status}
+        if row["control"]:
+            status = "control"
+        elif row["variant_of"]:
+            status = f"{status}; variant of {row['variant_of']}"
+        return {"status": status}
     if kind == "metrics":
         low, high = row["range"]
         return {"range": f"{low:g} to {high:g}", "better": "higher" if row["higher_is_better"] else "lower"}

@@ -225,17 +225,18 @@ def _methods_of(
     params: Mapping[str, Mapping[str, Any]],
 ) -> tuple[MethodChoice, ...]:
     """Pick the methods of a block; plug-ins join the suite's own, ``all`` means every one."""
-    can = registry.methods_for(block.task, known)
-    if not method_ids:
+    can = [name for name, method in known.items() if block.task in method.spec.tasks]
+    if method_ids:
+        chosen: dict[str, dict[str, Any]] = {name: {} for name in method_ids if name in can}
+        if "all" in method_ids:
+            chosen["all"] = {}
+    else:
         chosen = {choice.method_id: dict(choice.params) for choice in block.methods}
         plugins = [name for name in can if known[name].source_digest is not None]
         chosen.update({name: {} for name in plugins if name not in chosen})
-    else:
-        wanted = can if "all" in method_ids else method_ids
-        chosen = {name: {} for name in wanted if registry.pick("method", name, known) and name in can}
-    if "all" in chosen:
-        del chosen["all"]
-        chosen.update({name: {} for name in can if name not in chosen})
+    if chosen.pop("all", None) is not None:
+        every = registry.methods_for(block.task, known)
+        chosen.update({name: {} for name in every if name not in chosen})
     return tuple(
         MethodChoice(method_id=name, params={**own, **params.get(name, {})}) for name, own in chosen.items()
     )
@@ -247,9 +248,9 @@ def _check_all_used(
     params: Mapping[str, Any],
     known: Mapping[str, registry.Method],
 ) -> None:
-    used = {choice.method_id for block in blocks for choice in block.methods}
-    for name in params:
+    for name in {*method_ids, *params} - {"all"}:
         registry.pick("method", name, known)
+    used = {choice.method_id for block in blocks for choice in block.methods}
     for name in {*method_ids, *params} - used - {"all"}:
         can = ", ".join(known[name].spec.tasks)
         raise UserError(

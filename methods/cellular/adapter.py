@@ -104,6 +104,7 @@ class CellularContrastiveMethod(CellularMethod):
         method_id="cellular_contrastive",
         name="CELLULAR, contrastive terms",
         description="CELLULAR without the centroid term of its loss.",
+        variant_of="cellular",
     )
     loss: ClassVar[str] = "contrastive"
 
@@ -116,5 +117,6 @@ class CellularCentroidMethod(CellularMethod):
         method_id="cellular_centroid",
         name="CELLULAR, centroid term",
         description="CELLULAR with the centroid term of its loss only.",
+        variant_of="cellular",
     )
     loss: ClassVar[str] = "centroid"

@@ -51,7 +51,8 @@ class Cellular:
         Trials of the search for the classifier's shape and learning rate; 0 uses the preset's. Needs
         optuna.
     novelty_kind
-        Which score :meth:`novelty` returns unless told otherwise; see
+        Which score :meth:`novelty` returns unless told otherwise; None: ``"energy"``, and the study's
+        ``"likelihood"`` in its preset. See
         :func:`~cellular_bench.methods.cellular.novelty.novelty_score`.
     min_gene_share
         Least share of the model's genes that a query must have, 0 to 1.
@@ -84,21 +85,20 @@ class Cellular:
         n_top_genes: int | None = None,
         loss: str = "full",
         n_trials: int = 0,
-        novelty_kind: NoveltyKind = "likelihood",
+        novelty_kind: NoveltyKind | None = None,
         min_gene_share: float = 0.5,
         device: str = "auto",
         seed: int = 0,
         **settings: Any,
     ) -> None:
-        self.settings = settings_for(preset, **settings)
+        self.settings = settings_for(preset, novelty_kind=novelty_kind, **settings)
         if loss not in LOSS_TERMS:
             raise UnknownNameError("loss", loss, LOSS_TERMS)
-        if novelty_kind not in SCORES:
-            raise UnknownNameError("novelty score", novelty_kind, SCORES)
+        if self.settings.novelty_kind not in SCORES:
+            raise UnknownNameError("novelty score", self.settings.novelty_kind, SCORES)
         self.n_top_genes = n_top_genes
         self.loss = loss
         self.n_trials = n_trials
-        self.novelty_kind = novelty_kind
         self.min_gene_share = min_gene_share
         self.device = _device(device)
         self.seed = seed
@@ -192,7 +192,7 @@ class Cellular:
         kind
             Which score; None: the one chosen at construction.
         """
-        return novelty_score(self.evidence(adata), kind=kind or self.novelty_kind)
+        return novelty_score(self.evidence(adata), kind=kind or self.settings.novelty_kind)
 
     def annotate(self, adata: AnnData) -> Prediction:
         """Return predicted types, their probabilities and novelty of each cell in one pass."""
@@ -202,7 +202,7 @@ class Cellular:
             label_pred=self.label_names[proba.argmax(axis=1)],
             label_proba=proba,
             labels=self._require_fitted().labels,
-            novelty=novelty_score(evidence, kind=self.novelty_kind),
+            novelty=novelty_score(evidence, kind=self.settings.novelty_kind),
         )
 
     def evidence(self, adata: AnnData) -> Evidence:

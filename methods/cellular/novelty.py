@@ -37,7 +37,7 @@ class Evidence:
     centroids: Floats
 
 
-def novelty_score(evidence: Evidence, *, kind: NoveltyKind) -> NDArray[np.float64]:
+def novelty_score(evidence: Evidence, *, kind: str) -> NDArray[np.float64]:
     """Return one score per query cell, (n_obs,); higher = less like anything seen in training.
 
     Parameters

@@ -59,6 +59,8 @@ class Settings:
         nothing. False: ``(e + 1) / (warmup_epochs + 1)``.
     softmax_before_loss
         True: the classifier's cross-entropy is taken of its softmax output, not of its logits.
+    novelty_kind
+        Score returned as novelty; see ``novelty.novelty_score``.
     """
 
     n_latent: int = 100
@@ -78,10 +80,11 @@ class Settings:
     classifier_max_epochs: int = 50
     classifier_patience: int = 10
     softmax_before_loss: bool = True
+    novelty_kind: str = "likelihood"
 
 
 PAPER: Final = Settings()
-DEFAULT: Final = replace(PAPER, warmup_from_zero=False, softmax_before_loss=False)
+DEFAULT: Final = replace(PAPER, warmup_from_zero=False, softmax_before_loss=False, novelty_kind="energy")
 PRESETS: Final = {"default": DEFAULT, "paper": PAPER}
 
 

@@ -13,7 +13,7 @@ def theirs():
     return pytest.importorskip("scib_metrics")
 
 
-@pytest.fixture(scope="module", params=["blobs", "noise", "small labels"])
+@pytest.fixture(scope="module", params=["blobs", "small labels"])
 def case(request):
     rng = np.random.default_rng(1)
     label = rng.choice(list("abcdef"), 400, p=[0.5, 0.25, 0.1, 0.1, 0.025, 0.025])
@@ -22,9 +22,8 @@ def case(request):
     batch = rng.choice(list("xyz"), 400)
     batch[label == "b"] = "x"
     X = rng.normal(size=(400, 8))
-    if request.param != "noise":
-        X += 3 * rng.normal(size=(26, 8))[[ord(name) - ord("a") for name in label]]
-        X += 0.7 * (batch == "x")[:, None]
+    X += 3 * rng.normal(size=(26, 8))[[ord(name) - ord("a") for name in label]]
+    X += 0.7 * (batch == "x")[:, None]
     return X.astype(np.float32), label, batch
 
 
@@ -54,7 +53,15 @@ def test_metrics_of_coordinates(case, theirs):
         assert ours == pytest.approx(float(reference), abs=1e-5)
 
 
-def test_metrics_of_neighbors(case, theirs, neighbors):
+def test_metrics_of_neighbors(case, theirs, neighbors, monkeypatch):
+    from scib_metrics.utils import _diffusion_nn
+
+    # Its neighbours in diffusion space are approximate, and one missed can flip a cell's test.
+    def exact(X, n_neighbors):
+        found = metrics.nearest_neighbors(X, n_neighbors)
+        return neighbors[1](1).__class__(indices=found.indices, distances=found.distances)
+
+    monkeypatch.setattr(_diffusion_nn.nearest_neighbors, "pynndescent", exact)
     _, label, batch = case
     ours, first = neighbors
     leiden = theirs.nmi_ari_cluster_labels_leiden(first(15), label)
@@ -63,7 +70,7 @@ def test_metrics_of_neighbors(case, theirs, neighbors):
         (metrics.clisi(ours, label), theirs.clisi_knn(first(90), label), 1e-4),
         (metrics.kbet(ours, batch), theirs.kbet(first(50), batch)[0], 1e-5),
         (metrics.graph_connectivity(ours, label), theirs.graph_connectivity(first(15), label), 1e-5),
-        (metrics.kbet_per_label(ours, label, batch), theirs.kbet_per_label(first(50), batch, label), 5e-3),
+        (metrics.kbet_per_label(ours, label, batch), theirs.kbet_per_label(first(50), batch, label), 1e-3),
         (metrics.leiden_nmi(ours, label), leiden["nmi"], 0.035),
     ):
         assert value == pytest.approx(float(reference), abs=tolerance)

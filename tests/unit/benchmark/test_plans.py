@@ -39,6 +39,9 @@ def test_a_suite_is_the_product_of_its_parts(datasets) -> None:
 def test_all_stands_for_every_method_of_the_task(datasets) -> None:
     chosen = {run.method.method_id: run for run in runs_of(datasets, methods=["all"])}
     assert set(chosen) == set(registry.methods_for("annotation", registry.methods()))
+    assert "cellular" in chosen
+    assert "cellular_centroid" not in chosen, "variants run where they are named"
+    assert runs_of(datasets, methods=["cellular_centroid"])
     changed = [{"method_id": "knn", "params": {"n_neighbors": 3}}, "all"]
     again = {run.method.method_id: run for run in runs_of(datasets, methods=changed)}
     assert set(again) == set(chosen)

@@ -60,5 +60,5 @@ def fitted(_train):
     """A model fitted once; tests must not change it."""
     from cellular_bench.methods.cellular import Cellular
 
-    model = Cellular(seed=3, max_epochs=12, batch_size=64)
+    model = Cellular(seed=3, max_epochs=12, classifier_max_epochs=12, batch_size=64)
     return model.fit(_train.copy(), label_key="label", batch_key="batch")

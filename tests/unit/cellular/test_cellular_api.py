@@ -11,8 +11,15 @@ from scipy import sparse
 
 from cellular_bench.benchmark.errors import NotApplicableError, UnknownNameError, UserError
 from cellular_bench.methods.cellular import Cellular
+from cellular_bench.methods.cellular.novelty import SCORES
+from cellular_bench.methods.cellular.settings import ClassifierSettings
 
-QUICK = {"max_epochs": 3, "classifier_max_epochs": 3, "batch_size": 64}
+QUICK = {
+    "max_epochs": 3,
+    "classifier_max_epochs": 3,
+    "batch_size": 64,
+    "classifier": ClassifierSettings(hidden=(64, 64)),
+}
 
 
 def _fit(adata, **arguments) -> Cellular:
@@ -41,14 +48,14 @@ def test_probabilities_and_predictions_agree(fitted, query):
     assert fitted.label_names.tolist() == [f"type{i}" for i in range(5)]
 
 
-@pytest.mark.parametrize("kind", ["likelihood", "max_logit", "energy", "centroid", "knn"])
-def test_a_type_left_out_is_novel(train, query, kind):
+def test_a_type_left_out_is_novel_by_every_score(train, query):
     from sklearn.metrics import roc_auc_score
 
-    known = train[train.obs["label"] != "type4"].copy()
-    model = _fit(known, max_epochs=12, classifier_max_epochs=12)
+    model = _fit(train[train.obs["label"] != "type4"].copy(), max_epochs=12, classifier_max_epochs=8)
     is_novel = query.obs["label"] == "type4"
-    assert roc_auc_score(is_novel, model.novelty(query, kind=kind)) > 0.8
+    aurocs = {kind: roc_auc_score(is_novel, model.novelty(query, kind=kind)) for kind in SCORES}
+    assert set(aurocs) == {"likelihood", "max_logit", "energy", "centroid", "knn"}
+    assert min(aurocs.values()) > 0.8, aurocs
 
 
 def test_history_holds_every_term_of_every_epoch(fitted):
@@ -162,7 +169,7 @@ def test_too_few_genes_in_common_is_an_error(fitted, query):
 
 
 def test_highly_variable_genes_are_chosen_and_kept_in_order(train, query):
-    model = _fit(train, n_top_genes=60, max_epochs=12, classifier_max_epochs=12)
+    model = _fit(train, n_top_genes=60, max_epochs=8, classifier_max_epochs=12)
     positions = train.var_names.get_indexer(model.genes)
     assert len(positions) == 60
     assert (np.diff(positions) > 0).all()
@@ -209,7 +216,7 @@ def test_ablations_train_on_their_terms_only(train, loss, total):
 
 
 def test_paper_preset_learns_nothing_in_its_first_epoch_but_learns(train, query):
-    model = _fit(train, preset="paper", max_epochs=12, classifier_max_epochs=12)
+    model = _fit(train, preset="paper", max_epochs=8, classifier_max_epochs=12)
     assert model.history.epochs[0].learning_rate == 0
     assert (model.predict(query) == query.obs["label"]).mean() > 0.9
 

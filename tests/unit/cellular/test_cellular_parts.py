@@ -97,7 +97,7 @@ def test_presets_differ_only_where_documented():
     differing = {
         name for name in PAPER.__dataclass_fields__ if getattr(PAPER, name) != getattr(DEFAULT, name)
     }
-    assert differing == {"warmup_from_zero", "softmax_before_loss"}
+    assert differing == {"warmup_from_zero", "softmax_before_loss", "novelty_kind"}
 
 
 def test_settings_say_what_is_wrong():
