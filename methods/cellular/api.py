@@ -51,7 +51,7 @@ class Cellular:
         Trials of the search for the classifier's shape and learning rate; 0 uses the preset's. Needs
         optuna.
     novelty_kind
-        Which score :meth:`novelty` returns unless told otherwise; None: ``"energy"``, and the study's
+        Which score :meth:`novelty` returns unless told otherwise; None: ``"max_logit"``, and the study's
         ``"likelihood"`` in its preset. See
         :func:`~cellular_bench.methods.cellular.novelty.novelty_score`.
     min_gene_share

@@ -84,7 +84,7 @@ class Settings:
 
 
 PAPER: Final = Settings()
-DEFAULT: Final = replace(PAPER, warmup_from_zero=False, softmax_before_loss=False, novelty_kind="energy")
+DEFAULT: Final = replace(PAPER, warmup_from_zero=False, softmax_before_loss=False, novelty_kind="max_logit")
 PRESETS: Final = {"default": DEFAULT, "paper": PAPER}
 
 
