@@ -36,6 +36,8 @@ ONE_THREAD = dict.fromkeys(
     "1",
 )
 POLL_S = 0.05
+#: Looking for new children reads all of /proc, so it is done at every tenth look only.
+LOOKS_PER_SCAN = 10
 PRELOADED = ["cellular_bench.benchmark.preload"]
 MIB = 2.0**20
 
@@ -163,19 +165,15 @@ class _ProcessTree:
     def __init__(self, pid: int) -> None:
         self.pid = pid
         self.peak_rss = 0
+        self._looks = 0
         self._seen: dict[int, psutil.Process] = {}
         self._remember(pid)
 
     def measure(self) -> int:
         """Return the resident memory of the tree in bytes."""
-        root = self._seen.get(self.pid)
-        if root is None:
-            return 0
-        try:
-            for child in root.children(recursive=True):
-                self._seen.setdefault(child.pid, child)
-        except psutil.NoSuchProcess:
-            pass  # ended since the last look; what it left behind is still in _seen
+        if self._looks % LOOKS_PER_SCAN == 0:
+            self._remember_children()
+        self._looks += 1
         rss = sum(_rss(process) for process in self._seen.values())
         self.peak_rss = max(self.peak_rss, rss)
         return rss
@@ -189,6 +187,14 @@ class _ProcessTree:
             except psutil.NoSuchProcess:
                 continue
         psutil.wait_procs(self._seen.values(), timeout=5)
+
+    def _remember_children(self) -> None:
+        root = self._seen.get(self.pid)
+        try:
+            for child in root.children(recursive=True) if root else ():
+                self._seen.setdefault(child.pid, child)
+        except psutil.NoSuchProcess:
+            return  # ended since the last look; what it left behind is still in _seen
 
     def _remember(self, pid: int) -> None:
         try:

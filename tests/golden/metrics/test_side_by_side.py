@@ -5,6 +5,12 @@ import pytest
 
 from cellular_bench import metrics
 
+#: scib-metrics builds the transition matrix in float32. Whether the stationary eigenvalue then rounds to
+#: exactly 1, or to a neighbour whose vector is weighted ten million times, is left to chance; we keep
+#: doubles, where it is 1. In the first case it is 1 - 4e-8 for a label of 24 cells, one of four tested,
+#: and moves the test of one cell.
+ONE_CELL = 1 / 24 / 4
+
 pytestmark = pytest.mark.slow  # JAX compiles every function anew
 
 
@@ -70,7 +76,11 @@ def test_metrics_of_neighbors(case, theirs, neighbors, monkeypatch):
         (metrics.clisi(ours, label), theirs.clisi_knn(first(90), label), 1e-4),
         (metrics.kbet(ours, batch), theirs.kbet(first(50), batch)[0], 1e-5),
         (metrics.graph_connectivity(ours, label), theirs.graph_connectivity(first(15), label), 1e-5),
-        (metrics.kbet_per_label(ours, label, batch), theirs.kbet_per_label(first(50), batch, label), 1e-3),
+        (
+            metrics.kbet_per_label(ours, label, batch),
+            theirs.kbet_per_label(first(50), batch, label),
+            1.01 * ONE_CELL,
+        ),
         (metrics.leiden_nmi(ours, label), leiden["nmi"], 0.035),
     ):
         assert value == pytest.approx(float(reference), abs=tolerance)
