@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 CELLS = "cells.npz"
 TRUTH = "truth.npz"
 N_COMPONENTS = 50
+MIN_CELLS_PER_GENE = 3
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -159,8 +160,10 @@ def cell_cycle_inputs(adata: AnnData, batch: NDArray[np.str_]) -> dict[str, Any]
     """Return the cell-cycle arguments of metrics for log-normalised data."""
     from cellular_bench.metrics.cell_cycle import score_cell_cycle
 
+    # Genes that hardly any cell shows would serve as control genes and blur the scores.
+    kept = adata.X.getnnz(axis=0) >= MIN_CELLS_PER_GENE
     try:
-        found = score_cell_cycle(adata.X, list(adata.var_names), batch)
+        found = score_cell_cycle(adata.X[:, kept], list(adata.var_names[kept]), batch)
     except UndefinedError as error:
         return {"cell_cycle": error, "cell_cycle_before": error}
     return {"cell_cycle": found.scores, "cell_cycle_before": found.variance_before}
