@@ -48,8 +48,7 @@ class Cellular:
     loss
         ``"full"``, ``"contrastive"`` (type and batch terms only) or ``"centroid"`` (that term only).
     n_trials
-        Trials of the search for the classifier's shape and learning rate; 0 uses the preset's. Needs
-        optuna.
+        Trials of the search for the classifier's shape and learning rate; 0 uses the preset's.
     novelty_kind
         Which score :meth:`novelty` returns unless told otherwise; None: ``"max_logit"``, and the study's
         ``"likelihood"`` in its preset. See

@@ -1,4 +1,4 @@
-"""Search for the classifier's shape and learning rate on the validation cells (needs optuna)."""
+"""Search for the classifier's shape and learning rate on the validation cells."""
 
 from __future__ import annotations
 
@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
-from cellular_bench.benchmark.errors import UserError
 from cellular_bench.methods.cellular.settings import ClassifierSettings, Settings
 from cellular_bench.methods.cellular.training import train_classifier
 
@@ -24,13 +23,8 @@ def tune_classifier(
     Every trial trains a classifier on the one embedding in ``fitted``; the encoder is left alone. The
     sampler is optuna's tree-structured Parzen estimator with a seed, over the study's space: hidden
     widths 64 to 2048 in steps of 64, learning rate 1e-5 to 1e-2 (logarithmic), dropout 0 to 0.5.
-
-    Raises
-    ------
-    UserError
-        If optuna is not installed.
     """
-    optuna = _import_optuna()
+    import optuna
 
     def validation_loss(trial: Any) -> float:
         _, history = train_classifier(
@@ -46,7 +40,7 @@ def tune_classifier(
         )
         return history.epochs[history.best_epoch].validation["total"]
 
-    with _quiet(optuna):
+    with _quiet(optuna.logging):
         study = optuna.create_study(direction="minimize", sampler=optuna.samplers.TPESampler(seed=seed))
         study.optimize(validation_loss, n_trials=n_trials)
     return _suggest(study.best_trial)
@@ -64,23 +58,12 @@ def _suggest(trial: Any) -> ClassifierSettings:
     )
 
 
-def _import_optuna() -> Any:
-    try:
-        import optuna
-    except ImportError as error:
-        raise UserError(
-            "cellular: n_trials > 0 needs optuna. Install it (pip install 'cellular-bench[tuning]') or set "
-            "n_trials=0."
-        ) from error
-    return optuna
-
-
 @contextmanager
-def _quiet(optuna: Any) -> Iterator[None]:
+def _quiet(logging: Any) -> Iterator[None]:
     """Leave out the line per trial, and restore optuna's global verbosity after."""
-    before = optuna.logging.get_verbosity()
-    optuna.logging.set_verbosity(optuna.logging.WARNING)
+    before = logging.get_verbosity()
+    logging.set_verbosity(logging.WARNING)
     try:
         yield
     finally:
-        optuna.logging.set_verbosity(before)
+        logging.set_verbosity(before)

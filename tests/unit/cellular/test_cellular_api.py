@@ -1,7 +1,6 @@
 """The public class: it learns, repeats itself, survives the disk, aligns genes and explains failures."""
 
 import json
-import sys
 import warnings
 
 import numpy as np
@@ -299,7 +298,7 @@ def test_a_loss_that_explodes_at_once_is_explained(train):
 
 
 def test_tuning_repeats_itself_and_improves_on_its_first_trial(train, query):
-    optuna = pytest.importorskip("optuna", reason="the optional package optuna is not installed")
+    optuna = pytest.importorskip("optuna")
     before = optuna.logging.get_verbosity()
     few = train[:120].copy()
     # The sampler's seed makes the first trial of every search the same point.
@@ -311,14 +310,6 @@ def test_tuning_repeats_itself_and_improves_on_its_first_trial(train, query):
     )
     assert best <= first
     assert optuna.logging.get_verbosity() == before
-
-
-def test_tuning_without_optuna_says_what_to_install(train, monkeypatch):
-    monkeypatch.setitem(sys.modules, "optuna", None)
-    with pytest.raises(
-        UserError, match=r"needs optuna\. Install it \(pip install 'cellular-bench\[tuning\]'\)"
-    ):
-        _fit(train, n_trials=2)
 
 
 def test_nothing_warns_on_ordinary_data(train, query):
