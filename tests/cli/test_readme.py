@@ -1,0 +1,56 @@
+"""What the README shows works as it is shown."""
+
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pandas as pd
+import pytest
+
+
+@pytest.fixture
+def my_method(repo: Path, tmp_path: Path) -> Path:
+    """The README's example of a method, as a file."""
+    text = (repo / "README.md").read_text(encoding="utf-8")
+    (source,) = re.findall(r"```python\n(.*?)```", text, re.DOTALL)
+    path = tmp_path / "my_method.py"
+    path.write_text(source, encoding="utf-8")
+    assert len(source.splitlines()) <= 40
+    return path
+
+
+def run_benchmark(*arguments: object) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, "-c", "from cellular_bench.benchmark.cli import main; main()"]
+    return subprocess.run([*command, *map(str, arguments)], capture_output=True, text=True, check=False)
+
+
+def test_the_example_passes_every_check(my_method: Path) -> None:
+    done = run_benchmark("check", my_method)
+    assert done.returncode == 0, done.stdout
+    assert "failed" not in done.stdout
+    assert done.stdout.count("passed") >= 15
+
+
+def test_the_example_gets_its_row(my_method: Path, tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    done = run_benchmark(
+        "run", "--plugin", my_method, "--dataset", "simulated_small",
+        "--task", "annotation", "--task", "novelty",
+        "--method", "nearest_mean,random_label", "--out", out, "--no-figures",
+    )  # fmt: skip
+    assert done.returncode == 0, done.stdout + done.stderr
+    scores = pd.read_csv(out / "scores.csv")
+    mean = scores.groupby(["metric_id", "method_id"]).value.mean()
+    assert mean["accuracy", "nearest_mean"] > 0.9
+    assert mean["accuracy", "random_label"] < 0.6
+    assert mean["novelty_auroc", "nearest_mean"] > mean["novelty_auroc", "random_label"]
+    assert "Nearest mean" in (out / "leaderboard.html").read_text(encoding="utf-8")
+
+
+def test_the_test_command_can_be_read_by_ci(repo: Path) -> None:
+    text = (repo / "README.md").read_text(encoding="utf-8")
+    block = text.partition("<!-- test command -->")[2].partition("<!-- end -->")[0]
+    assert [line for line in block.splitlines() if line and not line.startswith("```")] == [
+        'python3 -m venv .venv && .venv/bin/pip install -c constraints.txt ".[test]" && .venv/bin/pytest'
+    ]
