@@ -1,7 +1,6 @@
 """Runs end as records: the healthy with scores, the broken with the right status and reason."""
 
 import json
-import os
 import threading
 from collections.abc import Iterator
 from pathlib import Path
@@ -102,13 +101,13 @@ def test_the_log_of_a_failed_run_is_in_its_record(zoo) -> None:
 
 
 def test_no_process_survives_its_run(zoo) -> None:
-    del zoo  # its runs are over; the harness's own fork server may stay
-    for process in psutil.Process(os.getpid()).children(recursive=True):
-        assert (
-            process.status() == psutil.STATUS_ZOMBIE
-            or "forkserver" in " ".join(process.cmdline())
-            or ("resource_tracker" in " ".join(process.cmdline()))
-        )
+    del zoo  # its runs are over
+    servers = [p for p in psutil.Process().children() if "forkserver" in " ".join(p.cmdline())]
+    assert servers, "runs are forked from a server"
+    left = [child for server in servers for child in server.children(recursive=True)]
+    assert [child for child in left if child.status() != psutil.STATUS_ZOMBIE] == []
+    orphans = [p for p in psutil.process_iter() if p.ppid() == 1 and "forkserver" in " ".join(p.cmdline())]
+    assert orphans == []
 
 
 def test_rows_in_another_order_are_noticed(tmp_path, dataset, plugin) -> None:
