@@ -16,6 +16,7 @@ import threading
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
+from multiprocessing import forkserver
 from multiprocessing.context import ForkServerContext, ForkServerProcess
 from pathlib import Path
 from typing import Any, Literal
@@ -35,6 +36,7 @@ ONE_THREAD = dict.fromkeys(
     ],
     "1",
 )
+_STARTING = threading.Lock()
 POLL_S = 0.05
 #: Looking for new children reads all of /proc, so it is done at every tenth look only.
 LOOKS_PER_SCAN = 10
@@ -104,10 +106,20 @@ def call(
 
 
 def _context() -> ForkServerContext:
-    """Return the fork server's context; the server inherits the one-thread environment."""
-    os.environ.update(ONE_THREAD)
+    """Return the context of a running fork server, which inherited the one-thread environment."""
     context = multiprocessing.get_context("forkserver")
     context.set_forkserver_preload(PRELOADED)
+    with _STARTING:
+        before = {name: os.environ.get(name) for name in ONE_THREAD}
+        os.environ.update(ONE_THREAD)
+        try:
+            forkserver.ensure_running()
+        finally:  # the environment of the caller is not ours to change
+            for name, value in before.items():
+                if value is None:
+                    del os.environ[name]
+                else:
+                    os.environ[name] = value
     return context
 
 

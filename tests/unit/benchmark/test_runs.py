@@ -1,6 +1,7 @@
 """Runs end as records: the healthy with scores, the broken with the right status and reason."""
 
 import json
+import os
 import threading
 from collections.abc import Iterator
 from pathlib import Path
@@ -9,7 +10,7 @@ import numpy as np
 import psutil
 import pytest
 
-from cellular_bench.benchmark import registry
+from cellular_bench.benchmark import isolation, registry
 from cellular_bench.benchmark.config import Suite
 from cellular_bench.benchmark.errors import UserError
 from cellular_bench.benchmark.executors import Executor
@@ -233,3 +234,12 @@ def test_embeddings_are_kept_beside_the_record(tmp_path, dataset, plugin) -> Non
     outputs = read_outputs(store.run_folder(next(store.records()).run_id) / "outputs.npz")
     assert outputs.X_emb.shape == (300, 50)
     assert np.array_equal(outputs.obs_names, dataset.adata.obs_names.to_numpy(dtype=str))
+
+
+def test_the_environment_of_the_caller_is_left_alone(zoo, monkeypatch) -> None:
+    del zoo  # whatever it started, it started in its own environment
+    monkeypatch.setenv("OMP_NUM_THREADS", "7")
+    monkeypatch.delenv("NUMBA_NUM_THREADS", raising=False)
+    isolation._context()
+    assert os.environ["OMP_NUM_THREADS"] == "7"
+    assert "NUMBA_NUM_THREADS" not in os.environ
