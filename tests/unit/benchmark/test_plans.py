@@ -113,3 +113,15 @@ def test_every_suite_that_ships_can_be_read() -> None:
     suites = [read_suite(path) for path in registry.suites().values()]
     assert "quickstart" in {suite.suite_id for suite in suites}
     assert all(suite.description for suite in suites)
+
+
+def test_the_novelty_suite_leaves_out_every_type_of_its_data_and_no_variant_runs() -> None:
+    suite = read_suite(registry.suites()["novelty"])
+    baron = {"baron": catalog.load(catalog.specs()["baron"])}
+    runs = plan(suite, datasets=baron, methods=registry.methods()).runs
+    hidden = {label for run in runs for label in run.split.unseen_labels}
+    assert hidden == set(baron["baron"].adata.obs["label"])
+    assert len({run.split.split_id for run in runs}) == 3 * len(hidden)
+    methods = {run.method.method_id for run in runs}
+    assert "cellular" in methods
+    assert not [name for name in methods if registry.methods()[name].spec.variant_of]
