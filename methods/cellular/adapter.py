@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
+import json
+from dataclasses import asdict, replace
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Self
 
 import numpy as np
@@ -28,11 +30,17 @@ class CellularMethod:
     max_epochs
         Most epochs of the encoder; None keeps the preset's.
     n_trials
-        Trials of the search for the classifier's settings; 0 for none.
+        Trials of the search for the classifier's settings, 0 for none; None keeps the preset's.
     novelty_kind
         Score reported as novelty; None keeps the model's default.
     seed
         Seed of every draw.
+
+    Attributes
+    ----------
+    artifacts
+        Folder, set before :meth:`fit` by a harness that keeps one: gets ``history.json``, and
+        ``tuning.journal`` with the trials, from which an interrupted search goes on.
     """
 
     spec: ClassVar[MethodSpec] = MethodSpec(
@@ -50,15 +58,17 @@ class CellularMethod:
         url="https://doi.org/10.5281/zenodo.10959788",
         license="BSD-3-Clause",
         requires=("torch", "sklearn"),
+        version=2,
     )
     loss: ClassVar[str] = "full"
+    artifacts: Path | None = None
 
     def __init__(
         self,
         *,
         preset: str = "default",
         max_epochs: int | None = None,
-        n_trials: int = 0,
+        n_trials: int | None = None,
         novelty_kind: str | None = None,
         seed: int = 0,
     ) -> None:
@@ -77,9 +87,11 @@ class CellularMethod:
         """Train the encoder. The classifier waits until :meth:`predict`: embedding needs none."""
         from cellular_bench.methods.cellular.api import Cellular
 
-        self.model = Cellular(**self.arguments).fit(
-            train, label_key=LABEL, batch_key=BATCH, with_classifier=False
-        )
+        storage = None if self.artifacts is None else self.artifacts / "tuning.journal"
+        # What is printed goes into the log of the run.
+        model = Cellular(**self.arguments, tuning_storage=storage, progress=True)
+        self.model = model.fit(train, label_key=LABEL, batch_key=BATCH, with_classifier=False)
+        self._keep_history(self.model)
         return self
 
     def embed(self, query: AnnData) -> NDArray[np.float32]:
@@ -88,7 +100,15 @@ class CellularMethod:
 
     def predict(self, query: AnnData) -> Prediction:
         """Name the cells of the query and say how novel each is."""
-        return self._fitted().annotate(query)
+        prediction = self._fitted().annotate(query)
+        self._keep_history(self._fitted())
+        return prediction
+
+    def _keep_history(self, model: Cellular) -> None:
+        if self.artifacts is not None:
+            parts = {"encoder": model.history, "classifier": model.classifier_history}
+            text = json.dumps({name: asdict(part) for name, part in parts.items() if part is not None})
+            (self.artifacts / "history.json").write_text(text, encoding="utf-8")
 
     def _fitted(self) -> Cellular:
         if self.model is None:

@@ -48,7 +48,13 @@ class Cellular:
     loss
         ``"full"``, ``"contrastive"`` (type and batch terms only) or ``"centroid"`` (that term only).
     n_trials
-        Trials of the search for the classifier's shape and learning rate; 0 uses the preset's.
+        Trials of the search for the classifier's shape and learning rate; 0: no search. None: the
+        preset's number, 0 by default and 100 in the study's recipe.
+    tuning_storage
+        File that keeps the trials, so that an interrupted search goes on where it was; None keeps them
+        in memory.
+    progress
+        True: print how far the search is after every tenth trial.
     novelty_kind
         Which score :meth:`novelty` returns unless told otherwise; None: ``"max_logit"``, and the study's
         ``"likelihood"`` in its preset. See
@@ -83,21 +89,24 @@ class Cellular:
         preset: str = "default",
         n_top_genes: int | None = None,
         loss: str = "full",
-        n_trials: int = 0,
+        n_trials: int | None = None,
+        tuning_storage: str | Path | None = None,
+        progress: bool = False,
         novelty_kind: NoveltyKind | None = None,
         min_gene_share: float = 0.5,
         device: str = "auto",
         seed: int = 0,
         **settings: Any,
     ) -> None:
-        self.settings = settings_for(preset, novelty_kind=novelty_kind, **settings)
+        self.settings = settings_for(preset, novelty_kind=novelty_kind, n_trials=n_trials, **settings)
         if loss not in LOSS_TERMS:
             raise UnknownNameError("loss", loss, LOSS_TERMS)
         if self.settings.novelty_kind not in SCORES:
             raise UnknownNameError("novelty score", self.settings.novelty_kind, SCORES)
         self.n_top_genes = n_top_genes
         self.loss = loss
-        self.n_trials = n_trials
+        self.tuning_storage = None if tuning_storage is None else Path(tuning_storage)
+        self.progress = progress
         self.min_gene_share = min_gene_share
         self.device = _device(device)
         self.seed = seed
@@ -284,11 +293,16 @@ class Cellular:
         if fitted.classifier is not None:
             return
         classifier = self.settings.classifier
-        if self.n_trials > 0:
+        if self.settings.n_trials > 0:
             from cellular_bench.methods.cellular.tuning import tune_classifier
 
             classifier = tune_classifier(
-                fitted, settings=self.settings, n_trials=self.n_trials, seed=self.seed, device=self.device
+                fitted,
+                settings=self.settings,
+                seed=self.seed,
+                device=self.device,
+                storage=self.tuning_storage,
+                progress=self.progress,
             )
         fitted.classifier, fitted.classifier_history = train_classifier(
             fitted.train_emb,

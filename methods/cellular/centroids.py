@@ -28,6 +28,18 @@ def inverse_frequency(codes: Codes, *, n_classes: int) -> NDArray[np.float64]:
     return normalised
 
 
+def class_shares(codes: Codes, *, n_classes: int) -> NDArray[np.float64]:
+    """Return the share of each class: weights under which every cell counts the same.
+
+    Examples
+    --------
+    >>> class_shares(np.array([0, 0, 0, 1]), n_classes=2).tolist()
+    [0.75, 0.25]
+    """
+    shares: NDArray[np.float64] = np.bincount(codes, minlength=n_classes) / len(codes)
+    return shares
+
+
 def centroid_distances(
     X: Any,
     label: Codes,

@@ -84,7 +84,7 @@ def load(folder: Path, *, device: torch.device) -> tuple[dict[str, Any], Fitted]
 
 def _arguments(model: Cellular) -> dict[str, Any]:
     """Return the constructor's arguments, every number of the recipe written out."""
-    names = ("n_top_genes", "loss", "n_trials", "min_gene_share", "seed")
+    names = ("n_top_genes", "loss", "min_gene_share", "seed")
     return {**{name: getattr(model, name) for name in names}, **asdict(model.settings)}
 
 

@@ -57,8 +57,16 @@ class Settings:
     warmup_from_zero
         True: the rate of epoch ``e`` is ``e / warmup_epochs`` of the schedule's, so that epoch 0 learns
         nothing. False: ``(e + 1) / (warmup_epochs + 1)``.
+    validation_counts_cells
+        True: the type term of the validation loss, which chooses the encoder's epoch, counts every cell
+        alike. False: it weighs types as the training loss does, by inverse frequency, so that a handful
+        of cells of the rarest types decide.
     softmax_before_loss
         True: the classifier's cross-entropy is taken of its softmax output, not of its logits.
+    n_trials
+        Trials of the search for the classifier's shape and learning rate; 0 for none.
+    prune_trials
+        True: a trial ends early where its validation loss is above the median of the earlier trials.
     novelty_kind
         Score returned as novelty; see ``novelty.novelty_score``.
     """
@@ -76,15 +84,26 @@ class Settings:
     temperature_range: tuple[float, float] = (0.1, 2.0)
     n_components: int = 100
     n_inner_folds: int = 5
+    validation_counts_cells: bool = False
     classifier: ClassifierSettings = ClassifierSettings()
     classifier_max_epochs: int = 50
     classifier_patience: int = 10
     softmax_before_loss: bool = True
+    n_trials: int = 100
+    prune_trials: bool = False
     novelty_kind: str = "likelihood"
 
 
 PAPER: Final = Settings()
-DEFAULT: Final = replace(PAPER, warmup_from_zero=False, softmax_before_loss=False, novelty_kind="max_logit")
+DEFAULT: Final = replace(
+    PAPER,
+    warmup_from_zero=False,
+    validation_counts_cells=True,
+    softmax_before_loss=False,
+    n_trials=0,
+    prune_trials=True,
+    novelty_kind="max_logit",
+)
 PRESETS: Final = {"default": DEFAULT, "paper": PAPER}
 
 
@@ -120,6 +139,8 @@ def settings_for(preset: str, **changes: Any) -> Settings:
     for name in ("n_latent", "max_epochs", "patience", "n_components", "classifier_max_epochs"):
         if getattr(settings, name) < 1:
             raise UserError(f"cellular: {name} is {getattr(settings, name)}; it must be at least 1.")
+    if settings.n_trials < 0:
+        raise UserError(f"cellular: n_trials is {settings.n_trials}; it must be 0 (no search) or more.")
     for name in ("batch_size", "n_inner_folds"):
         if getattr(settings, name) < 2:
             raise UserError(f"cellular: {name} is {getattr(settings, name)}; it must be at least 2.")

@@ -8,7 +8,7 @@ import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 import torch
@@ -17,7 +17,12 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from cellular_bench.benchmark.errors import NotApplicableError
-from cellular_bench.methods.cellular.centroids import Codes, centroid_distances, inverse_frequency
+from cellular_bench.methods.cellular.centroids import (
+    Codes,
+    centroid_distances,
+    class_shares,
+    inverse_frequency,
+)
 from cellular_bench.methods.cellular.loss import LossTerms, cellular_loss
 from cellular_bench.methods.cellular.model import EncoderWithTemperature, build_classifier, build_encoder
 from cellular_bench.methods.cellular.settings import ClassifierSettings, LossWeights, Settings
@@ -48,7 +53,11 @@ class Cells:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Epoch:
-    """Mean of each loss term over the mini-batches of one epoch."""
+    """Mean of each loss term over the mini-batches of one epoch.
+
+    The terms of ``train`` and ``validation`` weigh types differently where
+    ``Settings.validation_counts_cells`` is set.
+    """
 
     epoch: int
     learning_rate: float
@@ -107,6 +116,8 @@ def train_encoder(
         Where the networks live.
     """
     loss = _encoder_loss(cells, train, settings=settings, weights=loss_weights, seed=seed, device=device)
+    by_cell = class_shares(cells.label[validation], n_classes=cells.n_labels)
+    judged_by = torch.as_tensor(by_cell, dtype=torch.float32, device=device)
     batches = MiniBatches(train, batch_size=settings.batch_size, seed=seed)
     held_out = even_chunks(validation, batch_size=settings.batch_size, seed=seed)
     with seeded_torch(seed, device):
@@ -121,6 +132,11 @@ def train_encoder(
             lambda rows: loss(model, rows)._asdict(),
             batches,
             held_out,
+            validation_loss=(
+                (lambda rows: loss(model, rows, label_weights=judged_by)._asdict())
+                if settings.validation_counts_cells
+                else None
+            ),
             settings=settings,
             learning_rate=settings.learning_rate,
             max_epochs=settings.max_epochs,
@@ -141,10 +157,12 @@ def train_classifier(
     classifier: ClassifierSettings,
     seed: int = 0,
     device: torch.device,
+    after_epoch: Callable[[Epoch], None] | None = None,
 ) -> tuple[nn.Sequential, History]:
     """Train the classifier on an embedding that stays as it is.
 
-    Parameters are those of :func:`train_encoder`; ``classifier`` holds what tuning varies.
+    Parameters are those of :func:`train_encoder`; ``classifier`` holds what tuning varies, and
+    ``after_epoch`` hears of every epoch: an exception that it raises ends training.
     """
     embedding = torch.as_tensor(X_emb, device=device)
     target = torch.as_tensor(label, device=device)
@@ -169,6 +187,7 @@ def train_classifier(
             learning_rate=classifier.learning_rate,
             max_epochs=settings.classifier_max_epochs,
             patience=settings.classifier_patience,
+            after_epoch=after_epoch,
         )
     return model, history
 
@@ -281,6 +300,12 @@ def seeded_torch(seed: int, device: torch.device) -> Iterator[None]:
         yield
 
 
+class _EncoderLoss(Protocol):
+    def __call__(
+        self, model: EncoderWithTemperature, rows: Rows, *, label_weights: Tensor = ...
+    ) -> LossTerms: ...
+
+
 def _encoder_loss(
     cells: Cells,
     train: Rows,
@@ -289,7 +314,7 @@ def _encoder_loss(
     weights: LossWeights | None,
     seed: int,
     device: torch.device,
-) -> Callable[[EncoderWithTemperature, Rows], LossTerms]:
+) -> _EncoderLoss:
     """Bind what the loss takes from the training cells: class weights and target distances."""
 
     def tensor(array: NDArray[Any]) -> Tensor:
@@ -298,7 +323,7 @@ def _encoder_loss(
 
     label = tensor(cells.label)
     keys = [tensor(key) for key in cells.batches]
-    label_weights = tensor(inverse_frequency(cells.label[train], n_classes=cells.n_labels))
+    rare_first = tensor(inverse_frequency(cells.label[train], n_classes=cells.n_labels))
     key_weights = [
         tensor(inverse_frequency(key[train], n_classes=int(key.max()) + 1)) for key in cells.batches
     ]
@@ -313,7 +338,7 @@ def _encoder_loss(
         )
     )
 
-    def loss(model: EncoderWithTemperature, rows: Rows) -> LossTerms:
+    def loss(model: EncoderWithTemperature, rows: Rows, *, label_weights: Tensor = rare_first) -> LossTerms:
         chosen = torch.as_tensor(rows, device=device)
         return cellular_loss(
             model(dense_rows(cells.X, rows, device=device)),
@@ -339,7 +364,9 @@ def _fit(
     learning_rate: float,
     max_epochs: int,
     patience: int,
+    validation_loss: Callable[[Rows], Mapping[str, Tensor]] | None = None,
     after_step: Callable[[], None] | None = None,
+    after_epoch: Callable[[Epoch], None] | None = None,
 ) -> History:
     """Train until patience or epochs run out, and leave the best weights in the model."""
     history, best_loss, best_state = History(), math.inf, None
@@ -350,14 +377,15 @@ def _fit(
             group["lr"] = rate
         try:
             train_terms = _train_epoch(model, loss, batches, optimizer, after_step=after_step)
-            validation_terms = _validate(model, loss, held_out)
+            validation_terms = _validate(model, validation_loss or loss, held_out)
         except NonFiniteLossError as error:
             history.stopped_because = f"the {error} is not finite in epoch {epoch}"
             _report_non_finite(history)
             break
-        history.epochs.append(
-            Epoch(epoch=epoch, learning_rate=rate, train=train_terms, validation=validation_terms)
-        )
+        done = Epoch(epoch=epoch, learning_rate=rate, train=train_terms, validation=validation_terms)
+        history.epochs.append(done)
+        if after_epoch is not None:
+            after_epoch(done)
         if validation_terms["total"] < best_loss:
             best_loss, history.best_epoch = validation_terms["total"], epoch
             best_state = copy.deepcopy(model.state_dict())

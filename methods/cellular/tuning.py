@@ -2,31 +2,95 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import hashlib
+import json
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import asdict, replace
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import torch
 
 from cellular_bench.methods.cellular.settings import ClassifierSettings, Settings
-from cellular_bench.methods.cellular.training import train_classifier
+from cellular_bench.methods.cellular.training import Epoch, train_classifier
 
 if TYPE_CHECKING:
     from cellular_bench.methods.cellular.state import Fitted
 
+#: Narrowest and widest hidden layer that is tried.
+WIDTHS = (64, 2048)
+#: Epochs of a trial, and trials, that come before any pruning.
+EPOCHS_BEFORE_PRUNING = 5
+TRIALS_BEFORE_PRUNING = 5
+#: A line of progress comes after this many trials.
+REPORT_EVERY = 10
+
 
 def tune_classifier(
-    fitted: Fitted, *, settings: Settings, n_trials: int, seed: int, device: torch.device
+    fitted: Fitted,
+    *,
+    settings: Settings,
+    seed: int,
+    device: torch.device,
+    storage: Path | None = None,
+    progress: bool = False,
 ) -> ClassifierSettings:
-    """Return the settings with the least validation loss among ``n_trials``.
+    """Return the settings with the least validation loss among ``settings.n_trials``.
 
     Every trial trains a classifier on the one embedding in ``fitted``; the encoder is left alone. The
     sampler is optuna's tree-structured Parzen estimator with a seed, over the study's space: hidden
     widths 64 to 2048 in steps of 64, learning rate 1e-5 to 1e-2 (logarithmic), dropout 0 to 0.5.
+
+    Parameters
+    ----------
+    fitted
+        Embedding, types, and which cells are learned from.
+    settings
+        The recipe.
+    seed
+        Seed of the sampler and of every training.
+    device
+        Where the classifiers live.
+    storage
+        File that keeps every trial, made where it is missing. An interrupted search goes on from it
+        with the trials that are left; a search on another embedding or recipe starts anew in the
+        same file.
+    progress
+        True: print a line after every tenth trial.
     """
     import optuna
 
+    with _quiet(optuna.logging):
+        study = optuna.create_study(
+            study_name=_name(fitted, settings=settings, seed=seed),
+            storage=_storage(storage),
+            load_if_exists=True,
+            direction="minimize",
+            pruner=_pruner(settings),
+        )
+        # A search that goes on must not draw again the points with which it began.
+        study.sampler = optuna.samplers.TPESampler(seed=seed + len(study.trials))
+        study.optimize(
+            _objective(fitted, settings=settings, seed=seed, device=device),
+            n_trials=max(0, settings.n_trials - len(_finished(study))),
+            callbacks=[_reporter(settings.n_trials)] if progress else None,
+        )
+    return _suggest(study.best_trial)
+
+
+def _objective(
+    fitted: Fitted, *, settings: Settings, seed: int, device: torch.device
+) -> Callable[[Any], float]:
+    """Return the function of a trial: the validation loss of the classifier that it describes."""
+    import optuna
+
     def validation_loss(trial: Any) -> float:
+        def report(epoch: Epoch) -> None:
+            trial.report(epoch.validation["total"], step=epoch.epoch)
+            if trial.should_prune():
+                raise optuna.TrialPruned
+
         _, history = train_classifier(
             fitted.train_emb,
             fitted.train_label,
@@ -37,25 +101,71 @@ def tune_classifier(
             classifier=_suggest(trial),
             seed=seed,
             device=device,
+            after_epoch=report,
         )
         return history.epochs[history.best_epoch].validation["total"]
 
-    with _quiet(optuna.logging):
-        study = optuna.create_study(direction="minimize", sampler=optuna.samplers.TPESampler(seed=seed))
-        study.optimize(validation_loss, n_trials=n_trials)
-    return _suggest(study.best_trial)
+    return validation_loss
 
 
 def _suggest(trial: Any) -> ClassifierSettings:
     """Read one point of the space; a finished trial gives its own values again."""
     return ClassifierSettings(
         hidden=(
-            trial.suggest_int("hidden_1", 64, 2048, step=64),
-            trial.suggest_int("hidden_2", 64, 2048, step=64),
+            trial.suggest_int("hidden_1", *WIDTHS, step=64),
+            trial.suggest_int("hidden_2", *WIDTHS, step=64),
         ),
         learning_rate=trial.suggest_float("learning_rate", 1e-5, 1e-2, log=True),
         dropout=trial.suggest_float("dropout", 0.0, 0.5, step=0.1),
     )
+
+
+def _name(fitted: Fitted, *, settings: Settings, seed: int) -> str:
+    """Name a search after all that its losses depend on; how many trials there are is not part of it."""
+    digest = hashlib.sha256(json.dumps([asdict(replace(settings, n_trials=0)), seed]).encode())
+    for array in (fitted.train_emb, fitted.train_label, fitted.train_rows, fitted.validation_rows):
+        digest.update(array.tobytes())
+    return f"classifier-{digest.hexdigest()[:16]}"
+
+
+def _storage(path: Path | None) -> Any:
+    if path is None:
+        return None
+    from optuna.storages import JournalStorage
+    from optuna.storages.journal import JournalFileBackend
+
+    path.parent.mkdir(parents=True, exist_ok=True)
+    return JournalStorage(JournalFileBackend(str(path)))
+
+
+def _pruner(settings: Settings) -> Any:
+    import optuna
+
+    if not settings.prune_trials:
+        return optuna.pruners.NopPruner()
+    return optuna.pruners.MedianPruner(
+        n_startup_trials=TRIALS_BEFORE_PRUNING, n_warmup_steps=EPOCHS_BEFORE_PRUNING
+    )
+
+
+def _finished(study: Any) -> list[Any]:
+    """Return the trials that came to their end; one that was interrupted did not."""
+    return [trial for trial in study.get_trials(deepcopy=False) if trial.state.name in ("COMPLETE", "PRUNED")]
+
+
+def _reporter(n_trials: int) -> Callable[[Any, Any], None]:
+    def report(study: Any, trial: Any) -> None:
+        del trial
+        finished = _finished(study)
+        if len(finished) % REPORT_EVERY == 0 or len(finished) == n_trials:
+            n_pruned = sum(trial.state.name == "PRUNED" for trial in finished)
+            print(
+                f"cellular: {len(finished)} of {n_trials} trials ({n_pruned} ended early), "
+                f"least validation loss {study.best_value:.4f}",
+                flush=True,
+            )
+
+    return report
 
 
 @contextmanager

@@ -18,6 +18,7 @@ QUICK = {
     "classifier_max_epochs": 3,
     "batch_size": 64,
     "classifier": ClassifierSettings(hidden=(64, 64)),
+    "n_trials": 0,
 }
 
 
@@ -297,22 +298,36 @@ def test_a_loss_that_explodes_at_once_is_explained(train):
         _fit(train, learning_rate=1e30)
 
 
-def test_tuning_repeats_itself_and_improves_on_its_first_trial(train, query):
-    optuna = pytest.importorskip("optuna")
-    before = optuna.logging.get_verbosity()
-    few = train[:120].copy()
-    # The sampler's seed makes the first trial of every search the same point.
-    one, three, again = (_fit(few, n_trials=n_trials) for n_trials in (1, 3, 3))
-    np.testing.assert_array_equal(three.predict_proba(query), again.predict_proba(query))
-    np.testing.assert_array_equal(three.embed(query), one.embed(query))
-    first, best = (
-        min(epoch.validation["total"] for epoch in model.classifier_history.epochs) for model in (one, three)
-    )
-    assert best <= first
-    assert optuna.logging.get_verbosity() == before
-
-
 def test_nothing_warns_on_ordinary_data(train, query):
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         _fit(train).predict(query)
+
+
+def test_a_single_batch_column_trains_without_a_batch_term(train, query):
+    train.obs["batch"] = "only"
+    model = _fit(train)
+    assert {epoch.validation["batch"] for epoch in model.history.epochs} == {0.0}
+    assert np.isfinite(model.embed(query)).all()
+
+
+def test_types_with_one_cell_are_learned_from_and_can_be_predicted(train, query):
+    label = train.obs["label"].to_numpy()
+    keep = (label != "type4") | (np.cumsum(label == "type4") == 1)
+    alone = train[keep].copy()
+    model = _fit(alone, max_epochs=12, classifier_max_epochs=20)
+    assert (alone.obs["label"] == "type4").sum() == 1
+    assert "type4" in model.label_names
+    assert np.isfinite(model.representations().loc["type4"]).all()
+    known = query[query.obs["label"] != "type4"].copy()
+    assert (model.predict(known) == known.obs["label"]).mean() > 0.9
+
+
+def test_mini_batches_of_one_type_train_on_what_is_defined(train, query):
+    # Two cells of a rare type among 480: most mini-batches of 32 hold the frequent one alone.
+    label = train.obs["label"].to_numpy()
+    rare = np.flatnonzero(label == "type1")[:4]
+    two_types = train[np.append(np.flatnonzero(label == "type0"), rare)].copy()
+    model = _fit(two_types, batch_size=8)
+    assert all(np.isfinite(list(epoch.train.values())).all() for epoch in model.history.epochs)
+    assert np.isfinite(model.predict_proba(query)).all()

@@ -97,7 +97,14 @@ def test_presets_differ_only_where_documented():
     differing = {
         name for name in PAPER.__dataclass_fields__ if getattr(PAPER, name) != getattr(DEFAULT, name)
     }
-    assert differing == {"warmup_from_zero", "softmax_before_loss", "novelty_kind"}
+    assert differing == {
+        "warmup_from_zero",
+        "validation_counts_cells",
+        "softmax_before_loss",
+        "n_trials",
+        "prune_trials",
+        "novelty_kind",
+    }
 
 
 def test_settings_say_what_is_wrong():
@@ -107,6 +114,8 @@ def test_settings_say_what_is_wrong():
         settings_for("paper", max_epoch=3)
     with pytest.raises(UserError, match="batch_size is 1; it must be at least 2"):
         settings_for("paper", batch_size=1)
+    with pytest.raises(UserError, match=r"n_trials is -1; it must be 0 \(no search\) or more"):
+        settings_for("paper", n_trials=-1)
 
 
 def test_inner_split_is_stratified_and_complete():
