@@ -135,7 +135,8 @@ class Executor:
         folder = self.store.run_folder(run.run_id)
         folder.mkdir(parents=True, exist_ok=True)
         for old in folder.iterdir():
-            old.unlink()
+            if old.name != worker.ARTIFACTS:
+                old.unlink()
         started_at = datetime.now(UTC)
         ended = self._execute(run, folder)
         log_tail = "" if ended.status == "ok" else _tail(folder / "log.txt")

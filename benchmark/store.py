@@ -8,6 +8,7 @@
       runs/RUN_ID/record.json    one record per run; its presence means that the run is done
       runs/RUN_ID/outputs.npz    embedding or predictions
       runs/RUN_ID/log.txt        what the method printed
+      runs/RUN_ID/artifacts/     what the method itself keeps, such as history.json
       splits/DATASET/SPLIT/      cells.npz (what a method may use) and truth.npz (what it may not)
       data/DATASET.h5ad          prepared data; may be deleted when the runs are done
 """

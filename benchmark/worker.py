@@ -39,6 +39,8 @@ if TYPE_CHECKING:
     from cellular_bench.benchmark.planner import Run
 
 OUTPUTS = "outputs.npz"
+#: Folder within that of the run for what a method itself keeps; see :func:`_lend_folder`.
+ARTIFACTS = "artifacts"
 RESULT = "result.json"
 MAX_REASON = 300
 
@@ -90,7 +92,7 @@ def _outputs(job: Job, costs: dict[str, float]) -> Outputs:
     seed_everything(run.method_seed)
     names = query.obs_names.copy()
     with _measured(costs):
-        returned = _call(found, run, train, query)
+        returned = _call(found, job, train, query)
     check = checked_embedding if run.task == "integration" else checked_prediction
     outputs = check(run.method.method_id, returned, names)
     if run.task == "novelty" and outputs.novelty is None:
@@ -105,8 +107,10 @@ def _check_applicable(method: Method, query: AnnData) -> None:
         raise NotApplicableError("Needs two or more batches among the cells; there is one.")
 
 
-def _call(found: Method, run: Run, train: AnnData, query: AnnData) -> Any:
+def _call(found: Method, job: Job, train: AnnData, query: AnnData) -> Any:
+    run = job.run
     model = found.factory(seed=run.method_seed, **run.method.params)
+    _lend_folder(model, job.folder / ARTIFACTS)
     if run.task != "integration":
         model.fit(train)
         return model.predict(query)
@@ -114,6 +118,17 @@ def _call(found: Method, run: Run, train: AnnData, query: AnnData) -> Any:
         return model.fit_embed(query)
     model.fit(train)
     return model.embed(query)
+
+
+def _lend_folder(model: Any, folder: Path) -> None:
+    """Give a folder to a method that declares an attribute ``artifacts``.
+
+    It starts empty and stays beside the record. Where a run is interrupted or done again, the method
+    finds there what it wrote before: the name of a run holds all that its result depends on.
+    """
+    if hasattr(model, "artifacts"):
+        folder.mkdir(exist_ok=True)
+        model.artifacts = folder
 
 
 def seed_everything(seed: int) -> None:

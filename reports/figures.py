@@ -1,4 +1,4 @@
-"""Figures of one run: its embedding and its confusion matrix, small enough to travel inside a page.
+"""Figures of runs: embedding, confusion matrix, training; small enough to travel inside a page.
 
 Nothing is drawn through ``pyplot``'s list of open figures: each picture has its own canvas, so that
 a program that draws elsewhere keeps its state.
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure as Canvas
 
-FigureKind = Literal["embedding", "confusion"]
+FigureKind = Literal["embedding", "confusion", "history"]
 
 #: Okabe and Ito's colours, without the yellow that is lost on white and the black of the text.
 COLOURS = ("#0072B2", "#E69F00", "#009E73", "#CC79A7", "#56B4E9", "#D55E00", "#7A7A7A")
@@ -167,6 +167,88 @@ def confusion_figure(
         alt=f"Confusion matrix of {title}: {right:,} of {total:,} cells lie on the diagonal. "
         f"{_worst(confusion)}",
     )
+
+
+def history_figure(
+    histories: Mapping[str, Mapping[str, Any]],
+    *,
+    title: str,
+    board_id: str = "",
+    method_id: str = "",
+) -> Figure:
+    """Draw how the losses of runs went: a panel per term, a colour per run.
+
+    Parameters
+    ----------
+    histories
+        For each run, by name, what its method wrote to ``history.json``: ``{part: {"epochs": [{"epoch":
+        0, "train": {term: value}, "validation": {term: value}}, ...], "best_epoch": 7}}``, where a part
+        is a network, such as ``"encoder"``.
+    title
+        What was trained: method and number of runs.
+    board_id, method_id
+        Where the figure belongs in the report.
+
+    Raises
+    ------
+    UserError
+        If no run has an epoch.
+    """
+    terms = dict.fromkeys(
+        (part, term)
+        for history in histories.values()
+        for part, told in history.items()
+        for epoch in told["epochs"][:1]
+        for term in epoch["train"]
+    )
+    if not terms:
+        raise UserError("The histories hold no epoch: nothing can be drawn from them.")
+    canvas = _canvas(1.0 + 2.3 * len(terms), 2.7)
+    axes = canvas.subplots(1, len(terms), squeeze=False)[0]
+    for ax, (part, term) in zip(axes, terms, strict=True):
+        for place, history in enumerate(histories.values()):
+            if part in history:
+                _losses(ax, history[part], term, colour=COLOURS[place % len(COLOURS)])
+        ax.set_title(f"{part}: {term}", loc="left", fontsize=9)
+        ax.set_xlabel("epoch", fontsize=8)
+        ax.tick_params(labelsize=7)
+    _history_legend(axes[-1], list(histories))
+    canvas.suptitle(title, x=0.01, ha="left", fontsize=10, fontweight="bold")
+    kept = "; ".join(
+        f"{name}: "
+        + ", ".join(f"{part} {told['best_epoch']} of {len(told['epochs'])}" for part, told in history.items())
+        for name, history in histories.items()
+    )
+    return Figure(
+        kind="history",
+        board_id=board_id,
+        method_id=method_id,
+        caption=f"{title}. Loss per epoch on the cells learned from (dotted) and on those held out to choose "
+        "the epoch (solid; the dot is the epoch that was kept).",
+        data=_webp(canvas),
+        alt=f"Loss curves of {title}. Epoch kept, of epochs trained: {kept}.",
+    )
+
+
+def _losses(ax: Axes, told: Mapping[str, Any], term: str, *, colour: str) -> None:
+    """Draw one term of one run in training and validation, and mark the epoch that was kept."""
+    epochs = [epoch["epoch"] for epoch in told["epochs"]]
+    validation = [epoch["validation"][term] for epoch in told["epochs"]]
+    ax.plot(epochs, [epoch["train"][term] for epoch in told["epochs"]], ":", color=colour, linewidth=1)
+    ax.plot(epochs, validation, "-", color=colour, linewidth=1.2)
+    best = told["best_epoch"]
+    ax.plot([best], [validation[epochs.index(best)]], "o", color=colour, markersize=3.5)
+
+
+def _history_legend(ax: Axes, names: Sequence[str]) -> None:
+    """Name the runs where each has a colour of its own."""
+    from matplotlib.lines import Line2D
+
+    if len(names) <= len(COLOURS):
+        handles = [
+            Line2D([], [], color=COLOURS[place], label=_plain(name)) for place, name in enumerate(names)
+        ]
+        ax.legend(handles=handles, loc="center left", bbox_to_anchor=(1.0, 0.5), frameon=False, fontsize=7)
 
 
 def _checked(

@@ -20,7 +20,7 @@ from cellular_bench.benchmark.leaderboard import Board, build_boards
 from cellular_bench.benchmark.preparation import read_truth
 from cellular_bench.benchmark.records import RunRecord
 from cellular_bench.benchmark.store import Store
-from cellular_bench.benchmark.worker import OUTPUTS
+from cellular_bench.benchmark.worker import ARTIFACTS, OUTPUTS
 from cellular_bench.reports.figures import Figure, FigureKind
 
 
@@ -60,9 +60,13 @@ def write_report(store: Store, *, figures: bool, n_jobs: int) -> list[Path]:
     return reports.write(records, specs, store.root, title=store.title, figures=drawn)
 
 
+#: What a method may leave in its run's folder about its training; see ``history_figure``.
+HISTORY = "history.json"
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Drawing:
-    """A figure to be drawn from the outputs of a method's first run, or from all its confusion matrices.
+    """A figure to be drawn: of the outputs of a method's first run, or of all its runs together.
 
     ``file`` is the picture; its caption and alternative text lie beside it as JSON.
     """
@@ -81,8 +85,8 @@ class Drawing:
     def title(self) -> str:
         """Say which runs it shows."""
         first = self.runs[0]
-        if self.kind == "confusion":
-            return f"{first.method.name}, {len(self.runs)} runs"
+        if self.kind != "embedding":
+            return f"{first.method.name}, {len(self.runs)} run{'s' if len(self.runs) > 1 else ''}"
         return f"{first.method.name}, {first.split.split_id}, seed {first.seed}"
 
     @property
@@ -106,9 +110,8 @@ def draw(store: Store, boards: Sequence[Board], *, n_jobs: int) -> list[Figure]:
 
     A figure that cannot be drawn is left out with a message: the numbers do not depend on it.
     """
-    folder = store.root / "figures"
-    folder.mkdir(exist_ok=True)
-    drawings = [drawing for board in boards for drawing in _drawings(board, folder)]
+    (store.root / "figures").mkdir(exist_ok=True)
+    drawings = [drawing for board in boards for drawing in _drawings(store, board)]
     missing = [drawing for drawing in drawings if not drawing.is_drawn]
     with ThreadPoolExecutor(n_jobs) as pool:
         # Few large parts: what UMAP compiles is compiled once per process.
@@ -117,25 +120,30 @@ def draw(store: Store, boards: Sequence[Board], *, n_jobs: int) -> list[Figure]:
     return [drawing.read() for drawing in drawings if drawing.is_drawn]
 
 
-def _drawings(board: Board, folder: Path) -> Iterator[Drawing]:
-    kinds: dict[str, FigureKind] = {"integration": "embedding", "annotation": "confusion"}
-    if board.task not in kinds:
-        return
+def _drawings(store: Store, board: Board) -> Iterator[Drawing]:
     for row in board.rows:
         done = tuple(run for run in row.runs if run.status == "ok")
         if not done:
             continue
-        if kinds[board.task] == "embedding":
-            yield Drawing(
-                kind="embedding",
-                board_id=board.board_id,
-                runs=done[:1],
-                file=folder / f"{done[0].run_id}.webp",
-            )
-        else:
-            # One more run is another picture; hence the number in the name.
-            file = folder / f"{done[0].run_id}-{len(done)}.webp"
-            yield Drawing(kind="confusion", board_id=board.board_id, runs=done, file=file)
+        if board.task == "integration":
+            yield _drawing(store, board, "embedding", done[:1], name=done[0].run_id)
+        # One more run is another picture; hence the number in the name.
+        if board.task == "annotation":
+            yield _drawing(store, board, "confusion", done, name=f"{done[0].run_id}-{len(done)}")
+        told = tuple(run for run in done if _history_file(store, run).exists())
+        if told:
+            yield _drawing(store, board, "history", told, name=f"{told[0].run_id}-{len(told)}-history")
+
+
+def _drawing(
+    store: Store, board: Board, kind: FigureKind, runs: tuple[RunRecord, ...], *, name: str
+) -> Drawing:
+    file = store.root / "figures" / f"{name}.webp"
+    return Drawing(kind=kind, board_id=board.board_id, runs=runs, file=file)
+
+
+def _history_file(store: Store, run: RunRecord) -> Path:
+    return store.run_folder(run.run_id) / ARTIFACTS / HISTORY
 
 
 def _draw_in_child(store: Store, drawings: Sequence[Drawing], part: int) -> None:
@@ -154,9 +162,10 @@ def _draw_in_child(store: Store, drawings: Sequence[Drawing], part: int) -> None
 
 
 def _draw_all(store: Store, drawings: Sequence[Drawing]) -> None:
+    ways = {"embedding": _draw_embedding, "confusion": _draw_confusion, "history": _draw_history}
     for drawing in drawings:
         try:
-            (_draw_embedding if drawing.kind == "embedding" else _draw_confusion)(store, drawing)
+            ways[drawing.kind](store, drawing)
         except Exception:
             traceback.print_exc()  # into the log that the message about this figure names
 
@@ -181,6 +190,16 @@ def _draw_confusion(store: Store, drawing: Drawing) -> None:
         for label, predicted in run.confusion.items():
             total[label].update(predicted)
     _keep(confusion_figure(total, title=drawing.title), drawing.file)
+
+
+def _draw_history(store: Store, drawing: Drawing) -> None:
+    from cellular_bench.reports.figures import history_figure
+
+    histories = {
+        f"{run.split.split_id}, seed {run.seed}": json.loads(_history_file(store, run).read_text("utf-8"))
+        for run in drawing.runs
+    }
+    _keep(history_figure(histories, title=drawing.title), drawing.file)
 
 
 def _keep(figure: Figure, file: Path) -> None:

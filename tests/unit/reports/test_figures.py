@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from cellular_bench.benchmark.errors import UserError
-from cellular_bench.reports.figures import _apart, confusion_figure, embedding_figure
+from cellular_bench.reports.figures import _apart, confusion_figure, embedding_figure, history_figure
 
 
 @pytest.fixture
@@ -112,3 +112,50 @@ def test_numbers_are_pushed_apart_until_they_can_be_read() -> None:
     gaps = [np.linalg.norm(a - b) for i, a in enumerate(places) for b in places[:i]]
     assert min(gaps) > 0.03
     np.testing.assert_allclose(places[3], [0.9, 0.1], atol=1e-5)
+
+
+def _history(losses: list[float], **parts: list[float]) -> dict[str, Any]:
+    def part(values: list[float]) -> dict[str, Any]:
+        epochs = [
+            {"epoch": i, "train": {"total": v - 0.1}, "validation": {"total": v}}
+            for i, v in enumerate(values)
+        ]
+        return {"epochs": epochs, "best_epoch": int(np.argmin(values))}
+
+    return {"encoder": part(losses), **{name: part(values) for name, values in parts.items()}}
+
+
+def test_history_says_which_epoch_was_kept() -> None:
+    histories = {
+        "fold 1": _history([3.0, 1.0, 2.0]),
+        "fold 2": _history([3.0, 2.0], classifier=[1.0, 0.5]),
+    }
+    figure = history_figure(histories, title="CELLULAR, 2 runs", method_id="cellular")
+    assert (figure.kind, figure.method_id) == ("history", "cellular")
+    assert figure.alt == (
+        "Loss curves of CELLULAR, 2 runs. Epoch kept, of epochs trained: "
+        "fold 1: encoder 1 of 3; fold 2: encoder 1 of 2, classifier 1 of 2."
+    )
+    wide, low = _size(figure.data)
+    assert wide > 1.5 * low > 300
+    narrow, _ = _size(history_figure({"fold 1": histories["fold 1"]}, title="t").data)
+    assert narrow < wide, "a panel for each network and term"
+
+
+def test_history_draws_validation_solid_and_training_dotted() -> None:
+    from matplotlib.figure import Figure as Canvas
+
+    from cellular_bench.reports.figures import _losses
+
+    ax = Canvas().subplots()
+    _losses(ax, _history([3.0, 1.0, 2.0])["encoder"], "total", colour="k")
+    train, validation, kept = ax.lines
+    assert (train.get_linestyle(), validation.get_linestyle()) == (":", "-")
+    np.testing.assert_allclose(train.get_ydata(), [2.9, 0.9, 1.9])
+    np.testing.assert_allclose(validation.get_ydata(), [3.0, 1.0, 2.0])
+    assert (kept.get_xdata()[0], kept.get_ydata()[0]) == (1, 1.0)
+
+
+def test_history_without_an_epoch_is_refused() -> None:
+    with pytest.raises(UserError, match="hold no epoch"):
+        history_figure({"fold 1": {"encoder": {"epochs": [], "best_epoch": -1}}}, title="t")

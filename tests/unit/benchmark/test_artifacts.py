@@ -1,0 +1,102 @@
+"""What a method keeps: a folder beside its record, there again when the run is done again."""
+
+import json
+from pathlib import Path
+
+import pytest
+
+from cellular_bench.benchmark import registry
+from cellular_bench.benchmark.cli.report import draw
+from cellular_bench.benchmark.config import Suite
+from cellular_bench.benchmark.executors import Executor
+from cellular_bench.benchmark.leaderboard import build_boards
+from cellular_bench.benchmark.planner import plan
+from cellular_bench.benchmark.records import RunRecord
+from cellular_bench.benchmark.store import Store
+from cellular_bench.datasets import catalog
+
+PLUGIN = '''
+import json
+import numpy as np
+from cellular_bench import MethodSpec, Prediction
+
+
+class Plain:
+    spec = MethodSpec(method_id="plain", name="Plain", tasks=("annotation",), labels="train", inductive=True)
+
+    def __init__(self, *, seed=0):
+        pass
+
+    def fit(self, train):
+        self.label = train.obs["label"].iloc[0]
+
+    def predict(self, query):
+        return Prediction(label_pred=np.full(query.n_obs, self.label))
+
+
+class Keeps(Plain):
+    """Counts how often it was run, and leaves two losses."""
+    spec = MethodSpec(method_id="keeps", name="Keeps", tasks=("annotation",), labels="train", inductive=True)
+    artifacts = None
+
+    def fit(self, train):
+        super().fit(train)
+        count = self.artifacts / "count.txt"
+        count.write_text(count.read_text() + "x" if count.exists() else "x")
+        epochs = [
+            {"epoch": i, "train": {"total": loss}, "validation": {"total": loss}}
+            for i, loss in enumerate([2.0, 1.0])
+        ]
+        told = {"network": {"epochs": epochs, "best_epoch": 1}}
+        (self.artifacts / "history.json").write_text(json.dumps(told))
+'''
+
+
+class Silent:
+    def started(self, run: object) -> None: ...
+
+    def finished(self, record: object) -> None: ...
+
+
+def _run(root: Path, plugin: Path) -> tuple[Store, list[RunRecord]]:
+    data = catalog.load(catalog.specs()["simulated_small"])
+    block = {
+        "task": "annotation",
+        "datasets": ["simulated_small"],
+        "methods": ["plain", "keeps"],
+        "splits": [{"kind": "kfold", "n_splits": 2}],
+    }
+    suite = Suite(suite_id="test", title="Test", blocks=[block])
+    datasets = {"simulated_small": data}
+    planned = plan(suite, datasets=datasets, methods=registry.methods([plugin]), plugins=[plugin])
+    store = Store.create(root, suite)
+    records = list(Executor(store=store, n_jobs=1).execute(planned, datasets=datasets, progress=Silent()))
+    assert [record.status for record in records] == ["ok"] * len(records), [r.reason for r in records]
+    return store, records
+
+
+@pytest.fixture(scope="module")
+def plugin(tmp_path_factory) -> Path:
+    path = tmp_path_factory.mktemp("plugin") / "keeps.py"
+    path.write_text(PLUGIN, encoding="utf-8")
+    return path
+
+
+def test_a_method_finds_what_it_kept_and_the_report_draws_its_losses(tmp_path, plugin) -> None:
+    store, records = _run(tmp_path / "out", plugin)
+    folders = {record.method.method_id: store.run_folder(record.run_id) for record in records}
+    assert not (folders["plain"] / "artifacts").exists(), "only where it is asked for"
+    kept = folders["keeps"] / "artifacts"
+    assert (kept / "count.txt").read_text() == "x"
+
+    (folders["keeps"] / "record.json").unlink()
+    _, again = _run(tmp_path / "out", plugin)
+    assert len(again) == 1, "only the run without a record is done again"
+    assert (kept / "count.txt").read_text() == "xx"
+
+    figures = draw(store, build_boards(records, registry.metrics().values()), n_jobs=1)
+    (history,) = [figure for figure in figures if figure.kind == "history"]
+    assert history.method_id == "keeps"
+    assert history.caption.startswith("Keeps, 2 runs. Loss per epoch")
+    assert "kfold-2-42.2, seed 0: network 1 of 2" in history.alt
+    assert json.loads((kept / "history.json").read_text())["network"]["best_epoch"] == 1
