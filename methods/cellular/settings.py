@@ -63,6 +63,8 @@ class Settings:
         of cells of the rarest types decide.
     softmax_before_loss
         True: the classifier's cross-entropy is taken of its softmax output, not of its logits.
+    precision
+        ``"float32"``, or ``"bf16"``: the encoder's matrix products in training are rounded to bfloat16.
     n_trials
         Trials of the search for the classifier's shape and learning rate; 0 for none.
     prune_trials
@@ -85,6 +87,7 @@ class Settings:
     n_components: int = 100
     n_inner_folds: int = 5
     validation_counts_cells: bool = False
+    precision: str = "float32"
     classifier: ClassifierSettings = ClassifierSettings()
     classifier_max_epochs: int = 50
     classifier_patience: int = 10
@@ -104,6 +107,7 @@ DEFAULT: Final = replace(
     prune_trials=True,
     novelty_kind="max_logit",
 )
+PRECISIONS: Final = ("float32", "bf16")
 PRESETS: Final = {"default": DEFAULT, "paper": PAPER}
 
 
@@ -139,6 +143,8 @@ def settings_for(preset: str, **changes: Any) -> Settings:
     for name in ("n_latent", "max_epochs", "patience", "n_components", "classifier_max_epochs"):
         if getattr(settings, name) < 1:
             raise UserError(f"cellular: {name} is {getattr(settings, name)}; it must be at least 1.")
+    if settings.precision not in PRECISIONS:
+        raise UnknownNameError("precision", settings.precision, PRECISIONS)
     if settings.n_trials < 0:
         raise UserError(f"cellular: n_trials is {settings.n_trials}; it must be 0 (no search) or more.")
     for name in ("batch_size", "n_inner_folds"):

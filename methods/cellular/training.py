@@ -340,8 +340,10 @@ def _encoder_loss(
 
     def loss(model: EncoderWithTemperature, rows: Rows, *, label_weights: Tensor = rare_first) -> LossTerms:
         chosen = torch.as_tensor(rows, device=device)
+        with torch.autocast(device.type, torch.bfloat16, enabled=settings.precision == "bf16"):
+            embedding = model(dense_rows(cells.X, rows, device=device))
         return cellular_loss(
-            model(dense_rows(cells.X, rows, device=device)),
+            embedding.float(),
             label[chosen],
             [key[chosen] for key in keys],
             label_weights=label_weights,

@@ -331,3 +331,10 @@ def test_mini_batches_of_one_type_train_on_what_is_defined(train, query):
     model = _fit(two_types, batch_size=8)
     assert all(np.isfinite(list(epoch.train.values())).all() for epoch in model.history.epochs)
     assert np.isfinite(model.predict_proba(query)).all()
+
+
+def test_bf16_trains_nearly_the_same_encoder(train, query):
+    full, rounded = (_fit(train, precision=precision).embed(query) for precision in ("float32", "bf16"))
+    assert rounded.dtype == np.float32
+    change = np.linalg.norm(rounded - full) / np.linalg.norm(full)
+    assert 1e-4 < change < 0.2

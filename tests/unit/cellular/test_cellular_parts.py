@@ -114,6 +114,8 @@ def test_settings_say_what_is_wrong():
         settings_for("paper", max_epoch=3)
     with pytest.raises(UserError, match="batch_size is 1; it must be at least 2"):
         settings_for("paper", batch_size=1)
+    with pytest.raises(UnknownNameError, match=r"bf61.*Did you mean 'bf16'"):
+        settings_for("default", precision="bf61")
     with pytest.raises(UserError, match=r"n_trials is -1; it must be 0 \(no search\) or more"):
         settings_for("paper", n_trials=-1)
 
