@@ -284,13 +284,16 @@ def test_unknown_choices_are_named():
 def test_a_loss_that_explodes_stops_training_and_keeps_the_last_good_weights(train, query):
     # The paper's first epoch runs at rate 0, so that it is good; the second leaves the number range.
     with pytest.warns(
-        RuntimeWarning, match=r"term is not finite in epoch 1; the weights of epoch 0 are kept"
+        RuntimeWarning, match=r"the \w+ term is not finite in epoch 1; the weights of epoch 0 are kept"
     ):
         model = Cellular(**QUICK, preset="paper", learning_rate=1e30).fit(
             train, label_key="label", batch_key="batch", with_classifier=False
         )
     assert len(model.history.epochs) == 1
-    assert np.isfinite(model.embed(query)).all()
+    good = Cellular(**{**QUICK, "max_epochs": 1}, preset="paper").fit(
+        train, label_key="label", batch_key="batch", with_classifier=False
+    )
+    np.testing.assert_array_equal(model.embed(query), good.embed(query))
 
 
 def test_a_loss_that_explodes_at_once_is_explained(train):
@@ -324,7 +327,7 @@ def test_types_with_one_cell_are_learned_from_and_can_be_predicted(train, query)
 
 
 def test_mini_batches_of_one_type_train_on_what_is_defined(train, query):
-    # Two cells of a rare type among 480: most mini-batches of 32 hold the frequent one alone.
+    # Four cells of a rare type among some 120: most mini-batches of 8 hold the frequent one alone.
     label = train.obs["label"].to_numpy()
     rare = np.flatnonzero(label == "type1")[:4]
     two_types = train[np.append(np.flatnonzero(label == "type0"), rare)].copy()
