@@ -203,22 +203,21 @@ def history_figure(
     )
     if not terms:
         raise UserError("The histories hold no epoch: nothing can be drawn from them.")
-    canvas = _canvas(1.0 + 2.3 * len(terms), 2.7)
-    axes = canvas.subplots(1, len(terms), squeeze=False)[0]
-    for ax, (part, term) in zip(axes, terms, strict=True):
+    n_columns = min(3, len(terms))
+    n_rows = -(-len(terms) // n_columns)
+    canvas = _canvas(2.7 * n_columns, 0.7 + 1.8 * n_rows)
+    axes = canvas.subplots(n_rows, n_columns, squeeze=False).ravel()
+    for ax in axes[len(terms) :]:
+        ax.remove()
+    for ax, (part, term) in zip(axes, terms, strict=False):
         for place, history in enumerate(histories.values()):
             if part in history:
                 _losses(ax, history[part], term, colour=COLOURS[place % len(COLOURS)])
         ax.set_title(f"{part}: {term}", loc="left", fontsize=9)
         ax.set_xlabel("epoch", fontsize=8)
         ax.tick_params(labelsize=7)
-    _history_legend(axes[-1], list(histories))
+    _history_legend(canvas, list(histories))
     canvas.suptitle(title, x=0.01, ha="left", fontsize=10, fontweight="bold")
-    kept = "; ".join(
-        f"{name}: "
-        + ", ".join(f"{part} {told['best_epoch']} of {len(told['epochs'])}" for part, told in history.items())
-        for name, history in histories.items()
-    )
     return Figure(
         kind="history",
         board_id=board_id,
@@ -226,8 +225,27 @@ def history_figure(
         caption=f"{title}. Loss per epoch on the cells learned from (dotted) and on those held out to choose "
         "the epoch (solid; the dot is the epoch that was kept).",
         data=_webp(canvas),
-        alt=f"Loss curves of {title}. Epoch kept, of epochs trained: {kept}.",
+        alt=f"Loss curves of {title}. {_epochs_kept(histories)}",
     )
+
+
+def _epochs_kept(histories: Mapping[str, Mapping[str, Any]]) -> str:
+    """Say which epoch each run kept; of many runs only the earliest and the latest."""
+    if len(histories) <= len(COLOURS):
+        runs = [
+            f"{name}: "
+            + ", ".join(
+                f"{part} {told['best_epoch']} of {len(told['epochs'])}" for part, told in parts.items()
+            )
+            for name, parts in histories.items()
+        ]
+        return f"Epoch kept, of epochs trained: {'; '.join(runs)}."
+    kept: dict[str, list[int]] = {}
+    for parts in histories.values():
+        for part, told in parts.items():
+            kept.setdefault(part, []).append(told["best_epoch"])
+    spans = [f"{part} {min(epochs)} to {max(epochs)}" for part, epochs in kept.items()]
+    return f"Epoch kept in {len(histories)} runs: {', '.join(spans)}."
 
 
 def _losses(ax: Axes, told: Mapping[str, Any], term: str, *, colour: str) -> None:
@@ -240,7 +258,7 @@ def _losses(ax: Axes, told: Mapping[str, Any], term: str, *, colour: str) -> Non
     ax.plot([best], [validation[epochs.index(best)]], "o", color=colour, markersize=3.5)
 
 
-def _history_legend(ax: Axes, names: Sequence[str]) -> None:
+def _history_legend(canvas: Canvas, names: Sequence[str]) -> None:
     """Name the runs where each has a colour of its own."""
     from matplotlib.lines import Line2D
 
@@ -248,7 +266,7 @@ def _history_legend(ax: Axes, names: Sequence[str]) -> None:
         handles = [
             Line2D([], [], color=COLOURS[place], label=_plain(name)) for place, name in enumerate(names)
         ]
-        ax.legend(handles=handles, loc="center left", bbox_to_anchor=(1.0, 0.5), frameon=False, fontsize=7)
+        canvas.legend(handles=handles, loc="outside lower left", ncols=3, frameon=False, fontsize=8)
 
 
 def _checked(

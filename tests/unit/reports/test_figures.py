@@ -136,10 +136,15 @@ def test_history_says_which_epoch_was_kept() -> None:
         "Loss curves of CELLULAR, 2 runs. Epoch kept, of epochs trained: "
         "fold 1: encoder 1 of 3; fold 2: encoder 1 of 2, classifier 1 of 2."
     )
-    wide, low = _size(figure.data)
-    assert wide > 1.5 * low > 300
+    wide, _ = _size(figure.data)
     narrow, _ = _size(history_figure({"fold 1": histories["fold 1"]}, title="t").data)
     assert narrow < wide, "a panel for each network and term"
+
+
+def test_history_of_many_runs_is_summed_up() -> None:
+    histories = {f"run {i}": _history([9.0 - i] * i + [1.0]) for i in range(8)}
+    alt = history_figure(histories, title="CELLULAR, 8 runs").alt
+    assert alt == "Loss curves of CELLULAR, 8 runs. Epoch kept in 8 runs: encoder 0 to 7."
 
 
 def test_history_draws_validation_solid_and_training_dotted() -> None:
