@@ -11,7 +11,9 @@ import hashlib
 import importlib
 import importlib.util
 import inspect
+import os
 import pkgutil
+import re
 import sys
 import warnings
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -20,10 +22,10 @@ from importlib.metadata import EntryPoint, entry_points
 from importlib.resources import files
 from pathlib import Path
 from types import ModuleType
-from typing import Any, TypeVar
+from typing import Any, TypeVar, get_args
 
 from cellular_bench.benchmark.errors import UnknownNameError, UserError
-from cellular_bench.benchmark.types import DatasetSpec, MethodSpec, MetricSpec, Task
+from cellular_bench.benchmark.types import TASKS, DatasetSpec, LabelAccess, MethodSpec, MetricSpec, Task
 
 T = TypeVar("T")
 
@@ -70,6 +72,7 @@ def methods(plugins: Sequence[Path] = ()) -> dict[str, Method]:
     """
     found: dict[str, Method] = {}
     for method in _all_methods(plugins):
+        check_spec(method.spec, method.origin)
         other = found.get(method.spec.method_id)
         if other is not None:
             raise UserError(
@@ -78,6 +81,47 @@ def methods(plugins: Sequence[Path] = ()) -> dict[str, Method]:
             )
         found[method.spec.method_id] = method
     return dict(sorted(found.items()))
+
+
+def check_spec(spec: MethodSpec, origin: str) -> None:
+    """Refuse a description that would be misread further on: ids become names of folders.
+
+    Raises
+    ------
+    UserError
+        With the first field that holds something else than it must.
+    """
+    wanted = {
+        "method_id": (
+            isinstance(spec.method_id, str) and re.fullmatch(r"[a-z0-9_]+", spec.method_id) is not None,
+            "lower-case letters, digits and underscores",
+        ),
+        "name": (isinstance(spec.name, str) and bool(spec.name.strip()), "a text that is not empty"),
+        "tasks": (_is_tuple_of(spec.tasks, TASKS) and bool(spec.tasks), f"a tuple of {_quoted(TASKS)}"),
+        "labels": (spec.labels in get_args(LabelAccess), f"one of {_quoted(get_args(LabelAccess))}"),
+        "reads": (spec.reads in _READS, f"one of {_quoted(_READS)}"),
+        "features": (spec.features in _FEATURES, f"one of {_quoted(_FEATURES)}"),
+        "requires": (
+            isinstance(spec.requires, tuple) and all(isinstance(name, str) for name in spec.requires),
+            "a tuple of names of modules",
+        ),
+        "version": (type(spec.version) is int, "a whole number"),
+    }
+    for field, (is_right, expected) in wanted.items():
+        if not is_right:
+            raise UserError(f"{origin}: spec.{field} is {getattr(spec, field)!r}; it must be {expected}.")
+
+
+_READS = ("counts", "lognorm")
+_FEATURES = ("hvg", "all")
+
+
+def _is_tuple_of(value: Any, allowed: Sequence[str]) -> bool:
+    return isinstance(value, tuple) and all(item in allowed for item in value)
+
+
+def _quoted(names: Sequence[str]) -> str:
+    return ", ".join(f"'{name}'" for name in names)
 
 
 def method(method_id: str, plugins: Sequence[Path] = ()) -> Method:
@@ -175,9 +219,12 @@ def _import_file(path: Path, *, name: str) -> ModuleType:
         raise UserError(f"Plug-in {path} is not a Python file; its name must end in .py.")
     module = importlib.util.module_from_spec(spec)
     sys.modules[name] = module
+    cwd = Path.cwd()
     try:
         spec.loader.exec_module(module)
-    except Exception as error:
+    except (Exception, SystemExit) as error:  # a script that calls sys.exit() must not end the benchmark
         del sys.modules[name]
         raise UserError(f"Plug-in {path} cannot be imported: {type(error).__name__}: {error}") from error
+    finally:
+        os.chdir(cwd)  # or results would be written relative to wherever the plug-in went
     return module

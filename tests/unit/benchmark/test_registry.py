@@ -1,11 +1,13 @@
 """Names are found without a list, and what is wrong is said."""
 
 from importlib.metadata import EntryPoint
+from pathlib import Path
 
 import pytest
 
 from cellular_bench.benchmark import registry
 from cellular_bench.benchmark.errors import UnknownNameError, UserError
+from cellular_bench.benchmark.types import MethodSpec
 
 ONE_METHOD = """
 from cellular_bench import MethodSpec
@@ -43,6 +45,7 @@ def test_a_plugin_joins_with_its_parameters_and_digest(tmp_path) -> None:
         ("x = 1", "defines no method: no class sets `spec = MethodSpec(...)`"),
         ("import no_such_thing", "cannot be imported: ModuleNotFoundError: No module named 'no_such_thing'"),
         ("def f(:", "cannot be imported: SyntaxError"),
+        ("raise SystemExit(0)", "cannot be imported: SystemExit: 0"),
     ],
 )
 def test_a_plugin_that_is_none_is_refused(tmp_path, source: str, message: str) -> None:
@@ -51,6 +54,49 @@ def test_a_plugin_that_is_none_is_refused(tmp_path, source: str, message: str) -
     with pytest.raises(UserError) as caught:
         registry.methods([path])
     assert message in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        (
+            {"method_id": "a/b"},
+            "spec.method_id is 'a/b'; it must be lower-case letters, digits and underscores",
+        ),
+        ({"method_id": "../up"}, "spec.method_id is '../up'"),
+        ({"method_id": "a b"}, "spec.method_id is 'a b'"),
+        ({"method_id": 3}, "spec.method_id is 3"),
+        ({"name": " "}, "spec.name is ' '; it must be a text that is not empty"),
+        ({"tasks": "annotation"}, "spec.tasks is 'annotation'; it must be a tuple of 'integration'"),
+        ({"tasks": ("annotate",)}, "spec.tasks is ('annotate',)"),
+        ({"tasks": ()}, "spec.tasks is ()"),
+        ({"labels": "Train"}, "spec.labels is 'Train'; it must be one of 'none', 'train', 'all'"),
+        ({"labels": None}, "spec.labels is None"),
+        ({"reads": "raw"}, "spec.reads is 'raw'"),
+        ({"features": 2000}, "spec.features is 2000"),
+        ({"requires": "torch"}, "spec.requires is 'torch'; it must be a tuple of names of modules"),
+        ({"version": "1.0"}, "spec.version is '1.0'; it must be a whole number"),
+    ],
+)
+def test_a_misleading_spec_is_refused(changes: dict, message: str) -> None:
+    given: dict = {"method_id": "mine", "name": "Mine", "tasks": ("annotation",), "labels": "train"}
+    registry.check_spec(MethodSpec(**given), "mine.py")
+    with pytest.raises(UserError) as caught:
+        registry.check_spec(MethodSpec(**{**given, **changes}), "mine.py")
+    assert str(caught.value).startswith(f"mine.py: {message}")
+
+
+def test_the_spec_of_a_plugin_is_checked(tmp_path) -> None:
+    with pytest.raises(UserError, match=r"spec\.method_id is '../mine'"):
+        registry.methods([write(tmp_path / "mine.py", method_id="../mine")])
+
+
+def test_a_plugin_that_changes_the_working_directory_does_not_move_the_results(tmp_path, monkeypatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    path = write(tmp_path / "mine.py")
+    path.write_text("import os\nos.chdir('/')\n" + path.read_text())
+    registry.methods([path])
+    assert Path.cwd() == tmp_path
 
 
 def test_a_plugin_file_must_exist_and_be_python(tmp_path) -> None:
