@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import zipfile
+import zlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -60,8 +61,10 @@ def checked_embedding(method_id: str, returned: Any, obs_names: Sequence[str]) -
             f"{where} has shape {array.shape}, expected ({len(names)}, n_latent): one row per cell, "
             "in obs_names order."
         )
+    with np.errstate(over="ignore"):  # what float32 cannot hold becomes infinite, and is refused as such
+        array = array.astype(np.float32, copy=False)
     _check_finite(where, array)
-    return Outputs(obs_names=names, X_emb=array.astype(np.float32, copy=False))
+    return Outputs(obs_names=names, X_emb=array)
 
 
 def checked_prediction(method_id: str, returned: Any, obs_names: Sequence[str]) -> Outputs:
@@ -75,13 +78,13 @@ def checked_prediction(method_id: str, returned: Any, obs_names: Sequence[str]) 
     if not isinstance(returned, Prediction):
         raise ContractError(f"{method_id}: predict returned {type(returned).__name__}, expected Prediction.")
     names = np.asarray(obs_names, dtype=str)
-    label_pred = _column(method_id, "label_pred", returned.label_pred, names).astype(str)
+    label_pred = _labels(method_id, _column(method_id, "label_pred", returned.label_pred, names))
     novelty, rejected = None, None
     if returned.novelty is not None:
         novelty = _numeric(method_id, _column(method_id, "novelty", returned.novelty, names))
         _check_finite(f"{method_id}: novelty", novelty)
     if returned.rejected is not None:
-        rejected = _column(method_id, "rejected", returned.rejected, names).astype(bool)
+        rejected = _flags(method_id, _column(method_id, "rejected", returned.rejected, names))
     proba, labels = _probabilities(method_id, returned, names)
     return Outputs(
         obs_names=names,
@@ -112,7 +115,7 @@ def read_outputs(path: Path) -> Outputs:
     try:
         with np.load(path, allow_pickle=False) as arrays:
             return Outputs(**{name: arrays[name] for name in arrays.files})
-    except (OSError, ValueError, TypeError, EOFError, zipfile.BadZipFile) as error:
+    except (OSError, ValueError, TypeError, EOFError, zipfile.BadZipFile, zlib.error) as error:
         raise UserError(f"{path} does not hold the outputs of a run: {error}.") from error
 
 
@@ -142,6 +145,30 @@ def _column(method_id: str, field: str, value: Any, names: NDArray[np.str_]) -> 
             "in obs_names order."
         )
     return array
+
+
+def _labels(method_id: str, column: NDArray[Any]) -> NDArray[np.str_]:
+    """Return names as text. A missing one would turn into a label called 'None' or 'nan'."""
+    missing = _n_missing(column)
+    if missing:
+        raise ContractError(
+            f"{method_id}: label_pred is missing (None or NaN) for {missing} of {len(column)} cells. "
+            "Name every cell; mark those that the method declines to name in rejected."
+        )
+    return column.astype(str)
+
+
+def _n_missing(column: NDArray[Any]) -> int:
+    import pandas as pd
+
+    return int(pd.isna(column).sum())
+
+
+def _flags(method_id: str, column: NDArray[Any]) -> NDArray[np.bool_]:
+    """Return flags as booleans. Other values mislead: the text 'False' counts as true."""
+    if _n_missing(column) or not all(value in (False, True) for value in column.tolist()):
+        raise ContractError(f"{method_id}: rejected holds other values than True and False.")
+    return column.astype(bool)
 
 
 def _numeric(where: str, value: Any) -> NDArray[np.floating[Any]]:

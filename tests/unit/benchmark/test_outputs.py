@@ -34,6 +34,7 @@ def test_an_embedding_keeps_its_rows() -> None:
         ([[1, 2], [np.inf, 0], [np.nan, 1]], "is NaN or infinite for 2 of 3 cells"),
         ([["x"], ["y"], ["z"]], "is not an array of numbers"),
         (None, "expected (3, n_latent)"),
+        (np.array([[1.0], [1e39], [0.0]]), "is NaN or infinite for 1 of 3 cells"),
         (
             pd.DataFrame(np.zeros((3, 1)), index=["a", "b", "c"]),
             "has its rows in another order: row 0 is 'a', expected 'c'",
@@ -73,6 +74,17 @@ def test_a_prediction_survives_a_file(tmp_path) -> None:
         ({"label_pred": np.array(["x", "y"])}, "m: label_pred has shape (2,), expected (3,)"),
         ({"novelty": np.array([0.1, np.nan, 0.2])}, "m: novelty is NaN or infinite for 1 of 3 cells"),
         ({"novelty": np.zeros((3, 1))}, "m: novelty has shape (3, 1), expected (3,)"),
+        (
+            {"label_pred": np.array(["x", None, "y"], dtype=object)},
+            "m: label_pred is missing (None or NaN) for 1",
+        ),
+        (
+            {"label_pred": pd.Categorical(["x", None, None])},
+            "m: label_pred is missing (None or NaN) for 2 of 3",
+        ),
+        ({"label_pred": np.array([1.0, np.nan, 2.0])}, "m: label_pred is missing (None or NaN) for 1 of 3"),
+        ({"rejected": ["False", "True", "False"]}, "m: rejected holds other values than True and False"),
+        ({"rejected": [0.0, np.nan, 1.0]}, "m: rejected holds other values than True and False"),
         ({"labels": ("x",)}, "m: label_proba has shape (3, 2), expected (3, 1)"),
         ({"label_pred": pd.Series(["x", "y", "x"], index=["a", "b", "c"])}, "in another order"),
     ],
@@ -95,4 +107,16 @@ def test_a_damaged_file_is_named(tmp_path) -> None:
     write_outputs(checked_prediction("m", prediction(), NAMES), path)
     path.write_bytes(path.read_bytes()[:100])
     with pytest.raises(UserError, match="does not hold the outputs of a run"):
+        read_outputs(path)
+
+
+def test_a_file_with_a_changed_byte_is_named(tmp_path) -> None:
+    path = tmp_path / "outputs.npz"
+    names = [f"cell{i}" for i in range(200)]
+    write_outputs(checked_embedding("m", np.zeros((200, 50)), names), path)
+    content = bytearray(path.read_bytes())
+    start = content.index(b"X_emb.npy") + len(b"X_emb.npy")
+    content[start : start + 60] = b"\xff" * 60
+    path.write_bytes(content)
+    with pytest.raises(UserError, match=r"outputs\.npz does not hold the outputs of a run"):
         read_outputs(path)
