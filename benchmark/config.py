@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import tomllib
 from pathlib import Path
 from typing import Any
@@ -39,12 +40,12 @@ class Block(Model):
     @field_validator("methods", mode="before")
     @classmethod
     def _names_are_methods(cls, value: Any) -> Any:
-        return [{"method_id": item} if isinstance(item, str) else item for item in value]
+        return [{"method_id": item} if isinstance(item, str) else item for item in _list(value)]
 
     @field_validator("splits", mode="before")
     @classmethod
     def _flat_options(cls, value: Any) -> Any:
-        return [_split_choice(item) for item in value]
+        return [_split_choice(item) for item in _list(value)]
 
 
 class Suite(Model):
@@ -67,10 +68,10 @@ def read_suite(path: Path) -> Suite:
     """
     try:
         table = tomllib.loads(path.read_text(encoding="utf-8"))
-        return Suite(suite_id=path.stem, **table)
+        return Suite.model_validate({**table, "suite_id": path.stem})
     except OSError as error:
         raise UserError(f"Suite {path} cannot be read: {error.strerror}.") from error
-    except tomllib.TOMLDecodeError as error:
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise UserError(f"Suite {path} is not valid TOML: {error}.") from error
     except ValidationError as error:
         raise UserError(f"Suite {path}: {explain(error)}") from error
@@ -81,6 +82,13 @@ def explain(error: ValidationError) -> str:
     first = error.errors()[0]
     where = ".".join(str(part) for part in first["loc"]) or "the top level"
     return f"{where}: {first['msg']} (got {first['input']!r})."
+
+
+def _list(value: Any) -> list[Any]:
+    # A text is a sequence of letters, which nobody means.
+    if not isinstance(value, list | tuple):
+        raise ValueError(f"must be a list, such as [{json.dumps(value, default=str)}]")
+    return list(value)
 
 
 def _split_choice(item: Any) -> Any:

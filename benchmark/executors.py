@@ -178,6 +178,8 @@ class Executor:
         cost = _cost(outcome, result.get("cost", {}))
         if outcome.status != "ok":
             return _Ended(status=outcome.status, reason=outcome.reason, cost=cost)
+        if "status" not in result:
+            return _Ended(status="failed", reason=_NO_RESULT, cost=cost)
         if result["status"] != "ok":
             return _Ended(status=result["status"], reason=result["reason"], cost=cost)
         return self._score(run, folder, truth_folder, cost)
@@ -209,10 +211,15 @@ class _Ended:
     scored: scoring.Scored = field(default_factory=scoring.Scored)
 
 
+_NO_RESULT = "The method ended its process (exit code 0) before it returned anything. It must not exit."
+
+
 def _result(path: Path) -> dict[str, Any]:
     if not path.exists():
         return {}
     result: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+    if result.get("reason"):  # it may hold halves of characters, which no text file can
+        result["reason"] = result["reason"].encode(errors="replace").decode()
     path.unlink()
     return result
 

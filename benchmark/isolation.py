@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import ctypes
 import multiprocessing
+import multiprocessing.connection
 import os
 import signal
 import sys
@@ -136,9 +137,26 @@ def _child(function: Callable[..., None], args: tuple[Any, ...], log: str, cwd: 
     file = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o644)
     os.dup2(file, 1)
     os.dup2(file, 2)
+    _end_with_the_harness()
     os.chdir(cwd)
     tempfile.tempdir = os.environ["TMPDIR"] = cwd
     function(*args)
+
+
+def _end_with_the_harness() -> None:
+    """End this process and its children when the harness is killed: nobody would watch their limits then.
+
+    The fork server, whose child this is, lives on as long as one of its children does.
+    """
+    parent = multiprocessing.parent_process()
+    assert parent is not None  # this is a child
+    sentinel = parent.sentinel
+
+    def wait_and_kill() -> None:
+        multiprocessing.connection.wait([sentinel])
+        os.killpg(os.getpgrp(), signal.SIGKILL)
+
+    threading.Thread(target=wait_and_kill, daemon=True).start()
 
 
 def _watch(

@@ -16,6 +16,7 @@ from cellular_bench.benchmark.config import Block, MethodChoice, SplitChoice, Su
 from cellular_bench.benchmark.errors import UserError
 from cellular_bench.benchmark.records import DatasetIdentity, Limits, MethodIdentity, SplitIdentity
 from cellular_bench.benchmark.registry import Method, methods_for, pick
+from cellular_bench.benchmark.store import fitting
 from cellular_bench.benchmark.types import Dataset, DatasetSpec, Split, Task
 
 #: Raised when the way runs are carried out changes their results; old records are then not reused.
@@ -72,6 +73,7 @@ def plan(
             dataset = datasets[dataset_id]
             _check_task(block.task, dataset)
             for split in _splits(block.splits, dataset):
+                _check_split(block.task, split)
                 splits[dataset.digest, split.digest] = split
                 for run in _runs(suite, block, dataset, split, chosen, plugins):
                     runs[run.run_id] = run
@@ -105,7 +107,21 @@ def _params(method: Method, overrides: Mapping[str, Any]) -> dict[str, Any]:
     defaults = method.defaults
     for name in overrides:
         pick(f"{method.spec.method_id} parameter", name, defaults)
-    return {**defaults, **overrides}
+    params = {**defaults, **overrides}
+    for name, value in params.items():
+        _check_param(method, name, value)
+    return params
+
+
+def _check_param(method: Method, name: str, value: Any) -> None:
+    """Refuse what a record cannot hold: the run could be neither told apart from others nor repeated."""
+    try:
+        json.dumps(value, allow_nan=False)
+    except (TypeError, ValueError) as error:
+        raise UserError(
+            f"Parameter '{name}' of method '{method.spec.method_id}' is {value!r}; it must be text, a finite "
+            "number, true, false, null, or a list or table of these."
+        ) from error
 
 
 def _check_task(task: Task, dataset: Dataset) -> None:
@@ -114,6 +130,14 @@ def _check_task(task: Task, dataset: Dataset) -> None:
         raise UserError(
             f"Data set '{dataset.spec.dataset_id}' has one batch; integration needs two or more. "
             "Name the column of the batches with --batch-key, or choose another task."
+        )
+
+
+def _check_split(task: Task, split: Split) -> None:
+    if task == "novelty" and not split.unseen_labels:
+        raise UserError(
+            f"Split '{split.split_id}' holds no label back, so no cell is novel and nothing can be scored. "
+            "The task novelty needs the split unseen-label."
         )
 
 
@@ -165,6 +189,7 @@ def method_identity(method: Method, params: Mapping[str, Any]) -> MethodIdentity
         is_control=spec.is_control,
         is_reimplementation=spec.is_reimplementation,
         doi=spec.doi,
+        source_digest=method.source_digest,
     )
 
 
@@ -216,7 +241,8 @@ def run_id(
         "seed": seed,
     }
     digest = hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()[:10]
-    return f"{task}-{dataset.dataset_id}-{split.split_id}-{identity.method_id}-s{seed}-{digest}"
+    what = f"{dataset.dataset_id}-{fitting(split.split_id)}-{identity.method_id}"
+    return f"{task}-{what}-s{seed}-{digest}"
 
 
 def derive_seed(base: int, *parts: str) -> int:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import zipfile
+import zlib
 from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -138,6 +139,9 @@ def principal_components(X: Any) -> NDArray[np.float32]:
     """Return up to 50 principal components of a sparse or dense matrix; exact and deterministic."""
     from sklearn.decomposition import PCA
 
+    if min(X.shape) == 1:  # a single cell has no components, a single gene is its own
+        dense = np.asarray(X.toarray() if hasattr(X, "toarray") else X, dtype=np.float32)[:, :1]
+        return np.asarray(dense - dense.mean(axis=0), dtype=np.float32)
     n_components = min(N_COMPONENTS, min(X.shape) - 1)
     pca = PCA(n_components=n_components, svd_solver="arpack", random_state=0)
     return np.asarray(pca.fit_transform(X), dtype=np.float32)
@@ -180,5 +184,5 @@ def _load(path: Path) -> dict[str, Any]:
     try:
         with np.load(path, allow_pickle=False) as arrays:
             return {name: arrays[name] for name in arrays.files}
-    except (OSError, ValueError, EOFError, zipfile.BadZipFile) as error:
+    except (OSError, ValueError, EOFError, zipfile.BadZipFile, zlib.error) as error:
         raise UserError(f"{path} is missing or damaged ({error}); run the benchmark again.") from error

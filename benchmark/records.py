@@ -26,7 +26,10 @@ class Model(BaseModel):
 
 
 class MethodIdentity(Model):
-    """The method that ran, as it ran."""
+    """The method that ran, as it ran.
+
+    ``source_digest`` is the sha256 of a plug-in file: an edited method is another row.
+    """
 
     method_id: str
     name: str
@@ -37,6 +40,7 @@ class MethodIdentity(Model):
     is_control: bool = False
     is_reimplementation: bool = False
     doi: str | None = None
+    source_digest: str | None = None
 
 
 class DatasetIdentity(Model):

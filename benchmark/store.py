@@ -15,7 +15,10 @@
 
 from __future__ import annotations
 
+import errno
+import fcntl
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -30,6 +33,9 @@ from cellular_bench.benchmark.records import (
     write_record,
     write_text_atomically,
 )
+
+#: File systems allow 255 bytes for a name; the rest of it needs its share.
+MAX_NAME_BYTES = 100
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,7 +92,32 @@ class Store:
 
     def split_folder(self, dataset: DatasetIdentity, split: SplitIdentity) -> Path:
         """Return the folder with the cells and the truth of a split."""
-        return self.root / "splits" / _name(dataset) / f"{split.split_id}-{split.digest[:10]}"
+        return self.root / "splits" / _name(dataset) / f"{fitting(split.split_id)}-{split.digest[:10]}"
+
+    @contextmanager
+    def locked(self) -> Iterator[None]:
+        """Keep a second benchmark out of the folder: each would delete what the other writes.
+
+        The lock ends with the process, however that ends.
+
+        Raises
+        ------
+        UserError
+            If another process holds it.
+        """
+        with (self.root / ".lock").open("w") as file:
+            try:
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError as error:
+                raise UserError(
+                    f"Another run-benchmark is writing to {self.root}. Wait for its end, or choose another "
+                    "folder with --out."
+                ) from error
+            except OSError as error:
+                if error.errno not in (errno.ENOSYS, errno.ENOLCK, errno.EOPNOTSUPP):
+                    raise
+                # A file system without locks: a second run goes unnoticed there, but one can work.
+            yield
 
     def record(self, run_id: str) -> RunRecord | None:
         """Return the record of a run; None where it is missing or half written."""
@@ -114,6 +145,17 @@ class Store:
         folder = self.run_folder(record.run_id)
         folder.mkdir(parents=True, exist_ok=True)
         write_record(record, folder / "record.json")
+
+
+def fitting(name: str) -> str:
+    """Cut a name that would make the name of a file too long; a digest beside it tells such names apart.
+
+    Examples
+    --------
+    >>> fitting("lobo.human1"), len(fitting("x" * 300))
+    ('lobo.human1', 100)
+    """
+    return name.encode()[:MAX_NAME_BYTES].decode(errors="ignore")
 
 
 def _name(dataset: DatasetIdentity) -> str:

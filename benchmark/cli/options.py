@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from collections import defaultdict
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -24,7 +25,10 @@ class NameList(click.ParamType):  # type: ignore[type-arg]  # generic only in th
         """Split the text; a tuple passes."""
         if isinstance(value, tuple):
             return value
-        return tuple(part.strip() for part in str(value).split(",") if part.strip())
+        parts = tuple(part.strip() for part in str(value).split(",") if part.strip())
+        if not parts:  # as good as not given: everything would run
+            self.fail(f"'{value}' names nothing.", param, ctx)
+        return parts
 
 
 class IntList(NameList):
@@ -38,6 +42,22 @@ class IntList(NameList):
             return tuple(int(part) for part in super().convert(value, param, ctx))
         except ValueError:
             self.fail(f"'{value}' is not a list of whole numbers, such as 0,1,2.", param, ctx)
+
+
+class PositiveNumber(click.ParamType):  # type: ignore[type-arg]  # generic only in the stubs
+    """A finite number above 0."""
+
+    name = "number"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        """Read the number; a range of click's would let NaN pass."""
+        try:
+            number = float(value)
+        except ValueError:
+            number = math.nan
+        if not (math.isfinite(number) and number > 0):
+            self.fail(f"'{value}' is not a number above 0.", param, ctx)
+        return number
 
 
 EXISTING_FILE = click.Path(exists=True, dir_okay=False, path_type=Path)

@@ -6,7 +6,7 @@ import os
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, get_args
+from typing import TYPE_CHECKING, Any, get_args
 
 import click
 
@@ -16,6 +16,10 @@ from cellular_bench.benchmark.config import Block, MethodChoice, SplitChoice, Su
 from cellular_bench.benchmark.errors import UserError
 from cellular_bench.benchmark.records import Limits, Status
 from cellular_bench.benchmark.types import TASKS, Dataset, DatasetSpec, SplitKind, Task
+
+if TYPE_CHECKING:
+    from cellular_bench.benchmark.planner import Plan
+    from cellular_bench.benchmark.store import Store
 
 _SPLITS = [kind.replace("_", "-") for kind in get_args(SplitKind)]
 _BAD = ("failed", "timeout", "out_of_memory")
@@ -51,8 +55,8 @@ Exit code: 0 all runs ended well, 1 some did not, 2 the request was wrong.""",
 @click.option("--seeds", type=options.IntList(), help="Instead of the suite's, such as 0,1,2.")
 @click.option("--out", type=click.Path(path_type=Path), default=Path("results"), show_default=True)
 @click.option("--jobs", type=click.IntRange(min=1), help="Runs at a time.  [default: number of cores]")
-@click.option("--time-limit", type=click.FloatRange(min=0, min_open=True), help="Seconds for one run.")
-@click.option("--memory-limit", type=click.FloatRange(min=0, min_open=True), help="MiB for one run.")
+@click.option("--time-limit", type=options.PositiveNumber(), help="Seconds for one run.")
+@click.option("--memory-limit", type=options.PositiveNumber(), help="MiB for one run.")
 @click.option("--retry", type=click.Choice(_BAD), multiple=True, help="Do runs that ended so again.")
 @click.option("--figures/--no-figures", default=True, help="Draw UMAPs and confusion matrices.")
 def command(**given: Any) -> None:
@@ -91,6 +95,8 @@ def run(
     """Plan, execute and report; return the exit code."""
     from rich.console import Console
 
+    if adata is not None and datasets:
+        raise UserError("Give either --adata or --dataset, not both: your file, or the catalogue's data.")
     console = Console(stderr=False)
     known = registry.methods(plugins)
     own = _own_data(adata, batch_key=batch_key, label_key=label_key, counts_layer=counts_layer)
@@ -123,17 +129,36 @@ def _execute(
     figures: bool,
     console: Any,
 ) -> int:
-    from cellular_bench.benchmark.cli.progress import RunProgress
-    from cellular_bench.benchmark.cli.report import write_report
-    from cellular_bench.benchmark.executors import Executor
     from cellular_bench.benchmark.planner import plan
     from cellular_bench.benchmark.store import Store
 
     planned = plan(suite, datasets=datasets, methods=known, plugins=[p.resolve() for p in plugins])
     store = Store.create(out, suite)
+    with store.locked():
+        return _carry_out(
+            planned, store, datasets, jobs=jobs, retry=retry, figures=figures, out=out, console=console
+        )
+
+
+def _carry_out(
+    planned: Plan,
+    store: Store,
+    datasets: Mapping[str, Dataset],
+    *,
+    out: Path,
+    jobs: int | None,
+    retry: Sequence[Status],
+    figures: bool,
+    console: Any,
+) -> int:
+    from cellular_bench.benchmark.cli.progress import RunProgress
+    from cellular_bench.benchmark.cli.report import write_report
+    from cellular_bench.benchmark.executors import Executor
+
     executor = Executor(store=store, n_jobs=jobs or os.cpu_count() or 1, retry=frozenset(retry))
     missing = len(executor.missing(planned))
-    console.print(f"{len(planned.runs)} runs, {missing} to do, {executor.n_jobs} at a time, in {out}")
+    todo = f"{len(planned.runs)} runs, {missing} to do, {executor.n_jobs} at a time, in {out}"
+    console.print(todo, markup=False)
     if missing:
         with RunProgress(missing, console=console) as progress:
             for _ in executor.execute(planned, datasets=datasets, progress=progress):
@@ -143,7 +168,7 @@ def _execute(
     counts = Counter(record.status if record else "missing" for record in records)
     console.print("Done: " + ", ".join(f"{n} {status.replace('_', ' ')}" for status, n in counts.items()))
     for page in pages:
-        console.print(f"  {page}", soft_wrap=True, highlight=False)
+        console.print(f"  {page}", soft_wrap=True, markup=False, highlight=False)
     return 1 if any(counts[status] for status in _BAD) else 0
 
 

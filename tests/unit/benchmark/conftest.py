@@ -129,6 +129,20 @@ class Leaves(Healthy):
         os._exit(3)
 
 
+class LeavesQuietly(Healthy):
+    spec = spec("leaves_quietly")
+
+    def predict(self, query):
+        sys.exit(0)
+
+
+class Mumbles(Healthy):
+    spec = spec("mumbles")
+
+    def predict(self, query):
+        raise ValueError("half a character: \\udcff")
+
+
 class Forks(Healthy):
     """Hangs in a child of a child."""
     spec = spec("forks")

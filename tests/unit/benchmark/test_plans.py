@@ -1,11 +1,15 @@
 """Suites, splits and names of runs."""
 
+from dataclasses import replace
+
+import pandas as pd
 import pytest
 
 from cellular_bench.benchmark import registry
 from cellular_bench.benchmark.config import Suite, read_suite
 from cellular_bench.benchmark.errors import UserError
 from cellular_bench.benchmark.planner import derive_seed, plan
+from cellular_bench.benchmark.store import Store
 from cellular_bench.datasets import catalog
 
 
@@ -63,6 +67,11 @@ def test_all_stands_for_every_method_of_the_task(datasets) -> None:
         ),
         ({"splits": ["leave_one_batch_out"], "datasets": ["pbmc68k_reduced"]}, "batch"),
         ({"splits": [{"kind": "kfold", "n_folds": 3}]}, "n_folds"),
+        ({"task": "novelty"}, "holds no label back, so no cell is novel"),
+        (
+            {"methods": [{"method_id": "knn", "params": {"n_neighbors": float("nan")}}]},
+            "Parameter 'n_neighbors' of method 'knn' is nan; it must be text, a finite number",
+        ),
     ],
 )
 def test_an_impossible_request_is_refused_in_words(datasets, block, message: str) -> None:
@@ -92,6 +101,18 @@ def test_derived_seeds_are_fixed_and_differ() -> None:
     [
         ("title = ", "is not valid TOML"),
         ('title = "x"', "blocks: Field required"),
+        (
+            'title = "x"\n[[blocks]]\ntask = "annotation"\ndatasets = ["a"]\nmethods = "all"',
+            'blocks.0.methods: Value error, must be a list, such as ["all"]',
+        ),
+        (
+            'title = "x"\n[[blocks]]\ntask = "annotation"\ndatasets = ["a"]\nmethods = 3',
+            "blocks.0.methods: Value error, must be a list",
+        ),
+        (
+            'title = "x"\n[[blocks]]\ntask = "annotation"\ndatasets = ["a"]\nmethods = ["b"]\nsplits = "all"',
+            "blocks.0.splits: Value error, must be a list",
+        ),
         ('title = "x"\nblocks = [{task = "cooking"}]', "blocks.0.task: Input should be 'integration'"),
         ('title = "x"\ncolour = "red"\nblocks = []', "blocks: "),
         (
@@ -107,6 +128,34 @@ def test_a_broken_suite_file_names_the_field(tmp_path, text: str, message: str) 
     with pytest.raises(UserError) as caught:
         read_suite(path)
     assert message in str(caught.value)
+
+
+def test_a_suite_is_called_as_its_file(tmp_path) -> None:
+    path = tmp_path / "mine.toml"
+    block = 'task = "annotation"\ndatasets = ["a"]\nmethods = ["b"]\nsplits = ["all"]'
+    path.write_text(f'suite_id = "other"\ntitle = "x"\n[[blocks]]\n{block}')
+    assert read_suite(path).suite_id == "mine"
+
+
+def test_a_suite_file_that_is_no_text_is_refused(tmp_path) -> None:
+    path = tmp_path / "mine.toml"
+    path.write_bytes(b"\xff\xfe")
+    with pytest.raises(UserError, match="is not valid TOML"):
+        read_suite(path)
+
+
+def test_a_long_batch_name_still_gives_names_of_files(datasets, tmp_path) -> None:
+    dataset = datasets["simulated_small"]
+    adata = dataset.adata.copy()
+    names = [f"{'ä' * 250}{name}" for name in adata.obs["batch"]]
+    adata.obs["batch"] = pd.Categorical(names)
+    loaded = {"simulated_small": replace(dataset, adata=adata)}
+    runs = runs_of(loaded, datasets=["simulated_small"], splits=["leave_one_batch_out"])
+    store = Store.create(tmp_path / "out", suite_of())
+    for run in runs:
+        store.run_folder(run.run_id).mkdir(parents=True)
+        store.split_folder(run.dataset, run.split).mkdir(parents=True, exist_ok=True)
+    assert len({store.split_folder(run.dataset, run.split) for run in runs}) == 2
 
 
 def test_every_suite_that_ships_can_be_read() -> None:

@@ -2,8 +2,12 @@
 
 import json
 import os
+import subprocess
+import sys
 import threading
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -14,6 +18,7 @@ from cellular_bench.benchmark import isolation, registry
 from cellular_bench.benchmark.config import Suite
 from cellular_bench.benchmark.errors import UserError
 from cellular_bench.benchmark.executors import Executor
+from cellular_bench.benchmark.leaderboard import method_key
 from cellular_bench.benchmark.outputs import read_outputs
 from cellular_bench.benchmark.planner import Plan, plan
 from cellular_bench.benchmark.records import RunRecord
@@ -57,7 +62,7 @@ TWO_FOLDS = {"kind": "unseen_label", "labels": ["type2"], "n_splits": 2}
 def zoo(tmp_path_factory, dataset, plugin) -> dict[str, RunRecord]:
     """Broken annotators together with a healthy one, in one go."""
     names = "healthy raises sleeps allocates reorders returns_nan too_few_rows segfaults leaves forks"
-    names += " refuses needs_missing"
+    names += " refuses needs_missing leaves_quietly mumbles"
     split = {"kind": "reference_query", "reference": ["batch1"]}
     suite = make_suite("annotation", names.split(), split, time_limit_s=8, memory_limit_mib=1200)
     return execute(tmp_path_factory.mktemp("zoo") / "out", suite, dataset, plugin)
@@ -67,6 +72,12 @@ def zoo(tmp_path_factory, dataset, plugin) -> dict[str, RunRecord]:
     ("method_id", "status", "reason"),
     [
         ("raises", "failed", "RuntimeError: no luck today (zoo.py, line "),
+        (
+            "leaves_quietly",
+            "failed",
+            "The method ended its process (exit code 0) before it returned anything.",
+        ),
+        ("mumbles", "failed", "ValueError: half a character: ? (zoo.py, line "),
         ("sleeps", "timeout", "Still running after the time limit of 8 s."),
         ("allocates", "out_of_memory", "the limit is 1200 MiB."),
         ("returns_nan", "failed", "returns_nan: novelty is NaN or infinite for 1 of "),
@@ -179,6 +190,77 @@ def test_other_parameters_are_another_run(dataset, plugin) -> None:
     changed = make_plan(make_suite("annotation", [shrunk]), dataset, plugin).runs[0]
     assert plain.run_id != changed.run_id
     assert changed.method.params == {"shrink": 0.5}
+
+
+def test_an_edited_plugin_is_another_row(tmp_path, dataset, plugin) -> None:
+    edited = tmp_path / "zoo.py"
+    edited.write_text(plugin.read_text() + "\nHealthy.__init__.__doc__ = 'better now'\n")
+    suite = make_suite("annotation", ["healthy"])
+    old, new = (make_plan(suite, dataset, path).runs[0].method for path in (plugin, edited))
+    assert method_key(old) != method_key(new)
+    assert old.source_digest is not None
+
+
+def test_a_batch_of_one_cell_does_not_stop_the_others(tmp_path, dataset, plugin) -> None:
+    adata = dataset.adata.copy()
+    batch = adata.obs["batch"].astype(str)
+    batch.iloc[0] = "alone"
+    adata.obs["batch"] = batch.astype("category")
+    changed = replace(dataset, adata=adata, digest="0" * 64)
+    records = execute(
+        tmp_path / "out", make_suite("annotation", ["healthy"], "leave_one_batch_out"), changed, plugin
+    )
+    assert records["healthy"].status == "ok"
+    root = tmp_path / "out"
+    assert len(list(root.glob("runs/*/record.json"))) == 3
+
+
+def test_a_second_benchmark_is_kept_out_of_the_folder(tmp_path) -> None:
+    store = Store.create(tmp_path / "out", make_suite("annotation", ["healthy"]))
+    with (
+        store.locked(),
+        pytest.raises(UserError, match="Another run-benchmark is writing to"),
+        Store.open(store.root).locked(),
+    ):
+        pass
+    with store.locked():
+        assert store.root.is_dir()
+
+
+HARNESS = """
+import sys
+from pathlib import Path
+from cellular_bench.benchmark import isolation
+from cellular_bench.benchmark.records import Limits
+
+isolation.call({function}, {argument!r}, limits=Limits(), log=Path({log!r}))
+"""
+
+
+def test_a_run_does_not_outlive_a_killed_harness(tmp_path) -> None:
+    log = tmp_path / "log.txt"
+    script = HARNESS.format(
+        function="__import__('os').system", argument="echo $$; sleep 3600 & echo $!; wait", log=str(log)
+    )
+    harness = subprocess.Popen([sys.executable, "-c", script])
+    children: list[psutil.Process] = []
+    try:
+        wait_for(lambda: log.exists() and len(log.read_text().split()) == 2)
+        children = [psutil.Process(int(pid)) for pid in log.read_text().split()]
+    finally:
+        harness.kill()
+        harness.wait()
+    gone, alive = psutil.wait_procs(children, timeout=10)
+    for process in alive:
+        process.kill()
+    assert len(gone) == 2
+
+
+def wait_for(condition: Callable[[], bool]) -> None:
+    deadline = time.monotonic() + 60
+    while not condition():
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
 
 
 def test_an_edited_plugin_is_another_run(tmp_path, dataset, plugin) -> None:
