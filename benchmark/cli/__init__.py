@@ -79,3 +79,8 @@ def main() -> None:
     except BenchError as error:
         click.echo(f"Error: {error}", err=True)
         sys.exit(error.exit_code)
+    except OSError as error:
+        if error.filename is None:  # not about a file of the user's: a defect, to be seen in full
+            raise
+        click.echo(f"Error: {error.filename}: {error.strerror}.", err=True)
+        sys.exit(1)

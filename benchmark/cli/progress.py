@@ -6,6 +6,7 @@ from collections import Counter
 from types import TracebackType
 
 from rich.console import Console
+from rich.markup import escape
 from rich.progress import (
     BarColumn,
     MofNCompleteColumn,
@@ -51,7 +52,7 @@ class RunProgress:
     def started(self, run: Run) -> None:
         """Show what is running."""
         text = f"{run.task} {run.method.method_id} {run.split.split_id}"
-        self._bar.update(self._task, description=text)
+        self._bar.update(self._task, description=escape(text))
 
     def finished(self, record: RunRecord) -> None:
         """Print how a run ended."""
@@ -63,7 +64,7 @@ class RunProgress:
         self.console.print(
             f"[{done:>{len(str(self.total))}}/{self.total}]",
             f"[{colour}]{record.status:<14}[/]",
-            f"{seconds} {record.task} {record.dataset.dataset_id} {record.split.split_id}",
+            f"{seconds} {record.task} {record.dataset.dataset_id} {escape(record.split.split_id)}",
             f"[bold]{record.method.method_id}[/] seed {record.seed}",
             soft_wrap=True,
             highlight=False,

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import json
+import re
+import zipfile
+import zlib
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -106,7 +109,9 @@ def score_predictions(path: Path) -> Iterator[Row]:
     table = _read_table(path)
     true, predicted = _column(path, table, _TRUE), _column(path, table, _PREDICTED)
     empty = int((table[true] == "").sum())
-    if empty or table.empty:
+    if table.empty:
+        raise UserError(f"{path} has no rows below its header.")
+    if empty:
         raise UserError(
             f"{path}: {empty} of {len(table)} rows have no value in '{true}'; each cell needs a label."
         )
@@ -129,7 +134,7 @@ def _read_table(path: Path) -> pd.DataFrame:
     try:
         # Labels are text: 'NA', '1' or 'None' may be names of cell types. Only nothing is missing.
         return pd.read_csv(path, sep=separator, dtype=str, keep_default_na=False)
-    except (ValueError, OSError) as error:
+    except (ValueError, OSError, EOFError, zlib.error) as error:
         raise UserError(f"{path} cannot be read as a table: {error}.") from error
 
 
@@ -186,7 +191,8 @@ def _embeddings(
         for key in obsm:
             if key not in stored:
                 raise UnknownNameError("key of obsm", key, list(stored))
-            yield _checked(key, np.asarray(stored[key]), n_obs)
+            matrix = stored[key]
+            yield _checked(key, np.asarray(matrix.toarray() if hasattr(matrix, "toarray") else matrix), n_obs)
     for path in files:
         for name, array in _arrays(path, n_obs):
             yield _checked(name, array, n_obs)
@@ -196,7 +202,7 @@ def _arrays(path: Path, n_obs: int) -> Iterator[tuple[str, Any]]:
     """Read an npy file, or every matrix of an npz file that has a row per cell."""
     try:
         loaded = np.load(path, allow_pickle=False)
-    except (ValueError, OSError, EOFError) as error:
+    except (ValueError, OSError, EOFError, zipfile.BadZipFile) as error:
         raise UserError(f"{path} is not an npy or npz file: {error}.") from error
     if isinstance(loaded, np.ndarray):
         yield path.stem, loaded
@@ -212,6 +218,11 @@ def _arrays(path: Path, n_obs: int) -> Iterator[tuple[str, Any]]:
 def _checked(name: str, array: Any, n_obs: int) -> tuple[str, Any]:
     if array.ndim != 2 or len(array) != n_obs:
         raise UserError(f"Embedding '{name}' has shape {array.shape}, expected ({n_obs}, n_latent).")
+    if array.dtype.kind not in "biuf":
+        raise UserError(f"Embedding '{name}' holds values of type {array.dtype}; expected numbers.")
+    broken = int((~np.isfinite(array)).any(axis=1).sum())
+    if broken:
+        raise UserError(f"Embedding '{name}' is NaN or infinite for {broken} of {n_obs} cells.")
     return name, array
 
 
@@ -225,11 +236,12 @@ def _column(path: Path, table: Any, names: Sequence[str]) -> str:
 
 
 def _number(fold: str | None) -> str | int | None:
-    return int(fold) if fold is not None and fold.lstrip("-").isdigit() else fold
+    return int(fold) if fold is not None and re.fullmatch(r"-?[0-9]+", fold) else fold
 
 
 def _print_table(rows: Sequence[Row]) -> None:
     from rich.console import Console
+    from rich.markup import escape
     from rich.table import Table
 
     values: dict[tuple[str, str], list[float | None]] = {}
@@ -238,7 +250,7 @@ def _print_table(rows: Sequence[Row]) -> None:
     methods, metric_ids = (list(dict.fromkeys(names)) for names in zip(*values, strict=True))
     table = Table("metric", box=None, pad_edge=False, header_style="bold")
     for method_id in methods:
-        table.add_column(method_id, justify="right", overflow="fold")
+        table.add_column(escape(method_id), justify="right", overflow="fold")
     for metric_id in metric_ids:
         table.add_row(metric_id, *(_cell(values[method_id, metric_id]) for method_id in methods))
     console = Console()

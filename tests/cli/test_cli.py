@@ -1,5 +1,6 @@
 """The commands as a user types them."""
 
+import gzip
 import json
 import subprocess
 import sys
@@ -8,7 +9,10 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
+from scipy import sparse
 
+from cellular_bench.benchmark.cli.score import score_embeddings
+from cellular_bench.benchmark.errors import UserError
 from cellular_bench.datasets import catalog
 
 
@@ -51,6 +55,11 @@ def results(tmp_path_factory) -> Path:
         (["run", "--param", "knn.k=3"], "Unknown knn parameter 'k'"),
         (["run", "--task", "novelty", "--method", "harmony"], "'harmony' is not run: it does integration"),
         (["run", "--seeds", "a"], "'a' is not a list of whole numbers"),
+        (["run", "--seeds", ","], "names nothing"),
+        (["run", "--method", ","], "',' names nothing"),
+        (["run", "--time-limit", "nan"], "'nan' is not a number above 0"),
+        (["run", "--memory-limit", "0"], "'0' is not a number above 0"),
+        (["run", "--adata", "x.h5ad", "--label-key", "y", "--dataset", "baron"], "Give either --adata or"),
         (["check", "harmoni"], "Did you mean 'harmony'?"),
         (["check", "absent.py"], "absent.py does not exist"),
         (["score"], "either --predictions FILE, or --adata FILE"),
@@ -162,6 +171,9 @@ def own_file(tmp_path_factory) -> Path:
         scale=0.05, size=(adata.n_obs, codes.max() + 1)
     )
     adata.obsm["X_noise"] = rng.normal(size=(adata.n_obs, 5))
+    adata.obsm["X_holes"] = np.where(np.arange(adata.n_obs)[:, None] < 2, np.nan, adata.obsm["X_noise"])
+    adata.obsm["X_words"] = pd.DataFrame({"a": ["x"] * adata.n_obs}, index=adata.obs_names)
+    adata.obsm["X_sparse"] = sparse.csr_matrix(adata.obsm["X_good"][:, :2])
     path = tmp_path_factory.mktemp("own") / "mine.h5ad"
     adata.write_h5ad(path)
     return path
@@ -272,6 +284,7 @@ def test_score_predictions_without_a_fold(tmp_path) -> None:
         ("label,guess\nx,y\n", "has no column 'label_pred' or 'pred'"),
         ("label,pred\n,y\n", "1 of 1 rows have no value in 'label'"),
         ("", "cannot be read as a table"),
+        ("label,pred\n", "has no rows below its header"),
     ],
 )
 def test_a_wrong_table_is_explained(tmp_path, text: str, message: str) -> None:
@@ -280,3 +293,40 @@ def test_a_wrong_table_is_explained(tmp_path, text: str, message: str) -> None:
     done = run_benchmark("score", "--predictions", path)
     assert done.returncode == 2
     assert message in done.stderr
+
+
+def test_names_that_look_like_markup_are_printed_as_they_are(tmp_path) -> None:
+    path = tmp_path / "table.csv"
+    path.write_text("label,pred,method,fold\nx,x,[/b],--3\ny,x,[/b],--3\n")
+    done = run_benchmark("score", "--predictions", path)
+    assert done.returncode == 0, done.stderr
+    assert "[/b]" in done.stdout
+
+
+@pytest.mark.parametrize("name", ["table.csv.gz", "matrix.npz"])
+def test_a_truncated_file_is_explained(own_file: Path, tmp_path, name: str) -> None:
+    path = tmp_path / name
+    whole = (
+        gzip.compress(b"label,pred\n" + b"x,y\nz,q\n" * 50)
+        if name.endswith("gz")
+        else b"PK\x03\x04" + b"x" * 40
+    )
+    path.write_bytes(whole[:30])
+    file = ["--adata", own_file, "--batch-key", "donor", "--label-key", "cell_type", "--embedding"]
+    done = run_benchmark("score", *(["--predictions"] if name.endswith("gz") else file), path)
+    assert done.returncode == 2
+    assert done.stderr.startswith(f"Error: {path} ")
+
+
+@pytest.mark.parametrize(
+    ("chosen", "message"),
+    [
+        ({"obsm": ["X_holes"]}, "Embedding 'X_holes' is NaN or infinite for 2 of 300 cells"),
+        ({"obsm": ["X_good"], "pre": "X_holes"}, "Embedding 'X_holes' is NaN or infinite for 2 of 300 cells"),
+        ({"obsm": ["X_words"]}, "Embedding 'X_words' holds values of type object; expected numbers"),
+        ({"obsm": ["X_sparse", "absent"]}, "Unknown key of obsm 'absent'"),
+    ],
+)
+def test_an_embedding_that_cannot_be_scored_is_explained(own_file: Path, chosen: dict, message: str) -> None:
+    with pytest.raises(UserError, match=message):
+        list(score_embeddings(own_file, batch_key="donor", label_key="cell_type", **chosen))
