@@ -189,7 +189,7 @@ def method_identity(method: Method, params: Mapping[str, Any]) -> MethodIdentity
         is_control=spec.is_control,
         is_reimplementation=spec.is_reimplementation,
         doi=spec.doi,
-        source_digest=method.source_digest,
+        source_digest=method.source_digest[:10] if method.source_digest else None,
     )
 
 

@@ -28,7 +28,7 @@ class Model(BaseModel):
 class MethodIdentity(Model):
     """The method that ran, as it ran.
 
-    ``source_digest`` is the sha256 of a plug-in file: an edited method is another row.
+    ``source_digest`` begins the sha256 of a plug-in file: an edited method is another row.
     """
 
     method_id: str
