@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import threading
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
@@ -174,6 +175,8 @@ class Executor:
             folder=folder,
         )
         outcome = self._call(worker.execute, job, log=folder / "log.txt", limits=run.limits)
+        if outcome.exit_code == os.EX_IOERR:
+            _check_disk(folder)
         result = _result(folder / worker.RESULT)
         cost = _cost(outcome, result.get("cost", {}))
         if outcome.status != "ok":
@@ -212,6 +215,15 @@ class _Ended:
 
 
 _NO_RESULT = "The method ended its process (exit code 0) before it returned anything. It must not exit."
+
+
+def _check_disk(folder: Path) -> None:
+    """Raise OSError where a small file cannot be written: a full disk is not the method's failure."""
+    probe = folder / ".probe"
+    try:
+        probe.write_bytes(bytes(2**16))
+    finally:
+        probe.unlink(missing_ok=True)
 
 
 def _result(path: Path) -> dict[str, Any]:

@@ -68,6 +68,7 @@ class Outcome:
     reason: str | None
     wall_time_s: float
     peak_rss_mib: float
+    exit_code: int | None
 
 
 def call(
@@ -103,7 +104,13 @@ def call(
             process.join()
         wall = time.monotonic() - started
     status, reason = breach or _exit_status(process.exitcode)
-    return Outcome(status=status, reason=reason, wall_time_s=wall, peak_rss_mib=tree.peak_rss / MIB)
+    return Outcome(
+        status=status,
+        reason=reason,
+        wall_time_s=wall,
+        peak_rss_mib=tree.peak_rss / MIB,
+        exit_code=process.exitcode,
+    )
 
 
 def _context() -> ForkServerContext:

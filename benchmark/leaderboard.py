@@ -118,7 +118,7 @@ class Board:
     def board_id(self) -> str:
         """Name of the board, unique in a result folder."""
         version = f"-{self.dataset.digest[:8]}" if self.is_version else ""
-        return f"{self.task}-{self.dataset.dataset_id}-{self.split_kind}{version}"
+        return f"{self.task}-{self.dataset.dataset_id}-{_scheme(self.splits[0])}{version}"
 
 
 def track_of(record: RunRecord) -> Track:
@@ -180,8 +180,8 @@ def summarise(values: Iterable[float | None], reasons: Iterable[str | None] = ()
 def build_boards(records: Iterable[RunRecord], specs: Iterable[MetricSpec]) -> tuple[Board, ...]:
     """Group records into boards and rank the methods of each.
 
-    Records of one ``dataset_id`` with different contents (digests) are put on different boards:
-    their numbers cannot be compared.
+    Records of one ``dataset_id`` with different contents (digests), or split by different schemes
+    (three folds and five), are put on different boards: their numbers cannot be compared.
 
     Raises
     ------
@@ -190,10 +190,10 @@ def build_boards(records: Iterable[RunRecord], specs: Iterable[MetricSpec]) -> t
     """
     records = tuple(records)
     _refuse_repeats(records)
-    groups: dict[tuple[Task, str, SplitKind, str], list[RunRecord]] = defaultdict(list)
+    groups: dict[tuple[Task, str, str, str], list[RunRecord]] = defaultdict(list)
     for record in records:
         data = record.dataset
-        groups[record.task, data.dataset_id, record.split.kind, data.digest].append(record)
+        groups[record.task, data.dataset_id, _scheme(record.split), data.digest].append(record)
     known = {spec.metric_id: spec for spec in specs}
     versions = Counter(key[:3] for key in groups)
     return tuple(
@@ -202,7 +202,11 @@ def build_boards(records: Iterable[RunRecord], specs: Iterable[MetricSpec]) -> t
     )
 
 
-def _place_of_board(key: tuple[Task, str, SplitKind, str]) -> tuple[int, str, str, str]:
+def _scheme(split: SplitIdentity) -> str:
+    return split.scheme or split.kind
+
+
+def _place_of_board(key: tuple[Task, str, str, str]) -> tuple[int, str, str, str]:
     return TASKS.index(key[0]), *key[1:]
 
 

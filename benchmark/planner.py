@@ -215,6 +215,7 @@ def split_identity(split: Split) -> SplitIdentity:
     return SplitIdentity(
         split_id=split.split_id,
         kind=split.kind,
+        scheme=split.scheme,
         digest=split.digest,
         n_train=len(split.train_obs),
         n_test=len(split.test_obs),

@@ -62,6 +62,7 @@ class SplitIdentity(Model):
 
     split_id: str
     kind: SplitKind
+    scheme: str = ""
     digest: str
     n_train: int
     n_test: int

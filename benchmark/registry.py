@@ -110,6 +110,12 @@ def check_spec(spec: MethodSpec, origin: str) -> None:
     for field, (is_right, expected) in wanted.items():
         if not is_right:
             raise UserError(f"{origin}: spec.{field} is {getattr(spec, field)!r}; it must be {expected}.")
+    if "integration" in spec.tasks and spec.labels == "train" and not spec.inductive:
+        raise UserError(
+            f"{origin}: '{spec.method_id}' asks for labels of training cells, but fit_embed sees only the "
+            "cells that it embeds, whose labels are not shown. Set inductive=True with fit and embed, or "
+            "labels='none'."
+        )
 
 
 _READS = ("counts", "lognorm")

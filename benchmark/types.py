@@ -89,6 +89,9 @@ class Split:
     train_obs, test_obs
         Ascending positions of cells. Disjoint and together complete; both hold every cell where
         ``kind`` is ``"all"``.
+    scheme
+        What ``split_id`` shares with the other splits of one cutting of the data, such as the folds
+        of one cross-validation. Only runs of one scheme can be averaged or compared.
     unseen_labels
         Labels that are absent from the training cells on purpose.
     seed
@@ -101,6 +104,7 @@ class Split:
     kind: SplitKind
     train_obs: NDArray[np.int64]
     test_obs: NDArray[np.int64]
+    scheme: str = ""
     unseen_labels: tuple[str, ...] = ()
     seed: int | None = None
     digest: str = ""

@@ -56,23 +56,36 @@ class Job:
 
 
 def execute(job: Job) -> None:
-    """Carry out a run: write ``outputs.npz``, and ``result.json`` with status and cost."""
-    result: dict[str, Any] = {"status": "ok", "reason": None}
+    """Carry out a run: write ``outputs.npz``, and ``result.json`` with status and cost.
+
+    Where these cannot be written, the process ends with ``os.EX_IOERR``: the disk is at fault then,
+    not the method.
+    """
     costs: dict[str, float] = {}
+    outputs, result = _attempt(job, costs)
     try:
-        outputs = _outputs(job, costs)
-        write_outputs(outputs, job.folder / OUTPUTS)
+        if outputs is not None:
+            write_outputs(outputs, job.folder / OUTPUTS)
+        (job.folder / RESULT).write_text(json.dumps({**result, "cost": costs}), encoding="utf-8")
+    except OSError:
+        traceback.print_exc()
+        sys.exit(os.EX_IOERR)
+
+
+def _attempt(job: Job, costs: dict[str, float]) -> tuple[Outputs | None, dict[str, Any]]:
+    """Call the method; return its outputs, or None and what went wrong."""
+    try:
+        return _outputs(job, costs), {"status": "ok", "reason": None}
     except NotApplicableError as error:
-        result = {"status": "not_applicable", "reason": str(error)}
+        return None, {"status": "not_applicable", "reason": str(error)}
     except MemoryError as error:
-        result = {"status": "out_of_memory", "reason": f"Memory ran out: {error}"}
+        return None, {"status": "out_of_memory", "reason": f"Memory ran out: {error}"}
     except ContractError as error:
-        result = {"status": "failed", "reason": str(error)}
+        return None, {"status": "failed", "reason": str(error)}
     except Exception as error:
         traceback.print_exc()
         status = "out_of_memory" if "can't allocate memory" in str(error) else "failed"  # how torch says it
-        result = {"status": status, "reason": _describe(error)}
-    (job.folder / RESULT).write_text(json.dumps({**result, "cost": costs}), encoding="utf-8")
+        return None, {"status": status, "reason": _describe(error)}
 
 
 def _outputs(job: Job, costs: dict[str, float]) -> Outputs:

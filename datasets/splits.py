@@ -44,7 +44,7 @@ def all_cells(label: ArrayLike) -> tuple[Split, ...]:
     [('all', 2)]
     """
     cells = np.arange(len(_names(label, "label")))
-    return (_split("all", "all", cells, cells),)
+    return (_split("all", "", "all", cells, cells),)
 
 
 def kfold(label: ArrayLike, *, n_splits: int = 5, seed: int = 42) -> tuple[Split, ...]:
@@ -74,7 +74,7 @@ def kfold(label: ArrayLike, *, n_splits: int = 5, seed: int = 42) -> tuple[Split
     names = _names(label, "label")
     folds = _stratified_folds(names, n_splits=n_splits, seed=seed)
     return tuple(
-        _split(f"kfold-{n_splits}-{seed}.{number}", "kfold", train, test, seed=seed)
+        _split(f"kfold-{n_splits}-{seed}", str(number), "kfold", train, test, seed=seed)
         for number, (train, test) in enumerate(folds, start=1)
     )
 
@@ -101,7 +101,8 @@ def leave_one_batch_out(batch: ArrayLike) -> tuple[Split, ...]:
     batches = _batches(names, "leave_one_batch_out")
     return tuple(
         _split(
-            f"lobo.{_id(left_out)}",
+            "lobo",
+            _id(left_out),
             "leave_one_batch_out",
             np.flatnonzero(names != left_out),
             np.flatnonzero(names == left_out),
@@ -149,14 +150,14 @@ def unseen_label(
     >>> label = ["alpha"] * 30 + ["beta"] * 20 + ["delta"] * 10
     >>> split, = unseen_label(label, labels=["delta"])
     >>> split.split_id, len(split.train_obs), len(split.test_obs)
-    ('unseen.delta.1', 40, 20)
+    ('unseen-5-42.delta.1', 40, 20)
     """
     names = _names(label, "label")
     hidden = _labels_to_hide(names, labels=labels, n_labels=n_labels)
     cut = _stratified_folds(names, n_splits=n_splits, seed=seed)
     numbers = _fold_numbers(folds, n_splits=n_splits)
     return tuple(
-        _hide(names, unseen, *cut[number - 1], number=number, seed=seed)
+        _hide(names, unseen, *cut[number - 1], n_splits=n_splits, number=number, seed=seed)
         for unseen in hidden
         for number in numbers
     )
@@ -196,7 +197,8 @@ def reference_query(batch: ArrayLike, *, reference: Sequence[str]) -> tuple[Spli
         )
     is_reference = np.isin(names, wanted)
     split_id = "ref." + "+".join(_id(name) for name in wanted)
-    return (_split(split_id, "reference_query", np.flatnonzero(is_reference), np.flatnonzero(~is_reference)),)
+    cells = np.flatnonzero(is_reference), np.flatnonzero(~is_reference)
+    return (_split(split_id, "", "reference_query", *cells),)
 
 
 def make(
@@ -256,7 +258,8 @@ def _check_options(kind: str, maker: Callable[..., object], given: Mapping[str, 
 
 
 def _split(
-    split_id: str,
+    scheme: str,
+    part: str,
     kind: SplitKind,
     train: NDArray[Any],
     test: NDArray[Any],
@@ -266,7 +269,8 @@ def _split(
 ) -> Split:
     train_obs, test_obs = (np.sort(cells).astype(np.int64) for cells in (train, test))
     return Split(
-        split_id=split_id,
+        split_id=f"{scheme}.{part}" if part else scheme,
+        scheme=scheme,
         kind=kind,
         train_obs=train_obs,
         test_obs=test_obs,
@@ -356,6 +360,7 @@ def _hide(
     train: NDArray[Any],
     test: NDArray[Any],
     *,
+    n_splits: int,
     number: int,
     seed: int,
 ) -> Split:
@@ -367,7 +372,8 @@ def _hide(
             f"label{'' if len(known) == 1 else 's'}; at least {MIN_KNOWN_LABELS} are needed to learn from."
         )
     return _split(
-        f"unseen.{_id(unseen)}.{number}",
+        f"unseen-{n_splits}-{seed}",
+        f"{_id(unseen)}.{number}",
         "unseen_label",
         train[~is_hidden],
         np.concatenate([test, train[is_hidden]]),

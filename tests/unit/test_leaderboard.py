@@ -52,7 +52,8 @@ def make(method: str, split: int = 0, seed: int = 0, **values: Any) -> RunRecord
             "n_obs": 10, "n_vars": 5, "n_batches": 2, "n_labels": 2,
         },
         "split": {
-            "split_id": f"fold-{split}", "kind": values.pop("kind", "kfold"), "digest": f"split{split}",
+            "split_id": f"fold-{split}", "kind": values.pop("kind", "kfold"),
+            "scheme": values.pop("scheme", ""), "digest": f"split{split}",
             "n_train": 8, "n_test": 2,
         },
         "seed": seed,
@@ -202,6 +203,14 @@ def test_other_parameters_are_another_row_whatever_their_order() -> None:
 def test_changed_data_of_the_same_name_are_another_board() -> None:
     boards = build_boards([make("a", mix=0.5), make("b", mix=0.5, digest="changed!!")], SPECS)
     assert [b.board_id for b in boards] == ["integration-d-kfold-changed!", "integration-d-kfold-dd"]
+
+
+def test_other_folds_are_another_board() -> None:
+    three = [make("a", fold, mix=0.5, scheme="kfold-3-42") for fold in range(3)]
+    five = [make("a", fold + 3, mix=0.7, scheme="kfold-5-42") for fold in range(5)]
+    boards = build_boards([*three, *five], SPECS)
+    assert [b.board_id for b in boards] == ["integration-d-kfold-3-42", "integration-d-kfold-5-42"]
+    assert [b.rows[0].metrics["mix"].n for b in boards] == [3, 5]
 
 
 def test_a_run_that_comes_twice_is_refused() -> None:

@@ -95,6 +95,19 @@ class ReturnsNaN(Healthy):
         return Prediction(label_pred=prediction.label_pred, novelty=novelty)
 
 
+class Bulky:
+    """An embedding of about 6 MB that does not compress."""
+    spec = spec("bulky", tasks=("integration",), labels="none", inductive=False)
+
+    def __init__(self, *, seed=0):
+        pass
+
+    def fit_embed(self, adata):
+        noise = np.random.default_rng(0).normal(size=(adata.n_obs, 5000))
+        noise[:, :adata.n_vars] += 9 * adata.X.toarray()
+        return noise
+
+
 class NanEmbedding:
     spec = spec("nan_embedding", tasks=("integration",), labels="none", inductive=False)
 

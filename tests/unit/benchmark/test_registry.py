@@ -125,6 +125,13 @@ def test_entry_points_are_found_and_a_broken_one_is_only_a_warning(tmp_path, mon
     assert known["third_party"].origin == "entry point zoo"
 
 
+def test_labels_that_would_not_be_shown_cannot_be_asked_for(tmp_path) -> None:
+    path = write(tmp_path / "mine.py")
+    path.write_text(path.read_text().replace('("annotation",)', '("integration",), labels="train"'))
+    with pytest.raises(UserError, match="fit_embed sees only the cells that it embeds"):
+        registry.methods([path])
+
+
 def test_an_unknown_name_comes_with_the_closest_known_one() -> None:
     with pytest.raises(UnknownNameError) as caught:
         registry.method("harmoni")

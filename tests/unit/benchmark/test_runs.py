@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import subprocess
 import sys
 import threading
@@ -298,6 +299,27 @@ def test_a_full_disk_is_said_plainly(tmp_path, dataset, plugin, monkeypatch) -> 
                 make_plan(suite, dataset, plugin), datasets={"simulated_small": dataset}, progress=Silent()
             )
         )
+
+
+@pytest.fixture
+def small_disk(tmp_path) -> Iterator[Path]:
+    """A file system of 5 MB."""
+    folder = tmp_path / "disk"
+    folder.mkdir()
+    mount = ["mount", "-t", "tmpfs", "-o", "size=5m", "tmpfs", str(folder)]
+    if not shutil.which("mount") or subprocess.run(mount, capture_output=True, check=False).returncode:
+        pytest.skip("a small file system can be mounted by the administrator of a Linux machine only")
+    yield folder
+    subprocess.run(["umount", str(folder)], check=True)
+
+
+def test_outputs_that_do_not_fit_are_the_disks_fault(small_disk, dataset, plugin) -> None:
+    pca = make_suite("integration", ["pca"])
+    execute(small_disk / "out", pca, dataset, plugin)
+    with pytest.raises(UserError, match="No space left on device"):
+        execute(small_disk / "out", make_suite("integration", ["bulky"]), dataset, plugin)
+    records = [record.method.method_id for record in Store.open(small_disk / "out").records()]
+    assert records == ["pca"], "the bulky method has no record, so it runs again when there is space"
 
 
 def test_records_follow_the_published_schema(zoo, tmp_path) -> None:

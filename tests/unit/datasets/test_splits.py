@@ -50,7 +50,7 @@ def test_hidden_cells_move_from_training_to_test():
     (split,) = splits.unseen_label(LABEL, labels=["delta"], folds=[2])
     hidden = [cell for cell in fold.train_obs if LABEL[cell] == "delta"]
     assert len(hidden) == 8
-    assert split.split_id == "unseen.delta.2"
+    assert split.split_id == "unseen-5-42.delta.2"
     assert split.unseen_labels == ("delta",)
     assert split.train_obs.tolist() == [cell for cell in fold.train_obs if LABEL[cell] != "delta"]
     assert split.test_obs.tolist() == sorted([*fold.test_obs, *hidden])
@@ -58,11 +58,12 @@ def test_hidden_cells_move_from_training_to_test():
 
 def test_every_label_is_combined_with_every_fold():
     made = splits.unseen_label(LABEL, labels=["beta", "alpha"], folds=[3, 1])
+    assert {split.scheme for split in made} == {"unseen-5-42"}
     assert [split.split_id for split in made] == [
-        "unseen.beta.3",
-        "unseen.beta.1",
-        "unseen.alpha.3",
-        "unseen.alpha.1",
+        "unseen-5-42.beta.3",
+        "unseen-5-42.beta.1",
+        "unseen-5-42.alpha.3",
+        "unseen-5-42.alpha.1",
     ]
 
 
