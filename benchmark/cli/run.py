@@ -238,8 +238,13 @@ def _tailor(
             tailored.append(block.model_copy(update={**changes, "methods": chosen}))
     _check_all_used(tailored, method_ids, params, known)
     bounds = {name: value for name, value in limits.items() if value is not None}
+    title = f"{suite.title}: {', '.join(dataset_ids)}" if dataset_ids else suite.title
     return suite.model_copy(
-        update={"blocks": tuple(tailored), "limits": Limits(**{**suite.limits.model_dump(), **bounds})}
+        update={
+            "title": title,
+            "blocks": tuple(tailored),
+            "limits": Limits(**{**suite.limits.model_dump(), **bounds}),
+        }
     )
 
 
