@@ -1,7 +1,7 @@
 """Cost of CELLULAR by number of cells: CPU time of an epoch and peak memory, each in a fresh process.
 
 ``pytest -s benchmarks/test_cellular_scaling.py`` prints the figures and asserts ratios within the run.
-200,000 cells take a quarter of an hour; ``CELLULAR_BENCH_LARGE=1`` adds them.
+``CELLULAR_BENCH_LARGE=1`` adds 200,000 cells, which take ten times as long as the rest.
 """
 
 import json
