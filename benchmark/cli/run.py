@@ -38,7 +38,9 @@ Examples:
 
 Exit code: 0 all runs ended well, 1 some did not, 2 the request was wrong.""",
 )
-@click.option("--suite", default="quickstart", show_default=True, help="Name of a suite, or a TOML file.")
+@click.option(
+    "--suite", help="Name of a suite, or a TOML file.  [default: quickstart; standard with --adata]"
+)
 @click.option("--task", "tasks", type=click.Choice(TASKS), multiple=True, help="Only these tasks.")
 @click.option("--dataset", "datasets", type=options.NameList(), multiple=True, help="Instead of the suite's.")
 @options.adata_option
@@ -70,7 +72,7 @@ def command(**given: Any) -> None:
 
 def run(
     *,
-    suite: str,
+    suite: str | None,
     tasks: Sequence[Task],
     datasets: Sequence[Sequence[str]],
     adata: Path | None,
@@ -101,7 +103,7 @@ def run(
     known = registry.methods(plugins)
     own = _own_data(adata, batch_key=batch_key, label_key=label_key, counts_layer=counts_layer)
     chosen = _tailor(
-        _find_suite(suite),
+        _find_suite(suite or ("standard" if own else "quickstart")),
         tasks=tasks,
         dataset_ids=(own.dataset_id,) if own else options.flattened(datasets),
         method_ids=options.flattened(methods),
