@@ -9,6 +9,7 @@ from __future__ import annotations
 import ctypes
 import multiprocessing
 import multiprocessing.connection
+import multiprocessing.process
 import os
 import signal
 import sys
@@ -95,7 +96,7 @@ def call(
     with tempfile.TemporaryDirectory(prefix="cellular-bench-", ignore_cleanup_errors=True) as cwd:
         process = _context().Process(target=_child, args=(function, args, str(log), cwd))
         started = time.monotonic()
-        process.start()
+        _start(process)
         tree = _ProcessTree(_pid(process))
         try:
             breach = _watch(process, tree, limits=limits, started=started, cancelled=cancelled)
@@ -129,6 +130,18 @@ def _context() -> ForkServerContext:
                 else:
                     os.environ[name] = value
     return context
+
+
+def _start(process: ForkServerProcess) -> None:
+    """Start a process that no other thread looks after.
+
+    Whoever starts a process through multiprocessing first reads the exit code of every other that has
+    ended. Two threads that read one code at the same time see it once; the other is told 255. So the
+    process is taken out of the list that they go through.
+    """
+    with _STARTING:
+        process.start()
+        multiprocessing.process._children.discard(process)  # type: ignore[attr-defined]
 
 
 def _pid(process: ForkServerProcess) -> int:

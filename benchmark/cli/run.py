@@ -160,7 +160,7 @@ def _carry_out(
     executor = Executor(store=store, n_jobs=jobs or os.cpu_count() or 1, retry=frozenset(retry))
     missing = len(executor.missing(planned))
     todo = f"{len(planned.runs)} runs, {missing} to do, {executor.n_jobs} at a time, in {out}"
-    console.print(todo, markup=False)
+    console.print(todo, markup=False, soft_wrap=True)
     if missing:
         with RunProgress(missing, console=console) as progress:
             for _ in executor.execute(planned, datasets=datasets, progress=progress):
@@ -168,7 +168,10 @@ def _carry_out(
     pages = write_report(store, figures=figures, n_jobs=executor.n_jobs)
     records = [store.record(run.run_id) for run in planned.runs]
     counts = Counter(record.status if record else "missing" for record in records)
-    console.print("Done: " + ", ".join(f"{n} {status.replace('_', ' ')}" for status, n in counts.items()))
+    console.print(
+        "Done: " + ", ".join(f"{n} {status.replace('_', ' ')}" for status, n in counts.items()),
+        soft_wrap=True,
+    )
     for page in pages:
         console.print(f"  {page}", soft_wrap=True, markup=False, highlight=False)
     return 1 if any(counts[status] for status in _BAD) else 0
@@ -305,5 +308,5 @@ def _load(suite: Suite, own: DatasetSpec | None, *, console: Any) -> dict[str, D
         adata = dataset.adata
         console.print(f"{spec.dataset_id}: {adata.n_obs} cells x {adata.n_vars} genes", highlight=False)
         for warning in dataset.warnings:
-            console.print(f"  note: {warning}", markup=False, highlight=False)
+            console.print(f"  note: {warning}", markup=False, highlight=False, soft_wrap=True)
     return loaded

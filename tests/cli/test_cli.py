@@ -153,7 +153,7 @@ def test_a_failed_run_gives_exit_code_1_and_a_row(tmp_path) -> None:
         "--split", "all", "--out", out, "--no-figures",
     )  # fmt: skip
     assert done.returncode == 1
-    assert "ValueError: bad day (bad.py, line 5)" in done.stdout
+    assert "    ValueError: bad day (bad.py, line 5)" in done.stdout.splitlines()
     table = pd.read_csv(out / "scores.csv")
     assert set(table[table.method_id == "bad"].status) == {"failed"}
     assert set(table[table.method_id == "majority_label"].status) == {"ok"}

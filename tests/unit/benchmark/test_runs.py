@@ -1,13 +1,16 @@
 """Runs end as records: the healthy with scores, the broken with the right status and reason."""
 
 import json
+import multiprocessing
 import os
 import shutil
 import subprocess
 import sys
 import threading
 import time
+from collections import Counter
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
 
@@ -22,7 +25,7 @@ from cellular_bench.benchmark.executors import Executor
 from cellular_bench.benchmark.leaderboard import method_key
 from cellular_bench.benchmark.outputs import read_outputs
 from cellular_bench.benchmark.planner import Plan, plan
-from cellular_bench.benchmark.records import RunRecord
+from cellular_bench.benchmark.records import Limits, RunRecord
 from cellular_bench.benchmark.store import Store
 from cellular_bench.datasets import catalog
 
@@ -347,3 +350,26 @@ def test_the_environment_of_the_caller_is_left_alone(zoo, monkeypatch) -> None:
     isolation._context()
     assert os.environ["OMP_NUM_THREADS"] == "7"
     assert "NUMBA_NUM_THREADS" not in os.environ
+
+
+def test_exit_codes_are_right_while_other_threads_look_after_processes(tmp_path) -> None:
+    limits = Limits(time_limit_s=60, memory_limit_mib=4096)
+    stop = threading.Event()
+
+    def look_around() -> None:
+        while not stop.is_set():
+            multiprocessing.active_children()
+
+    other = threading.Thread(target=look_around)
+    other.start()
+    try:
+        with ThreadPoolExecutor(8) as pool:
+            calls = [
+                pool.submit(isolation.call, print, limits=limits, log=tmp_path / f"{i}.txt")
+                for i in range(60)
+            ]
+            ends = Counter(call.result().reason for call in calls)
+    finally:
+        stop.set()
+        other.join()
+    assert ends == {None: 60}
