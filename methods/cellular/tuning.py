@@ -20,9 +20,10 @@ if TYPE_CHECKING:
 
 #: Narrowest and widest hidden layer that is tried.
 WIDTHS = (64, 2048)
-#: Epochs of a trial, and trials, that come before any pruning.
-EPOCHS_BEFORE_PRUNING = 5
-TRIALS_BEFORE_PRUNING = 5
+#: With pruning, a trial goes on after this many epochs, and after 3, 9 ... times as many, only if it is
+#: among the best third of those that came so far.
+EPOCHS_BEFORE_PRUNING = 2
+KEPT_SHARE = 3
 #: A line of progress comes after this many trials.
 REPORT_EVERY = 10
 
@@ -143,8 +144,8 @@ def _pruner(settings: Settings) -> Any:
 
     if not settings.prune_trials:
         return optuna.pruners.NopPruner()
-    return optuna.pruners.MedianPruner(
-        n_startup_trials=TRIALS_BEFORE_PRUNING, n_warmup_steps=EPOCHS_BEFORE_PRUNING
+    return optuna.pruners.SuccessiveHalvingPruner(
+        min_resource=EPOCHS_BEFORE_PRUNING, reduction_factor=KEPT_SHARE
     )
 
 

@@ -13,7 +13,7 @@ from cellular_bench.methods.cellular.centroids import (
     inverse_frequency,
     type_representations,
 )
-from cellular_bench.methods.cellular.model import build_classifier, build_encoder
+from cellular_bench.methods.cellular.model import NormalisedLinear, build_classifier, build_encoder
 from cellular_bench.methods.cellular.novelty import Evidence, novelty_score
 from cellular_bench.methods.cellular.settings import DEFAULT, PAPER, ClassifierSettings, settings_for
 from cellular_bench.methods.cellular.training import (
@@ -215,3 +215,28 @@ def test_novelty_scores_by_hand(evidence, kind, expected):
 def test_an_unknown_novelty_score_is_named(evidence):
     with pytest.raises(UnknownNameError, match=r"enrgy.*Did you mean 'energy'"):
         novelty_score(evidence, kind="enrgy")
+
+
+def test_the_short_cut_of_the_first_layer_gives_the_gradients_of_the_long_way() -> None:
+    torch.manual_seed(0)
+    layer = NormalisedLinear(30, 7)
+    with torch.no_grad():
+        layer.norm.weight.uniform_(0.5, 2)
+        layer.norm.bias.uniform_(-1, 1)
+    X, towards = torch.rand(9, 30) * 4, torch.rand(9, 7)
+
+    output = layer(X)
+    short = torch.autograd.grad((output * towards).sum(), list(layer.parameters()))
+    plainly = layer.linear(layer.norm(X))
+    plain = torch.autograd.grad((plainly * towards).sum(), list(layer.parameters()))
+
+    torch.testing.assert_close(output, plainly)
+    for name, got, wanted in zip(dict(layer.named_parameters()), short, plain, strict=True):
+        torch.testing.assert_close(got, wanted, rtol=1e-5, atol=1e-5, msg=lambda text, n=name: f"{n}: {text}")
+
+
+def test_the_first_layer_still_gives_the_gradient_of_its_input() -> None:
+    X = torch.rand(5, 8, requires_grad=True)
+    NormalisedLinear(8, 3)(X).sum().backward()
+    assert X.grad is not None
+    assert X.grad.abs().sum() > 0
