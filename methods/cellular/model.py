@@ -93,7 +93,8 @@ class NormalisedLinear(nn.Module):
             result: Tensor = linear(norm(X))
         else:
             standard = functional.layer_norm(X, norm.normalized_shape, eps=norm.eps)
-            result = _ScaledLinear.apply(standard, norm.weight, norm.bias, linear.weight, linear.bias)
+            parameters = (norm.weight, norm.bias, linear.weight, linear.bias)
+            result = _ScaledLinear.apply(standard, *parameters)  # type: ignore[no-untyped-call]
         return result
 
 
@@ -106,7 +107,7 @@ class _ScaledLinear(torch.autograd.Function):
         return functional.linear(torch.addcmul(shift, X, scale), weight, bias)
 
     @staticmethod
-    def backward(ctx: Any, gradient: Tensor) -> tuple[None, Tensor, Tensor, Tensor, Tensor]:  # type: ignore[override]
+    def backward(ctx: Any, gradient: Tensor) -> tuple[None, Tensor, Tensor, Tensor, Tensor]:
         X, scale, shift, weight = ctx.saved_tensors
         product = gradient.T @ X
         total = gradient.sum(dim=0)
