@@ -1,80 +1,378 @@
-"""Download a file once, check it, and keep it."""
+"""Download a file once, go on where a download broke off, check it, and keep it."""
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
+import json
 import os
 import shutil
-import tempfile
+import sys
+import time
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
-from urllib.error import URLError
+from typing import Any
+from urllib.error import HTTPError, URLError
 from urllib.parse import urlsplit
 
 from cellular_bench.benchmark.errors import DataError
 
 #: Environment variable that names the folder for downloads.
 CACHE_VARIABLE = "CELLULAR_BENCH_CACHE"
-#: Seconds without a byte after which a download is given up.
+#: Seconds without a byte after which a connection is given up.
 TIMEOUT_S = 60.0
 SCHEMES = ("http", "https")
+#: Connections to one address before it is given up; each goes on where the last one ended.
+ATTEMPTS = 5
+#: Seconds before the second connection; doubled for each further one.
+PAUSE_S = 1.0
+BLOCK_BYTES = 1 << 18
+#: Answers after which asking again is of use: too many requests, or the server's own trouble.
+TRANSIENT = frozenset({408, 425, 429, 500, 502, 503, 504})
+RANGE_REFUSED = 416
+
+#: Called with the bytes that are there and, where the server says it, the bytes that there will be.
+Progress = Callable[[int, int | None], None]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Wanted:
+    """A file to be had from one of several addresses.
+
+    Attributes
+    ----------
+    urls
+        Addresses of the same file, tried in this order.
+    name
+        Name to keep it under.
+    sha256, md5
+        Checksums, where they are known. A file without any is *unverified*: what comes first is
+        remembered, and anything else under the same address is refused from then on.
+    size
+        Bytes, where they are known.
+    """
+
+    urls: tuple[str, ...]
+    name: str
+    sha256: str | None = None
+    md5: str | None = None
+    size: int | None = None
+
+    @property
+    def is_verified(self) -> bool:
+        """True where a checksum says what the file must be."""
+        return bool(self.sha256 or self.md5)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Options:
+    """How to download.
+
+    Attributes
+    ----------
+    offline
+        Use what is in the cache only.
+    allow_unverified
+        Take files for which no checksum is known.
+    """
+
+    offline: bool = False
+    allow_unverified: bool = False
+    timeout_s: float = TIMEOUT_S
+    attempts: int = ATTEMPTS
+    pause_s: float = PAUSE_S
+    progress: Progress | None = field(default=None, compare=False)
 
 
 def cache_dir() -> Path:
-    """Folder of the downloads: ``$CELLULAR_BENCH_CACHE``, else the user's cache folder."""
+    """Folder of the downloads: ``$CELLULAR_BENCH_CACHE``, else where the platform keeps caches.
+
+    ``$XDG_CACHE_HOME`` or ``~/.cache`` on Linux, ``~/Library/Caches`` on macOS, ``%LOCALAPPDATA%`` on
+    Windows.
+    """
     chosen = os.environ.get(CACHE_VARIABLE)
     if chosen:
         return Path(chosen)
-    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "cellular-bench"
+    return _platform_caches() / "cellular-bench"
 
 
-def fetch(url: str, *, sha256: str, dataset_id: str, timeout_s: float = TIMEOUT_S) -> Path:
+def fetch(
+    url: str | Sequence[str],
+    *,
+    sha256: str | None,
+    dataset_id: str,
+    timeout_s: float = TIMEOUT_S,
+    options: Options | None = None,
+) -> Path:
     """Return the path of a downloaded file with this checksum, downloading it if need be.
 
-    A file already in :func:`cache_dir` is checked again and used without touching the network.
-    The file appears under its name only once it is complete and checked, so an interrupted
-    download leaves nothing behind that could be taken for data.
+    The short form of :func:`obtain` for a file that is known by its checksum.
+    """
+    urls = (url,) if isinstance(url, str) else tuple(url)
+    name = Path(urlsplit(urls[0]).path).name or "download"
+    wanted = Wanted(urls=urls, name=name, sha256=sha256)
+    return obtain(wanted, dataset_id=dataset_id, options=options or Options(timeout_s=timeout_s))
+
+
+def obtain(wanted: Wanted, *, dataset_id: str, options: Options | None = None) -> Path:
+    """Return the path of a file, from the cache or from the first address that gives it.
+
+    A file already in :func:`cache_dir` is checked again and used without touching the network. What
+    an interrupted download leaves is kept as ``NAME.part`` and completed by the next one; the file
+    appears under its own name only once it is complete and checked.
 
     Raises
     ------
     DataError
-        If the address cannot be reached or the file has another checksum.
+        If no address gives the file, it has another checksum or size, no checksum is known and
+        ``allow_unverified`` is not set, or ``offline`` is and the file is not in the cache.
     """
-    folder = cache_dir() / sha256[:16]
-    target = folder / (Path(urlsplit(url).path).name or "download")
-    if target.is_file() and file_sha256(target) == sha256:
+    options = options or Options()
+    target = place(wanted)
+    if is_cached(wanted):
         return target
-    if urlsplit(url).scheme not in SCHEMES:
-        raise DataError(
-            dataset_id, [f"Cannot download {url}: expected an address with {' or '.join(SCHEMES)}."]
-        )
-    folder.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(dir=folder) as temporary:
-        part = Path(temporary) / "part"
-        _download(url, part, dataset_id=dataset_id, timeout_s=timeout_s)
-        came = file_sha256(part)
-        if came != sha256:
-            problem = f"The file at {url} has changed: its sha256 is {came}, expected {sha256}."
-            raise DataError(dataset_id, [problem])
-        # Replaces in one step: of two processes that download at once, the last wins with the same bytes.
-        part.replace(target)
+    _check_request(wanted, target, options, dataset_id)
+    target.parent.mkdir(parents=True, exist_ok=True)
+    with _only_one(target):
+        # Another process may have fetched it while this one waited.
+        if not is_cached(wanted):
+            _from_any(wanted, target, options, dataset_id)
     return target
+
+
+def place(wanted: Wanted) -> Path:
+    """Where the file is, or will be: a folder of its own for each content."""
+    if wanted.sha256:
+        return cache_dir() / wanted.sha256[:16] / wanted.name
+    key = wanted.md5 or hashlib.sha256(wanted.urls[0].encode()).hexdigest()
+    folder = f"md5-{key[:16]}" if wanted.md5 else f"unverified-{key[:16]}"
+    return cache_dir() / folder / wanted.name
+
+
+def is_cached(wanted: Wanted) -> bool:
+    """Tell whether the file is in the cache and whole; its checksum is worked out again."""
+    target = place(wanted)
+    return target.is_file() and not _difference(target, wanted)
 
 
 def file_sha256(path: Path) -> str:
     """Return the sha256 of a file's bytes."""
+    return _file_hash(path, "sha256")
+
+
+def remembered_sha256(wanted: Wanted) -> str | None:
+    """Return the sha256 that an unverified file had when it first came, or None."""
+    note = _note(place(wanted))
+    return note.read_text(encoding="ascii").strip() if note.is_file() else None
+
+
+def _platform_caches() -> Path:
+    if sys.platform == "darwin":
+        return Path.home() / "Library" / "Caches"
+    if sys.platform == "win32":
+        return Path(os.environ.get("LOCALAPPDATA") or Path.home() / "AppData" / "Local")
+    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
+
+
+def _check_request(wanted: Wanted, target: Path, options: Options, dataset_id: str) -> None:
+    if not wanted.urls:
+        raise DataError(dataset_id, [f"There is no address for {wanted.name}."])
+    for url in wanted.urls:
+        if urlsplit(url).scheme not in SCHEMES:
+            problem = f"Cannot download {url}: expected an address with {' or '.join(SCHEMES)}."
+            raise DataError(dataset_id, [problem])
+    if options.offline:
+        problem = f"{wanted.name} is not in the cache ({target.parent}), and --offline forbids downloads."
+        raise DataError(dataset_id, [problem])
+    if not (wanted.is_verified or options.allow_unverified):
+        problem = (
+            f"No checksum is known for {wanted.name}, so nobody can say whether what comes is what "
+            f"was meant. Look at {wanted.urls[0]} and, if you trust it, fetch it with --allow-unverified."
+        )
+        raise DataError(dataset_id, [problem])
+
+
+@contextlib.contextmanager
+def _only_one(target: Path) -> Iterator[None]:
+    """Let one process at a time download this file; the others wait, and find it done."""
+    if sys.platform == "win32":  # no flock: two downloads at once would cost time, not correctness
+        yield
+        return
+    import fcntl
+
+    with target.with_name(f".{target.name}.lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        yield
+
+
+def _from_any(wanted: Wanted, target: Path, options: Options, dataset_id: str) -> None:
+    problems = []
+    for url in wanted.urls:
+        part = target.with_name(f"{target.name}.part")
+        try:
+            _download(url, part, wanted, options)
+        except _FailedError as failure:
+            problems.append(str(failure))
+            continue
+        difference = _difference(part, wanted)
+        if not difference:
+            _keep(part, target, wanted)
+            return
+        # Another content: of no use for going on, nor under this name.
+        _discard(part)
+        problems.append(f"The file at {url} has changed: {difference}.")
+    raise DataError(dataset_id, problems)
+
+
+def _keep(part: Path, target: Path, wanted: Wanted) -> None:
+    if not wanted.is_verified:
+        _note(target).write_text(file_sha256(part), encoding="ascii")
+    part.replace(target)
+    _discard(part)
+
+
+def _discard(part: Path) -> None:
+    part.unlink(missing_ok=True)
+    _state(part).unlink(missing_ok=True)
+
+
+def _difference(path: Path, wanted: Wanted) -> str:
+    """Say how a file differs from what is wanted; empty if it does not."""
+    size = path.stat().st_size
+    if wanted.size is not None and size != wanted.size:
+        return f"it has {size} bytes, expected {wanted.size}"
+    for kind, expected in (("sha256", wanted.sha256), ("md5", wanted.md5)):
+        came = _file_hash(path, kind) if expected else None
+        if came != expected:
+            return f"its {kind} is {came}, expected {expected}"
+    first = None if wanted.is_verified else remembered_sha256(wanted)
+    if first and file_sha256(path) != first:
+        return f"its sha256 is {file_sha256(path)}, and was {first} when it was first fetched"
+    return ""
+
+
+def _file_hash(path: Path, kind: str) -> str:
     with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
+        # md5 is what the deposits publish; it guards against damage, not against malice.
+        return hashlib.file_digest(file, lambda: hashlib.new(kind, usedforsecurity=False)).hexdigest()
 
 
-def _download(url: str, target: Path, *, dataset_id: str, timeout_s: float) -> None:
+def _note(target: Path) -> Path:
+    return target.with_name(f"{target.name}.sha256")
+
+
+def _state(part: Path) -> Path:
+    return part.with_name(f"{part.name}.json")
+
+
+class _FailedError(Exception):
+    """An address that did not give the whole file."""
+
+
+class _BrokenOffError(Exception):
+    """A connection that ended too early: worth another one."""
+
+
+def _download(url: str, part: Path, wanted: Wanted, options: Options) -> None:
+    reason = ""
+    for attempt in range(options.attempts):
+        if attempt:
+            time.sleep(options.pause_s * 2 ** (attempt - 1))
+        try:
+            _connect(url, part, wanted, options)
+        except _BrokenOffError as broken:
+            reason = str(broken)
+        else:
+            return
+    kept = part.stat().st_size if part.is_file() else 0
+    more = f" {kept} bytes are kept, and the next call goes on from there." if kept else ""
+    raise _FailedError(
+        f"Cannot download {url}: {reason}, {options.attempts} times. "
+        f"Check the connection, or load the file by its path.{more}"
+    )
+
+
+def _connect(url: str, part: Path, wanted: Wanted, options: Options) -> None:
     from http.client import HTTPException
-    from urllib.request import urlopen
+    from urllib.request import Request, urlopen
 
+    headers = _resume_headers(url, part, wanted)
     try:
         # The scheme was checked by the caller: neither file: nor a custom one comes here.
-        with urlopen(url, timeout=timeout_s) as answer, target.open("wb") as file:  # noqa: S310
-            shutil.copyfileobj(answer, file)
-    except (URLError, HTTPException, TimeoutError, ConnectionError) as error:
-        reason = getattr(error, "reason", None) or error
-        problem = f"Cannot download {url}: {reason}. Check the connection, or load the file by its path."
-        raise DataError(dataset_id, [problem]) from error
+        with urlopen(Request(url, headers=headers), timeout=options.timeout_s) as answer:  # noqa: S310
+            _receive(answer, url, part, wanted, options)
+    except HTTPError as error:
+        _judge(error, url, part)
+    except TimeoutError as error:
+        raise _BrokenOffError(f"no byte came for {options.timeout_s:g} s") from error
+    except URLError as error:
+        if isinstance(error.reason, TimeoutError):
+            raise _BrokenOffError(f"no answer came for {options.timeout_s:g} s") from error
+        raise _BrokenOffError(str(error.reason)) from error
+    except (HTTPException, ConnectionError) as error:
+        raise _BrokenOffError(str(error) or type(error).__name__) from error
+
+
+def _resume_headers(url: str, part: Path, wanted: Wanted) -> dict[str, str]:
+    """Ask for the rest of a file, but only of the same file."""
+    size = part.stat().st_size if part.is_file() else 0
+    state = json.loads(_state(part).read_text(encoding="utf-8")) if _state(part).is_file() else {}
+    validator = state.get("validator") if state.get("url") == url else None
+    # Without a validator only a checksum can tell that two halves belong together.
+    if not size or not (validator or wanted.is_verified):
+        _discard(part)
+        return {}
+    return {"Range": f"bytes={size}-"} | ({"If-Range": validator} if validator else {})
+
+
+def _receive(answer: Any, url: str, part: Path, wanted: Wanted, options: Options) -> None:
+    goes_on = answer.status == 206 and _starts_at(answer) == (part.stat().st_size if part.is_file() else 0)
+    if answer.status == 206 and not goes_on:
+        _discard(part)
+        raise _BrokenOffError("the server sent another part of the file than the one asked for")
+    _remember_validator(answer, url, part)
+    length = answer.headers.get("Content-Length")
+    done = part.stat().st_size if goes_on else 0
+    total = done + int(length) if length else wanted.size
+    _check_room(part, total, done)
+    with part.open("ab" if goes_on else "wb") as file:
+        while block := answer.read(BLOCK_BYTES):
+            done += file.write(block)
+            if options.progress:
+                options.progress(done, total)
+    if total is not None and done < total:
+        raise _BrokenOffError(f"the connection ended after {done} of {total} bytes")
+
+
+def _starts_at(answer: Any) -> int:
+    span = str(answer.headers.get("Content-Range", "")).removeprefix("bytes ").partition("-")[0]
+    return int(span) if span.isdigit() else -1
+
+
+def _remember_validator(answer: Any, url: str, part: Path) -> None:
+    tag = answer.headers.get("ETag") or ""
+    # A weak tag stands for the meaning of a file, not for its bytes.
+    validator = tag if tag and not tag.startswith("W/") else answer.headers.get("Last-Modified")
+    _state(part).write_text(json.dumps({"url": url, "validator": validator}), encoding="utf-8")
+
+
+def _check_room(part: Path, total: int | None, done: int) -> None:
+    free = shutil.disk_usage(part.parent).free
+    if total is not None and total - done > free:
+        raise _FailedError(
+            f"There is no room for it: {total - done} bytes are missing and {free} are free in "
+            f"{part.parent}. Name a folder on another disk with {CACHE_VARIABLE}."
+        )
+
+
+def _judge(error: HTTPError, url: str, part: Path) -> None:
+    if error.code == RANGE_REFUSED:
+        _discard(part)
+        raise _BrokenOffError("the server cannot go on where the last download ended") from error
+    if error.code in TRANSIENT:
+        raise _BrokenOffError(f"{error.code} {error.reason}") from error
+    raise _FailedError(
+        f"Cannot download {url}: {error.reason} ({error.code}). "
+        "Check the connection, or load the file by its path."
+    ) from error

@@ -1,31 +1,54 @@
 """Downloads, from a small server on this machine."""
 
 import hashlib
+import shutil
+import sys
 import threading
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
 from cellular_bench.benchmark.errors import DataError
 from cellular_bench.benchmark.types import DatasetSpec
 from cellular_bench.datasets.catalog import load
-from cellular_bench.datasets.download import cache_dir, fetch
+from cellular_bench.datasets.download import (
+    Options,
+    Wanted,
+    cache_dir,
+    fetch,
+    obtain,
+    place,
+    remembered_sha256,
+)
+
+CONTENT = bytes(range(256)) * 40
 
 
-class QuietHandler(SimpleHTTPRequestHandler):
-    """Serves files; ``/cut`` promises more bytes than it sends."""
+class Handler(SimpleHTTPRequestHandler):
+    """Serves files; names in ``server.odd`` get a behaviour of their own. Every request is noted."""
 
     def do_GET(self) -> None:
-        if self.path != "/cut.h5ad":
-            return super().do_GET()
-        self.send_response(200)
-        self.send_header("Content-Length", "1000")
+        name = self.path.strip("/")
+        self.server.requests.append((name, self.headers.get("Range")))
+        behaviour = self.server.odd.get(name)
+        if behaviour is None:
+            super().do_GET()
+        else:
+            behaviour(self)
+
+    def answer(self, status: int, body: bytes, *, length: int | None = None, **headers: str) -> None:
+        self.send_response(status)
+        self.send_header("Content-Length", str(len(body) if length is None else length))
+        for header, value in headers.items():
+            self.send_header(header.replace("_", "-"), value)
         self.end_headers()
-        self.wfile.write(b"half")
-        return None
+        self.wfile.write(body)
 
     def log_message(self, *arguments: object) -> None:
         pass
@@ -35,12 +58,29 @@ class QuietHandler(SimpleHTTPRequestHandler):
 def server(tmp_path: Path) -> Iterator[ThreadingHTTPServer]:
     served = tmp_path / "served"
     served.mkdir()
-    with ThreadingHTTPServer(("127.0.0.1", 0), partial(QuietHandler, directory=served)) as running:
-        running.served = served
+    with ThreadingHTTPServer(("127.0.0.1", 0), partial(Handler, directory=served)) as running:
+        running.served, running.odd, running.requests = served, {}, []
         running.url = f"http://127.0.0.1:{running.server_port}"
         threading.Thread(target=running.serve_forever, daemon=True).start()
         yield running
         running.shutdown()
+
+
+def half_then_range(*, etag: str = '"1"', content: bytes = CONTENT) -> Callable[[Handler], None]:
+    """Die half-way through a whole file; serve the rest of it to those who ask for the rest."""
+
+    def behave(handler: Handler) -> None:
+        asked, given = handler.headers.get("Range"), handler.headers.get("If-Range")
+        if asked and given in (None, etag):
+            start = int(asked.removeprefix("bytes=").removesuffix("-"))
+            span = f"bytes {start}-{len(content) - 1}/{len(content)}"
+            handler.answer(206, content[start:], ETag=etag, Content_Range=span)
+        elif asked:
+            handler.answer(200, content, ETag=etag)
+        else:
+            handler.answer(200, content[: len(content) // 2], length=len(content), ETag=etag)
+
+    return behave
 
 
 @pytest.fixture(autouse=True)
@@ -54,8 +94,16 @@ def sha256(content: bytes) -> str:
     return hashlib.sha256(content).hexdigest()
 
 
+def quick(**options: object) -> Options:
+    return Options(**{"pause_s": 0.01, "attempts": 3} | options)
+
+
+def wanted(server: ThreadingHTTPServer, name: str, **known: object) -> Wanted:
+    return Wanted(**{"urls": (f"{server.url}/{name}",), "name": name} | known)
+
+
 def files_in(folder: Path) -> list[Path]:
-    return [path for path in folder.rglob("*") if path.is_file()]
+    return [path for path in folder.rglob("*") if path.is_file() and path.suffix != ".lock"]
 
 
 def test_a_file_is_downloaded_once(server, cache):
@@ -85,21 +133,180 @@ def test_a_changed_file_is_refused_and_not_kept(server, cache):
     assert files_in(cache) == []
 
 
-def test_an_interrupted_download_leaves_nothing(server, cache):
+def test_a_truncated_body_is_never_taken_for_data(server, cache):
+    server.odd["x.h5ad"] = lambda handler: handler.answer(200, CONTENT[:1000], length=len(CONTENT))
+    with pytest.raises(DataError) as caught:
+        obtain(wanted(server, "x.h5ad", sha256=sha256(CONTENT)), dataset_id="x", options=quick())
+    assert caught.value.problems == (
+        f"Cannot download {server.url}/x.h5ad: the connection ended after 1000 of {len(CONTENT)} bytes, "
+        "3 times. Check the connection, or load the file by its path. "
+        "1000 bytes are kept, and the next call goes on from there.",
+    )
+    assert sorted(path.name for path in files_in(cache)) == ["x.h5ad.part", "x.h5ad.part.json"]
+
+
+def test_a_server_that_dies_half_way_is_asked_for_the_rest(server, cache):
+    server.odd["x.h5ad"] = half_then_range()
+    seen = []
+    options = quick(progress=lambda done, total: seen.append((done, total)))
+    path = obtain(wanted(server, "x.h5ad", sha256=sha256(CONTENT)), dataset_id="x", options=options)
+    assert path.read_bytes() == CONTENT
+    half = len(CONTENT) // 2
+    assert server.requests == [("x.h5ad", None), ("x.h5ad", f"bytes={half}-")]
+    assert seen[-1] == (len(CONTENT), len(CONTENT))
+    assert files_in(cache) == [path]
+
+
+def test_a_later_call_goes_on_where_an_earlier_one_ended(server):
+    server.odd["x.h5ad"] = half_then_range()
+    with pytest.raises(DataError, match="bytes are kept"):
+        obtain(wanted(server, "x.h5ad", sha256=sha256(CONTENT)), dataset_id="x", options=quick(attempts=1))
+    path = obtain(wanted(server, "x.h5ad", sha256=sha256(CONTENT)), dataset_id="x", options=quick(attempts=1))
+    assert path.read_bytes() == CONTENT
+    assert server.requests[-1] == ("x.h5ad", f"bytes={len(CONTENT) // 2}-")
+
+
+def test_a_file_that_changed_in_between_is_fetched_from_its_beginning(server):
+    old, new = CONTENT, CONTENT[::-1]
+    server.odd["x.h5ad"] = half_then_range(etag='"old"', content=old)
     with pytest.raises(DataError):
-        fetch(f"{server.url}/cut.h5ad", sha256=sha256(b"half and half"), dataset_id="x")
+        obtain(wanted(server, "x.h5ad", sha256=sha256(new)), dataset_id="x", options=quick(attempts=1))
+    server.odd["x.h5ad"] = half_then_range(etag='"new"', content=new)
+    path = obtain(wanted(server, "x.h5ad", sha256=sha256(new)), dataset_id="x", options=quick(attempts=1))
+    assert path.read_bytes() == new
+
+
+def test_halves_of_two_files_are_never_kept(server, cache):
+    # A server without validators: only the checksum can tell, and it does.
+    (server.served / "x.h5ad").write_bytes(CONTENT)
+    part = place(wanted(server, "x.h5ad", sha256=sha256(CONTENT))).with_name("x.h5ad.part")
+    part.parent.mkdir(parents=True)
+    part.write_bytes(b"other" * 10)
+
+    def rest(handler: Handler) -> None:
+        handler.answer(206, CONTENT[50:], Content_Range=f"bytes 50-{len(CONTENT) - 1}/{len(CONTENT)}")
+
+    server.odd["x.h5ad"] = rest
+    with pytest.raises(DataError, match="has changed: its sha256 is"):
+        obtain(wanted(server, "x.h5ad", sha256=sha256(CONTENT)), dataset_id="x", options=quick())
     assert files_in(cache) == []
+    server.odd.clear()
+    path = obtain(wanted(server, "x.h5ad", sha256=sha256(CONTENT)), dataset_id="x", options=quick())
+    assert path.read_bytes() == CONTENT
+
+
+def test_a_slow_server_is_given_up_after_the_time_limit(server):
+    released = threading.Event()
+
+    def behave(handler: Handler) -> None:
+        handler.answer(200, CONTENT[:10], length=len(CONTENT))
+        handler.wfile.flush()
+        released.wait(20)
+
+    server.odd["x.h5ad"] = behave
+    start = time.monotonic()
+    with pytest.raises(DataError, match=r"no byte came for 0\.2 s, 2 times"):
+        obtain(
+            wanted(server, "x.h5ad", sha256="0" * 64),
+            dataset_id="x",
+            options=quick(timeout_s=0.2, attempts=2),
+        )
+    assert time.monotonic() - start < 10
+    released.set()
+
+
+def test_a_server_in_trouble_is_asked_again_and_a_missing_file_is_not(server):
+    def trouble(handler: Handler) -> None:
+        if len(server.requests) < 3:
+            handler.answer(503, b"")
+        else:
+            handler.answer(200, CONTENT)
+
+    server.odd["x.h5ad"] = trouble
+    path = obtain(wanted(server, "x.h5ad", sha256=sha256(CONTENT)), dataset_id="x", options=quick())
+    assert path.read_bytes() == CONTENT
+    assert len(server.requests) == 3
+    with pytest.raises(DataError, match=r"File not found \(404\)"):
+        obtain(wanted(server, "nothing", sha256="0" * 64), dataset_id="x", options=quick())
+    assert len(server.requests) == 4
+
+
+def test_mirrors_are_tried_in_order_and_all_failures_are_told(server):
+    (server.served / "good.h5ad").write_bytes(CONTENT)
+    (server.served / "other.h5ad").write_bytes(b"other")
+    urls = tuple(f"{server.url}/{name}" for name in ("gone.h5ad", "other.h5ad", "good.h5ad"))
+    found = obtain(Wanted(urls=urls, name="x.h5ad", sha256=sha256(CONTENT)), dataset_id="x", options=quick())
+    assert found.read_bytes() == CONTENT
+    found.unlink()
+    with pytest.raises(DataError) as caught:
+        obtain(Wanted(urls=urls[:2], name="x.h5ad", sha256=sha256(CONTENT)), dataset_id="x", options=quick())
+    assert len(caught.value.problems) == 2
+    assert "404" in caught.value.problems[0]
+    assert f"its sha256 is {sha256(b'other')}" in caught.value.problems[1]
+
+
+def test_md5_and_size_are_checked_where_they_are_all_that_is_known(server):
+    (server.served / "x.h5ad").write_bytes(CONTENT)
+    md5 = hashlib.md5(CONTENT).hexdigest()
+    good = wanted(server, "x.h5ad", md5=md5, size=len(CONTENT))
+    assert obtain(good, dataset_id="x", options=quick()).read_bytes() == CONTENT
+    with pytest.raises(DataError, match=f"its md5 is {md5}, expected 00"):
+        obtain(wanted(server, "x.h5ad", md5="00"), dataset_id="x", options=quick())
+    with pytest.raises(DataError, match=f"it has {len(CONTENT)} bytes, expected 7"):
+        obtain(wanted(server, "x.h5ad", md5=md5, size=7), dataset_id="x", options=quick())
+
+
+def test_a_file_without_checksum_needs_consent_and_is_remembered(server):
+    (server.served / "x.h5ad").write_bytes(CONTENT)
+    request = wanted(server, "x.h5ad")
+    with pytest.raises(DataError, match=r"No checksum is known for x\.h5ad.*--allow-unverified"):
+        obtain(request, dataset_id="x", options=quick())
+    path = obtain(request, dataset_id="x", options=quick(allow_unverified=True))
+    assert remembered_sha256(request) == sha256(CONTENT)
+    path.unlink()
+    (server.served / "x.h5ad").write_bytes(b"changed")
+    with pytest.raises(DataError, match=f"and was {sha256(CONTENT)} when it was first fetched"):
+        obtain(request, dataset_id="x", options=quick(allow_unverified=True))
+
+
+def test_offline_uses_the_cache_and_nothing_else(server):
+    (server.served / "x.h5ad").write_bytes(CONTENT)
+    request = wanted(server, "x.h5ad", sha256=sha256(CONTENT))
+    with pytest.raises(DataError, match=r"x.h5ad is not in the cache \(.*\), and --offline forbids"):
+        obtain(request, dataset_id="x", options=quick(offline=True))
+    assert server.requests == []
+    path = obtain(request, dataset_id="x", options=quick())
+    assert obtain(request, dataset_id="x", options=quick(offline=True)) == path
+    assert len(server.requests) == 1
+
+
+def test_a_full_disk_is_noticed_before_it_is_full(server, monkeypatch):
+    (server.served / "x.h5ad").write_bytes(CONTENT)
+    monkeypatch.setattr(shutil, "disk_usage", lambda path: SimpleNamespace(free=100))
+    with pytest.raises(DataError, match=f"no room for it: {len(CONTENT)} bytes are missing and 100 are free"):
+        obtain(wanted(server, "x.h5ad", sha256=sha256(CONTENT)), dataset_id="x", options=quick())
+
+
+def test_two_that_want_one_file_fetch_it_once(server):
+    (server.served / "x.h5ad").write_bytes(CONTENT)
+    request = wanted(server, "x.h5ad", sha256=sha256(CONTENT))
+    with ThreadPoolExecutor(4) as pool:
+        asked = [pool.submit(obtain, request, dataset_id="x", options=quick()) for _ in range(4)]
+        assert {future.result().read_bytes() for future in asked} == {CONTENT}
+    assert len(server.requests) == 1
 
 
 def test_what_cannot_be_reached_is_named(server):
     with pytest.raises(DataError) as caught:
         fetch(f"{server.url}/nothing.h5ad", sha256="0", dataset_id="x")
     assert caught.value.problems == (
-        f"Cannot download {server.url}/nothing.h5ad: File not found. "
+        f"Cannot download {server.url}/nothing.h5ad: File not found (404). "
         "Check the connection, or load the file by its path.",
     )
-    with pytest.raises(DataError, match=r"Cannot download http://127.0.0.1:9/x: .*Connection refused"):
-        fetch("http://127.0.0.1:9/x", sha256="0", dataset_id="x")
+    with pytest.raises(
+        DataError, match=r"Cannot download http://127.0.0.1:9/x: .*Connection refused, 3 times"
+    ):
+        fetch("http://127.0.0.1:9/x", sha256="0", dataset_id="x", options=quick())
 
 
 def test_only_web_addresses_are_opened(tmp_path):
@@ -124,3 +331,8 @@ def test_the_cache_is_where_the_user_keeps_caches(monkeypatch):
     monkeypatch.delenv("XDG_CACHE_HOME")
     monkeypatch.setenv("HOME", "/home/me")
     assert cache_dir() == Path("/home/me/.cache/cellular-bench")
+    monkeypatch.setattr(sys, "platform", "darwin")
+    assert cache_dir() == Path("/home/me/Library/Caches/cellular-bench")
+    monkeypatch.setattr(sys, "platform", "win32")
+    monkeypatch.setenv("LOCALAPPDATA", "/local")
+    assert cache_dir() == Path("/local/cellular-bench")

@@ -1,0 +1,192 @@
+"""Archives from elsewhere: what is harmless is unpacked, the rest leaves no trace."""
+
+import io
+import stat
+import sys
+import tarfile
+import zipfile
+import zlib
+from pathlib import Path
+
+import pytest
+
+from cellular_bench.benchmark.errors import DataError
+from cellular_bench.datasets.archives import is_archive, unpack
+
+
+def zip_of(path: Path, files: dict[str, bytes], *, link: str | None = None) -> Path:
+    with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive:
+        for name, content in files.items():
+            archive.writestr(name, content)
+        if link:
+            info = zipfile.ZipInfo(link)
+            info.external_attr = (stat.S_IFLNK | 0o777) << 16
+            archive.writestr(info, "/etc/passwd")
+    return path
+
+
+def tar_of(path: Path, files: dict[str, bytes], *, entry: tarfile.TarInfo | None = None) -> Path:
+    with tarfile.open(path, "w:gz" if path.suffix == ".gz" else "w") as archive:
+        for name, content in files.items():
+            info = tarfile.TarInfo(name)
+            info.size = len(content)
+            archive.addfile(info, io.BytesIO(content))
+        if entry:
+            archive.addfile(entry)
+    return path
+
+
+def rar_of(path: Path, files: dict[str, bytes]) -> Path:
+    """A stored (uncompressed) archive of version 5, put together from its published layout."""
+
+    def number(value: int) -> bytes:
+        out = bytearray()
+        while value >= 0x80:
+            out.append(value & 0x7F | 0x80)
+            value >>= 7
+        return bytes([*out, value])
+
+    def block(body: bytes) -> bytes:
+        sized = number(len(body)) + body
+        return zlib.crc32(sized).to_bytes(4, "little") + sized
+
+    content = b"Rar!\x1a\x07\x01\x00" + block(number(1) + number(0) + number(0))
+    for name, data in files.items():
+        crc = zlib.crc32(data).to_bytes(4, "little")
+        encoded = name.encode()
+        file = number(0x04) + number(len(data)) + number(0o100644) + crc + number(0) + number(1)
+        head = number(2) + number(0x02) + number(len(data)) + file + number(len(encoded)) + encoded
+        content += block(head) + data
+    path.write_bytes(content + block(number(5) + number(0) + number(0)))
+    return path
+
+
+GOOD = {"a.txt": b"alpha", "sub/b.txt": b"beta" * 1000}
+
+
+def contents(folder: Path) -> dict[str, bytes]:
+    files = [path for path in folder.rglob("*") if path.is_file()]
+    return {path.relative_to(folder).as_posix(): path.read_bytes() for path in files}
+
+
+@pytest.mark.parametrize(
+    ("make", "name"), [(zip_of, "x.zip"), (tar_of, "x.tar"), (tar_of, "x.tar.gz"), (rar_of, "x.rar")]
+)
+def test_files_come_out_as_they_went_in(tmp_path, make, name):
+    if make is rar_of:
+        pytest.importorskip("libarchive", reason="rar archives need libarchive-c, which is optional")
+    path = make(tmp_path / name, GOOD)
+    assert is_archive(path)
+    files = unpack(path, tmp_path / "out")
+    assert contents(tmp_path / "out") == GOOD
+    assert [file.relative_to(tmp_path / "out").as_posix() for file in files] == ["a.txt", "sub/b.txt"]
+
+
+OUTSIDE = ["../evil.txt", "sub/../../evil.txt", "/tmp/evil.txt", "C:\\evil.txt", "..\\evil.txt", "C:evil.txt"]
+
+
+@pytest.mark.parametrize("make", [zip_of, tar_of])
+@pytest.mark.parametrize("name", OUTSIDE)
+def test_nothing_is_written_outside_the_target(tmp_path, make, name):
+    folder = tmp_path / "deep" / "er"
+    folder.mkdir(parents=True)
+    path = make(tmp_path / "x.archive", {"good.txt": b"1", name: b"evil"})
+    with pytest.raises(DataError, match="would be written outside the target folder; refused"):
+        unpack(path, folder / "out")
+    assert contents(tmp_path) == {"x.archive": path.read_bytes()}
+    assert list(folder.iterdir()) == []
+
+
+def test_links_and_devices_are_refused(tmp_path):
+    with pytest.raises(DataError, match="Its entry 'ln' is a link; refused"):
+        unpack(zip_of(tmp_path / "x.zip", {"a": b"1"}, link="ln"), tmp_path / "out")
+    kinds = {
+        tarfile.SYMTYPE: "a link",
+        tarfile.LNKTYPE: "a link",
+        tarfile.CHRTYPE: "neither",
+        tarfile.FIFOTYPE: "n",
+    }
+    for kind, said in kinds.items():
+        entry = tarfile.TarInfo("odd")
+        entry.type, entry.linkname = kind, "/etc/passwd"
+        with pytest.raises(DataError, match=f"Its entry 'odd' is {said}"):
+            unpack(tar_of(tmp_path / "x.tar", {"a": b"1"}, entry=entry), tmp_path / "out")
+    assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize(("make", "name"), [(zip_of, "x.zip"), (tar_of, "x.tar.gz")])
+def test_bombs_are_stopped_by_the_bytes_that_come(tmp_path, make, name):
+    path = make(tmp_path / name, {"zeros": bytes(5_000_000)})
+    assert path.stat().st_size < 10_000
+    with pytest.raises(DataError, match="more than 1000000 bytes; refused, because it may be a bomb"):
+        unpack(path, tmp_path / "out", max_bytes=1_000_000)
+    assert not (tmp_path / "out").exists()
+    assert contents(tmp_path) == {name: path.read_bytes()}
+    assert len(unpack(path, tmp_path / "out", max_bytes=5_000_000)) == 1
+
+
+def test_a_size_that_the_archive_lies_about_does_not_help_it(tmp_path):
+    path = zip_of(tmp_path / "x.zip", {"zeros": bytes(2_000_000)})
+    real, claimed = (2_000_000).to_bytes(4, "little"), (10).to_bytes(4, "little")
+    path.write_bytes(path.read_bytes().replace(real, claimed))
+    with pytest.raises(DataError, match=r"damaged or incomplete|may be a bomb"):
+        unpack(path, tmp_path / "out", max_bytes=1_000_000)
+
+
+def test_too_many_files_are_refused(tmp_path):
+    path = zip_of(tmp_path / "x.zip", {str(number): b"" for number in range(11)})
+    with pytest.raises(DataError, match="It holds more than 10 files"):
+        unpack(path, tmp_path / "out", max_files=10)
+
+
+@pytest.mark.filterwarnings("ignore:Duplicate name")
+def test_a_file_that_comes_twice_is_refused(tmp_path):
+    with zipfile.ZipFile(tmp_path / "x.zip", "w") as archive:
+        archive.writestr("a", b"1")
+        archive.writestr("a", b"2")
+    with pytest.raises(DataError, match="It holds 'a' twice"):
+        unpack(tmp_path / "x.zip", tmp_path / "out")
+
+
+@pytest.mark.parametrize(("make", "name"), [(zip_of, "x.zip"), (tar_of, "x.tar.gz")])
+def test_truncated_archives_are_named(tmp_path, make, name):
+    noise = b"".join(zlib.crc32(str(number).encode()).to_bytes(4, "little") for number in range(50_000))
+    path = make(tmp_path / name, {"noise": noise})
+    path.write_bytes(path.read_bytes()[:-70_000])
+    with pytest.raises(DataError, match=r"damaged or incomplete|no archive that can be unpacked"):
+        unpack(path, tmp_path / "out")
+    assert not (tmp_path / "out").exists()
+
+
+def test_other_files_are_no_archives(tmp_path):
+    (tmp_path / "x.csv").write_text("a,b\n1,2\n" * 500)
+    assert not is_archive(tmp_path / "x.csv")
+    with pytest.raises(DataError, match="expected zip, tar or rar"):
+        unpack(tmp_path / "x.csv", tmp_path / "out")
+
+
+def test_what_was_unpacked_is_used_again(tmp_path):
+    path = zip_of(tmp_path / "x.zip", GOOD)
+    first = unpack(path, tmp_path / "out")
+    path.unlink()
+    assert unpack(path, tmp_path / "out") == first
+
+
+def test_rar_without_libarchive_says_what_to_install(tmp_path, monkeypatch):
+    monkeypatch.setitem(sys.modules, "libarchive", None)
+    path = rar_of(tmp_path / "x.rar", GOOD)
+    with pytest.raises(DataError, match="needs libarchive: pip install libarchive-c, and the C library"):
+        unpack(path, tmp_path / "out")
+
+
+def test_rar_entries_are_held_to_the_same_rules(tmp_path):
+    pytest.importorskip("libarchive", reason="rar archives need libarchive-c, which is optional")
+    path = rar_of(tmp_path / "x.rar", {"../evil.txt": b"1"})
+    with pytest.raises(DataError, match="outside the target folder"):
+        unpack(path, tmp_path / "out")
+    path = rar_of(tmp_path / "y.rar", {"zeros": bytes(2000)})
+    with pytest.raises(DataError, match="may be a bomb"):
+        unpack(path, tmp_path / "out", max_bytes=1000)
+    path.write_bytes(path.read_bytes()[:-500])
+    with pytest.raises(DataError, match="archive is damaged"):
+        unpack(path, tmp_path / "out")
