@@ -14,6 +14,7 @@ from cellular_bench.benchmark.errors import NotApplicableError, UnknownNameError
 from cellular_bench.benchmark.types import Prediction
 from cellular_bench.methods.cellular import inputs, persistence
 from cellular_bench.methods.cellular.centroids import RepresentationKind, type_means, type_representations
+from cellular_bench.methods.cellular.minibatches import embed_rows, inner_split
 from cellular_bench.methods.cellular.novelty import (
     SCORES,
     Evidence,
@@ -23,13 +24,7 @@ from cellular_bench.methods.cellular.novelty import (
 )
 from cellular_bench.methods.cellular.settings import LOSS_TERMS, settings_for
 from cellular_bench.methods.cellular.state import Fitted
-from cellular_bench.methods.cellular.training import (
-    Cells,
-    embed_rows,
-    inner_split,
-    train_classifier,
-    train_encoder,
-)
+from cellular_bench.methods.cellular.training import Cells, train_classifier, train_encoder
 
 if TYPE_CHECKING:
     import pandas as pd

@@ -12,16 +12,16 @@ import numpy as np
 import torch
 
 from cellular_bench.benchmark.errors import UserError
+from cellular_bench.methods.cellular.loop import Epoch, History
 from cellular_bench.methods.cellular.model import EncoderWithTemperature, build_classifier, build_encoder
 from cellular_bench.methods.cellular.settings import ClassifierSettings
 from cellular_bench.methods.cellular.state import Fitted
-from cellular_bench.methods.cellular.training import Epoch, History
 
 if TYPE_CHECKING:
     from cellular_bench.methods.cellular.api import Cellular
 
 #: Raised whenever files written earlier could be misread.
-FORMAT_VERSION: Final = 1
+FORMAT_VERSION: Final = 2
 _ARRAYS: Final = ("train_emb", "train_label", "train_rows", "validation_rows")
 
 

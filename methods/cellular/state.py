@@ -9,9 +9,9 @@ import torch
 from numpy.typing import NDArray
 from torch import nn
 
+from cellular_bench.methods.cellular.loop import History
 from cellular_bench.methods.cellular.model import EncoderWithTemperature
 from cellular_bench.methods.cellular.settings import ClassifierSettings
-from cellular_bench.methods.cellular.training import History
 
 
 @dataclass(slots=True, kw_only=True)

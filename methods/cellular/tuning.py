@@ -12,8 +12,9 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
+from cellular_bench.methods.cellular.loop import Epoch
 from cellular_bench.methods.cellular.settings import ClassifierSettings, Settings
-from cellular_bench.methods.cellular.training import Epoch, train_classifier
+from cellular_bench.methods.cellular.training import train_classifier
 
 if TYPE_CHECKING:
     from cellular_bench.methods.cellular.state import Fitted

@@ -13,17 +13,12 @@ from cellular_bench.methods.cellular.centroids import (
     inverse_frequency,
     type_representations,
 )
+from cellular_bench.methods.cellular.loop import learning_rate_factor, seeded_torch
+from cellular_bench.methods.cellular.minibatches import MiniBatches, even_chunks, inner_split
 from cellular_bench.methods.cellular.model import NormalisedLinear, build_classifier, build_encoder
 from cellular_bench.methods.cellular.novelty import Evidence, novelty_score
 from cellular_bench.methods.cellular.settings import DEFAULT, PAPER, ClassifierSettings, settings_for
-from cellular_bench.methods.cellular.training import (
-    MiniBatches,
-    even_chunks,
-    inner_split,
-    learning_rate_factor,
-    seeded_torch,
-    train_classifier,
-)
+from cellular_bench.methods.cellular.training import train_classifier
 
 
 def _n_parameters(module: torch.nn.Module) -> int:

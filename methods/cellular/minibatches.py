@@ -1,0 +1,100 @@
+"""Which cells are learned from, which choose the epoch, and how they reach the networks."""
+
+from __future__ import annotations
+
+import math
+import warnings
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+from cellular_bench.benchmark.errors import NotApplicableError
+from cellular_bench.methods.cellular.centroids import Codes
+
+Rows = NDArray[np.int64]
+
+
+def inner_split(label: Codes, *, n_folds: int, seed: int) -> tuple[Rows, Rows]:
+    """Split training cells into those that are learned from and those that choose the epoch.
+
+    The second part is the first fold of a stratified split. A type too small to be in both parts is only
+    learned from.
+
+    Parameters
+    ----------
+    label
+        (n_obs,) codes of the types.
+    n_folds
+        Number of folds; fewer where no type has that many cells.
+    seed
+        Seed of the split.
+
+    Raises
+    ------
+    NotApplicableError
+        If every type has a single cell: nothing could be held out.
+    """
+    from sklearn.model_selection import StratifiedKFold
+
+    largest = int(np.bincount(label).max())
+    if largest < 2:
+        raise NotApplicableError("cellular: every cell type has a single cell; none can be held out.")
+    folds = StratifiedKFold(min(n_folds, largest), shuffle=True, random_state=seed)
+    with warnings.catch_warnings():
+        # Types with fewer cells than folds are dealt with below.
+        warnings.filterwarnings("ignore", message="The least populated class", category=UserWarning)
+        train, validation = next(folds.split(np.zeros(len(label)), label))
+    learned = np.isin(label[validation], label[train])
+    return np.sort(np.append(train, validation[~learned])), validation[learned]
+
+
+class MiniBatches:
+    """Rows in a new random order each time, in mini-batches of one size; the rest is left out.
+
+    Fewer rows than the size make one mini-batch of all rows.
+    """
+
+    def __init__(self, rows: Rows, *, batch_size: int, seed: int) -> None:
+        self._rows = torch.as_tensor(rows)
+        self._size = min(batch_size, len(rows))
+        self._generator = torch.Generator().manual_seed(seed)
+
+    def __iter__(self) -> Iterator[Rows]:
+        order = torch.randperm(len(self._rows), generator=self._generator)
+        for chunk in torch.split(self._rows[order], self._size):
+            if len(chunk) == self._size:
+                yield chunk.numpy()
+
+
+def even_chunks(rows: Rows, *, batch_size: int, seed: int) -> list[Rows]:
+    """Return all rows in random order, in chunks of nearly one size, none above ``batch_size``.
+
+    Examples
+    --------
+    >>> [len(chunk) for chunk in even_chunks(np.arange(10), batch_size=4, seed=0)]
+    [4, 3, 3]
+    """
+    order = np.random.default_rng(seed).permutation(rows)
+    return np.array_split(order, math.ceil(len(rows) / batch_size))
+
+
+def dense_rows(X: Any, rows: Rows, *, device: torch.device) -> Tensor:
+    """Return some rows of a sparse or dense matrix as a float32 tensor."""
+    part = X[rows]
+    part = part.toarray() if hasattr(part, "toarray") else part
+    return torch.as_tensor(np.asarray(part, dtype=np.float32), device=device)
+
+
+def embed_rows(encoder: nn.Module, X: Any, *, device: torch.device, chunk: int = 1024) -> NDArray[np.float32]:
+    """Return the embedding of every row, (n_obs, n_latent), a chunk of cells at a time."""
+    encoder.eval()
+    parts = []
+    with torch.inference_mode():
+        for start in range(0, X.shape[0], chunk):
+            rows = np.arange(start, min(start + chunk, X.shape[0]))
+            parts.append(encoder(dense_rows(X, rows, device=device)).cpu().numpy())
+    return np.concatenate(parts).astype(np.float32, copy=False)
