@@ -55,11 +55,13 @@ class TestNeighbors:
         X = 1e6 + np.array([[0.0], [1e-3], [3e-3]])
         assert nearest_neighbors(X, k=2).distances[:, 1] == pytest.approx([1e-3, 1e-3, 2e-3], rel=1e-5)
 
-    def test_tiles_do_not_change_the_result(self, monkeypatch):
+    @pytest.mark.parametrize("panel", [7, 30, 50, 101])
+    def test_panels_do_not_change_the_result(self, monkeypatch, panel):
         X = np.random.default_rng(0).normal(size=(101, 4))
-        whole = nearest_neighbors(X)
-        monkeypatch.setattr("cellular_bench.metrics.distances.TILE_SIZE", 700)
-        tiled = nearest_neighbors(X)
+        whole = nearest_neighbors(X, 20)
+        monkeypatch.setattr("cellular_bench.metrics.distances.PANEL", panel)
+        monkeypatch.setattr("cellular_bench.metrics.distances.TILE_HEIGHT", 3)
+        tiled = nearest_neighbors(X, 20)
         assert np.array_equal(whole.indices, tiled.indices)
         assert whole.distances == pytest.approx(tiled.distances, abs=1e-12)
 
