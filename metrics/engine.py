@@ -7,12 +7,14 @@ import math
 from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING
 
+import numpy as np
 from numpy.typing import ArrayLike
 
 from cellular_bench.benchmark.errors import UndefinedError, UnknownNameError
 from cellular_bench.metrics.clusterings import communities, kmeans
-from cellular_bench.metrics.distances import Neighbors, nearest_neighbors
+from cellular_bench.metrics.distances import Neighbors, Survey, survey
 from cellular_bench.metrics.graphs import connectivities
+from cellular_bench.metrics.inputs import Ints, encode
 from cellular_bench.metrics.local_diversity import perplexity_weights
 from cellular_bench.metrics.silhouettes import silhouettes_by_label
 from cellular_bench.metrics.spec import METRICS
@@ -24,9 +26,16 @@ if TYPE_CHECKING:
 METHOD_OUTPUTS = frozenset({"X_emb", "label_pred", "label_proba", "labels", "novelty", "rejected"})
 
 
-def _all_neighbors(X_emb: ArrayLike) -> Neighbors:
-    """As many neighbours as any metric asks for."""
-    return nearest_neighbors(X_emb)
+def _neighbors(survey: Survey) -> Neighbors:
+    return survey.neighbors
+
+
+def _label_codes(X_emb: ArrayLike, label: ArrayLike) -> Ints:
+    return encode(label, "label", n_obs=len(np.asarray(X_emb)))[1]
+
+
+def _batch_codes(X_emb: ArrayLike, batch: ArrayLike) -> Ints:
+    return encode(batch, "batch", n_obs=len(np.asarray(X_emb)))[1]
 
 
 def _graph(neighbors: Neighbors) -> csr_matrix:
@@ -37,13 +46,19 @@ def _graph(neighbors: Neighbors) -> csr_matrix:
 #: Quantities that metrics share: name of the argument -> the function that computes it. The
 #: arguments of such a function are resolved like those of a metric.
 DERIVED: dict[str, Callable[..., object]] = {
-    "neighbors": _all_neighbors,
+    "label_codes": _label_codes,
+    "batch_codes": _batch_codes,
+    "survey": survey,
+    "neighbors": _neighbors,
     "graph": _graph,
     "neighbor_weights": perplexity_weights,
     "label_silhouettes": silhouettes_by_label,
     "leiden_clusters": communities,
     "kmeans_clusters": kmeans,
 }
+
+#: Groups that the shared pass does without where they are unusable; metrics that need them say why.
+CODES = frozenset({"label_codes", "batch_codes"})
 
 
 def evaluate(metric_ids: Sequence[str], inputs: Mapping[str, object]) -> dict[str, float | UndefinedError]:
@@ -109,19 +124,24 @@ class _Context:
         """Resolve the arguments of a function by their names; absent optional ones are left out."""
         found = {}
         for name, parameter in inspect.signature(function).parameters.items():
+            optional = parameter.default is not inspect.Parameter.empty
             if name in self._values or name in DERIVED:
-                found[name] = self._get(name)
-            elif parameter.default is inspect.Parameter.empty:
+                if not (optional and name in CODES and isinstance(self._look_up(name), UndefinedError)):
+                    found[name] = self._get(name)
+            elif not optional:
                 who = "the method did not return" if name in METHOD_OUTPUTS else "there is no"
                 raise UndefinedError(
                     f"needs '{name}', but {who} '{name}' for this run", by_output=name in METHOD_OUTPUTS
                 )
         return found
 
-    def _get(self, name: str) -> object:
+    def _look_up(self, name: str) -> object:
         if name not in self._values:
             self._values[name] = self._derive(name)
-        value = self._values[name]
+        return self._values[name]
+
+    def _get(self, name: str) -> object:
+        value = self._look_up(name)
         if isinstance(value, UndefinedError):
             # A fresh one: each score owns its error, and tracebacks do not pile up on a shared one.
             raise UndefinedError(str(value), by_output=value.by_output) from value.__cause__

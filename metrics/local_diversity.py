@@ -27,30 +27,10 @@ def perplexity_weights(neighbors: Neighbors) -> Floats:
     UndefinedError
         If there are fewer than 90 cells.
     """
-    near = neighbors.first(N_NEIGHBORS).distances[:, 1:]
-    near = near - near[:, :1]  # the weights do not change, and no exponential underflows
-    weights = np.empty_like(near)
-    beta, low, high = np.ones(len(near)), np.zeros(len(near)), np.full(len(near), np.inf)
-    active = np.arange(len(near))
-    for attempt in range(MAX_TRIES + 1):
-        excess, weights[active] = _entropy_excess(near[active], beta[active])
-        searching = np.abs(excess) >= TOLERANCE
-        active, excess = active[searching], excess[searching]
-        if not len(active) or attempt == MAX_TRIES:
-            break
-        wide, narrow = active[excess > 0], active[excess <= 0]
-        low[wide], high[narrow] = beta[wide], beta[narrow]
-        unbounded = np.isinf(high[active])
-        beta[active] = np.where(unbounded, beta[active] * 2, (low[active] + high[active]) / 2)
-    return weights
+    from cellular_bench.metrics import kernels
 
-
-def _entropy_excess(near: Floats, beta: Floats) -> tuple[Floats, Floats]:
-    """Return by how much the entropy of the weights exceeds that of the perplexity, and the weights."""
-    weights = np.exp(-near * beta[:, None])
-    total = weights.sum(axis=1)
-    entropy = np.log(total) + beta * np.einsum("ij,ij->i", near, weights) / total
-    return entropy - np.log(PERPLEXITY), weights / total[:, None]
+    near = np.ascontiguousarray(neighbors.first(N_NEIGHBORS).distances, dtype=np.float64)
+    return kernels.search_perplexity(near, float(np.log(PERPLEXITY)), TOLERANCE, MAX_TRIES)
 
 
 def _median_lisi(

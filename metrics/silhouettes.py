@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from cellular_bench.benchmark.errors import UndefinedError
-from cellular_bench.metrics.distances import group_distances
+from cellular_bench.metrics.distances import Survey, distance_sums
 from cellular_bench.metrics.inputs import Floats, Ints, coordinates, encode, raw_coordinates, several
 from cellular_bench.metrics.spec import metric
 
@@ -16,8 +16,10 @@ ROUSSEEUW = "10.1016/0377-0427(87)90125-7"
 SCIB = "10.1038/s41592-021-01336-8"
 
 
-def silhouettes_by_label(X_emb: ArrayLike, label: ArrayLike) -> Floats:
+def silhouettes_by_label(X_emb: ArrayLike, label: ArrayLike, *, survey: Survey | None = None) -> Floats:
     """Return the silhouette of every cell with respect to its label, -1 to 1; singletons have 0.
+
+    ``survey`` is what :func:`cellular_bench.metrics.distances.survey` gives, where it is known already.
 
     Raises
     ------
@@ -28,11 +30,17 @@ def silhouettes_by_label(X_emb: ArrayLike, label: ArrayLike) -> Floats:
     names, codes = several(label, "label", n_obs=len(X))
     if len(names) == len(X):
         raise UndefinedError("every cell has a label of its own: there are no groups")
-    sums = group_distances(X, codes)
-    sizes = np.bincount(codes)
-    means = sums / sizes
-    means[np.arange(len(X)), codes] = np.inf
-    return _silhouettes(sums, codes, between=means.min(axis=1))
+    sums = (distance_sums(X, codes, np.zeros_like(codes)) if survey is None else survey.sums).to_labels
+    return _silhouettes(sums, codes, between=_nearest_group(sums, codes))
+
+
+def _nearest_group(sums: Floats, codes: Ints) -> Floats:
+    """Return each cell's mean distance to the nearest group that is not its own."""
+    sizes = np.bincount(codes, minlength=sums.shape[1])
+    means = np.divide(sums, sizes, out=np.full_like(sums, np.inf), where=sizes > 0)
+    means[np.arange(len(codes)), codes] = np.inf
+    nearest: Floats = means.min(axis=1)
+    return nearest
 
 
 def _silhouettes(sums: Floats, codes: Ints, *, between: Floats) -> Floats:
@@ -132,12 +140,12 @@ def isolated_labels(
 
 
 def _mixing(
-    X: Floats, label: ArrayLike, batch: ArrayLike, samples: Callable[[Floats, Ints], Floats]
+    n_obs: int, label: ArrayLike, batch: ArrayLike, samples: Callable[[NDArray[np.bool_], Ints], Floats]
 ) -> float:
     """Average 1 - |silhouette by batch| within each label, then over labels."""
     scores = [
-        float(np.mean(1 - np.abs(samples(X[cells], batches))))
-        for cells, batches in mixed_labels(len(X), label, batch)
+        float(np.mean(1 - np.abs(samples(cells, batches))))
+        for cells, batches in mixed_labels(n_obs, label, batch)
     ]
     if not scores:
         raise UndefinedError("no label has cells of two batches, at least two of them in the same batch")
@@ -146,13 +154,13 @@ def _mixing(
 
 def mixed_labels(n_obs: int, label: ArrayLike, batch: ArrayLike) -> Iterator[tuple[NDArray[np.bool_], Ints]]:
     """Yield the cells and batch codes of each label that has several batches, not all of one cell."""
-    several(batch, "batch", n_obs=n_obs)
+    _, batches = several(batch, "batch", n_obs=n_obs)
     names, codes = encode(label, "label", n_obs=n_obs)
     for code in range(len(names)):
         cells = codes == code
-        found, batches = encode(np.asarray(batch)[cells], "batch")
-        if 1 < len(found) < len(batches):
-            yield cells, batches
+        within = batches[cells]
+        if 1 < np.count_nonzero(np.bincount(within)) < len(within):
+            yield cells, within
 
 
 @metric(
@@ -163,7 +171,9 @@ def mixed_labels(n_obs: int, label: ArrayLike, batch: ArrayLike) -> Iterator[tup
     in_overall=False,  # BRAS takes its place: doi:10.1038/s41587-025-02743-4 shows where it misleads
     doi=SCIB,
 )
-def silhouette_batch(X_emb: ArrayLike, label: ArrayLike, batch: ArrayLike) -> float:
+def silhouette_batch(
+    X_emb: ArrayLike, label: ArrayLike, batch: ArrayLike, *, survey: Survey | None = None
+) -> float:
     """How well batches overlap within each label, 0 to 1.
 
     Labels in one batch, or with one cell per batch, do not count.
@@ -174,20 +184,24 @@ def silhouette_batch(X_emb: ArrayLike, label: ArrayLike, batch: ArrayLike) -> fl
         (n_obs, n_latent) coordinates.
     label, batch
         (n_obs,) labels and batches.
+    survey
+        What :func:`cellular_bench.metrics.distances.survey` gives, where it is known already.
 
     Raises
     ------
     UndefinedError
         If no label counts, or the embedding is not usable.
     """
-    return _mixing(coordinates(X_emb), label, batch, _nearest_batch)
+    X = coordinates(X_emb)
 
+    def nearest_batch(cells: NDArray[np.bool_], batches: Ints) -> Floats:
+        if survey is None:
+            sums = distance_sums(X[cells], batches, np.zeros_like(batches)).to_labels
+        else:
+            sums = survey.sums.to_batches[cells]
+        return _silhouettes(sums, batches, between=_nearest_group(sums, batches))
 
-def _nearest_batch(X: Floats, codes: Ints) -> Floats:
-    sums = group_distances(X, codes)
-    means = sums / np.bincount(codes)
-    means[np.arange(len(X)), codes] = np.inf
-    return _silhouettes(sums, codes, between=means.min(axis=1))
+    return _mixing(len(X), label, batch, nearest_batch)
 
 
 @metric(
@@ -208,7 +222,7 @@ def bras(X_emb: ArrayLike, label: ArrayLike, batch: ArrayLike) -> float:
     X = raw_coordinates(X_emb)
     lengths = np.linalg.norm(X, axis=1, keepdims=True)
     directions = np.divide(X, lengths, out=np.zeros_like(X), where=lengths > 0)
-    return _mixing(directions, label, batch, _other_batches)
+    return _mixing(len(X), label, batch, lambda cells, codes: _other_batches(directions[cells], codes))
 
 
 def _other_batches(directions: Floats, codes: Ints) -> Floats:

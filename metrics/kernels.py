@@ -1,0 +1,261 @@
+"""Compiled loops over tiles of distances, neighbours and sparse matrices.
+
+Importing this module imports numba: do so inside functions only. Machine code is kept on disk beside
+this file (or in the user's cache), so that only the first process ever compiles. No loop may assume
+that numbers are finite: neighbours under a threshold start from infinity.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, TypeVar, cast
+
+import numba
+import numpy as np
+from numpy.typing import NDArray
+
+from cellular_bench.metrics.inputs import Floats, Ints
+
+_Function = TypeVar("_Function", bound=Callable[..., Any])
+Array = NDArray[Any]
+#: Sums may be taken in any order, so that they use all lanes; nothing else of IEEE arithmetic is given up.
+_ANY_ORDER = {"reassoc", "contract", "nsz"}
+#: Distances that are looked at together: none under its threshold, and the next ones follow.
+_LANES = 32
+
+
+def _compiled(function: _Function) -> _Function:
+    compiler: Any = numba.njit(cache=True, nogil=True, fastmath=_ANY_ORDER, error_model="numpy")
+    return cast(_Function, compiler(function))
+
+
+@_compiled
+def add_roots(
+    tile: Array,
+    row: int,
+    column: int,
+    starts: Ints,
+    label: Ints,
+    batch: Ints,
+    label_sums: Floats,
+    batch_sums: Floats,
+    both: bool,  # noqa: FBT001 - compiled functions take positions only
+) -> None:
+    """Add the square roots of a tile to the sums of its rows, and of its columns if ``both``.
+
+    Cells are sorted by segment, the cells of one label and one batch. ``label_sums`` is (n_obs, n_labels);
+    ``batch_sums`` (n_obs, n_batches) counts cells of the own label only. The tile is overwritten.
+    """
+    height, width = tile.shape
+    # Which segments the tile's rows and columns lie in.
+    first = np.searchsorted(starts, column, side="right") - 1
+    segment = np.searchsorted(starts, row, side="right") - 1
+    below = np.zeros(width, dtype=tile.dtype)
+    for r in range(height):
+        i = row + r
+        for c in range(width):
+            tile[r, c] = np.sqrt(max(tile[r, c], tile.dtype.type(0)))
+        own = label[segment]
+        s = first
+        begin = 0
+        while begin < width:
+            end = min(width, starts[s + 1] - column)
+            total = tile.dtype.type(0)
+            for c in range(begin, end):
+                total += tile[r, c]
+            label_sums[i, label[s]] += total
+            if label[s] == own:
+                batch_sums[i, batch[s]] += total
+            begin = end
+            s += 1
+        if both:
+            for c in range(width):
+                below[c] += tile[r, c]
+        if i + 1 == starts[segment + 1] or r + 1 == height:
+            if both:
+                s = first
+                for c in range(width):
+                    if column + c == starts[s + 1]:
+                        s += 1
+                    label_sums[column + c, own] += below[c]
+                    if label[s] == own:
+                        batch_sums[column + c, batch[segment]] += below[c]
+                    below[c] = 0
+            if i + 1 == starts[segment + 1]:
+                segment += 1
+
+
+@_compiled
+def _keep_least(values: Array, indices: Array, row: int, n: int, k: int) -> Any:
+    """Move the k least of a row's first n values to its front, with their indices; return their largest."""
+    low, high = 0, n - 1
+    while low < high:
+        a, b, c = values[row, low], values[row, (low + high) // 2], values[row, high]
+        pivot = max(min(a, b), min(max(a, b), c))
+        i, j = low, high
+        while i <= j:
+            while values[row, i] < pivot:
+                i += 1
+            while values[row, j] > pivot:
+                j -= 1
+            if i <= j:
+                values[row, i], values[row, j] = values[row, j], values[row, i]
+                indices[row, i], indices[row, j] = indices[row, j], indices[row, i]
+                i += 1
+                j -= 1
+        if k - 1 <= j:
+            high = j
+        elif k - 1 >= i:
+            low = i
+        else:
+            break
+    largest = values[row, 0]
+    for i in range(1, k):
+        largest = max(largest, values[row, i])
+    return largest
+
+
+@_compiled
+def keep_near(
+    tile: Array,
+    row: int,
+    column: int,
+    found: Array,
+    indices: Array,
+    filled: Array,
+    bound: Array,
+    both: bool,  # noqa: FBT001 - compiled functions take positions only
+) -> None:
+    """Note the cells of a tile that are nearer than what rows, and columns if ``both``, know already.
+
+    ``found`` and ``indices`` are (n_obs, 2 m) candidates, the first ``filled`` of each row in use;
+    ``bound`` is the squared distance that m candidates lie within.
+    """
+    height, width = tile.shape
+    room = found.shape[1]
+    none, one = tile.dtype.type(0), tile.dtype.type(1)  # counted in the tile's type: lanes of equal width
+    for r in range(height):
+        i = row + r
+        for begin in range(0, width, _LANES):
+            end = min(begin + _LANES, width)
+            limit = bound[i]
+            near = none
+            if both:
+                for c in range(begin, end):
+                    near += one if (tile[r, c] < limit) | (tile[r, c] < bound[column + c]) else none
+            else:
+                for c in range(begin, end):
+                    near += one if tile[r, c] < limit else none
+            if near == none:
+                continue
+            for c in range(begin, end):
+                value = tile[r, c]
+                if value < bound[i]:
+                    n = filled[i]
+                    found[i, n] = value
+                    indices[i, n] = column + c
+                    filled[i] = n + 1
+                    if n + 1 == room:
+                        filled[i] = room // 2
+                        bound[i] = _keep_least(found, indices, i, room, room // 2)
+                if both and value < bound[column + c]:
+                    j = column + c
+                    n = filled[j]
+                    found[j, n] = value
+                    indices[j, n] = i
+                    filled[j] = n + 1
+                    if n + 1 == room:
+                        filled[j] = room // 2
+                        bound[j] = _keep_least(found, indices, j, room, room // 2)
+
+
+@_compiled
+def exact_neighbors(
+    X: Floats,
+    position: Ints,
+    found: Array,
+    indices: Array,
+    filled: Array,
+    bound: Array,
+    rounding: float,
+    begin: int,
+    end: int,
+    near: Ints,
+    distances: Floats,
+    proven: Array,
+) -> None:
+    """Turn candidates into neighbours: recompute distances from differences, sort, and put the cell first.
+
+    ``position`` is where a row of X is in the caller's order; equal distances are sorted by it. A row is
+    ``proven`` if rounding of the tile, by a share of ``rounding``, cannot have hidden a nearer cell.
+    """
+    k = near.shape[1]
+    m = found.shape[1] // 2
+    keys = np.empty(2 * m, dtype=np.float64)
+    cells = np.empty(2 * m, dtype=np.int64)
+    for i in range(begin, end):
+        n = filled[i]
+        if n > m:
+            bound[i] = _keep_least(found, indices, i, n, m)
+            n = m
+        norm = 0.0
+        for d in range(X.shape[1]):
+            norm += X[i, d] * X[i, d]
+        for a in range(n):
+            j = indices[i, a]
+            squared = 0.0
+            for d in range(X.shape[1]):
+                squared += (X[i, d] - X[j, d]) ** 2
+            cell = position[j]
+            b = a
+            while b > 0 and (keys[b - 1] > squared or (keys[b - 1] == squared and cells[b - 1] > cell)):
+                keys[b], cells[b] = keys[b - 1], cells[b - 1]
+                b -= 1
+            keys[b], cells[b] = squared, cell
+        row = position[i]
+        near[row, 0] = row
+        distances[row, 0] = 0.0
+        for a in range(k - 1):
+            near[row, a + 1] = cells[a]
+            distances[row, a + 1] = np.sqrt(keys[a])
+        limit = np.float64(bound[i])
+        reach = 2 * np.sqrt(norm) + np.sqrt(limit)
+        proven[row] = np.isinf(limit) or limit - rounding * reach * reach > keys[max(k - 2, 0)]
+
+
+@_compiled
+def _entropy_excess(near: Floats, row: int, beta: float, target: float, weights: Floats) -> float:
+    """Fill one row of kernel weights, summing to 1; return by how much their entropy exceeds the target."""
+    total = 0.0
+    moment = 0.0
+    nearest = near[row, 1]
+    for a in range(weights.shape[1]):
+        beyond = near[row, a + 1] - nearest  # the weights do not change, and no exponential underflows
+        weight = np.exp(-beyond * beta)
+        weights[row, a] = weight
+        total += weight
+        moment += beyond * weight
+    for a in range(weights.shape[1]):
+        weights[row, a] /= total
+    return float(np.log(total) + beta * moment / total - target)
+
+
+@_compiled
+def search_perplexity(distances: Floats, target: float, tolerance: float, max_tries: int) -> Floats:
+    """Find, by bisection, the width at which the weights of each cell's neighbours have an entropy.
+
+    ``distances`` is (n_obs, k), the cell itself first; returns (n_obs, k - 1) weights.
+    """
+    weights = np.empty((distances.shape[0], distances.shape[1] - 1))
+    for row in range(distances.shape[0]):
+        beta, low, high = 1.0, 0.0, np.inf
+        for attempt in range(max_tries + 1):
+            excess = _entropy_excess(distances, row, beta, target, weights)
+            if abs(excess) < tolerance or attempt == max_tries:
+                break
+            if excess > 0:
+                low = beta
+            else:
+                high = beta
+            beta = beta * 2 if np.isinf(high) else (low + high) / 2
+    return weights
