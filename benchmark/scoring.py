@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -25,6 +25,10 @@ ASPECTS: Mapping[Task, tuple[Aspect, ...]] = {
     "annotation": ("annotation",),
     "novelty": ("novelty",),
 }
+
+
+#: Inputs that no run has by itself. A metric that needs one would be an empty column on every board.
+ON_REQUEST = frozenset({"corrected", "expression", "ontology"})
 
 
 class Scored(Model):
@@ -74,17 +78,22 @@ def score(task: Task, outputs: Outputs, truth: Truth) -> Scored:
     if not np.array_equal(outputs.obs_names, truth.obs_names):
         raise ContractError("The outputs are not for the cells of this split.")
     inputs = {**truth.inputs(), **outputs.arrays()}
-    scores = tuple(compute(specs_for(task), inputs))
+    scores = tuple(compute(specs_for(task, inputs), inputs))
     if task != "annotation":
         return Scored(scores=scores)
     return Scored(scores=scores, **label_details(inputs))
 
 
-def specs_for(task: Task) -> list[MetricSpec]:
-    """Return the metrics of a task."""
-    from cellular_bench.metrics import METRICS
+def specs_for(task: Task, given: Collection[str] = ()) -> list[MetricSpec]:
+    """Return the metrics of a task; of those that need an input :data:`ON_REQUEST`, the ones given it."""
+    from cellular_bench.metrics import METRICS, required_inputs
 
-    return [spec for spec in METRICS.values() if spec.aspect in ASPECTS[task]]
+    absent = ON_REQUEST.difference(given)
+    return [
+        spec
+        for spec in METRICS.values()
+        if spec.aspect in ASPECTS[task] and absent.isdisjoint(required_inputs(spec))
+    ]
 
 
 def compute(specs: Sequence[MetricSpec], inputs: Mapping[str, Any]) -> Iterator[Score]:

@@ -5,14 +5,25 @@ from cellular_bench.metrics.annotation import (
     accuracy,
     accuracy_accepted,
     balanced_accuracy,
+    cohen_kappa,
     confusion,
     coverage,
     f1_macro,
     f1_weighted,
     mcc,
     per_label,
+    rare_recall,
 )
 from cellular_bench.metrics.batch_tests import kbet, kbet_per_label
+from cellular_bench.metrics.calibration import (
+    CalibrationCurve,
+    brier,
+    calibration_curve,
+    expected_calibration_error,
+    log_loss,
+    top3_accuracy,
+)
+from cellular_bench.metrics.cards import MetricCard, card
 from cellular_bench.metrics.cell_cycle import CellCycle, cell_cycle_conservation, score_cell_cycle
 from cellular_bench.metrics.clusterings import (
     isolated_label_f1,
@@ -21,59 +32,112 @@ from cellular_bench.metrics.clusterings import (
     leiden_ari,
     leiden_nmi,
 )
+from cellular_bench.metrics.corrected import fold_change_kept, gene_correlation_kept, hvg_overlap
 from cellular_bench.metrics.distances import Neighbors, nearest_neighbors
 from cellular_bench.metrics.engine import evaluate
 from cellular_bench.metrics.graphs import graph_connectivity, graph_connectivity_scib
+from cellular_bench.metrics.likelihood import NovelSamples, flag_samples, likelihood, lowest_likelihoods
 from cellular_bench.metrics.local_diversity import clisi, ilisi
 from cellular_bench.metrics.novelty import (
+    KnownAccuracyCurve,
     known_accuracy,
+    known_accuracy_curve,
     novelty_auroc,
     novelty_average_precision,
     novelty_fpr95,
+    novelty_oscr,
 )
+from cellular_bench.metrics.obo import Ontology, parse_obo, read_obo
+from cellular_bench.metrics.ontology import MappedLabels, map_labels, ontology_accuracy, ontology_f1
 from cellular_bench.metrics.regression import pcr_comparison
+from cellular_bench.metrics.rejection import (
+    RejectionCurve,
+    coverage_at_accuracy_95,
+    coverage_at_accuracy_99,
+    rejection_area,
+    rejection_curve,
+)
 from cellular_bench.metrics.silhouettes import bras, isolated_labels, silhouette_batch, silhouette_label
-from cellular_bench.metrics.spec import METRICS, metric, sort_metrics
+from cellular_bench.metrics.spec import METRICS, metric, required_inputs, sort_metrics
+from cellular_bench.metrics.uncertainty import Interval, bootstrap, interval, kendall, spearman
 
 sort_metrics()
 
 __all__ = [
     "METRICS",
+    "CalibrationCurve",
     "CellCycle",
+    "Interval",
+    "KnownAccuracyCurve",
     "LabelFigures",
+    "MappedLabels",
+    "MetricCard",
     "Neighbors",
+    "NovelSamples",
+    "Ontology",
+    "RejectionCurve",
     "accuracy",
     "accuracy_accepted",
     "balanced_accuracy",
+    "bootstrap",
     "bras",
+    "brier",
+    "calibration_curve",
+    "card",
     "cell_cycle_conservation",
     "clisi",
+    "cohen_kappa",
     "confusion",
     "coverage",
+    "coverage_at_accuracy_95",
+    "coverage_at_accuracy_99",
     "evaluate",
+    "expected_calibration_error",
     "f1_macro",
     "f1_weighted",
+    "flag_samples",
+    "fold_change_kept",
+    "gene_correlation_kept",
     "graph_connectivity",
     "graph_connectivity_scib",
+    "hvg_overlap",
     "ilisi",
+    "interval",
     "isolated_label_f1",
     "isolated_labels",
     "kbet",
     "kbet_per_label",
+    "kendall",
     "kmeans_ari",
     "kmeans_nmi",
     "known_accuracy",
+    "known_accuracy_curve",
     "leiden_ari",
     "leiden_nmi",
+    "likelihood",
+    "log_loss",
+    "lowest_likelihoods",
+    "map_labels",
     "mcc",
     "metric",
     "nearest_neighbors",
     "novelty_auroc",
     "novelty_average_precision",
     "novelty_fpr95",
+    "novelty_oscr",
+    "ontology_accuracy",
+    "ontology_f1",
+    "parse_obo",
     "pcr_comparison",
     "per_label",
+    "rare_recall",
+    "read_obo",
+    "rejection_area",
+    "rejection_curve",
+    "required_inputs",
     "score_cell_cycle",
     "silhouette_batch",
     "silhouette_label",
+    "spearman",
+    "top3_accuracy",
 ]

@@ -1,18 +1,20 @@
 """How well cell types are named.
 
 A rejected cell ("I do not know") counts as wrong everywhere but in ``accuracy_accepted``: it lowers
-the recall of its true label and is no prediction of any label.
+the recall of its true label and is no prediction of any label. A label that no training cell had is
+a true label like any other: methods cannot name it, and its cells count as wrong.
 """
 
 from __future__ import annotations
 
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import ArrayLike
 
 from cellular_bench.benchmark.errors import UndefinedError
-from cellular_bench.metrics.inputs import Floats, Ints, strings
+from cellular_bench.metrics import counts as counting
+from cellular_bench.metrics.counts import RARE_SHARE, Counts, accepted_cells, count, names_of
 from cellular_bench.metrics.spec import metric
 
 #: Label under which :func:`confusion` counts rejected cells.
@@ -28,53 +30,6 @@ class LabelFigures(NamedTuple):
     precision: float | None
     recall: float | None
     f1: float | None
-
-
-class _Counts(NamedTuple):
-    """Cells per label (union of truth and accepted predictions, sorted)."""
-
-    labels: NDArray[Any]
-    true: Ints
-    predicted: Ints
-    hits: Ints
-    n_obs: int
-
-    @property
-    def f1(self) -> Floats:
-        """2 hits / (support + predictions); the union of labels makes the denominator positive."""
-        return 2 * self.hits / (self.true + self.predicted)
-
-
-def _accepted(rejected: ArrayLike | None, n_obs: int) -> NDArray[np.bool_]:
-    if rejected is None:
-        return np.ones(n_obs, dtype=bool)
-    flags = np.asarray(rejected)
-    if flags.shape != (n_obs,) or flags.dtype != bool:
-        raise ValueError(f"rejected has shape {flags.shape} of {flags.dtype}; expected ({n_obs},) of bool")
-    return ~flags
-
-
-def _names(values: ArrayLike, name: str, n_obs: int | None = None) -> NDArray[Any]:
-    found = strings(values, name, n_obs=n_obs)
-    if not len(found):
-        raise UndefinedError("there are no cells to score")
-    return found
-
-
-def _count(label: ArrayLike, label_pred: ArrayLike, rejected: ArrayLike | None) -> _Counts:
-    true = _names(label, "label")
-    n_obs = len(true)
-    accepted = _accepted(rejected, n_obs)
-    names, codes = np.unique(
-        np.concatenate([true, _names(label_pred, "label_pred", n_obs)]), return_inverse=True
-    )
-    positions, guesses = codes[:n_obs], codes[n_obs:][accepted]
-    hits = guesses[guesses == positions[accepted]]
-    support, predicted, right = (
-        np.bincount(found, minlength=len(names)) for found in (positions, guesses, hits)
-    )
-    used = support + predicted > 0  # a label that was only ever predicted for rejected cells is none
-    return _Counts(names[used], support[used], predicted[used], right[used], n_obs)
 
 
 @metric(
@@ -100,6 +55,13 @@ def accuracy(label: ArrayLike, label_pred: ArrayLike, rejected: ArrayLike | None
     UndefinedError
         If there are no cells.
 
+    Notes
+    -----
+    Formula: right cells / all cells.
+
+    Fooled by: unequal numbers of cells. Where 90 % of the cells are of one type, naming every
+    cell so reaches 0.9; compare with the majority-label control.
+
     Examples
     --------
     >>> accuracy(["T", "T", "B", "B"], ["T", "B", "B", "B"])
@@ -107,8 +69,7 @@ def accuracy(label: ArrayLike, label_pred: ArrayLike, rejected: ArrayLike | None
     >>> accuracy(["T", "T", "B", "B"], ["T", "B", "B", "B"], [False, False, False, True])
     0.5
     """
-    counts = _count(label, label_pred, rejected)
-    return float(counts.hits.sum() / counts.n_obs)
+    return float(counting.accuracy_of(count(label, label_pred, rejected)))
 
 
 @metric(
@@ -126,14 +87,19 @@ def balanced_accuracy(label: ArrayLike, label_pred: ArrayLike, rejected: ArrayLi
     UndefinedError
         If there are no cells.
 
+    Notes
+    -----
+    Formula: mean over true labels t of (cells of t named t / cells of t).
+
+    Fooled by: labels of a handful of cells, one of which moves the score as much as thousands of
+    others; and by giving a rare name too often, which costs no recall of that name.
+
     Examples
     --------
     >>> balanced_accuracy(["T", "T", "T", "B"], ["T", "T", "T", "T"])
     0.5
     """
-    counts = _count(label, label_pred, rejected)
-    present = counts.true > 0
-    return float(np.mean(counts.hits[present] / counts.true[present]))
+    return float(counting.balanced_accuracy_of(count(label, label_pred, rejected)))
 
 
 @metric(
@@ -152,12 +118,19 @@ def f1_macro(label: ArrayLike, label_pred: ArrayLike, rejected: ArrayLike | None
     UndefinedError
         If there are no cells.
 
+    Notes
+    -----
+    Formula: mean over labels t, true or predicted, of 2 hits(t) / (cells of t + cells named t).
+
+    Fooled by: names that are never true. A single cell given a name of another tissue adds a label
+    with an F1 of 0 and lowers the mean as a whole lost type would.
+
     Examples
     --------
     >>> round(f1_macro(["T", "T", "B"], ["T", "T", "NK"]), 4)
     0.3333
     """
-    return float(np.mean(_count(label, label_pred, rejected).f1))
+    return float(counting.f1_macro_of(count(label, label_pred, rejected)))
 
 
 @metric(
@@ -174,9 +147,19 @@ def f1_weighted(label: ArrayLike, label_pred: ArrayLike, rejected: ArrayLike | N
     ------
     UndefinedError
         If there are no cells.
+
+    Notes
+    -----
+    Formula: sum over true labels t of (cells of t / all cells) x F1(t).
+
+    Fooled by: what fools accuracy. Common types decide, and a lost rare type hardly shows.
+
+    Examples
+    --------
+    >>> round(f1_weighted(["T", "T", "T", "B"], ["T", "T", "T", "T"]), 4)
+    0.6429
     """
-    counts = _count(label, label_pred, rejected)
-    return float(np.average(counts.f1, weights=counts.true))
+    return float(counting.f1_weighted_of(count(label, label_pred, rejected)))
 
 
 @metric(
@@ -198,22 +181,98 @@ def mcc(label: ArrayLike, label_pred: ArrayLike, rejected: ArrayLike | None = No
     UndefinedError
         If all cells have the same true label.
 
+    Notes
+    -----
+    Formula: (c n - t.p) / sqrt((n^2 - t.t) (n^2 - p.p)), with c right cells of n, and t and p the
+    cells per label in truth and prediction; rejection is a further label that is never true.
+
+    Fooled by: comparison across data sets. The same share of errors gives another value where the
+    types are more evenly spread.
+
     Examples
     --------
     >>> mcc(["T", "T", "B", "B"], ["B", "B", "T", "T"])
     -1.0
     """
-    counts = _count(label, label_pred, rejected)
-    true, predicted = counts.true.astype(float), counts.predicted.astype(float)
-    n_obs, n_rejected = float(counts.n_obs), counts.n_obs - predicted.sum()
-    spread_true = n_obs**2 - true @ true
-    spread_predicted = n_obs**2 - predicted @ predicted - n_rejected**2
-    if spread_true == 0:
-        raise UndefinedError(f"needs at least two true labels; every cell is '{counts.labels[true > 0][0]}'")
-    if spread_predicted == 0:
-        return 0.0
-    covariance = counts.hits.sum() * n_obs - true @ predicted
-    return float(covariance / np.sqrt(spread_true * spread_predicted))
+    counts = count(label, label_pred, rejected)
+    _need_two_labels(counts)
+    return float(counting.mcc_of(counts))
+
+
+def _need_two_labels(counts: Counts) -> None:
+    present = counts.labels[counts.true > 0]
+    if len(present) < 2:
+        raise UndefinedError(f"needs at least two true labels; every cell is '{present[0]}'")
+
+
+@metric(
+    metric_id="cohen_kappa",
+    name="Cohen's kappa",
+    aspect="annotation",
+    definition="Agreement with the truth beyond what the frequencies of the names give by chance.",
+    minimum=-1.0,
+    in_overall=False,
+    doi="10.1177/001316446002000104",
+)
+def cohen_kappa(label: ArrayLike, label_pred: ArrayLike, rejected: ArrayLike | None = None) -> float:
+    """Agreement beyond chance, -1 to 1, 0 at chance; parameters as :func:`accuracy`.
+
+    Raises
+    ------
+    UndefinedError
+        If all cells have the same true label.
+
+    Notes
+    -----
+    Formula: (o - e) / (1 - e), with o the accuracy and e the sum over labels of (share in the truth
+    x share in the prediction); rejection is a further label that is never true.
+
+    Fooled by: uneven types. Where one type dominates, e is close to 1, and a high accuracy can go
+    with a low kappa.
+
+    Examples
+    --------
+    >>> cohen_kappa(["T", "T", "B", "B"], ["T", "T", "B", "T"])
+    0.5
+    """
+    counts = count(label, label_pred, rejected)
+    _need_two_labels(counts)
+    return float(counting.cohen_kappa_of(counts))
+
+
+@metric(
+    metric_id="rare_recall",
+    name="Recall of rare types",
+    aspect="annotation",
+    definition="Recall of each true label with less than 1 % of the scored cells, averaged over labels.",
+    in_overall=False,
+)
+def rare_recall(label: ArrayLike, label_pred: ArrayLike, rejected: ArrayLike | None = None) -> float:
+    """Mean recall over the rare labels of the truth, 0 to 1; parameters as :func:`accuracy`.
+
+    Raises
+    ------
+    UndefinedError
+        If no label is rare: each has 1 % of the cells or more.
+
+    Notes
+    -----
+    Formula: mean over true labels t with (cells of t / all cells) < 0.01 of
+    (cells of t named t / cells of t).
+
+    Fooled by: giving rare names freely, which this does not punish: read it beside F1 (macro). It
+    rests on few cells; look at its interval.
+
+    Examples
+    --------
+    >>> truth = ["T"] * 199 + ["mast"]
+    >>> rare_recall(truth, truth), rare_recall(truth, ["T"] * 200)
+    (1.0, 0.0)
+    """
+    counts = count(label, label_pred, rejected)
+    if not counts.rare.any():
+        raise UndefinedError(f"no label is rare: each has {RARE_SHARE:.0%} of the cells or more")
+    return float(counting.rare_recall_of(counts))
 
 
 @metric(
@@ -230,12 +289,22 @@ def accuracy_accepted(label: ArrayLike, label_pred: ArrayLike, rejected: ArrayLi
     ------
     UndefinedError
         If the method rejected every cell.
+
+    Notes
+    -----
+    Formula: right cells / cells not rejected.
+
+    Fooled by: rejecting all but the easy cells. Means nothing without the coverage beside it.
+
+    Examples
+    --------
+    >>> accuracy_accepted(["T", "T", "B"], ["T", "T", "T"], [False, False, True])
+    1.0
     """
-    counts = _count(label, label_pred, rejected)
-    n_accepted = counts.predicted.sum()
-    if n_accepted == 0:
+    counts = count(label, label_pred, rejected)
+    if not counts.predicted.any():
         raise UndefinedError(f"the method rejected all {counts.n_obs} cells", by_output=True)
-    return float(counts.hits.sum() / n_accepted)
+    return float(counting.accuracy_accepted_of(counts))
 
 
 @metric(
@@ -252,9 +321,20 @@ def coverage(label_pred: ArrayLike, rejected: ArrayLike | None = None) -> float:
     ------
     UndefinedError
         If there are no cells.
+
+    Notes
+    -----
+    Formula: cells not rejected / all cells.
+
+    Fooled by: methods that cannot reject, which have 1 whatever they are worth.
+
+    Examples
+    --------
+    >>> coverage(["T", "T", "B", "B"], [False, False, False, True])
+    0.75
     """
-    n_obs = len(_names(label_pred, "label_pred"))
-    return float(np.mean(_accepted(rejected, n_obs)))
+    n_obs = len(names_of(label_pred, "label_pred"))
+    return float(np.mean(accepted_cells(rejected, n_obs)))
 
 
 def per_label(
@@ -273,7 +353,7 @@ def per_label(
     NK 0 1 0.0 None 0.0
     T 2 2 0.5 0.5 0.5
     """
-    counts = _count(label, label_pred, rejected)
+    counts = count(label, label_pred, rejected)
     return [
         LabelFigures(
             label=str(name),
@@ -301,11 +381,11 @@ def confusion(
     >>> confusion(["T", "T", "B"], ["T", "B", "B"], [False, False, True])
     {'B': {'': 1}, 'T': {'B': 1, 'T': 1}}
     """
-    true = _names(label, "label")
-    accepted = _accepted(rejected, len(true))
-    predicted = np.where(accepted, _names(label_pred, "label_pred", len(true)), REJECTED)
+    true = names_of(label, "label")
+    accepted = accepted_cells(rejected, len(true))
+    predicted = np.where(accepted, names_of(label_pred, "label_pred", len(true)), REJECTED)
     table: dict[str, dict[str, int]] = {}
     pairs, cells = np.unique(np.stack([true, predicted]), axis=1, return_counts=True)
-    for (name, guess), count in zip(pairs.T, cells, strict=True):
-        table.setdefault(str(name), {})[str(guess)] = int(count)
+    for (name, guess), n_cells in zip(pairs.T, cells, strict=True):
+        table.setdefault(str(name), {})[str(guess)] = int(n_cells)
     return table

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Callable
 from typing import Any, TypeVar, get_args
 
@@ -30,7 +31,9 @@ def metric(
 
     The function itself is returned unchanged: arrays in, float out. The names of its arguments
     are what it asks :func:`cellular_bench.metrics.evaluate` for; an argument with a default is
-    optional.
+    optional. Its docstring has a section *Notes* with the paragraphs ``Formula:`` and ``Fooled by:``
+    and a section *Examples*; with the arguments here they make the metric's card
+    (:func:`cellular_bench.metrics.card`).
 
     Raises
     ------
@@ -68,6 +71,19 @@ def metric(
         return function
 
     return register
+
+
+def required_inputs(spec: MetricSpec) -> tuple[str, ...]:
+    """Return the arguments without which a metric has no value.
+
+    Examples
+    --------
+    >>> from cellular_bench.metrics import METRICS
+    >>> required_inputs(METRICS["accuracy"])
+    ('label', 'label_pred')
+    """
+    parameters = inspect.signature(spec.function).parameters.values()
+    return tuple(p.name for p in parameters if p.default is inspect.Parameter.empty)
 
 
 def sort_metrics() -> None:

@@ -10,13 +10,19 @@ from cellular_bench.metrics import (
     accuracy,
     accuracy_accepted,
     balanced_accuracy,
+    cohen_kappa,
     confusion,
     coverage,
     f1_macro,
     f1_weighted,
     mcc,
+    parse_obo,
     per_label,
+    rare_recall,
+    required_inputs,
 )
+
+ONTOLOGY = parse_obo("[Term]\nid: X:1\nname: a\n")
 
 # Hits: T 2 of 3, B 1 of 2, NK 0 of 1. Predictions: T 3, B 1, Mono 2.
 LABEL = np.array(["T", "T", "T", "B", "B", "NK"])
@@ -35,6 +41,8 @@ REJECTED = np.array([False, False, False, True, False, True])
         (f1_weighted, (2 * 2 / 3 + 1 * 0 + 3 * 2 / 3) / 6),
         # (3 * 6 - (3 * 3 + 2 * 1)) / sqrt((36 - 9 - 4 - 1) * (36 - 9 - 1 - 4))
         (mcc, 7 / 22),
+        # Agreement 3/6, by chance (3 * 3 + 2 * 1 + 1 * 0) / 36.
+        (cohen_kappa, (3 / 6 - 11 / 36) / (1 - 11 / 36)),
         (accuracy_accepted, 3 / 6),
     ],
 )
@@ -52,6 +60,8 @@ def test_worked_by_hand(function, expected):
         (f1_weighted, 3 * (2 / 3) / 6),
         # (2 * 6 - 3 * 3) / sqrt((36 - 9 - 4 - 1) * (36 - 9 - 1 - 2 ** 2))
         (mcc, 3 / 22),
+        # Agreement 2/6, by chance 3 * 3 / 36: only T is both true and predicted.
+        (cohen_kappa, (2 / 6 - 9 / 36) / (1 - 9 / 36)),
         (accuracy_accepted, 2 / 4),
     ],
 )
@@ -97,6 +107,7 @@ def test_equals_scikit_learn(seed):
         (f1_macro, metrics.f1_score(label, label_pred, average="macro")),
         (f1_weighted, metrics.f1_score(label, label_pred, average="weighted")),
         (mcc, metrics.matthews_corrcoef(label, label_pred)),
+        (cohen_kappa, metrics.cohen_kappa_score(label, label_pred)),
     ):
         assert ours(label, label_pred) == pytest.approx(theirs, abs=1e-12)
 
@@ -115,10 +126,33 @@ def test_a_constant_prediction_has_no_correlation():
     assert mcc(["a", "b"], ["a", "a"]) == 0.0
 
 
-def test_a_single_true_label_has_no_correlation_to_measure():
+@pytest.mark.parametrize("function", [mcc, cohen_kappa])
+def test_a_single_true_label_has_no_correlation_to_measure(function):
     with pytest.raises(UndefinedError, match="every cell is 'a'") as error:
-        mcc(["a", "a"], ["a", "b"])
+        function(["a", "a"], ["a", "b"])
     assert not error.value.by_output
+
+
+def test_rare_types_are_those_below_one_percent():
+    label = np.array(["T"] * 398 + ["mast", "mast", "mast"] + ["NK"] * 5)
+    # 3 of 406 cells are rare, 5 of 406 are not.
+    label_pred = np.where(label == "NK", "T", label)
+    label_pred[398] = "T"
+    assert rare_recall(label, label_pred) == pytest.approx(2 / 3)
+    rejected = np.arange(406) == 399
+    assert rare_recall(label, label_pred, rejected) == pytest.approx(1 / 3)
+
+
+def test_without_rare_types_there_is_no_recall_of_them():
+    with pytest.raises(UndefinedError, match="no label is rare: each has 1% of the cells or more") as error:
+        rare_recall(["a"] * 99 + ["b"], ["a"] * 100)
+    assert not error.value.by_output
+
+
+def test_labels_unseen_in_training_are_wrong_but_count():
+    label, label_pred = ["a", "b", "new"], ["a", "b", "a"]
+    assert accuracy(label, label_pred) == pytest.approx(2 / 3)
+    assert balanced_accuracy(label, label_pred) == pytest.approx((1 + 1 + 0) / 3)
 
 
 def test_rejecting_everything_leaves_no_accuracy_of_accepted_cells():
@@ -131,9 +165,10 @@ def test_rejecting_everything_leaves_no_accuracy_of_accepted_cells():
 @pytest.mark.parametrize("metric_id", [m for m, spec in METRICS.items() if spec.aspect == "annotation"])
 def test_no_cells_no_score(metric_id):
     function = METRICS[metric_id].function
-    arguments = ([],) if metric_id == "coverage" else ([], [])
+    empty = {"label_proba": np.empty((0, 2)), "labels": ["a", "b"], "ontology": ONTOLOGY}
+    arguments = {name: empty.get(name, []) for name in required_inputs(METRICS[metric_id])}
     with pytest.raises(UndefinedError, match="no cells"):
-        function(*arguments)
+        function(**arguments)
 
 
 @pytest.mark.parametrize(

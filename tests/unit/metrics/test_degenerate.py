@@ -6,9 +6,13 @@ import numpy as np
 import pytest
 
 from cellular_bench.benchmark.errors import UndefinedError
-from cellular_bench.metrics import METRICS, evaluate
+from cellular_bench.metrics import METRICS, evaluate, required_inputs
 
-IDS = [spec.metric_id for spec in METRICS.values() if spec.aspect in ("bio_conservation", "batch_correction")]
+IDS = [
+    spec.metric_id
+    for spec in METRICS.values()
+    if spec.aspect in ("bio_conservation", "batch_correction") and "corrected" not in required_inputs(spec)
+]
 OF_BATCHES = {
     "silhouette_batch",
     "bras",

@@ -6,12 +6,14 @@ import numpy as np
 import pytest
 
 from cellular_bench.benchmark.errors import UndefinedError, UnknownNameError
-from cellular_bench.metrics import METRICS, engine, evaluate, metric, nearest_neighbors
+from cellular_bench.metrics import METRICS, engine, evaluate, metric, nearest_neighbors, required_inputs
 
 EMBEDDING_METRICS = [
     spec.metric_id
     for spec in METRICS.values()
-    if spec.aspect in ("bio_conservation", "batch_correction") and spec.metric_id != "cell_cycle_conservation"
+    if spec.aspect in ("bio_conservation", "batch_correction")
+    and spec.metric_id != "cell_cycle_conservation"
+    and "corrected" not in required_inputs(spec)
 ]
 
 

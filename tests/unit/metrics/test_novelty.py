@@ -4,7 +4,17 @@ import numpy as np
 import pytest
 
 from cellular_bench.benchmark.errors import UndefinedError
-from cellular_bench.metrics import known_accuracy, novelty_auroc, novelty_average_precision, novelty_fpr95
+from cellular_bench.metrics import (
+    flag_samples,
+    known_accuracy,
+    known_accuracy_curve,
+    likelihood,
+    lowest_likelihoods,
+    novelty_auroc,
+    novelty_average_precision,
+    novelty_fpr95,
+    novelty_oscr,
+)
 
 # From the top: novel, known, novel and known tied, known.
 NOVELTY = np.array([0.9, 0.7, 0.5, 0.5, 0.1])
@@ -93,3 +103,78 @@ def test_known_accuracy_without_known_cells():
 def test_flags_must_be_bools():
     with pytest.raises(ValueError, match="expected one bool per cell"):
         novelty_auroc(NOVELTY, IS_NOVEL.astype(int))
+
+
+LABEL = np.array(["n", "T", "n", "B", "B"])
+#: Of the known cells, the T (novelty 0.7) and the first B (0.5) are named rightly.
+LABEL_PRED = np.array(["T", "T", "B", "B", "T"])
+
+
+def test_oscr_is_the_area_under_named_known_cells_against_novel_cells_that_pass():
+    # Thresholds upwards: 0.1 passes a wrong B; 0.5 passes the right B and a novel cell together;
+    # 0.7 the right T; 0.9 the other novel cell. Points (novel, named): (0, 0), (1/2, 1/3), (1/2, 2/3),
+    # (1, 2/3).
+    expected = 1 / 2 * (0 + 1 / 3) / 2 + 1 / 2 * 2 / 3
+    assert novelty_oscr(LABEL, LABEL_PRED, NOVELTY, IS_NOVEL) == pytest.approx(expected)
+
+
+def test_oscr_of_a_perfect_detector_is_the_accuracy_on_known_cells():
+    accuracy = known_accuracy(LABEL, LABEL_PRED, IS_NOVEL)
+    assert novelty_oscr(LABEL, LABEL_PRED, IS_NOVEL, IS_NOVEL) == pytest.approx(accuracy)
+    assert novelty_oscr(LABEL, LABEL_PRED, np.ones(5), IS_NOVEL) == pytest.approx(accuracy / 2)
+
+
+def test_oscr_of_right_names_is_the_auroc():
+    assert novelty_oscr(LABEL, LABEL, NOVELTY, IS_NOVEL) == pytest.approx(novelty_auroc(NOVELTY, IS_NOVEL))
+
+
+def test_oscr_counts_a_rejected_cell_as_wrong():
+    rejected = np.array([False, True, False, True, False])
+    assert novelty_oscr(LABEL, LABEL_PRED, NOVELTY, IS_NOVEL, rejected) == 0.0
+
+
+def test_known_accuracy_at_every_threshold():
+    curve = known_accuracy_curve(LABEL, LABEL_PRED, NOVELTY, IS_NOVEL)
+    assert curve.threshold.tolist() == [0.1, 0.5, 0.7, 0.9]
+    assert curve.known_accuracy == pytest.approx([0, 1 / 2, 2 / 3, 2 / 3])
+    assert curve.known_coverage == pytest.approx([1 / 3, 2 / 3, 1, 1])
+    assert curve.novel_passed == pytest.approx([0, 1 / 2, 1 / 2, 1])
+
+
+def test_thresholds_that_let_no_known_cell_pass_are_left_out():
+    curve = known_accuracy_curve(["n", "T"], ["T", "T"], [0.1, 0.2], np.array([True, False]))
+    assert curve.threshold.tolist() == [0.2]
+
+
+@pytest.mark.parametrize("function", [novelty_oscr, known_accuracy_curve])
+@pytest.mark.parametrize("value", [True, False])
+def test_curves_need_both_kinds_of_cells(function, value):
+    with pytest.raises(UndefinedError, match="needs novel and known cells"):
+        function(LABEL, LABEL_PRED, NOVELTY, np.full(5, value))
+
+
+def test_likelihood_is_zero_at_indifference():
+    assert likelihood([0.05, 1.0, 0.525], 20) == pytest.approx([0, 1, 0.5])
+    with pytest.raises(UndefinedError, match="needs two labels"):
+        likelihood([1.0], 1)
+
+
+def test_lowest_likelihoods_of_a_run():
+    proba = np.array([[0.5, 0.5], [0.75, 0.25], [1.0, 0.0]])
+    assert lowest_likelihoods(proba, np.array([False, True, True])) == (0.0, 0.5)
+    with pytest.raises(UndefinedError, match="all are of one kind"):
+        lowest_likelihoods(proba, np.zeros(3, dtype=bool))
+
+
+def test_samples_are_called_novel_below_the_threshold():
+    # 0.26 itself is not below it.
+    found = flag_samples([0.1, 0.26, 0.9], [0.2, 0.25, 0.26, 0.8])
+    assert found == (2 / 3, 2 / 4, 3)
+    assert flag_samples([0.1, 0.3], [0.2], threshold=0.15) == (0.0, 0.0, 1)
+
+
+def test_without_a_flagged_sample_there_is_no_precision():
+    with pytest.raises(UndefinedError, match=r"no sample has a likelihood below 0\.26"):
+        flag_samples([0.5], [0.5])
+    with pytest.raises(UndefinedError, match="no novel sample"):
+        flag_samples([0.5], [])
