@@ -13,8 +13,6 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Protocol
 
-import numpy as np
-
 from cellular_bench.benchmark import isolation, preparation, scoring, worker
 from cellular_bench.benchmark.environment import current_environment
 from cellular_bench.benchmark.errors import BenchError, UserError
@@ -106,12 +104,7 @@ class Executor:
         with _disk_errors(self.store):
             folder.mkdir(parents=True, exist_ok=True)
             split_file, log = folder / "split.npz", folder / "log.txt"
-            np.savez(
-                split_file,
-                train_obs=split.train_obs,
-                test_obs=split.test_obs,
-                unseen_labels=np.array(split.unseen_labels, dtype=str),
-            )
+            preparation.write_split(split, split_file)
         data = self.store.data_file(run.dataset)
         outcome = self._call(preparation.prepare_split, data, split_file, folder, log=log)
         if outcome.status != "ok":

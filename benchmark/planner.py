@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +14,13 @@ import numpy as np
 from cellular_bench.benchmark import keys
 from cellular_bench.benchmark.config import Block, MethodChoice, SplitChoice, Suite
 from cellular_bench.benchmark.errors import UserError
-from cellular_bench.benchmark.records import DatasetIdentity, Limits, MethodIdentity, SplitIdentity
+from cellular_bench.benchmark.records import (
+    DatasetIdentity,
+    Limits,
+    MethodIdentity,
+    SplitIdentity,
+    StressIdentity,
+)
 from cellular_bench.benchmark.registry import Method, methods_for, pick
 from cellular_bench.benchmark.store import fitting
 from cellular_bench.benchmark.types import Dataset, DatasetSpec, Split, Task
@@ -73,7 +79,7 @@ def plan(
             dataset = datasets[dataset_id]
             _check_task(block.task, dataset)
             for split in _splits(block.splits, dataset):
-                _check_split(block.task, split)
+                _check_split(block.task, split, dataset)
                 splits[dataset.digest, split.digest] = split
                 for run in _runs(suite, block, dataset, split, chosen, plugins):
                     runs[run.run_id] = run
@@ -133,7 +139,12 @@ def _check_task(task: Task, dataset: Dataset) -> None:
         )
 
 
-def _check_split(task: Task, split: Split) -> None:
+def _check_split(task: Task, split: Split, dataset: Dataset) -> None:
+    if split.stress and split.stress.kind == "shallow" and keys.COUNTS not in dataset.adata.layers:
+        raise UserError(
+            f"Stress 'shallow' thins raw counts; data set '{dataset.spec.dataset_id}' has none. "
+            "Name their layer with --counts-layer, or choose another stress."
+        )
     if task == "novelty" and not split.unseen_labels:
         raise UserError(
             f"Split '{split.split_id}' holds no label back, so no cell is novel and nothing can be scored. "
@@ -221,6 +232,7 @@ def split_identity(split: Split) -> SplitIdentity:
         n_test=len(split.test_obs),
         unseen_labels=split.unseen_labels,
         seed=split.seed,
+        stress=StressIdentity(**asdict(split.stress)) if split.stress else None,
     )
 
 

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import json
 import zipfile
 import zlib
-from dataclasses import dataclass, fields
+from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -13,12 +14,13 @@ from numpy.typing import NDArray
 
 from cellular_bench.benchmark import keys
 from cellular_bench.benchmark.errors import UndefinedError, UserError
+from cellular_bench.benchmark.types import Stress
 from cellular_bench.benchmark.views import Cells
 
 if TYPE_CHECKING:
     from anndata import AnnData
 
-    from cellular_bench.benchmark.types import Dataset
+    from cellular_bench.benchmark.types import Dataset, Split
 
 CELLS = "cells.npz"
 TRUTH = "truth.npz"
@@ -84,23 +86,37 @@ def write_data(dataset: Dataset, path: Path) -> None:
     temporary.replace(path)
 
 
+def write_split(split: Split, path: Path) -> None:
+    """Write what :func:`prepare_split` reads of a split."""
+    np.savez(
+        path,
+        train_obs=split.train_obs,
+        test_obs=split.test_obs,
+        unseen_labels=np.array(split.unseen_labels, dtype=str),
+        stress=np.array(json.dumps(split.stress and asdict(split.stress))),
+    )
+
+
 def prepare_split(data: Path, split_file: Path, folder: Path) -> None:
     """Work out the highly variable genes of the training cells and the truth of the scored cells.
 
-    ``split_file`` holds ``train_obs``, ``test_obs`` and ``unseen_labels``.
+    ``split_file`` holds ``train_obs``, ``test_obs``, ``unseen_labels`` and ``stress``.
     """
     import anndata
 
     from cellular_bench.datasets.preprocess import highly_variable
+    from cellular_bench.datasets.stress import stressed_data
 
-    adata = anndata.read_h5ad(data)
     with np.load(split_file, allow_pickle=False) as arrays:
         train_obs, test_obs, unseen = arrays["train_obs"], arrays["test_obs"], arrays["unseen_labels"]
+        stress = arrays["stress"]
+    adata = stressed_data(anndata.read_h5ad(data), _read_stress(stress))
     mask = highly_variable(adata[train_obs])
     truth = make_truth(adata[test_obs], highly_variable=mask, unseen_labels=unseen)
     _save(folder / TRUTH, {field.name: getattr(truth, field.name) for field in fields(truth)})
     # Written last: its presence says that the folder is complete.
-    _save(folder / CELLS, {"train_obs": train_obs, "test_obs": test_obs, "highly_variable": mask})
+    cells = {"train_obs": train_obs, "test_obs": test_obs, "highly_variable": mask, "stress": stress}
+    _save(folder / CELLS, cells)
 
 
 def make_truth(
@@ -118,9 +134,15 @@ def make_truth(
     )
 
 
-def read_cells(folder: Path) -> Cells:
-    """Read the cells and genes of a prepared split."""
-    return Cells(**_load(folder / CELLS))
+def read_cells(path: Path) -> Cells:
+    """Read the cells, genes and stress of a prepared split."""
+    arrays = _load(path)
+    return Cells(**{**arrays, "stress": _read_stress(arrays.get("stress", "null"))})
+
+
+def _read_stress(text: NDArray[np.str_] | str) -> Stress | None:
+    facts = json.loads(str(text))
+    return None if facts is None else Stress(**facts)
 
 
 def read_truth(folder: Path) -> Truth:

@@ -12,7 +12,7 @@ from typing import Any, Literal
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from cellular_bench.benchmark.errors import UserError
-from cellular_bench.benchmark.types import Aspect, LabelAccess, SplitKind, Task
+from cellular_bench.benchmark.types import Aspect, LabelAccess, SplitKind, StressKind, Task
 
 SCHEMA_VERSION: Literal[1] = 1
 
@@ -57,6 +57,14 @@ class DatasetIdentity(Model):
     license: str | None = None
 
 
+class StressIdentity(Model):
+    """What was made harder than the data are, and how much."""
+
+    kind: StressKind
+    level: float
+    seed: int
+
+
 class SplitIdentity(Model):
     """The cells that it learned from and was scored on."""
 
@@ -68,6 +76,7 @@ class SplitIdentity(Model):
     n_test: int
     unseen_labels: tuple[str, ...] = ()
     seed: int | None = None
+    stress: StressIdentity | None = None
 
 
 class Score(Model):

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 Task = Literal["integration", "annotation", "novelty"]
 Aspect = Literal["bio_conservation", "batch_correction", "annotation", "novelty"]
 SplitKind = Literal["all", "kfold", "leave_one_batch_out", "unseen_label", "reference_query"]
+StressKind = Literal["label_noise", "fewer_cells", "fewer_genes", "shallow", "rare_types"]
 SourceKind = Literal["bundled", "package", "simulator", "url", "file"]
 #: Which labels a method is shown: none, those of the training cells, or also those it is scored on.
 LabelAccess = Literal["none", "train", "all"]
@@ -80,6 +81,33 @@ class Dataset:
     warnings: tuple[str, ...] = ()
 
 
+@dataclass(frozen=True, slots=True)
+class StressInfo:
+    """What a level of a stress means; at the level ``none`` it changes nothing."""
+
+    title: str
+    unit: str
+    none: float
+
+
+STRESSES: Mapping[StressKind, StressInfo] = {
+    "label_noise": StressInfo("Wrong labels", "share of training cells with a wrong label", 0.0),
+    "fewer_cells": StressInfo("Fewer cells", "share of the training cells", 1.0),
+    "fewer_genes": StressInfo("Fewer genes", "share of the genes", 1.0),
+    "shallow": StressInfo("Shallow sequencing", "share of the counts of every cell", 1.0),
+    "rare_types": StressInfo("Rare types", "share of the training cells of every second type", 1.0),
+}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Stress:
+    """What makes a split harder than the data are; see :data:`STRESSES`."""
+
+    kind: StressKind
+    level: float
+    seed: int = 0
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Split:
     """Which cells a method may learn from and which it is scored on.
@@ -87,8 +115,8 @@ class Split:
     Attributes
     ----------
     train_obs, test_obs
-        Ascending positions of cells. Disjoint and together complete; both hold every cell where
-        ``kind`` is ``"all"``.
+        Ascending positions of cells. Disjoint and, but for a stress, together complete; both hold every
+        cell where ``kind`` is ``"all"``.
     scheme
         What ``split_id`` shares with the other splits of one cutting of the data, such as the folds
         of one cross-validation. Only runs of one scheme can be averaged or compared.
@@ -96,6 +124,8 @@ class Split:
         Labels that are absent from the training cells on purpose.
     seed
         Seed of the generator that drew the split; None for splits without chance.
+    stress
+        What was made harder; None for the data as they are.
     digest
         sha256 over the identity of the split, cells included.
     """
@@ -107,6 +137,7 @@ class Split:
     scheme: str = ""
     unseen_labels: tuple[str, ...] = ()
     seed: int | None = None
+    stress: Stress | None = None
     digest: str = ""
 
 

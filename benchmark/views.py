@@ -13,7 +13,7 @@ from cellular_bench.benchmark import keys
 if TYPE_CHECKING:
     from anndata import AnnData
 
-    from cellular_bench.benchmark.types import MethodSpec
+    from cellular_bench.benchmark.types import MethodSpec, Stress
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -25,23 +25,33 @@ class Cells:
     train_obs, test_obs
         Ascending positions of cells.
     highly_variable
-        (n_vars,) mask.
+        (n_vars,) mask of the genes that are left by the stress.
+    stress
+        What was made harder; None for the data as they are.
     """
 
     train_obs: NDArray[np.int64]
     test_obs: NDArray[np.int64]
     highly_variable: NDArray[np.bool_]
+    stress: Stress | None = None
 
 
 def views(adata: AnnData, cells: Cells, spec: MethodSpec) -> tuple[AnnData, AnnData]:
     """Return the training cells and the cells to be scored, as a method may see them.
 
     Labels are there only where ``spec.labels`` allows: none, those of the training cells, or all.
-    Genes are the highly variable ones where ``spec.features`` is ``"hvg"``.
+    A stress has been applied. Genes are the highly variable ones where ``spec.features`` is ``"hvg"``.
     """
+    import pandas as pd
+
+    from cellular_bench.datasets.stress import stressed_data, stressed_labels
+
+    adata = stressed_data(adata, cells.stress)
     genes: Any = cells.highly_variable if spec.features == "hvg" else slice(None)
     train = _view(adata, cells.train_obs, genes, with_label=spec.uses_labels)
     query = _view(adata, cells.test_obs, genes, with_label=spec.labels == "all")
+    if spec.uses_labels:
+        train.obs[keys.LABEL] = pd.Categorical(stressed_labels(train.obs[keys.LABEL], cells.stress))
     return train, query
 
 

@@ -28,8 +28,9 @@ from cellular_bench.benchmark.outputs import (
     checked_prediction,
     write_outputs,
 )
+from cellular_bench.benchmark.preparation import read_cells
 from cellular_bench.benchmark.registry import Method, method
-from cellular_bench.benchmark.views import Cells, views
+from cellular_bench.benchmark.views import views
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -98,8 +99,7 @@ def _outputs(job: Job, costs: dict[str, float]) -> Outputs:
         raise NotApplicableError(f"Needs {', '.join(missing)}, which is not installed.")
     for name in found.spec.requires:  # so that the time of the import is not counted as the method's
         importlib.import_module(name)
-    with np.load(job.cells, allow_pickle=False) as arrays:
-        cells = Cells(**{name: arrays[name] for name in arrays.files})
+    cells = read_cells(job.cells)
     train, query = views(anndata.read_h5ad(job.data), cells, found.spec)
     _check_applicable(found, query)
     seed_everything(run.method_seed)

@@ -9,8 +9,8 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Sequence
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
@@ -18,7 +18,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from cellular_bench.benchmark.errors import UnknownNameError, UserError
 from cellular_bench.benchmark.keys import COUNTS
-from cellular_bench.benchmark.types import Split, Stress, StressKind
+from cellular_bench.benchmark.types import STRESSES, Split, Stress, StressKind
 
 if TYPE_CHECKING:
     from anndata import AnnData
@@ -27,24 +27,6 @@ Cells = NDArray[np.int64]
 
 #: Training cells that every label keeps where cells are taken out: an outlier needs a fellow.
 MIN_CELLS_KEPT: Final = 2
-
-
-@dataclass(frozen=True, slots=True)
-class StressInfo:
-    """What a level of a stress means; at the level ``none`` it changes nothing."""
-
-    title: str
-    unit: str
-    none: float
-
-
-STRESSES: Final[Mapping[StressKind, StressInfo]] = {
-    "label_noise": StressInfo("Wrong labels", "share of training cells with a wrong label", 0.0),
-    "fewer_cells": StressInfo("Fewer cells", "share of the training cells", 1.0),
-    "fewer_genes": StressInfo("Fewer genes", "share of the genes", 1.0),
-    "shallow": StressInfo("Shallow sequencing", "share of the counts of every cell", 1.0),
-    "rare_types": StressInfo("Rare types", "share of the training cells of every second type", 1.0),
-}
 
 
 def stressed_splits(
@@ -59,8 +41,8 @@ def stressed_splits(
     kind
         Which stress.
     levels
-        Shares from 0 to 1, as :data:`STRESSES` explains them; at the level that changes nothing the
-        split itself is returned.
+        Shares from 0 to 1, see :data:`~cellular_bench.benchmark.types.STRESSES`; at the level that
+        changes nothing the split itself is returned.
     seed
         Seed of every draw.
 

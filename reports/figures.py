@@ -105,7 +105,7 @@ def embedding_figure(
         chosen = rng.choice(len(X), size=max_obs, replace=False)
     chosen = rng.permutation(chosen)
     points = _two_dimensions(X[chosen], seed=seed)
-    canvas = _canvas(8.0, 3.5)
+    canvas = new_canvas(8.0, 3.5)
     axes = canvas.subplots(1, 2)
     for ax, groups, name in zip(axes, (labels, batches), ("label", "batch"), strict=True):
         _scatter(ax, points, groups[chosen], heading=f"by {name}", numbered=name == "label")
@@ -120,7 +120,7 @@ def embedding_figure(
         board_id=board_id,
         method_id=method_id,
         caption=f"{title}. Embedding ({how}, seed {seed}) of {some}, by label and by batch.",
-        data=_webp(canvas),
+        data=as_webp(canvas),
         alt=f"Two scatter plots of the same {len(chosen):,} cells embedded by {title}: coloured by "
         f"{n_labels} labels on the left, by {n_batches} batches on the right.",
     )
@@ -151,7 +151,7 @@ def confusion_figure(
     """
     rows, columns, shares, counts = _shares(confusion)
     size = float(np.clip(2.2 + 0.32 * max(len(rows), len(columns)), 4.0, 14.0))
-    canvas = _canvas(size + 1.6, size)
+    canvas = new_canvas(size + 1.6, size)
     ax = canvas.subplots()
     _heatmap(ax, shares, rows=[f"{_plain(row)}  ({counts[row]:,})" for row in rows], columns=columns)
     canvas.suptitle(title, x=0.01, ha="left", fontsize=11, fontweight="bold")
@@ -163,7 +163,7 @@ def confusion_figure(
         method_id=method_id,
         caption=f"{title}. Share of each true label's cells by predicted label; {total:,} cells, number "
         "per true label in brackets.",
-        data=_webp(canvas),
+        data=as_webp(canvas),
         alt=f"Confusion matrix of {title}: {right:,} of {total:,} cells lie on the diagonal. "
         f"{_worst(confusion)}",
     )
@@ -205,7 +205,7 @@ def history_figure(
         raise UserError("The histories hold no epoch: nothing can be drawn from them.")
     n_columns = min(3, len(terms))
     n_rows = -(-len(terms) // n_columns)
-    canvas = _canvas(2.7 * n_columns, 0.7 + 1.8 * n_rows)
+    canvas = new_canvas(2.7 * n_columns, 0.7 + 1.8 * n_rows)
     axes = canvas.subplots(n_rows, n_columns, squeeze=False).ravel()
     for ax in axes[len(terms) :]:
         ax.remove()
@@ -224,7 +224,7 @@ def history_figure(
         method_id=method_id,
         caption=f"{title}. Loss per epoch on the cells learned from (dotted) and on those held out to choose "
         "the epoch (solid; the dot is the epoch that was kept).",
-        data=_webp(canvas),
+        data=as_webp(canvas),
         alt=f"Loss curves of {title}. {_epochs_kept(histories)}",
     )
 
@@ -316,7 +316,8 @@ def _two_dimensions(X: NDArray[np.floating[Any]], *, seed: int) -> NDArray[np.fl
     return points
 
 
-def _canvas(width: float, height: float) -> Canvas:
+def new_canvas(width: float, height: float) -> Canvas:
+    """Return an empty drawing of a size in inches."""
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure as MatplotlibFigure
 
@@ -325,7 +326,8 @@ def _canvas(width: float, height: float) -> Canvas:
     return canvas
 
 
-def _webp(canvas: Canvas) -> bytes:
+def as_webp(canvas: Canvas) -> bytes:
+    """Return a drawing as a small file."""
     data = io.BytesIO()
     canvas.savefig(
         data, format="webp", bbox_inches="tight", pad_inches=0.12, pil_kwargs={"quality": 78, "method": 5}

@@ -16,7 +16,7 @@ from cellular_bench.benchmark.records import (
     RunRecord,
     SplitIdentity,
 )
-from cellular_bench.benchmark.types import MetricSpec, SplitKind, Task
+from cellular_bench.benchmark.types import STRESSES, MetricSpec, SplitKind, Task
 from cellular_bench.reports.cells import number, plural
 from cellular_bench.reports.tables import ASPECT_TITLES, display_names
 
@@ -74,13 +74,22 @@ def overview(board: Board) -> Overview:
     return Overview(
         board_id=board.board_id,
         title=f"{TASK_TITLES[board.task]} · {board.dataset.title}",
-        subtitle=SPLIT_TITLES[board.split_kind],
+        subtitle=subtitle(board),
         facts=facts(board),
         winners=tuple(w for track in RANKED_TRACKS if (w := _winner(board, track)) is not None),
         runs=runs_in_words(runs),
         n_failed=n_failed,
         n_incomplete=n_incomplete,
     )
+
+
+def subtitle(board: Board) -> str:
+    """Say how the cells were cut, and what was made harder."""
+    stress = board.splits[0].stress
+    if stress is None:
+        return SPLIT_TITLES[board.split_kind]
+    info = STRESSES[stress.kind]
+    return f"{SPLIT_TITLES[board.split_kind]}; {info.title.lower()}: {stress.level:g} ({info.unit})"
 
 
 def facts(board: Board) -> str:

@@ -15,6 +15,7 @@ from cellular_bench.benchmark.leaderboard import OVERALL_WEIGHTS, Board, build_b
 from cellular_bench.benchmark.records import RunRecord, write_text_atomically
 from cellular_bench.benchmark.types import MetricSpec, Task
 from cellular_bench.reports.cells import Table
+from cellular_bench.reports.curves import curves
 from cellular_bench.reports.exports import markdown, scores_csv
 from cellular_bench.reports.figures import Figure
 from cellular_bench.reports.overview import (
@@ -119,6 +120,7 @@ def page(
             title=title,
             summary=runs_in_words(records),
             boards=views,
+            curves=curves(boards),
             tracks=[track for track in GROUPS if any(track == r.track for b in boards for r in b.rows)],
             formulas=[(TASK_TITLES[task], weights_in_words(task)) for task in tasks],
             metrics=[spec for metric_id, spec in specs.items() if metric_id in used],

@@ -109,6 +109,33 @@ def parse_params(texts: Sequence[str]) -> dict[str, dict[str, Any]]:
     return dict(params)
 
 
+def parse_stress(text: str | None) -> dict[str, Any] | None:
+    """Read ``KIND=LEVEL,LEVEL...``.
+
+    Raises
+    ------
+    UserError
+        If the text has another form.
+
+    Examples
+    --------
+    >>> parse_stress("fewer_cells=1,0.25")
+    {'kind': 'fewer_cells', 'levels': [1.0, 0.25]}
+    """
+    if text is None:
+        return None
+    kind, equals, levels = text.partition("=")
+    try:
+        numbers = [float(level) for level in levels.split(",")]
+    except ValueError:
+        numbers = []
+    if not (equals and numbers):
+        raise UserError(
+            f"--stress '{text}' is not of the form KIND=LEVEL,LEVEL..., such as label_noise=0,0.1."
+        )
+    return {"kind": kind.replace("-", "_"), "levels": numbers}
+
+
 def _value(text: str) -> Any:
     try:
         return json.loads(text)

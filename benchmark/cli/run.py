@@ -54,6 +54,9 @@ Exit code: 0 all runs ended well, 1 some did not, 2 the request was wrong.""",
 @click.option("--n-splits", type=click.IntRange(min=2), help="Folds of --split kfold or unseen-label.")
 @click.option("--reference", type=options.NameList(), help="Training batches, for --split reference-query.")
 @click.option("--unseen", type=options.NameList(), help="Labels to hold out, for --split unseen-label.")
+@click.option(
+    "--stress", metavar="KIND=LEVELS", help="Make the splits harder, such as label_noise=0,0.1,0.3."
+)
 @click.option("--seeds", type=options.IntList(), help="Instead of the suite's, such as 0,1,2.")
 @click.option("--out", type=click.Path(path_type=Path), default=Path("results"), show_default=True)
 @click.option("--jobs", type=click.IntRange(min=1), help="Runs at a time.  [default: number of cores]")
@@ -86,6 +89,7 @@ def run(
     n_splits: int | None,
     reference: Sequence[str] | None,
     unseen: Sequence[str] | None,
+    stress: str | None,
     seeds: Sequence[int] | None,
     out: Path,
     jobs: int | None,
@@ -110,6 +114,7 @@ def run(
         known=known,
         params=options.parse_params(params),
         split=_split(split, n_splits=n_splits, reference=reference, unseen=unseen),
+        stress=options.parse_stress(stress),
         seeds=seeds,
         limits={"time_limit_s": time_limit, "memory_limit_mib": memory_limit},
     )
@@ -222,6 +227,7 @@ def _tailor(
     known: Mapping[str, registry.Method],
     params: Mapping[str, Mapping[str, Any]],
     split: SplitChoice | None,
+    stress: Mapping[str, Any] | None,
     seeds: Sequence[int] | None,
     limits: Mapping[str, float | None],
 ) -> Suite:
@@ -240,7 +246,7 @@ def _tailor(
     for block in blocks:
         chosen = _methods_of(block, method_ids, known, params)
         if chosen:
-            tailored.append(block.model_copy(update={**changes, "methods": chosen}))
+            tailored.append(_stressed(block.model_copy(update={**changes, "methods": chosen}), stress))
     _check_all_used(tailored, method_ids, params, known)
     bounds = {name: value for name, value in limits.items() if value is not None}
     title = f"{suite.title}: {', '.join(dataset_ids)}" if dataset_ids else suite.title
@@ -251,6 +257,16 @@ def _tailor(
             "limits": Limits(**{**suite.limits.model_dump(), **bounds}),
         }
     )
+
+
+def _stressed(block: Block, stress: Mapping[str, Any] | None) -> Block:
+    if stress is None:
+        return block
+    splits = tuple(
+        choice.model_copy(update={"options": {**choice.options, "stress": dict(stress)}})
+        for choice in block.splits
+    )
+    return block.model_copy(update={"splits": splits})
 
 
 def _methods_of(

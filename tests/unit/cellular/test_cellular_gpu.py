@@ -29,7 +29,9 @@ def test_the_same_seed_gives_the_same_embedding_on_a_gpu(train, query):
 
 
 def test_bf16_names_cells_as_float32_does(train, query):
-    names = [_fit(train, device="cuda", precision=precision).predict(query) for precision in ("bf16", "float32")]
+    names = [
+        _fit(train, device="cuda", precision=precision).predict(query) for precision in ("bf16", "float32")
+    ]
     assert np.mean(names[0] == names[1]) > 0.9
 
 

@@ -1,0 +1,71 @@
+"""Curves: boards that differ in the level of a stress become one chart with its table."""
+
+from pathlib import Path
+
+import pytest
+
+from cellular_bench.benchmark import registry
+from cellular_bench.benchmark.config import Suite
+from cellular_bench.benchmark.executors import Executor
+from cellular_bench.benchmark.leaderboard import build_boards
+from cellular_bench.benchmark.planner import plan
+from cellular_bench.benchmark.store import Store
+from cellular_bench.datasets import catalog
+from cellular_bench.metrics import METRICS
+from cellular_bench.reports.curves import curves
+from cellular_bench.reports.pages import write
+
+
+class Silent:
+    def started(self, run: object) -> None: ...
+
+    def finished(self, record: object) -> None: ...
+
+
+@pytest.fixture(scope="module")
+def records(tmp_path_factory):
+    dataset = catalog.load(catalog.specs()["simulated_small"])
+    stress = {"kind": "label_noise", "levels": [0, 0.3, 0.6]}
+    block = {
+        "task": "annotation",
+        "datasets": ["simulated_small"],
+        "methods": ["nearest_centroid", "knn", "true_labels"],
+        "splits": [{"kind": "kfold", "n_splits": 2, "stress": stress}],
+    }
+    suite = Suite(suite_id="test", title="Test", blocks=[block])
+    store = Store.create(Path(tmp_path_factory.mktemp("curves")), suite)
+    datasets = {"simulated_small": dataset}
+    planned = plan(suite, datasets=datasets, methods=registry.methods())
+    return list(Executor(store=store, n_jobs=2).execute(planned, datasets=datasets, progress=Silent()))
+
+
+def test_levels_run_from_the_data_as_they_are_to_the_hardest(records):
+    (chart,) = curves(build_boards(records, METRICS.values()))
+    assert chart.levels == (0.0, 0.3, 0.6)
+    assert len(set(chart.board_ids)) == 3
+    assert [record.status for record in records] == ["ok"] * 18
+
+
+def test_scores_are_those_of_the_boards_and_fall_for_methods_but_not_for_the_control(records):
+    boards = {board.board_id: board for board in build_boards(records, METRICS.values())}
+    (chart,) = curves(list(boards.values()))
+    lines = {line.name: line for line in chart.lines}
+    names = {record.method.method_id: record.method.name for record in records}
+    assert [s.mean for s in lines[names["true_labels"]].scores] == [1.0, 1.0, 1.0]
+    knn = [s.mean for s in lines[names["knn"]].scores]
+    assert knn[0] > knn[1] > knn[2]
+    for board_id, score in zip(chart.board_ids, knn, strict=True):
+        (row,) = [row for row in boards[board_id].rows if row.method.method_id == "knn"]
+        assert row.overall.mean == score
+
+
+def test_the_page_shows_chart_and_table(records, tmp_path):
+    write(records, METRICS, tmp_path, title="Curves")
+    page = (tmp_path / "leaderboard.html").read_text()
+    assert "When the data get worse" in page
+    assert "wrong labels: 0.3 (share of training cells with a wrong label)" in page
+
+
+def test_without_stress_there_is_no_chart(records):
+    plain = [record for record in records if record.split.stress is None]
+    assert curves(build_boards(plain, METRICS.values())) == ()
