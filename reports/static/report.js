@@ -81,7 +81,7 @@
     document.querySelectorAll(".board").forEach((board) => {
       const visible = new Set([...board.querySelectorAll(".ranking tr[data-method]:not([hidden])")]
         .map((row) => row.dataset.method));
-      board.querySelectorAll("figure").forEach((figure) => { figure.hidden = !visible.has(figure.dataset.method); });
+      board.querySelectorAll("figure[data-method]").forEach((figure) => { figure.hidden = !visible.has(figure.dataset.method); });
     });
     status("filter-status", shown === all ? `${all} rows` : `${shown} of ${all} rows`);
   };
