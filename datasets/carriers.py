@@ -10,6 +10,7 @@ import io
 import subprocess
 import sys
 import tempfile
+import warnings
 import zipfile
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -167,7 +168,8 @@ def _read_elements(content: bytes) -> tuple[Any, pd.DataFrame, pd.DataFrame]:
     import h5py
     from anndata.io import read_elem
 
-    with h5py.File(io.BytesIO(content), "r") as file:
+    with warnings.catch_warnings(), h5py.File(io.BytesIO(content), "r") as file:
+        warnings.simplefilter("ignore")  # files of old versions, which read well
         return read_elem(file["X"]), read_elem(file["obs"]), read_elem(file["var"])
 
 

@@ -27,6 +27,8 @@ if TYPE_CHECKING:
 
 #: The batch of every cell of a data set without batches.
 ONE_BATCH = "all"
+#: Values that are hashed at a time.
+BLOCK_VALUES = 1 << 22
 #: How many names an error or a warning gives as examples.
 N_EXAMPLES = 3
 
@@ -98,7 +100,9 @@ def digest(adata: AnnData) -> str:
     values = sparse.csr_matrix(adata.layers.get(COUNTS, adata.X))
     content = hashlib.sha256(COUNTS.encode() if COUNTS in adata.layers else b"lognorm")
     for array, kind in ((values.data, "<f4"), (values.indices, "<i8"), (values.indptr, "<i8")):
-        content.update(array.astype(kind).tobytes())
+        # In blocks: copies of a whole large matrix would double what it takes.
+        for start in range(0, len(array), BLOCK_VALUES):
+            content.update(array[start : start + BLOCK_VALUES].astype(kind).tobytes())
     columns = (adata.obs_names, adata.var_names, adata.obs[LABEL], adata.obs[BATCH])
     content.update(json.dumps([list(column) for column in columns]).encode())
     return content.hexdigest()

@@ -15,6 +15,8 @@ if TYPE_CHECKING:
     from anndata import AnnData
     from scipy.sparse import csr_matrix
 
+#: Cells that are normalised in double precision at a time.
+BLOCK_CELLS = 20_000
 #: Highly variable genes that the CELLULAR study uses.
 N_TOP_GENES = 2000
 
@@ -43,13 +45,39 @@ def normalise(counts: Any) -> csr_matrix:
     """
     from scipy import sparse
 
-    matrix = sparse.csr_matrix(counts, dtype=np.float64, copy=True)
-    totals = np.asarray(matrix.sum(axis=1)).ravel()
+    matrix = sparse.csr_matrix(counts)
+    totals = np.asarray(matrix.sum(axis=1, dtype=np.float64)).ravel()
     if not (totals > 0).all():
         raise UserError(f"{int((totals <= 0).sum())} cells have no counts; remove them before normalising.")
-    matrix.data *= np.repeat(TARGET_SUM / totals, np.diff(matrix.indptr))
-    np.log1p(matrix.data, out=matrix.data)
-    return matrix.astype(np.float32)
+    return _log1p_of_products(matrix, TARGET_SUM / totals)
+
+
+def log1p_of_scaled(counts: Any, size_factors: NDArray[np.float64]) -> csr_matrix:
+    """Return ``log1p`` of the counts of each cell, divided by its size factor: sparse float32.
+
+    Examples
+    --------
+    >>> np.expm1(log1p_of_scaled([[1, 0, 3]], np.array([0.5])).toarray()).round().tolist()
+    [[2.0, 0.0, 6.0]]
+    """
+    from scipy import sparse
+
+    return _log1p_of_products(sparse.csr_matrix(counts), 1 / size_factors)
+
+
+def _log1p_of_products(counts: csr_matrix, per_cell: NDArray[np.float64]) -> csr_matrix:
+    """Work in double precision for some cells at a time: a large matrix is never held twice in it."""
+    from scipy import sparse
+
+    matrix = counts if counts.has_canonical_format else counts.copy()
+    matrix.sum_duplicates()
+    values = np.empty(matrix.nnz, dtype=np.float32)
+    for first in range(0, matrix.shape[0], BLOCK_CELLS):
+        starts = matrix.indptr[first : first + BLOCK_CELLS + 1]
+        factors = np.repeat(per_cell[first : first + len(starts) - 1], np.diff(starts))
+        inside = slice(starts[0], starts[-1])
+        values[inside] = np.log1p(matrix.data[inside].astype(np.float64) * factors)
+    return sparse.csr_matrix((values, matrix.indices.copy(), matrix.indptr.copy()), shape=matrix.shape)
 
 
 def highly_variable(adata_train: AnnData, *, n_top_genes: int = N_TOP_GENES) -> NDArray[np.bool_]:

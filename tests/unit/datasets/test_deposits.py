@@ -134,7 +134,8 @@ def test_baron_as_deposited(server):
 def test_a_table_and_labels_by_name(server):
     frame = pd.DataFrame(COUNTS.T, index=GENES, columns=["P1_A", "P1_B", "P2_A"])
     (server.served / "d.csv.gz").write_bytes(gzip.compress(frame.to_csv().encode()))
-    labels = "CellName\tSample\tCell#\tCluster#\tCellType\nP2_A\tP2\t3\t1\tHep\nP1_A\tP1\t1\t1\tHep\nP1_B\tP1\t2\t2\tNK\n"
+    rows = ["CellName\tSample\tCell#\tCellType", "P2_A\tP2\t3\tHep", "P1_A\tP1\t1\tHep", "P1_B\tP1\t2\tNK"]
+    labels = "\n".join(rows)
     (server.served / "l.txt.gz").write_bytes(gzip.compress(labels.encode()))
     files = [{"name": name, "urls": [f"{server.url}/{name}"]} for name in ("d.csv.gz", "l.txt.gz")]
     obs = load(described("table_with_labels", files, batch_key="patientID"), options=CONSENT).adata.obs

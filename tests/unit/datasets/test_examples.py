@@ -5,7 +5,17 @@ import importlib
 
 import pytest
 
-MODULES = ("catalog", "genes", "preprocess", "readers", "simulator", "splits")
+MODULES = (
+    "catalog",
+    "genes",
+    "preprocess",
+    "quality",
+    "readers",
+    "recipes",
+    "simulator",
+    "splits",
+    "subsample",
+)
 
 
 @pytest.mark.parametrize("name", MODULES)
