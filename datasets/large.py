@@ -118,10 +118,11 @@ def pca(X: Any, *, n_comps: int = 50, seed: int = 0) -> Components:
     from scipy import sparse
     from scipy.sparse.linalg import LinearOperator, svds
 
-    matrix = sparse.csr_matrix(X)
+    # Double precision once: a product of single and double would make such a copy every time.
+    matrix = sparse.csr_matrix(X, dtype=np.float64)
     _check_n_comps(n_comps, matrix.shape)
     n_obs = matrix.shape[0]
-    mean = np.asarray(matrix.mean(axis=0, dtype=np.float64)).ravel()
+    mean = np.asarray(matrix.sum(axis=0)).ravel() / n_obs
     operator = LinearOperator(
         matrix.shape,
         dtype=np.float64,

@@ -18,6 +18,7 @@ class LazyGroup(click.Group):
     commands_in: ClassVar[dict[str, str]] = {
         "run": "run",
         "list": "listing",
+        "datasets": "datasets",
         "check": "check",
         "report": "report",
         "score": "score",

