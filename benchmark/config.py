@@ -49,12 +49,17 @@ class Block(Model):
 
 
 class Suite(Model):
-    """A named list of blocks."""
+    """A named list of blocks.
+
+    ``data`` describes data sets of the suite's own, as manifests do; blocks name them by their
+    ``dataset_id``.
+    """
 
     suite_id: str
     title: str
     description: str = ""
     limits: Limits = Limits()
+    data: tuple[dict[str, Any], ...] = ()
     blocks: tuple[Block, ...] = Field(min_length=1)
 
 

@@ -45,13 +45,24 @@ def read_manifest(path: Path) -> DatasetSpec:
             table = tomllib.load(file)
     except (OSError, tomllib.TOMLDecodeError) as error:
         raise DataError(str(path), [f"Cannot read this manifest: {error}."]) from error
-    given = {"dataset_id": path.stem, "counts_layer": None} | table
+    return described({"dataset_id": path.stem} | table, where=str(path))
+
+
+def described(table: Mapping[str, Any], *, where: str) -> DatasetSpec:
+    """Return the description that a TOML table holds; see :func:`read_manifest`.
+
+    Raises
+    ------
+    DataError
+        If an entry is unknown or missing; ``where`` says in what.
+    """
+    given = {"counts_layer": None} | dict(table)
     known = {field.name for field in fields(DatasetSpec)}
     needed = {field.name for field in fields(DatasetSpec) if field.default is MISSING}
     problems = [f"Unknown entry '{name}'." for name in sorted(given.keys() - known)]
     problems += [f"The entry '{name}' is missing." for name in sorted(needed - given.keys())]
     if problems:
-        raise DataError(str(path), problems)
+        raise DataError(where, problems)
     return DatasetSpec(**given)
 
 

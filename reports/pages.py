@@ -27,6 +27,7 @@ from cellular_bench.reports.overview import (
     runs_in_words,
     weights_in_words,
 )
+from cellular_bench.reports.published import PublishedTable, published_tables
 from cellular_bench.reports.tables import (
     ASPECT_TITLES,
     GROUPS,
@@ -51,6 +52,7 @@ class BoardView:
     failures: tuple[RunRecord, ...]
     figures: tuple[Figure, ...]
     batch_weight: float | None
+    published: tuple[PublishedTable, ...]
 
 
 def write(
@@ -143,6 +145,7 @@ def _view(board: Board, figures: Sequence[Figure]) -> BoardView:
         failures=tuple(run for row in board.rows for run in row.failures),
         figures=tuple(figure for figure in figures if figure.board_id == board.board_id),
         batch_weight=weights.get("batch_correction"),
+        published=published_tables(board),
     )
 
 
@@ -171,6 +174,7 @@ def _environment() -> Environment:
     environment.filters["data_uri"] = data_uri
     environment.filters["doi_url"] = doi_url
     environment.filters["anchor"] = anchor
+    environment.filters["hash"] = "#{}".format  # how a head of numbers is told from one of words
     return environment
 
 

@@ -315,7 +315,9 @@ def _load(suite: Suite, own: DatasetSpec | None, *, console: Any) -> dict[str, D
     """Load and validate the data sets of a suite."""
     from cellular_bench.datasets import catalog
 
-    known = {**registry.datasets(), **({own.dataset_id: own} if own else {})}
+    brought = [catalog.described(table, where=f"suite '{suite.suite_id}'") for table in suite.data]
+    brought += [own] if own else []
+    known = {**registry.datasets(), **{spec.dataset_id: spec for spec in brought}}
     wanted = dict.fromkeys(name for block in suite.blocks for name in block.datasets)
     specs = [registry.pick("data set", name, known) for name in wanted]
     loaded = {}
