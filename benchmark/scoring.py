@@ -102,13 +102,16 @@ def compute(specs: Sequence[MetricSpec], inputs: Mapping[str, Any]) -> Iterator[
 
     results = evaluate([spec.metric_id for spec in specs], inputs)
     for spec in specs:
-        found = results[spec.metric_id]
-        common: dict[str, Any] = {"metric_id": spec.metric_id, "aspect": spec.aspect, "version": spec.version}
-        if isinstance(found, UndefinedError):
-            common["undefined_by"] = "output" if found.by_output else "data"
-            yield Score(**common, value=None, reason=str(found))
-        else:
-            yield Score(**common, value=found)
+        yield as_score(spec, results[spec.metric_id])
+
+
+def as_score(spec: MetricSpec, found: float | UndefinedError) -> Score:
+    """Return what a metric gave as it goes into a record."""
+    common: dict[str, Any] = {"metric_id": spec.metric_id, "aspect": spec.aspect, "version": spec.version}
+    if isinstance(found, UndefinedError):
+        common["undefined_by"] = "output" if found.by_output else "data"
+        return Score(**common, value=None, reason=str(found))
+    return Score(**common, value=found)
 
 
 def label_details(inputs: Mapping[str, Any]) -> dict[str, Any]:

@@ -10,8 +10,9 @@ from typing import Any
 import click
 
 from cellular_bench.benchmark import registry
-from cellular_bench.benchmark.cli.options import format_option, plugin_option
+from cellular_bench.benchmark.cli.options import plugin_option
 from cellular_bench.benchmark.config import read_suite
+from cellular_bench.benchmark.errors import UnknownNameError, UserError
 
 
 @click.command(
@@ -19,23 +20,55 @@ from cellular_bench.benchmark.config import read_suite
     epilog="""\b
 Examples:
   run-benchmark list methods
-  run-benchmark list datasets --format json""",
+  run-benchmark list datasets --format json
+  run-benchmark list metrics balanced_accuracy
+  run-benchmark list metrics --format markdown""",
 )
 @click.argument("kind", type=click.Choice(["methods", "metrics", "datasets", "suites"]))
-@format_option
+@click.argument("names", nargs=-1)
+@click.option(
+    "--format",
+    "output",
+    type=click.Choice(["table", "json", "markdown"]),
+    default="table",
+    show_default=True,
+    help="markdown: cards of metrics.",
+)
 @plugin_option
-def command(kind: str, output: str, plugins: Sequence[Path]) -> None:
-    """List methods, metrics, datasets or suites."""
+def command(kind: str, names: Sequence[str], output: str, plugins: Sequence[Path]) -> None:
+    """List methods, metrics, datasets or suites, or those of the NAMES; a named metric shows its card."""
+    if output == "markdown" and kind != "metrics":
+        raise UserError("--format markdown is for metrics: they have cards.")
     rows = {
         "methods": lambda: _methods(plugins),
         "metrics": _metrics,
         "datasets": _datasets,
         "suites": _suites,
     }[kind]()
+    rows = _chosen(kind, rows, names)
     if output == "json":
         click.echo(json.dumps(rows, indent=1))
+    elif kind == "metrics" and (names or output == "markdown"):
+        click.echo(_cards(names), nl=False)
     else:
         _print_table(kind, rows)
+
+
+def _chosen(kind: str, rows: list[dict[str, Any]], names: Sequence[str]) -> list[dict[str, Any]]:
+    """Return the rows of some names, in their order; all rows where none is given."""
+    by_name = {next(iter(row.values())): row for row in rows}
+    for name in names:
+        if name not in by_name:
+            raise UnknownNameError({"datasets": "data set"}.get(kind, kind.removesuffix("s")), name, by_name)
+    return [by_name[name] for name in names] if names else rows
+
+
+def _cards(names: Sequence[str]) -> str:
+    from cellular_bench.metrics import cards
+
+    if not names:
+        return cards.render_all()
+    return "\n".join(cards.render(cards.card(name)) for name in names)
 
 
 def _methods(plugins: Sequence[Path]) -> list[dict[str, Any]]:
@@ -59,6 +92,8 @@ def _methods(plugins: Sequence[Path]) -> list[dict[str, Any]]:
 
 
 def _metrics() -> list[dict[str, Any]]:
+    from cellular_bench.metrics import card, required_inputs
+
     return [
         {
             "metric_id": name,
@@ -70,6 +105,8 @@ def _metrics() -> list[dict[str, Any]]:
             "version": spec.version,
             "doi": spec.doi,
             "definition": spec.definition,
+            "needs": list(required_inputs(spec)),
+            **{part: getattr(card(name), part) for part in ("formula", "fooled_by", "example")},
         }
         for name, spec in registry.metrics().items()
     ]

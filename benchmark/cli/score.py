@@ -3,47 +3,79 @@
 from __future__ import annotations
 
 import json
-import re
-import zipfile
-import zlib
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 import click
 import numpy as np
 
 from cellular_bench.benchmark import keys, scoring
 from cellular_bench.benchmark.cli import options
-from cellular_bench.benchmark.errors import UnknownNameError, UserError
+from cellular_bench.benchmark.cli.score_table import print_table
+from cellular_bench.benchmark.cli.scored_files import (
+    Predicted,
+    read_bundles,
+    read_embeddings,
+    read_label_terms,
+    read_layer,
+    read_predictions,
+)
+from cellular_bench.benchmark.errors import UndefinedError, UserError
 from cellular_bench.benchmark.records import Score
 
 if TYPE_CHECKING:
-    import pandas as pd
     from anndata import AnnData
 
-_TRUE = ("label", "true_label")
-_PREDICTED = ("label_pred", "pred")
+    from cellular_bench.metrics import MappedLabels, Ontology
+
+Engine = Literal["own", "scib-metrics"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Row:
-    """One score of one method on one fold."""
+    """One score of one method on one fold.
+
+    Attributes
+    ----------
+    resampled
+        (n_resamples,) scores of resampled cells, NaN where undefined; None where not asked for, or
+        where the score has no value.
+    """
 
     method_id: str
     fold: str | int | None
     score: Score
+    resampled: Any = None
 
     def as_json(self) -> dict[str, Any]:
         """Return the row as it appears in JSON."""
-        return {
+        row = {
             "method_id": self.method_id,
             "metric_id": self.score.metric_id,
             "fold": self.fold,
             "value": self.score.value,
             "reason": self.score.reason,
         }
+        return row if self.resampled is None else row | self._interval()
+
+    def _interval(self) -> dict[str, Any]:
+        from cellular_bench.metrics import interval
+
+        try:
+            return interval(self.resampled)._asdict()
+        except UndefinedError as error:
+            return {"low": None, "high": None, "interval_reason": str(error)}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Resampling:
+    """How cells are drawn again for intervals."""
+
+    n_resamples: int
+    seed: int = 0
+    stratify: bool = False
 
 
 @click.command(
@@ -51,11 +83,16 @@ class Row:
     epilog="""\b
 Examples:
   run-benchmark score --predictions predictions.csv
+  run-benchmark score --predictions predictions.csv --bootstrap 1000 --seed 0
+  run-benchmark score --predictions predictions.csv --ontology cl.obo
   run-benchmark score --adata my.h5ad --batch-key donor --label-key cell_type --obsm X_scVI --pre X_pca
   run-benchmark score --adata my.h5ad --batch-key donor --label-key cell_type --embedding scvi.npy
+  run-benchmark score --embedding all.npz --batch-key batch --label-key label --pre pca
 
 A table of predictions has the columns `label` or `true_label`, `label_pred` or `pred`, and may have
-`fold` and `method`. An empty prediction counts as rejected.""",
+`fold` and `method`. An empty prediction counts as rejected. Columns `proba:LABEL` hold the probability
+of a label; `novelty` a score and `is_novel` true or false. Without --adata, an npz file has labels and
+batches beside the embeddings.""",
 )
 @click.option("--predictions", type=options.EXISTING_FILE, multiple=True, help="CSV or TSV; may be gzipped.")
 @options.adata_option
@@ -65,37 +102,101 @@ A table of predictions has the columns `label` or `true_label`, `label_pred` or 
 @click.option(
     "--embedding", type=options.EXISTING_FILE, multiple=True, help="npy, or npz; rows as in --adata."
 )
-@click.option("--pre", help="Embedding in obsm from before integration, for the PCR comparison.")
+@click.option("--pre", help="Embedding from before integration, in obsm or in the npz, for PCR comparison.")
+@click.option(
+    "--corrected", multiple=True, help="Layer of --adata with corrected log-expression; may be repeated."
+)
+@click.option(
+    "--engine",
+    type=click.Choice(["own", "scib-metrics"]),
+    default="own",
+    show_default=True,
+    help="Who computes the scores of embeddings.",
+)
+@click.option(
+    "--ontology", type=options.EXISTING_FILE, help="OBO file such as cl.obo: credit for near misses."
+)
+@click.option(
+    "--ontology-map", type=options.EXISTING_FILE, help="Table with columns label and term, for own labels."
+)
+@click.option(
+    "--bootstrap",
+    type=click.IntRange(min=1),
+    metavar="N",
+    help="Show 95 % intervals of predictions' scores over N resamplings of the cells.",
+)
+@click.option("--seed", type=click.IntRange(min=0), help="Seed of --bootstrap; 0 if not given.")
+@click.option("--stratify", is_flag=True, help="Let --bootstrap keep the number of cells of each label.")
 @options.format_option
-def command(
-    predictions: Sequence[Path],
-    adata: Path | None,
-    batch_key: str | None,
-    label_key: str | None,
-    obsm: Sequence[str],
-    embedding: Sequence[Path],
-    pre: str | None,
-    output: str,
-) -> None:
+def command(output: str, **request: Any) -> None:
     """Score predictions or embeddings made elsewhere."""
-    if bool(predictions) == (adata is not None):
-        raise UserError(
-            "Give either --predictions FILE, or --adata FILE with --obsm KEY or --embedding FILE."
-        )
-    if adata is None:
-        rows = [row for path in predictions for row in score_predictions(path)]
+    _check(request)
+    if request["predictions"]:
+        rows, notes = _of_predictions(request)
     else:
-        if batch_key is None or label_key is None:
-            raise UserError("--adata needs --batch-key and --label-key.")
-        rows = list(
-            score_embeddings(
-                adata, batch_key=batch_key, label_key=label_key, obsm=obsm, files=embedding, pre=pre
-            )
-        )
+        rows, notes = list(_of_embeddings(request)), {}
     if output == "json":
-        click.echo(json.dumps({"scores": [row.as_json() for row in rows]}, indent=1))
+        click.echo(json.dumps({"scores": [row.as_json() for row in rows], **notes}, indent=1))
     else:
-        _print_table(rows)
+        print_table(rows, notes)
+
+
+def _check(request: Mapping[str, Any]) -> None:
+    """Refuse options that do not go together."""
+    predictions, embedded = request["predictions"], request["adata"] or request["embedding"]
+    if bool(predictions) == bool(embedded):
+        raise UserError(
+            "Give either --predictions FILE, or --adata FILE with --obsm KEY or --embedding FILE, or "
+            "--embedding FILE.npz alone where it holds labels and batches too."
+        )
+    if not predictions and (request["batch_key"] is None or request["label_key"] is None):
+        raise UserError(
+            f"{'--adata' if request['adata'] else '--embedding'} needs --batch-key and --label-key."
+        )
+    for name in ("seed", "stratify"):
+        if request[name] not in (None, False) and request["bootstrap"] is None:
+            raise UserError(f"--{name} describes --bootstrap, which is missing.")
+    if request["ontology_map"] is not None and request["ontology"] is None:
+        raise UserError("--ontology-map describes --ontology, which is missing.")
+    if embedded and request["bootstrap"] is not None:
+        raise UserError(
+            "--bootstrap is for --predictions: in an embedding, a cell drawn twice is its own neighbour."
+        )
+    if embedded and request["ontology"] is not None:
+        raise UserError("--ontology is for --predictions: an embedding names no cell.")
+    if predictions and request["engine"] != "own":
+        raise UserError("--engine is for embeddings; predictions are always scored by our own metrics.")
+    if request["corrected"] and (request["adata"] is None or request["engine"] != "own"):
+        raise UserError("--corrected names layers of --adata, and is scored by our own metrics.")
+
+
+def _of_predictions(request: Mapping[str, Any]) -> tuple[list[Row], dict[str, Any]]:
+    ontology = _ontology(request["ontology"], request["ontology_map"])
+    resampling = None
+    if request["bootstrap"] is not None:
+        resampling = Resampling(
+            n_resamples=request["bootstrap"], seed=request["seed"] or 0, stratify=request["stratify"]
+        )
+    parts = [part for path in request["predictions"] for part in read_predictions(path)]
+    rows = list(score_parts(parts, ontology=ontology, resampling=resampling))
+    return rows, {} if ontology is None else {"ontology": _mapped(parts, ontology)}
+
+
+def _ontology(path: Path | None, label_terms: Path | None) -> Ontology | None:
+    if path is None:
+        return None
+    from cellular_bench.metrics import read_obo
+
+    ontology = read_obo(path)
+    return ontology if label_terms is None else ontology.with_labels(read_label_terms(label_terms))
+
+
+def _mapped(parts: Sequence[Predicted], ontology: Ontology) -> dict[str, Any]:
+    """Tell how many labels the ontology knows."""
+    from cellular_bench.metrics import map_labels
+
+    found: MappedLabels = map_labels(np.concatenate([part.inputs["label"] for part in parts]), ontology)
+    return found._asdict()
 
 
 def score_predictions(path: Path) -> Iterator[Row]:
@@ -106,42 +207,50 @@ def score_predictions(path: Path) -> Iterator[Row]:
     UserError
         If the file is no table or lacks a column.
     """
-    table = _read_table(path)
-    true, predicted = _column(path, table, _TRUE), _column(path, table, _PREDICTED)
-    empty = int((table[true] == "").sum())
-    if table.empty:
-        raise UserError(f"{path} has no rows below its header.")
-    if empty:
-        raise UserError(
-            f"{path}: {empty} of {len(table)} rows have no value in '{true}'; each cell needs a label."
-        )
-    groups = [name for name in ("method", "fold") if name in table]
-    parts = table.groupby(groups, sort=False) if groups else [((), table)]
-    for key, part in parts:
-        found = dict(zip(groups, key, strict=True))
-        yield from _score_part(
-            str(found.get("method", path.name.split(".")[0])),
-            _number(found.get("fold")),
-            label=part[true].to_numpy(dtype=str),
-            label_pred=part[predicted].to_numpy(dtype=str),
-        )
+    yield from score_parts(list(read_predictions(path)))
 
 
-def _read_table(path: Path) -> pd.DataFrame:
-    import pandas as pd
+def score_parts(
+    parts: Sequence[Predicted], *, ontology: Ontology | None = None, resampling: Resampling | None = None
+) -> Iterator[Row]:
+    """Score what methods said of the cells of each fold, with resampled scores where asked for."""
+    # Folds are independent: each has its own seed, which depends on the order of the parts alone.
+    seeds = np.random.SeedSequence(0 if resampling is None else resampling.seed).generate_state(len(parts))
+    for part, seed in zip(parts, seeds, strict=True):
+        inputs = dict(part.inputs) if ontology is None else {**part.inputs, "ontology": ontology}
+        specs = scoring.specs_for("annotation", inputs)
+        if "novelty" in inputs or "is_novel" in inputs:
+            specs += scoring.specs_for("novelty", inputs)
+        scores = list(scoring.compute(specs, inputs))
+        resampled = {} if resampling is None else _resampled(scores, inputs, resampling, int(seed))
+        for score in scores:
+            yield Row(
+                method_id=part.method_id,
+                fold=part.fold,
+                score=score,
+                resampled=resampled.get(score.metric_id),
+            )
 
-    separator = "\t" if ".tsv" in path.suffixes else ","
-    try:
-        # Labels are text: 'NA', '1' or 'None' may be names of cell types. Only nothing is missing.
-        return pd.read_csv(path, sep=separator, dtype=str, keep_default_na=False)
-    except (ValueError, OSError, EOFError, zlib.error) as error:
-        raise UserError(f"{path} cannot be read as a table: {error}.") from error
+
+def _resampled(
+    scores: Sequence[Score], inputs: Mapping[str, Any], resampling: Resampling, seed: int
+) -> dict[str, Any]:
+    from cellular_bench.metrics import bootstrap
+
+    ids = [score.metric_id for score in scores if score.value is not None]
+    found = bootstrap(
+        ids, inputs, n_resamples=resampling.n_resamples, seed=seed, stratify=resampling.stratify
+    )
+    return {name: values for name, values in found.items() if not isinstance(values, UndefinedError)}
 
 
-def _score_part(method_id: str, fold: str | int | None, *, label: Any, label_pred: Any) -> Iterator[Row]:
-    inputs = {"label": label, "label_pred": label_pred, "rejected": label_pred == ""}
-    for score in scoring.compute(scoring.specs_for("annotation"), inputs):
-        yield Row(method_id=method_id, fold=fold, score=score)
+def _of_embeddings(request: Mapping[str, Any]) -> Iterator[Row]:
+    known = {name: request[name] for name in ("batch_key", "label_key", "pre", "engine")}
+    if request["adata"] is None:
+        yield from score_bundles(request["embedding"], **known)
+        return
+    chosen = {"obsm": request["obsm"], "files": request["embedding"], "corrected": request["corrected"]}
+    yield from score_embeddings(request["adata"], **known, **chosen)
 
 
 def score_embeddings(
@@ -152,8 +261,10 @@ def score_embeddings(
     obsm: Sequence[str] = (),
     files: Sequence[Path] = (),
     pre: str | None = None,
+    corrected: Sequence[str] = (),
+    engine: Engine = "own",
 ) -> Iterator[Row]:
-    """Score embeddings of the cells of an h5ad file.
+    """Score embeddings, and corrected expression, of the cells of an h5ad file.
 
     Raises
     ------
@@ -163,15 +274,58 @@ def score_embeddings(
     from cellular_bench.datasets import catalog
 
     dataset = catalog.load(catalog.from_h5ad(adata, batch_key=batch_key, label_key=label_key))
-    embeddings = dict(_embeddings(adata, obsm, files, n_obs=dataset.adata.n_obs))
-    if not embeddings:
-        raise UserError("Name what is to be scored: --obsm KEY or --embedding FILE.")
+    n_obs = dataset.adata.n_obs
+    embeddings = dict(read_embeddings(adata, obsm, files, n_obs=n_obs))
+    if not embeddings and not corrected:
+        raise UserError("Name what is to be scored: --obsm KEY, --embedding FILE or --corrected LAYER.")
     inputs = _facts(dataset.adata)
     if pre is not None:
-        inputs["X_pre"] = dict(_embeddings(adata, [pre], [], n_obs=dataset.adata.n_obs))[pre]
+        inputs["X_pre"] = dict(read_embeddings(adata, [pre], [], n_obs=n_obs))[pre]
     for name, X_emb in embeddings.items():
-        for score in scoring.compute(scoring.specs_for("integration"), {**inputs, "X_emb": X_emb}):
-            yield Row(method_id=name, fold=None, score=score)
+        yield from _score_embedding(name, {**inputs, "X_emb": X_emb}, engine)
+    for layer in corrected:
+        matrix = read_layer(adata, layer, dataset.adata.shape)
+        yield from _score_corrected(layer, {**inputs, "expression": dataset.adata.X, "corrected": matrix})
+
+
+def score_bundles(
+    files: Sequence[Path], *, batch_key: str, label_key: str, pre: str | None = None, engine: Engine = "own"
+) -> Iterator[Row]:
+    """Score the embeddings of npz files that hold labels and batches too.
+
+    Raises
+    ------
+    UserError
+        If an array is missing, or has not one row per cell.
+    """
+    for bundle in read_bundles(files, label_key=label_key, batch_key=batch_key):
+        inputs = {"label": bundle.label, "batch": bundle.batch}
+        if pre is not None:
+            if pre not in bundle.embeddings:
+                raise UserError(f"--pre '{pre}' is none of {', '.join(bundle.embeddings)}.")
+            inputs["X_pre"] = bundle.embeddings[pre]
+        for name, X_emb in bundle.embeddings.items():
+            yield from _score_embedding(name, {**inputs, "X_emb": X_emb}, engine)
+
+
+def _score_embedding(name: str, inputs: Mapping[str, Any], engine: Engine) -> Iterator[Row]:
+    specs = scoring.specs_for("integration")
+    if engine == "own":
+        scores = scoring.compute(specs, inputs)
+    else:
+        from cellular_bench.metrics.peer import score_with_scib_metrics
+
+        found = score_with_scib_metrics(inputs)
+        scores = (scoring.as_score(spec, found[spec.metric_id]) for spec in specs if spec.metric_id in found)
+    for score in scores:
+        yield Row(method_id=name, fold=None, score=score)
+
+
+def _score_corrected(layer: str, inputs: Mapping[str, Any]) -> Iterator[Row]:
+    usual = scoring.specs_for("integration")
+    specs = [spec for spec in scoring.specs_for("integration", inputs) if spec not in usual]
+    for score in scoring.compute(specs, inputs):
+        yield Row(method_id=layer, fold=None, score=score)
 
 
 def _facts(adata: AnnData) -> dict[str, Any]:
@@ -179,97 +333,3 @@ def _facts(adata: AnnData) -> dict[str, Any]:
 
     label, batch = (np.asarray(adata.obs[key], dtype=str) for key in (keys.LABEL, keys.BATCH))
     return {"label": label, "batch": batch, **cell_cycle_inputs(adata, batch)}
-
-
-def _embeddings(
-    adata: Path, obsm: Sequence[str], files: Sequence[Path], *, n_obs: int
-) -> Iterator[tuple[str, Any]]:
-    if obsm:
-        import anndata
-
-        stored: Mapping[str, Any] = anndata.read_h5ad(adata, backed="r").obsm
-        for key in obsm:
-            if key not in stored:
-                raise UnknownNameError("key of obsm", key, list(stored))
-            matrix = stored[key]
-            yield _checked(key, np.asarray(matrix.toarray() if hasattr(matrix, "toarray") else matrix), n_obs)
-    for path in files:
-        for name, array in _arrays(path, n_obs):
-            yield _checked(name, array, n_obs)
-
-
-def _arrays(path: Path, n_obs: int) -> Iterator[tuple[str, Any]]:
-    """Read an npy file, or every matrix of an npz file that has a row per cell."""
-    try:
-        loaded = np.load(path, allow_pickle=False)
-    except (ValueError, OSError, EOFError, zipfile.BadZipFile) as error:
-        raise UserError(f"{path} is not an npy or npz file: {error}.") from error
-    if isinstance(loaded, np.ndarray):
-        yield path.stem, loaded
-        return
-    matrices = {name: loaded[name] for name in loaded.files}
-    chosen = {name: array for name, array in matrices.items() if array.ndim == 2 and len(array) == n_obs}
-    if not chosen:
-        shapes = ", ".join(f"{name} {array.shape}" for name, array in matrices.items())
-        raise UserError(f"{path} holds no matrix with {n_obs} rows. It holds: {shapes or 'nothing'}.")
-    yield from chosen.items()
-
-
-def _checked(name: str, array: Any, n_obs: int) -> tuple[str, Any]:
-    if array.ndim != 2 or len(array) != n_obs:
-        raise UserError(f"Embedding '{name}' has shape {array.shape}, expected ({n_obs}, n_latent).")
-    if array.dtype.kind not in "biuf":
-        raise UserError(f"Embedding '{name}' holds values of type {array.dtype}; expected numbers.")
-    broken = int((~np.isfinite(array)).any(axis=1).sum())
-    if broken:
-        raise UserError(f"Embedding '{name}' is NaN or infinite for {broken} of {n_obs} cells.")
-    return name, array
-
-
-def _column(path: Path, table: Any, names: Sequence[str]) -> str:
-    for name in names:
-        if name in table:
-            return name
-    raise UserError(
-        f"{path} has no column '{names[0]}' or '{names[1]}', only {', '.join(map(str, table.columns))}."
-    )
-
-
-def _number(fold: str | None) -> str | int | None:
-    return int(fold) if fold is not None and re.fullmatch(r"-?[0-9]+", fold) else fold
-
-
-def _print_table(rows: Sequence[Row]) -> None:
-    from rich.console import Console
-    from rich.markup import escape
-    from rich.table import Table
-
-    values: dict[tuple[str, str], list[float | None]] = {}
-    for row in rows:
-        values.setdefault((row.method_id, row.score.metric_id), []).append(row.score.value)
-    methods, metric_ids = (list(dict.fromkeys(names)) for names in zip(*values, strict=True))
-    table = Table("metric", box=None, pad_edge=False, header_style="bold")
-    for method_id in methods:
-        table.add_column(escape(method_id), justify="right", overflow="fold")
-    for metric_id in metric_ids:
-        table.add_row(metric_id, *(_cell(values[method_id, metric_id]) for method_id in methods))
-    console = Console()
-    if not console.is_terminal:  # a file or a pipe has no edge to wrap at
-        console = Console(width=24 + 22 * len(methods))
-    console.print(table)
-    n_folds = max(len(found) for found in values.values())
-    if n_folds > 1:
-        console.print(
-            f"Mean ± standard deviation over {n_folds} folds; --format json has each.", soft_wrap=True
-        )
-    for reason in dict.fromkeys(f"{r.score.metric_id}: {r.score.reason}" for r in rows if r.score.reason):
-        console.print(f"- {reason}", markup=False, highlight=False, soft_wrap=True)
-
-
-def _cell(values: Sequence[float | None]) -> str:
-    from cellular_bench.benchmark.leaderboard import summarise
-
-    summary = summarise(values)
-    if summary.mean is None or summary.n < len(values):
-        return "-"
-    return f"{summary.mean:.4f}" + (f" ± {summary.std:.4f}" if summary.std is not None else "")

@@ -1,0 +1,60 @@
+"""``run-benchmark list`` by name, and the cards of metrics."""
+
+import json
+
+import pytest
+
+from cellular_bench.benchmark.cli.listing import command
+from cellular_bench.benchmark.errors import UnknownNameError, UserError
+
+
+@pytest.fixture
+def listed(capsys):
+    def run(*arguments: str) -> str:
+        command.main(list(arguments), standalone_mode=False)
+        return capsys.readouterr().out
+
+    return run
+
+
+def test_a_named_metric_shows_its_card(listed):
+    text = listed("metrics", "mcc", "brier")
+    assert text.index("### Matthews correlation (`mcc`)") < text.index("### Brier score (`brier`)")
+    assert "- Range: -1 to 1; higher is better" in text
+    assert "- Fooled by: comparison across data sets." in text
+    assert ">>> brier(" in text
+
+
+def test_the_document_is_what_is_printed(listed, repo):
+    assert listed("metrics", "--format", "markdown") == (repo / "docs" / "metrics.md").read_text("utf-8")
+
+
+def test_json_holds_the_card_of_each_metric(listed):
+    for row in json.loads(listed("metrics", "--format", "json")):
+        assert row["formula"], row
+        assert row["fooled_by"], row
+        assert row["example"].startswith(">>>"), row
+        assert row["needs"], row
+
+
+def test_other_kinds_can_be_named_too(listed):
+    (row,) = json.loads(listed("methods", "harmony", "--format", "json"))
+    assert row["method_id"] == "harmony"
+    assert "simulated_small" in listed("datasets", "simulated_small")
+
+
+@pytest.mark.parametrize(
+    ("kind", "name", "message"),
+    [
+        ("metrics", "acuracy", "Unknown metric 'acuracy'. Did you mean 'accuracy'"),
+        ("datasets", "barom", "Unknown data set 'barom'. Did you mean 'baron'"),
+    ],
+)
+def test_an_unknown_name_is_explained(listed, kind, name, message):
+    with pytest.raises(UnknownNameError, match=message):
+        listed(kind, name)
+
+
+def test_only_metrics_have_cards(listed):
+    with pytest.raises(UserError, match="--format markdown is for metrics"):
+        listed("methods", "--format", "markdown")
