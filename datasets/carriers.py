@@ -19,7 +19,8 @@ from typing import IO, TYPE_CHECKING, Any
 import numpy as np
 
 from cellular_bench.benchmark.errors import DataError
-from cellular_bench.datasets.download import Options, cache_dir, file_sha256
+from cellular_bench.datasets.cache import cache_dir, file_sha256
+from cellular_bench.datasets.download import Options
 
 if TYPE_CHECKING:
     import pandas as pd

@@ -10,8 +10,9 @@ from typing import Any, Literal
 from urllib.parse import urlsplit
 
 from cellular_bench.benchmark.errors import DataError, UnknownNameError
-from cellular_bench.datasets import archives, carriers, download
-from cellular_bench.datasets.download import Options, Wanted
+from cellular_bench.datasets import archives, cache, carriers, download
+from cellular_bench.datasets.cache import Wanted
+from cellular_bench.datasets.download import Options
 
 #: ``ships``: with this package or another one. ``cached``: fetched. ``missing``: to be fetched.
 #: ``deposited``: its address is known only to the deposit's own listing, which was not asked yet.
@@ -52,11 +53,11 @@ def state(source: Mapping[str, Any]) -> State:
         return "cached" if all(carriers.place(wheel).is_file() for wheel in source["wheels"]) else "missing"
     if kind == "url":
         wanted = Wanted(urls=(source["url"],), name=_name_of(source["url"]), sha256=source["sha256"])
-        return "cached" if download.place(wanted).is_file() else "missing"
+        return "cached" if cache.place(wanted).is_file() else "missing"
     if kind != "download":
         return "ships"
     known = [_known(entry) for entry in source["files"]]
-    places = [download.place(wanted).is_file() for wanted in known if wanted]
+    places = [cache.place(wanted).is_file() for wanted in known if wanted]
     if len(places) < len(known):
         return "deposited"
     return "cached" if all(places) else "missing"
@@ -108,7 +109,7 @@ def _known(entry: Mapping[str, Any]) -> Wanted | None:
 
 def _remembered(entry: Mapping[str, Any]) -> Path:
     key = hashlib.sha256(f"{entry['listing']} {entry['name']}".encode()).hexdigest()
-    return download.cache_dir() / "listings" / f"{key[:16]}.json"
+    return cache.cache_dir() / "listings" / f"{key[:16]}.json"
 
 
 def _ask(url: str, *, dataset_id: str, options: Options) -> Any:

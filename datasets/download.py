@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-import hashlib
 import json
-import os
 import shutil
 import sys
 import time
@@ -17,9 +15,16 @@ from urllib.error import HTTPError, URLError
 from urllib.parse import urlsplit
 
 from cellular_bench.benchmark.errors import DataError
+from cellular_bench.datasets.cache import (
+    CACHE_VARIABLE,
+    Wanted,
+    difference,
+    file_sha256,
+    is_cached,
+    note_of,
+    place,
+)
 
-#: Environment variable that names the folder for downloads.
-CACHE_VARIABLE = "CELLULAR_BENCH_CACHE"
 #: Seconds without a byte after which a connection is given up.
 TIMEOUT_S = 60.0
 SCHEMES = ("http", "https")
@@ -34,35 +39,6 @@ RANGE_REFUSED = 416
 
 #: Called with the bytes that are there and, where the server says it, the bytes that there will be.
 Progress = Callable[[int, int | None], None]
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Wanted:
-    """A file to be had from one of several addresses.
-
-    Attributes
-    ----------
-    urls
-        Addresses of the same file, tried in this order.
-    name
-        Name to keep it under.
-    sha256, md5
-        Checksums, where they are known. A file without any is *unverified*: what comes first is
-        remembered, and anything else under the same address is refused from then on.
-    size
-        Bytes, where they are known.
-    """
-
-    urls: tuple[str, ...]
-    name: str
-    sha256: str | None = None
-    md5: str | None = None
-    size: int | None = None
-
-    @property
-    def is_verified(self) -> bool:
-        """True where a checksum says what the file must be."""
-        return bool(self.sha256 or self.md5)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -83,18 +59,6 @@ class Options:
     attempts: int = ATTEMPTS
     pause_s: float = PAUSE_S
     progress: Progress | None = field(default=None, compare=False)
-
-
-def cache_dir() -> Path:
-    """Folder of the downloads: ``$CELLULAR_BENCH_CACHE``, else where the platform keeps caches.
-
-    ``$XDG_CACHE_HOME`` or ``~/.cache`` on Linux, ``~/Library/Caches`` on macOS, ``%LOCALAPPDATA%`` on
-    Windows.
-    """
-    chosen = os.environ.get(CACHE_VARIABLE)
-    if chosen:
-        return Path(chosen)
-    return _platform_caches() / "cellular-bench"
 
 
 def fetch(
@@ -118,7 +82,7 @@ def fetch(
 def obtain(wanted: Wanted, *, dataset_id: str, options: Options | None = None) -> Path:
     """Return the path of a file, from the cache or from the first address that gives it.
 
-    A file already in :func:`cache_dir` is checked again and used without touching the network. What
+    A file already in the cache is checked again and used without touching the network. What
     an interrupted download leaves is kept as ``NAME.part`` and completed by the next one; the file
     appears under its own name only once it is complete and checked.
 
@@ -139,40 +103,6 @@ def obtain(wanted: Wanted, *, dataset_id: str, options: Options | None = None) -
         if not is_cached(wanted):
             _from_any(wanted, target, options, dataset_id)
     return target
-
-
-def place(wanted: Wanted) -> Path:
-    """Where the file is, or will be: a folder of its own for each content."""
-    if wanted.sha256:
-        return cache_dir() / wanted.sha256[:16] / wanted.name
-    key = wanted.md5 or hashlib.sha256(wanted.urls[0].encode()).hexdigest()
-    folder = f"md5-{key[:16]}" if wanted.md5 else f"unverified-{key[:16]}"
-    return cache_dir() / folder / wanted.name
-
-
-def is_cached(wanted: Wanted) -> bool:
-    """Tell whether the file is in the cache and whole; its checksum is worked out again."""
-    target = place(wanted)
-    return target.is_file() and not _difference(target, wanted)
-
-
-def file_sha256(path: Path) -> str:
-    """Return the sha256 of a file's bytes."""
-    return _file_hash(path, "sha256")
-
-
-def remembered_sha256(wanted: Wanted) -> str | None:
-    """Return the sha256 that an unverified file had when it first came, or None."""
-    note = _note(place(wanted))
-    return note.read_text(encoding="ascii").strip() if note.is_file() else None
-
-
-def _platform_caches() -> Path:
-    if sys.platform == "darwin":
-        return Path.home() / "Library" / "Caches"
-    if sys.platform == "win32":
-        return Path(os.environ.get("LOCALAPPDATA") or Path.home() / "AppData" / "Local")
-    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
 
 
 def _check_request(wanted: Wanted, target: Path, options: Options, dataset_id: str) -> None:
@@ -215,19 +145,19 @@ def _from_any(wanted: Wanted, target: Path, options: Options, dataset_id: str) -
         except _FailedError as failure:
             problems.append(str(failure))
             continue
-        difference = _difference(part, wanted)
-        if not difference:
+        problem = difference(part, wanted)
+        if not problem:
             _keep(part, target, wanted)
             return
         # Another content: of no use for going on, nor under this name.
         _discard(part)
-        problems.append(f"The file at {url} has changed: {difference}.")
+        problems.append(f"The file at {url} has changed: {problem}.")
     raise DataError(dataset_id, problems)
 
 
 def _keep(part: Path, target: Path, wanted: Wanted) -> None:
     if not wanted.is_verified:
-        _note(target).write_text(file_sha256(part), encoding="ascii")
+        note_of(target).write_text(file_sha256(part), encoding="ascii")
     part.replace(target)
     _discard(part)
 
@@ -235,31 +165,6 @@ def _keep(part: Path, target: Path, wanted: Wanted) -> None:
 def _discard(part: Path) -> None:
     part.unlink(missing_ok=True)
     _state(part).unlink(missing_ok=True)
-
-
-def _difference(path: Path, wanted: Wanted) -> str:
-    """Say how a file differs from what is wanted; empty if it does not."""
-    size = path.stat().st_size
-    if wanted.size is not None and size != wanted.size:
-        return f"it has {size} bytes, expected {wanted.size}"
-    for kind, expected in (("sha256", wanted.sha256), ("md5", wanted.md5)):
-        came = _file_hash(path, kind) if expected else None
-        if came != expected:
-            return f"its {kind} is {came}, expected {expected}"
-    first = None if wanted.is_verified else remembered_sha256(wanted)
-    if first and file_sha256(path) != first:
-        return f"its sha256 is {file_sha256(path)}, and was {first} when it was first fetched"
-    return ""
-
-
-def _file_hash(path: Path, kind: str) -> str:
-    with path.open("rb") as file:
-        # md5 is what the deposits publish; it guards against damage, not against malice.
-        return hashlib.file_digest(file, lambda: hashlib.new(kind, usedforsecurity=False)).hexdigest()
-
-
-def _note(target: Path) -> Path:
-    return target.with_name(f"{target.name}.sha256")
 
 
 def _state(part: Path) -> Path:

@@ -13,7 +13,8 @@ from typing import TYPE_CHECKING, Any
 
 from cellular_bench.benchmark.errors import DataError, UnknownNameError
 from cellular_bench.datasets import builders, carriers, deposits
-from cellular_bench.datasets.download import Options, cache_dir, fetch
+from cellular_bench.datasets.cache import cache_dir
+from cellular_bench.datasets.download import Options, fetch
 from cellular_bench.datasets.files import read_h5ad
 
 if TYPE_CHECKING:

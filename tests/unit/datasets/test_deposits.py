@@ -23,8 +23,9 @@ from scipy.io import mmwrite
 from cellular_bench.benchmark.errors import DataError
 from cellular_bench.benchmark.types import DatasetSpec
 from cellular_bench.datasets import builders, carriers, deposits
+from cellular_bench.datasets.cache import file_sha256
 from cellular_bench.datasets.catalog import from_h5ad, load, specs
-from cellular_bench.datasets.download import Options, file_sha256
+from cellular_bench.datasets.download import Options
 from cellular_bench.datasets.sources import fetch_source, open_source
 
 COUNTS = np.array([[1, 0, 2, 0], [0, 3, 0, 1], [5, 0, 0, 0]])
