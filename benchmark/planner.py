@@ -148,7 +148,7 @@ def _check_split(task: Task, split: Split, dataset: Dataset) -> None:
     if task == "novelty" and not split.unseen_labels:
         raise UserError(
             f"Split '{split.split_id}' holds no label back, so no cell is novel and nothing can be scored. "
-            "The task novelty needs the split unseen-label."
+            "The task novelty needs the split unseen-label or private-label."
         )
 
 

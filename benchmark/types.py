@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 Task = Literal["integration", "annotation", "novelty"]
 Aspect = Literal["bio_conservation", "batch_correction", "annotation", "novelty"]
-SplitKind = Literal["all", "kfold", "leave_one_batch_out", "unseen_label", "reference_query"]
+SplitKind = Literal["all", "kfold", "leave_one_batch_out", "unseen_label", "private_label", "reference_query"]
 StressKind = Literal["label_noise", "fewer_cells", "fewer_genes", "shallow", "rare_types"]
 SourceKind = Literal["bundled", "package", "simulator", "url", "file"]
 #: Which labels a method is shown: none, those of the training cells, or also those it is scored on.
@@ -115,8 +115,8 @@ class Split:
     Attributes
     ----------
     train_obs, test_obs
-        Ascending positions of cells. Disjoint and, but for a stress, together complete; both hold every
-        cell where ``kind`` is ``"all"``.
+        Ascending positions of cells. Disjoint, and together complete but for a stress or a private
+        label; both hold every cell where ``kind`` is ``"all"``.
     scheme
         What ``split_id`` shares with the other splits of one cutting of the data, such as the folds
         of one cross-validation. Only runs of one scheme can be averaged or compared.

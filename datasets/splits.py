@@ -119,6 +119,7 @@ def unseen_label(
     n_splits: int = 5,
     seed: int = 42,
     folds: Sequence[int] = (1,),
+    together: bool = False,
 ) -> tuple[Split, ...]:
     """Hide one label from training, to see whether its cells are recognised as new.
 
@@ -138,6 +139,8 @@ def unseen_label(
         is hidden: abundant, middling and rare ones take part.
     folds
         Numbers of the folds to use, from 1 to ``n_splits``.
+    together
+        True: hide all these labels at once, in one split per fold.
 
     Raises
     ------
@@ -156,11 +159,68 @@ def unseen_label(
     hidden = _labels_to_hide(names, labels=labels, n_labels=n_labels)
     cut = _stratified_folds(names, n_splits=n_splits, seed=seed)
     numbers = _fold_numbers(folds, n_splits=n_splits)
+    groups = [tuple(sorted(hidden))] if together else [(name,) for name in hidden]
     return tuple(
         _hide(names, unseen, *cut[number - 1], n_splits=n_splits, number=number, seed=seed)
-        for unseen in hidden
+        for unseen in groups
         for number in numbers
     )
+
+
+def private_label(
+    label: ArrayLike,
+    batch: ArrayLike,
+    *,
+    labels: Sequence[str] | None = None,
+    n_labels: int | None = None,
+) -> tuple[Split, ...]:
+    """Score a batch that holds a label which no other batch has, to see whether it is recognised as new.
+
+    Harder than :func:`unseen_label`, and closer to practice: the known cells of the scored batch
+    are themselves from a batch never seen, so that a batch effect may pass for a new type. For each
+    label the batch with most of its cells is scored; the cells of that label are taken out of all
+    other batches, which are learned from, and are left out altogether. Other labels that only the
+    scored batch has count as new too.
+
+    Parameters
+    ----------
+    label, batch
+        (n_obs,) label and batch of each cell.
+    labels, n_labels
+        Labels to make private, one at a time, as in :func:`unseen_label`.
+
+    Raises
+    ------
+    UserError
+        If there is one batch, a label does not exist, the scored batch would hold nothing but the
+        label, or fewer than two labels would be left to learn from.
+
+    Examples
+    --------
+    >>> label = ["alpha", "beta", "gamma", "alpha", "beta", "gamma", "gamma"]
+    >>> batch = ["human1"] * 3 + ["human2"] * 4
+    >>> split, = private_label(label, batch, labels=["gamma"])
+    >>> split.split_id, split.train_obs.tolist(), split.test_obs.tolist()
+    ('private.gamma', [0, 1], [3, 4, 5, 6])
+    """
+    names, where = _names(label, "label"), _names(batch, "batch")
+    batches = _batches(where, "private_label")
+    hidden = _labels_to_hide(names, labels=labels, n_labels=n_labels)
+    return tuple(_private(names, where, unseen, batches) for unseen in hidden)
+
+
+def _private(names: NDArray[np.str_], where: NDArray[np.str_], unseen: str, batches: list[str]) -> Split:
+    n_cells = [int(((where == name) & (names == unseen)).sum()) for name in batches]
+    scored = where == batches[int(np.argmax(n_cells))]
+    if (names[scored] == unseen).all():
+        raise UserError(
+            f"private_label: batch '{batches[int(np.argmax(n_cells))]}', which has most cells of "
+            f"'{unseen}', holds no other label, so known and new cells cannot be told apart there."
+        )
+    train = np.flatnonzero(~scored & (names != unseen))
+    _check_known(names[train], (unseen,), "private_label")
+    new = tuple(np.setdiff1d(names[scored], names[train]).tolist())
+    return _split("private", _id(unseen), "private_label", train, np.flatnonzero(scored), unseen=new)
 
 
 def reference_query(batch: ArrayLike, *, reference: Sequence[str]) -> tuple[Split, ...]:
@@ -233,16 +293,18 @@ def make(
     given = dict(options or {})
     stress = given.pop("stress", None)
     _check_options(kind, maker, given)
-    splits = maker(batch if per_batch else label, **given)
+    read = (label, batch) if per_batch is None else (batch,) if per_batch else (label,)
+    splits = maker(*read, **given)
     return splits if stress is None else _stressed(splits, label, stress)
 
 
-#: Function of each kind, and whether it reads the batches rather than the labels.
-_MAKERS: Mapping[str, tuple[Callable[..., tuple[Split, ...]], bool]] = {
+#: Function of each kind, and whether it reads the batches rather than the labels; None: both.
+_MAKERS: Mapping[str, tuple[Callable[..., tuple[Split, ...]], bool | None]] = {
     "all": (all_cells, False),
     "kfold": (kfold, False),
     "leave_one_batch_out": (leave_one_batch_out, True),
     "unseen_label": (unseen_label, False),
+    "private_label": (private_label, None),
     "reference_query": (reference_query, True),
 }
 
@@ -372,7 +434,7 @@ def _fold_numbers(folds: Sequence[int], *, n_splits: int) -> list[int]:
 
 def _hide(
     names: NDArray[np.str_],
-    unseen: str,
+    unseen: tuple[str, ...],
     train: NDArray[Any],
     test: NDArray[Any],
     *,
@@ -380,22 +442,27 @@ def _hide(
     number: int,
     seed: int,
 ) -> Split:
-    is_hidden = names[train] == unseen
-    known = np.unique(names[train[~is_hidden]])
-    if len(known) < MIN_KNOWN_LABELS:
-        raise UserError(
-            f"unseen_label: without '{unseen}' the training cells have {len(known)} "
-            f"label{'' if len(known) == 1 else 's'}; at least {MIN_KNOWN_LABELS} are needed to learn from."
-        )
+    is_hidden = np.isin(names[train], unseen)
+    _check_known(names[train[~is_hidden]], unseen, "unseen_label")
     return _split(
         f"unseen-{n_splits}-{seed}",
-        f"{_id(unseen)}.{number}",
+        f"{'+'.join(map(_id, unseen))}.{number}",
         "unseen_label",
         train[~is_hidden],
         np.concatenate([test, train[is_hidden]]),
-        unseen=(unseen,),
+        unseen=unseen,
         seed=seed,
     )
+
+
+def _check_known(names: NDArray[np.str_], unseen: tuple[str, ...], kind: str) -> None:
+    known = np.unique(names)
+    if len(known) < MIN_KNOWN_LABELS:
+        without = "', '".join(unseen)
+        raise UserError(
+            f"{kind}: without '{without}' the training cells have {len(known)} "
+            f"label{'' if len(known) == 1 else 's'}; at least {MIN_KNOWN_LABELS} are needed to learn from."
+        )
 
 
 def _batches(names: NDArray[np.str_], kind: str) -> list[str]:

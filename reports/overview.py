@@ -31,6 +31,7 @@ SPLIT_TITLES: Mapping[SplitKind, str] = {
     "kfold": "cross-validation over cells",
     "leave_one_batch_out": "leave one batch out",
     "unseen_label": "labels held out",
+    "private_label": "a batch with a label of its own",
     "reference_query": "reference to query",
 }
 

@@ -53,7 +53,9 @@ Exit code: 0 all runs ended well, 1 some did not, 2 the request was wrong.""",
 @click.option("--split", type=click.Choice(_SPLITS), help="Instead of the suite's.")
 @click.option("--n-splits", type=click.IntRange(min=2), help="Folds of --split kfold or unseen-label.")
 @click.option("--reference", type=options.NameList(), help="Training batches, for --split reference-query.")
-@click.option("--unseen", type=options.NameList(), help="Labels to hold out, for --split unseen-label.")
+@click.option(
+    "--unseen", type=options.NameList(), help="Labels to hold out, for --split unseen-label or private-label."
+)
 @click.option(
     "--stress", metavar="KIND=LEVELS", help="Make the splits harder, such as label_noise=0,0.1,0.3."
 )

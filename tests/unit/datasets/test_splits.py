@@ -214,7 +214,7 @@ def test_suites_name_kinds_and_options():
             "kfolds",
             {},
             "Unknown split 'kfolds'. Did you mean 'kfold'? "
-            "Known: all, kfold, leave_one_batch_out, reference_query, unseen_label.",
+            "Known: all, kfold, leave_one_batch_out, private_label, reference_query, unseen_label.",
         ),
         (
             "kfold",
@@ -231,3 +231,47 @@ def test_unknown_kinds_and_options(kind, options, message):
         splits.make(kind, label=LABEL, batch=BATCH, options=options)
     assert str(caught.value) == message
     assert isinstance(caught.value, UnknownNameError) == message.startswith("Unknown")
+
+
+LABELS = np.array((["alpha"] * 30 + ["beta"] * 20 + ["delta"] * 12 + ["gamma"] * 10) * 2)
+BATCHES = np.array(["human1"] * 72 + ["human2"] * 72)
+
+
+def test_several_labels_are_hidden_at_once():
+    apart = splits.unseen_label(LABELS, labels=["gamma", "delta"])
+    (both,) = splits.unseen_label(LABELS, labels=["gamma", "delta"], together=True)
+    assert [split.unseen_labels for split in apart] == [("gamma",), ("delta",)]
+    assert both.unseen_labels == ("delta", "gamma")
+    assert both.split_id == "unseen-5-42.delta+gamma.1"
+    assert set(LABELS[both.train_obs]) == {"alpha", "beta"}
+    assert len(both.train_obs) + len(both.test_obs) == len(LABELS)
+    with pytest.raises(UserError, match="at least 2 are needed"):
+        splits.unseen_label(LABELS, labels=["alpha", "gamma", "delta"], together=True)
+
+
+def test_a_private_label_is_in_no_batch_that_is_learned_from():
+    where = np.where((LABELS == "gamma") & (np.arange(len(LABELS)) % 2 == 0), "human2", BATCHES)
+    (split,) = splits.private_label(LABELS, where, labels=["gamma"])
+    assert split.unseen_labels == ("gamma",)
+    assert set(where[split.test_obs]) == {"human2"}
+    assert (LABELS[split.test_obs] == "gamma").sum() == 15
+    assert set(where[split.train_obs]) == {"human1"}
+    assert "gamma" not in LABELS[split.train_obs]
+    assert not set(split.train_obs) & set(split.test_obs)
+
+
+def test_a_label_that_only_the_scored_batch_has_is_new_as_well():
+    label = LABELS.astype(object)
+    label[100] = "epsilon"  # a cell of human2
+    where = np.where((label == "gamma") & (BATCHES == "human1"), "human2", BATCHES)
+    (split,) = splits.private_label(label, where, labels=["gamma"])
+    assert split.unseen_labels == ("epsilon", "gamma")
+
+
+def test_a_private_label_needs_known_cells_beside_it():
+    with pytest.raises(UserError, match="holds no other label"):
+        splits.private_label(["a"] * 5 + ["b"] * 5 + ["c"] * 5, ["x"] * 10 + ["y"] * 5, labels=["c"])
+    with pytest.raises(UserError, match="at least 2 batches"):
+        splits.private_label(LABELS, ["x"] * len(LABELS), labels=["gamma"])
+    with pytest.raises(UnknownNameError):
+        splits.private_label(LABELS, BATCHES, labels=["gama"])
