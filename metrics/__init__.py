@@ -1,17 +1,14 @@
 """What a result is worth: pure functions of arrays, and one call that evaluates many of them."""
 
 from cellular_bench.metrics.annotation import (
-    LabelFigures,
     accuracy,
     accuracy_accepted,
     balanced_accuracy,
     cohen_kappa,
-    confusion,
     coverage,
     f1_macro,
     f1_weighted,
     mcc,
-    per_label,
     rare_recall,
 )
 from cellular_bench.metrics.batch_tests import kbet, kbet_per_label
@@ -36,6 +33,7 @@ from cellular_bench.metrics.corrected import fold_change_kept, gene_correlation_
 from cellular_bench.metrics.distances import Neighbors, nearest_neighbors
 from cellular_bench.metrics.engine import evaluate
 from cellular_bench.metrics.graphs import graph_connectivity, graph_connectivity_scib
+from cellular_bench.metrics.label_tables import LabelFigures, confusion, per_label
 from cellular_bench.metrics.likelihood import NovelSamples, flag_samples, likelihood, lowest_likelihoods
 from cellular_bench.metrics.local_diversity import clisi, ilisi
 from cellular_bench.metrics.novelty import (

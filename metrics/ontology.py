@@ -8,13 +8,14 @@ true one to the letter.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from typing import Literal, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import numpy as np
-from numpy.typing import ArrayLike
+from numpy.typing import ArrayLike, NDArray
 
 from cellular_bench.benchmark.errors import UndefinedError
 from cellular_bench.metrics.counts import count_pairs, names_of
+from cellular_bench.metrics.inputs import Floats, Ints
 from cellular_bench.metrics.obo import Ontology
 from cellular_bench.metrics.spec import metric
 
@@ -78,21 +79,71 @@ def relation(true: str, predicted: str, ontology: Ontology) -> Relation:
     return "sibling" if above_true & above_predicted else "none"
 
 
-def _sum_over_pairs(
-    label: ArrayLike,
-    label_pred: ArrayLike,
-    ontology: Ontology,
-    rejected: ArrayLike | None,
-    value: Callable[[str, str | None], tuple[float, ...]],
-) -> list[float]:
-    """Sum values of (true label, predicted label or None) over cells, one call per distinct pair."""
-    if not map_labels(label, ontology).terms:
+def pair_values(metric_id: str, names: NDArray[Any], pairs: Ints, ontology: Ontology) -> Floats:
+    """Return what a cell of each pair of labels adds to the sums of a metric.
+
+    Parameters
+    ----------
+    metric_id
+        ``"ontology_accuracy"`` or ``"ontology_f1"``.
+    names, pairs
+        What :func:`cellular_bench.metrics.counts.count_pairs` gives.
+
+    Returns
+    -------
+    (n_pairs, n_sums) values.
+
+    Raises
+    ------
+    UndefinedError
+        If no true label has a term.
+    """
+    if not map_labels(names[np.unique(pairs[0])], ontology).terms:
         raise UndefinedError("no true label has a term in the ontology: map labels to terms")
+    value = _credit if metric_id == "ontology_accuracy" else _set_sizes
+    labels = [str(name) for name in names] + [None]
+    return np.array([value(str(labels[true]), labels[guess], ontology) for true, guess in pairs.T])
+
+
+def _credit(true: str, predicted: str | None, ontology: Ontology) -> tuple[float, ...]:
+    return (0.0 if predicted is None else CREDIT[relation(true, predicted, ontology)],)
+
+
+def _set_sizes(true: str, predicted: str | None, ontology: Ontology) -> tuple[float, ...]:
+    """Return sizes of the intersection, and of what is above the true and the predicted label."""
+    above = _above(true, ontology)
+    guessed = frozenset[str]() if predicted is None else _above(predicted, ontology)
+    return len(above & guessed), len(above), len(guessed)
+
+
+def _above(label: str, ontology: Ontology) -> frozenset[str]:
+    term = ontology.term(label)
+    return frozenset([f"label {label}"]) if term is None else ontology.lineage(term)
+
+
+def ontology_accuracy_of(sums: Floats, n_obs: int) -> Floats:
+    """Return the accuracy from summed credit (..., 1)."""
+    return np.asarray(sums[..., 0] / n_obs)
+
+
+def ontology_f1_of(sums: Floats, n_obs: int) -> Floats:
+    """Return the F measure from summed sizes (..., 3)."""
+    return np.asarray(2 * sums[..., 0] / (sums[..., 1] + sums[..., 2]))
+
+
+#: Metrics that are a formula of sums over pairs of labels.
+FORMULAS: Mapping[str, Callable[[Floats, int], Floats]] = {
+    "ontology_accuracy": ontology_accuracy_of,
+    "ontology_f1": ontology_f1_of,
+}
+
+
+def _value(
+    metric_id: str, label: ArrayLike, label_pred: ArrayLike, ontology: Ontology, rejected: ArrayLike | None
+) -> float:
     names, pairs, cells = count_pairs(label, label_pred, rejected)
-    values = [
-        value(str(names[true]), str(names[guess]) if guess < len(names) else None) for true, guess in pairs.T
-    ]
-    return [float(cells @ np.array(column)) for column in zip(*values, strict=True)]
+    sums = cells @ pair_values(metric_id, names, pairs, ontology)
+    return float(FORMULAS[metric_id](sums, int(cells.sum())))
 
 
 @metric(
@@ -151,12 +202,7 @@ def ontology_accuracy(
     >>> ontology_accuracy(["T cell", "T cell"], ["lymphocyte", "B cell"], ontology)
     0.375
     """
-
-    def credit(true: str, predicted: str | None) -> tuple[float]:
-        return (0.0 if predicted is None else CREDIT[relation(true, predicted, ontology)],)
-
-    (total,) = _sum_over_pairs(label, label_pred, ontology, rejected, credit)
-    return total / len(np.asarray(label))
+    return _value("ontology_accuracy", label, label_pred, ontology, rejected)
 
 
 @metric(
@@ -203,17 +249,4 @@ def ontology_f1(
     >>> round(ontology_f1(["T cell"], ["lymphocyte"], parse_obo(text)), 4)
     0.6667
     """
-    sets: dict[str, frozenset[str]] = {}
-
-    def above(name: str) -> frozenset[str]:
-        if name not in sets:
-            term = ontology.term(name)
-            sets[name] = frozenset([f"label {name}"]) if term is None else ontology.lineage(term)
-        return sets[name]
-
-    def sizes(true: str, predicted: str | None) -> tuple[float, float, float]:
-        guessed = frozenset[str]() if predicted is None else above(predicted)
-        return len(above(true) & guessed), len(above(true)), len(guessed)
-
-    shared, true, guessed = _sum_over_pairs(label, label_pred, ontology, rejected, sizes)
-    return 2 * shared / (true + guessed)
+    return _value("ontology_f1", label, label_pred, ontology, rejected)

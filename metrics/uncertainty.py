@@ -14,6 +14,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from cellular_bench.benchmark.errors import UndefinedError, UnknownNameError
 from cellular_bench.metrics import counts as counting
+from cellular_bench.metrics import ontology
 from cellular_bench.metrics.counts import Counts
 from cellular_bench.metrics.engine import evaluate
 from cellular_bench.metrics.inputs import Floats, Ints, encode
@@ -29,9 +30,10 @@ COUNTING: Mapping[str, Callable[[Counts], Floats]] = {
     "cohen_kappa": counting.cohen_kappa_of,
     "rare_recall": counting.rare_recall_of,
     "accuracy_accepted": counting.accuracy_accepted_of,
+    "coverage": counting.coverage_of,
 }
 #: Inputs that are not one value or row per cell.
-NOT_PER_CELL = frozenset({"labels", "ontology"})
+NOT_PER_CELL = frozenset({"labels"})
 #: With fewer resamples that have a value, there is no interval.
 MIN_DEFINED = 0.9
 
@@ -112,8 +114,8 @@ def bootstrap(
         if isinstance(value, UndefinedError) or not _is_per_cell(name)
     }
     left = [name for name in metric_ids if name not in found]
-    counted = [name for name in left if name in COUNTING]
-    others = [name for name in left if name not in COUNTING]
+    counted = [name for name in left if "label" in given and (name in COUNTING or name in ontology.FORMULAS)]
+    others = [name for name in left if name not in counted]
     if counted:
         found |= _resample_counts(counted, given, n_resamples, seed, stratify=stratify)
     if others:
@@ -164,7 +166,11 @@ def _resample_counts(
         total = cells[part].sum()
         drawn[:, part] = rng.multinomial(total, cells[part] / total, size=n_resamples)
     counts = counting.tally(names, pairs, cells, drawn=drawn)
-    return {name: COUNTING[name](counts) for name in metric_ids}
+    found = {name: COUNTING[name](counts) for name in metric_ids if name in COUNTING}
+    for name in set(metric_ids) & ontology.FORMULAS.keys():
+        values = ontology.pair_values(name, names, pairs, inputs["ontology"])  # type: ignore[arg-type]
+        found[name] = ontology.FORMULAS[name](drawn @ values, counts.n_obs)
+    return found
 
 
 def _resample_cells(

@@ -13,7 +13,7 @@ from cellular_bench.benchmark.leaderboard import summarise
 if TYPE_CHECKING:
     from rich.console import Console
 
-    from cellular_bench.benchmark.cli.score import Row
+    from cellular_bench.benchmark.cli.score_rows import Row
 
 
 def print_table(rows: Sequence[Row], notes: Mapping[str, Any]) -> None:

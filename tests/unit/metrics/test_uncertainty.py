@@ -1,10 +1,12 @@
 """Resampled scores: their spread is the known one, and the quick way is the slow way."""
 
+import inspect
+
 import numpy as np
 import pytest
 
 from cellular_bench.benchmark.errors import UndefinedError, UnknownNameError
-from cellular_bench.metrics import METRICS, accuracy, bootstrap, interval, kendall, spearman
+from cellular_bench.metrics import METRICS, accuracy, bootstrap, interval, kendall, parse_obo, spearman
 from cellular_bench.metrics.uncertainty import COUNTING
 
 RNG = np.random.default_rng(5)
@@ -23,7 +25,7 @@ WITH_RARE = {
 def _one_by_one(metric_id, inputs, *, n_resamples, seed, label=None):
     """Draw cells and call the metric: what the quick way must be equal to in distribution."""
     rng = np.random.default_rng(seed)
-    n_obs = len(inputs["label"])
+    n_obs = len(inputs["label_pred"])
     scores = []
     for _ in range(n_resamples):
         if label is None:
@@ -38,11 +40,34 @@ def _one_by_one(metric_id, inputs, *, n_resamples, seed, label=None):
 @pytest.mark.parametrize("metric_id", sorted(set(COUNTING) - {"rare_recall"}))
 @pytest.mark.parametrize("stratify", [False, True])
 def test_counted_resamples_have_the_distribution_of_drawn_cells(metric_id, stratify):
+    used = {name: INPUTS[name] for name in inspect.signature(METRICS[metric_id].function).parameters}
     found = bootstrap([metric_id], INPUTS, n_resamples=4000, seed=1, stratify=stratify)[metric_id]
-    slow = _one_by_one(metric_id, INPUTS, n_resamples=500, seed=2, label=LABEL if stratify else None)
+    slow = _one_by_one(metric_id, used, n_resamples=500, seed=2, label=LABEL if stratify else None)
     spread = np.nanstd(slow)
     assert np.nanmean(found) == pytest.approx(slow.mean(), abs=4.5 * spread / np.sqrt(500))
     assert np.nanstd(found) == pytest.approx(spread, rel=0.2)
+
+
+@pytest.mark.parametrize("metric_id", ["ontology_accuracy", "ontology_f1"])
+def test_near_misses_are_resampled_by_pairs_of_labels(metric_id):
+    ontology = parse_obo(
+        "\n".join(
+            f"[Term]\nid: X:{i}\nname: {name}\n{up}"
+            for i, (name, up) in enumerate(
+                [("lymphocyte", ""), ("T", "is_a: X:0"), ("B", "is_a: X:0"), ("NK", "is_a: X:1")]
+            )
+        )
+    )
+    found = bootstrap([metric_id], {**INPUTS, "ontology": ontology}, n_resamples=3000, seed=1)[metric_id]
+
+    rng = np.random.default_rng(2)
+    slow = []
+    for _ in range(200):
+        cells = rng.integers(400, size=400)
+        drawn = {name: array[cells] for name, array in INPUTS.items()}
+        slow.append(METRICS[metric_id].function(**drawn, ontology=ontology))
+    assert found.mean() == pytest.approx(np.mean(slow), abs=4.5 * np.std(slow) / np.sqrt(200))
+    assert found.std() == pytest.approx(np.std(slow), rel=0.25)
 
 
 def test_the_spread_of_accuracy_is_that_of_a_share():

@@ -1,0 +1,200 @@
+"""Scores of what other programs made, as rows: a method, a fold, a metric."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+import numpy as np
+
+from cellular_bench.benchmark import keys, scoring
+from cellular_bench.benchmark.cli.scored_files import (
+    Predicted,
+    read_bundles,
+    read_embeddings,
+    read_layer,
+    read_predictions,
+)
+from cellular_bench.benchmark.errors import UndefinedError, UserError
+from cellular_bench.benchmark.records import Score
+
+if TYPE_CHECKING:
+    from anndata import AnnData
+
+    from cellular_bench.metrics import Ontology
+
+Engine = Literal["own", "scib-metrics"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Row:
+    """One score of one method on one fold.
+
+    Attributes
+    ----------
+    resampled
+        (n_resamples,) scores of resampled cells, NaN where undefined; None where not asked for, or
+        where the score has no value.
+    """
+
+    method_id: str
+    fold: str | int | None
+    score: Score
+    resampled: Any = None
+
+    def as_json(self) -> dict[str, Any]:
+        """Return the row as it appears in JSON."""
+        row = {
+            "method_id": self.method_id,
+            "metric_id": self.score.metric_id,
+            "fold": self.fold,
+            "value": self.score.value,
+            "reason": self.score.reason,
+        }
+        return row if self.resampled is None else row | self._interval()
+
+    def _interval(self) -> dict[str, Any]:
+        from cellular_bench.metrics import interval
+
+        try:
+            return interval(self.resampled)._asdict()
+        except UndefinedError as error:
+            return {"low": None, "high": None, "interval_reason": str(error)}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Resampling:
+    """How cells are drawn again for intervals."""
+
+    n_resamples: int
+    seed: int = 0
+    stratify: bool = False
+
+
+def score_predictions(path: Path) -> Iterator[Row]:
+    """Score a table of true and predicted labels, per method and fold.
+
+    Raises
+    ------
+    UserError
+        If the file is no table or lacks a column.
+    """
+    yield from score_parts(list(read_predictions(path)))
+
+
+def score_parts(
+    parts: Sequence[Predicted], *, ontology: Ontology | None = None, resampling: Resampling | None = None
+) -> Iterator[Row]:
+    """Score what methods said of the cells of each fold, with resampled scores where asked for."""
+    # Folds are independent: each has its own seed, which depends on the order of the parts alone.
+    seeds = np.random.SeedSequence(0 if resampling is None else resampling.seed).generate_state(len(parts))
+    for part, seed in zip(parts, seeds, strict=True):
+        inputs = dict(part.inputs) if ontology is None else {**part.inputs, "ontology": ontology}
+        specs = scoring.specs_for("annotation", inputs)
+        if "novelty" in inputs or "is_novel" in inputs:
+            specs += scoring.specs_for("novelty", inputs)
+        scores = list(scoring.compute(specs, inputs))
+        resampled = {} if resampling is None else _resampled(scores, inputs, resampling, int(seed))
+        for score in scores:
+            yield Row(
+                method_id=part.method_id,
+                fold=part.fold,
+                score=score,
+                resampled=resampled.get(score.metric_id),
+            )
+
+
+def _resampled(
+    scores: Sequence[Score], inputs: Mapping[str, Any], resampling: Resampling, seed: int
+) -> dict[str, Any]:
+    from cellular_bench.metrics import bootstrap
+
+    ids = [score.metric_id for score in scores if score.value is not None]
+    found = bootstrap(
+        ids, inputs, n_resamples=resampling.n_resamples, seed=seed, stratify=resampling.stratify
+    )
+    return {name: values for name, values in found.items() if not isinstance(values, UndefinedError)}
+
+
+def score_embeddings(
+    adata: Path,
+    *,
+    batch_key: str,
+    label_key: str,
+    obsm: Sequence[str] = (),
+    files: Sequence[Path] = (),
+    pre: str | None = None,
+    corrected: Sequence[str] = (),
+    engine: Engine = "own",
+) -> Iterator[Row]:
+    """Score embeddings, and corrected expression, of the cells of an h5ad file.
+
+    Raises
+    ------
+    UserError
+        If a key is missing, or an embedding has not one row per cell.
+    """
+    from cellular_bench.datasets import catalog
+
+    dataset = catalog.load(catalog.from_h5ad(adata, batch_key=batch_key, label_key=label_key))
+    n_obs = dataset.adata.n_obs
+    embeddings = dict(read_embeddings(adata, obsm, files, n_obs=n_obs))
+    if not embeddings and not corrected:
+        raise UserError("Name what is to be scored: --obsm KEY, --embedding FILE or --corrected LAYER.")
+    inputs = _facts(dataset.adata)
+    if pre is not None:
+        inputs["X_pre"] = dict(read_embeddings(adata, [pre], [], n_obs=n_obs))[pre]
+    for name, X_emb in embeddings.items():
+        yield from _score_embedding(name, {**inputs, "X_emb": X_emb}, engine)
+    for layer in corrected:
+        matrix = read_layer(adata, layer, dataset.adata.shape)
+        yield from _score_corrected(layer, {**inputs, "expression": dataset.adata.X, "corrected": matrix})
+
+
+def score_bundles(
+    files: Sequence[Path], *, batch_key: str, label_key: str, pre: str | None = None, engine: Engine = "own"
+) -> Iterator[Row]:
+    """Score the embeddings of npz files that hold labels and batches too.
+
+    Raises
+    ------
+    UserError
+        If an array is missing, or has not one row per cell.
+    """
+    for bundle in read_bundles(files, label_key=label_key, batch_key=batch_key):
+        inputs = {"label": bundle.label, "batch": bundle.batch}
+        if pre is not None:
+            if pre not in bundle.embeddings:
+                raise UserError(f"--pre '{pre}' is none of {', '.join(bundle.embeddings)}.")
+            inputs["X_pre"] = bundle.embeddings[pre]
+        for name, X_emb in bundle.embeddings.items():
+            yield from _score_embedding(name, {**inputs, "X_emb": X_emb}, engine)
+
+
+def _score_embedding(name: str, inputs: Mapping[str, Any], engine: Engine) -> Iterator[Row]:
+    specs = scoring.specs_for("integration")
+    if engine == "own":
+        scores = scoring.compute(specs, inputs)
+    else:
+        from cellular_bench.metrics.peer import score_with_scib_metrics
+
+        found = score_with_scib_metrics(inputs)
+        scores = (scoring.as_score(spec, found[spec.metric_id]) for spec in specs if spec.metric_id in found)
+    for score in scores:
+        yield Row(method_id=name, fold=None, score=score)
+
+
+def _score_corrected(layer: str, inputs: Mapping[str, Any]) -> Iterator[Row]:
+    usual = scoring.specs_for("integration")
+    specs = [spec for spec in scoring.specs_for("integration", inputs) if spec not in usual]
+    for score in scoring.compute(specs, inputs):
+        yield Row(method_id=layer, fold=None, score=score)
+
+
+def _facts(adata: AnnData) -> dict[str, Any]:
+    from cellular_bench.benchmark.preparation import cell_cycle_inputs
+
+    label, batch = (np.asarray(adata.obs[key], dtype=str) for key in (keys.LABEL, keys.BATCH))
+    return {"label": label, "batch": batch, **cell_cycle_inputs(adata, batch)}
