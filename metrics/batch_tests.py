@@ -11,6 +11,7 @@ from cellular_bench.benchmark.errors import UndefinedError
 from cellular_bench.metrics.distances import Neighbors, nearest_neighbors
 from cellular_bench.metrics.graphs import connectivities
 from cellular_bench.metrics.inputs import Floats, Ints, encode, several
+from cellular_bench.metrics.sharing import share_out
 from cellular_bench.metrics.spec import metric
 
 if TYPE_CHECKING:
@@ -86,7 +87,7 @@ def kbet(neighbors: Neighbors, batch: ArrayLike) -> float:
     ),
     doi="10.1038/s41592-021-01336-8",
 )
-def kbet_per_label(neighbors: Neighbors, label: ArrayLike, batch: ArrayLike) -> float:
+def kbet_per_label(neighbors: Neighbors, label: ArrayLike, batch: ArrayLike, *, n_jobs: int = 1) -> float:
     """Share of cells whose neighbours within the label have the label's batches, 0 to 1.
 
     Labels of fewer than 10 cells, or in one batch, are not tested. A label whose graph falls into
@@ -98,6 +99,8 @@ def kbet_per_label(neighbors: Neighbors, label: ArrayLike, batch: ArrayLike) -> 
         At least 50 per cell, the cell itself included.
     label, batch
         (n_obs,) labels and batches.
+    n_jobs
+        Processes among which labels are shared out; the value does not depend on it.
 
     Raises
     ------
@@ -107,24 +110,27 @@ def kbet_per_label(neighbors: Neighbors, label: ArrayLike, batch: ArrayLike) -> 
     graph = connectivities(neighbors, N_NEIGHBORS)
     names, codes = encode(label, "label", n_obs=graph.shape[0])
     several(batch, "batch", n_obs=graph.shape[0])
-    scores, n_components = [], N_DIFFUSION_COMPONENTS
+    tested, n_failed, n_components = [], 0, N_DIFFUSION_COMPONENTS
     for code in range(len(names)):
         cells = np.flatnonzero(codes == code)
         found, batches = encode(np.asarray(batch)[cells], "batch")
         if len(cells) < MIN_CELLS or len(found) < 2:
             continue
         k = int(np.clip(np.mean(np.bincount(batches)) // 4, FEWEST, MOST))
-        usable = _usable(graph[cells][:, cells], k)
+        within = graph[cells][:, cells]
+        usable = _usable(within, k)
         if len(usable) < MIN_USABLE * len(cells):
-            scores.append(0.0)
+            n_failed += 1
             continue
         # As in scib-metrics, a small label lowers the number of components for all after it.
         n_components = min(n_components, len(usable) - 1)
-        within = graph[cells[usable]][:, cells[usable]]
-        scores.append(_diffusion_acceptance(within, batches[usable], k, n_components))
-    if not scores:
+        if len(usable) < len(cells):
+            within = within[usable][:, usable]
+        tested.append((within, batches[usable], k, n_components))
+    if not tested and not n_failed:
         raise UndefinedError(f"no label has {MIN_CELLS} cells and two batches")
-    return float(np.mean(scores))
+    scores = share_out(_diffusion_acceptance, tested, n_jobs=n_jobs)
+    return float(np.sum(scores) / (len(scores) + n_failed))
 
 
 def _usable(graph: csr_matrix, k: int) -> Ints:
@@ -137,7 +143,9 @@ def _usable(graph: csr_matrix, k: int) -> Ints:
     return np.flatnonzero(np.bincount(component)[component] >= MIN_COMPONENT * k)
 
 
-def _diffusion_acceptance(graph: csr_matrix, batches: Ints, k: int, n_components: int) -> float:
+def _diffusion_acceptance(task: tuple[csr_matrix, Ints, int, int]) -> float:
+    """Return the share of a label's cells that are accepted, from its graph and batches."""
+    graph, batches, k, n_components = task
     _, codes = encode(batches, "batch")
     if codes.max() == 0:
         return 0.0

@@ -191,10 +191,20 @@ def _closest(clusters: tuple[Ints, ...], codes: Ints) -> Ints:
     return clusters[int(np.argmax(scores))]
 
 
-def _leiden(neighbors: Neighbors, label: ArrayLike, clusters: tuple[Ints, ...] | None) -> tuple[Ints, Ints]:
-    _, codes = several(label, "label", n_obs=len(neighbors.indices))
-    known = communities(connectivities(neighbors)) if clusters is None else clusters
+def _leiden(
+    neighbors: Neighbors | None, label: ArrayLike, clusters: tuple[Ints, ...] | None
+) -> tuple[Ints, Ints]:
+    known = _known_or_found(neighbors, clusters)
+    _, codes = several(label, "label", n_obs=len(known[0]))
     return codes, _closest(known, codes)
+
+
+def _known_or_found(neighbors: Neighbors | None, clusters: tuple[Ints, ...] | None) -> tuple[Ints, ...]:
+    if clusters is not None:
+        return clusters
+    if neighbors is None:
+        raise ValueError("neither neighbors nor leiden_clusters are given; expected one of them")
+    return communities(connectivities(neighbors))
 
 
 @metric(
@@ -205,14 +215,14 @@ def _leiden(neighbors: Neighbors, label: ArrayLike, clusters: tuple[Ints, ...] |
     doi=LEIDEN,
 )
 def leiden_nmi(
-    neighbors: Neighbors, label: ArrayLike, *, leiden_clusters: tuple[Ints, ...] | None = None
+    neighbors: Neighbors | None, label: ArrayLike, *, leiden_clusters: tuple[Ints, ...] | None = None
 ) -> float:
     """How much communities of the 15-neighbour graph tell about the label, 0 to 1.
 
     Parameters
     ----------
     neighbors
-        At least 15 per cell, the cell itself included.
+        At least 15 per cell, the cell itself included. None where ``leiden_clusters`` are known.
     label
         (n_obs,) labels.
     leiden_clusters
@@ -234,7 +244,7 @@ def leiden_nmi(
     doi=LEIDEN,
 )
 def leiden_ari(
-    neighbors: Neighbors, label: ArrayLike, *, leiden_clusters: tuple[Ints, ...] | None = None
+    neighbors: Neighbors | None, label: ArrayLike, *, leiden_clusters: tuple[Ints, ...] | None = None
 ) -> float:
     """Agreement of communities and labels on pairs of cells, 0 (chance, or below it) to 1.
 
@@ -299,7 +309,7 @@ def kmeans_ari(X_emb: ArrayLike, label: ArrayLike, *, kmeans_clusters: Ints | No
     doi=SCIB,
 )
 def isolated_label_f1(
-    neighbors: Neighbors,
+    neighbors: Neighbors | None,
     label: ArrayLike,
     batch: ArrayLike,
     *,
@@ -320,7 +330,7 @@ def isolated_label_f1(
         If every label occurs in every batch, there is one label only, or fewer than 15 cells.
     """
     codes, rare = isolated(label, batch)
-    known = communities(connectivities(neighbors)) if leiden_clusters is None else leiden_clusters
+    known = _known_or_found(neighbors, leiden_clusters)
     best = np.zeros(int(codes.max()) + 1)
     for clusters in known:
         table = _contingency(codes, clusters)

@@ -74,14 +74,6 @@ class DistanceSums:
     to_batches: Floats
 
 
-@dataclass(frozen=True, slots=True)
-class Survey:
-    """What one pass over all pairs of cells gives."""
-
-    neighbors: Neighbors
-    sums: DistanceSums
-
-
 def nearest_neighbors(X_emb: ArrayLike, k: int = N_NEIGHBORS, *, n_jobs: int = 1) -> Neighbors:
     """Return the k nearest cells of every cell by exact Euclidean distance, itself first.
 
@@ -118,22 +110,13 @@ def distance_sums(X: Floats, label: Ints, batch: Ints, *, n_jobs: int = 1) -> Di
     return walk.sums()
 
 
-def survey(
-    X_emb: ArrayLike, *, label_codes: Ints | None = None, batch_codes: Ints | None = None, n_jobs: int = 1
-) -> Survey:
-    """Find neighbours and sums of distances to groups together; without codes all cells are one group.
-
-    Raises
-    ------
-    UndefinedError
-        If the embedding is not finite, or constant.
-    """
-    X = coordinates(X_emb)
-    nothing = np.zeros(len(X), dtype=np.int64)
-    label, batch = (nothing if codes is None else codes for codes in (label_codes, batch_codes))
+def neighbors_and_sums(
+    X: Floats, label: Ints, batch: Ints, *, n_jobs: int = 1
+) -> tuple[Neighbors, DistanceSums]:
+    """Return what :func:`nearest_neighbors` and :func:`distance_sums` do, from one pass."""
     walk = _Pass(X, label, batch, k=N_NEIGHBORS, sums=True)
     walk.run(n_jobs)
-    return Survey(walk.neighbors(), walk.sums())
+    return walk.neighbors(), walk.sums()
 
 
 class _Pass:
@@ -243,7 +226,7 @@ class _Pass:
         if self._dtype == np.float32 and len(doubtful):
             X = np.empty_like(self._scaled)
             X[self._order] = self._scaled
-            near[doubtful], distances[doubtful] = _search(X, doubtful, self._k)
+            near[doubtful], distances[doubtful] = search(X, doubtful, self._k)
         return Neighbors(near, distances * self._unit)
 
 
@@ -281,8 +264,8 @@ def _rounds(n: int) -> Iterator[list[tuple[int, int]]]:
         turning = turning[-1:] + turning[:-1]
 
 
-def _search(X: Floats, rows: Ints, k: int) -> tuple[Ints, Floats]:
-    """Return neighbours of some cells, chosen in double precision."""
+def search(X: Floats, rows: Ints, k: int) -> tuple[Ints, Floats]:
+    """Return indices and distances of the neighbours of some cells, chosen in double precision."""
     norms = np.einsum("ij,ij->i", X, X)
     indices, distances = np.empty((len(rows), k), dtype=np.int64), np.empty((len(rows), k))
     height = max(1, PANEL * PANEL // len(X))

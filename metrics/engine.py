@@ -4,20 +4,23 @@ from __future__ import annotations
 
 import inspect
 import math
-from collections.abc import Callable, Mapping, Sequence
-from typing import TYPE_CHECKING
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import ArrayLike
 
 from cellular_bench.benchmark.errors import UndefinedError, UnknownNameError
 from cellular_bench.metrics.clusterings import communities, kmeans
-from cellular_bench.metrics.distances import Neighbors, Survey, survey
-from cellular_bench.metrics.graphs import connectivities
+from cellular_bench.metrics.distances import Neighbors
+from cellular_bench.metrics.graphs import checked_graph, connectivities
 from cellular_bench.metrics.inputs import Ints, encode
 from cellular_bench.metrics.local_diversity import perplexity_weights
+from cellular_bench.metrics.profiles import FULL, Profile, Shortcut, profile_of
 from cellular_bench.metrics.silhouettes import silhouettes_by_label
 from cellular_bench.metrics.spec import METRICS
+from cellular_bench.metrics.survey import Survey, survey
 
 if TYPE_CHECKING:
     from scipy.sparse import csr_matrix
@@ -30,17 +33,17 @@ def _neighbors(survey: Survey) -> Neighbors:
     return survey.neighbors
 
 
+def _graph(neighbors: Neighbors) -> csr_matrix:
+    """UMAP's graph of the default number of neighbours."""
+    return connectivities(neighbors)
+
+
 def _label_codes(X_emb: ArrayLike, label: ArrayLike) -> Ints:
     return encode(label, "label", n_obs=len(np.asarray(X_emb)))[1]
 
 
 def _batch_codes(X_emb: ArrayLike, batch: ArrayLike) -> Ints:
     return encode(batch, "batch", n_obs=len(np.asarray(X_emb)))[1]
-
-
-def _graph(neighbors: Neighbors) -> csr_matrix:
-    """UMAP's graph of the default number of neighbours."""
-    return connectivities(neighbors)
 
 
 #: Quantities that metrics share: name of the argument -> the function that computes it. The
@@ -56,12 +59,41 @@ DERIVED: dict[str, Callable[..., object]] = {
     "leiden_clusters": communities,
     "kmeans_clusters": kmeans,
 }
-
 #: Groups that the shared pass does without where they are unusable; metrics that need them say why.
 CODES = frozenset({"label_codes", "batch_codes"})
+#: Metrics with one of these arguments do without neighbours where the method gave a graph alone.
+FROM_GRAPH = frozenset({"graph", "leiden_clusters"})
+#: Parts that a sample of cells is split into for the standard error of a value.
+N_PARTS = 20
 
 
-def evaluate(metric_ids: Sequence[str], inputs: Mapping[str, object]) -> dict[str, float | UndefinedError]:
+class Evaluation(dict[str, float | UndefinedError]):
+    """The value of each metric, or the reason why it has none, and how far values are approximate.
+
+    Attributes
+    ----------
+    profile
+        How much was allowed to be approximate.
+    shortcuts
+        What was; empty if every value is exact.
+    standard_errors
+        Of the values that rest on a sample of cells, by metric.
+    """
+
+    def __init__(self, profile: Profile = FULL) -> None:
+        super().__init__()
+        self.profile = profile
+        self.shortcuts: tuple[Shortcut, ...] = ()
+        self.standard_errors: dict[str, float] = {}
+
+
+def evaluate(
+    metric_ids: Sequence[str],
+    inputs: Mapping[str, object],
+    *,
+    n_jobs: int = 1,
+    profile: str | Profile = FULL,
+) -> Evaluation:
     """Return the value of each metric, or the reason why it has none.
 
     Parameters
@@ -71,17 +103,24 @@ def evaluate(metric_ids: Sequence[str], inputs: Mapping[str, object]) -> dict[st
     inputs
         Arrays by the names that the metric functions use for their arguments (``X_emb``,
         ``X_pre``, ``batch``, ``label``, ``label_pred``...). None counts as absent. A value may
-        also be an :class:`UndefinedError`, which every metric that needs it then reports.
+        also be an :class:`UndefinedError`, which every metric that needs it then reports. A method
+        without an embedding may give ``neighbors``, or as ``graph`` the (n_obs, n_obs) weights of
+        its edges.
+    n_jobs
+        Threads and processes to use. Values do not depend on it, to the last bit.
+    profile
+        ``full``: exact. ``standard`` and ``fast``: approximate neighbours, and silhouettes of a sample,
+        where cells are many; see :data:`cellular_bench.metrics.profiles.PROFILES`.
 
     Returns
     -------
-    A finite float or an :class:`UndefinedError` per metric. One metric's failure, a programming
-    error included, never costs the others: it is reported as ``metric failed: ...``.
+    A finite float or an :class:`UndefinedError` per metric, as a dictionary. One metric's failure, a
+    programming error included, never costs the others: it is reported as ``metric failed: ...``.
 
     Raises
     ------
     UnknownNameError
-        If no metric has one of the ids.
+        If no metric has one of the ids, or the profile is unknown.
 
     Examples
     --------
@@ -91,8 +130,12 @@ def evaluate(metric_ids: Sequence[str], inputs: Mapping[str, object]) -> dict[st
     for metric_id in metric_ids:
         if metric_id not in METRICS:
             raise UnknownNameError("metric", metric_id, METRICS)
-    context = _Context(inputs)
-    return {metric_id: _value(metric_id, context) for metric_id in metric_ids}
+    chosen = profile_of(profile)
+    context = _Context(inputs, {"n_jobs": n_jobs, "profile": chosen})
+    found = Evaluation(chosen)
+    found.update((metric_id, _value(metric_id, context)) for metric_id in metric_ids)
+    _describe_shortcuts(found, context)
+    return found
 
 
 def _value(metric_id: str, context: _Context) -> float | UndefinedError:
@@ -114,26 +157,69 @@ def _failure(error: Exception) -> UndefinedError:
     return undefined
 
 
+def _describe_shortcuts(found: Evaluation, context: _Context) -> None:
+    """Note which metrics rest on which shortcut, and the standard errors that a sample leaves."""
+    made = context.survey_made()
+    if made is None or not made.shortcuts:
+        return
+    shortcuts = []
+    for shortcut in made.shortcuts:
+        ids = [name for name in found if context.rests_on(METRICS[name].function, shortcut.quantity)]
+        if ids:
+            shortcuts.append(replace(shortcut, metric_ids=tuple(ids)))
+        if shortcut.quantity == "silhouettes":
+            values = {name: value for name in ids if isinstance(value := found[name], float)}
+            found.standard_errors = _standard_errors(values, context, made)
+    found.shortcuts = tuple(shortcuts)
+
+
+def _standard_errors(values: Mapping[str, float], context: _Context, made: Survey) -> dict[str, float]:
+    """Leave out a part of the sample at a time: how much values then vary tells their error (jackknife)."""
+    parts: dict[str, list[float]] = {name: [] for name in values}
+    for part in range(N_PARTS):
+        partial = context.with_survey(made.without(part, N_PARTS))
+        for name in values:
+            value = _value(name, partial)
+            parts[name].append(value if isinstance(value, float) else values[name])
+    # A sample of all cells would have no error.
+    unseen = 1 - len(made.rows()) / len(made.stratum)
+    return {name: float(np.sqrt(unseen * (N_PARTS - 1) * np.var(found))) for name, found in parts.items()}
+
+
 class _Context:
     """The inputs of one evaluation and everything derived from them so far."""
 
-    def __init__(self, inputs: Mapping[str, object]) -> None:
-        self._values = {name: value for name, value in inputs.items() if value is not None}
+    def __init__(self, inputs: Mapping[str, object], settings: Mapping[str, object]) -> None:
+        self._settings = dict(settings)
+        self._given = {name: value for name, value in inputs.items() if value is not None}
+        self._values = {**self._given, **settings}
+        if "graph" in self._given:
+            self._values["graph"] = _or_reason(checked_graph, self._given["graph"])
+        self._only_graph = not {"X_emb", "neighbors"} & self._given.keys() and "graph" in self._given
 
     def arguments(self, function: Callable[..., object]) -> dict[str, object]:
         """Resolve the arguments of a function by their names; absent optional ones are left out."""
-        found = {}
-        for name, parameter in inspect.signature(function).parameters.items():
+        parameters = inspect.signature(function).parameters
+        found: dict[str, object] = {}
+        for name, parameter in parameters.items():
             optional = parameter.default is not inspect.Parameter.empty
-            if name in self._values or name in DERIVED:
+            if name == "neighbors" and self._only_graph and FROM_GRAPH & parameters.keys():
+                found[name] = None
+            elif name in self._values or name in DERIVED:
                 if not (optional and name in CODES and isinstance(self._look_up(name), UndefinedError)):
                     found[name] = self._get(name)
             elif not optional:
-                who = "the method did not return" if name in METHOD_OUTPUTS else "there is no"
-                raise UndefinedError(
-                    f"needs '{name}', but {who} '{name}' for this run", by_output=name in METHOD_OUTPUTS
-                )
+                raise self._missing(name)
         return found
+
+    def _missing(self, name: str) -> UndefinedError:
+        by_output = name in METHOD_OUTPUTS
+        if name == "X_emb" and {"graph", "neighbors"} & self._given.keys():
+            return UndefinedError(
+                "needs 'X_emb', but the method returned a graph, not coordinates", by_output=True
+            )
+        who = "the method did not return" if by_output else "there is no"
+        return UndefinedError(f"needs '{name}', but {who} '{name}' for this run", by_output=by_output)
 
     def _look_up(self, name: str) -> object:
         if name not in self._values:
@@ -150,8 +236,48 @@ class _Context:
     def _derive(self, name: str) -> object:
         function = DERIVED[name]
         try:
-            return function(**self.arguments(function))
+            arguments = self.arguments(function)
         except UndefinedError as error:
             return error
-        except Exception as error:  # every metric that needs this quantity reports it
-            return _failure(error)
+        return _or_reason(function, **arguments)
+
+    def survey_made(self) -> Survey | None:
+        """Return the survey if a metric needed one that succeeded."""
+        made = self._values.get("survey")
+        return made if isinstance(made, Survey) else None
+
+    def with_survey(self, made: Survey) -> _Context:
+        """Return a context in which everything that rests on the survey is derived anew from another."""
+        other = _Context(self._given, self._settings)
+        kept = {name: value for name, value in self._values.items() if "survey" not in self._origins(name)}
+        other._values = {**kept, "survey": made}
+        return other
+
+    def rests_on(self, function: Callable[..., object], quantity: str) -> bool:
+        """Tell whether a function's arguments come from the survey's neighbours, or else its sums."""
+        names = {
+            name for argument in inspect.signature(function).parameters for name in self._origins(argument)
+        }
+        if quantity == "neighbors":
+            return "neighbors" in names and "survey" in names
+        direct = {name for name in names if name in DERIVED and name != "neighbors"}
+        return any("survey" in inspect.signature(DERIVED[name]).parameters for name in direct) or (
+            "survey" in inspect.signature(function).parameters
+        )
+
+    def _origins(self, name: str) -> Iterator[str]:
+        """Yield a quantity and all that it is derived from; what was given is derived from nothing."""
+        yield name
+        if name in DERIVED and name not in self._given:
+            for argument in inspect.signature(DERIVED[name]).parameters:
+                yield from self._origins(argument)
+
+
+def _or_reason(function: Callable[..., object], *positional: object, **arguments: Any) -> object:
+    """Return a function's value, or the reason why there is none, for every metric that needs it."""
+    try:
+        return function(*positional, **arguments)
+    except UndefinedError as error:
+        return error
+    except Exception as error:  # reported by every metric that needs this quantity
+        return _failure(error)

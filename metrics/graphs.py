@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from cellular_bench.benchmark.errors import UndefinedError
 from cellular_bench.metrics.distances import Neighbors
 from cellular_bench.metrics.inputs import encode
 from cellular_bench.metrics.spec import metric
@@ -53,6 +54,31 @@ def connectivities(neighbors: Neighbors, k: int = N_NEIGHBORS) -> csr_matrix:
     graph.eliminate_zeros()
     graph.sort_indices()
     return graph
+
+
+def checked_graph(graph: object) -> csr_matrix:
+    """Return a graph that a method gave as symmetric weights in rows, without loops.
+
+    Raises
+    ------
+    UndefinedError
+        If it is no square matrix of finite weights, none of them negative, or has no edge.
+    """
+    from scipy.sparse import csr_matrix
+
+    weights = csr_matrix(graph)
+    if weights.shape[0] != weights.shape[1]:
+        raise UndefinedError(f"graph has shape {weights.shape}; expected (n_obs, n_obs)", by_output=True)
+    if not np.isfinite(weights.data).all() or (weights.data < 0).any():
+        raise UndefinedError("graph has negative, NaN or infinite weights", by_output=True)
+    # Where only one direction of an edge is given, or they differ, the stronger one counts for both.
+    weights = weights.maximum(weights.T).tocsr()
+    weights.setdiag(0)
+    weights.eliminate_zeros()
+    if not weights.nnz:
+        raise UndefinedError("graph has no edge", by_output=True)
+    weights.sort_indices()
+    return weights
 
 
 def _memberships(distances: Singles) -> Singles:
@@ -145,11 +171,15 @@ def graph_connectivity(neighbors: Neighbors, label: ArrayLike) -> float:
     doi=SCIB,
 )
 def graph_connectivity_scib(
-    neighbors: Neighbors, label: ArrayLike, *, graph: csr_matrix | None = None
+    neighbors: Neighbors | None, label: ArrayLike, *, graph: csr_matrix | None = None
 ) -> float:
     """How far the cells of each label reach each other in the undirected graph, above 0 to 1.
 
     Parameters and errors are those of :func:`graph_connectivity`, and ``graph`` what
-    :func:`connectivities` gives, where it is known already.
+    :func:`connectivities` gives, where it is known already; ``neighbors`` may then be None.
     """
-    return _largest_component_share(connectivities(neighbors) if graph is None else graph, label)
+    if graph is None:
+        if neighbors is None:
+            raise ValueError("neither neighbors nor a graph are given; expected one of them")
+        graph = connectivities(neighbors)
+    return _largest_component_share(graph, label)

@@ -8,9 +8,10 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from cellular_bench.benchmark.errors import UndefinedError
-from cellular_bench.metrics.distances import Survey, distance_sums
+from cellular_bench.metrics.distances import distance_sums
 from cellular_bench.metrics.inputs import Floats, Ints, coordinates, encode, raw_coordinates, several
 from cellular_bench.metrics.spec import metric
+from cellular_bench.metrics.survey import Survey
 
 ROUSSEEUW = "10.1016/0377-0427(87)90125-7"
 SCIB = "10.1038/s41592-021-01336-8"
@@ -19,7 +20,7 @@ SCIB = "10.1038/s41592-021-01336-8"
 def silhouettes_by_label(X_emb: ArrayLike, label: ArrayLike, *, survey: Survey | None = None) -> Floats:
     """Return the silhouette of every cell with respect to its label, -1 to 1; singletons have 0.
 
-    ``survey`` is what :func:`cellular_bench.metrics.distances.survey` gives, where it is known already.
+    ``survey`` is what :func:`cellular_bench.metrics.survey.survey` gives, where it is known already.
 
     Raises
     ------
@@ -30,22 +31,28 @@ def silhouettes_by_label(X_emb: ArrayLike, label: ArrayLike, *, survey: Survey |
     names, codes = several(label, "label", n_obs=len(X))
     if len(names) == len(X):
         raise UndefinedError("every cell has a label of its own: there are no groups")
-    sums = (distance_sums(X, codes, np.zeros_like(codes)) if survey is None else survey.sums).to_labels
-    return _silhouettes(sums, codes, between=_nearest_group(sums, codes))
+    sizes = np.bincount(codes)
+    if survey is None:
+        sums = distance_sums(X, codes, np.zeros_like(codes)).to_labels
+        return _against_nearest(sums, codes, sizes)
+    return survey.complete(_against_nearest(survey.sums.to_labels, codes[survey.rows()], sizes))
 
 
-def _nearest_group(sums: Floats, codes: Ints) -> Floats:
+def _against_nearest(sums: Floats, codes: Ints, sizes: Ints) -> Floats:
+    return _silhouettes(sums, codes, sizes, between=_nearest_group(sums, codes, sizes))
+
+
+def _nearest_group(sums: Floats, codes: Ints, sizes: Ints) -> Floats:
     """Return each cell's mean distance to the nearest group that is not its own."""
-    sizes = np.bincount(codes, minlength=sums.shape[1])
     means = np.divide(sums, sizes, out=np.full_like(sums, np.inf), where=sizes > 0)
     means[np.arange(len(codes)), codes] = np.inf
     nearest: Floats = means.min(axis=1)
     return nearest
 
 
-def _silhouettes(sums: Floats, codes: Ints, *, between: Floats) -> Floats:
+def _silhouettes(sums: Floats, codes: Ints, sizes: Ints, *, between: Floats) -> Floats:
     """Compare each cell's mean distance to its own group with its distance to others; 0 where 0 / 0."""
-    others = np.bincount(codes)[codes] - 1
+    others = sizes[codes] - 1
     own = sums[np.arange(len(codes)), codes]
     within = np.divide(own, others, out=np.zeros_like(own), where=others > 0)
     larger = np.maximum(within, between)
@@ -140,16 +147,13 @@ def isolated_labels(
 
 
 def _mixing(
-    n_obs: int, label: ArrayLike, batch: ArrayLike, samples: Callable[[NDArray[np.bool_], Ints], Floats]
+    n_obs: int, label: ArrayLike, batch: ArrayLike, scores: Callable[[NDArray[np.bool_], Ints], Floats]
 ) -> float:
-    """Average 1 - |silhouette by batch| within each label, then over labels."""
-    scores = [
-        float(np.mean(1 - np.abs(samples(cells, batches))))
-        for cells, batches in mixed_labels(n_obs, label, batch)
-    ]
-    if not scores:
+    """Average the scores of cells within each label, then over labels."""
+    means = [float(np.mean(scores(*found))) for found in mixed_labels(n_obs, label, batch)]
+    if not means:
         raise UndefinedError("no label has cells of two batches, at least two of them in the same batch")
-    return float(np.mean(scores))
+    return float(np.mean(means))
 
 
 def mixed_labels(n_obs: int, label: ArrayLike, batch: ArrayLike) -> Iterator[tuple[NDArray[np.bool_], Ints]]:
@@ -185,7 +189,7 @@ def silhouette_batch(
     label, batch
         (n_obs,) labels and batches.
     survey
-        What :func:`cellular_bench.metrics.distances.survey` gives, where it is known already.
+        What :func:`cellular_bench.metrics.survey.survey` gives, where it is known already.
 
     Raises
     ------
@@ -194,14 +198,18 @@ def silhouette_batch(
     """
     X = coordinates(X_emb)
 
-    def nearest_batch(cells: NDArray[np.bool_], batches: Ints) -> Floats:
+    def scores(cells: NDArray[np.bool_], batches: Ints) -> Floats:
         if survey is None:
             sums = distance_sums(X[cells], batches, np.zeros_like(batches)).to_labels
-        else:
-            sums = survey.sums.to_batches[cells]
-        return _silhouettes(sums, batches, between=_nearest_group(sums, batches))
+            return 1 - np.abs(_against_nearest(sums, batches, np.bincount(batches)))
+        found = np.zeros(len(survey.rows()))
+        inside = cells[survey.rows()]
+        own = batches[(np.cumsum(cells) - 1)[survey.rows()[inside]]]
+        sums = survey.sums.to_batches[inside]
+        found[inside] = 1 - np.abs(_against_nearest(sums, own, np.bincount(batches, minlength=sums.shape[1])))
+        return survey.complete(found)[cells]
 
-    return _mixing(len(X), label, batch, nearest_batch)
+    return _mixing(len(X), label, batch, scores)
 
 
 @metric(
@@ -222,10 +230,14 @@ def bras(X_emb: ArrayLike, label: ArrayLike, batch: ArrayLike) -> float:
     X = raw_coordinates(X_emb)
     lengths = np.linalg.norm(X, axis=1, keepdims=True)
     directions = np.divide(X, lengths, out=np.zeros_like(X), where=lengths > 0)
-    return _mixing(len(X), label, batch, lambda cells, codes: _other_batches(directions[cells], codes))
+
+    def scores(cells: NDArray[np.bool_], batches: Ints) -> Floats:
+        return 1 - np.abs(_against_others(directions[cells], batches))
+
+    return _mixing(len(X), label, batch, scores)
 
 
-def _other_batches(directions: Floats, codes: Ints) -> Floats:
+def _against_others(directions: Floats, codes: Ints) -> Floats:
     """Silhouettes by cosine distance; a sum of cosines is the cosine with a sum, so no pairs are needed."""
     sizes = np.bincount(codes)
     towards = np.eye(len(sizes))[codes].T @ directions
@@ -235,4 +247,4 @@ def _other_batches(directions: Floats, codes: Ints) -> Floats:
     others = (sums.sum(axis=1) - own) / (len(codes) - sizes[codes])
     # A cell is at distance 0 from itself, also where rounding or a missing direction says otherwise.
     sums[cells, codes] = own - (1 - np.einsum("ij,ij->i", directions, directions))
-    return _silhouettes(np.maximum(sums, 0.0), codes, between=np.maximum(others, 0.0))
+    return _silhouettes(np.maximum(sums, 0.0), codes, sizes, between=np.maximum(others, 0.0))

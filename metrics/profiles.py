@@ -1,0 +1,89 @@
+"""How much of an evaluation may be approximate, and what was."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from types import MappingProxyType
+
+from cellular_bench.benchmark.errors import UnknownNameError
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Profile:
+    """How much of an evaluation may be approximate.
+
+    Attributes
+    ----------
+    name
+        ``fast``, ``standard`` or ``full``.
+    exact_cells
+        With more cells than this, neighbours are searched approximately and silhouettes averaged over a
+        sample, since exact ones take time with the square of the cells. None: never.
+    sample_cells
+        Cells in that sample, drawn from every label and batch in proportion.
+    seed
+        Of the sample and of the approximate search.
+    """
+
+    name: str
+    exact_cells: int | None
+    sample_cells: int = 5_000
+    seed: int = 0
+
+    def samples(self, n_obs: int) -> bool:
+        """Tell whether so many cells are too many for exact values."""
+        return self.exact_cells is not None and n_obs > self.exact_cells
+
+
+#: Every profile by name. From about 250,000 cells the approximate search is quicker: docs/performance.md.
+PROFILES: Mapping[str, Profile] = MappingProxyType(
+    {
+        "fast": Profile(name="fast", exact_cells=250_000),
+        "standard": Profile(name="standard", exact_cells=500_000, sample_cells=20_000),
+        "full": Profile(name="full", exact_cells=None),
+    }
+)
+FULL = PROFILES["full"]
+
+
+def profile_of(name: str | Profile) -> Profile:
+    """Return a profile by its name.
+
+    Raises
+    ------
+    UnknownNameError
+        If there is none of this name.
+
+    Examples
+    --------
+    >>> profile_of("fast").exact_cells
+    250000
+    """
+    if isinstance(name, Profile):
+        return name
+    if name not in PROFILES:
+        raise UnknownNameError("profile", name, PROFILES)
+    return PROFILES[name]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Shortcut:
+    """One approximation in an evaluation.
+
+    Attributes
+    ----------
+    quantity
+        What was approximated: ``neighbors`` or ``silhouettes``.
+    description
+        How, in a sentence.
+    figures
+        What is known of its quality, such as the recall of neighbours on a sample of cells.
+    metric_ids
+        The metrics that rest on it.
+    """
+
+    quantity: str
+    description: str
+    figures: Mapping[str, float] = field(default_factory=dict)
+    metric_ids: tuple[str, ...] = ()
