@@ -112,6 +112,8 @@ def _place(folder: Path, member: _Member, path: Path) -> Path:
         raise DataError(str(path), [f"Its entry '{member.name}' is {what}; refused."])
     # A backslash or a drive separates folders on some platforms: refused on all.
     parts = PurePosixPath(member.name).parts
+    if not parts and member.name.strip("./") == "" and member.blocks is None:
+        return folder  # "./", with which archives of a folder begin
     is_outside = member.name.startswith("/") or ".." in parts or "\\" in member.name or "\0" in member.name
     if is_outside or not parts or PureWindowsPath(member.name).drive:
         problem = f"Its entry '{member.name}' would be written outside the target folder; refused."

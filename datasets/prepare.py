@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 from collections import Counter
 from collections.abc import Mapping, Sequence
@@ -13,6 +14,7 @@ from cellular_bench.benchmark.errors import DataError, UserError
 from cellular_bench.benchmark.keys import BATCH, COUNTS
 from cellular_bench.datasets import genes, readers, recipes
 from cellular_bench.datasets.recipes import Prepared, Recipe
+from cellular_bench.datasets.subsample import subsample
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -99,9 +101,17 @@ def join(
     return joined, tuple(warnings)
 
 
-def prepare(adata: AnnData, recipe: Recipe) -> Prepared:
-    """Follow a recipe; outliers are outliers of their batch."""
-    return recipes.prepare(adata, recipe, sample=adata.obs[BATCH].astype(str).to_numpy())
+def prepare(adata: AnnData, recipe: Recipe, *, n: int | None = None, seed: int = 0) -> Prepared:
+    """Draw ``n`` cells in the proportions of the batches (None: all), and follow a recipe.
+
+    Outliers are outliers of their batch. ``uns["recipe"]`` says what was drawn, beside what the recipe did.
+    """
+    cells = adata if n is None else subsample(adata, n, seed, keys=(BATCH,))
+    made = recipes.prepare(cells, recipe, sample=cells.obs[BATCH].astype(str).to_numpy())
+    drawn = None if n is None else {"n": cells.n_obs, "of": adata.n_obs, "seed": seed, "strata": [BATCH]}
+    said = {**(recipes.recorded(made.adata) or {}), "subsample": drawn}
+    made.adata.uns[recipes.UNS_KEY] = json.dumps(said)
+    return made
 
 
 def sample_name(path: Path) -> str:

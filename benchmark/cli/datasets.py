@@ -201,9 +201,10 @@ def prepare_command(raw: Sequence[Path], out: Path, **options: Any) -> None:
     adata, warnings = prepare.join(raw, reading=reading, labels=options["labels"])
     for warning in warnings:
         click.echo(f"note: {warning}")
-    if options["subsample"]:
-        adata = _subsampled(adata, options["subsample"], options["seed"])
-    made = prepare.prepare(adata, recipes.RECIPES[options["recipe"]])
+    n, seed = options["subsample"], options["seed"]
+    made = prepare.prepare(adata, recipes.RECIPES[options["recipe"]], n=n, seed=seed)
+    if n:
+        click.echo(f"drawn: {min(n, adata.n_obs)} of {adata.n_obs} cells, seed {seed}")
     for step in made.steps:
         dropped = f": {step['dropped']} dropped" if step["dropped"] else ""
         click.echo(f"{step['step']}{dropped}")
@@ -215,14 +216,6 @@ def prepare_command(raw: Sequence[Path], out: Path, **options: Any) -> None:
 
         for path in save_quality(made.before, made.after, options["figures"], title=out.stem):
             click.echo(f"{path}")
-
-
-def _subsampled(adata: Any, n: int, seed: int) -> Any:
-    from cellular_bench.datasets.subsample import subsample
-
-    cut = subsample(adata, n, seed, keys=("batch",))
-    click.echo(f"drawn: {cut.n_obs} of {adata.n_obs} cells, seed {seed}")
-    return cut
 
 
 def _row(spec: DatasetSpec) -> dict[str, Any]:

@@ -188,6 +188,8 @@ def test_cells_can_be_drawn_and_figures_made(tmp_path):
     made = ad.read_h5ad(out)
     assert made.obs["batch"].value_counts().to_dict() == {"s2": 20, "s1": 10}
     assert {path.name for path in (tmp_path / "figures").iterdir()} == {"quality.png", "quality.svg"}
+    drawn = json.loads(made.uns["recipe"])["subsample"]
+    assert drawn == {"n": 30, "of": 90, "seed": 3, "strata": ["batch"]}
     names = made.obs_names.tolist()
     said("prepare", *paths, "--subsample", 30, "--seed", 3, "--out", tmp_path / "y.h5ad")
     assert ad.read_h5ad(tmp_path / "y.h5ad").obs_names.tolist() == names

@@ -97,6 +97,15 @@ def test_nothing_is_written_outside_the_target(tmp_path, make, name):
     assert list(folder.iterdir()) == []
 
 
+def test_an_archive_of_a_folder_begins_with_the_folder_itself(tmp_path):
+    (tmp_path / "in").mkdir()
+    (tmp_path / "in" / "a.txt").write_bytes(b"alpha")
+    with tarfile.open(tmp_path / "x.tar", "w") as archive:
+        archive.add(tmp_path / "in", arcname=".")
+    unpack(tmp_path / "x.tar", tmp_path / "out")
+    assert contents(tmp_path / "out") == {"a.txt": b"alpha"}
+
+
 def test_links_and_devices_are_refused(tmp_path):
     with pytest.raises(DataError, match="Its entry 'ln' is a link; refused"):
         unpack(zip_of(tmp_path / "x.zip", {"a": b"1"}, link="ln"), tmp_path / "out")

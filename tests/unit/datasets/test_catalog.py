@@ -57,6 +57,11 @@ def test_every_data_set_of_the_study_and_of_the_field_is_described():
         assert deposits.is_verified(spec.source) == (spec.sha256 is not None), name
 
 
+def test_every_data_set_is_in_the_documentation(repo):
+    text = (repo / "docs" / "datasets.md").read_text(encoding="utf-8")
+    assert [name for name in specs() if f"`{name}`" not in text] == []
+
+
 def test_what_a_manifest_says_of_files_can_be_used():
     for name, spec in specs().items():
         for wheel in spec.source.get("wheels", ()):
