@@ -15,6 +15,7 @@ from typing import Literal
 
 from cellular_bench.benchmark.errors import UserError
 from cellular_bench.benchmark.records import Cost, DatasetIdentity, MethodIdentity, RunRecord, SplitIdentity
+from cellular_bench.benchmark.statistics import SplitScore, average_seeds
 from cellular_bench.benchmark.types import TASKS, Aspect, MetricSpec, SplitKind, Task
 
 Track = Literal["unsupervised", "supervised", "sees scored labels", "control"]
@@ -66,6 +67,8 @@ class Row:
         Splits of the board that the method was never run on.
     runs
         All its runs, failed ones too.
+    run_scores
+        Overall score of each of its runs that ended with scores.
     """
 
     method: MethodIdentity
@@ -81,6 +84,12 @@ class Row:
     missing_splits: tuple[str, ...]
     incomplete_because: str | None
     runs: tuple[RunRecord, ...]
+    run_scores: tuple[float | None, ...] = ()
+
+    @property
+    def done(self) -> tuple[RunRecord, ...]:
+        """Runs that ended with scores."""
+        return tuple(run for run in self.runs if run.status == "ok")
 
     @property
     def failures(self) -> tuple[RunRecord, ...]:
@@ -164,6 +173,17 @@ def overall_score(task: Task, aspects: Mapping[Aspect, float]) -> float | None:
     if not weights.keys() <= aspects.keys():
         return None
     return sum(weight * aspects[aspect] for aspect, weight in weights.items())
+
+
+def split_scores(row: Row) -> tuple[SplitScore, ...]:
+    """Return the overall score of a row on each split, averaged over seeds, for statistics."""
+    return average_seeds(
+        [
+            (run.split.split_id, run.split.n_test / run.split.n_train, value)
+            for run, value in zip(row.done, row.run_scores, strict=True)
+            if value is not None
+        ]
+    )
 
 
 def summarise(values: Iterable[float | None], reasons: Iterable[str | None] = ()) -> Summary:
@@ -268,6 +288,7 @@ def _row(runs: Sequence[RunRecord], specs: Sequence[MetricSpec], splits: Mapping
         missing_splits=tuple(absent),
         incomplete_because=_incomplete(runs, specs, overall, absent),
         runs=tuple(runs),
+        run_scores=tuple(overall),
     )
 
 

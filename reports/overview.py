@@ -8,7 +8,14 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 
-from cellular_bench.benchmark.leaderboard import OVERALL_WEIGHTS, Board, Row, Track, method_key
+from cellular_bench.benchmark.leaderboard import (
+    OVERALL_WEIGHTS,
+    Board,
+    Row,
+    Track,
+    method_key,
+    split_scores,
+)
 from cellular_bench.benchmark.records import (
     DatasetIdentity,
     Environment,
@@ -16,6 +23,7 @@ from cellular_bench.benchmark.records import (
     RunRecord,
     SplitIdentity,
 )
+from cellular_bench.benchmark.statistics import compare
 from cellular_bench.benchmark.types import STRESSES, MetricSpec, SplitKind, Task
 from cellular_bench.reports.cells import number, plural
 from cellular_bench.reports.tables import ASPECT_TITLES, display_names
@@ -35,6 +43,9 @@ SPLIT_TITLES: Mapping[SplitKind, str] = {
     "reference_query": "reference to query",
 }
 
+#: Names in a sentence; more are counted.
+MOST_NAMED = 4
+
 #: Ranked tracks, and what their methods have in common.
 RANKED_TRACKS: Mapping[Track, str] = {
     "unsupervised": "without labels",
@@ -51,6 +62,7 @@ class Winner:
     names: tuple[str, ...]
     score: str
     std: str
+    verdict: str
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -130,7 +142,29 @@ def _winner(board: Board, track: Track) -> Winner | None:
         names=tuple(_full_name(row, names) for row in best),
         score=number(summary.mean or 0.0),
         std=number(summary.std) if summary.std is not None else "",
+        verdict=_verdict(best[0], ranked, names),
     )
+
+
+def _verdict(best: Row, ranked: Sequence[Row], names: Mapping[str, tuple[str, str]]) -> str:
+    """Say which methods the best one cannot be told from, or that too little was run to say."""
+    others = [row for row in ranked if row is not best]
+    if not others:
+        return ""
+    keys = {method_key(row.method): row for row in (best, *others)}
+    first = method_key(best.method)
+    found = compare(
+        {key: split_scores(row) for key, row in keys.items()},
+        pairs=[(first, key) for key in keys if key != first],
+    )
+    if any(comparison.p_value is None for comparison in found):
+        return f"Too few splits to tell methods apart ({found[0].n})."
+    tied = [_full_name(keys[c.second], names) for c in found if not c.is_different]
+    splits = f"corrected t test over {plural(found[0].n, 'split')}, Holm"
+    if not tied:
+        return f"Better than all others at 5 % ({splits})."
+    told = tied if len(tied) <= MOST_NAMED else [*tied[:MOST_NAMED], f"{len(tied) - MOST_NAMED} more"]
+    return f"Not told apart at 5 % from {', '.join(told)} ({splits})."
 
 
 def _full_name(row: Row, names: Mapping[str, tuple[str, str]]) -> str:

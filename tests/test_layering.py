@@ -19,6 +19,8 @@ ALLOWED = {
     "reports": {
         "cellular_bench.reports",
         "cellular_bench.benchmark.leaderboard",
+        "cellular_bench.benchmark.published",
+        "cellular_bench.benchmark.statistics",
         "cellular_bench.benchmark.records",
         *LAYER_0,
     },
