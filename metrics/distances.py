@@ -268,17 +268,17 @@ def search(X: Floats, rows: Ints, k: int) -> tuple[Ints, Floats]:
     """Return indices and distances of the neighbours of some cells, chosen in double precision."""
     norms = np.einsum("ij,ij->i", X, X)
     indices, distances = np.empty((len(rows), k), dtype=np.int64), np.empty((len(rows), k))
-    height = max(1, PANEL * PANEL // len(X))
+    height, m = max(1, PANEL * PANEL // len(X)), min(k + SPARE, len(X))
     for start in range(0, len(rows), height):
         part = slice(start, min(start + height, len(rows)))
         cells = rows[part]
         squared = norms - 2 * X[cells] @ X.T
         squared[np.arange(len(cells)), cells] = -np.inf  # before duplicates of the cell
-        near = np.argpartition(squared, k - 1, axis=1)[:, :k]
+        near = np.argpartition(squared, m - 1, axis=1)[:, :m]
         differences = X[near] - X[cells, None]
         exact = np.sqrt(np.einsum("ijk,ijk->ij", differences, differences))
         exact[near == cells[:, None]] = -1.0
-        order = np.lexsort((near, exact), axis=1)
+        order = np.lexsort((near, exact), axis=1)[:, :k]
         indices[part] = np.take_along_axis(near, order, axis=1)
         distances[part] = np.take_along_axis(exact, order, axis=1)
     distances[:, 0] = 0.0

@@ -1,0 +1,79 @@
+"""Methods that give a graph or neighbours, and no coordinates."""
+
+import numpy as np
+import pytest
+from scipy import sparse
+
+from cellular_bench.benchmark.errors import UndefinedError
+from cellular_bench.metrics import evaluate, nearest_neighbors
+from cellular_bench.metrics.graphs import connectivities
+
+OF_GRAPH = ["leiden_nmi", "leiden_ari", "isolated_label_f1", "graph_connectivity_scib"]
+OF_NEIGHBORS = ["ilisi", "clisi", "kbet", "kbet_per_label", "graph_connectivity"]
+OF_COORDINATES = [
+    "silhouette_label",
+    "silhouette_batch",
+    "bras",
+    "isolated_labels",
+    "pcr_comparison",
+    "kmeans_nmi",
+]
+
+
+@pytest.fixture
+def without_embedding(separated):
+    return {name: value for name, value in separated.items() if name != "X_emb"}
+
+
+def test_a_graph_alone_has_the_values_of_its_metrics_and_reasons_for_the_others(separated, without_embedding):
+    graph = connectivities(nearest_neighbors(separated["X_emb"]))
+    found = evaluate([*OF_GRAPH, *OF_NEIGHBORS, *OF_COORDINATES], without_embedding | {"graph": graph})
+    assert {name: found[name] for name in OF_GRAPH} == evaluate(OF_GRAPH, separated)
+    for metric_id in [*OF_NEIGHBORS, *OF_COORDINATES]:
+        assert isinstance(found[metric_id], UndefinedError), metric_id
+        assert str(found[metric_id]) == "needs 'X_emb', but the method returned a graph, not coordinates"
+        assert found[metric_id].by_output
+
+
+def test_neighbours_alone_have_the_values_of_graph_and_neighbours(separated, without_embedding):
+    given = without_embedding | {"neighbors": nearest_neighbors(separated["X_emb"])}
+    found = evaluate([*OF_GRAPH, *OF_NEIGHBORS, *OF_COORDINATES], given)
+    expected = evaluate([*OF_GRAPH, *OF_NEIGHBORS], separated)
+    assert {name: found[name] for name in expected} == expected
+    for metric_id in OF_COORDINATES:
+        assert "the method returned a graph, not coordinates" in str(found[metric_id])
+
+
+def test_a_graph_is_preferred_to_that_of_the_embedding(separated):
+    one_place = sparse.csr_matrix(np.ones((180, 180)))
+    found = evaluate(["graph_connectivity_scib", "silhouette_label"], separated | {"graph": one_place})
+    assert found["graph_connectivity_scib"] == 1.0
+    assert found["silhouette_label"] > 0.9
+
+
+def test_one_direction_of_an_edge_is_enough(separated, without_embedding):
+    graph = connectivities(nearest_neighbors(separated["X_emb"]))
+    both = evaluate(OF_GRAPH, without_embedding | {"graph": graph})
+    one = evaluate(OF_GRAPH, without_embedding | {"graph": sparse.triu(graph)})
+    assert one == both
+
+
+@pytest.mark.parametrize(
+    ("graph", "reason"),
+    [
+        (np.ones((180, 3)), r"graph has shape (180, 3); expected (n_obs, n_obs)"),
+        (np.full((180, 180), -1.0), "graph has negative, NaN or infinite weights"),
+        (np.full((180, 180), np.nan), "graph has negative, NaN or infinite weights"),
+        (np.eye(180), "graph has no edge"),
+    ],
+)
+def test_a_broken_graph_is_the_methods_fault(without_embedding, graph, reason):
+    for error in evaluate(OF_GRAPH, without_embedding | {"graph": graph}).values():
+        assert str(error) == reason
+        assert error.by_output
+
+
+def test_a_graph_of_other_cells_is_refused(without_embedding):
+    graph = sparse.csr_matrix(np.ones((90, 90)))
+    error = evaluate(["leiden_nmi"], without_embedding | {"graph": graph})["leiden_nmi"]
+    assert "label has shape (180,); expected (90,)" in str(error)
