@@ -7,7 +7,9 @@ The library is the extra ``parity``. Neighbours are searched as its own benchmar
 from __future__ import annotations
 
 import math
+import sys
 from collections.abc import Callable, Mapping
+from contextlib import redirect_stdout
 from importlib.util import find_spec
 from typing import Any
 
@@ -48,8 +50,10 @@ def score_with_scib_metrics(inputs: Mapping[str, Any]) -> dict[str, Outcome]:
             "Install it with: pip install 'cellular-bench[parity]'"
         )
     found: dict[str, Outcome] = {}
-    for metric_ids, call in _calls(inputs).items():
-        found |= _outcomes(metric_ids, call)
+    # The library tells its progress on standard output, where our tables and JSON go.
+    with redirect_stdout(sys.stderr):
+        for metric_ids, call in _calls(inputs).items():
+            found |= _outcomes(metric_ids, call)
     return found
 
 
