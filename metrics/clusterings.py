@@ -41,10 +41,10 @@ def communities(graph: csr_matrix, *, n_jobs: int = 1) -> tuple[Ints, ...]:
     numbers come from a generator of this call's own, and from Python's again afterwards. With
     ``n_jobs`` processes the resolutions are shared out; the result does not depend on it.
     """
-    return tuple(share_out(partial(_communities, _network(graph)), RESOLUTIONS, n_jobs=n_jobs))
+    return tuple(share_out(partial(resolved, network(graph)), RESOLUTIONS, n_jobs=n_jobs))
 
 
-def _network(graph: csr_matrix) -> tuple[Any, list[float]]:
+def network(graph: csr_matrix) -> tuple[Any, list[float]]:
     """Return igraph's graph and its weights, each edge once.
 
     scib-metrics keeps both directions as two edges. One edge of twice the weight gives the same
@@ -59,13 +59,16 @@ def _network(graph: csr_matrix) -> tuple[Any, list[float]]:
     return igraph_core().GraphBase(n=graph.shape[0], edges=ends[order], directed=False), weights.tolist()
 
 
-def _communities(network: tuple[Any, list[float]], resolution: float) -> Ints:
+def resolved(
+    network: tuple[Any, list[float]], resolution: float, *, n_iterations: int = 2, seed: int = LEIDEN_SEED
+) -> Ints:
+    """Return the communities of a graph at one resolution, with random numbers from a seed."""
     core = igraph_core()
-    core.set_random_number_generator(random.Random(LEIDEN_SEED))  # noqa: S311 - not for secrets
+    core.set_random_number_generator(random.Random(seed))  # noqa: S311 - not for secrets
     try:
         membership, _ = core.GraphBase.community_leiden(
             network[0], edge_weights=network[1], resolution=resolution, normalize_resolution=True,
-            beta=LEIDEN_BETA, n_iterations=2,
+            beta=LEIDEN_BETA, n_iterations=n_iterations,
         )  # fmt: skip
     finally:
         core.set_random_number_generator(random)
@@ -185,7 +188,7 @@ def adjusted_rand_index(first: Ints, second: Ints) -> float:
     return 1.0 if spread == 0 else (both - expected) / spread
 
 
-def _closest(clusters: tuple[Ints, ...], codes: Ints) -> Ints:
+def closest(clusters: tuple[Ints, ...], codes: Ints) -> Ints:
     """Return the clustering with the highest NMI, the first of equals."""
     scores = [normalized_mutual_information(codes, found) for found in clusters]
     return clusters[int(np.argmax(scores))]
@@ -196,7 +199,7 @@ def _leiden(
 ) -> tuple[Ints, Ints]:
     known = _known_or_found(neighbors, clusters)
     _, codes = several(label, "label", n_obs=len(known[0]))
-    return codes, _closest(known, codes)
+    return codes, closest(known, codes)
 
 
 def _known_or_found(neighbors: Neighbors | None, clusters: tuple[Ints, ...] | None) -> tuple[Ints, ...]:

@@ -1,0 +1,108 @@
+"""Agreement of clusters and labels, and PCR comparison, as the original scib defines them.
+
+Clusters of twice as many resolutions, each until nothing moves, take several times as long as all of our
+own, and nearly the same values come of it. So these metrics exist beside ours, and an evaluation has them
+once :func:`register` was called.
+"""
+
+from __future__ import annotations
+
+from functools import partial
+from typing import TYPE_CHECKING
+
+from numpy.typing import ArrayLike
+
+from cellular_bench.metrics.clusterings import (
+    LEIDEN_SEED,
+    adjusted_rand_index,
+    closest,
+    network,
+    normalized_mutual_information,
+    resolved,
+)
+from cellular_bench.metrics.engine import DERIVED
+from cellular_bench.metrics.inputs import Ints, several
+from cellular_bench.metrics.regression import pcr_comparison
+from cellular_bench.metrics.sharing import share_out
+from cellular_bench.metrics.spec import METRICS, metric
+
+if TYPE_CHECKING:
+    from scipy.sparse import csr_matrix
+
+#: Resolutions among which scib takes the one closest to the labels.
+RESOLUTIONS = tuple(step / 10 for step in range(1, 21))
+SCIB = "10.1038/s41592-021-01336-8"
+#: Leiden goes on until an iteration changes nothing.
+UNTIL_STABLE = -1
+
+
+def scib_communities(graph: csr_matrix, *, n_jobs: int = 1) -> tuple[Ints, ...]:
+    """Return the communities of a symmetric weighted graph at each of :data:`RESOLUTIONS`."""
+    find = partial(resolved, network(graph), n_iterations=UNTIL_STABLE, seed=LEIDEN_SEED)
+    return tuple(share_out(find, RESOLUTIONS, n_jobs=n_jobs))
+
+
+def nmi_scib(graph: csr_matrix, label: ArrayLike, *, scib_clusters: tuple[Ints, ...] | None = None) -> float:
+    """How much communities of the 15-neighbour graph tell about the label, at the best of 20 resolutions.
+
+    Parameters
+    ----------
+    graph
+        (n_obs, n_obs) symmetric weights.
+    label
+        (n_obs,) labels.
+    scib_clusters
+        What :func:`scib_communities` gives, where it is known already.
+
+    Raises
+    ------
+    UndefinedError
+        If there is one label only.
+    """
+    return normalized_mutual_information(*_best(graph, label, scib_clusters))
+
+
+def ari_scib(graph: csr_matrix, label: ArrayLike, *, scib_clusters: tuple[Ints, ...] | None = None) -> float:
+    """Agreement on pairs of cells of the labels and the communities whose NMI is best.
+
+    Parameters and errors are those of :func:`nmi_scib`.
+    """
+    return max(0.0, adjusted_rand_index(*_best(graph, label, scib_clusters)))
+
+
+def _best(graph: csr_matrix, label: ArrayLike, clusters: tuple[Ints, ...] | None) -> tuple[Ints, Ints]:
+    _, codes = several(label, "label", n_obs=graph.shape[0])
+    return codes, closest(scib_communities(graph) if clusters is None else clusters, codes)
+
+
+def pcr_scib(X_pre_all: ArrayLike, X_emb: ArrayLike, batch: ArrayLike) -> float:
+    """How much less of the variance lies between batches than in all genes before integration, 0 to 1.
+
+    As :func:`~cellular_bench.metrics.pcr_comparison`, whose parameters and errors it has, but ``X_pre_all``
+    are principal components of all genes, not of those that a method was given.
+    """
+    return pcr_comparison(X_pre_all, X_emb, batch)
+
+
+def register() -> None:
+    """Make these metrics known to :func:`cellular_bench.metrics.evaluate`; a second call changes nothing."""
+    if "nmi_scib" in METRICS:
+        return
+    DERIVED["scib_clusters"] = scib_communities
+    best = "of labels and Leiden communities, at the best of 20 resolutions from 0.1 to 2 (as scib)."
+    for function, name, definition in (
+        (nmi_scib, "NMI (scib)", f"NMI {best}"),
+        (ari_scib, "ARI (scib)", f"ARI {best}"),
+    ):
+        metric(
+            metric_id=function.__name__, name=name, aspect="bio_conservation", definition=definition,
+            in_overall=False, doi=SCIB,
+        )(function)  # fmt: skip
+    metric(
+        metric_id="pcr_scib",
+        name="PCR comparison (scib)",
+        aspect="batch_correction",
+        definition="As pcr_comparison, with principal components of all genes as what was before (as scib).",
+        in_overall=False,
+        doi=SCIB,
+    )(pcr_scib)
