@@ -28,7 +28,9 @@ from cellular_bench.datasets.cache import (
 #: Seconds without a byte after which a connection is given up.
 TIMEOUT_S = 60.0
 SCHEMES = ("http", "https")
-#: Connections to one address before it is given up; each goes on where the last one ended.
+#: Bytes that a connection must bring for it not to count as a failure.
+PROGRESS_BYTES = 1 << 20
+#: Failed connections in a row before an address is given up; each goes on where the last one ended.
 ATTEMPTS = 5
 #: Seconds before the second connection; doubled for each further one.
 PAUSE_S = 1.0
@@ -180,22 +182,29 @@ class _BrokenOffError(Exception):
 
 
 def _download(url: str, part: Path, wanted: Wanted, options: Options) -> None:
-    reason = ""
-    for attempt in range(options.attempts):
-        if attempt:
-            time.sleep(options.pause_s * 2 ** (attempt - 1))
+    reason, failures = "", 0
+    while failures < options.attempts:
+        before = _size(part)
         try:
             _connect(url, part, wanted, options)
         except _BrokenOffError as broken:
             reason = str(broken)
         else:
             return
-    kept = part.stat().st_size if part.is_file() else 0
+        # A connection that brought the file on is no failure: large files break off many times.
+        failures = 1 if _size(part) >= before + PROGRESS_BYTES else failures + 1
+        if failures < options.attempts:
+            time.sleep(options.pause_s * 2 ** (failures - 1))
+    kept = _size(part)
     more = f" {kept} bytes are kept, and the next call goes on from there." if kept else ""
     raise _FailedError(
-        f"Cannot download {url}: {reason}, {options.attempts} times. "
+        f"Cannot download {url}: {reason}, {failures} times. "
         f"Check the connection, or load the file by its path.{more}"
     )
+
+
+def _size(part: Path) -> int:
+    return part.stat().st_size if part.is_file() else 0
 
 
 def _connect(url: str, part: Path, wanted: Wanted, options: Options) -> None:
@@ -221,7 +230,7 @@ def _connect(url: str, part: Path, wanted: Wanted, options: Options) -> None:
 
 def _resume_headers(url: str, part: Path, wanted: Wanted) -> dict[str, str]:
     """Ask for the rest of a file, but only of the same file."""
-    size = part.stat().st_size if part.is_file() else 0
+    size = _size(part)
     state = json.loads(_state(part).read_text(encoding="utf-8")) if _state(part).is_file() else {}
     validator = state.get("validator") if state.get("url") == url else None
     # Without a validator only a checksum can tell that two halves belong together.
@@ -232,13 +241,13 @@ def _resume_headers(url: str, part: Path, wanted: Wanted) -> dict[str, str]:
 
 
 def _receive(answer: Any, url: str, part: Path, wanted: Wanted, options: Options) -> None:
-    goes_on = answer.status == 206 and _starts_at(answer) == (part.stat().st_size if part.is_file() else 0)
+    goes_on = answer.status == 206 and _starts_at(answer) == _size(part)
     if answer.status == 206 and not goes_on:
         _discard(part)
         raise _BrokenOffError("the server sent another part of the file than the one asked for")
     _remember_validator(answer, url, part)
     length = answer.headers.get("Content-Length")
-    done = part.stat().st_size if goes_on else 0
+    done = _size(part) if goes_on else 0
     total = done + int(length) if length else wanted.size
     _check_room(part, total, done)
     with part.open("ab" if goes_on else "wb") as file:

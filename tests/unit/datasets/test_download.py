@@ -159,6 +159,22 @@ def test_a_later_call_goes_on_where_an_earlier_one_ended(server):
     assert server.requests[-1] == ("x.h5ad", f"bytes={len(CONTENT) // 2}-")
 
 
+def test_a_server_that_dies_often_is_asked_as_long_as_the_file_grows(server):
+    content = CONTENT * 1000
+
+    def slice_by_slice(handler: Handler) -> None:
+        start = int((handler.headers.get("Range") or "bytes=0-").removeprefix("bytes=").removesuffix("-"))
+        span = f"bytes {start}-{len(content) - 1}/{len(content)}"
+        body = content[start : start + (2 << 20)]
+        status = 206 if start else 200
+        handler.answer(status, body, length=len(content) - start, ETag='"1"', Content_Range=span)
+
+    server.odd["x.h5ad"] = slice_by_slice
+    request = wanted(server, "x.h5ad", sha256=sha256(content))
+    assert obtain(request, dataset_id="x", options=quick(attempts=2)).read_bytes() == content
+    assert len(server.requests) == 5
+
+
 def test_a_file_that_changed_in_between_is_fetched_from_its_beginning(server):
     old, new = CONTENT, CONTENT[::-1]
     server.odd["x.h5ad"] = half_then_range(etag='"old"', content=old)
