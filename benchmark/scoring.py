@@ -96,11 +96,11 @@ def specs_for(task: Task, given: Collection[str] = ()) -> list[MetricSpec]:
     ]
 
 
-def compute(specs: Sequence[MetricSpec], inputs: Mapping[str, Any]) -> Iterator[Score]:
-    """Yield the score of each metric: a value or a reason."""
+def compute(specs: Sequence[MetricSpec], inputs: Mapping[str, Any], *, n_jobs: int = 1) -> Iterator[Score]:
+    """Yield the score of each metric: a value or a reason. Values do not depend on the number of jobs."""
     from cellular_bench.metrics import evaluate
 
-    results = evaluate([spec.metric_id for spec in specs], inputs)
+    results = evaluate([spec.metric_id for spec in specs], inputs, n_jobs=n_jobs)
     for spec in specs:
         yield as_score(spec, results[spec.metric_id])
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -60,6 +61,11 @@ batches beside the embeddings.""",
     default="own",
     show_default=True,
     help="Who computes the scores of embeddings.",
+)
+@click.option(
+    "--jobs",
+    type=click.IntRange(min=1),
+    help="Threads and processes for embeddings; no value depends on it.  [default: number of cores]",
 )
 @click.option(
     "--ontology", type=options.EXISTING_FILE, help="OBO file such as cl.obo: credit for near misses."
@@ -149,6 +155,7 @@ def _mapped(parts: Sequence[Predicted], ontology: Ontology) -> dict[str, Any]:
 
 def _of_embeddings(request: Mapping[str, Any]) -> Iterator[Row]:
     known = {name: request[name] for name in ("batch_key", "label_key", "pre", "engine")}
+    known["n_jobs"] = request["jobs"] or os.cpu_count() or 1
     if request["adata"] is None:
         yield from score_bundles(request["embedding"], **known)
         return

@@ -128,6 +128,7 @@ def score_embeddings(
     pre: str | None = None,
     corrected: Sequence[str] = (),
     engine: Engine = "own",
+    n_jobs: int = 1,
 ) -> Iterator[Row]:
     """Score embeddings, and corrected expression, of the cells of an h5ad file.
 
@@ -147,14 +148,20 @@ def score_embeddings(
     if pre is not None:
         inputs["X_pre"] = dict(read_embeddings(adata, [pre], [], n_obs=n_obs))[pre]
     for name, X_emb in embeddings.items():
-        yield from _score_embedding(name, {**inputs, "X_emb": X_emb}, engine)
+        yield from _score_embedding(name, {**inputs, "X_emb": X_emb}, engine, n_jobs=n_jobs)
     for layer in corrected:
         matrix = read_layer(adata, layer, dataset.adata.shape)
         yield from _score_corrected(layer, {**inputs, "expression": dataset.adata.X, "corrected": matrix})
 
 
 def score_bundles(
-    files: Sequence[Path], *, batch_key: str, label_key: str, pre: str | None = None, engine: Engine = "own"
+    files: Sequence[Path],
+    *,
+    batch_key: str,
+    label_key: str,
+    pre: str | None = None,
+    engine: Engine = "own",
+    n_jobs: int = 1,
 ) -> Iterator[Row]:
     """Score the embeddings of npz files that hold labels and batches too.
 
@@ -170,13 +177,13 @@ def score_bundles(
                 raise UserError(f"--pre '{pre}' is none of {', '.join(bundle.embeddings)}.")
             inputs["X_pre"] = bundle.embeddings[pre]
         for name, X_emb in bundle.embeddings.items():
-            yield from _score_embedding(name, {**inputs, "X_emb": X_emb}, engine)
+            yield from _score_embedding(name, {**inputs, "X_emb": X_emb}, engine, n_jobs=n_jobs)
 
 
-def _score_embedding(name: str, inputs: Mapping[str, Any], engine: Engine) -> Iterator[Row]:
+def _score_embedding(name: str, inputs: Mapping[str, Any], engine: Engine, *, n_jobs: int) -> Iterator[Row]:
     specs = scoring.specs_for("integration")
     if engine == "own":
-        scores = scoring.compute(specs, inputs)
+        scores = scoring.compute(specs, inputs, n_jobs=n_jobs)
     else:
         from cellular_bench.metrics.peer import score_with_scib_metrics
 

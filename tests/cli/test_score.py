@@ -175,6 +175,11 @@ def test_an_npz_can_bring_its_labels_and_batches(score, bundle):
     assert _found(score(*ask))["good", None, "pcr_comparison"]["value"] is None
 
 
+def test_the_number_of_jobs_changes_no_value(score, bundle):
+    ask = ("--embedding", bundle, "--label-key", "cell_type", "--batch-key", "donor", "--format", "json")
+    assert score(*ask, "--jobs", 2) == score(*ask, "--jobs", 1)
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
