@@ -25,8 +25,11 @@ _LANES = 32
 
 
 def _compiled(function: _Function) -> _Function:
-    compiler: Any = numba.njit(cache=True, nogil=True, fastmath=_ANY_ORDER, error_model="numpy")
-    return cast(_Function, compiler(function))
+    options: dict[str, Any] = {"nogil": True, "fastmath": _ANY_ORDER, "error_model": "numpy"}
+    try:
+        return cast(_Function, numba.njit(cache=True, **options)(function))
+    except RuntimeError:  # no folder where machine code could be kept: every process compiles anew
+        return cast(_Function, numba.njit(**options)(function))
 
 
 @_compiled

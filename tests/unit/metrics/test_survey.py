@@ -189,6 +189,21 @@ def test_a_label_of_many_cells_is_tested_as_one_of_few(monkeypatch):
     assert values == pytest.approx([values[0]] * 3, abs=1.5 / 700)
 
 
+def test_kernels_compile_where_no_folder_can_be_written(monkeypatch):
+    from cellular_bench.metrics import kernels
+
+    def njit(*, cache=False, **options):
+        def compile_or_fail(function):
+            if cache:
+                raise RuntimeError("cannot cache function: no locator available")
+            return function
+
+        return compile_or_fail
+
+    monkeypatch.setattr(kernels.numba, "njit", njit)
+    assert kernels._compiled(abs) is abs
+
+
 @pytest.mark.slow  # the approximate search compiles for half a minute
 def test_approximate_neighbours_are_nearly_all_found(cells):
     from cellular_bench.metrics.approximate import approximate_neighbors
