@@ -146,7 +146,7 @@ def _contingency(first: Ints, second: Ints) -> Floats:
 
 
 def _entropy(shares: Floats) -> float:
-    positive = shares[shares > 0]
+    positive = np.sort(shares[shares > 0])  # equal shares in any order give equal sums, to the last digit
     return float(-np.sum(positive * np.log(positive)))
 
 

@@ -7,6 +7,7 @@ from hypothesis import strategies as st
 
 from cellular_bench.benchmark.errors import UndefinedError
 from cellular_bench.metrics import evaluate, nearest_neighbors
+from cellular_bench.metrics.clusterings import adjusted_rand_index, normalized_mutual_information
 from cellular_bench.metrics.survey import survey
 
 few = settings(max_examples=12, deadline=None, suppress_health_check=[HealthCheck.too_slow])
@@ -98,3 +99,10 @@ def test_jobs_and_order_of_cells_leave_neighbours_as_they_are(seed, n_jobs):
     X, order = rng.normal(size=(70, 3)), rng.permutation(70)
     found, shuffled = nearest_neighbors(X, 9), nearest_neighbors(X[order], 9, n_jobs=n_jobs)
     assert np.array_equal(order[shuffled.indices], found.indices[order])
+
+
+@given(st.lists(st.integers(0, 6), min_size=2, max_size=60), st.permutations(range(7)))
+def test_a_clustering_agrees_with_itself_under_other_names_to_the_last_digit(codes, names):
+    first, second = np.array(codes), np.array(names)[codes]
+    assert normalized_mutual_information(first, second) == 1.0
+    assert adjusted_rand_index(first, second) == 1.0
