@@ -176,14 +176,25 @@ def overall_score(task: Task, aspects: Mapping[Aspect, float]) -> float | None:
 
 
 def split_scores(row: Row) -> tuple[SplitScore, ...]:
-    """Return the overall score of a row on each split, averaged over seeds, for statistics."""
+    """Return the overall scores of a row as statistics want them: one per split, averaged over seeds.
+
+    Where labels were held out, the label is the unit, averaged over folds: the question is how a method
+    does on new types, and types differ far more than folds.
+    """
     return average_seeds(
         [
-            (run.split.split_id, run.split.n_test / run.split.n_train, value)
+            (*_unit(run.split), value)
             for run, value in zip(row.done, row.run_scores, strict=True)
             if value is not None
         ]
     )
+
+
+def _unit(split: SplitIdentity) -> tuple[str, float]:
+    """Return what a score counts as, and how much training cells of such units overlap."""
+    if split.unseen_labels:
+        return " + ".join(split.unseen_labels), 0.0
+    return split.split_id, split.n_test / split.n_train
 
 
 def summarise(values: Iterable[float | None], reasons: Iterable[str | None] = ()) -> Summary:

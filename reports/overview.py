@@ -151,6 +151,7 @@ def _verdict(best: Row, ranked: Sequence[Row], names: Mapping[str, tuple[str, st
     others = [row for row in ranked if row is not best]
     if not others:
         return ""
+    unit = "held-out label" if best.runs[0].split.unseen_labels else "split"
     keys = {method_key(row.method): row for row in (best, *others)}
     first = method_key(best.method)
     found = compare(
@@ -158,9 +159,10 @@ def _verdict(best: Row, ranked: Sequence[Row], names: Mapping[str, tuple[str, st
         pairs=[(first, key) for key in keys if key != first],
     )
     if any(comparison.p_value is None for comparison in found):
-        return f"Too few splits to tell methods apart ({found[0].n})."
+        return f"Too few to tell methods apart: {plural(found[0].n, unit)}."
     tied = [_full_name(keys[c.second], names) for c in found if not c.is_different]
-    splits = f"corrected t test over {plural(found[0].n, 'split')}, Holm"
+    test = "t test" if unit == "held-out label" else "corrected t test"
+    splits = f"{test} over {plural(found[0].n, unit)}, Holm"
     if not tied:
         return f"Better than all others at 5 % ({splits})."
     told = tied if len(tied) <= MOST_NAMED else [*tied[:MOST_NAMED], f"{len(tied) - MOST_NAMED} more"]

@@ -13,6 +13,7 @@ from cellular_bench.benchmark.leaderboard import (
     build_boards,
     overall_score,
     scaled,
+    split_scores,
     summarise,
     track_of,
 )
@@ -221,3 +222,19 @@ def test_a_run_that_comes_twice_is_refused() -> None:
 def test_the_order_of_records_does_not_matter() -> None:
     records = [make(m, s, mix=0.1 * s + 0.3, leak=0.2, asw=0.1) for m in "abc" for s in range(3)]
     assert build_boards(records, SPECS) == build_boards(records[::-1], SPECS)
+
+
+def test_statistics_take_a_split_once_and_a_held_out_label_over_its_folds():
+    def run(number: int, seed: int, value: float, unseen: tuple[str, ...] = ()) -> RunRecord:
+        made = make("m", number, seed, mix=value, leak=1 - value, asw=2 * value - 1)
+        split = made.split.model_copy(update={"unseen_labels": unseen})
+        return made.model_copy(update={"split": split})
+
+    def units(records: list[RunRecord]) -> list[tuple[str, float, float]]:
+        ((row,),) = (board.rows for board in build_boards(records, SPECS))
+        return [(unit.split_id, round(unit.value, 9), unit.overlap) for unit in split_scores(row)]
+
+    by_fold = units([run(1, 0, 0.5), run(1, 1, 0.7), run(2, 0, 0.9)])
+    assert by_fold == [("fold-1", 0.6, 0.25), ("fold-2", 0.9, 0.25)]
+    held_out = units([run(1, 0, 0.5, ("mast",)), run(2, 0, 0.9, ("mast",)), run(3, 0, 0.4, ("beta",))])
+    assert held_out == [("beta", 0.4, 0.0), ("mast", 0.7, 0.0)]
