@@ -218,6 +218,7 @@ def dataset_identity(dataset: Dataset) -> DatasetIdentity:
         n_labels=int(obs[keys.LABEL].nunique()),
         doi=spec.doi,
         license=spec.license,
+        subsample=dict(dataset.subsample) if dataset.subsample else None,
     )
 
 

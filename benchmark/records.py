@@ -55,6 +55,7 @@ class DatasetIdentity(Model):
     n_labels: int
     doi: str | None = None
     license: str | None = None
+    subsample: dict[str, int] | None = None
 
 
 class StressIdentity(Model):

@@ -19,7 +19,6 @@ Task = Literal["integration", "annotation", "novelty"]
 Aspect = Literal["bio_conservation", "batch_correction", "annotation", "novelty"]
 SplitKind = Literal["all", "kfold", "leave_one_batch_out", "unseen_label", "private_label", "reference_query"]
 StressKind = Literal["label_noise", "fewer_cells", "fewer_genes", "shallow", "rare_types"]
-SourceKind = Literal["bundled", "package", "simulator", "url", "file"]
 #: Which labels a method is shown: none, those of the training cells, or also those it is scored on.
 LabelAccess = Literal["none", "train", "all"]
 
@@ -73,12 +72,15 @@ class Dataset:
         sha256 over everything that a method or a metric can see.
     warnings
         What a user should know about these data, one sentence each.
+    subsample
+        Where only some cells were drawn: ``of`` how many, and the ``seed``.
     """
 
     spec: DatasetSpec
     adata: AnnData
     digest: str
     warnings: tuple[str, ...] = ()
+    subsample: Mapping[str, int] | None = None
 
 
 @dataclass(frozen=True, slots=True)

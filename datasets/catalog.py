@@ -5,11 +5,12 @@ from __future__ import annotations
 import re
 import tomllib
 from collections.abc import Mapping
-from dataclasses import MISSING, fields
+from dataclasses import MISSING, fields, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from cellular_bench.benchmark.errors import DataError, UserError
+from cellular_bench.benchmark.keys import BATCH, LABEL
 from cellular_bench.benchmark.types import Dataset, DatasetSpec
 
 if TYPE_CHECKING:
@@ -148,6 +149,34 @@ def load(spec: DatasetSpec, *, options: Options | None = None) -> Dataset:
         problem = f"Its content is not what the manifest says: sha256 {digest}, expected {spec.sha256}."
         raise DataError(name, [problem])
     return Dataset(spec=spec, adata=adata, digest=digest, warnings=warnings)
+
+
+def subsampled(dataset: Dataset, n: int, *, seed: int = 0) -> Dataset:
+    """Return some of the cells of a data set, in the proportions of labels and batches.
+
+    Examples
+    --------
+    >>> small = subsampled(load(specs()["simulated_small"]), 100)
+    >>> small.adata.n_obs, small.subsample
+    (100, {'of': 300, 'seed': 0})
+    """
+    from cellular_bench.datasets import contract
+    from cellular_bench.datasets.subsample import subsample
+
+    n_obs = dataset.adata.n_obs
+    if n >= n_obs:
+        return dataset
+    adata = subsample(dataset.adata, n, seed)
+    for key in (BATCH, LABEL):
+        adata.obs[key] = adata.obs[key].cat.remove_unused_categories()
+    told = f"{n} of {n_obs} cells, drawn in the proportions of labels and batches with seed {seed}."
+    return replace(
+        dataset,
+        adata=adata,
+        digest=contract.digest(adata),
+        warnings=(*dataset.warnings, told),
+        subsample={"of": n_obs, "seed": seed},
+    )
 
 
 def validate(

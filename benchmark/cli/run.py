@@ -47,6 +47,7 @@ Exit code: 0 all runs ended well, 1 some did not, 2 the request was wrong.""",
 @options.batch_key_option
 @options.label_key_option
 @options.counts_layer_option
+@click.option("--subsample", type=click.IntRange(min=1), help="Cells to draw from larger data, seeded.")
 @click.option("--method", "methods", type=options.NameList(), multiple=True, help="Instead of the suite's.")
 @click.option("--param", "params", multiple=True, metavar="METHOD.NAME=VALUE", help="Parameter of a method.")
 @options.plugin_option
@@ -84,6 +85,7 @@ def run(
     batch_key: str | None,
     label_key: str | None,
     counts_layer: str | None,
+    subsample: int | None,
     methods: Sequence[Sequence[str]],
     params: Sequence[str],
     plugins: Sequence[Path],
@@ -120,7 +122,7 @@ def run(
         seeds=seeds,
         limits={"time_limit_s": time_limit, "memory_limit_mib": memory_limit},
     )
-    loaded = _load(chosen, own, console=console)
+    loaded = _load(chosen, own, subsample=subsample, console=console)
     return _execute(
         chosen, loaded, known, plugins, out=out, jobs=jobs, retry=retry, figures=figures, console=console
     )
@@ -313,7 +315,9 @@ def _check_all_used(
         raise UserError("No method is left to run.")
 
 
-def _load(suite: Suite, own: DatasetSpec | None, *, console: Any) -> dict[str, Dataset]:
+def _load(
+    suite: Suite, own: DatasetSpec | None, *, subsample: int | None, console: Any
+) -> dict[str, Dataset]:
     """Load and validate the data sets of a suite."""
     from cellular_bench.datasets import catalog
 
@@ -324,7 +328,10 @@ def _load(suite: Suite, own: DatasetSpec | None, *, console: Any) -> dict[str, D
     specs = [registry.pick("data set", name, known) for name in wanted]
     loaded = {}
     for spec in specs:
-        loaded[spec.dataset_id] = dataset = catalog.load(spec)
+        dataset = catalog.load(spec)
+        if subsample is not None:
+            dataset = catalog.subsampled(dataset, subsample)
+        loaded[spec.dataset_id] = dataset
         adata = dataset.adata
         console.print(f"{spec.dataset_id}: {adata.n_obs} cells x {adata.n_vars} genes", highlight=False)
         for warning in dataset.warnings:

@@ -159,6 +159,22 @@ def test_a_failed_run_gives_exit_code_1_and_a_row(tmp_path) -> None:
     assert set(table[table.method_id == "majority_label"].status) == {"ok"}
 
 
+def test_a_subsample_is_drawn_and_written_into_the_record(tmp_path) -> None:
+    out = tmp_path / "out"
+    done = run_benchmark(
+        *SMALL, "--subsample", 120, "--task", "annotation", "--method", "knn,true_labels", "--n-splits", 2,
+        "--split", "kfold", "--out", out, "--no-figures",
+    )  # fmt: skip
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "120 of 300 cells, drawn in the proportions of labels and batches with seed 0." in done.stdout
+    records = [json.loads(path.read_text()) for path in out.glob("runs/*/record.json")]
+    assert len(records) == 4
+    for record in records:
+        assert record["dataset"]["n_obs"] == 120
+        assert record["dataset"]["subsample"] == {"of": 300, "seed": 0}
+        assert record["split"]["n_train"] + record["split"]["n_test"] == 120
+
+
 @pytest.fixture(scope="module")
 def own_file(tmp_path_factory) -> Path:
     """An h5ad as a user might bring it: other column names, an embedding."""
