@@ -174,6 +174,9 @@ class MethodSpec:
         Importable modules without which the method is recorded as ``not_applicable``.
     version
         Raised whenever the adapter's results change, so that old records are not reused.
+    check_params
+        Parameters with which the method learns for a shorter time: those of the conformance checks, whose
+        promises do not depend on how well it learns.
     expected_failed_checks
         Conformance checks that may fail, each with the reason.
     """
@@ -195,6 +198,7 @@ class MethodSpec:
     license: str | None = None
     requires: tuple[str, ...] = ()
     version: int = 1
+    check_params: Mapping[str, Any] = field(default_factory=dict)
     expected_failed_checks: Mapping[str, str] = field(default_factory=dict)
 
     @property

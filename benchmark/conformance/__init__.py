@@ -53,7 +53,7 @@ def check_method(method_class: Any, *, params: Mapping[str, Any] | None = None) 
     method_class
         The class, with its ``spec``.
     params
-        Parameters of its constructor that differ from the defaults.
+        Parameters of its constructor that differ from the defaults and from ``spec.check_params``.
 
     Returns
     -------
@@ -66,7 +66,9 @@ def check_method(method_class: Any, *, params: Mapping[str, Any] | None = None) 
     >>> sorted({result.status for result in check_method(Unintegrated)})
     ['passed', 'skipped']
     """
-    subject = Subject(method_class=method_class, params=dict(params or {}))
+    spec = getattr(method_class, "spec", None)
+    short = spec.check_params if isinstance(spec, MethodSpec) else {}
+    subject = Subject(method_class=method_class, params={**short, **(params or {})})
     sane = _result(CHECKS[0], subject)
     obstacle = _obstacle(subject, sane)
     if obstacle:

@@ -59,6 +59,7 @@ class CellularMethod:
         license="BSD-3-Clause",
         requires=("torch", "sklearn"),
         version=3,
+        check_params={"max_epochs": 8},
     )
     loss: ClassVar[str] = "full"
     artifacts: Path | None = None

@@ -8,8 +8,6 @@ from cellular_bench.benchmark import registry
 from cellular_bench.benchmark.conformance import check_method, checks
 
 METHODS = registry.methods()
-#: Shorter training for networks: the promises do not depend on how long they learn.
-PARAMS = {name: {"max_epochs": 8} for name in METHODS if name.startswith("cellular")}
 
 
 @pytest.fixture(scope="module")
@@ -23,7 +21,7 @@ def results():
         if missing:
             pytest.skip(f"{method_id} needs {', '.join(missing)}, which is not installed")
         if method_id not in found:
-            found[method_id] = check_method(method.factory, params=PARAMS.get(method_id))
+            found[method_id] = check_method(method.factory)
         return found[method_id]
 
     return of
