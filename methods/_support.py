@@ -3,19 +3,66 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
-from cellular_bench.benchmark.errors import DataError, NotApplicableError
-from cellular_bench.benchmark.keys import BATCH, COUNTS, LABEL
+from cellular_bench.benchmark.errors import DataError, NotApplicableError, UnknownNameError
+from cellular_bench.benchmark.keys import BATCH, COUNTS, LABEL, TARGET_SUM
 from cellular_bench.benchmark.types import Prediction
 
 if TYPE_CHECKING:
     from anndata import AnnData
+    from scipy.sparse import csr_matrix
+
+Settings = TypeVar("Settings")
+
+
+def preset_with(presets: Mapping[str, Settings], preset: str, **changes: Any) -> Settings:
+    """Return the settings of a preset with those changes that are not None.
+
+    Parameters
+    ----------
+    presets
+        Frozen dataclasses of one kind by name.
+    preset
+        Name of the preset.
+    changes
+        Fields and their values; None keeps the preset's.
+
+    Raises
+    ------
+    UnknownNameError
+        If there is no such preset.
+    """
+    if preset not in presets:
+        raise UnknownNameError("preset", preset, presets)
+    wanted = {name: value for name, value in changes.items() if value is not None}
+    return replace(presets[preset], **wanted)  # type: ignore[type-var]
+
+
+def per_million(lognorm: Any) -> csr_matrix:
+    """Return counts per million from ``log1p`` of counts per 10,000: sparse float64.
+
+    Unlike counts divided by their sum they keep the library size of all genes where a method sees only
+    some. Data without counts that were normalised to another sum stay in proportion to it.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> per_million(np.log1p([[2.0, 0.0, 3.0]])).toarray().round().tolist()
+    [[200.0, 0.0, 300.0]]
+    """
+    from scipy.sparse import csr_matrix
+
+    linear = csr_matrix(lognorm, dtype=np.float64, copy=True)
+    np.expm1(linear.data, out=linear.data)
+    linear.data *= 1e6 / TARGET_SUM
+    return linear
 
 
 def dense(matrix: Any) -> NDArray[np.float32]:

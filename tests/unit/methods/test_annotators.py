@@ -17,6 +17,7 @@ from cellular_bench.methods.logistic_regression import LogisticRegression
 from cellular_bench.methods.naive_bayes import NaiveBayes
 from cellular_bench.methods.nearest_centroid import NearestCentroid
 from cellular_bench.methods.random_forest import RandomForest
+from cellular_bench.methods.scibet import SciBet
 from cellular_bench.methods.singler import SingleR
 from cellular_bench.methods.svm_rejection import SVMRejection
 
@@ -28,9 +29,15 @@ ALL = [
     NearestCentroid,
     RandomForest,
     SVMRejection,
+    SciBet,
     SingleR,
 ]
 NEED_TWO_LABELS = [method for method in ALL if method is not NearestCentroid]
+
+
+def short(method):
+    """Return a method with its parameters for small data and a short time."""
+    return method(**method.spec.check_params)
 
 
 def labels(adata):
@@ -48,7 +55,7 @@ def small(X, label, genes=None):
 @pytest.mark.parametrize("method", ALL)
 def test_obvious_types_are_named(method, train, query):
     del query.obs["batch"]
-    prediction = method().fit(train).predict(query)
+    prediction = short(method).fit(train).predict(query)
     assert np.mean(prediction.label_pred == labels(query)) > 0.95
 
 
@@ -56,19 +63,19 @@ def test_obvious_types_are_named(method, train, query):
 def test_an_unseen_type_is_more_novel_than_a_seen_one(method, train, query):
     from sklearn.metrics import roc_auc_score
 
-    prediction = method().fit(train[labels(train) != "delta"].copy()).predict(query)
+    prediction = short(method).fit(train[labels(train) != "delta"].copy()).predict(query)
     assert roc_auc_score(labels(query) == "delta", prediction.novelty) > 0.75
 
 
 @pytest.mark.parametrize("method", NEED_TWO_LABELS)
 def test_one_label_is_not_applicable(method, train):
     with pytest.raises(NotApplicableError, match=r"have 1 label\(s\) \(beta\), needed are at least 2"):
-        method().fit(train[labels(train) == "beta"].copy())
+        short(method).fit(train[labels(train) == "beta"].copy())
 
 
 @pytest.mark.parametrize("method", ALL)
 def test_genes_in_another_order_are_an_error(method, train, query):
-    fitted = method().fit(train)
+    fitted = short(method).fit(train)
     with pytest.raises(DataError, match="same genes in the same order"):
         fitted.predict(query[:, ::-1].copy())
 
@@ -76,7 +83,7 @@ def test_genes_in_another_order_are_an_error(method, train, query):
 @pytest.mark.parametrize("method", ALL)
 def test_predict_before_fit_says_so(method, query):
     with pytest.raises(ContractError, match="predict was called before fit"):
-        method().predict(query)
+        short(method).predict(query)
 
 
 def test_knn_equals_scikit_learn_on_its_own_components(train, query):
