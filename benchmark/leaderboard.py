@@ -183,14 +183,14 @@ def split_scores(row: Row) -> tuple[SplitScore, ...]:
     """
     return average_seeds(
         [
-            (*_unit(run.split), value)
+            (*unit_of(run.split), value)
             for run, value in zip(row.done, row.run_scores, strict=True)
             if value is not None
         ]
     )
 
 
-def _unit(split: SplitIdentity) -> tuple[str, float]:
+def unit_of(split: SplitIdentity) -> tuple[str, float]:
     """Return what a score counts as, and how much training cells of such units overlap."""
     if split.unseen_labels:
         return " + ".join(split.unseen_labels), 0.0

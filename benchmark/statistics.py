@@ -125,8 +125,25 @@ def interval(scores: Sequence[SplitScore], *, level: float = LEVEL) -> Interval:
     mean = float(values.mean())
     if len(values) < 2:
         return Interval(mean=mean, low=None, high=None, n=len(values), reason="one split has no spread")
-    half = _critical(len(values), level) * _standard_error(values, scores)
+    half = half_width(scores, level=level) * float(values.std(ddof=1))
     return Interval(mean=mean, low=mean - half, high=mean + half, n=len(values))
+
+
+def half_width(scores: Sequence[SplitScore], *, level: float = LEVEL) -> float:
+    """Return what the standard deviation over splits is multiplied with for half of the interval.
+
+    It depends on the number of splits and their overlap alone, not on the values.
+
+    Examples
+    --------
+    >>> folds = [SplitScore(split_id=f"{i}", value=0.5, overlap=0.25) for i in range(5)]
+    >>> round(half_width(folds), 2)
+    1.86
+    """
+    from scipy import stats
+
+    n = len(scores)
+    return float(stats.t.ppf(0.5 + level / 2, n - 1)) * _standard_error_factor(scores)
 
 
 def compare(
@@ -224,15 +241,9 @@ def _distinct(scores: Sequence[SplitScore]) -> NDArray[np.float64]:
     return np.array([score.value for score in scores])
 
 
-def _standard_error(values: NDArray[np.float64], scores: Sequence[SplitScore]) -> float:
+def _standard_error_factor(scores: Sequence[SplitScore]) -> float:
     overlap = float(np.mean([score.overlap for score in scores]))
-    return math.sqrt((1 / len(values) + overlap) * float(values.var(ddof=1)))
-
-
-def _critical(n: int, level: float) -> float:
-    from scipy import stats
-
-    return float(stats.t.ppf(0.5 + level / 2, n - 1))
+    return math.sqrt(1 / len(scores) + overlap)
 
 
 def _compared(first: str, second: str, scores: Mapping[str, Sequence[SplitScore]]) -> Comparison:
@@ -246,7 +257,7 @@ def _compared(first: str, second: str, scores: Mapping[str, Sequence[SplitScore]
     if n < 3:
         reason = f"{n} common split{'' if n == 1 else 's'}: too few for a p value"
     else:
-        error = _standard_error(differences, [a for a, _ in both])
+        error = _standard_error_factor([a for a, _ in both]) * float(differences.std(ddof=1))
         mean = float(differences.mean())
         # Equal on every split: no evidence of a difference. Different by a constant: certain.
         p_value = float(2 * stats.t.sf(abs(mean) / error, n - 1)) if error > 0 else float(mean == 0)

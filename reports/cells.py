@@ -42,7 +42,7 @@ class Cell:
     sort
         What the column is sorted by; None sorts last.
     detail
-        Standard deviation.
+        Standard deviation or confidence interval.
     count
         How many runs have a value, where not all have.
     share
@@ -73,7 +73,10 @@ class Line:
     remark
         Why it is not ranked, or what is odd about it.
     aspects
-        For each scored run the pair (batch correction, bio conservation), for other weights.
+        For each scored split the pair (batch correction, bio conservation), for other weights.
+    half_width
+        What the standard deviation over splits is multiplied with for half of the confidence interval; None
+        for a single split.
     """
 
     name: str
@@ -84,6 +87,7 @@ class Line:
     remark: str
     cells: tuple[Cell, ...]
     aspects: tuple[tuple[float, float], ...] = ()
+    half_width: float | None = None
 
     @property
     def aspects_json(self) -> str:
@@ -115,7 +119,7 @@ class Table:
     """A table of methods."""
 
     table_id: str
-    kind: Literal["ranking", "metrics", "labels"]
+    kind: Literal["ranking", "metrics", "labels", "robustness"]
     title: str
     caption: str
     columns: tuple[Column, ...]
@@ -207,6 +211,17 @@ def score_cell(summary: Summary, n_runs: int, share: float | None, note: tuple[N
         note=place,
         reason=reason,
     )
+
+
+def bounds(low: float, high: float) -> str:
+    """Write a confidence interval of a score; what lies beyond 0 and 1, where no score is, is cut off.
+
+    Examples
+    --------
+    >>> bounds(0.51, 1.02)
+    '[0.510, 1.000]'
+    """
+    return f"[{number(max(low, 0.0))}, {number(min(high, 1.0))}]"
 
 
 def cost_cell(summary: Summary) -> Cell:

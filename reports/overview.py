@@ -14,7 +14,6 @@ from cellular_bench.benchmark.leaderboard import (
     Row,
     Track,
     method_key,
-    split_scores,
 )
 from cellular_bench.benchmark.records import (
     DatasetIdentity,
@@ -23,10 +22,10 @@ from cellular_bench.benchmark.records import (
     RunRecord,
     SplitIdentity,
 )
-from cellular_bench.benchmark.statistics import compare
+from cellular_bench.benchmark.robustness import against_best
 from cellular_bench.benchmark.types import STRESSES, MetricSpec, SplitKind, Task
 from cellular_bench.reports.cells import number, plural
-from cellular_bench.reports.tables import ASPECT_TITLES, display_names
+from cellular_bench.reports.tables import ASPECT_TITLES, display_names, overall_spread
 
 TASK_TITLES: Mapping[Task, str] = {
     "integration": "Integration",
@@ -61,7 +60,7 @@ class Winner:
     title: str
     names: tuple[str, ...]
     score: str
-    std: str
+    spread: str
     verdict: str
 
 
@@ -135,29 +134,24 @@ def _winner(board: Board, track: Track) -> Winner | None:
     if not best:
         return None
     names = display_names(board)
-    summary = best[0].overall
     some = "Best of" if len(ranked) > 1 else "Only"
     return Winner(
         title=f"{some} {plural(len(ranked), 'method')} {RANKED_TRACKS[track]}",
         names=tuple(_full_name(row, names) for row in best),
-        score=number(summary.mean or 0.0),
-        std=number(summary.std) if summary.std is not None else "",
-        verdict=_verdict(best[0], ranked, names),
+        score=number(best[0].overall.mean or 0.0),
+        spread=overall_spread(best[0]),
+        verdict=_verdict(board, ranked, names),
     )
 
 
-def _verdict(best: Row, ranked: Sequence[Row], names: Mapping[str, tuple[str, str]]) -> str:
+def _verdict(board: Board, ranked: Sequence[Row], names: Mapping[str, tuple[str, str]]) -> str:
     """Say which methods the best one cannot be told from, or that too little was run to say."""
-    others = [row for row in ranked if row is not best]
+    best, *others = ranked
     if not others:
         return ""
     unit = "held-out label" if best.runs[0].split.unseen_labels else "split"
-    keys = {method_key(row.method): row for row in (best, *others)}
-    first = method_key(best.method)
-    found = compare(
-        {key: split_scores(row) for key, row in keys.items()},
-        pairs=[(first, key) for key in keys if key != first],
-    )
+    keys = {method_key(row.method): row for row in others}
+    found = tuple(against_best(board, best.track).values())
     if any(comparison.p_value is None for comparison in found):
         return f"Too few to tell methods apart: {plural(found[0].n, unit)}."
     tied = [_full_name(keys[c.second], names) for c in found if not c.is_different]

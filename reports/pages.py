@@ -28,12 +28,13 @@ from cellular_bench.reports.overview import (
     weights_in_words,
 )
 from cellular_bench.reports.published import PublishedTable, published_tables
+from cellular_bench.reports.ranking import ranking_table
+from cellular_bench.reports.robustness import robustness_table
 from cellular_bench.reports.tables import (
     ASPECT_TITLES,
     GROUPS,
     labels_table,
     metrics_table,
-    ranking_table,
 )
 
 if TYPE_CHECKING:
@@ -135,7 +136,7 @@ def page(
 
 
 def _view(board: Board, figures: Sequence[Figure]) -> BoardView:
-    tables = (ranking_table(board), metrics_table(board), labels_table(board))
+    tables = (ranking_table(board), robustness_table(board), metrics_table(board), labels_table(board))
     weights = OVERALL_WEIGHTS[board.task]
     return BoardView(
         board_id=board.board_id,

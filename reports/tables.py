@@ -8,7 +8,6 @@ from __future__ import annotations
 import json
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import replace
 from statistics import fmean
 from typing import Any
 
@@ -16,22 +15,25 @@ from cellular_bench.benchmark.leaderboard import (
     Board,
     Row,
     Summary,
+    Track,
     aspect_scores,
     method_key,
     scaled,
+    split_scores,
     summarise,
 )
 from cellular_bench.benchmark.records import LabelScore, RunRecord
+from cellular_bench.benchmark.statistics import half_width, interval
 from cellular_bench.benchmark.types import Aspect, MetricSpec
 from cellular_bench.reports.cells import (
-    MISSING,
     Cell,
     Column,
     Group,
     Line,
     Notes,
     Table,
-    cost_cell,
+    bounds,
+    number,
     score_cell,
 )
 
@@ -50,6 +52,10 @@ GROUPS: Mapping[str, tuple[str, str]] = {
     "control": ("Controls", "mark the ends of the scale; not ranked"),
     "incomplete": ("Incomplete", "not ranked; means are over the runs that have a value"),
 }
+
+
+#: Tracks whose rows are ranked.
+RANKED: tuple[Track, ...] = ("unsupervised", "supervised", "sees scored labels")
 
 
 def display_names(board: Board) -> dict[str, tuple[str, str]]:
@@ -72,71 +78,6 @@ def _settings(row: Row) -> dict[str, str]:
     identity = row.method.model_dump(mode="json")
     params: dict[str, Any] = identity.pop("params")
     return {key: json.dumps(value, sort_keys=True) for key, value in {**identity, **params}.items()}
-
-
-def ranking_table(board: Board) -> Table:
-    """Return rank, overall, aspects, coverage and cost of each method."""
-    notes = Notes()
-    aspects = tuple(board.rows[0].aspects)
-    columns = [
-        Column(title="Rank", hint="Place among the complete rows of the same track", best="low", key="rank"),
-        Column(title="Overall", hint="Weighted mean of the aspect scores, 0 to 1", key="overall"),
-        *(
-            Column(title=ASPECT_TITLES[aspect], hint="Mean of the aspect's metrics, each scaled to 0 ... 1")
-            for aspect in aspects
-            if len(aspects) > 1
-        ),
-        Column(title="Runs", hint="Runs with scores, of all runs"),
-        Column(title="Wall time, s", hint="Mean per run, training and prediction", best="low"),
-        Column(title="CPU time, s", hint="Mean per run", best="low"),
-        Column(title="Peak memory, MiB", hint="Largest resident memory of the process tree", best="low"),
-    ]
-    names = display_names(board)
-
-    def cells(row: Row) -> tuple[Cell, ...]:
-        full = " ".join(names[method_key(row.method)]).strip()
-        done, planned = row.coverage
-        share = row.overall.mean
-        out = [Cell(text=str(row.rank) if row.rank else MISSING, sort=row.rank, reason=_unranked(row))]
-        out.append(_plain_score(row.overall, done, share, row, (notes, full, "overall")))
-        if len(aspects) > 1:
-            for aspect in aspects:
-                summary = row.aspects[aspect]
-                place = (notes, full, ASPECT_TITLES[aspect])
-                out.append(_plain_score(summary, done, summary.mean, row, place))
-        out.append(Cell(text=f"{done} of {planned}", sort=done / planned))
-        out += [cost_cell(cost) for cost in (row.wall_time_s, row.cpu_time_s, row.peak_rss_mib)]
-        return tuple(out)
-
-    groups = grouped(board, cells)
-    return Table(
-        table_id=f"{board.board_id}-ranking",
-        kind="ranking",
-        title="Ranking",
-        caption="Mean ± standard deviation over splits and seeds. Ranked within each track.",
-        columns=tuple(columns),
-        groups=groups,
-        notes=notes.all(1 + len(aspects) if len(aspects) > 1 else 1),
-    )
-
-
-def _plain_score(
-    summary: Summary, done: int, share: float | None, row: Row, place: tuple[Notes, str, str]
-) -> Cell:
-    """Write an overall or aspect score; a missing one has the row's reason."""
-    if summary.n < done or summary.mean is None:
-        reason = row.incomplete_because or "a metric is missing"
-        summary = Summary(mean=summary.mean, std=summary.std, n=summary.n)
-        cell = score_cell(summary, done, share, place)
-        note = place[0].number(reason, place[1], place[2])
-        return replace(cell, note=note, reason=reason)
-    return score_cell(summary, done, share, place)
-
-
-def _unranked(row: Row) -> str:
-    if row.rank:
-        return ""
-    return row.incomplete_because or "controls are not ranked"
 
 
 def metrics_table(board: Board) -> Table:
@@ -262,6 +203,7 @@ def _line(row: Row, board: Board, name: tuple[str, str], cells: tuple[Cell, ...]
         remark=row.incomplete_because or outside_controls(row, board),
         cells=cells,
         aspects=_aspect_pairs(row, board),
+        half_width=_half_width(row),
     )
 
 
@@ -277,8 +219,29 @@ def outside_controls(row: Row, board: Board) -> str:
 
 
 def _aspect_pairs(row: Row, board: Board) -> tuple[tuple[float, float], ...]:
+    """Return batch correction and bio conservation of each split, averaged over seeds."""
     if board.task != "integration":
         return ()
-    scores = [aspect_scores(run, board.metrics) for run in row.runs if run.status == "ok"]
-    both = [s for s in scores if {"batch_correction", "bio_conservation"} <= s.keys()]
-    return tuple((s["batch_correction"], s["bio_conservation"]) for s in both)
+    by_split: dict[str, list[tuple[float, float]]] = defaultdict(list)
+    for run in row.done:
+        scores = aspect_scores(run, board.metrics)
+        if {"batch_correction", "bio_conservation"} <= scores.keys():
+            by_split[run.split.digest].append((scores["batch_correction"], scores["bio_conservation"]))
+    return tuple(
+        (fmean(batch for batch, _ in found), fmean(bio for _, bio in found)) for found in by_split.values()
+    )
+
+
+def overall_spread(row: Row) -> str:
+    """Write the confidence interval of a complete row over splits, else the deviation of its runs."""
+    scores = split_scores(row)
+    if row.incomplete_because is None and len(scores) > 1:
+        found = interval(scores)
+        assert found.low is not None and found.high is not None  # there are two splits
+        return bounds(found.low, found.high)
+    return "" if row.overall.std is None else f"± {number(row.overall.std)}"
+
+
+def _half_width(row: Row) -> float | None:
+    scores = split_scores(row)
+    return half_width(scores) if len(scores) > 1 and row.incomplete_because is None else None

@@ -20,6 +20,7 @@ ALLOWED = {
         "cellular_bench.reports",
         "cellular_bench.benchmark.leaderboard",
         "cellular_bench.benchmark.published",
+        "cellular_bench.benchmark.robustness",
         "cellular_bench.benchmark.statistics",
         "cellular_bench.benchmark.records",
         *LAYER_0,

@@ -102,16 +102,17 @@
 
   const writeOverall = (row, weight) => {
     const cell = row.querySelector("td[data-key=overall]");
-    const runs = JSON.parse(row.dataset.aspects).map(([batch, bio]) => weight * batch + (1 - weight) * bio);
-    if (!runs.length || cell.dataset.v === undefined) return;
-    const value = mean(runs);
+    const splits = JSON.parse(row.dataset.aspects).map(([batch, bio]) => weight * batch + (1 - weight) * bio);
+    if (!splits.length || cell.dataset.v === undefined) return;
+    const value = mean(splits);
     cell.dataset.v = value;
     cell.style.setProperty("--v", value);
     cell.querySelector(".val").textContent = value.toFixed(3);
     const detail = cell.querySelector(".sd");
-    if (detail && runs.length > 1) {
-      detail.textContent = detail.textContent.replace(/± [\d.]+/, `± ${deviation(runs).toFixed(3)}`);
-    }
+    if (!detail || !row.dataset.halfWidth) return;
+    const half = Number(row.dataset.halfWidth) * deviation(splits);
+    const ends = [Math.max(value - half, 0), Math.min(value + half, 1)];
+    detail.textContent = `[${ends.map((end) => end.toFixed(3)).join(", ")}]`;
   };
 
   const writeRanks = (body) => {

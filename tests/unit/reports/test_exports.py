@@ -66,7 +66,7 @@ def test_markdown_tables_are_rectangular_whatever_is_in_a_name(markdown: str) ->
 def test_markdown_rows_and_words(markdown: str) -> None:
     assert markdown.startswith("# Toy &lt;results&gt;\n\n15 of 16 runs succeeded; 1 failed.\n")
     assert (
-        "| Harmony | unsupervised | 2 | 0.620 ± 0.057 | 0.500 ± 0.141 | 0.700 ± 0.000 | 2 of 2 | "
+        "| Harmony | unsupervised | 2 | 0.620 [0.000, 1.000] | 0.500 ± 0.141 | 0.700 ± 0.000 | – | 2 of 2 | "
         "10.5 ± 0.71 | 8.00 ± 0.00 | 1,500 ± 0.00 |"
     ) in markdown
     assert "| &lt;script&gt;alert('x')&lt;/script&gt;\\|a\\*b | unsupervised | 1 |" in markdown

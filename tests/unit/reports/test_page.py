@@ -102,10 +102,11 @@ def test_overall_is_four_tenths_batch_and_six_tenths_bio(page: Page) -> None:
     rows = page.rows[f"{BOARD}-ranking"]
     harmony = next(row for row in rows if len(row) > 1 and row[1] == "Harmony")
     # batch per split (.5 + .3) / 2 = .4 and (.7 + .5) / 2 = .6; bio ((.2 + 1) / 2 + .8) / 2 = .7
-    # overall .4 * .4 + .6 * .7 = .58 and .66: mean .62, deviation .08 / sqrt(2)
-    assert harmony[2] == "0.620 ± 0.057"
+    # overall .4 * .4 + .6 * .7 = .58 and .66: mean .62; two splits tell nothing
+    assert harmony[2] == "0.620 [0.000, 1.000]"
     assert harmony[3:5] == ["0.500 ± 0.141", "0.700 ± 0.000"]
-    assert harmony[5:] == ["2 of 2", "10.5 ± 0.71", "8.00 ± 0.00", "1,500 ± 0.00"]
+    assert harmony[5] == "– 2 common splits: too few for a p value; the best is ahead on 100% of 2 splits"
+    assert harmony[6:] == ["2 of 2", "10.5 ± 0.71", "8.00 ± 0.00", "1,500 ± 0.00"]
 
 
 def test_metrics_show_raw_values_and_why_one_is_missing(page: Page, text: str) -> None:
@@ -140,7 +141,7 @@ def test_per_label_scores_and_undefined_ones(page: Page) -> None:
 def test_overview_says_the_best_of_each_track_and_how_runs_ended(text: str) -> None:
     flat = " ".join(re.sub(r"<[^>]+>", " ", text).split())
     assert "Best of 3 methods without labels &lt;script&gt;" in flat
-    assert "Only 1 method with training labels CELLULAR 0.900 ± 0.000" in flat
+    assert "Only 1 method with training labels CELLULAR 0.900 [0.900, 0.900]" in flat
     assert "13 of 14 runs succeeded; 1 failed. 2 methods not ranked." in flat
     assert "overall = 0.4 × batch correction + 0.6 × bio conservation" in flat
 
