@@ -186,6 +186,7 @@ class Executor:
             method_id=run.method.method_id,
             is_control=run.method.is_control,
             outputs=folder / worker.OUTPUTS,
+            data=self.store.data_file(run.dataset),
             truth_folder=truth_folder,
             result=folder / scoring.SCORED,
         )

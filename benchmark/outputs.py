@@ -4,16 +4,24 @@ from __future__ import annotations
 
 import zipfile
 import zlib
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from cellular_bench.benchmark.errors import ContractError, UserError
-from cellular_bench.benchmark.types import Prediction
+from cellular_bench.benchmark.preparation import principal_components
+from cellular_bench.benchmark.types import Corrected, Graph, Prediction
+
+if TYPE_CHECKING:
+    from scipy.sparse import csr_matrix
+
+#: Sparse outputs, each kept as these three arrays of its own name.
+SPARSE = ("graph", "graph_distances")
+SPARSE_PARTS = ("data", "indices", "indptr")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -24,6 +32,10 @@ class Outputs:
     ----------
     X_emb
         (n_obs, n_latent) embedding, or None.
+    graph, graph_distances
+        (n_obs, n_obs) weights and lengths of links between cells, or None.
+    corrected, genes
+        (n_obs, n_vars) corrected expression and the names of its columns, or None.
     label_pred, rejected, novelty
         (n_obs,) arrays, or None.
     label_proba, labels
@@ -32,28 +44,67 @@ class Outputs:
 
     obs_names: NDArray[np.str_]
     X_emb: NDArray[np.floating[Any]] | None = None
+    graph: csr_matrix | None = None
+    graph_distances: csr_matrix | None = None
+    corrected: NDArray[np.floating[Any]] | None = None
+    genes: NDArray[np.str_] | None = None
     label_pred: NDArray[np.str_] | None = None
     label_proba: NDArray[np.floating[Any]] | None = None
     labels: NDArray[np.str_] | None = None
     novelty: NDArray[np.floating[Any]] | None = None
     rejected: NDArray[np.bool_] | None = None
 
-    def arrays(self) -> dict[str, NDArray[Any]]:
+    def arrays(self) -> dict[str, Any]:
         """Return the arrays that are there, by name."""
         fields = {name: getattr(self, name) for name in self.__slots__}
         return {name: array for name, array in fields.items() if array is not None}
 
 
-def checked_embedding(method_id: str, returned: Any, obs_names: Sequence[str]) -> Outputs:
-    """Check an embedding.
+def checked_integration(
+    method_id: str, returned: Any, obs_names: Sequence[str], genes: Sequence[str]
+) -> Outputs:
+    """Check what an integrator returned: an embedding, a graph, or corrected expression of the genes.
 
     Raises
     ------
     ContractError
-        If it has not one row per cell, is not finite, or is named in another order.
+        If it has not one row per cell, or of the matrix one column per gene, is not finite, or is named
+        in another order.
     """
     names = np.asarray(obs_names, dtype=str)
-    where = f"{method_id}: the embedding"
+    if isinstance(returned, Graph):
+        return _checked_graph(method_id, returned, names)
+    if isinstance(returned, Corrected):
+        return _checked_corrected(method_id, returned, names, np.asarray(genes, dtype=str))
+    return Outputs(obs_names=names, X_emb=_rows(f"{method_id}: the embedding", returned, names))
+
+
+def _checked_graph(method_id: str, returned: Graph, names: NDArray[np.str_]) -> Outputs:
+    graph = _links(f"{method_id}: connectivities", returned.connectivities, names)
+    if returned.distances is None:
+        return Outputs(obs_names=names, graph=graph)
+    distances = _links(f"{method_id}: distances", returned.distances, names)
+    return Outputs(obs_names=names, graph=graph, graph_distances=distances)
+
+
+def _checked_corrected(
+    method_id: str, returned: Corrected, names: NDArray[np.str_], genes: NDArray[np.str_]
+) -> Outputs:
+    corrected = _rows(f"{method_id}: the corrected expression", returned.X, names)
+    if corrected.shape[1] != len(genes):
+        raise ContractError(
+            f"{method_id}: the corrected expression has {corrected.shape[1]} genes, expected {len(genes)}: "
+            "those that the method was given, in their order."
+        )
+    if returned.X_emb is None:
+        X_emb = principal_components(corrected)
+    else:
+        X_emb = _rows(f"{method_id}: the embedding", returned.X_emb, names)
+    return Outputs(obs_names=names, X_emb=X_emb, corrected=corrected, genes=genes)
+
+
+def _rows(where: str, returned: Any, names: NDArray[np.str_]) -> NDArray[np.float32]:
+    """Return a finite matrix with one row per cell."""
     _check_order(where, returned, names)
     array = _numeric(where, returned)
     if array.ndim != 2 or array.shape[0] != len(names) or array.shape[1] == 0:
@@ -64,7 +115,27 @@ def checked_embedding(method_id: str, returned: Any, obs_names: Sequence[str]) -
     with np.errstate(over="ignore"):  # what float32 cannot hold becomes infinite, and is refused as such
         array = array.astype(np.float32, copy=False)
     _check_finite(where, array)
-    return Outputs(obs_names=names, X_emb=array)
+    return array
+
+
+def _links(where: str, returned: Any, names: NDArray[np.str_]) -> csr_matrix:
+    """Return the finite weights or lengths of links between cells, none of them negative."""
+    from scipy.sparse import csr_matrix
+
+    try:
+        links = csr_matrix(returned, dtype=np.float32)
+    except (TypeError, ValueError) as error:
+        raise ContractError(f"{where} is not a matrix of numbers: {error}.") from error
+    wanted = len(names), len(names)
+    if links.shape != wanted:
+        raise ContractError(
+            f"{where} has shape {links.shape}, expected {wanted}: a row and a column per cell, "
+            "in obs_names order."
+        )
+    bad = ~np.isfinite(links.data) | (links.data < 0)
+    if bad.any():
+        raise ContractError(f"{where}: {bad.sum()} of {links.nnz} values are negative, NaN or infinite.")
+    return links
 
 
 def checked_prediction(method_id: str, returned: Any, obs_names: Sequence[str]) -> Outputs:
@@ -98,9 +169,13 @@ def checked_prediction(method_id: str, returned: Any, obs_names: Sequence[str]) 
 
 def write_outputs(outputs: Outputs, path: Path) -> None:
     """Write outputs as a compressed npz file without pickled objects."""
+    arrays = outputs.arrays()
+    for name in set(SPARSE) & arrays.keys():
+        links = arrays.pop(name)
+        arrays |= {f"{name}_{part}": getattr(links, part) for part in SPARSE_PARTS}
     temporary = path.with_name(f".{path.name}")
     with temporary.open("wb") as file:
-        np.savez_compressed(file, allow_pickle=False, **outputs.arrays())
+        np.savez_compressed(file, allow_pickle=False, **arrays)
     temporary.replace(path)
 
 
@@ -114,9 +189,22 @@ def read_outputs(path: Path) -> Outputs:
     """
     try:
         with np.load(path, allow_pickle=False) as arrays:
-            return Outputs(**{name: arrays[name] for name in arrays.files})
-    except (OSError, ValueError, TypeError, EOFError, zipfile.BadZipFile, zlib.error) as error:
+            return Outputs(**_joined({name: arrays[name] for name in arrays.files}))
+    except (OSError, ValueError, TypeError, KeyError, EOFError, zipfile.BadZipFile, zlib.error) as error:
         raise UserError(f"{path} does not hold the outputs of a run: {error}.") from error
+
+
+def _joined(arrays: Mapping[str, NDArray[Any]]) -> dict[str, Any]:
+    """Put sparse matrices together again."""
+    from scipy.sparse import csr_matrix
+
+    joined: dict[str, Any] = dict(arrays)
+    n_obs = len(arrays["obs_names"])
+    for name in SPARSE:
+        if f"{name}_data" in joined:
+            parts = tuple(joined.pop(f"{name}_{part}") for part in SPARSE_PARTS)
+            joined[name] = csr_matrix(parts, shape=(n_obs, n_obs))
+    return joined
 
 
 def _probabilities(

@@ -140,6 +140,25 @@ def read_cells(path: Path) -> Cells:
     return Cells(**{**arrays, "stress": _read_stress(arrays.get("stress", "null"))})
 
 
+def read_expression(data: Path, folder: Path, genes: NDArray[np.str_]) -> Any:
+    """Return the log-normalised expression of genes of the scored cells of a prepared split.
+
+    Raises
+    ------
+    UserError
+        If the data or the split are missing.
+    """
+    import anndata
+
+    from cellular_bench.datasets.stress import stressed_data
+
+    if not data.exists():
+        raise UserError(f"{data} is missing; run the benchmark again.")
+    cells = read_cells(folder / CELLS)
+    adata = stressed_data(anndata.read_h5ad(data), cells.stress)
+    return adata.X[cells.test_obs][:, adata.var_names.get_indexer(genes)]
+
+
 def _read_stress(text: NDArray[np.str_] | str) -> Stress | None:
     facts = json.loads(str(text))
     return None if facts is None else Stress(**facts)

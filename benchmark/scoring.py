@@ -14,7 +14,7 @@ from pydantic import Field
 
 from cellular_bench.benchmark.errors import ContractError, UndefinedError
 from cellular_bench.benchmark.outputs import Outputs, read_outputs
-from cellular_bench.benchmark.preparation import Truth, read_truth
+from cellular_bench.benchmark.preparation import Truth, read_expression, read_truth
 from cellular_bench.benchmark.records import LabelScore, Model, Score
 from cellular_bench.benchmark.types import Aspect, MetricSpec, Task
 
@@ -45,12 +45,16 @@ class Scored(Model):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ScoringJob:
-    """Files to score and where to write the scores."""
+    """Files to score and where to write the scores.
+
+    ``data`` are read for their expression, where the outputs hold a corrected one.
+    """
 
     task: Task
     method_id: str
     is_control: bool
     outputs: Path
+    data: Path
     truth_folder: Path
     result: Path
 
@@ -61,14 +65,26 @@ def execute(job: ScoringJob) -> None:
     try:
         if not job.is_control:
             check_rows_belong_to_cells(job.method_id, outputs, truth)
-        scored = score(job.task, outputs, truth)
+        scored = score(
+            job.task, outputs, truth, expression=expression_of(outputs, job.data, job.truth_folder)
+        )
     except ContractError as error:
         scored = Scored(contract_broken=str(error))
     job.result.write_text(scored.model_dump_json(), encoding="utf-8")
 
 
-def score(task: Task, outputs: Outputs, truth: Truth) -> Scored:
+def expression_of(outputs: Outputs, data: Path, truth_folder: Path) -> Any:
+    """Return the expression that a corrected one is compared with; None where there is none to compare."""
+    return None if outputs.genes is None else read_expression(data, truth_folder, outputs.genes)
+
+
+def score(task: Task, outputs: Outputs, truth: Truth, *, expression: Any = None) -> Scored:
     """Compute every metric of a task.
+
+    Parameters
+    ----------
+    expression
+        (n_obs, n_vars) what ``outputs.corrected`` was made of; without it, that is not scored.
 
     Raises
     ------
@@ -77,11 +93,25 @@ def score(task: Task, outputs: Outputs, truth: Truth) -> Scored:
     """
     if not np.array_equal(outputs.obs_names, truth.obs_names):
         raise ContractError("The outputs are not for the cells of this split.")
-    inputs = {**truth.inputs(), **outputs.arrays()}
+    inputs = {**truth.inputs(), **outputs.arrays(), **_neighbours_along(outputs), "expression": expression}
+    inputs = {name: value for name, value in inputs.items() if value is not None}
     scores = tuple(compute(specs_for(task, inputs), inputs))
     if task != "annotation":
         return Scored(scores=scores)
     return Scored(scores=scores, **label_details(inputs))
+
+
+def _neighbours_along(outputs: Outputs) -> dict[str, Any]:
+    """Return the neighbours that the links of a graph give, or why they give none, as argument of metrics."""
+    from cellular_bench.metrics.distances import N_NEIGHBORS
+    from cellular_bench.metrics.graphs import nearest_along
+
+    if outputs.graph_distances is None:
+        return {}
+    try:
+        return {"neighbors": nearest_along(outputs.graph_distances, N_NEIGHBORS)}
+    except UndefinedError as error:
+        return {"neighbors": error}
 
 
 def specs_for(task: Task, given: Collection[str] = ()) -> list[MetricSpec]:
@@ -141,7 +171,9 @@ def check_rows_belong_to_cells(method_id: str, outputs: Outputs, truth: Truth) -
     if len(truth.X_pre) < MIN_OBS_FOR_ORDER:
         return
     before = _neighbours(truth.X_pre)
-    if outputs.X_emb is not None:
+    if outputs.graph is not None:
+        found, expected, spread = _shared_links(before, outputs.graph)
+    elif outputs.X_emb is not None:
         if (outputs.X_emb == outputs.X_emb[0]).all():
             return  # one point for all has no order; the metrics say what it is
         found, expected, spread = _shared_neighbours(before, _neighbours(outputs.X_emb))
@@ -171,6 +203,13 @@ def _shared_neighbours(before: Any, after: Any) -> tuple[float, float, float]:
     n_obs, k = before.shape
     shared = (before[:, :, None] == after[:, None, :]).any(axis=2).mean()
     chance = k / (n_obs - 1)
+    return float(shared), chance, math.sqrt(chance * (1 - chance) / (n_obs * k))
+
+
+def _shared_links(before: Any, graph: Any) -> tuple[float, float, float]:
+    n_obs, k = before.shape
+    shared = (graph[np.repeat(np.arange(n_obs), k), before.ravel()] > 0).mean()
+    chance = graph.count_nonzero() / (n_obs * (n_obs - 1))
     return float(shared), chance, math.sqrt(chance * (1 - chance) / (n_obs * k))
 
 

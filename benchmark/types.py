@@ -208,6 +208,44 @@ class MethodSpec:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Graph:
+    """What an integrator returns that links cells and gives them no coordinates.
+
+    Clusterings and the connectivity of labels are scored on the links; neighbours are the cells at the
+    end of the shortest paths. What needs coordinates has no score, with that reason.
+
+    Attributes
+    ----------
+    connectivities
+        (n_obs, n_obs) sparse weights of the links, 0 or above, in the order of ``obs_names``.
+    distances
+        (n_obs, n_obs) sparse lengths of links, or None; without them there are no neighbours.
+    """
+
+    connectivities: Any
+    distances: Any = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Corrected:
+    """What an integrator returns that corrects expression.
+
+    The matrix has scores of its own: what correction keeps of every gene within the batches.
+
+    Attributes
+    ----------
+    X
+        (n_obs, n_vars) corrected log-normalised expression: the cells and genes that the method was
+        given, in their order.
+    X_emb
+        (n_obs, n_latent) embedding to be scored; None for principal components of ``X``.
+    """
+
+    X: Any
+    X_emb: NDArray[np.floating[Any]] | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Prediction:
     """What an annotator says of each cell, in the order of the query's ``obs_names``.
 
@@ -273,7 +311,7 @@ class Integrator(Protocol):
     def fit(self, train: AnnData) -> object:
         """Learn from the training cells."""
 
-    def embed(self, query: AnnData) -> NDArray[np.floating[Any]]:
+    def embed(self, query: AnnData) -> NDArray[np.floating[Any]] | Corrected:
         """Return one row per cell of the query, in ``obs_names`` order."""
 
 
@@ -283,7 +321,7 @@ class TransductiveIntegrator(Protocol):
 
     spec: MethodSpec
 
-    def fit_embed(self, adata: AnnData) -> NDArray[np.floating[Any]]:
+    def fit_embed(self, adata: AnnData) -> NDArray[np.floating[Any]] | Corrected | Graph:
         """Return one row per cell, in ``obs_names`` order."""
 
 

@@ -24,7 +24,7 @@ import numpy as np
 from cellular_bench.benchmark.errors import ContractError, NotApplicableError
 from cellular_bench.benchmark.outputs import (
     Outputs,
-    checked_embedding,
+    checked_integration,
     checked_prediction,
     write_outputs,
 )
@@ -103,11 +103,12 @@ def _outputs(job: Job, costs: dict[str, float]) -> Outputs:
     train, query = views(anndata.read_h5ad(job.data), cells, found.spec)
     _check_applicable(found, query)
     seed_everything(run.method_seed)
-    names = query.obs_names.copy()
+    names, genes = query.obs_names.copy(), query.var_names.copy()
     with _measured(costs):
         returned = _call(found, job, train, query)
-    check = checked_embedding if run.task == "integration" else checked_prediction
-    outputs = check(run.method.method_id, returned, names)
+    if run.task == "integration":
+        return checked_integration(run.method.method_id, returned, names, genes)
+    outputs = checked_prediction(run.method.method_id, returned, names)
     if run.task == "novelty" and outputs.novelty is None:
         raise ContractError(f"{run.method.method_id}: predict gave no novelty score.")
     return outputs

@@ -5,11 +5,10 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 import numpy as np
-from numpy.typing import NDArray
 
 from cellular_bench.benchmark.errors import NotApplicableError
 from cellular_bench.benchmark.keys import BATCH
-from cellular_bench.benchmark.types import MethodSpec
+from cellular_bench.benchmark.types import Corrected, MethodSpec
 from cellular_bench.methods._support import batches_of, dense, principal_components, require_batches
 
 if TYPE_CHECKING:
@@ -17,7 +16,7 @@ if TYPE_CHECKING:
 
 
 class ComBat:
-    """Principal components of an expression matrix from which ComBat removed the batches.
+    """Expression from which ComBat removed the batches, and its principal components.
 
     Gene-wise batch means and variances are shrunk by empirical Bayes. No covariate protects the cell
     types, so types that are spread unevenly over the batches are partly removed with them.
@@ -42,6 +41,7 @@ class ComBat:
         description="Empirical Bayes correction of batch means and variances per gene, then PCA.",
         needs_batches=True,
         doi="10.1093/biostatistics/kxj037",
+        version=2,
         url="https://scanpy.readthedocs.io",
         license="BSD-3-Clause",
         requires=("scanpy", "sklearn"),
@@ -51,8 +51,8 @@ class ComBat:
         self.n_components = n_components
         self.seed = seed
 
-    def fit_embed(self, adata: AnnData) -> NDArray[np.float32]:
-        """Return principal components of the corrected matrix, (n_obs, n_components)."""
+    def fit_embed(self, adata: AnnData) -> Corrected:
+        """Return the corrected expression, and principal components of it, (n_obs, n_components)."""
         import scanpy as sc
         from anndata import AnnData
 
@@ -65,4 +65,5 @@ class ComBat:
             )
         bare = AnnData(dense(adata.X), obs=adata.obs[[BATCH]].copy(), var=adata.var[[]].copy())
         corrected = sc.pp.combat(bare, key=BATCH, inplace=False)
-        return principal_components(corrected, n_components=self.n_components, seed=self.seed)
+        scores = principal_components(corrected, n_components=self.n_components, seed=self.seed)
+        return Corrected(X=corrected, X_emb=scores)

@@ -56,6 +56,51 @@ def connectivities(neighbors: Neighbors, k: int = N_NEIGHBORS) -> csr_matrix:
     return graph
 
 
+def nearest_along(lengths: csr_matrix, k: int) -> Neighbors:
+    """Return the k nearest cells of every cell by the shortest paths along links, itself first.
+
+    For methods that give links and no coordinates. A link counts in both directions; where their
+    lengths differ, the longer one does.
+
+    Parameters
+    ----------
+    lengths
+        (n_obs, n_obs) lengths of the links, none negative. An absent entry or a zero is no link.
+    k
+        Neighbours wanted, the cell itself counted; fewer where there are fewer cells.
+
+    Raises
+    ------
+    UndefinedError
+        If cells that hang together are fewer than that.
+
+    Examples
+    --------
+    >>> from scipy.sparse import csr_matrix
+    >>> chain = csr_matrix(([1.0, 2.0, 4.0], ([0, 1, 2], [1, 2, 3])), shape=(4, 4))
+    >>> found = nearest_along(chain, 3)
+    >>> found.indices[0].tolist(), found.distances[0].tolist()
+    ([0, 1, 2], [0.0, 1.0, 3.0])
+    """
+    from scipy.sparse import csr_matrix
+    from scipy.sparse.csgraph import connected_components
+
+    from cellular_bench.metrics import kernels
+
+    both = csr_matrix(lengths.maximum(lengths.T), dtype=np.float64)
+    both.eliminate_zeros()
+    wanted = min(k, both.shape[0])
+    smallest = int(np.bincount(connected_components(both)[1]).min())
+    if smallest < wanted:
+        raise UndefinedError(
+            f"a part of the graph has {smallest} cells, without a link to others; "
+            f"{wanted} neighbours were wanted of every cell",
+            by_output=True,
+        )
+    starts, targets = both.indptr.astype(np.int64), both.indices.astype(np.int64)
+    return Neighbors(*kernels.shortest_paths(starts, targets, both.data, wanted))
+
+
 def checked_graph(graph: object) -> csr_matrix:
     """Return a graph that a method gave as symmetric weights in rows, without loops.
 

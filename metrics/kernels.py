@@ -8,6 +8,7 @@ that numbers are finite: neighbours under a threshold start from infinity.
 from __future__ import annotations
 
 from collections.abc import Callable
+from heapq import heappop, heappush
 from typing import Any, TypeVar, cast
 
 import numba
@@ -262,3 +263,39 @@ def search_perplexity(distances: Floats, target: float, tolerance: float, max_tr
                 high = beta
             beta = beta * 2 if np.isinf(high) else (low + high) / 2
     return weights
+
+
+@_compiled
+def shortest_paths(starts: Ints, targets: Ints, lengths: Floats, k: int) -> tuple[Ints, Floats]:
+    """Return the k cells nearest to every cell along links, and how far they are (Dijkstra).
+
+    Links of cell i are ``targets`` and ``lengths`` from ``starts[i]`` to ``starts[i + 1]``. Every cell
+    reaches at least k, itself included. Of cells at the same distance the first one comes first.
+    """
+    n_obs = len(starts) - 1
+    indices = np.empty((n_obs, k), dtype=np.int64)
+    distances = np.empty((n_obs, k), dtype=np.float64)
+    nearest = np.full(n_obs, np.inf)
+    settled = np.full(n_obs, -1, dtype=np.int64)
+    for source in range(n_obs):
+        nearest[source] = 0.0
+        heap = [(0.0, source)]
+        touched = [source]
+        found = 0
+        while found < k:
+            distance, cell = heappop(heap)
+            if settled[cell] == source:
+                continue
+            settled[cell] = source
+            indices[source, found] = cell
+            distances[source, found] = distance
+            found += 1
+            for link in range(starts[cell], starts[cell + 1]):
+                target, length = int(targets[link]), distance + float(lengths[link])
+                if length < nearest[target]:
+                    nearest[target] = length
+                    heappush(heap, (length, target))
+                    touched.append(target)
+        for cell in touched:
+            nearest[cell] = np.inf
+    return indices, distances

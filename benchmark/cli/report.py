@@ -10,6 +10,7 @@ from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import click
 
@@ -177,8 +178,16 @@ def _draw_embedding(store: Store, drawing: Drawing) -> None:
     run = drawing.runs[0]
     outputs = read_outputs(store.run_folder(run.run_id) / OUTPUTS)
     truth = read_truth(store.split_folder(run.dataset, run.split))
-    assert outputs.X_emb is not None  # a run that ended well has an embedding
-    _keep(embedding_figure(outputs.X_emb, truth.label, truth.batch, title=drawing.title), drawing.file)
+    X_emb = _coordinates(outputs.graph) if outputs.X_emb is None else outputs.X_emb
+    _keep(embedding_figure(X_emb, truth.label, truth.batch, title=drawing.title), drawing.file)
+
+
+def _coordinates(graph: Any) -> Any:
+    """Place the cells of a graph so that linked ones lie together."""
+    from sklearn.manifold import spectral_embedding
+
+    n_components = min(10, graph.shape[0] - 2)
+    return spectral_embedding(graph.maximum(graph.T), n_components=n_components, random_state=0)
 
 
 def _draw_confusion(store: Store, drawing: Drawing) -> None:

@@ -48,9 +48,10 @@ def rescore(store: Store, record: RunRecord) -> RunRecord:
         If the outputs or the truth are missing, damaged or do not belong together.
     """
     outputs = read_outputs(store.run_folder(record.run_id) / worker.OUTPUTS)
-    truth = read_truth(store.split_folder(record.dataset, record.split))
+    folder = store.split_folder(record.dataset, record.split)
+    expression = scoring.expression_of(outputs, store.data_file(record.dataset), folder)
     try:
-        scored = scoring.score(record.task, outputs, truth)
+        scored = scoring.score(record.task, outputs, read_truth(folder), expression=expression)
     except ContractError as error:
         raise UserError(f"{record.run_id}: {error}") from error
     return record.model_copy(

@@ -28,6 +28,8 @@ TOLERANCE = 1e-4
 ROUNDING = 1e-3
 #: ...and the share of cells that may still change, because two labels were equally good.
 MAY_CHANGE = 0.05
+#: What a transductive method may turn or shift a little where cells come in another order.
+MAY_TURN = ("the embedding", "the corrected expression")
 
 
 class BrokenPromiseError(Exception):
@@ -98,6 +100,8 @@ def beats_chance(subject: Subject) -> None:
     known: dict[str, float] = {}
     if observed.X_emb is not None:
         known["neighbours in the embedding"] = data.neighbor_accuracy(np.asarray(observed.X_emb), label)
+    if observed.graph is not None:
+        known["the linked cells"] = data.link_accuracy(observed.graph, label)
     if observed.prediction is not None and "annotation" in subject.spec.tasks:
         known["predictions"] = float(np.mean(np.asarray(observed.prediction.label_pred).astype(str) == label))
     for what, accuracy in known.items():
@@ -114,11 +118,23 @@ def order_is_kept(subject: Subject) -> None:
     moved = subject.again(plain, subject.example.query[order].copy())
     back = np.argsort(order)
     for name, (first, second) in _pairs(plain, moved).items():
-        if name == "the embedding" and not subject.spec.inductive:
+        if name == "the graph":
+            _demand_same_links(first, second[back][:, back])
+        elif name in MAY_TURN and not subject.spec.inductive:
             _demand_same_shape(np.asarray(first), np.asarray(second)[back])
         else:
             share = _share_changed(np.asarray(first), np.asarray(second)[back])
             demand(share <= MAY_CHANGE, f"in another order, {name} changes for {share:.0%} of the cells.")
+
+
+def _demand_same_links(plain: NDArray[np.floating[Any]], moved: NDArray[np.floating[Any]]) -> None:
+    """Compare graphs that approximate neighbours may change a little when the cells come in another order."""
+    agreement = float(np.corrcoef(plain.ravel(), moved.ravel())[0, 1])
+    demand(
+        agreement > SAME_SHAPE,
+        "with the cells in another order, the weights of the links between the same cells correlate only "
+        f"{agreement:.2f} with what they were.",
+    )
 
 
 def _demand_same_shape(plain: NDArray[np.floating[Any]], moved: NDArray[np.floating[Any]]) -> None:
@@ -207,6 +223,9 @@ def _demand_equal(plain: Observed, other: Observed, when: str) -> None:
 
 def _pairs(first: Observed, second: Observed) -> dict[str, tuple[Any, Any]]:
     pairs = {"the embedding": (first.X_emb, second.X_emb)}
+    pairs["the corrected expression"] = first.corrected, second.corrected
+    if first.graph is not None and second.graph is not None:
+        pairs["the graph"] = first.graph.toarray(), second.graph.toarray()
     for name in ("label_pred", "label_proba", "novelty", "rejected"):
         pairs[name] = getattr(first.prediction, name, None), getattr(second.prediction, name, None)
     return {name: pair for name, pair in pairs.items() if pair[0] is not None and pair[1] is not None}

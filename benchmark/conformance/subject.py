@@ -19,7 +19,7 @@ import numpy as np
 from cellular_bench.benchmark.conformance import data
 from cellular_bench.benchmark.errors import NotApplicableError
 from cellular_bench.benchmark.keys import LABEL
-from cellular_bench.benchmark.types import MethodSpec, Prediction
+from cellular_bench.benchmark.types import Corrected, Graph, MethodSpec, Prediction
 
 if TYPE_CHECKING:
     from anndata import AnnData
@@ -36,7 +36,10 @@ class Observed:
     Attributes
     ----------
     X_emb, prediction
-        What ``embed`` or ``fit_embed``, and ``predict``, returned; None where not asked for.
+        What ``embed`` or ``fit_embed``, and ``predict``, returned; None where not asked for. Corrected
+        expression stands for the embedding where it comes without one.
+    corrected, graph
+        The corrected expression, and the weights of the links between cells, where it returned these.
     fitted
         The instance that saw the training cells.
     input_changed
@@ -53,6 +56,8 @@ class Observed:
     input_changed: str | None
     generators_changed: tuple[str, ...]
     files: tuple[str, ...]
+    corrected: Any = None
+    graph: Any = None
 
 
 @dataclass(kw_only=True)
@@ -130,11 +135,11 @@ class Subject:
         train, query = self._seen(example, with_labels=with_labels)
         before = train.copy(), query.copy()
         with _workbench() as folder, _generators(self.spec, disturb=disturb) as changed:
-            X_emb, prediction, fitted = self._call(train, query)
+            returned, prediction, fitted = self._call(train, query)
             generators, files = changed(), tuple(sorted(path.name for path in folder.iterdir()))
         parts = (data.difference(*pair) for pair in zip(before, (train, query), strict=True))
         return Observed(
-            X_emb=X_emb,
+            **_parts(returned),
             prediction=prediction,
             fitted=fitted,
             input_changed=next((part for part in parts if part), None),
@@ -157,9 +162,9 @@ class Subject:
 
     def _asked(self, observed: Observed, query: AnnData) -> Observed:
         with _workbench(), _generators(self.spec, disturb=False):
-            X_emb = observed.fitted.embed(query) if self.embeds else None
+            returned = observed.fitted.embed(query) if self.embeds else None
             prediction = observed.fitted.predict(query) if self.predicts else None
-        return replace(observed, X_emb=X_emb, prediction=prediction)
+        return replace(observed, **_parts(returned), prediction=prediction)
 
     @property
     def _has_fitted(self) -> bool:
@@ -175,18 +180,34 @@ class Subject:
 
     def _call(self, train: AnnData, query: AnnData) -> tuple[Any, Any, Any]:
         model = self.method_class(**{"seed": 0, **self.params})
-        X_emb = None
+        returned = None
         if self.embeds and not self.spec.inductive:
-            X_emb = model.fit_embed(query)
+            returned = model.fit_embed(query)
         if self._has_fitted or self.predicts:
             model.fit(train)
         if self.embeds and self.spec.inductive:
-            X_emb = model.embed(query)
-        return X_emb, model.predict(query) if self.predicts else None, model
+            returned = model.embed(query)
+        return returned, model.predict(query) if self.predicts else None, model
+
+
+def _parts(returned: Any) -> dict[str, Any]:
+    """Name what an integrator returned as :class:`Observed` does."""
+    if isinstance(returned, Graph):
+        return {"X_emb": None, "graph": returned.connectivities}
+    if isinstance(returned, Corrected):
+        X_emb = returned.X if returned.X_emb is None else returned.X_emb
+        return {"X_emb": X_emb, "corrected": returned.X}
+    return {"X_emb": returned}
 
 
 def shape_problem(observed: Observed, n_obs: int) -> str | None:
     """Say which output has not one row or value per cell, if any."""
+    if observed.graph is not None and np.shape(observed.graph) != (n_obs, n_obs):
+        return f"the graph has shape {np.shape(observed.graph)}, expected ({n_obs}, {n_obs})."
+    if observed.corrected is not None:
+        shape = np.shape(observed.corrected)
+        if len(shape) != 2 or shape[0] != n_obs:
+            return f"the corrected expression has shape {shape}, expected ({n_obs}, n_vars)."
     if observed.X_emb is not None:
         shape = np.shape(observed.X_emb)
         if len(shape) != 2 or shape[0] != n_obs or shape[1] == 0:
@@ -204,7 +225,9 @@ def shape_problem(observed: Observed, n_obs: int) -> str | None:
 
 def not_finite(observed: Observed) -> str | None:
     """Say which output holds NaN or infinity, if any."""
-    arrays = {"the embedding": observed.X_emb}
+    arrays = {"the embedding": observed.X_emb, "the corrected expression": observed.corrected}
+    if observed.graph is not None:
+        arrays["the graph"] = observed.graph.toarray()
     for name in ("label_proba", "novelty"):
         arrays[name] = getattr(observed.prediction, name, None)
     for name, array in arrays.items():

@@ -10,13 +10,15 @@ from cellular_bench.benchmark.errors import (
     UndefinedError,
     UserError,
 )
-from cellular_bench.benchmark.types import MethodSpec, Prediction
+from cellular_bench.benchmark.types import Corrected, Graph, MethodSpec, Prediction
 
 __version__ = "0.1.0"
 
 __all__ = [
     "BenchError",
+    "Corrected",
     "DataError",
+    "Graph",
     "MethodSpec",
     "NotApplicableError",
     "Prediction",

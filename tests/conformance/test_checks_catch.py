@@ -4,10 +4,11 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from scipy.sparse import csr_matrix
 
 from cellular_bench.benchmark.conformance import check_method, checks
 from cellular_bench.benchmark.errors import NotApplicableError
-from cellular_bench.benchmark.types import MethodSpec, Prediction
+from cellular_bench.benchmark.types import Corrected, Graph, MethodSpec, Prediction
 
 INTEGRATOR = MethodSpec(method_id="healthy", name="Healthy", tasks=("integration",))
 ANNOTATOR = MethodSpec(
@@ -40,6 +41,25 @@ class HealthyEncoder:
 
     def embed(self, query):
         return query.X.toarray() - self.mean
+
+
+class HealthyLinks(HealthyIntegrator):
+    """Links every cell to those that correlate with it."""
+
+    spec = INTEGRATOR
+
+    def fit_embed(self, adata):
+        return Graph(connectivities=csr_matrix(np.maximum(np.corrcoef(super().fit_embed(adata)) - 0.3, 0)))
+
+
+class HealthyCorrection(HealthyIntegrator):
+    """Twice the expression, with that of the first half of the genes as embedding."""
+
+    spec = INTEGRATOR
+
+    def fit_embed(self, adata):
+        X = super().fit_embed(adata)
+        return Corrected(X=2 * X, X_emb=X[:, : X.shape[1] // 2])
 
 
 class HealthyAnnotator:
@@ -132,6 +152,25 @@ class LosesCells(HealthyIntegrator):
         return super().fit_embed(adata)[1:]
 
 
+class LosesLinks(HealthyLinks):
+    """Filters cells of one side of the links."""
+
+    spec = INTEGRATOR
+
+    def fit_embed(self, adata):
+        return Graph(connectivities=super().fit_embed(adata).connectivities[1:])
+
+
+class LosesCorrectedCells(HealthyCorrection):
+    """Filters cells of the corrected expression, not of the embedding."""
+
+    spec = INTEGRATOR
+
+    def fit_embed(self, adata):
+        returned = super().fit_embed(adata)
+        return Corrected(X=returned.X[1:], X_emb=returned.X_emb)
+
+
 class LosesPredictions(HealthyAnnotator):
     """Gives a novelty for all cells but one."""
 
@@ -151,6 +190,28 @@ class NotFinite(HealthyIntegrator):
         embedding = super().fit_embed(adata)
         embedding[0, 0] = np.nan
         return embedding
+
+
+class NotFiniteLinks(HealthyLinks):
+    """Divides by zero."""
+
+    spec = INTEGRATOR
+
+    def fit_embed(self, adata):
+        links = super().fit_embed(adata).connectivities
+        links.data[0] = np.nan
+        return Graph(connectivities=links)
+
+
+class NotFiniteCorrection(HealthyCorrection):
+    """Divides by zero in the corrected expression, not in the embedding."""
+
+    spec = INTEGRATOR
+
+    def fit_embed(self, adata):
+        returned = super().fit_embed(adata)
+        returned.X[0, 0] = np.inf
+        return returned
 
 
 class NotFiniteNovelty(HealthyAnnotator):
@@ -211,6 +272,16 @@ class Ignorant(HealthyIntegrator):
         return np.asarray(adata.layers["counts"].sum(axis=1))
 
 
+class IgnorantLinks(HealthyLinks):
+    """Links the cells of like library size."""
+
+    spec = INTEGRATOR
+
+    def fit_embed(self, adata):
+        total = np.asarray(adata.layers["counts"].sum(axis=1)).ravel()
+        return Graph(connectivities=csr_matrix(np.abs(total[:, None] - total) < 50.0, dtype=np.float64))
+
+
 class IgnorantAnnotator(HealthyAnnotator):
     """Takes each label for the next one."""
 
@@ -229,6 +300,26 @@ class SortsCells(HealthyIntegrator):
 
     def fit_embed(self, adata):
         return super().fit_embed(adata)[np.argsort(adata.obs_names)]
+
+
+class SortsLinks(HealthyLinks):
+    """Returns links sorted by the names of the cells."""
+
+    spec = INTEGRATOR
+
+    def fit_embed(self, adata):
+        order = np.argsort(adata.obs_names)
+        return Graph(connectivities=super().fit_embed(adata).connectivities[order][:, order])
+
+
+class SortsCorrectedCells(HealthyCorrection):
+    """Returns the corrected expression, and it alone, sorted by the names of the cells."""
+
+    spec = INTEGRATOR
+
+    def fit_embed(self, adata):
+        returned = super().fit_embed(adata)
+        return Corrected(X=returned.X[np.argsort(adata.obs_names)], X_emb=returned.X_emb)
 
 
 class SortsEncodedCells(HealthyEncoder):
@@ -403,16 +494,23 @@ BROKEN = {
     LearnsFromNothing: "spec_sane",
     Crashes: "runs",
     LosesCells: "output_shape",
+    LosesLinks: "output_shape",
+    LosesCorrectedCells: "output_shape",
     LosesPredictions: "output_shape",
     NotFinite: "finite",
+    NotFiniteLinks: "finite",
+    NotFiniteCorrection: "finite",
     NotFiniteNovelty: "finite",
     Unnormalised: "probabilities",
     Unnamed: "probabilities",
     InventsLabels: "known_labels",
     NoNovelty: "novelty_given",
     Ignorant: "beats_chance",
+    IgnorantLinks: "beats_chance",
     IgnorantAnnotator: "beats_chance",
     SortsCells: "cell_order",
+    SortsLinks: "cell_order",
+    SortsCorrectedCells: "cell_order",
     SortsEncodedCells: "cell_order",
     SortsNovelty: "cell_order",
     ParsesNames: "cell_names",
@@ -435,7 +533,9 @@ def failures(method_class):
     return [result.check_id for result in check_method(method_class) if result.status == "failed"]
 
 
-@pytest.mark.parametrize("method_class", [HealthyIntegrator, HealthyEncoder, HealthyAnnotator])
+@pytest.mark.parametrize(
+    "method_class", [HealthyIntegrator, HealthyEncoder, HealthyLinks, HealthyCorrection, HealthyAnnotator]
+)
 def test_healthy_adapters_fail_nothing(method_class):
     assert failures(method_class) == []
 

@@ -5,22 +5,23 @@ import pandas as pd
 import pytest
 from scipy import sparse
 
-from cellular_bench import Prediction
+from cellular_bench import Corrected, Graph, Prediction
 from cellular_bench.benchmark.errors import ContractError, UserError
 from cellular_bench.benchmark.outputs import (
-    checked_embedding,
+    checked_integration,
     checked_prediction,
     read_outputs,
     write_outputs,
 )
 
 NAMES = ["c", "a", "b"]
+GENES = ["INS", "GCG"]
 
 
 def test_an_embedding_keeps_its_rows() -> None:
     X = np.arange(6.0).reshape(3, 2)
     for returned in (X, X.tolist(), sparse.csr_matrix(X), pd.DataFrame(X, index=NAMES), pd.DataFrame(X)):
-        outputs = checked_embedding("m", returned, NAMES)
+        outputs = checked_integration("m", returned, NAMES, GENES)
         assert outputs.X_emb.tolist() == X.tolist()
         assert outputs.obs_names.tolist() == NAMES
 
@@ -44,7 +45,66 @@ def test_an_embedding_keeps_its_rows() -> None:
 )
 def test_a_wrong_embedding_is_refused(returned: object, message: str) -> None:
     with pytest.raises(ContractError) as caught:
-        checked_embedding("m", returned, NAMES)
+        checked_integration("m", returned, NAMES, GENES)
+    assert message in str(caught.value)
+
+
+def test_links_keep_their_weights_and_lengths_in_a_file(tmp_path) -> None:
+    weights = np.array([[0.0, 0.5, 0.0], [0.5, 0.0, 0.25], [0.0, 0.25, 0.0]])
+    returned = Graph(connectivities=sparse.coo_matrix(weights), distances=sparse.csc_matrix(4 * weights))
+    outputs = checked_integration("m", returned, NAMES, GENES)
+    write_outputs(outputs, tmp_path / "outputs.npz")
+    for kept in (outputs, read_outputs(tmp_path / "outputs.npz")):
+        np.testing.assert_array_equal(kept.graph.toarray(), weights)
+        np.testing.assert_array_equal(kept.graph_distances.toarray(), 4 * weights)
+        assert kept.X_emb is None
+
+
+def test_corrected_expression_brings_its_principal_components(tmp_path) -> None:
+    # All cells on the line (3, 4): one component, at -5, 0 and 5.
+    X = np.array([[0.0, 0.0], [3.0, 4.0], [6.0, 8.0]])
+    outputs = checked_integration("m", Corrected(X=X), NAMES, GENES)
+    np.testing.assert_allclose(np.abs(outputs.X_emb), [[5], [0], [5]], atol=1e-6)
+    write_outputs(outputs, tmp_path / "outputs.npz")
+    read = read_outputs(tmp_path / "outputs.npz")
+    assert read.corrected.tolist() == X.tolist()
+    assert read.genes.tolist() == GENES
+
+
+def test_corrected_expression_may_bring_its_own_embedding() -> None:
+    outputs = checked_integration("m", Corrected(X=np.ones((3, 2)), X_emb=[[1], [2], [3]]), NAMES, GENES)
+    assert outputs.X_emb.tolist() == [[1], [2], [3]]
+
+
+@pytest.mark.parametrize(
+    ("returned", "message"),
+    [
+        (Graph(connectivities=np.ones((3, 2))), "m: connectivities has shape (3, 2), expected (3, 3)"),
+        (
+            Graph(connectivities=[[0, -1, 0], [np.nan, 0, 1], [0, 1, 0]]),
+            "m: connectivities: 2 of 4 values are negative, NaN or infinite",
+        ),
+        (Graph(connectivities=np.ones((3, 3)), distances=np.ones((2, 2))), "m: distances has shape (2, 2)"),
+        (Graph(connectivities="links"), "m: connectivities is not a matrix of numbers"),
+        (Corrected(X=np.ones((3, 4))), "m: the corrected expression has 4 genes, expected 2: those that"),
+        (
+            Corrected(X=np.ones((2, 2))),
+            "m: the corrected expression has shape (2, 2), expected (3, n_latent)",
+        ),
+        (
+            Corrected(X=[[1, 2], [np.nan, 1], [0, 0]]),
+            "the corrected expression is NaN or infinite for 1 of 3",
+        ),
+        (Corrected(X=np.ones((3, 2)), X_emb=np.ones((2, 1))), "m: the embedding has shape (2, 1)"),
+        (
+            Corrected(X=pd.DataFrame(np.ones((3, 2)), index=["a", "b", "c"])),
+            "m: the corrected expression has its rows in another order",
+        ),
+    ],
+)
+def test_a_wrong_graph_or_corrected_matrix_is_refused(returned: object, message: str) -> None:
+    with pytest.raises(ContractError) as caught:
+        checked_integration("m", returned, NAMES, GENES)
     assert message in str(caught.value)
 
 
@@ -113,7 +173,7 @@ def test_a_damaged_file_is_named(tmp_path) -> None:
 def test_a_file_with_a_changed_byte_is_named(tmp_path) -> None:
     path = tmp_path / "outputs.npz"
     names = [f"cell{i}" for i in range(200)]
-    write_outputs(checked_embedding("m", np.zeros((200, 50)), names), path)
+    write_outputs(checked_integration("m", np.zeros((200, 50)), names, GENES), path)
     content = bytearray(path.read_bytes())
     start = content.index(b"X_emb.npy") + len(b"X_emb.npy")
     content[start : start + 60] = b"\xff" * 60

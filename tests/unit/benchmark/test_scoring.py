@@ -2,11 +2,14 @@
 
 import numpy as np
 import pytest
+from scipy.sparse import csr_matrix
 
+from cellular_bench.benchmark.errors import ContractError
 from cellular_bench.benchmark.outputs import Outputs
 from cellular_bench.benchmark.preparation import Truth
-from cellular_bench.benchmark.scoring import ON_REQUEST, score, specs_for
-from cellular_bench.metrics import METRICS
+from cellular_bench.benchmark.scoring import ON_REQUEST, check_rows_belong_to_cells, score, specs_for
+from cellular_bench.metrics import METRICS, nearest_neighbors
+from cellular_bench.metrics.graphs import connectivities
 
 #: A change here changes every ranking: give the metrics a new version and say so in the change log.
 IN_OVERALL = {
@@ -42,23 +45,105 @@ def test_what_is_given_brings_its_metrics():
     assert {"hvg_overlap", "fold_change_kept"} < found
 
 
-def test_a_prediction_without_probabilities_keeps_its_overall_score():
-    n_obs = 8
-    names = np.array([f"c{i}" for i in range(n_obs)])
-    label = np.array(list("aabbccdd"))
+def truth_of(label, batch, X_pre):
     empty = np.empty(0)
-    truth = Truth(
-        obs_names=names,
-        label=label,
-        batch=np.repeat("x", n_obs),
-        is_novel=np.zeros(n_obs, dtype=bool),
-        X_pre=np.zeros((n_obs, 2)),
+    return Truth(
+        obs_names=np.array([f"c{i}" for i in range(len(label))]),
+        label=np.asarray(label),
+        batch=np.asarray(batch),
+        is_novel=np.zeros(len(label), dtype=bool),
+        X_pre=X_pre,
         cell_cycle=empty.reshape(0, 2),
         cell_cycle_batches=empty.astype(str),
         cell_cycle_before=empty,
         cell_cycle_reason="not measured",
     )
-    scored = score("annotation", Outputs(obs_names=names, label_pred=label), truth)
+
+
+def values_and_reasons(scored):
+    values = {row.metric_id: row.value for row in scored.scores if row.value is not None}
+    return values, {row.metric_id: row for row in scored.scores if row.value is None}
+
+
+@pytest.fixture
+def two_types():
+    """240 cells of two types far apart, in two batches, and their distances along links to 15 neighbours."""
+    generator = np.random.default_rng(0)
+    label = np.repeat(["a", "b"], 120)
+    X = generator.normal(size=(240, 4)) + 9.0 * (label == "b")[:, None]
+    near = nearest_neighbors(X, 15)
+    starts = np.arange(0, near.indices.size + 1, 15)
+    lengths = csr_matrix((near.distances.ravel(), near.indices.ravel(), starts), shape=(240, 240))
+    return truth_of(label, generator.choice(["x", "y"], 240), X), connectivities(near), lengths
+
+
+def test_links_are_scored_as_graph_and_as_neighbours(two_types):
+    truth, graph, lengths = two_types
+    outputs = Outputs(obs_names=truth.obs_names, graph=graph, graph_distances=lengths)
+    values, missing = values_and_reasons(score("integration", outputs, truth))
+    # Types are far apart: the paths never cross between them, and every type hangs together.
+    assert {"leiden_nmi", "leiden_ari", "ilisi", "graph_connectivity", "kbet_per_label"} < values.keys()
+    assert values["clisi"] == pytest.approx(1.0)
+    assert values["graph_connectivity_scib"] == 1.0
+    assert {"silhouette_label", "bras", "pcr_comparison", "kmeans_nmi"} < missing.keys()
+    assert missing["silhouette_label"].undefined_by == "output"
+    assert "the method returned a graph, not coordinates" in missing["silhouette_label"].reason
+
+
+def test_links_without_lengths_give_no_neighbours(two_types):
+    truth, graph, _ = two_types
+    values, missing = values_and_reasons(
+        score("integration", Outputs(obs_names=truth.obs_names, graph=graph), truth)
+    )
+    assert values["graph_connectivity_scib"] == 1.0
+    assert "the method returned a graph, not coordinates" in missing["ilisi"].reason
+
+
+def test_links_that_leave_cells_behind_say_so(two_types):
+    truth, graph, lengths = two_types
+    lengths = lengths.tolil()
+    lengths[3], lengths[:, 3] = 0, 0
+    outputs = Outputs(obs_names=truth.obs_names, graph=graph, graph_distances=lengths.tocsr())
+    _, missing = values_and_reasons(score("integration", outputs, truth))
+    assert missing["ilisi"].undefined_by == "output"
+    assert "a part of the graph has 1 cells, without a link to others" in missing["ilisi"].reason
+
+
+def test_links_between_other_cells_are_found(two_types):
+    truth, graph, _ = two_types
+    check_rows_belong_to_cells("m", Outputs(obs_names=truth.obs_names, graph=graph), truth)
+    order = np.random.default_rng(1).permutation(240)
+    moved = Outputs(obs_names=truth.obs_names, graph=graph[order][:, order])
+    with pytest.raises(ContractError, match="m: the rows bear no relation to the cells"):
+        check_rows_belong_to_cells("m", moved, truth)
+
+
+def test_corrected_expression_is_compared_with_what_it_was(two_types):
+    truth, _, _ = two_types
+    generator = np.random.default_rng(2)
+    expression = generator.poisson(2.0, size=(240, 60)) + 3.0 * np.outer(
+        truth.label == "a", np.arange(60) < 9
+    )
+    outputs = Outputs(
+        obs_names=truth.obs_names,
+        X_emb=truth.X_pre,
+        corrected=2 * expression,
+        genes=np.array([f"g{i}" for i in range(60)]),
+    )
+    values, _ = values_and_reasons(score("integration", outputs, truth, expression=expression))
+    assert values["fold_change_kept"] == pytest.approx(1.0)
+    assert values["gene_correlation_kept"] == pytest.approx(1.0)
+    assert values["hvg_overlap"] == 1.0
+    values, _ = values_and_reasons(
+        score("integration", outputs, truth, expression=generator.permuted(expression, axis=0))
+    )
+    assert values["fold_change_kept"] < 0.7
+
+
+def test_a_prediction_without_probabilities_keeps_its_overall_score():
+    label = np.array(list("aabbccdd"))
+    truth = truth_of(label, np.repeat("x", 8), np.zeros((8, 2)))
+    scored = score("annotation", Outputs(obs_names=truth.obs_names, label_pred=label), truth)
     found = {row.metric_id: row for row in scored.scores}
     assert {found[name].value for name in IN_OVERALL["annotation"]} == {1.0}
     assert found["log_loss"].undefined_by == "output"

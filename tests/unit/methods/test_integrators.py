@@ -11,10 +11,11 @@ from scipy.sparse import csr_matrix
 from cellular_bench.benchmark.conformance.data import neighbor_accuracy, one_batch
 from cellular_bench.benchmark.errors import NotApplicableError
 from cellular_bench.methods._support import fit_pca, project
+from cellular_bench.methods.bbknn import BBKNN
 from cellular_bench.methods.combat import ComBat
 from cellular_bench.methods.harmony import Harmony
 from cellular_bench.methods.pca import PCA
-from cellular_bench.methods.scanorama import Scanorama
+from cellular_bench.methods.scanorama import Scanorama, ScanoramaCorrected
 from cellular_bench.methods.unintegrated import Unintegrated
 
 
@@ -88,8 +89,9 @@ def test_combat_equals_scanpy_followed_by_pca(query):
     sc.pp.combat(corrected, key="batch")
     X = corrected.X - corrected.X.mean(axis=0)
     left, singular, _ = np.linalg.svd(X, full_matrices=False)
-    embedding = ComBat(n_components=5).fit_embed(query)
-    np.testing.assert_allclose(np.abs(embedding), np.abs(left[:, :5] * singular[:5]), atol=1e-3)
+    returned = ComBat(n_components=5).fit_embed(query)
+    np.testing.assert_allclose(returned.X, corrected.X, atol=1e-5)
+    np.testing.assert_allclose(np.abs(returned.X_emb), np.abs(left[:, :5] * singular[:5]), atol=1e-3)
 
 
 def test_combat_refuses_a_batch_of_one_cell_by_name(query):
@@ -128,6 +130,46 @@ def test_scanorama_puts_every_row_where_its_cell_stands(query):
     np.testing.assert_allclose(embedding, by_name.loc[query.obs_names].to_numpy(), atol=1e-5)
 
 
+def test_corrected_expression_has_cells_and_genes_where_they_were(query):
+    import scanorama
+
+    parts = [query[query.obs["batch"] == name].copy() for name in ("donor1", "donor2")]
+    with contextlib.redirect_stdout(io.StringIO()):
+        found = scanorama.correct_scanpy(parts, dimred=30, seed=4)
+    by_name = pd.concat([part.to_df() for part in found])
+    assert list(by_name.columns) == sorted(query.var_names) != list(query.var_names)
+    returned = ScanoramaCorrected(n_components=30, seed=4).fit_embed(query)
+    expected = by_name.loc[query.obs_names, query.var_names].to_numpy()
+    np.testing.assert_allclose(returned.X, expected, atol=1e-5)
+
+
+def test_bbknn_links_every_cell_to_its_nearest_in_each_batch(query):
+    returned = BBKNN(n_components=10).fit_embed(query)
+    scores = PCA(n_components=10).fit_embed(query).astype(np.float64)
+    batch = np.asarray(query.obs["batch"]).astype(str)
+    far = np.linalg.norm(scores[:, None] - scores, axis=2)
+    lengths = returned.distances.toarray()
+    for cell in (0, 17, 119):
+        for name in ("donor1", "donor2"):
+            # The cell itself is among the three of its own batch, at distance 0, and so no link.
+            nearest = np.argsort(np.where(batch == name, far[cell], np.inf))[:3]
+            linked = np.flatnonzero((lengths[cell] > 0) & (batch == name))
+            assert set(linked) == set(nearest) - {cell}
+            np.testing.assert_allclose(lengths[cell, linked], far[cell, linked], rtol=1e-5)
+    weights = returned.connectivities.toarray()
+    np.testing.assert_allclose(weights, weights.T)
+    assert (weights[lengths > 0] > 0).all()
+    assert weights.max() <= 1.0
+
+
+def test_bbknn_refuses_a_batch_with_fewer_cells_than_neighbours(query):
+    batch = np.asarray(query.obs["batch"]).astype(str)
+    batch[:2] = "small"
+    query.obs["batch"] = pd.Categorical(batch)
+    with pytest.raises(NotApplicableError, match=r"batch 'small' has 2 cell\(s\)"):
+        BBKNN().fit_embed(query)
+
+
 def test_scanorama_prints_nothing(query, capsys):
     Scanorama().fit_embed(query)
     assert capsys.readouterr().out == ""
@@ -136,11 +178,12 @@ def test_scanorama_prints_nothing(query, capsys):
 @pytest.mark.parametrize("method", [ComBat, Harmony, Scanorama])
 def test_integration_brings_batches_together_and_keeps_types_apart(method, query):
     before, after = PCA().fit_embed(query), method().fit_embed(query)
+    after = getattr(after, "X_emb", after)
     assert batch_gap(after, query) < 0.6 * batch_gap(before, query)
     assert neighbor_accuracy(after, labels(query)) > 0.95
 
 
-@pytest.mark.parametrize("method", [ComBat, Harmony, Scanorama])
+@pytest.mark.parametrize("method", [BBKNN, ComBat, Harmony, Scanorama, ScanoramaCorrected])
 def test_one_batch_is_not_applicable(method, query):
     with pytest.raises(NotApplicableError, match="all 120 cells that it sees come from one batch"):
         method().fit_embed(one_batch(query))

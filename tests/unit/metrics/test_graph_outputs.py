@@ -6,7 +6,7 @@ from scipy import sparse
 
 from cellular_bench.benchmark.errors import UndefinedError
 from cellular_bench.metrics import evaluate, nearest_neighbors
-from cellular_bench.metrics.graphs import connectivities
+from cellular_bench.metrics.graphs import connectivities, nearest_along
 
 OF_GRAPH = ["leiden_nmi", "leiden_ari", "isolated_label_f1", "graph_connectivity_scib"]
 OF_NEIGHBORS = ["ilisi", "clisi", "kbet", "kbet_per_label", "graph_connectivity"]
@@ -77,3 +77,33 @@ def test_a_graph_of_other_cells_is_refused(without_embedding):
     graph = sparse.csr_matrix(np.ones((90, 90)))
     error = evaluate(["leiden_nmi"], without_embedding | {"graph": graph})["leiden_nmi"]
     assert "label has shape (180,); expected (90,)" in str(error)
+
+
+def test_paths_by_hand():
+    # A square 0-1-2-3 with sides 1, 1, 1 and 5: the way from 0 to 3 leads around.
+    lengths = sparse.csr_matrix(([1.0, 1.0, 1.0, 5.0], ([0, 1, 2, 3], [1, 2, 3, 0])), shape=(4, 4))
+    found = nearest_along(lengths, 4)
+    assert found.indices.tolist() == [[0, 1, 2, 3], [1, 0, 2, 3], [2, 1, 3, 0], [3, 2, 1, 0]]
+    assert found.distances.tolist() == [[0, 1, 2, 3], [0, 1, 1, 2], [0, 1, 1, 2], [0, 1, 2, 3]]
+
+
+def test_paths_equal_dijkstra_of_scipy():
+    from scipy.sparse.csgraph import dijkstra
+
+    generator = np.random.default_rng(3)
+    points = generator.normal(size=(150, 3))
+    near = nearest_neighbors(points, 6)
+    starts = np.arange(0, near.indices.size + 1, 6)
+    lengths = sparse.csr_matrix((near.distances.ravel(), near.indices.ravel(), starts), shape=(150, 150))
+    found = nearest_along(lengths, 40)
+    every = dijkstra(lengths, directed=False)
+    np.testing.assert_allclose(found.distances, np.sort(every, axis=1)[:, :40])
+    np.testing.assert_allclose(np.take_along_axis(every, found.indices, axis=1), found.distances)
+
+
+def test_a_part_of_a_graph_that_is_too_small_has_no_neighbours():
+    lengths = sparse.block_diag([np.ones((5, 5)), np.ones((3, 3))]).tocsr()
+    assert nearest_along(lengths, 3).indices[7].tolist() == [7, 5, 6]
+    with pytest.raises(UndefinedError, match="a part of the graph has 3 cells") as caught:
+        nearest_along(lengths, 4)
+    assert caught.value.by_output
