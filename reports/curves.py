@@ -13,8 +13,8 @@ from dataclasses import dataclass
 
 from cellular_bench.benchmark.leaderboard import Board, Row, Summary, method_key
 from cellular_bench.benchmark.types import STRESSES, StressKind, Task
+from cellular_bench.reports.canvas import COLOURS, MARKERS, as_webp, new_canvas, plain
 from cellular_bench.reports.cells import number
-from cellular_bench.reports.figures import COLOURS, MARKERS, as_webp, new_canvas
 from cellular_bench.reports.overview import TASK_TITLES
 from cellular_bench.reports.tables import display_names
 
@@ -139,7 +139,7 @@ def _picture(levels: Sequence[float], lines: Sequence[Line], *, unit: str) -> by
             markersize=4,
             linewidth=1.2,
             capsize=2,
-            label=line.name,
+            label=plain(line.name),
         )
     ax.set_xlabel(unit, fontsize=9)
     ax.set_ylabel("overall score", fontsize=9)

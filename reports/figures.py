@@ -6,7 +6,6 @@ a program that draws elsewhere keeps its state.
 
 from __future__ import annotations
 
-import io
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
@@ -15,17 +14,13 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from cellular_bench.benchmark.errors import UserError
+from cellular_bench.reports.canvas import COLOURS, MARKERS, as_webp, new_canvas, plain
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure as Canvas
 
 FigureKind = Literal["embedding", "confusion", "history"]
-
-#: Okabe and Ito's colours, without the yellow that is lost on white and the black of the text.
-COLOURS = ("#0072B2", "#E69F00", "#009E73", "#CC79A7", "#56B4E9", "#D55E00", "#7A7A7A")
-#: A group is told by colour and shape together: 7 x 6 pairs; the number beside it says the same.
-MARKERS = ("o", "^", "s", "D", "v", "P")
 
 N_NEIGHBORS = 15
 N_EPOCHS = 200
@@ -153,7 +148,7 @@ def confusion_figure(
     size = float(np.clip(2.2 + 0.32 * max(len(rows), len(columns)), 4.0, 14.0))
     canvas = new_canvas(size + 1.6, size)
     ax = canvas.subplots()
-    _heatmap(ax, shares, rows=[f"{_plain(row)}  ({counts[row]:,})" for row in rows], columns=columns)
+    _heatmap(ax, shares, rows=[f"{plain(row)}  ({counts[row]:,})" for row in rows], columns=columns)
     canvas.suptitle(title, x=0.01, ha="left", fontsize=11, fontweight="bold")
     total = sum(counts.values())
     right = sum(cells.get(row, 0) for row, cells in confusion.items())
@@ -264,7 +259,7 @@ def _history_legend(canvas: Canvas, names: Sequence[str]) -> None:
 
     if len(names) <= len(COLOURS):
         handles = [
-            Line2D([], [], color=COLOURS[place], label=_plain(name)) for place, name in enumerate(names)
+            Line2D([], [], color=COLOURS[place], label=plain(name)) for place, name in enumerate(names)
         ]
         canvas.legend(handles=handles, loc="outside lower left", ncols=3, frameon=False, fontsize=8)
 
@@ -316,25 +311,6 @@ def _two_dimensions(X: NDArray[np.floating[Any]], *, seed: int) -> NDArray[np.fl
     return points
 
 
-def new_canvas(width: float, height: float) -> Canvas:
-    """Return an empty drawing of a size in inches."""
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
-    from matplotlib.figure import Figure as MatplotlibFigure
-
-    canvas = MatplotlibFigure(figsize=(width, height), dpi=150, layout="constrained")
-    FigureCanvasAgg(canvas)
-    return canvas
-
-
-def as_webp(canvas: Canvas) -> bytes:
-    """Return a drawing as a small file."""
-    data = io.BytesIO()
-    canvas.savefig(
-        data, format="webp", bbox_inches="tight", pad_inches=0.12, pil_kwargs={"quality": 78, "method": 5}
-    )
-    return data.getvalue()
-
-
 def _scatter(
     ax: Axes, points: NDArray[np.floating[Any]], groups: NDArray[np.str_], *, heading: str, numbered: bool
 ) -> None:
@@ -371,17 +347,12 @@ def _legend(ax: Axes, names: Sequence[str], *, numbered: bool) -> None:
     handles = []
     for place, name in enumerate(names):
         colour, marker = COLOURS[place % len(COLOURS)], MARKERS[place // len(COLOURS) % len(MARKERS)]
-        text = f"{place + 1}  {_plain(name)}" if numbered else _plain(name)
+        text = f"{place + 1}  {plain(name)}" if numbered else plain(name)
         handles.append(Line2D([], [], color=colour, marker=marker, linestyle="", markersize=6, label=text))
     ax.legend(
         handles=handles, loc="center left", bbox_to_anchor=(1.0, 0.5), frameon=False, fontsize=8,
         ncols=1 + (len(names) - 1) // 18, handletextpad=0.2, borderaxespad=0.2, labelspacing=0.35,
     )  # fmt: skip
-
-
-def _plain(name: str) -> str:
-    """Shorten a name; a dollar sign would start mathematics in matplotlib."""
-    return (name if len(name) <= 24 else name[:23] + "…").replace("$", r"\$")
 
 
 def _number(ax: Axes, points: NDArray[np.floating[Any]], codes: NDArray[np.intp]) -> None:
@@ -447,7 +418,7 @@ def _heatmap(ax: Axes, shares: NDArray[np.float64], *, rows: Sequence[str], colu
     sns.heatmap(
         shares, ax=ax, vmin=0.0, vmax=1.0, cmap="Blues", square=True, linewidths=0.5, linecolor="#e9edf1",
         annot=texts if few else False, fmt="", annot_kws={"fontsize": 7.5},
-        xticklabels=[_plain(c or "rejected") for c in columns],
+        xticklabels=[plain(c or "rejected") for c in columns],
         yticklabels=rows,
         cbar_kws={"shrink": 0.6, "label": "share of the true label"},
     )  # fmt: skip

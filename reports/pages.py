@@ -14,7 +14,9 @@ from cellular_bench.benchmark.errors import UserError
 from cellular_bench.benchmark.leaderboard import OVERALL_WEIGHTS, Board, build_boards
 from cellular_bench.benchmark.records import RunRecord, write_text_atomically
 from cellular_bench.benchmark.types import MetricSpec, Task
+from cellular_bench.reports.across import across_views
 from cellular_bench.reports.cells import Table
+from cellular_bench.reports.costs import cost_in_words, cost_picture
 from cellular_bench.reports.curves import curves
 from cellular_bench.reports.exports import markdown, scores_csv
 from cellular_bench.reports.figures import Figure
@@ -54,6 +56,8 @@ class BoardView:
     figures: tuple[Figure, ...]
     batch_weight: float | None
     published: tuple[PublishedTable, ...]
+    costs: bytes | None
+    costs_in_words: str
 
 
 def write(
@@ -124,6 +128,7 @@ def page(
             summary=runs_in_words(records),
             boards=views,
             curves=curves(boards),
+            across=across_views(boards),
             tracks=[track for track in GROUPS if any(track == r.track for b in boards for r in b.rows)],
             formulas=[(TASK_TITLES[task], weights_in_words(task)) for task in tasks],
             metrics=[spec for metric_id, spec in specs.items() if metric_id in used],
@@ -147,6 +152,8 @@ def _view(board: Board, figures: Sequence[Figure]) -> BoardView:
         figures=tuple(figure for figure in figures if figure.board_id == board.board_id),
         batch_weight=weights.get("batch_correction"),
         published=published_tables(board),
+        costs=cost_picture(board),
+        costs_in_words=cost_in_words(board),
     )
 
 

@@ -12,11 +12,12 @@ from cellular_bench.reports.tables import RANKED, grouped
 
 
 def robustness_table(board: Board) -> Table | None:
-    """Return the ranks that other choices would have given; None where fewer than two rows are ranked."""
-    ranked = tuple(row for row in board.rows if row.rank is not None)
-    if len(ranked) < 2:
+    """Return the ranks that other choices would have given; None where no track has two ranked rows."""
+    by_track = (stability(board, track) for track in RANKED)
+    found = {key: stable for one in by_track if len(one) > 1 for key, stable in one.items()}
+    ranked = tuple(row for row in board.rows if method_key(row.method) in found)
+    if not ranked:
         return None
-    found = {key: stable for track in RANKED for key, stable in stability(board, track).items()}
     unit = "label" if board.splits[0].unseen_labels else "split"
     weighed = "batch_correction" in OVERALL_WEIGHTS[board.task]
 

@@ -18,6 +18,7 @@ ALLOWED = {
     "methods": {"cellular_bench.methods", *LAYER_0},
     "reports": {
         "cellular_bench.reports",
+        "cellular_bench.benchmark.across",
         "cellular_bench.benchmark.leaderboard",
         "cellular_bench.benchmark.published",
         "cellular_bench.benchmark.robustness",

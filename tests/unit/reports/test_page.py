@@ -178,7 +178,7 @@ def test_text_from_users_cannot_become_markup(page: Page, text: str) -> None:
 
 def test_nothing_is_loaded_from_anywhere(page: Page, text: str) -> None:
     for tag, attrs in page.tags:
-        assert not attrs.get("src"), tag
+        assert (attrs.get("src") or "data:").startswith("data:"), tag
         if tag != "a":
             assert not (attrs.get("href") or "data:").startswith(("http", "//")), tag
     assert not re.search(r"url\(|@import|\bfetch\(|XMLHttpRequest|WebSocket|import\(", text)
@@ -208,8 +208,8 @@ def test_figures_are_inside_with_their_text(
         alt='14 "types"',
     )
     path, *_ = write(records, specs, tmp_path, title="t", figures=[figure])
-    (image,) = Page(path.read_text(encoding="utf-8")).all("img")
-    assert image["alt"] == '14 "types"'
+    images = Page(path.read_text(encoding="utf-8")).all("img")
+    (image,) = [image for image in images if image["alt"] == '14 "types"']
     assert (image["src"] or "").startswith("data:image/png;base64,iVBORw0KGgo")
 
 

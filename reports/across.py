@@ -1,0 +1,116 @@
+"""The section of the page that looks over data sets: a table and a picture of average ranks."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from cellular_bench.benchmark.across import Across, Standing, across
+from cellular_bench.benchmark.leaderboard import Board, method_key
+from cellular_bench.reports.canvas import as_svg, new_canvas, plain
+from cellular_bench.reports.cells import bounds, number, plural
+from cellular_bench.reports.overview import RANKED_TRACKS, TASK_TITLES, subtitle
+from cellular_bench.reports.tables import RANKED, display_names
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AcrossLine:
+    """One method as text: its means, average rank and the share of draws in which it is best."""
+
+    name: str
+    mean: str
+    interval: str
+    mean_rank: str
+    share_best: str
+    by_dataset: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AcrossView:
+    """One task, cutting and track over its data sets.
+
+    Attributes
+    ----------
+    verdict
+        What the test of ranks says, in words.
+    picture
+        Average ranks with bars over methods not told apart, SVG; None where no test could be made.
+    """
+
+    title: str
+    subtitle: str
+    datasets: tuple[tuple[str, str], ...]
+    lines: tuple[AcrossLine, ...]
+    left_out: tuple[tuple[str, str], ...]
+    verdict: str
+    picture: bytes | None
+
+
+def across_views(boards: Sequence[Board]) -> tuple[AcrossView, ...]:
+    """Return one view for each task, cutting and track with two or more data sets."""
+    return tuple(_view(found) for track in RANKED for found in across(boards, track))
+
+
+def _view(found: Across) -> AcrossView:
+    names = display_names(found.boards[0])
+    shown = {id(s): " ".join(filter(None, names[method_key(s.row.method)])) for s in found.standings}
+    first = found.boards[0]
+    return AcrossView(
+        title=f"{TASK_TITLES[found.task]} over {plural(len(found.boards), 'data set')}",
+        subtitle=f"{subtitle(first)}; methods {RANKED_TRACKS[found.track]}",
+        datasets=tuple((board.dataset.title, board.board_id) for board in found.boards),
+        lines=tuple(_line(standing, shown[id(standing)]) for standing in found.standings),
+        left_out=tuple(sorted(found.left_out.items())),
+        verdict=_verdict(found),
+        picture=None if found.test.critical_difference is None else _picture(found, shown),
+    )
+
+
+def _line(standing: Standing, name: str) -> AcrossLine:
+    return AcrossLine(
+        name=name,
+        mean=number(standing.mean),
+        interval=bounds(standing.low, standing.high),
+        mean_rank=f"{standing.mean_rank:.2f}",
+        share_best=f"{standing.share_best:.0%}",
+        by_dataset=tuple(map(number, standing.by_dataset)),
+    )
+
+
+def _verdict(found: Across) -> str:
+    test = found.test
+    if test.p_value is None:
+        return f"No test: {test.reason}."
+    p_value = "p < 0.001" if test.p_value < 0.001 else f"p = {test.p_value:.3f}"
+    if test.p_value >= 0.05:
+        return f"Average ranks do not differ by more than chance (Friedman test, {p_value})."
+    return (
+        f"Average ranks differ (Friedman test, {p_value}); two methods are told apart at 5 % where their "
+        f"ranks differ by {test.critical_difference:.2f} or more (Nemenyi)."
+    )
+
+
+def _picture(found: Across, names: dict[int, str]) -> bytes:
+    """Draw average ranks, best at the left; a bar joins methods that are not told apart."""
+    ordered = sorted(found.standings, key=lambda s: s.mean_rank)
+    canvas = new_canvas(6.4, 1.0 + 0.22 * (len(ordered) + len(found.test.groups)))
+    ax = canvas.subplots()
+    for place, standing in enumerate(ordered):
+        ax.plot([standing.mean_rank] * 2, [0, -place - 1], color="#9A9A9A", linewidth=0.8)
+        ax.plot(standing.mean_rank, 0, "o", color="#1d5c9e", markersize=4)
+        ax.annotate(
+            f" {plain(names[id(standing)])} ({standing.mean_rank:.2f})",
+            (standing.mean_rank, -place - 1),
+            fontsize=8,
+        )
+    for height, (start, stop) in enumerate(found.test.groups, 1):
+        ends = ordered[start].mean_rank, ordered[stop - 1].mean_rank
+        ax.plot(ends, [height * 0.6] * 2, color="#1b2026", linewidth=3, solid_capstyle="round")
+    ax.set_xlim(0.8, len(ordered) + 1.5)
+    ax.set_ylim(-len(ordered) - 1.2, 0.6 * len(found.test.groups) + 0.8)
+    ax.xaxis.tick_top()
+    ax.set_xticks(range(1, len(ordered) + 1))
+    ax.tick_params(labelsize=8)
+    ax.set_yticks([])
+    ax.spines[["left", "right", "bottom"]].set_visible(False)
+    return as_svg(canvas)

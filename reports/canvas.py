@@ -1,0 +1,48 @@
+"""Drawings: an empty one, and how it becomes a file. Vectors for lines and names, pixels for many points."""
+
+from __future__ import annotations
+
+import io
+from typing import TYPE_CHECKING, Final
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure as Canvas
+
+#: Okabe and Ito's colours, without the yellow that is lost on white and the black of the text.
+COLOURS: Final = ("#0072B2", "#E69F00", "#009E73", "#CC79A7", "#56B4E9", "#D55E00", "#7A7A7A")
+#: A group is told by colour and shape together: 7 x 6 pairs; the number beside it says the same.
+MARKERS: Final = ("o", "^", "s", "D", "v", "P")
+
+
+def new_canvas(width: float, height: float) -> Canvas:
+    """Return an empty drawing of a size in inches."""
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure as MatplotlibFigure
+
+    canvas = MatplotlibFigure(figsize=(width, height), dpi=150, layout="constrained")
+    FigureCanvasAgg(canvas)
+    return canvas
+
+
+def as_webp(canvas: Canvas) -> bytes:
+    """Return a drawing as a small file of pixels."""
+    data = io.BytesIO()
+    canvas.savefig(
+        data, format="webp", bbox_inches="tight", pad_inches=0.12, pil_kwargs={"quality": 78, "method": 5}
+    )
+    return data.getvalue()
+
+
+def as_svg(canvas: Canvas) -> bytes:
+    """Return a drawing as vectors, the same for the same drawing; text stays text."""
+    from matplotlib import rc_context
+
+    data = io.BytesIO()
+    with rc_context({"svg.fonttype": "none", "svg.hashsalt": "cellular-bench"}):
+        canvas.savefig(data, format="svg", bbox_inches="tight", pad_inches=0.12, metadata={"Date": None})
+    return data.getvalue()
+
+
+def plain(name: str) -> str:
+    """Shorten a name for a drawing; a dollar sign would start mathematics in matplotlib."""
+    return (name if len(name) <= 24 else name[:23] + "…").replace("$", r"\$")
