@@ -5,20 +5,24 @@ from __future__ import annotations
 import json
 import tomllib
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from pydantic import Field, ValidationError, field_validator
 
 from cellular_bench.benchmark.errors import UserError
 from cellular_bench.benchmark.records import Limits, Model
-from cellular_bench.benchmark.types import SplitKind, Task
+from cellular_bench.benchmark.types import Features, SplitKind, Task
 
 
 class MethodChoice(Model):
-    """A method with the parameters that differ from its defaults."""
+    """A method with the parameters that differ from its defaults.
+
+    ``features`` gives it other genes than its own choice: such a run is another row.
+    """
 
     method_id: str
     params: dict[str, Any] = Field(default_factory=dict)
+    features: Features | None = None
 
 
 class SplitChoice(Model):
@@ -48,11 +52,34 @@ class Block(Model):
         return [_split_choice(item) for item in _list(value)]
 
 
+class Missing(Model):
+    """What a suite asks for and this machine does not have, and the rows that are absent for it."""
+
+    kind: Literal["method", "data set"]
+    name: str
+    reason: str
+    remedy: str
+    rows: tuple[str, ...]
+
+
 class Suite(Model):
     """A named list of blocks.
 
-    ``data`` describes data sets of the suite's own, as manifests do; blocks name them by their
-    ``dataset_id``.
+    Attributes
+    ----------
+    data
+        Data sets of the suite's own, described as manifests do; blocks name them by their ``dataset_id``.
+    recipe
+        How all its data are filtered and normalised, as :mod:`cellular_bench.datasets.recipes` names it.
+    scib_metrics
+        True: embeddings are also scored by scib's own definitions where ours differ, which takes several
+        times as long.
+    partial
+        True: what is not here is left out and written down, not an error.
+    stand_ins
+        For a data set that is not here, others to run instead, the first that is here.
+    missing
+        What was left out, where the suite was run.
     """
 
     suite_id: str
@@ -60,6 +87,11 @@ class Suite(Model):
     description: str = ""
     limits: Limits = Limits()
     data: tuple[dict[str, Any], ...] = ()
+    recipe: str | None = None
+    scib_metrics: bool = False
+    partial: bool = False
+    stand_ins: dict[str, tuple[str, ...]] = Field(default_factory=dict)
+    missing: tuple[Missing, ...] = ()
     blocks: tuple[Block, ...] = Field(min_length=1)
 
 

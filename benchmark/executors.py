@@ -10,6 +10,7 @@ from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -89,13 +90,18 @@ class Executor:
     ) -> None:
         """Write the data, cells and truth that the missing runs need."""
         needed: dict[Path, tuple[Run, Split]] = {}
-        for run in runs:
+        # Of the runs on a split one that asks for more is prepared for: it comes last.
+        for run in sorted(runs, key=lambda run: run.scib_metrics):
             folder = self.store.split_folder(run.dataset, run.split)
             needed[folder] = run, plan.splits[run.dataset.digest, run.split.digest]
         for run, _ in needed.values():
             with _disk_errors(self.store):
                 preparation.write_data(datasets[run.dataset.dataset_id], self.store.data_file(run.dataset))
-        todo = [item for folder, item in needed.items() if not (folder / preparation.CELLS).exists()]
+        todo = [
+            (run, split)
+            for folder, (run, split) in needed.items()
+            if not preparation.is_prepared(folder, all_genes=run.scib_metrics)
+        ]
         for done in _as_completed([pool.submit(self._prepare_split, run, split) for run, split in todo]):
             del done
 
@@ -106,7 +112,8 @@ class Executor:
             split_file, log = folder / "split.npz", folder / "log.txt"
             preparation.write_split(split, split_file)
         data = self.store.data_file(run.dataset)
-        outcome = self._call(preparation.prepare_split, data, split_file, folder, log=log)
+        prepare = partial(preparation.prepare_split, all_genes=run.scib_metrics)
+        outcome = self._call(prepare, data, split_file, folder, log=log)
         if outcome.status != "ok":
             raise BenchError(
                 f"Split {split.split_id} of {run.dataset.dataset_id} could not be prepared: "
@@ -189,6 +196,7 @@ class Executor:
             data=self.store.data_file(run.dataset),
             truth_folder=truth_folder,
             result=folder / scoring.SCORED,
+            scib_metrics=run.scib_metrics,
         )
         outcome = self._call(scoring.execute, job, log=folder / "log.txt")
         if outcome.status != "ok":

@@ -242,8 +242,11 @@ def _place_of_board(key: tuple[Task, str, str, str]) -> tuple[int, str, str, str
 
 
 def method_key(method: MethodIdentity) -> str:
-    """Tell apart the rows of a board: a method with other parameters is another row."""
-    return json.dumps(method.model_dump(mode="json"), sort_keys=True)
+    """Tell apart the rows of a board: a method with other parameters is another row.
+
+    Genes that are not the method's own choice are part of its name.
+    """
+    return json.dumps(method.model_dump(mode="json", exclude={"features"}), sort_keys=True)
 
 
 def _refuse_repeats(records: Sequence[RunRecord]) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -23,10 +23,12 @@ from cellular_bench.benchmark.records import (
 )
 from cellular_bench.benchmark.registry import Method, methods_for, pick
 from cellular_bench.benchmark.store import fitting
-from cellular_bench.benchmark.types import Dataset, DatasetSpec, Split, Task
+from cellular_bench.benchmark.types import Dataset, DatasetSpec, Features, Split, Task
 
 #: Raised when the way runs are carried out changes their results; old records are then not reused.
 PROTOCOL_VERSION = 1
+#: How a row is called whose method was given other genes than its own choice.
+GENES: Mapping[Features, str] = {"hvg": "highly variable genes", "all": "all genes"}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -43,6 +45,7 @@ class Run:
     method_seed: int
     limits: Limits
     plugins: tuple[Path, ...] = ()
+    scib_metrics: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -94,8 +97,17 @@ def choose_methods(block: Block, known: Mapping[str, Method]) -> list[tuple[Meth
         if block.task not in method.spec.tasks:
             can = ", ".join(method.spec.tasks)
             raise UserError(f"Method '{choice.method_id}' does {can}, not {block.task}.")
-        chosen.append((method, _params(method, choice.params)))
+        chosen.append((_given(method, choice.features), _params(method, choice.params)))
     return chosen
+
+
+def _given(method: Method, features: Features | None) -> Method:
+    """Give a method other genes than its own choice; its row is then called after them."""
+    spec = method.spec
+    if features in (None, spec.features):
+        return method
+    name = f"{spec.name}, {GENES[features]}"
+    return replace(method, spec=replace(spec, name=name, features=features))
 
 
 def _expanded(block: Block, known: Mapping[str, Method]) -> Iterable[MethodChoice]:
@@ -145,6 +157,12 @@ def _check_split(task: Task, split: Split, dataset: Dataset) -> None:
             f"Stress 'shallow' thins raw counts; data set '{dataset.spec.dataset_id}' has none. "
             "Name their layer with --counts-layer, or choose another stress."
         )
+    if split.stress and split.stress.kind == "shallow" and dataset.recipe:
+        raise UserError(
+            f"Stress 'shallow' scales thinned counts to 10,000 per cell, and the recipe of data set "
+            f"'{dataset.spec.dataset_id}' ({dataset.recipe['name']}) does not. Choose another stress, or no "
+            "recipe."
+        )
     if task == "novelty" and not split.unseen_labels:
         raise UserError(
             f"Split '{split.split_id}' holds no label back, so no cell is novel and nothing can be scored. "
@@ -170,11 +188,12 @@ def _runs(
     plugins: Sequence[Path],
 ) -> Iterable[Run]:
     data, cells = dataset_identity(dataset), split_identity(split)
+    scib_metrics = suite.scib_metrics and block.task == "integration"
     for method, params in chosen:
         identity = method_identity(method, params)
         for seed in block.seeds:
             yield Run(
-                run_id=run_id(block.task, method, identity, data, cells, seed),
+                run_id=run_id(block.task, method, identity, data, cells, seed, scib_metrics=scib_metrics),
                 suite_id=suite.suite_id,
                 task=block.task,
                 method=identity,
@@ -184,6 +203,7 @@ def _runs(
                 method_seed=derive_seed(seed, data.dataset_id, cells.split_id, identity.method_id),
                 limits=suite.limits,
                 plugins=tuple(plugins),
+                scib_metrics=scib_metrics,
             )
 
 
@@ -201,6 +221,7 @@ def method_identity(method: Method, params: Mapping[str, Any]) -> MethodIdentity
         is_reimplementation=spec.is_reimplementation,
         doi=spec.doi,
         source_digest=method.source_digest[:10] if method.source_digest else None,
+        features=spec.features,
     )
 
 
@@ -219,6 +240,7 @@ def dataset_identity(dataset: Dataset) -> DatasetIdentity:
         doi=spec.doi,
         license=spec.license,
         subsample=dict(dataset.subsample) if dataset.subsample else None,
+        recipe=dict(dataset.recipe) if dataset.recipe else None,
     )
 
 
@@ -244,16 +266,22 @@ def run_id(
     dataset: DatasetIdentity,
     split: SplitIdentity,
     seed: int,
+    *,
+    scib_metrics: bool = False,
 ) -> str:
     """Name a run after what it is, with a digest of everything that can change its result."""
+    own_choice = method.factory.spec.features
+    genes = [] if identity.features == own_choice else [identity.features]
     facts = {
         "protocol": PROTOCOL_VERSION,
         "task": task,
-        "method": [identity.method_id, identity.version, identity.params, method.source_digest],
+        "method": [identity.method_id, identity.version, identity.params, method.source_digest, *genes],
         "dataset": dataset.digest,
         "split": split.digest,
         "seed": seed,
     }
+    if scib_metrics:
+        facts["scib_metrics"] = True
     digest = hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()[:10]
     what = f"{dataset.dataset_id}-{fitting(split.split_id)}-{identity.method_id}"
     return f"{task}-{what}-s{seed}-{digest}"

@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 
 CELLS = "cells.npz"
 TRUTH = "truth.npz"
+ALL_GENES = "all_genes.npz"
 N_COMPONENTS = 50
 MIN_CELLS_PER_GENE = 3
 
@@ -97,10 +98,16 @@ def write_split(split: Split, path: Path) -> None:
     )
 
 
-def prepare_split(data: Path, split_file: Path, folder: Path) -> None:
+def is_prepared(folder: Path, *, all_genes: bool) -> bool:
+    """Tell whether :func:`prepare_split` was done to its end."""
+    return (folder / CELLS).exists() and (not all_genes or (folder / ALL_GENES).exists())
+
+
+def prepare_split(data: Path, split_file: Path, folder: Path, *, all_genes: bool = False) -> None:
     """Work out the highly variable genes of the training cells and the truth of the scored cells.
 
-    ``split_file`` holds ``train_obs``, ``test_obs``, ``unseen_labels`` and ``stress``.
+    ``split_file`` holds ``train_obs``, ``test_obs``, ``unseen_labels`` and ``stress``. ``all_genes``: also
+    the principal components of all genes of the scored cells, which scib's PCR comparison starts from.
     """
     import anndata
 
@@ -114,6 +121,8 @@ def prepare_split(data: Path, split_file: Path, folder: Path) -> None:
     mask = highly_variable(adata[train_obs])
     truth = make_truth(adata[test_obs], highly_variable=mask, unseen_labels=unseen)
     _save(folder / TRUTH, {field.name: getattr(truth, field.name) for field in fields(truth)})
+    if all_genes:
+        _save(folder / ALL_GENES, {"X_pre_all": principal_components(adata[test_obs].X)})
     # Written last: its presence says that the folder is complete.
     cells = {"train_obs": train_obs, "test_obs": test_obs, "highly_variable": mask, "stress": stress}
     _save(folder / CELLS, cells)
@@ -174,6 +183,17 @@ def read_truth(folder: Path) -> Truth:
     """
     arrays = _load(folder / TRUTH)
     return Truth(**{**arrays, "cell_cycle_reason": str(arrays["cell_cycle_reason"])})
+
+
+def read_all_genes(folder: Path) -> dict[str, NDArray[np.float32]]:
+    """Return ``X_pre_all``, (n_obs, n_comps), of a split that was prepared with ``all_genes``.
+
+    Raises
+    ------
+    UserError
+        If it is missing or damaged.
+    """
+    return _load(folder / ALL_GENES)
 
 
 def principal_components(X: Any) -> NDArray[np.float32]:

@@ -12,7 +12,7 @@ from typing import Any, Literal
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from cellular_bench.benchmark.errors import UserError
-from cellular_bench.benchmark.types import Aspect, LabelAccess, SplitKind, StressKind, Task
+from cellular_bench.benchmark.types import Aspect, Features, LabelAccess, SplitKind, StressKind, Task
 
 SCHEMA_VERSION: Literal[1] = 1
 
@@ -29,6 +29,7 @@ class MethodIdentity(Model):
     """The method that ran, as it ran.
 
     ``source_digest`` begins the sha256 of a plug-in file: an edited method is another row.
+    ``features`` are the genes that it was given; where they are not its own choice, ``name`` says so.
     """
 
     method_id: str
@@ -41,10 +42,15 @@ class MethodIdentity(Model):
     is_reimplementation: bool = False
     doi: str | None = None
     source_digest: str | None = None
+    features: Features | None = None
 
 
 class DatasetIdentity(Model):
-    """The data that it ran on."""
+    """The data that it ran on.
+
+    ``subsample`` says which cells were drawn, ``recipe`` how counts were filtered and normalised; both
+    None for the data as they are.
+    """
 
     dataset_id: str
     title: str
@@ -56,6 +62,7 @@ class DatasetIdentity(Model):
     doi: str | None = None
     license: str | None = None
     subsample: dict[str, int] | None = None
+    recipe: dict[str, Any] | None = None
 
 
 class StressIdentity(Model):

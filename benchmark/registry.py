@@ -25,6 +25,7 @@ from types import ModuleType
 from typing import Any, TypeVar, get_args
 
 from cellular_bench.benchmark.errors import UnknownNameError, UserError
+from cellular_bench.benchmark.records import RunRecord
 from cellular_bench.benchmark.types import TASKS, DatasetSpec, LabelAccess, MethodSpec, MetricSpec, Task
 
 T = TypeVar("T")
@@ -147,6 +148,20 @@ def metrics() -> Mapping[str, MetricSpec]:
     from cellular_bench.metrics import METRICS
 
     return METRICS
+
+
+def metrics_of(records: Iterable[RunRecord]) -> Mapping[str, MetricSpec]:
+    """Return the metrics that records may hold: those of :func:`metrics`, and scib's where asked for."""
+    from cellular_bench.metrics.scib_definitions import SPECS
+
+    return {**metrics(), **SPECS} if has_scib_metrics(records) else metrics()
+
+
+def has_scib_metrics(records: Iterable[RunRecord]) -> bool:
+    """Tell whether any run was scored by scib's own definitions too."""
+    from cellular_bench.metrics.scib_definitions import SPECS
+
+    return any(score.metric_id in SPECS for record in records for score in record.scores)
 
 
 def datasets() -> dict[str, DatasetSpec]:

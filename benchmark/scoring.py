@@ -7,6 +7,7 @@ import math
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import numpy as np
@@ -14,7 +15,7 @@ from pydantic import Field
 
 from cellular_bench.benchmark.errors import ContractError, UndefinedError
 from cellular_bench.benchmark.outputs import Outputs, read_outputs
-from cellular_bench.benchmark.preparation import Truth, read_expression, read_truth
+from cellular_bench.benchmark.preparation import Truth, read_all_genes, read_expression, read_truth
 from cellular_bench.benchmark.records import LabelScore, Model, Score
 from cellular_bench.benchmark.types import Aspect, MetricSpec, Task
 
@@ -57,6 +58,7 @@ class ScoringJob:
     data: Path
     truth_folder: Path
     result: Path
+    scib_metrics: bool = False
 
 
 def execute(job: ScoringJob) -> None:
@@ -66,7 +68,11 @@ def execute(job: ScoringJob) -> None:
         if not job.is_control:
             check_rows_belong_to_cells(job.method_id, outputs, truth)
         scored = score(
-            job.task, outputs, truth, expression=expression_of(outputs, job.data, job.truth_folder)
+            job.task,
+            outputs,
+            truth,
+            expression=expression_of(outputs, job.data, job.truth_folder),
+            more=scib_inputs(job.truth_folder) if job.scib_metrics else {},
         )
     except ContractError as error:
         scored = Scored(contract_broken=str(error))
@@ -78,13 +84,30 @@ def expression_of(outputs: Outputs, data: Path, truth_folder: Path) -> Any:
     return None if outputs.genes is None else read_expression(data, truth_folder, outputs.genes)
 
 
-def score(task: Task, outputs: Outputs, truth: Truth, *, expression: Any = None) -> Scored:
+def scib_inputs(truth_folder: Path) -> dict[str, Any]:
+    """Make scib's own definitions known to this process, and return what they ask for."""
+    from cellular_bench.metrics.scib_definitions import register
+
+    register()
+    return read_all_genes(truth_folder)
+
+
+def score(
+    task: Task,
+    outputs: Outputs,
+    truth: Truth,
+    *,
+    expression: Any = None,
+    more: Mapping[str, Any] = MappingProxyType({}),
+) -> Scored:
     """Compute every metric of a task.
 
     Parameters
     ----------
     expression
         (n_obs, n_vars) what ``outputs.corrected`` was made of; without it, that is not scored.
+    more
+        Inputs beside outputs and truth, for metrics that were asked for (:func:`scib_inputs`).
 
     Raises
     ------
@@ -94,7 +117,7 @@ def score(task: Task, outputs: Outputs, truth: Truth, *, expression: Any = None)
     if not np.array_equal(outputs.obs_names, truth.obs_names):
         raise ContractError("The outputs are not for the cells of this split.")
     inputs = {**truth.inputs(), **outputs.arrays(), **_neighbours_along(outputs), "expression": expression}
-    inputs = {name: value for name, value in inputs.items() if value is not None}
+    inputs = {name: value for name, value in (inputs | dict(more)).items() if value is not None}
     scores = tuple(compute(specs_for(task, inputs), inputs))
     if task != "annotation":
         return Scored(scores=scores)

@@ -5,7 +5,7 @@ Only the standard library and numpy are imported, so that every layer can use th
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Literal, Protocol, runtime_checkable
 
@@ -16,6 +16,8 @@ if TYPE_CHECKING:
     from anndata import AnnData
 
 Task = Literal["integration", "annotation", "novelty"]
+#: Genes that a method is given: the highly variable ones of its training cells, or every gene.
+Features = Literal["hvg", "all"]
 Aspect = Literal["bio_conservation", "batch_correction", "annotation", "novelty"]
 SplitKind = Literal["all", "kfold", "leave_one_batch_out", "unseen_label", "private_label", "reference_query"]
 StressKind = Literal["label_noise", "fewer_cells", "fewer_genes", "shallow", "rare_types"]
@@ -39,6 +41,11 @@ class DatasetSpec:
         Columns of ``obs`` in the source; None for a data set without batches.
     counts_layer
         Layer of the source that holds raw counts, or ``"X"``; None to decide by the values.
+    recipe
+        How raw counts are filtered and normalised, as ``datasets.recipes`` names it; None: nothing is
+        filtered, and counts are scaled to 10,000 per cell.
+    local
+        Names of files, with wildcards, under which a user's own folder may hold the data.
     """
 
     dataset_id: str
@@ -56,6 +63,8 @@ class DatasetSpec:
     doi: str | None = None
     license: str | None = None
     notes: str = ""
+    recipe: str | None = None
+    local: Sequence[str] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -74,6 +83,8 @@ class Dataset:
         What a user should know about these data, one sentence each.
     subsample
         Where only some cells were drawn: ``of`` how many, and the ``seed``.
+    recipe
+        Where a recipe filtered and normalised: its name and numbers, and what each step dropped.
     """
 
     spec: DatasetSpec
@@ -81,6 +92,7 @@ class Dataset:
     digest: str
     warnings: tuple[str, ...] = ()
     subsample: Mapping[str, int] | None = None
+    recipe: Mapping[str, Any] | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -187,7 +199,7 @@ class MethodSpec:
     description: str = ""
     labels: LabelAccess = "none"
     reads: Literal["counts", "lognorm"] = "lognorm"
-    features: Literal["hvg", "all"] = "hvg"
+    features: Features = "hvg"
     inductive: bool = False
     needs_batches: bool = False
     is_control: bool = False

@@ -15,7 +15,7 @@ import textwrap
 import time
 import traceback
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -100,7 +100,8 @@ def _outputs(job: Job, costs: dict[str, float]) -> Outputs:
     for name in found.spec.requires:  # so that the time of the import is not counted as the method's
         importlib.import_module(name)
     cells = read_cells(job.cells)
-    train, query = views(anndata.read_h5ad(job.data), cells, found.spec)
+    spec = replace(found.spec, features=run.method.features or found.spec.features)
+    train, query = views(anndata.read_h5ad(job.data), cells, spec)
     _check_applicable(found, query)
     seed_everything(run.method_seed)
     names, genes = query.obs_names.copy(), query.var_names.copy()

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 import re
 import tomllib
 from collections.abc import Mapping
@@ -9,11 +11,13 @@ from dataclasses import MISSING, fields, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from cellular_bench.benchmark.errors import DataError, UserError
-from cellular_bench.benchmark.keys import BATCH, LABEL
+from cellular_bench.benchmark.errors import DataError, UnknownNameError, UserError
+from cellular_bench.benchmark.keys import BATCH, COUNTS, LABEL
 from cellular_bench.benchmark.types import Dataset, DatasetSpec
 
 if TYPE_CHECKING:
+    from anndata import AnnData
+
     from cellular_bench.datasets.download import Options
 
 #: One TOML file per data set, named after it.
@@ -136,9 +140,10 @@ def load(spec: DatasetSpec, *, options: Options | None = None) -> Dataset:
     """
     from cellular_bench.datasets import contract, sources
 
-    name = str(spec.source["path"]) if spec.source.get("kind") == "file" else spec.dataset_id
+    name = str(spec.source["path"]) if spec.source.get("kind") in ("file", "local") else spec.dataset_id
+    adata, notes = _told_apart(spec, sources.open_source(spec, options=options))
     adata, warnings = contract.conform(
-        sources.open_source(spec, options=options),
+        adata,
         source=name,
         label_key=spec.label_key,
         batch_key=spec.batch_key,
@@ -148,7 +153,60 @@ def load(spec: DatasetSpec, *, options: Options | None = None) -> Dataset:
     if spec.sha256 is not None and spec.sha256 != digest:
         problem = f"Its content is not what the manifest says: sha256 {digest}, expected {spec.sha256}."
         raise DataError(name, [problem])
-    return Dataset(spec=spec, adata=adata, digest=digest, warnings=warnings)
+    dataset = Dataset(spec=spec, adata=adata, digest=digest, warnings=(*notes, *warnings))
+    return dataset if spec.recipe is None else prepared(dataset, spec.recipe)
+
+
+def _told_apart(spec: DatasetSpec, adata: AnnData) -> tuple[AnnData, tuple[str, ...]]:
+    """Give cells of a deposit's file names of their own, where samples were joined without."""
+    if spec.source.get("kind") != "local" or adata.obs_names.is_unique:
+        return adata, ()
+    adata.obs_names_make_unique()
+    return adata, ("Cells that share a name got a number; their order is that of the file.",)
+
+
+def prepared(dataset: Dataset, name: str) -> Dataset:
+    """Return a data set filtered and normalised by a recipe, which becomes part of its digest.
+
+    Values without counts cannot be normalised anew: they stay as they came, and ``recipe`` says so.
+
+    Raises
+    ------
+    UserError
+        If the recipe is unknown, or leaves no cell or no gene.
+
+    Examples
+    --------
+    >>> made = prepared(load(specs()["simulated_small"]), "study_annotated")
+    >>> made.adata.n_vars < 200, made.recipe["size_factor"], made.recipe["steps"][-2]["dropped"] > 0
+    (True, 'mean', True)
+    """
+    from anndata import AnnData
+
+    from cellular_bench.datasets import contract, recipes
+
+    if name not in recipes.RECIPES:
+        raise UnknownNameError("recipe", name, recipes.RECIPES)
+    recipe, adata = recipes.RECIPES[name], dataset.adata
+    if COUNTS not in adata.layers:
+        told = f"There are no counts to follow the recipe '{name}' with: the values are used as they came."
+        return replace(
+            dataset, warnings=(*dataset.warnings, told), recipe={"name": name, "values": "as they came"}
+        )
+    counts = AnnData(adata.layers[COUNTS], obs=adata.obs, var=adata.var)
+    done = recipes.prepare(counts, recipe, sample=adata.obs[BATCH].astype(str).to_numpy())
+    made = AnnData(done.adata.X, obs=done.adata.obs, var=done.adata.var, layers=dict(done.adata.layers))
+    _forget_unused(made)
+    told = f"Prepared by the recipe '{name}': {made.n_obs} cells x {made.n_vars} genes are left."
+    facts = {**recipe.describe(), "steps": [dict(step) for step in done.steps]}
+    text = json.dumps([contract.digest(made), recipe.describe()], sort_keys=True)
+    return replace(
+        dataset,
+        adata=made,
+        digest=hashlib.sha256(text.encode()).hexdigest(),
+        warnings=(*dataset.warnings, told),
+        recipe=facts,
+    )
 
 
 def subsampled(dataset: Dataset, n: int, *, seed: int = 0) -> Dataset:
@@ -160,23 +218,36 @@ def subsampled(dataset: Dataset, n: int, *, seed: int = 0) -> Dataset:
     >>> small.adata.n_obs, small.subsample
     (100, {'of': 300, 'seed': 0})
     """
-    from cellular_bench.datasets import contract
     from cellular_bench.datasets.subsample import subsample
 
     n_obs = dataset.adata.n_obs
     if n >= n_obs:
         return dataset
     adata = subsample(dataset.adata, n, seed)
-    for key in (BATCH, LABEL):
-        adata.obs[key] = adata.obs[key].cat.remove_unused_categories()
+    _forget_unused(adata)
     told = f"{n} of {n_obs} cells, drawn in the proportions of labels and batches with seed {seed}."
     return replace(
         dataset,
         adata=adata,
-        digest=contract.digest(adata),
+        digest=_digest_of_part(dataset, adata),
         warnings=(*dataset.warnings, told),
         subsample={"of": n_obs, "seed": seed},
     )
+
+
+def _forget_unused(adata: AnnData) -> None:
+    for key in (BATCH, LABEL):
+        adata.obs[key] = adata.obs[key].cat.remove_unused_categories()
+
+
+def _digest_of_part(dataset: Dataset, adata: AnnData) -> str:
+    """Digest some of the cells of a data set: counts tell the values only where no recipe made them."""
+    from cellular_bench.datasets import contract
+
+    content = contract.digest(adata)
+    if dataset.recipe is None:
+        return content
+    return hashlib.sha256(f"{dataset.digest} {content}".encode()).hexdigest()
 
 
 def validate(

@@ -16,7 +16,8 @@ from cellular_bench.datasets.download import Options
 
 #: ``ships``: with this package or another one. ``cached``: fetched. ``missing``: to be fetched.
 #: ``deposited``: its address is known only to the deposit's own listing, which was not asked yet.
-State = Literal["ships", "cached", "missing", "deposited"]
+#: ``own``: nobody offers it for download; it comes in a folder of the user's own.
+State = Literal["ships", "cached", "missing", "deposited", "own"]
 #: What an entry of ``[[source.files]]`` can hold.
 ENTRIES = frozenset({"name", "urls", "listing", "sha256", "md5", "size", "checksum_from", "unpack"})
 
@@ -54,6 +55,8 @@ def state(source: Mapping[str, Any]) -> State:
     if kind == "url":
         wanted = Wanted(urls=(source["url"],), name=_name_of(source["url"]), sha256=source["sha256"])
         return "cached" if cache.place(wanted).is_file() else "missing"
+    if kind == "data_dir":
+        return "own"
     if kind != "download":
         return "ships"
     known = [_known(entry) for entry in source["files"]]

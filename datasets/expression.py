@@ -23,6 +23,8 @@ if TYPE_CHECKING:
 
 #: Largest log-normalised value that is believed: the natural logarithm of 485 million.
 MAX_LOGNORM = 20.0
+#: Layers that may hold raw counts: our name, and that of the CELLULAR study's deposit.
+COUNTS_LAYERS = (COUNTS, "pp_counts")
 #: Relative distance from 10,000 that the sum over genes of a cell may have, by rounding.
 TOTAL_TOLERANCE = 0.01
 
@@ -54,7 +56,7 @@ def choose(
     """Choose the values to work on; problems and warnings are appended to the lists.
 
     With ``counts_layer`` only that matrix is looked at, and it must hold counts. Without it the
-    first of ``X``, ``layers["counts"]`` and ``.raw`` that holds counts is taken, else the first
+    first of ``X``, :data:`COUNTS_LAYERS` and ``.raw`` that holds counts is taken, else the first
     of ``X`` and ``.raw`` that holds log-normalised values.
     """
     if counts_layer is not None:
@@ -67,7 +69,7 @@ def choose(
         if values is not None and kind == "counts":
             _warn_of_place(name, warnings)
             return Expression(values=values, var_names=var_names, is_counts=True)
-        if values is not None and kind == "lognorm" and name != _layer(COUNTS):
+        if values is not None and kind == "lognorm" and name in ("X", "raw"):
             seen[name] = Expression(values=values, var_names=var_names, is_counts=False)
         faults.append(fault or _unknown_values(values, name))
     if seen:
@@ -107,8 +109,9 @@ def _explicit(adata: AnnData, counts_layer: str, problems: list[str]) -> Express
 
 def _candidates(adata: AnnData) -> Iterator[tuple[str, Any, pd.Index]]:
     yield "X", adata.X, adata.var_names
-    if COUNTS in adata.layers:
-        yield _layer(COUNTS), adata.layers[COUNTS], adata.var_names
+    for name in COUNTS_LAYERS:
+        if name in adata.layers:
+            yield _layer(name), adata.layers[name], adata.var_names
     if adata.raw is not None:
         yield "raw", adata.raw.X, adata.raw.var_names
 

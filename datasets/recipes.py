@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -67,11 +67,13 @@ class Recipe:
 
 #: The preprocessing of the CELLULAR study.
 STUDY = Recipe(name="study", n_mads=quality.N_MADS, min_cells=quality.MIN_CELLS, size_factor="mean")
+#: The same for cells whose quality their authors controlled, as the study took its annotated data.
+STUDY_ANNOTATED = replace(STUDY, name="study_annotated", n_mads=None)
 #: What scanpy's introduction does: cells with 100 genes, genes in 3 cells, counts per 10,000.
 SCANPY = Recipe(name="scanpy", min_genes=100, min_cells=3, flavor="seurat")
 #: Counts per 10,000 and nothing else: data whose quality was controlled before.
 NONE = Recipe(name="none")
-RECIPES: Mapping[str, Recipe] = {recipe.name: recipe for recipe in (STUDY, SCANPY, NONE)}
+RECIPES: Mapping[str, Recipe] = {recipe.name: recipe for recipe in (STUDY, STUDY_ANNOTATED, SCANPY, NONE)}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -57,6 +57,8 @@ def fetch_source(spec: DatasetSpec, *, options: Options | None = None) -> list[P
     if kind == "carrier":
         found = carriers.fetch_wheels(spec.source["wheels"], dataset_id=spec.dataset_id, options=options)
         return list(found.values())
+    if kind == "data_dir":
+        _data_dir(spec.dataset_id, spec.source, options)
     if kind == "download":
         return list(deposits.files_of(spec.dataset_id, spec.source, options=options).values())
     if kind == "url":
@@ -71,6 +73,14 @@ def _bundled(dataset_id: str, source: Mapping[str, Any], options: Options) -> An
 
 def _file(dataset_id: str, source: Mapping[str, Any], options: Options) -> AnnData:
     return read_h5ad(Path(source["path"]))
+
+
+def _data_dir(dataset_id: str, source: Mapping[str, Any], options: Options) -> AnnData:
+    problem = (
+        "It cannot be downloaded: put its file into a folder and name that with --data-dir. "
+        f"run-benchmark datasets info {dataset_id} says what it must hold."
+    )
+    raise DataError(dataset_id, [problem])
 
 
 def _package(dataset_id: str, source: Mapping[str, Any], options: Options) -> AnnData:
@@ -139,8 +149,10 @@ def _built_once(dataset_id: str, source: Mapping[str, Any], build: Callable[[], 
 _SOURCES: Mapping[str, tuple[Callable[[str, Mapping[str, Any], Options], AnnData], set[str]]] = {
     "bundled": (_bundled, {"file"}),
     "carrier": (_carrier, {"builder", "wheels"}),
+    "data_dir": (_data_dir, set()),
     "download": (_download, {"builder", "files"}),
     "file": (_file, {"path"}),
+    "local": (_file, {"path"}),
     "package": (_package, {"package", "file"}),
     "simulator": (_simulator, {"arguments"}),
     "url": (_url, {"url", "sha256"}),

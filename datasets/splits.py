@@ -14,7 +14,7 @@ import json
 import re
 import warnings
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -114,7 +114,7 @@ def leave_one_batch_out(batch: ArrayLike) -> tuple[Split, ...]:
 def unseen_label(
     label: ArrayLike,
     *,
-    labels: Sequence[str] | None = None,
+    labels: Sequence[str] | Literal["all"] | None = None,
     n_labels: int | None = None,
     n_splits: int = 5,
     seed: int = 42,
@@ -131,7 +131,7 @@ def unseen_label(
     label
         (n_obs,) label of each cell.
     labels
-        Labels to hide, one at a time.
+        Labels to hide, one at a time; ``"all"``: every one, however rare.
     n_labels
         How many labels to hide where ``labels`` does not name them; 3 if neither is given.
         Labels with at least 10 cells are ranked by abundance, most cells first and ties by name,
@@ -395,13 +395,15 @@ def _stratified_folds(
 
 
 def _labels_to_hide(
-    names: NDArray[np.str_], *, labels: Sequence[str] | None, n_labels: int | None
+    names: NDArray[np.str_], *, labels: Sequence[str] | Literal["all"] | None, n_labels: int | None
 ) -> list[str]:
     if labels is not None and n_labels is not None:
         raise UserError("unseen_label: give labels or n_labels, not both.")
     present = np.unique(names).tolist()
     if labels is None:
         hidden = _spread(names, DEFAULT_UNSEEN_LABELS if n_labels is None else n_labels)
+    elif labels == "all":
+        hidden = present
     else:
         hidden = list(dict.fromkeys(_strings(labels, "labels")))
     for name in hidden:

@@ -7,11 +7,13 @@ once :func:`register` was called.
 
 from __future__ import annotations
 
+from collections.abc import Callable, Mapping
 from functools import partial
 from typing import TYPE_CHECKING
 
 from numpy.typing import ArrayLike
 
+from cellular_bench.benchmark.types import Aspect, MetricSpec
 from cellular_bench.metrics.clusterings import (
     LEIDEN_SEED,
     adjusted_rand_index,
@@ -24,7 +26,7 @@ from cellular_bench.metrics.engine import DERIVED
 from cellular_bench.metrics.inputs import Ints, several
 from cellular_bench.metrics.regression import pcr_comparison
 from cellular_bench.metrics.sharing import share_out
-from cellular_bench.metrics.spec import METRICS, metric
+from cellular_bench.metrics.spec import METRICS
 
 if TYPE_CHECKING:
     from scipy.sparse import csr_matrix
@@ -84,25 +86,37 @@ def pcr_scib(X_pre_all: ArrayLike, X_emb: ArrayLike, batch: ArrayLike) -> float:
     return pcr_comparison(X_pre_all, X_emb, batch)
 
 
-def register() -> None:
-    """Make these metrics known to :func:`cellular_bench.metrics.evaluate`; a second call changes nothing."""
-    if "nmi_scib" in METRICS:
-        return
-    DERIVED["scib_clusters"] = scib_communities
-    best = "of labels and Leiden communities, at the best of 20 resolutions from 0.1 to 2 (as scib)."
-    for function, name, definition in (
-        (nmi_scib, "NMI (scib)", f"NMI {best}"),
-        (ari_scib, "ARI (scib)", f"ARI {best}"),
-    ):
-        metric(
-            metric_id=function.__name__, name=name, aspect="bio_conservation", definition=definition,
-            in_overall=False, doi=SCIB,
-        )(function)  # fmt: skip
-    metric(
-        metric_id="pcr_scib",
-        name="PCR comparison (scib)",
-        aspect="batch_correction",
-        definition="As pcr_comparison, with principal components of all genes as what was before (as scib).",
+_BEST = "of labels and Leiden communities, at the best of 20 resolutions from 0.1 to 2 (as scib)."
+_BEFORE = "As pcr_comparison, with principal components of all genes as what was before (as scib)."
+
+
+def _described(
+    function: Callable[..., float], *, name: str, aspect: Aspect, definition: str
+) -> tuple[str, MetricSpec]:
+    metric_id = function.__name__
+    spec = MetricSpec(
+        metric_id=metric_id,
+        name=name,
+        aspect=aspect,
+        function=function,
+        definition=definition,
         in_overall=False,
         doi=SCIB,
-    )(pcr_scib)
+    )
+    return metric_id, spec
+
+
+#: The metrics of this module by their id.
+SPECS: Mapping[str, MetricSpec] = dict(
+    (
+        _described(nmi_scib, name="NMI (scib)", aspect="bio_conservation", definition=f"NMI {_BEST}"),
+        _described(ari_scib, name="ARI (scib)", aspect="bio_conservation", definition=f"ARI {_BEST}"),
+        _described(pcr_scib, name="PCR comparison (scib)", aspect="batch_correction", definition=_BEFORE),
+    )
+)
+
+
+def register() -> None:
+    """Make these metrics known to :func:`cellular_bench.metrics.evaluate`; a second call changes nothing."""
+    DERIVED["scib_clusters"] = scib_communities
+    METRICS.update(SPECS)

@@ -13,6 +13,8 @@ import click
 
 from cellular_bench.benchmark import registry
 from cellular_bench.benchmark.cli.options import (
+    RECIPE_HELP,
+    RECIPE_NAMES,
     batch_key_option,
     counts_layer_option,
     format_option,
@@ -30,6 +32,7 @@ _STATES = {
     "cached": "fetched",
     "missing": "to fetch",
     "deposited": "to fetch",
+    "own": "own folder",
 }
 
 offline_option = click.option("--offline", is_flag=True, help="Use what is in the cache; download nothing.")
@@ -161,10 +164,10 @@ def validate_command(
 @click.option("--out", required=True, type=click.Path(path_type=Path), help="h5ad file to write.")
 @click.option(
     "--recipe",
-    type=click.Choice(["study", "scanpy", "none"]),
+    type=click.Choice(RECIPE_NAMES),
     default="none",
     show_default=True,
-    help="Filters and normalisation: of the CELLULAR study, of scanpy's introduction, or no filter.",
+    help=RECIPE_HELP,
 )
 @click.option("--labels", type=click.Path(path_type=Path), help="Table: cell names, then columns for obs.")
 @click.option("--batch-key", help="Column of obs that holds the batches; by default each file is one.")

@@ -16,6 +16,14 @@ from cellular_bench.benchmark.errors import UserError
 F = TypeVar("F", bound=Callable[..., Any])
 
 
+#: Keys of :data:`cellular_bench.datasets.recipes.RECIPES`, named here so that --help loads no numpy.
+RECIPE_NAMES = ("study", "study_annotated", "scanpy", "none")
+RECIPE_HELP = (
+    "Filters and normalisation: of the CELLULAR study, the same without its filter of cells, of scanpy's "
+    "introduction, or no filter."
+)
+
+
 class NameList(click.ParamType):  # type: ignore[type-arg]  # generic only in the stubs
     """Names separated by commas."""
 

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import click
 
-from cellular_bench.benchmark import scoring, worker
+from cellular_bench.benchmark import registry, scoring, worker
 from cellular_bench.benchmark.cli.options import EXISTING_FOLDER
 from cellular_bench.benchmark.errors import ContractError, UserError
 from cellular_bench.benchmark.outputs import read_outputs
@@ -50,8 +50,9 @@ def rescore(store: Store, record: RunRecord) -> RunRecord:
     outputs = read_outputs(store.run_folder(record.run_id) / worker.OUTPUTS)
     folder = store.split_folder(record.dataset, record.split)
     expression = scoring.expression_of(outputs, store.data_file(record.dataset), folder)
+    more = scoring.scib_inputs(folder) if registry.has_scib_metrics([record]) else {}
     try:
-        scored = scoring.score(record.task, outputs, read_truth(folder), expression=expression)
+        scored = scoring.score(record.task, outputs, read_truth(folder), expression=expression, more=more)
     except ContractError as error:
         raise UserError(f"{record.run_id}: {error}") from error
     return record.model_copy(

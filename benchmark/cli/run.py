@@ -5,12 +5,14 @@ from __future__ import annotations
 import os
 from collections import Counter
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, get_args
 
 import click
 
 from cellular_bench.benchmark import registry
+from cellular_bench.benchmark.availability import settle
 from cellular_bench.benchmark.cli import options
 from cellular_bench.benchmark.config import Block, MethodChoice, SplitChoice, Suite, read_suite
 from cellular_bench.benchmark.errors import UserError
@@ -47,6 +49,10 @@ Exit code: 0 all runs ended well, 1 some did not, 2 the request was wrong.""",
 @options.batch_key_option
 @options.label_key_option
 @options.counts_layer_option
+@click.option(
+    "--data-dir", type=options.EXISTING_FOLDER, help="Folder whose h5ad files are data sets of the catalogue."
+)
+@click.option("--recipe", type=click.Choice(options.RECIPE_NAMES), help=options.RECIPE_HELP)
 @click.option("--subsample", type=click.IntRange(min=1), help="Cells to draw from larger data, seeded.")
 @click.option("--method", "methods", type=options.NameList(), multiple=True, help="Instead of the suite's.")
 @click.option("--param", "params", multiple=True, metavar="METHOD.NAME=VALUE", help="Parameter of a method.")
@@ -85,6 +91,8 @@ def run(
     batch_key: str | None,
     label_key: str | None,
     counts_layer: str | None,
+    data_dir: Path | None,
+    recipe: str | None,
     subsample: int | None,
     methods: Sequence[Sequence[str]],
     params: Sequence[str],
@@ -122,7 +130,11 @@ def run(
         seeds=seeds,
         limits={"time_limit_s": time_limit, "memory_limit_mib": memory_limit},
     )
-    loaded = _load(chosen, own, subsample=subsample, console=console)
+    chosen = chosen if recipe is None else chosen.model_copy(update={"recipe": recipe})
+    specs = _specs(chosen, own, data_dir)
+    chosen = settle(chosen, methods=known, datasets=specs)
+    _say_what_is_missing(chosen, console)
+    loaded = _load(chosen, specs, subsample=subsample, console=console)
     return _execute(
         chosen, loaded, known, plugins, out=out, jobs=jobs, retry=retry, figures=figures, console=console
     )
@@ -281,20 +293,25 @@ def _methods_of(
 ) -> tuple[MethodChoice, ...]:
     """Pick the methods of a block; plug-ins join the suite's own, ``all`` means every one."""
     can = [name for name, method in known.items() if block.task in method.spec.tasks]
+    wanted = [choice.method_id for choice in block.methods]
     if method_ids:
-        chosen: dict[str, dict[str, Any]] = {name: {} for name in method_ids if name in can}
-        if "all" in method_ids:
-            chosen["all"] = {}
+        wanted = [name for name in method_ids if name in can or name == "all"]
     else:
-        chosen = {choice.method_id: dict(choice.params) for choice in block.methods}
-        plugins = [name for name in can if known[name].source_digest is not None]
-        chosen.update({name: {} for name in plugins if name not in chosen})
-    if chosen.pop("all", None) is not None:
-        every = registry.methods_for(block.task, known)
-        chosen.update({name: {} for name in every if name not in chosen})
+        wanted += [name for name in can if known[name].source_digest is not None]
+    if "all" in wanted:
+        wanted = [*wanted, *registry.methods_for(block.task, known)]
     return tuple(
-        MethodChoice(method_id=name, params={**own, **params.get(name, {})}) for name, own in chosen.items()
+        choice.model_copy(update={"params": {**choice.params, **params.get(name, {})}})
+        for name in dict.fromkeys(wanted)
+        if name != "all"
+        for choice in _choices(block, name)
     )
+
+
+def _choices(block: Block, method_id: str) -> list[MethodChoice]:
+    """Return a method as the suite chose it, perhaps more than once; as it is by itself otherwise."""
+    own = [choice for choice in block.methods if choice.method_id == method_id]
+    return own or [MethodChoice(method_id=method_id)]
 
 
 def _check_all_used(
@@ -315,20 +332,37 @@ def _check_all_used(
         raise UserError("No method is left to run.")
 
 
-def _load(
-    suite: Suite, own: DatasetSpec | None, *, subsample: int | None, console: Any
-) -> dict[str, Dataset]:
-    """Load and validate the data sets of a suite."""
-    from cellular_bench.datasets import catalog
+def _specs(suite: Suite, own: DatasetSpec | None, data_dir: Path | None) -> dict[str, DatasetSpec]:
+    """Describe every data set that a suite may name: the catalogue's, its own, the user's."""
+    from cellular_bench.datasets import catalog, local
 
     brought = [catalog.described(table, where=f"suite '{suite.suite_id}'") for table in suite.data]
     brought += [own] if own else []
     known = {**registry.datasets(), **{spec.dataset_id: spec for spec in brought}}
+    if data_dir is not None:
+        known |= local.found_in(data_dir, known)
+    return known
+
+
+def _say_what_is_missing(suite: Suite, console: Any) -> None:
+    for item in suite.missing:
+        told = f"missing {item.kind} {item.name}. {item.reason} {item.remedy}"
+        console.print(told, markup=False, highlight=False, soft_wrap=True)
+        for row in item.rows:
+            console.print(f"  {row}", markup=False, highlight=False, soft_wrap=True)
+
+
+def _load(
+    suite: Suite, known: Mapping[str, DatasetSpec], *, subsample: int | None, console: Any
+) -> dict[str, Dataset]:
+    """Load and validate the data sets of a suite, by its recipe where it has one."""
+    from cellular_bench.datasets import catalog
+
     wanted = dict.fromkeys(name for block in suite.blocks for name in block.datasets)
     specs = [registry.pick("data set", name, known) for name in wanted]
     loaded = {}
     for spec in specs:
-        dataset = catalog.load(spec)
+        dataset = catalog.load(spec if suite.recipe is None else replace(spec, recipe=suite.recipe))
         if subsample is not None:
             dataset = catalog.subsampled(dataset, subsample)
         loaded[spec.dataset_id] = dataset

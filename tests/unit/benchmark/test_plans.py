@@ -174,3 +174,32 @@ def test_the_novelty_suite_leaves_out_every_type_of_its_data_and_no_variant_runs
     methods = {run.method.method_id for run in runs}
     assert "cellular" in methods
     assert not [name for name in methods if registry.methods()[name].spec.variant_of]
+
+
+def test_a_method_given_other_genes_is_another_row(datasets) -> None:
+    choices = ["knn", {"method_id": "knn", "features": "all"}, {"method_id": "knn", "features": "hvg"}]
+    runs = runs_of(datasets, methods=choices)
+    assert len(runs) == 2, "its own choice, named, is the same run"
+    assert [run.method.name for run in runs] == ["kNN", "kNN, all genes"]
+    assert [run.method.features for run in runs] == ["hvg", "all"]
+    assert runs[0].run_id != runs[1].run_id
+
+
+def test_the_shape_of_scores_is_part_of_a_runs_name(datasets) -> None:
+    block = {"task": "integration", "methods": ["pca"]}
+    suite = suite_of(**block)
+    run, asked = (
+        plan(one, datasets=datasets, methods=registry.methods()).runs[0]
+        for one in (suite, suite.model_copy(update={"scib_metrics": True}))
+    )
+    assert run.run_id != asked.run_id
+    assert asked.scib_metrics
+    assert run.method_seed == asked.method_seed
+
+
+def test_thinned_counts_and_a_recipe_do_not_go_together(datasets) -> None:
+    made = {"simulated_small": catalog.prepared(datasets["simulated_small"], "study_annotated")}
+    assert runs_of(made)[0].dataset.recipe["name"] == "study_annotated"
+    shallow = {"kind": "all", "stress": {"kind": "shallow", "levels": [0.5]}}
+    with pytest.raises(UserError, match="scales thinned counts to 10,000 per cell, and the recipe"):
+        runs_of(made, splits=[shallow])

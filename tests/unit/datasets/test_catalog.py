@@ -1,6 +1,7 @@
 """Loading: the canonical form, what it is made from, and what is said about it."""
 
 import re
+from dataclasses import replace
 from pathlib import Path
 
 import anndata as ad
@@ -12,7 +13,7 @@ from scipy import sparse
 from cellular_bench.benchmark.errors import DataError, UserError
 from cellular_bench.benchmark.types import DatasetSpec
 from cellular_bench.datasets import builders, deposits
-from cellular_bench.datasets.catalog import from_h5ad, load, read_manifest, specs
+from cellular_bench.datasets.catalog import from_h5ad, load, prepared, read_manifest, specs, subsampled
 
 KEYS = {"batch_key": "donor", "label_key": "cell_type"}
 
@@ -31,7 +32,7 @@ STUDY = {
     "zheng68k",
 }
 FIELD = {"scib_pancreas", "scib_immune", "scib_lung", "kang", "baron_human", "baron_mouse", "zheng_sorted"}
-FIELD |= {"human_dc", "sc_mixology"}
+FIELD |= {"human_dc", "pbmc_multistudy", "sc_mixology"}
 
 
 @pytest.mark.parametrize("name", HERE)
@@ -51,8 +52,8 @@ def test_every_data_set_of_the_study_and_of_the_field_is_described():
         spec = found[name]
         assert re.fullmatch(r"10\.\d{4,}/\S+", spec.doi), name
         assert spec.license
-        assert spec.source["kind"] in ("carrier", "download")
-        assert spec.source["builder"] in builders.BUILDERS
+        assert spec.source["kind"] in ("carrier", "download", "data_dir")
+        assert spec.source["kind"] == "data_dir" or spec.source["builder"] in builders.BUILDERS
         # Verified: this project had it in its hands, so the content is known.
         assert deposits.is_verified(spec.source) == (spec.sha256 is not None), name
 
@@ -279,7 +280,8 @@ def test_broken_manifests(tmp_path):
     [
         (
             {"kind": "zip"},
-            "Unknown kind of source 'zip'. Known: bundled, carrier, download, file, package, simulator, url.",
+            "Unknown kind of source 'zip'. Known: bundled, carrier, data_dir, download, file, local, "
+            "package, simulator, url.",
         ),
         ({"kind": "url", "url": "x"}, "Its source of kind 'url' lacks the entry 'sha256'."),
         (
@@ -348,3 +350,37 @@ def test_bundled_data_hold_the_cell_cycle_genes():
     assert [len(table[phase]) for phase in ("s", "g2m")] == [43, 54]
     # No cell has a count of E2F8, and the study calls MLF1IP by its newer name.
     assert {gene for phase in ("s", "g2m") for gene in table[phase]} - genes == {"E2F8", "MLF1IP"}
+
+
+def test_a_recipe_makes_the_studys_values_and_is_part_of_the_digest():
+    plain = load(specs()["simulated_small"])
+    made = prepared(plain, "study_annotated")
+    counts = plain.adata.layers["counts"].toarray().astype(np.float64)
+    kept = (counts > 0).sum(axis=0) >= 20
+    assert 0 < kept.sum() < counts.shape[1]
+    assert list(made.adata.var_names) == list(plain.adata.var_names[kept])
+    totals = counts[:, kept].sum(axis=1)
+    expected = np.log1p(counts[:, kept] / (totals / totals.mean())[:, None])
+    np.testing.assert_allclose(made.adata.X.toarray(), expected, rtol=1e-6)
+    assert made.digest != plain.digest
+    assert made.digest == prepared(plain, "study_annotated").digest
+    assert made.recipe["name"] == "study_annotated"
+    assert made.recipe["steps"][-2]["dropped"] == int((~kept).sum())
+    assert load(replace(specs()["simulated_small"], recipe="study_annotated")).digest == made.digest
+    part = subsampled(made, 100)
+    assert part.recipe == made.recipe
+    assert part.digest not in (made.digest, subsampled(plain, 100).digest)
+
+
+def test_values_without_counts_are_taken_as_they_came_and_said_to_be(adata, write):
+    adata.X.data = np.log1p(adata.X.data)
+    plain = load(from_h5ad(write(adata), batch_key="donor", label_key="cell_type"))
+    made = prepared(plain, "study_annotated")
+    assert (made.adata.X != plain.adata.X).nnz == 0
+    assert made.recipe == {"name": "study_annotated", "values": "as they came"}
+    assert any("no counts to follow the recipe" in warning for warning in made.warnings)
+
+
+def test_an_unknown_recipe_is_explained():
+    with pytest.raises(UserError, match=r"Unknown recipe 'studdy'\. Did you mean 'study'\?"):
+        prepared(load(specs()["simulated_small"]), "studdy")

@@ -275,3 +275,15 @@ def test_a_private_label_needs_known_cells_beside_it():
         splits.private_label(LABELS, ["x"] * len(LABELS), labels=["gamma"])
     with pytest.raises(UnknownNameError):
         splits.private_label(LABELS, BATCHES, labels=["gama"])
+
+
+def test_all_labels_are_hidden_however_rare():
+    label = ["alpha"] * 20 + ["beta"] * 12 + ["epsilon"] * 2
+    made = splits.unseen_label(label, labels="all", n_splits=2, folds=[1, 2])
+    assert [split.unseen_labels for split in made] == [
+        (n,) for n in ("alpha", "beta", "epsilon") for _ in "12"
+    ]
+    first = made[0]
+    assert not (set(np.asarray(label)[first.train_obs]) & {"alpha"})
+    # The removed training cells are scored: every cell of the label is among the test cells.
+    assert np.asarray(label)[first.test_obs].tolist().count("alpha") == 20

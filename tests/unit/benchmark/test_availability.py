@@ -1,0 +1,94 @@
+"""A suite that names more than there is: what is run, what is missing, and how to get it."""
+
+from dataclasses import replace
+
+import pytest
+
+from cellular_bench.benchmark import registry
+from cellular_bench.benchmark.availability import settle
+from cellular_bench.benchmark.config import Suite, read_suite
+from cellular_bench.benchmark.errors import UserError
+from cellular_bench.datasets import catalog
+
+
+@pytest.fixture(scope="module")
+def known():
+    return {"methods": registry.methods(), "datasets": catalog.specs()}
+
+
+def suite_of(*methods, datasets=("simulated_small",), partial=True, **more):
+    block = {"task": "annotation", "datasets": datasets, "methods": list(methods), "splits": ["all"]}
+    return Suite(suite_id="s", title="S", partial=partial, blocks=[block], **more)
+
+
+def test_what_is_not_here_is_left_out_and_written_down(known):
+    genes = {"method_id": "nobody", "features": "hvg"}
+    settled = settle(suite_of("knn", "nobody", genes, datasets=["simulated_small", "kidney"]), **known)
+    (block,) = settled.blocks
+    assert [choice.method_id for choice in block.methods] == ["knn"]
+    assert block.datasets == ("simulated_small",)
+    missing = {item.name: item for item in settled.missing}
+    assert missing.keys() == {"nobody", "kidney"}
+    assert "annotation of simulated_small: nobody (hvg)" in missing["nobody"].rows
+    assert missing["kidney"].rows == ("annotation: knn, nobody, nobody (hvg)",)
+    assert "kidney.h5ad or Muto_merged.h5ad" in missing["kidney"].remedy
+    assert "datasets fetch kidney" in missing["kidney"].remedy
+
+
+def test_a_file_of_the_folder_makes_data_be_here(known, tmp_path):
+    spec = replace(known["datasets"]["kidney"], source={"kind": "local", "path": str(tmp_path / "k.h5ad")})
+    here = {**known, "datasets": {**known["datasets"], "kidney": spec}}
+    settled = settle(suite_of("knn", datasets=["kidney"]), **here)
+    assert settled.blocks[0].datasets == ("kidney",)
+    assert not settled.missing
+
+
+def test_the_first_stand_in_that_is_here_is_run_and_said_to_be_one(known):
+    suite = suite_of("knn", datasets=["kidney"], stand_ins={"kidney": ["pancreas", "baron", "simulated"]})
+    settled = settle(suite, **known)
+    assert settled.blocks[0].datasets == ("baron",)
+    assert [item.reason for item in settled.missing] == ["It is not here. Run instead: baron."]
+
+
+@pytest.mark.parametrize(
+    ("choice", "reason"),
+    [
+        ("harmony", "It does integration, not annotation."),
+        (
+            {"method_id": "knn", "params": {"preset": "paper"}},
+            "It has no parameter preset, with which the suite runs it.",
+        ),
+    ],
+)
+def test_a_method_that_cannot_do_what_is_asked_is_missing(known, choice, reason):
+    settled = settle(suite_of("naive_bayes", choice), **known)
+    assert [item.reason for item in settled.missing] == [reason]
+    assert [one.method_id for one in settled.blocks[0].methods] == ["naive_bayes"]
+
+
+def test_other_suites_are_left_alone_and_nothing_at_all_is_an_error(known):
+    whole = suite_of("nobody", partial=False)
+    assert settle(whole, **known) is whole
+    with pytest.raises(UserError, match=r"Nothing of suite 's' can be run here\. nobody: This version has"):
+        settle(suite_of("nobody"), **known)
+
+
+def test_the_studys_suite_has_every_published_row(known):
+    """Each method x data set of the published tables is asked for, and what is not here has a remedy."""
+    from cellular_bench.benchmark.published import published_scores
+
+    suite = read_suite(registry.suites()["paper"])
+    asked = {
+        (block.task, dataset, choice.method_id, choice.features)
+        for block in suite.blocks
+        for dataset in block.datasets
+        for choice in block.methods
+    }
+    both = {"scnym", "seurat", "scibet", "cellid_cell", "cellid_group"}
+    for score in published_scores():
+        features = score.features if score.method_id in both else None
+        assert (score.task, score.dataset_id, score.method_id, features) in asked
+    settled = settle(suite, **known)
+    assert "baron" in {name for block in settled.blocks for name in block.datasets}
+    assert {"kidney", "zheng68k"} <= {item.name for item in settled.missing}
+    assert all(item.remedy and item.rows for item in settled.missing)
