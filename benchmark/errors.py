@@ -66,6 +66,10 @@ class ContractError(BenchError):
     """A method whose output is not what the interface promises; recorded as ``failed``."""
 
 
+class ProgramError(BenchError):
+    """A program in an environment of its own that failed there; recorded as ``failed``."""
+
+
 class UndefinedError(BenchError):
     """A metric that has no value for this input; recorded as a missing score with its reason.
 

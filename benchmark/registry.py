@@ -24,6 +24,7 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any, TypeVar, get_args
 
+from cellular_bench.benchmark import environments
 from cellular_bench.benchmark.errors import UnknownNameError, UserError
 from cellular_bench.benchmark.records import RunRecord
 from cellular_bench.benchmark.types import TASKS, DatasetSpec, LabelAccess, MethodSpec, MetricSpec, Task
@@ -61,6 +62,10 @@ class Method:
     def missing_modules(self) -> list[str]:
         """Return the modules that the method requires and that are not installed."""
         return [name for name in self.spec.requires if importlib.util.find_spec(name) is None]
+
+    def environment(self) -> environments.State | None:
+        """Return the state of the method's own environment; None where it runs beside the others."""
+        return environments.state(environments.find(self.spec.environment)) if self.spec.environment else None
 
 
 def methods(plugins: Sequence[Path] = ()) -> dict[str, Method]:
@@ -106,6 +111,11 @@ def check_spec(spec: MethodSpec, origin: str) -> None:
             isinstance(spec.requires, tuple) and all(isinstance(name, str) for name in spec.requires),
             "a tuple of names of modules",
         ),
+        "environment": (_is_name(spec.environment), "a name or a path, or None"),
+        "program": (
+            _is_name(spec.program) and (spec.program is None) == (spec.environment is None),
+            "the name or path of a program where environment is set, else None",
+        ),
         "version": (type(spec.version) is int, "a whole number"),
     }
     for field, (is_right, expected) in wanted.items():
@@ -121,6 +131,10 @@ def check_spec(spec: MethodSpec, origin: str) -> None:
 
 _READS = ("counts", "lognorm")
 _FEATURES = ("hvg", "all")
+
+
+def _is_name(value: Any) -> bool:
+    return value is None or (isinstance(value, str) and bool(value))
 
 
 def _is_tuple_of(value: Any, allowed: Sequence[str]) -> bool:
@@ -229,7 +243,20 @@ def _from_file(path: Path) -> Iterator[Method]:
     if not classes:
         raise UserError(f"Plug-in {path} defines no method: no class sets `spec = MethodSpec(...)`.")
     for factory in classes:
-        yield Method(spec=factory.spec, factory=factory, origin=str(path), source_digest=digest)
+        program = _program_of(factory.spec, path)
+        own = hashlib.sha256(source + program).hexdigest() if program else digest
+        yield Method(spec=factory.spec, factory=factory, origin=str(path), source_digest=own)
+
+
+def _program_of(spec: MethodSpec, plugin: Path) -> bytes:
+    """Return the source of what a plug-in runs in an environment: it, too, makes the method what it is."""
+    if not isinstance(spec.program, str):
+        return b""
+    path = environments.program_file(spec.program)
+    try:
+        return path.read_bytes()
+    except OSError as error:
+        raise UserError(f"Plug-in {plugin}: its program {path} cannot be read: {error.strerror}.") from error
 
 
 def _import_file(path: Path, *, name: str) -> ModuleType:

@@ -184,6 +184,12 @@ class MethodSpec:
         leaves them out.
     requires
         Importable modules without which the method is recorded as ``not_applicable``.
+    environment
+        Name of an environment of the method's own (``run-benchmark env list``), or the path of a file that
+        declares one; None for a method that runs beside the others. Where the environment is missing, runs
+        are recorded as ``not_applicable``.
+    program
+        What runs there: the name of a program that ships, or the path of another.
     version
         Raised whenever the adapter's results change, so that old records are not reused.
     check_params
@@ -209,6 +215,8 @@ class MethodSpec:
     url: str | None = None
     license: str | None = None
     requires: tuple[str, ...] = ()
+    environment: str | None = None
+    program: str | None = None
     version: int = 1
     check_params: Mapping[str, Any] = field(default_factory=dict)
     expected_failed_checks: Mapping[str, str] = field(default_factory=dict)

@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from cellular_bench.benchmark.errors import ContractError, NotApplicableError
+from cellular_bench.benchmark.errors import ContractError, NotApplicableError, ProgramError
 from cellular_bench.benchmark.outputs import (
     Outputs,
     checked_integration,
@@ -81,7 +81,7 @@ def _attempt(job: Job, costs: dict[str, float]) -> tuple[Outputs | None, dict[st
         return None, {"status": "not_applicable", "reason": str(error)}
     except MemoryError as error:
         return None, {"status": "out_of_memory", "reason": f"Memory ran out: {error}"}
-    except ContractError as error:
+    except (ContractError, ProgramError) as error:
         return None, {"status": "failed", "reason": str(error)}
     except Exception as error:
         traceback.print_exc()

@@ -15,7 +15,8 @@ LAYER_0 = {
 ALLOWED = {
     "metrics": {"cellular_bench.metrics", *LAYER_0},
     "datasets": {"cellular_bench.datasets", *LAYER_0},
-    "methods": {"cellular_bench.methods", *LAYER_0},
+    # Environments are what some methods run in; they know of no method.
+    "methods": {"cellular_bench.methods", "cellular_bench.benchmark.environments", *LAYER_0},
     "reports": {
         "cellular_bench.reports",
         "cellular_bench.benchmark.across",

@@ -19,6 +19,7 @@ class LazyGroup(click.Group):
         "run": "run",
         "list": "listing",
         "datasets": "datasets",
+        "env": "environments",
         "check": "check",
         "report": "report",
         "score": "score",

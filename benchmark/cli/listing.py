@@ -83,6 +83,8 @@ def _methods(plugins: Sequence[Path]) -> list[dict[str, Any]]:
             "control": method.spec.is_control,
             "variant_of": method.spec.variant_of,
             "missing": method.missing_modules(),
+            "environment": method.spec.environment,
+            "environment_problem": state.problem if (state := method.environment()) else None,
             "origin": method.origin,
             "doi": method.spec.doi,
             "params": method.defaults,
@@ -145,7 +147,7 @@ def _suites() -> list[dict[str, Any]]:
 
 #: What a person sees of each kind; ``--format json`` has everything.
 _SHOWN = {
-    "methods": ("method_id", "tasks", "labels", "status"),
+    "methods": ("method_id", "tasks", "labels", "environment", "status"),
     "metrics": ("metric_id", "aspect", "range", "better", "name"),
     "datasets": ("dataset_id", "n_obs", "n_vars", "batches", "title"),
     "suites": ("suite_id", "tasks", "description"),
@@ -169,11 +171,13 @@ def _summary(kind: str, row: Mapping[str, Any]) -> dict[str, Any]:
     """Shorten what JSON gives in full."""
     if kind == "methods":
         status = f"needs {', '.join(row['missing'])}" if row["missing"] else "ready"
+        if row["environment_problem"]:
+            status = f"environment missing: {row['environment_problem']}"
         if row["control"]:
             status = "control"
         elif row["variant_of"]:
             status = f"{status}; variant of {row['variant_of']}"
-        return {"status": status}
+        return {"status": status, "environment": Path(row["environment"] or "common").stem}
     if kind == "metrics":
         low, high = row["range"]
         return {"range": f"{low:g} to {high:g}", "better": "higher" if row["higher_is_better"] else "lower"}

@@ -1,0 +1,144 @@
+"""Run a method's program in an environment of its own: files in, files out.
+
+Started by the harness as ``python inside.py request.json`` with the environment's interpreter. Needs numpy
+and h5py there, and nothing else; the program imports what it likes.
+
+The program is a Python file with a function ``run(train, query, *, seed, **params)``. ``train`` and ``query``
+are :class:`Cells` (``train`` is None for a method that only embeds what it is given). It returns a dict of
+arrays: ``X_emb`` (n_obs, n_latent), or ``label_pred`` with, optionally, ``label_proba`` and ``labels``,
+``novelty``, ``rejected``; rows as in ``query.obs_names``, or named in ``obs_names``. To decline, it raises
+``NotApplicable`` (``from cellular_bench_inside import NotApplicable``).
+"""
+
+from __future__ import annotations
+
+import importlib.util
+import json
+import os
+import sys
+import traceback
+from typing import Any
+
+import h5py
+import numpy as np
+
+TEXTS = ("obs_names", "label_pred", "labels")
+KNOWN = (*TEXTS, "X_emb", "label_proba", "novelty", "rejected")
+
+
+class NotApplicable(Exception):  # noqa: N818  # it is not an error
+    """The method has no meaning on these cells; the text says why."""
+
+
+class Csr:
+    """A sparse matrix by rows, as three arrays."""
+
+    def __init__(self, data: Any, indices: Any, indptr: Any, shape: Any) -> None:
+        self.data, self.indices, self.indptr = data, indices, indptr
+        self.shape = (int(shape[0]), int(shape[1]))
+
+    def toarray(self) -> Any:
+        """Return a dense matrix."""
+        dense = np.zeros(self.shape, dtype=self.data.dtype)
+        rows = np.repeat(np.arange(self.shape[0]), np.diff(self.indptr))
+        dense[rows, self.indices] = self.data
+        return dense
+
+    def toscipy(self) -> Any:
+        """Return a ``scipy.sparse.csr_matrix``, where scipy is installed."""
+        from scipy.sparse import csr_matrix
+
+        return csr_matrix((self.data, self.indices, self.indptr), shape=self.shape)
+
+
+class Cells:
+    """Cells as they lie in an h5ad file.
+
+    Attributes: ``path`` of the file; ``X`` and ``counts`` (:class:`Csr`; ``counts`` may be None);
+    ``obs_names``, ``var_names``, ``batch`` and ``label`` (arrays of text; ``label`` is None where it is not
+    shown).
+    """
+
+    def __init__(self, path: str) -> None:
+        self.path = path
+        with h5py.File(path, "r") as file:
+            self.X = _csr(file["X"])
+            self.counts = _csr(file["layers/counts"]) if "layers/counts" in file else None
+            self.obs_names = _texts(file["obs"][file["obs"].attrs["_index"]])
+            self.var_names = _texts(file["var"][file["var"].attrs["_index"]])
+            self.batch = _column(file["obs"], "batch")
+            self.label = _column(file["obs"], "label")
+
+
+def _csr(group: Any) -> Csr:
+    return Csr(group["data"][()], group["indices"][()], group["indptr"][()], group.attrs["shape"])
+
+
+def _column(obs: Any, name: str) -> Any:
+    """Return a categorical column as text, or None where it is absent."""
+    if name not in obs:
+        return None
+    return _texts(obs[name]["categories"])[obs[name]["codes"][()]]
+
+
+def _texts(dataset: Any) -> Any:
+    return np.array(
+        [value.decode() if isinstance(value, bytes) else value for value in dataset[()]], dtype=str
+    )
+
+
+def _load(path: str) -> Any:
+    sys.modules["cellular_bench_inside"] = sys.modules[__name__]
+    spec = importlib.util.spec_from_file_location("cellular_bench_program", path)
+    if spec is None or spec.loader is None:
+        raise ValueError("the program " + path + " is no Python file")
+    program = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(program)
+    return program
+
+
+def _answer(request: dict[str, Any]) -> None:
+    """Call the program and write its arrays."""
+    cells = {name: Cells(path) if path else None for name, path in request["cells"].items()}
+    query = cells["query"]
+    assert query is not None  # the harness always sends one
+    found = _load(request["program"]).run(cells["train"], query, seed=request["seed"], **request["params"])
+    unknown = sorted(set(found) - set(KNOWN))
+    if unknown:
+        raise ValueError("run returned {}; known are {}".format(", ".join(unknown), ", ".join(KNOWN)))
+    arrays = {name: np.asarray(value) for name, value in found.items() if value is not None}
+    arrays.setdefault("obs_names", query.obs_names)
+    for name in TEXTS:
+        if name in arrays:
+            arrays[name] = arrays[name].astype(str)
+    np.savez(request["result"], **arrays)  # type: ignore[arg-type]  # no array is called allow_pickle
+
+
+def _describe(error: BaseException) -> str:
+    last = traceback.extract_tb(error.__traceback__)[-1]
+    text = " ".join(str(error).split()) or "no message"
+    return f"{type(error).__name__}: {text} ({os.path.basename(last[0])}, line {last[1]})"  # noqa: PTH119
+
+
+def main(request_file: str) -> None:
+    """Do what a request asks, and write how it went."""
+    with open(request_file, encoding="utf-8") as file:  # noqa: PTH123  # as short as it can be, for any Python 3
+        request = json.load(file)
+    status, reason = "ok", ""
+    try:
+        _answer(request)
+    except NotApplicable as error:
+        status, reason = "not_applicable", str(error)
+    except MemoryError as error:
+        status, reason = "out_of_memory", "Memory ran out: " + str(error)
+    except Exception as error:
+        traceback.print_exc()
+        status, reason = "failed", _describe(error)
+    with open(request["message"], "w", encoding="utf-8") as file:  # noqa: PTH123  # as above
+        json.dump({"status": status, "reason": reason}, file)
+
+
+if __name__ == "__main__":
+    # The folder of this file is no place for the program to import from.
+    sys.path[:] = [path for path in sys.path if path != os.path.dirname(os.path.abspath(__file__))]  # noqa: PTH100, PTH120
+    main(sys.argv[1])
