@@ -238,7 +238,9 @@ def _from_file(path: Path) -> Iterator[Method]:
     except OSError as error:
         raise UserError(f"Plug-in {path} cannot be read: {error.strerror}.") from error
     digest = hashlib.sha256(source).hexdigest()
-    module = _import_file(path, name=f"cellular_bench_plugin_{digest[:16]}")
+    # Its place is part of the name: the same text elsewhere finds other files beside it.
+    place = hashlib.sha256(bytes(path) + source).hexdigest()
+    module = _import_file(path, name=f"cellular_bench_plugin_{place[:16]}")
     classes = list(_method_classes(module))
     if not classes:
         raise UserError(f"Plug-in {path} defines no method: no class sets `spec = MethodSpec(...)`.")

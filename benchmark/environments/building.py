@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import fcntl
+import importlib.util
 import json
 import shutil
 import subprocess
@@ -162,22 +163,28 @@ def _requirements(declaration: Declaration, folder: Path) -> Path:
 
 
 def _pip_steps(wanted: PythonPackages, folder: Path, file: Path) -> Iterator[tuple[str, list[str]]]:
-    yield (
-        f"a venv with Python {wanted.version}",
-        [str(find_python(wanted.version)), "-m", "venv", str(folder)],
-    )
-    pip = [str(python_in(folder)), "-I", "-m", "pip", "--disable-pip-version-check", "--no-input"]
-    # A lock names everything, so nothing may be added to it; the check then tells whether it does.
-    alone = ["--no-deps"] if wanted.lock else []
-    yield "installing packages with pip", [*pip, "install", *alone, "-r", str(file)]
+    python = find_python(wanted.version)
+    venv = [str(python), "-m", "venv", str(folder)]
+    pip = [str(python_in(folder)), "-I", "-m", "pip"]
+    if str(python) == sys.executable and importlib.util.find_spec("pip"):
+        # The pip at hand is newer than the one that a venv unpacks, and at hand already.
+        venv.append("--without-pip")
+        pip = [sys.executable, "-m", "pip", "--python", str(python_in(folder))]
+    yield f"a venv with Python {wanted.version}", venv
+    pip += ["--disable-pip-version-check", "--no-input"]
+    yield "installing packages with pip", [*pip, "install", *_alone(wanted), "-r", str(file)]
     yield "checking that no package is missing", [*pip, "check"]
+
+
+def _alone(wanted: PythonPackages) -> list[str]:
+    """Let nothing be added to a lock, which names everything; the check then tells whether it does."""
+    return ["--no-deps"] if wanted.lock else []
 
 
 def _uv_steps(wanted: PythonPackages, folder: Path, file: Path) -> Iterator[tuple[str, list[str]]]:
     yield f"a venv with Python {wanted.version}", ["uv", "venv", "--python", wanted.version, str(folder)]
     python = ["--python", str(python_in(folder))]
-    alone = ["--no-deps"] if wanted.lock else []
-    yield "installing packages with uv", ["uv", "pip", "install", *python, *alone, "-r", str(file)]
+    yield "installing packages with uv", ["uv", "pip", "install", *python, *_alone(wanted), "-r", str(file)]
     yield "checking that no package is missing", ["uv", "pip", "check", *python]
 
 

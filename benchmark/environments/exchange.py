@@ -164,8 +164,13 @@ def _variables(folder: Path) -> dict[str, str]:
     kept = {
         name: value for name, value in os.environ.items() if not name.startswith(("PYTHON", "VIRTUAL_ENV"))
     }
-    # Sets of texts come in the same order in every run.
-    return {**kept, "PYTHONHASHSEED": "0", "PYTHONNOUSERSITE": "1", "TMPDIR": str(folder)}
+    return {
+        **kept,
+        "PYTHONHASHSEED": "0",  # sets of texts come in the same order in every run
+        "PYTHONNOUSERSITE": "1",
+        "PYTHONUNBUFFERED": "1",  # what was printed is in the log, however the program ends
+        "TMPDIR": str(folder),
+    }
 
 
 def _ending(code: int) -> str:

@@ -139,6 +139,5 @@ def main(request_file: str) -> None:
 
 
 if __name__ == "__main__":
-    # The folder of this file is no place for the program to import from.
-    sys.path[:] = [path for path in sys.path if path != os.path.dirname(os.path.abspath(__file__))]  # noqa: PTH100, PTH120
+    del sys.path[0]  # the folder of this file, from which the program must not import
     main(sys.argv[1])

@@ -3,6 +3,7 @@
 The names below are all that a method needs; nothing heavy is imported with them.
 """
 
+from cellular_bench.benchmark.environments import run_inside
 from cellular_bench.benchmark.errors import (
     BenchError,
     DataError,
@@ -25,4 +26,5 @@ __all__ = [
     "UndefinedError",
     "UserError",
     "__version__",
+    "run_inside",
 ]

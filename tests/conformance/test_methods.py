@@ -6,8 +6,18 @@ import pytest
 
 from cellular_bench.benchmark import registry
 from cellular_bench.benchmark.conformance import check_method, checks
+from cellular_bench.benchmark.environments import missing_text
 
 METHODS = registry.methods()
+
+
+def marked(method_id):
+    """Starting R or another Python for each check takes minutes in all."""
+    spec = METHODS[method_id].spec
+    return pytest.param(method_id, marks=[pytest.mark.slow, pytest.mark.isolated] if spec.environment else [])
+
+
+ALL = [marked(method_id) for method_id in METHODS]
 
 
 @pytest.fixture(scope="module")
@@ -20,6 +30,9 @@ def results():
         missing = [name for name in method.spec.requires if importlib.util.find_spec(name) is None]
         if missing:
             pytest.skip(f"{method_id} needs {', '.join(missing)}, which is not installed")
+        state = method.environment()
+        if state is not None and not state.is_ready:
+            pytest.skip(missing_text(state))
         if method_id not in found:
             found[method_id] = check_method(method.factory)
         return found[method_id]
@@ -27,19 +40,19 @@ def results():
     return of
 
 
-@pytest.mark.parametrize("method_id", METHODS)
+@pytest.mark.parametrize("method_id", ALL)
 def test_method_keeps_every_promise(results, method_id):
     broken = [f"{r.check_id}: {r.message} {r.hint}" for r in results(method_id) if r.status == "failed"]
     assert not broken, "\n".join(broken)
 
 
-@pytest.mark.parametrize("method_id", METHODS)
+@pytest.mark.parametrize("method_id", ALL)
 def test_method_is_excused_only_from_what_it_fails(results, method_id):
     excused = set(METHODS[method_id].spec.expected_failed_checks)
     assert {r.check_id for r in results(method_id) if r.status == "expected_failure"} == excused
 
 
-@pytest.mark.parametrize("method_id", METHODS)
+@pytest.mark.parametrize("method_id", ALL)
 def test_every_check_is_reported_once_and_runs(results, method_id):
     ids = [result.check_id for result in results(method_id)]
     assert ids == [check.check_id for check in checks()]
