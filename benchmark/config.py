@@ -11,7 +11,7 @@ from pydantic import Field, ValidationError, field_validator
 
 from cellular_bench.benchmark.errors import UserError
 from cellular_bench.benchmark.records import Limits, Model
-from cellular_bench.benchmark.types import Features, SplitKind, Task
+from cellular_bench.benchmark.types import Features, ProfileName, SplitKind, Task
 
 
 class MethodChoice(Model):
@@ -67,6 +67,8 @@ class Suite(Model):
 
     Attributes
     ----------
+    profile
+        How much of the scores may be approximate where cells are very many.
     data
         Data sets of the suite's own, described as manifests do; blocks name them by their ``dataset_id``.
     recipe
@@ -86,6 +88,7 @@ class Suite(Model):
     title: str
     description: str = ""
     limits: Limits = Limits()
+    profile: ProfileName = "standard"
     data: tuple[dict[str, Any], ...] = ()
     recipe: str | None = None
     scib_metrics: bool = False

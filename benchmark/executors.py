@@ -156,6 +156,7 @@ class Executor:
             scores=ended.scored.scores,
             per_label=ended.scored.per_label,
             confusion=ended.scored.confusion,
+            evaluation=ended.scored.evaluation,
             cost=ended.cost,
             environment=current_environment(),
             started_at=started_at,
@@ -197,6 +198,7 @@ class Executor:
             truth_folder=truth_folder,
             result=folder / scoring.SCORED,
             scib_metrics=run.scib_metrics,
+            profile=run.profile,
         )
         outcome = self._call(scoring.execute, job, log=folder / "log.txt")
         if outcome.status != "ok":

@@ -23,7 +23,7 @@ from cellular_bench.benchmark.records import (
 )
 from cellular_bench.benchmark.registry import Method, methods_for, pick
 from cellular_bench.benchmark.store import fitting
-from cellular_bench.benchmark.types import Dataset, DatasetSpec, Features, Split, Task
+from cellular_bench.benchmark.types import Dataset, DatasetSpec, Features, ProfileName, Split, Task
 
 #: Raised when the way runs are carried out changes their results; old records are then not reused.
 PROTOCOL_VERSION = 1
@@ -44,6 +44,7 @@ class Run:
     seed: int
     method_seed: int
     limits: Limits
+    profile: ProfileName = "standard"
     plugins: tuple[Path, ...] = ()
     scib_metrics: bool = False
 
@@ -202,6 +203,7 @@ def _runs(
                 seed=seed,
                 method_seed=derive_seed(seed, data.dataset_id, cells.split_id, identity.method_id),
                 limits=suite.limits,
+                profile=suite.profile,
                 plugins=tuple(plugins),
                 scib_metrics=scib_metrics,
             )

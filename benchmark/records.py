@@ -12,7 +12,15 @@ from typing import Any, Literal
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from cellular_bench.benchmark.errors import UserError
-from cellular_bench.benchmark.types import Aspect, Features, LabelAccess, SplitKind, StressKind, Task
+from cellular_bench.benchmark.types import (
+    Aspect,
+    Features,
+    LabelAccess,
+    ProfileName,
+    SplitKind,
+    StressKind,
+    Task,
+)
 
 SCHEMA_VERSION: Literal[1] = 1
 
@@ -91,7 +99,8 @@ class Score(Model):
     """One metric of one run: a value, or the reason why there is none.
 
     ``undefined_by`` tells a metric that these cells do not permit (``"data"``: missing for every
-    method alike) from one that this method's output does not permit (``"output"``).
+    method alike) from one that this method's output does not permit (``"output"``). ``standard_error``
+    is that of a value that rests on a sample of the cells.
     """
 
     metric_id: str
@@ -100,6 +109,7 @@ class Score(Model):
     reason: str | None = None
     undefined_by: Literal["data", "output"] | None = None
     version: int = 1
+    standard_error: float | None = Field(default=None, ge=0)
 
     @model_validator(mode="after")
     def _value_or_reason(self) -> Score:
@@ -118,6 +128,27 @@ class LabelScore(Model):
     precision: float | None
     recall: float | None
     f1: float | None
+
+
+class Shortcut(Model):
+    """What was not computed exactly, how, and which scores rest on it.
+
+    ``quantity`` is ``neighbors`` or ``silhouettes``; ``library`` names whose algorithm it was, with its
+    version; ``figures`` holds what was chosen and measured: ``recall``, ``n_sampled``, ``n_obs``, ``seed``.
+    """
+
+    quantity: str
+    description: str
+    library: str | None = None
+    figures: dict[str, int | float] = Field(default_factory=dict)
+    metric_ids: tuple[str, ...]
+
+
+class Evaluation(Model):
+    """How the scores were computed: exactly, but for the shortcuts."""
+
+    profile: ProfileName
+    shortcuts: tuple[Shortcut, ...] = ()
 
 
 class Limits(Model):
@@ -167,6 +198,8 @@ class RunRecord(Model):
         How the run ended; every status but ``ok`` has a reason in words.
     scores
         Every metric of the task, each with a value or with a reason.
+    evaluation
+        How exact the scores are; None in records from before this was written down: all are exact.
     confusion
         ``{true label: {predicted label: cells}}`` for annotation; rejected cells count under
         the empty label.
@@ -190,6 +223,7 @@ class RunRecord(Model):
     scores: tuple[Score, ...] = ()
     per_label: tuple[LabelScore, ...] = ()
     confusion: dict[str, dict[str, int]] = Field(default_factory=dict)
+    evaluation: Evaluation | None = None
     cost: Cost | None = None
     environment: Environment
     started_at: datetime

@@ -164,18 +164,10 @@ def metrics() -> Mapping[str, MetricSpec]:
     return METRICS
 
 
-def metrics_of(records: Iterable[RunRecord]) -> Mapping[str, MetricSpec]:
-    """Return the metrics that records may hold: those of :func:`metrics`, and scib's where asked for."""
-    from cellular_bench.metrics.scib_definitions import SPECS
-
-    return {**metrics(), **SPECS} if has_scib_metrics(records) else metrics()
-
-
-def has_scib_metrics(records: Iterable[RunRecord]) -> bool:
-    """Tell whether any run was scored by scib's own definitions too."""
-    from cellular_bench.metrics.scib_definitions import SPECS
-
-    return any(score.metric_id in SPECS for record in records for score in record.scores)
+def has_scib_metrics(record: RunRecord) -> bool:
+    """Tell whether a run was also scored by metrics that are computed on request."""
+    known = metrics()
+    return any(score.metric_id in known and known[score.metric_id].on_request for score in record.scores)
 
 
 def datasets() -> dict[str, DatasetSpec]:

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Collection, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any
@@ -16,8 +16,8 @@ from pydantic import Field
 from cellular_bench.benchmark.errors import ContractError, UndefinedError
 from cellular_bench.benchmark.outputs import Outputs, read_outputs
 from cellular_bench.benchmark.preparation import Truth, read_all_genes, read_expression, read_truth
-from cellular_bench.benchmark.records import LabelScore, Model, Score
-from cellular_bench.benchmark.types import Aspect, MetricSpec, Task
+from cellular_bench.benchmark.records import Evaluation, LabelScore, Model, Score
+from cellular_bench.benchmark.types import Aspect, MetricSpec, ProfileName, Task
 
 SCORED = "scores.json"
 
@@ -29,7 +29,7 @@ ASPECTS: Mapping[Task, tuple[Aspect, ...]] = {
 
 
 #: Inputs that no run has by itself. A metric that needs one would be an empty column on every board.
-ON_REQUEST = frozenset({"corrected", "expression", "ontology"})
+ON_REQUEST = frozenset({"corrected", "expression", "ontology", "X_pre_all"})
 
 
 class Scored(Model):
@@ -41,6 +41,7 @@ class Scored(Model):
     scores: tuple[Score, ...] = ()
     per_label: tuple[LabelScore, ...] = ()
     confusion: dict[str, dict[str, int]] = Field(default_factory=dict)
+    evaluation: Evaluation | None = None
     contract_broken: str | None = None
 
 
@@ -59,6 +60,7 @@ class ScoringJob:
     truth_folder: Path
     result: Path
     scib_metrics: bool = False
+    profile: ProfileName = "standard"
 
 
 def execute(job: ScoringJob) -> None:
@@ -72,7 +74,8 @@ def execute(job: ScoringJob) -> None:
             outputs,
             truth,
             expression=expression_of(outputs, job.data, job.truth_folder),
-            more=scib_inputs(job.truth_folder) if job.scib_metrics else {},
+            more=read_all_genes(job.truth_folder) if job.scib_metrics else {},
+            profile=job.profile,
         )
     except ContractError as error:
         scored = Scored(contract_broken=str(error))
@@ -84,14 +87,6 @@ def expression_of(outputs: Outputs, data: Path, truth_folder: Path) -> Any:
     return None if outputs.genes is None else read_expression(data, truth_folder, outputs.genes)
 
 
-def scib_inputs(truth_folder: Path) -> dict[str, Any]:
-    """Make scib's own definitions known to this process, and return what they ask for."""
-    from cellular_bench.metrics.scib_definitions import register
-
-    register()
-    return read_all_genes(truth_folder)
-
-
 def score(
     task: Task,
     outputs: Outputs,
@@ -99,6 +94,7 @@ def score(
     *,
     expression: Any = None,
     more: Mapping[str, Any] = MappingProxyType({}),
+    profile: ProfileName = "standard",
 ) -> Scored:
     """Compute every metric of a task.
 
@@ -107,7 +103,9 @@ def score(
     expression
         (n_obs, n_vars) what ``outputs.corrected`` was made of; without it, that is not scored.
     more
-        Inputs beside outputs and truth, for metrics that were asked for (:func:`scib_inputs`).
+        Inputs for the metrics that are computed on request; empty to leave these out.
+    profile
+        How much may be approximate where cells are many.
 
     Raises
     ------
@@ -118,10 +116,8 @@ def score(
         raise ContractError("The outputs are not for the cells of this split.")
     inputs = {**truth.inputs(), **outputs.arrays(), **_neighbours_along(outputs), "expression": expression}
     inputs = {name: value for name, value in (inputs | dict(more)).items() if value is not None}
-    scores = tuple(compute(specs_for(task, inputs), inputs))
-    if task != "annotation":
-        return Scored(scores=scores)
-    return Scored(scores=scores, **label_details(inputs))
+    scored = compute(specs_for(task, inputs, on_request=bool(more)), inputs, profile=profile)
+    return scored.model_copy(update=label_details(inputs)) if task == "annotation" else scored
 
 
 def _neighbours_along(outputs: Outputs) -> dict[str, Any]:
@@ -137,34 +133,52 @@ def _neighbours_along(outputs: Outputs) -> dict[str, Any]:
         return {"neighbors": error}
 
 
-def specs_for(task: Task, given: Collection[str] = ()) -> list[MetricSpec]:
-    """Return the metrics of a task; of those that need an input :data:`ON_REQUEST`, the ones given it."""
+def specs_for(task: Task, given: Collection[str] = (), *, on_request: bool = False) -> list[MetricSpec]:
+    """Return the metrics of a task; of those that need an input :data:`ON_REQUEST`, the ones given it.
+
+    Those that are computed on request only where ``on_request`` is true.
+    """
     from cellular_bench.metrics import METRICS, required_inputs
 
     absent = ON_REQUEST.difference(given)
     return [
         spec
         for spec in METRICS.values()
-        if spec.aspect in ASPECTS[task] and absent.isdisjoint(required_inputs(spec))
+        if spec.aspect in ASPECTS[task]
+        and absent.isdisjoint(required_inputs(spec))
+        and (on_request or not spec.on_request)
     ]
 
 
-def compute(specs: Sequence[MetricSpec], inputs: Mapping[str, Any], *, n_jobs: int = 1) -> Iterator[Score]:
-    """Yield the score of each metric: a value or a reason. Values do not depend on the number of jobs."""
+def compute(
+    specs: Sequence[MetricSpec],
+    inputs: Mapping[str, Any],
+    *,
+    n_jobs: int = 1,
+    profile: ProfileName = "standard",
+) -> Scored:
+    """Return the score of each metric, a value or a reason, and how exact they are.
+
+    Values do not depend on the number of jobs.
+    """
     from cellular_bench.metrics import evaluate
 
-    results = evaluate([spec.metric_id for spec in specs], inputs, n_jobs=n_jobs)
-    for spec in specs:
-        yield as_score(spec, results[spec.metric_id])
+    found = evaluate([spec.metric_id for spec in specs], inputs, n_jobs=n_jobs, profile=profile)
+    errors = found.standard_errors
+    shortcuts = [asdict(shortcut) for shortcut in found.shortcuts]
+    return Scored(
+        scores=tuple(as_score(spec, found[name := spec.metric_id], errors.get(name)) for spec in specs),
+        evaluation=Evaluation.model_validate({"profile": profile, "shortcuts": shortcuts}),
+    )
 
 
-def as_score(spec: MetricSpec, found: float | UndefinedError) -> Score:
+def as_score(spec: MetricSpec, found: float | UndefinedError, standard_error: float | None = None) -> Score:
     """Return what a metric gave as it goes into a record."""
     common: dict[str, Any] = {"metric_id": spec.metric_id, "aspect": spec.aspect, "version": spec.version}
     if isinstance(found, UndefinedError):
         common["undefined_by"] = "output" if found.by_output else "data"
         return Score(**common, value=None, reason=str(found))
-    return Score(**common, value=found)
+    return Score(**common, value=found, standard_error=standard_error)
 
 
 def label_details(inputs: Mapping[str, Any]) -> dict[str, Any]:

@@ -20,6 +20,8 @@ Task = Literal["integration", "annotation", "novelty"]
 Features = Literal["hvg", "all"]
 Aspect = Literal["bio_conservation", "batch_correction", "annotation", "novelty"]
 SplitKind = Literal["all", "kfold", "leave_one_batch_out", "unseen_label", "private_label", "reference_query"]
+#: How much of an evaluation may be approximate.
+ProfileName = Literal["fast", "standard", "full"]
 StressKind = Literal["label_noise", "fewer_cells", "fewer_genes", "shallow", "rare_types"]
 #: Which labels a method is shown: none, those of the training cells, or also those it is scored on.
 LabelAccess = Literal["none", "train", "all"]
@@ -305,6 +307,8 @@ class MetricSpec:
         Ends of the metric's own range; used to scale it.
     in_overall
         Whether the value counts in the aspect score.
+    on_request
+        Computed only where it is asked for: it is slow, or defines anew what another metric tells.
     version
         Raised whenever the numbers change.
     """
@@ -318,6 +322,7 @@ class MetricSpec:
     maximum: float = 1.0
     higher_is_better: bool = True
     in_overall: bool = True
+    on_request: bool = False
     version: int = 1
     doi: str | None = None
 

@@ -55,6 +55,7 @@ from cellular_bench.metrics.rejection import (
     rejection_area,
     rejection_curve,
 )
+from cellular_bench.metrics.scib_definitions import ari_scib, nmi_scib, pcr_scib
 from cellular_bench.metrics.silhouettes import bras, isolated_labels, silhouette_batch, silhouette_label
 from cellular_bench.metrics.spec import METRICS, metric, required_inputs, sort_metrics
 from cellular_bench.metrics.uncertainty import Interval, bootstrap, interval, kendall, spearman
@@ -76,6 +77,7 @@ __all__ = [
     "RejectionCurve",
     "accuracy",
     "accuracy_accepted",
+    "ari_scib",
     "balanced_accuracy",
     "bootstrap",
     "bras",
@@ -119,6 +121,7 @@ __all__ = [
     "mcc",
     "metric",
     "nearest_neighbors",
+    "nmi_scib",
     "novelty_auroc",
     "novelty_average_precision",
     "novelty_fpr95",
@@ -127,6 +130,7 @@ __all__ = [
     "ontology_f1",
     "parse_obo",
     "pcr_comparison",
+    "pcr_scib",
     "per_label",
     "rare_recall",
     "read_obo",

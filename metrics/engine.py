@@ -18,6 +18,7 @@ from cellular_bench.metrics.graphs import checked_graph, connectivities
 from cellular_bench.metrics.inputs import Ints, encode
 from cellular_bench.metrics.local_diversity import perplexity_weights
 from cellular_bench.metrics.profiles import FULL, Profile, Shortcut, profile_of
+from cellular_bench.metrics.scib_definitions import scib_communities
 from cellular_bench.metrics.silhouettes import silhouettes_by_label
 from cellular_bench.metrics.spec import METRICS
 from cellular_bench.metrics.survey import Survey, survey
@@ -58,6 +59,7 @@ DERIVED: dict[str, Callable[..., object]] = {
     "label_silhouettes": silhouettes_by_label,
     "leiden_clusters": communities,
     "kmeans_clusters": kmeans,
+    "scib_clusters": scib_communities,
 }
 #: Groups that the shared pass does without where they are unusable; metrics that need them say why.
 CODES = frozenset({"label_codes", "batch_codes"})

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from types import MappingProxyType
 
 from cellular_bench.benchmark.errors import UnknownNameError
+from cellular_bench.benchmark.types import ProfileName
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -26,7 +27,7 @@ class Profile:
         Of the sample and of the approximate search.
     """
 
-    name: str
+    name: ProfileName
     exact_cells: int | None
     sample_cells: int = 5_000
     seed: int = 0
@@ -37,7 +38,7 @@ class Profile:
 
 
 #: Every profile by name. From about 250,000 cells the approximate search is quicker: docs/performance.md.
-PROFILES: Mapping[str, Profile] = MappingProxyType(
+PROFILES: Mapping[ProfileName, Profile] = MappingProxyType(
     {
         "fast": Profile(name="fast", exact_cells=250_000),
         "standard": Profile(name="standard", exact_cells=500_000, sample_cells=20_000),
@@ -62,9 +63,10 @@ def profile_of(name: str | Profile) -> Profile:
     """
     if isinstance(name, Profile):
         return name
-    if name not in PROFILES:
+    found = next((profile for known, profile in PROFILES.items() if known == name), None)
+    if found is None:
         raise UnknownNameError("profile", name, PROFILES)
-    return PROFILES[name]
+    return found
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -77,13 +79,17 @@ class Shortcut:
         What was approximated: ``neighbors`` or ``silhouettes``.
     description
         How, in a sentence.
+    library
+        Whose algorithm, with its version; None for our own.
     figures
-        What is known of its quality, such as the recall of neighbours on a sample of cells.
+        What was chosen and what is known of its quality, such as a seed and the recall of neighbours on a
+        sample of cells.
     metric_ids
         The metrics that rest on it.
     """
 
     quantity: str
     description: str
+    library: str | None = None
     figures: Mapping[str, float] = field(default_factory=dict)
     metric_ids: tuple[str, ...] = ()

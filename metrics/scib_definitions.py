@@ -1,19 +1,16 @@
 """Agreement of clusters and labels, and PCR comparison, as the original scib defines them.
 
 Clusters of twice as many resolutions, each until nothing moves, take several times as long as all of our
-own, and nearly the same values come of it. So these metrics exist beside ours, and an evaluation has them
-once :func:`register` was called.
+own, and nearly the same values come of it. So these metrics are computed on request.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
 from functools import partial
 from typing import TYPE_CHECKING
 
 from numpy.typing import ArrayLike
 
-from cellular_bench.benchmark.types import Aspect, MetricSpec
 from cellular_bench.metrics.clusterings import (
     LEIDEN_SEED,
     adjusted_rand_index,
@@ -22,11 +19,10 @@ from cellular_bench.metrics.clusterings import (
     normalized_mutual_information,
     resolved,
 )
-from cellular_bench.metrics.engine import DERIVED
 from cellular_bench.metrics.inputs import Ints, several
 from cellular_bench.metrics.regression import pcr_comparison
 from cellular_bench.metrics.sharing import share_out
-from cellular_bench.metrics.spec import METRICS
+from cellular_bench.metrics.spec import metric
 
 if TYPE_CHECKING:
     from scipy.sparse import csr_matrix
@@ -36,6 +32,7 @@ RESOLUTIONS = tuple(step / 10 for step in range(1, 21))
 SCIB = "10.1038/s41592-021-01336-8"
 #: Leiden goes on until an iteration changes nothing.
 UNTIL_STABLE = -1
+_BEST = "of labels and Leiden communities, at the best of 20 resolutions from 0.1 to 2 (as scib)."
 
 
 def scib_communities(graph: csr_matrix, *, n_jobs: int = 1) -> tuple[Ints, ...]:
@@ -44,6 +41,15 @@ def scib_communities(graph: csr_matrix, *, n_jobs: int = 1) -> tuple[Ints, ...]:
     return tuple(share_out(find, RESOLUTIONS, n_jobs=n_jobs))
 
 
+@metric(
+    metric_id="nmi_scib",
+    name="Leiden NMI (scib)",
+    aspect="bio_conservation",
+    definition=f"NMI {_BEST}",
+    in_overall=False,
+    on_request=True,
+    doi=SCIB,
+)
 def nmi_scib(graph: csr_matrix, label: ArrayLike, *, scib_clusters: tuple[Ints, ...] | None = None) -> float:
     """How much communities of the 15-neighbour graph tell about the label, at the best of 20 resolutions.
 
@@ -64,6 +70,15 @@ def nmi_scib(graph: csr_matrix, label: ArrayLike, *, scib_clusters: tuple[Ints, 
     return normalized_mutual_information(*_best(graph, label, scib_clusters))
 
 
+@metric(
+    metric_id="ari_scib",
+    name="Leiden ARI (scib)",
+    aspect="bio_conservation",
+    definition=f"ARI {_BEST}",
+    in_overall=False,
+    on_request=True,
+    doi=SCIB,
+)
 def ari_scib(graph: csr_matrix, label: ArrayLike, *, scib_clusters: tuple[Ints, ...] | None = None) -> float:
     """Agreement on pairs of cells of the labels and the communities whose NMI is best.
 
@@ -77,6 +92,15 @@ def _best(graph: csr_matrix, label: ArrayLike, clusters: tuple[Ints, ...] | None
     return codes, closest(scib_communities(graph) if clusters is None else clusters, codes)
 
 
+@metric(
+    metric_id="pcr_scib",
+    name="PCR comparison (scib)",
+    aspect="batch_correction",
+    definition="As pcr_comparison, with principal components of all genes as what was before (as scib).",
+    in_overall=False,
+    on_request=True,
+    doi=SCIB,
+)
 def pcr_scib(X_pre_all: ArrayLike, X_emb: ArrayLike, batch: ArrayLike) -> float:
     """How much less of the variance lies between batches than in all genes before integration, 0 to 1.
 
@@ -84,39 +108,3 @@ def pcr_scib(X_pre_all: ArrayLike, X_emb: ArrayLike, batch: ArrayLike) -> float:
     are principal components of all genes, not of those that a method was given.
     """
     return pcr_comparison(X_pre_all, X_emb, batch)
-
-
-_BEST = "of labels and Leiden communities, at the best of 20 resolutions from 0.1 to 2 (as scib)."
-_BEFORE = "As pcr_comparison, with principal components of all genes as what was before (as scib)."
-
-
-def _described(
-    function: Callable[..., float], *, name: str, aspect: Aspect, definition: str
-) -> tuple[str, MetricSpec]:
-    metric_id = function.__name__
-    spec = MetricSpec(
-        metric_id=metric_id,
-        name=name,
-        aspect=aspect,
-        function=function,
-        definition=definition,
-        in_overall=False,
-        doi=SCIB,
-    )
-    return metric_id, spec
-
-
-#: The metrics of this module by their id.
-SPECS: Mapping[str, MetricSpec] = dict(
-    (
-        _described(nmi_scib, name="NMI (scib)", aspect="bio_conservation", definition=f"NMI {_BEST}"),
-        _described(ari_scib, name="ARI (scib)", aspect="bio_conservation", definition=f"ARI {_BEST}"),
-        _described(pcr_scib, name="PCR comparison (scib)", aspect="batch_correction", definition=_BEFORE),
-    )
-)
-
-
-def register() -> None:
-    """Make these metrics known to :func:`cellular_bench.metrics.evaluate`; a second call changes nothing."""
-    DERIVED["scib_clusters"] = scib_communities
-    METRICS.update(SPECS)

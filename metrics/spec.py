@@ -8,7 +8,8 @@ from typing import Any, TypeVar, get_args
 
 from cellular_bench.benchmark.types import Aspect, MetricSpec
 
-#: Every metric by its id; aspects in the order of :data:`Aspect`, metrics of the overall score first.
+#: Every metric by its id; aspects in the order of :data:`Aspect`, metrics of the overall score first,
+#: those on request last.
 METRICS: dict[str, MetricSpec] = {}
 
 _Function = TypeVar("_Function", bound=Callable[..., float])
@@ -24,6 +25,7 @@ def metric(
     maximum: float = 1.0,
     higher_is_better: bool = True,
     in_overall: bool = True,
+    on_request: bool = False,
     version: int = 1,
     doi: str | None = None,
 ) -> Callable[[_Function], _Function]:
@@ -62,6 +64,7 @@ def metric(
             maximum=maximum,
             higher_is_better=higher_is_better,
             in_overall=in_overall,
+            on_request=on_request,
             version=version,
             doi=doi,
         )
@@ -89,6 +92,8 @@ def required_inputs(spec: MetricSpec) -> tuple[str, ...]:
 def sort_metrics() -> None:
     """Bring :data:`METRICS` into its documented order, whatever order the modules were imported in."""
     aspects = get_args(Aspect)
-    ordered = sorted(METRICS.values(), key=lambda spec: (aspects.index(spec.aspect), not spec.in_overall))
+    ordered = sorted(
+        METRICS.values(), key=lambda spec: (aspects.index(spec.aspect), not spec.in_overall, spec.on_request)
+    )
     METRICS.clear()
     METRICS.update((spec.metric_id, spec) for spec in ordered)

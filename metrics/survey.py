@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from importlib.metadata import version
 
 import numpy as np
 from numpy.typing import ArrayLike
@@ -101,7 +102,8 @@ def _approximate(X: Floats, label: Ints, batch: Ints, *, stratum: Ints, profile:
                 f"Nearest neighbours of {len(X)} cells by nearest-neighbour descent (seed {profile.seed}), "
                 f"which finds {recall:.1%} of the true ones."
             ),
-            figures={"recall": recall},
+            library=f"pynndescent {version('pynndescent')}",
+            figures={"recall": recall, "n_obs": len(X), "seed": profile.seed},
         ),
         Shortcut(
             quantity="silhouettes",
@@ -109,7 +111,7 @@ def _approximate(X: Floats, label: Ints, batch: Ints, *, stratum: Ints, profile:
                 f"Silhouettes of {len(cells)} of {len(X)} cells, drawn from every label and batch "
                 f"(seed {profile.seed}), each against all cells."
             ),
-            figures={"n_sampled": float(len(cells))},
+            figures={"n_sampled": len(cells), "n_obs": len(X), "seed": profile.seed},
         ),
     )
     return Survey(neighbors, sums, stratum, cells, shortcuts)

@@ -51,6 +51,8 @@ class Cell:
         Number of the footnote that says why something is missing; None where nothing is.
     reason
         The same in words.
+    approximate
+        What the value is not exact for; empty where it is.
     """
 
     text: str
@@ -60,6 +62,7 @@ class Cell:
     share: float | None = None
     note: int | None = None
     reason: str = ""
+    approximate: str = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

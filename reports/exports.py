@@ -33,6 +33,8 @@ CSV_COLUMNS = (
     "aspect",
     "value",
     "value_reason",
+    "standard_error",
+    "profile",
     "wall_time_s",
     "cpu_time_s",
     "peak_rss_mib",
@@ -63,6 +65,8 @@ def _csv_rows(run: RunRecord) -> Iterator[dict[str, object]]:
         "status": run.status,
         "reason": run.reason or "",
     }
+    if run.evaluation is not None:
+        common["profile"] = run.evaluation.profile
     if run.cost is not None:
         cost = run.cost.model_dump(include={"wall_time_s", "cpu_time_s", "peak_rss_mib"})
         common |= {key: "" if value is None else value for key, value in cost.items()}
@@ -74,6 +78,7 @@ def _csv_rows(run: RunRecord) -> Iterator[dict[str, object]]:
             "aspect": score.aspect,
             "value": "" if score.value is None else score.value,
             "value_reason": score.reason or "",
+            "standard_error": "" if score.standard_error is None else score.standard_error,
         }
 
 
@@ -139,7 +144,8 @@ def _name(line: Line) -> str:
 def _cell(cell: Cell) -> str:
     note = f" \\[{cell.note}\\]" if cell.note else ""
     count = f" ({cell.count})" if cell.count else ""
-    return f"{cell.text}{f' {cell.detail}' if cell.detail else ''}{count}{note}"
+    mark = "≈ " if cell.approximate else ""
+    return f"{mark}{cell.text}{f' {cell.detail}' if cell.detail else ''}{count}{note}"
 
 
 def _notes(table: Table) -> list[str]:

@@ -93,7 +93,8 @@ def metrics_table(board: Board) -> Table:
         for spec in specs:
             summary = row.metrics[spec.metric_id]
             share = None if summary.mean is None else scaled(spec, summary.mean)
-            out.append(score_cell(summary, len(row.runs), share, (notes, full, spec.name)))
+            cell = score_cell(summary, len(row.runs), share, (notes, full, spec.name))
+            out.append(replace(cell, approximate=approximate(row.done, spec.metric_id)))
         return tuple(out)
 
     groups = grouped(board, cells)
@@ -107,6 +108,19 @@ def metrics_table(board: Board) -> Table:
         groups=groups,
         notes=notes.all(len(specs)),
     )
+
+
+def approximate(runs: Iterable[RunRecord], metric_id: str) -> str:
+    """Say what shortcuts a metric's values rest on, with their standard error; empty where all are exact."""
+    parts: dict[str, None] = {}
+    errors = []
+    for run in runs:
+        shortcuts = run.evaluation.shortcuts if run.evaluation else ()
+        parts |= {found.description: None for found in shortcuts if metric_id in found.metric_ids}
+        errors += [s.standard_error for s in run.scores if s.metric_id == metric_id and s.standard_error]
+    if errors:
+        parts[f"Standard error {max(errors):.2g}."] = None
+    return " ".join(parts)
 
 
 def _metric_column(spec: MetricSpec) -> Column:

@@ -7,11 +7,12 @@ import math
 from collections import defaultdict
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, TypeVar, get_args
 
 import click
 
 from cellular_bench.benchmark.errors import UserError
+from cellular_bench.benchmark.types import ProfileName
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -87,6 +88,17 @@ label_key_option = click.option("--label-key", help="Column of obs that holds th
 counts_layer_option = click.option(
     "--counts-layer", help="Layer of --adata that holds raw counts, or X. Found by itself where possible."
 )
+
+
+def profile_option(default: ProfileName | None, shown: str) -> Callable[[F], F]:
+    """Return the option of how exact scores are to be."""
+    return click.option(
+        "--profile",
+        type=click.Choice(get_args(ProfileName)),
+        default=default,
+        help="How exact scores are: fast and standard approximate where cells are very many.  "
+        f"[default: {shown}]",
+    )
 
 
 def flattened(groups: Sequence[Sequence[Any]]) -> tuple[Any, ...]:

@@ -56,7 +56,7 @@ def write_report(store: Store, *, figures: bool, n_jobs: int) -> list[Path]:
         raise UserError(
             f"{store.root} holds no record yet; start with `run-benchmark run --out {store.root}`."
         )
-    specs = registry.metrics_of(records)
+    specs = registry.metrics()
     drawn = draw(store, build_boards(records, specs.values()), n_jobs=n_jobs) if figures else []
     return reports.write(records, specs, store.root, title=store.title, figures=drawn)
 

@@ -7,12 +7,13 @@ from pathlib import Path
 import click
 
 from cellular_bench.benchmark import registry, scoring, worker
-from cellular_bench.benchmark.cli.options import EXISTING_FOLDER
+from cellular_bench.benchmark.cli.options import EXISTING_FOLDER, profile_option
 from cellular_bench.benchmark.errors import ContractError, UserError
 from cellular_bench.benchmark.outputs import read_outputs
-from cellular_bench.benchmark.preparation import read_truth
+from cellular_bench.benchmark.preparation import read_all_genes, read_truth
 from cellular_bench.benchmark.records import RunRecord
 from cellular_bench.benchmark.store import Store
+from cellular_bench.benchmark.types import ProfileName
 
 
 @click.command(
@@ -23,7 +24,8 @@ Examples:
   run-benchmark report results""",
 )
 @click.argument("folder", type=EXISTING_FOLDER)
-def command(folder: Path) -> None:
+@profile_option(None, "that of each record")
+def command(folder: Path, profile: ProfileName | None) -> None:
     """Compute the scores of a result folder again from the kept outputs, and write them to the records."""
     store = Store.open(folder)
     changed = kept = 0
@@ -31,7 +33,7 @@ def command(folder: Path) -> None:
         if record.status != "ok":
             kept += 1
             continue
-        rescored = rescore(store, record)
+        rescored = rescore(store, record, profile=profile)
         if rescored != record:
             store.write(rescored)
             changed += 1
@@ -39,8 +41,8 @@ def command(folder: Path) -> None:
     click.echo(f"Write the leaderboard anew with `run-benchmark report {folder}`.")
 
 
-def rescore(store: Store, record: RunRecord) -> RunRecord:
-    """Return a record with its scores computed from the kept outputs.
+def rescore(store: Store, record: RunRecord, *, profile: ProfileName | None = None) -> RunRecord:
+    """Return a record with its scores computed from the kept outputs, in the record's profile or another.
 
     Raises
     ------
@@ -50,11 +52,21 @@ def rescore(store: Store, record: RunRecord) -> RunRecord:
     outputs = read_outputs(store.run_folder(record.run_id) / worker.OUTPUTS)
     folder = store.split_folder(record.dataset, record.split)
     expression = scoring.expression_of(outputs, store.data_file(record.dataset), folder)
-    more = scoring.scib_inputs(folder) if registry.has_scib_metrics([record]) else {}
+    more = read_all_genes(folder) if registry.has_scib_metrics(record) else {}
     try:
-        scored = scoring.score(record.task, outputs, read_truth(folder), expression=expression, more=more)
+        scored = scoring.score(
+            record.task,
+            outputs,
+            read_truth(folder),
+            expression=expression,
+            more=more,
+            profile=profile or _profile_of(record),
+        )
     except ContractError as error:
         raise UserError(f"{record.run_id}: {error}") from error
-    return record.model_copy(
-        update={"scores": scored.scores, "per_label": scored.per_label, "confusion": scored.confusion}
-    )
+    changed = ("scores", "per_label", "confusion", "evaluation")
+    return record.model_copy(update={name: getattr(scored, name) for name in changed})
+
+
+def _profile_of(record: RunRecord) -> ProfileName:
+    return record.evaluation.profile if record.evaluation else "standard"

@@ -17,7 +17,7 @@ from cellular_bench.benchmark.cli import options
 from cellular_bench.benchmark.config import Block, MethodChoice, SplitChoice, Suite, read_suite
 from cellular_bench.benchmark.errors import UserError
 from cellular_bench.benchmark.records import Limits, Status
-from cellular_bench.benchmark.types import TASKS, Dataset, DatasetSpec, SplitKind, Task
+from cellular_bench.benchmark.types import TASKS, Dataset, DatasetSpec, ProfileName, SplitKind, Task
 
 if TYPE_CHECKING:
     from cellular_bench.benchmark.planner import Plan
@@ -68,6 +68,7 @@ Exit code: 0 all runs ended well, 1 some did not, 2 the request was wrong.""",
 )
 @click.option("--seeds", type=options.IntList(), help="Instead of the suite's, such as 0,1,2.")
 @click.option("--out", type=click.Path(path_type=Path), default=Path("results"), show_default=True)
+@options.profile_option(None, "the suite's, which is standard unless it says otherwise")
 @click.option("--jobs", type=click.IntRange(min=1), help="Runs at a time.  [default: number of cores]")
 @click.option("--time-limit", type=options.PositiveNumber(), help="Seconds for one run.")
 @click.option("--memory-limit", type=options.PositiveNumber(), help="MiB for one run.")
@@ -104,6 +105,7 @@ def run(
     stress: str | None,
     seeds: Sequence[int] | None,
     out: Path,
+    profile: ProfileName | None,
     jobs: int | None,
     time_limit: float | None,
     memory_limit: float | None,
@@ -129,6 +131,7 @@ def run(
         stress=options.parse_stress(stress),
         seeds=seeds,
         limits={"time_limit_s": time_limit, "memory_limit_mib": memory_limit},
+        profile=profile,
     )
     chosen = chosen if recipe is None else chosen.model_copy(update={"recipe": recipe})
     specs = _specs(chosen, own, data_dir)
@@ -246,6 +249,7 @@ def _tailor(
     stress: Mapping[str, Any] | None,
     seeds: Sequence[int] | None,
     limits: Mapping[str, float | None],
+    profile: ProfileName | None,
 ) -> Suite:
     """Change a suite as the command line asks."""
     blocks = [block for block in suite.blocks if not tasks or block.task in tasks]
@@ -271,6 +275,7 @@ def _tailor(
             "title": title,
             "blocks": tuple(tailored),
             "limits": Limits(**{**suite.limits.model_dump(), **bounds}),
+            "profile": profile or suite.profile,
         }
     )
 

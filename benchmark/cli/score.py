@@ -11,10 +11,12 @@ from typing import TYPE_CHECKING, Any
 import click
 import numpy as np
 
+from cellular_bench.benchmark import registry
 from cellular_bench.benchmark.cli import options
 from cellular_bench.benchmark.cli.score_rows import (
     Resampling,
     Row,
+    Scoring,
     score_bundles,
     score_embeddings,
     score_parts,
@@ -37,6 +39,8 @@ Examples:
   run-benchmark score --adata my.h5ad --batch-key donor --label-key cell_type --obsm X_scVI --pre X_pca
   run-benchmark score --adata my.h5ad --batch-key donor --label-key cell_type --embedding scvi.npy
   run-benchmark score --embedding all.npz --batch-key batch --label-key label --pre pca
+  run-benchmark score --adata my.h5ad --batch-key donor --label-key cell_type --obsm X_scVI \\
+      --metrics nmi_scib,ari_scib,pcr_scib
 
 A table of predictions has the columns `label` or `true_label`, `label_pred` or `pred`, and may have
 `fold` and `method`. An empty prediction counts as rejected. Columns `proba:LABEL` hold the probability
@@ -52,6 +56,7 @@ batches beside the embeddings.""",
     "--embedding", type=options.EXISTING_FILE, multiple=True, help="npy, or npz; rows as in --adata."
 )
 @click.option("--pre", help="Embedding from before integration, in obsm or in the npz, for PCR comparison.")
+@click.option("--pre-all", help="As --pre, of all genes, for pcr_scib.  [default: computed from --adata]")
 @click.option(
     "--corrected", multiple=True, help="Layer of --adata with corrected log-expression; may be repeated."
 )
@@ -62,6 +67,12 @@ batches beside the embeddings.""",
     show_default=True,
     help="Who computes the scores of embeddings.",
 )
+@click.option(
+    "--metrics",
+    type=options.NameList(),
+    help="Only these, such as those on request; `run-benchmark list metrics` has all.",
+)
+@options.profile_option("standard", "standard")
 @click.option(
     "--jobs",
     type=click.IntRange(min=1),
@@ -88,9 +99,11 @@ def command(output: str, **request: Any) -> None:
     if request["predictions"]:
         rows, notes = _of_predictions(request)
     else:
-        rows, notes = list(_of_embeddings(request)), {}
+        rows = list(_of_embeddings(request))
+        notes = {"evaluations": {row.method_id: row.evaluation for row in rows if row.evaluation}}
     if output == "json":
-        click.echo(json.dumps({"scores": [row.as_json() for row in rows], **notes}, indent=1))
+        found = {"scores": [row.as_json() for row in rows], **notes}
+        click.echo(json.dumps(found, indent=1, default=lambda model: model.model_dump()))
     else:
         print_table(rows, notes)
 
@@ -118,6 +131,8 @@ def _check(request: Mapping[str, Any]) -> None:
         )
     if embedded and request["ontology"] is not None:
         raise UserError("--ontology is for --predictions: an embedding names no cell.")
+    for name in request["metrics"] or ():
+        registry.pick("metric", name, registry.metrics())
     if predictions and request["engine"] != "own":
         raise UserError("--engine is for embeddings; predictions are always scored by our own metrics.")
     if request["corrected"] and (request["adata"] is None or request["engine"] != "own"):
@@ -132,7 +147,7 @@ def _of_predictions(request: Mapping[str, Any]) -> tuple[list[Row], dict[str, An
             n_resamples=request["bootstrap"], seed=request["seed"] or 0, stratify=request["stratify"]
         )
     parts = [part for path in request["predictions"] for part in read_predictions(path)]
-    rows = list(score_parts(parts, ontology=ontology, resampling=resampling))
+    rows = list(score_parts(parts, ontology=ontology, resampling=resampling, metric_ids=request["metrics"]))
     return rows, {} if ontology is None else {"ontology": _mapped(parts, ontology)}
 
 
@@ -154,8 +169,13 @@ def _mapped(parts: Sequence[Predicted], ontology: Ontology) -> dict[str, Any]:
 
 
 def _of_embeddings(request: Mapping[str, Any]) -> Iterator[Row]:
-    known = {name: request[name] for name in ("batch_key", "label_key", "pre", "engine")}
-    known["n_jobs"] = request["jobs"] or os.cpu_count() or 1
+    known = {name: request[name] for name in ("batch_key", "label_key", "pre", "pre_all")}
+    known["how"] = Scoring(
+        engine=request["engine"],
+        profile=request["profile"],
+        metric_ids=request["metrics"],
+        n_jobs=request["jobs"] or os.cpu_count() or 1,
+    )
     if request["adata"] is None:
         yield from score_bundles(request["embedding"], **known)
         return

@@ -18,7 +18,9 @@ from cellular_bench.benchmark.cli.scored_files import (
     read_predictions,
 )
 from cellular_bench.benchmark.errors import UndefinedError, UserError
-from cellular_bench.benchmark.records import Score
+from cellular_bench.benchmark.preparation import cell_cycle_inputs, principal_components
+from cellular_bench.benchmark.records import Evaluation, Score
+from cellular_bench.benchmark.types import MetricSpec, ProfileName
 
 if TYPE_CHECKING:
     from anndata import AnnData
@@ -37,12 +39,15 @@ class Row:
     resampled
         (n_resamples,) scores of resampled cells, NaN where undefined; None where not asked for, or
         where the score has no value.
+    evaluation
+        How exact the scores of the method are, where they are of an embedding and our own.
     """
 
     method_id: str
     fold: str | int | None
     score: Score
     resampled: Any = None
+    evaluation: Evaluation | None = None
 
     def as_json(self) -> dict[str, Any]:
         """Return the row as it appears in JSON."""
@@ -53,6 +58,8 @@ class Row:
             "value": self.score.value,
             "reason": self.score.reason,
         }
+        if self.score.standard_error is not None:
+            row["standard_error"] = self.score.standard_error
         return row if self.resampled is None else row | self._interval()
 
     def _interval(self) -> dict[str, Any]:
@@ -73,6 +80,16 @@ class Resampling:
     stratify: bool = False
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Scoring:
+    """How embeddings are scored: by whom, how exactly, which metrics (None: the usual ones)."""
+
+    engine: Engine = "own"
+    profile: ProfileName = "standard"
+    metric_ids: Sequence[str] | None = None
+    n_jobs: int = 1
+
+
 def score_predictions(path: Path) -> Iterator[Row]:
     """Score a table of true and predicted labels, per method and fold.
 
@@ -85,7 +102,11 @@ def score_predictions(path: Path) -> Iterator[Row]:
 
 
 def score_parts(
-    parts: Sequence[Predicted], *, ontology: Ontology | None = None, resampling: Resampling | None = None
+    parts: Sequence[Predicted],
+    *,
+    ontology: Ontology | None = None,
+    resampling: Resampling | None = None,
+    metric_ids: Sequence[str] | None = None,
 ) -> Iterator[Row]:
     """Score what methods said of the cells of each fold, with resampled scores where asked for."""
     # Folds are independent: each has its own seed, which depends on the order of the parts alone.
@@ -95,7 +116,7 @@ def score_parts(
         specs = scoring.specs_for("annotation", inputs)
         if "novelty" in inputs or "is_novel" in inputs:
             specs += scoring.specs_for("novelty", inputs)
-        scores = list(scoring.compute(specs, inputs))
+        scores = scoring.compute(_named(metric_ids) or specs, inputs).scores
         resampled = {} if resampling is None else _resampled(scores, inputs, resampling, int(seed))
         for score in scores:
             yield Row(
@@ -126,9 +147,9 @@ def score_embeddings(
     obsm: Sequence[str] = (),
     files: Sequence[Path] = (),
     pre: str | None = None,
+    pre_all: str | None = None,
     corrected: Sequence[str] = (),
-    engine: Engine = "own",
-    n_jobs: int = 1,
+    how: Scoring = Scoring(),
 ) -> Iterator[Row]:
     """Score embeddings, and corrected expression, of the cells of an h5ad file.
 
@@ -145,13 +166,17 @@ def score_embeddings(
     if not embeddings and not corrected:
         raise UserError("Name what is to be scored: --obsm KEY, --embedding FILE or --corrected LAYER.")
     inputs = _facts(dataset.adata)
-    if pre is not None:
-        inputs["X_pre"] = dict(read_embeddings(adata, [pre], [], n_obs=n_obs))[pre]
+    for argument, key in (("X_pre", pre), ("X_pre_all", pre_all)):
+        if key is not None:
+            inputs[argument] = dict(read_embeddings(adata, [key], [], n_obs=n_obs))[key]
+    if pre_all is None and "pcr_scib" in (how.metric_ids or ()):
+        inputs["X_pre_all"] = principal_components(dataset.adata.X)
     for name, X_emb in embeddings.items():
-        yield from _score_embedding(name, {**inputs, "X_emb": X_emb}, engine, n_jobs=n_jobs)
+        yield from _score_embedding(name, {**inputs, "X_emb": X_emb}, how)
     for layer in corrected:
         matrix = read_layer(adata, layer, dataset.adata.shape)
-        yield from _score_corrected(layer, {**inputs, "expression": dataset.adata.X, "corrected": matrix})
+        given = {**inputs, "expression": dataset.adata.X, "corrected": matrix}
+        yield from _score_corrected(layer, given, how.metric_ids)
 
 
 def score_bundles(
@@ -160,8 +185,8 @@ def score_bundles(
     batch_key: str,
     label_key: str,
     pre: str | None = None,
-    engine: Engine = "own",
-    n_jobs: int = 1,
+    pre_all: str | None = None,
+    how: Scoring = Scoring(),
 ) -> Iterator[Row]:
     """Score the embeddings of npz files that hold labels and batches too.
 
@@ -172,36 +197,45 @@ def score_bundles(
     """
     for bundle in read_bundles(files, label_key=label_key, batch_key=batch_key):
         inputs = {"label": bundle.label, "batch": bundle.batch}
-        if pre is not None:
-            if pre not in bundle.embeddings:
-                raise UserError(f"--pre '{pre}' is none of {', '.join(bundle.embeddings)}.")
-            inputs["X_pre"] = bundle.embeddings[pre]
+        for option, argument, key in (("--pre", "X_pre", pre), ("--pre-all", "X_pre_all", pre_all)):
+            if key is None:
+                continue
+            if key not in bundle.embeddings:
+                raise UserError(f"{option} '{key}' is none of {', '.join(bundle.embeddings)}.")
+            inputs[argument] = bundle.embeddings[key]
         for name, X_emb in bundle.embeddings.items():
-            yield from _score_embedding(name, {**inputs, "X_emb": X_emb}, engine, n_jobs=n_jobs)
+            yield from _score_embedding(name, {**inputs, "X_emb": X_emb}, how)
 
 
-def _score_embedding(name: str, inputs: Mapping[str, Any], engine: Engine, *, n_jobs: int) -> Iterator[Row]:
-    specs = scoring.specs_for("integration")
-    if engine == "own":
-        scores = scoring.compute(specs, inputs, n_jobs=n_jobs)
+def _named(metric_ids: Sequence[str] | None) -> list[MetricSpec]:
+    from cellular_bench.metrics import METRICS
+
+    return [METRICS[name] for name in metric_ids or ()]
+
+
+def _score_embedding(name: str, inputs: Mapping[str, Any], how: Scoring) -> Iterator[Row]:
+    specs = _named(how.metric_ids) or scoring.specs_for("integration", inputs)
+    if how.engine == "own":
+        scored = scoring.compute(specs, inputs, n_jobs=how.n_jobs, profile=how.profile)
     else:
         from cellular_bench.metrics.peer import score_with_scib_metrics
 
         found = score_with_scib_metrics(inputs)
-        scores = (scoring.as_score(spec, found[spec.metric_id]) for spec in specs if spec.metric_id in found)
-    for score in scores:
-        yield Row(method_id=name, fold=None, score=score)
+        known = [spec for spec in specs if spec.metric_id in found]
+        scored = scoring.Scored(scores=tuple(scoring.as_score(spec, found[spec.metric_id]) for spec in known))
+    for score in scored.scores:
+        yield Row(method_id=name, fold=None, score=score, evaluation=scored.evaluation)
 
 
-def _score_corrected(layer: str, inputs: Mapping[str, Any]) -> Iterator[Row]:
-    usual = scoring.specs_for("integration")
+def _score_corrected(
+    layer: str, inputs: Mapping[str, Any], metric_ids: Sequence[str] | None
+) -> Iterator[Row]:
+    usual = scoring.specs_for("integration", {"X_pre_all"})
     specs = [spec for spec in scoring.specs_for("integration", inputs) if spec not in usual]
-    for score in scoring.compute(specs, inputs):
+    for score in scoring.compute(_named(metric_ids) or specs, inputs).scores:
         yield Row(method_id=layer, fold=None, score=score)
 
 
 def _facts(adata: AnnData) -> dict[str, Any]:
-    from cellular_bench.benchmark.preparation import cell_cycle_inputs
-
     label, batch = (np.asarray(adata.obs[key], dtype=str) for key in (keys.LABEL, keys.BATCH))
     return {"label": label, "batch": batch, **cell_cycle_inputs(adata, batch)}

@@ -46,7 +46,23 @@ def _cell(rows: Sequence[Row]) -> str:
     if summary.mean is None or summary.n < len(rows):
         return "-"
     spread = f" ± {summary.std:.4f}" if summary.std is not None else ""
-    return f"{summary.mean:.4f}{spread}{_interval(rows)}"
+    return f"{_mark(rows)}{summary.mean:.4f}{spread}{_error(rows)}{_interval(rows)}"
+
+
+def _mark(rows: Sequence[Row]) -> str:
+    """Mark a score that rests on a shortcut."""
+    approximate = any(
+        row.score.metric_id in shortcut.metric_ids
+        for row in rows
+        if row.evaluation is not None
+        for shortcut in row.evaluation.shortcuts
+    )
+    return "≈ " if approximate else ""
+
+
+def _error(rows: Sequence[Row]) -> str:
+    errors = [row.score.standard_error for row in rows if row.score.standard_error is not None]
+    return f" (SE {max(errors):.4f})" if errors else ""
 
 
 def _interval(rows: Sequence[Row]) -> str:
@@ -71,6 +87,8 @@ def _print_notes(
     if with_intervals:
         n = max(len(row.resampled) for row in rows if row.resampled is not None)
         lines.append(f"[ ]: 95 % of {n} resamplings of the cells; [-] where too few have a value.")
+    for method_id, found in notes.get("evaluations", {}).items():
+        lines += [f"≈ {method_id}: {shortcut.description}" for shortcut in found.shortcuts]
     if "ontology" in notes:
         lines.append(_ontology_line(notes["ontology"]))
     reasons: dict[str, list[str]] = {}

@@ -122,6 +122,19 @@ def test_rescore_repairs_changed_scores(results: Path) -> None:
     assert json.loads(path.read_text()) == json.loads(original)
 
 
+def test_rescore_can_choose_a_profile_and_keeps_that_of_each_record(results: Path) -> None:
+    path = sorted(results.glob("runs/integration*pca*/record.json"))[0]
+    original = json.loads(path.read_text())
+    assert original["evaluation"] == {"profile": "standard", "shortcuts": []}
+    assert run_benchmark("rescore", results, "--profile", "full").returncode == 0
+    full = json.loads(path.read_text())
+    assert full["evaluation"] == {"profile": "full", "shortcuts": []}
+    assert full["scores"] == original["scores"]
+    assert "0 records changed" in run_benchmark("rescore", results).stdout
+    assert run_benchmark("rescore", results, "--profile", "standard").returncode == 0
+    assert json.loads(path.read_text()) == original
+
+
 def test_report_can_be_written_again(results: Path) -> None:
     page = results / "leaderboard.html"
     page.unlink()
@@ -163,13 +176,14 @@ def test_a_subsample_is_drawn_and_written_into_the_record(tmp_path) -> None:
     out = tmp_path / "out"
     done = run_benchmark(
         *SMALL, "--subsample", 120, "--task", "annotation", "--method", "knn,true_labels", "--n-splits", 2,
-        "--split", "kfold", "--out", out, "--no-figures",
+        "--split", "kfold", "--out", out, "--no-figures", "--profile", "fast",
     )  # fmt: skip
     assert done.returncode == 0, done.stdout + done.stderr
     assert "120 of 300 cells, drawn in the proportions of labels and batches with seed 0." in done.stdout
     records = [json.loads(path.read_text()) for path in out.glob("runs/*/record.json")]
     assert len(records) == 4
     for record in records:
+        assert record["evaluation"] == {"profile": "fast", "shortcuts": []}
         assert record["dataset"]["n_obs"] == 120
         assert record["dataset"]["subsample"] == {"of": 300, "seed": 0}
         assert record["split"]["n_train"] + record["split"]["n_test"] == 120

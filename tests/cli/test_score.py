@@ -10,7 +10,18 @@ import pytest
 
 from cellular_bench.benchmark.cli.score import command
 from cellular_bench.benchmark.errors import UserError
-from cellular_bench.metrics import METRICS, evaluate, f1_macro, hvg_overlap
+from cellular_bench.benchmark.preparation import principal_components
+from cellular_bench.metrics import (
+    METRICS,
+    evaluate,
+    f1_macro,
+    hvg_overlap,
+    nearest_neighbors,
+    pcr_scib,
+    profiles,
+    silhouette_label,
+)
+from cellular_bench.metrics.profiles import Profile
 
 OBO = """[Term]
 id: CL:1
@@ -175,6 +186,54 @@ def test_an_npz_can_bring_its_labels_and_batches(score, bundle):
     assert _found(score(*ask))["good", None, "pcr_comparison"]["value"] is None
 
 
+def test_metrics_on_request_are_computed_where_they_are_named(score, bundle):
+    ask = ("--embedding", bundle, "--label-key", "cell_type", "--batch-key", "donor", "--format", "json")
+    found = _found(score(*ask, "--metrics", "nmi_scib,pcr_scib,clisi", "--pre-all", "pre"))
+    assert [name for method, _, name in found if method == "good"] == ["nmi_scib", "pcr_scib", "clisi"]
+    assert found["good", None, "nmi_scib"]["value"] > 0.9
+    usual = _found(score(*ask, "--pre", "pre"))
+    same = usual["good", None, "pcr_comparison"]["value"]
+    assert found["good", None, "pcr_scib"]["value"] == pytest.approx(same)
+    assert "nmi_scib" not in {name for _, _, name in usual}
+
+
+def test_unknown_metrics_are_refused(score, bundle):
+    with pytest.raises(UserError, match=r"Unknown metric 'nmi_scip'\. Did you mean 'nmi_scib'"):
+        score(
+            "--embedding", bundle, "--label-key", "cell_type", "--batch-key", "donor", "--metrics", "nmi_scip"
+        )
+
+
+def test_shortcuts_are_told_with_the_scores(score, bundle, monkeypatch):
+    few = Profile(name="fast", exact_cells=100, sample_cells=90)
+    monkeypatch.setattr(profiles, "PROFILES", {"fast": few})
+    # The approximate search compiles for half a minute; the exact one stands in for it.
+    monkeypatch.setattr(
+        "cellular_bench.metrics.survey.approximate_neighbors",
+        lambda X, k, *, seed: (nearest_neighbors(X, k), 0.981),
+    )
+    ask = ("--embedding", bundle, "--label-key", "cell_type", "--batch-key", "donor", "--profile", "fast")
+    ask = (*ask, "--metrics", "silhouette_label,kmeans_nmi,clisi")
+    told = json.loads(score(*ask, "--format", "json"))
+    arrays = np.load(bundle)
+    exact = silhouette_label(arrays["good"], arrays["cell_type"])
+    row = _found(json.dumps(told))["good", None, "silhouette_label"]
+    assert abs(row["value"] - exact) < 4 * row["standard_error"]
+    assert told["evaluations"]["good"]["profile"] == "fast"
+    assert [found["metric_ids"] for found in told["evaluations"]["good"]["shortcuts"]] == [
+        ["clisi"],
+        ["silhouette_label"],
+    ]
+    lines = score(*ask).splitlines()
+    line = next(line for line in lines if line.startswith("silhouette_label"))
+    assert f"≈ {row['value']:.4f} (SE {row['standard_error']:.4f})" in line
+    assert "≈" not in next(line for line in lines if line.startswith("kmeans_nmi"))
+    assert any(
+        line.startswith("≈ good: Nearest neighbours of 180 cells by nearest-neighbour descent")
+        for line in lines
+    )
+
+
 def test_the_number_of_jobs_changes_no_value(score, bundle):
     ask = ("--embedding", bundle, "--label-key", "cell_type", "--batch-key", "donor", "--format", "json")
     assert score(*ask, "--jobs", 2) == score(*ask, "--jobs", 1)
@@ -262,6 +321,12 @@ def test_a_corrected_layer_is_scored_by_its_own_metrics(score, own_file):
     expected = hvg_overlap(adata.X, smooth, adata.obs["batch"])
     assert found["smooth", None, "hvg_overlap"]["value"] == pytest.approx(expected)
     assert 0.3 < expected < 1
+    few = _found(score(*ask, "--obsm", "X_few", "--metrics", "pcr_scib"))
+    components = principal_components(adata.X)
+    X_few = anndata.read_h5ad(own_file).obsm["X_few"]
+    assert few["X_few", None, "pcr_scib"]["value"] == pytest.approx(
+        pcr_scib(components, X_few, adata.obs["batch"])
+    )
     with pytest.raises(UserError, match=r"Unknown layer 'smoth'\. Did you mean 'smooth'"):
         score(*ask, "--corrected", "smoth")
 

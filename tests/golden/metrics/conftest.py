@@ -41,6 +41,7 @@ def reference(request: pytest.FixtureRequest, golden: Path) -> Reference:
         spec.metric_id
         for spec in METRICS.values()
         if spec.aspect in ("bio_conservation", "batch_correction")
+        and not spec.on_request
         and spec.metric_id != "cell_cycle_conservation"
     ]
     return Reference(

@@ -7,9 +7,17 @@ from scipy.sparse import csr_matrix
 from cellular_bench.benchmark.errors import ContractError
 from cellular_bench.benchmark.outputs import Outputs
 from cellular_bench.benchmark.preparation import Truth
-from cellular_bench.benchmark.scoring import ON_REQUEST, check_rows_belong_to_cells, score, specs_for
-from cellular_bench.metrics import METRICS, nearest_neighbors
+from cellular_bench.benchmark.scoring import (
+    ON_REQUEST,
+    Scored,
+    check_rows_belong_to_cells,
+    compute,
+    score,
+    specs_for,
+)
+from cellular_bench.metrics import METRICS, nearest_neighbors, profiles
 from cellular_bench.metrics.graphs import connectivities
+from cellular_bench.metrics.profiles import Profile
 
 #: A change here changes every ranking: give the metrics a new version and say so in the change log.
 IN_OVERALL = {
@@ -21,6 +29,9 @@ IN_OVERALL = {
     "annotation": {"accuracy", "balanced_accuracy", "f1_macro"},
     "novelty": {"novelty_auroc", "novelty_average_precision"},
 }  # fmt: skip
+
+#: By scib's own definitions, beside ours.
+ASKED_FOR = {"nmi_scib", "ari_scib", "pcr_scib"}
 
 
 @pytest.mark.parametrize("task", IN_OVERALL)
@@ -36,7 +47,10 @@ def test_metrics_that_no_run_can_give_are_on_no_board():
         "hvg_overlap",
         "gene_correlation_kept",
         "fold_change_kept",
+        *ASKED_FOR,
     }
+    full = {spec.metric_id for spec in specs_for("integration", {"X_pre_all"}, on_request=True)}
+    assert full - {spec.metric_id for spec in specs_for("integration")} == ASKED_FOR
 
 
 def test_what_is_given_brings_its_metrics():
@@ -148,3 +162,35 @@ def test_a_prediction_without_probabilities_keeps_its_overall_score():
     assert {found[name].value for name in IN_OVERALL["annotation"]} == {1.0}
     assert found["log_loss"].undefined_by == "output"
     assert found["rare_recall"].undefined_by == "data"
+
+
+def test_shortcuts_and_their_errors_go_into_the_scores_and_from_there_into_json(monkeypatch):
+    profile = Profile(name="fast", exact_cells=100, sample_cells=60, seed=3)
+    monkeypatch.setattr(profiles, "PROFILES", {"fast": profile})
+    # The approximate search compiles for half a minute; the exact one stands in for it.
+    monkeypatch.setattr(
+        "cellular_bench.metrics.survey.approximate_neighbors",
+        lambda X, k, *, seed: (nearest_neighbors(X, k), 0.97),
+    )
+    rng = np.random.default_rng(0)
+    label, batch = np.repeat(["a", "b"], 60), np.tile(["x", "y"], 60)
+    inputs = {"X_emb": rng.normal(size=(120, 3)), "label": label, "batch": batch}
+    specs = [METRICS[name] for name in ("clisi", "silhouette_label", "bras")]
+    scored = Scored.model_validate_json(compute(specs, inputs, profile="fast").model_dump_json())
+    neighbors, silhouettes = scored.evaluation.shortcuts
+    assert scored.evaluation.profile == "fast"
+    assert neighbors.metric_ids == ("clisi",)
+    assert neighbors.library.startswith("pynndescent 0.")
+    assert neighbors.figures == {"recall": 0.97, "n_obs": 120, "seed": 3}
+    assert silhouettes.metric_ids == ("silhouette_label",)
+    assert silhouettes.library is None
+    assert silhouettes.figures == {"n_sampled": 60, "n_obs": 120, "seed": 3}
+    errors = {row.metric_id: row.standard_error for row in scored.scores}
+    assert errors["clisi"] is errors["bras"] is None
+    assert 0 < errors["silhouette_label"] < 0.1
+
+
+def test_exact_scores_have_a_profile_and_no_shortcut():
+    scored = compute([METRICS["accuracy"]], {"label": ["a", "b"], "label_pred": ["a", "a"]})
+    assert scored.evaluation.model_dump() == {"profile": "standard", "shortcuts": ()}
+    assert scored.scores[0].standard_error is None

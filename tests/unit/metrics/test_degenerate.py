@@ -11,7 +11,9 @@ from cellular_bench.metrics import METRICS, evaluate, required_inputs
 IDS = [
     spec.metric_id
     for spec in METRICS.values()
-    if spec.aspect in ("bio_conservation", "batch_correction") and "corrected" not in required_inputs(spec)
+    if spec.aspect in ("bio_conservation", "batch_correction")
+    and "corrected" not in required_inputs(spec)
+    and not spec.on_request
 ]
 OF_BATCHES = {
     "silhouette_batch",

@@ -25,8 +25,9 @@ def test_every_metric_is_importable_by_its_id_and_carries_its_spec():
         assert function.spec is spec
 
 
-def test_metrics_are_ordered_by_aspect_and_those_of_the_overall_score_come_first():
-    order = [(get_args(Aspect).index(spec.aspect), not spec.in_overall) for spec in METRICS.values()]
+def test_metrics_are_ordered_by_aspect_those_of_the_overall_score_first_and_those_on_request_last():
+    aspects = get_args(Aspect)
+    order = [(aspects.index(spec.aspect), not spec.in_overall, spec.on_request) for spec in METRICS.values()]
     assert order == sorted(order)
 
 

@@ -1,5 +1,6 @@
 """The page: what it says, in which order, and that nothing in it can run or load."""
 
+import csv
 import re
 from collections.abc import Callable
 from html.parser import HTMLParser
@@ -253,3 +254,25 @@ def test_pictures_are_recognised_by_their_content() -> None:
     assert data_uri(b"<svg xmlns='x'/>").startswith("data:image/svg+xml;base64,")
     with pytest.raises(UserError, match="neither PNG, WebP nor SVG"):
         data_uri(b"GIF89a")
+
+
+def test_a_value_that_rests_on_a_shortcut_is_marked_and_says_why(
+    make: Callable[..., RunRecord], specs: dict[str, MetricSpec], tmp_path: Path
+) -> None:
+    shortcut = {
+        "quantity": "silhouettes", "description": "Half of <the> cells.", "metric_ids": ["ari"],
+        "figures": {"n_sampled": 600, "seed": 0},
+    }  # fmt: skip
+    values = {"ilisi": 0.5, "kbet": 0.3, "ari": 0.2, "clisi": 0.8}
+    run = make("Harmony", 0, values, evaluation={"profile": "fast", "shortcuts": [shortcut]})
+    scores = [
+        s.model_copy(update={"standard_error": 0.0123}) if s.metric_id == "ari" else s for s in run.scores
+    ]
+    write([run.model_copy(update={"scores": tuple(scores)})], specs, tmp_path, title="Shortcuts")
+    text = (tmp_path / "leaderboard.html").read_text(encoding="utf-8")
+    marks = [given for given in Page(text).all("abbr") if given.get("class") == "approximate"]
+    assert [given["title"] for given in marks] == ["Half of <the> cells. Standard error 0.012."]
+    assert (tmp_path / "leaderboard.md").read_text(encoding="utf-8").count("≈ 0.200") == 1
+    rows = (tmp_path / "scores.csv").read_text(encoding="utf-8").splitlines()
+    assert {row["standard_error"] for row in csv.DictReader(rows) if row["metric_id"] == "ari"} == {"0.0123"}
+    assert [row["profile"] for row in csv.DictReader(rows)] == ["fast"] * 4
