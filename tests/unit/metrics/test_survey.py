@@ -160,7 +160,7 @@ class TestSamples:
             ("neighbors", ("clisi",)),
             ("silhouettes", ("silhouette_label",)),
         ]
-        assert found.shortcuts[0].figures == {"recall": 0.987}
+        assert found.shortcuts[0].figures == {"recall": 0.987, "n_obs": 180, "seed": 0}
         assert "finds 98.7% of the true ones" in found.shortcuts[0].description
         assert found.standard_errors.keys() == {"silhouette_label"}
 
