@@ -12,8 +12,10 @@ from cellular_bench.benchmark.errors import ContractError
 from cellular_bench.benchmark.types import MethodSpec, Prediction
 from cellular_bench.methods._support import (
     dense,
+    fit_pca,
     labels_of,
     most_probable,
+    project,
     require_labels,
     require_same_genes,
 )
@@ -53,8 +55,46 @@ class ClassifierAnnotator(ABC):
 
     def predict(self, query: AnnData) -> Prediction:
         """Name the cells of the query."""
+        probability = self.fitted(query).predict_proba(self.inputs(query))
+        return most_probable(probability, self._classifier.classes_, reject_below=self.reject_below)
+
+    def fitted(self, query: AnnData) -> Any:
+        """Return the classifier, where there is one and the query has its genes."""
         if self._classifier is None:
             raise ContractError(f"{self.spec.method_id}: predict was called before fit. Call fit first.")
         require_same_genes(query, self._genes, self.spec.method_id)
-        probability = self._classifier.predict_proba(self.inputs(query))
-        return most_probable(probability, self._classifier.classes_, reject_below=self.reject_below)
+        return self._classifier
+
+
+class ComponentsAnnotator(ClassifierAnnotator):
+    """A classifier of cells in the principal components of the training cells.
+
+    A child also sets ``n_components`` and ``seed``.
+    """
+
+    n_components: int
+    seed: int
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._pca: Any = None
+
+    def fit(self, train: AnnData) -> Self:
+        """Fit the principal components, then learn the labels of the training cells in them."""
+        self._pca = fit_pca(train.X, n_components=self.n_components, seed=self.seed)
+        return super().fit(train)
+
+    def inputs(self, adata: AnnData) -> NDArray[np.float32]:
+        """Project cells on the principal components of the training cells."""
+        return project(self._pca, adata.X)
+
+
+def repeat_rare(labels: NDArray[Any], *, at_least: int) -> NDArray[np.int64]:
+    """Return positions of all cells, then those of rare labels again until each has ``at_least``."""
+    names, counts = np.unique(labels, return_counts=True)
+    extra = [
+        np.resize(np.flatnonzero(labels == name), at_least - count)
+        for name, count in zip(names, counts, strict=True)
+        if count < at_least
+    ]
+    return np.concatenate([np.arange(labels.size), *extra])

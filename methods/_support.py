@@ -71,6 +71,13 @@ def dense(matrix: Any) -> NDArray[np.float32]:
     return np.array(array, dtype=np.float32)
 
 
+def sparse_rows(matrix: Any) -> csr_matrix:
+    """Return a sparse or dense matrix as sparse float64 rows, which linear solvers go through fastest."""
+    from scipy.sparse import csr_matrix
+
+    return csr_matrix(matrix, dtype=np.float64)
+
+
 def batches_of(adata: AnnData) -> NDArray[np.str_]:
     """Return the batch of every cell, (n_obs,)."""
     return np.asarray(adata.obs[BATCH].astype(str), dtype=np.str_)

@@ -2,22 +2,16 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from cellular_bench.benchmark.types import MethodSpec
-from cellular_bench.methods._classifier import ClassifierAnnotator
-from cellular_bench.methods._support import fit_pca, project
-
-if TYPE_CHECKING:
-    from typing import Self
-
-    from anndata import AnnData
+from cellular_bench.methods._classifier import ComponentsAnnotator
 
 
-class KNearestNeighbours(ClassifierAnnotator):
+class KNearestNeighbours(ComponentsAnnotator):
     """Vote of the nearest training cells in the principal components of the training cells.
 
     Probabilities are shares of votes, so novelty (1 - the winner's share) has ``n_neighbors`` + 1
@@ -51,19 +45,9 @@ class KNearestNeighbours(ClassifierAnnotator):
         self.n_neighbors = n_neighbors
         self.n_components = n_components
         self.seed = seed
-        self._pca: Any = None
 
     def learn(self, X: Any, labels: NDArray[np.str_]) -> Any:
         """Keep the training cells, with no more voters than there are of them."""
         from sklearn.neighbors import KNeighborsClassifier
 
         return KNeighborsClassifier(n_neighbors=min(self.n_neighbors, labels.size)).fit(X, labels)
-
-    def inputs(self, adata: AnnData) -> NDArray[np.float32]:
-        """Project cells on the principal components of the training cells."""
-        return project(self._pca, adata.X)
-
-    def fit(self, train: AnnData) -> Self:
-        """Fit the principal components, then place the training cells in them."""
-        self._pca = fit_pca(train.X, n_components=self.n_components, seed=self.seed)
-        return super().fit(train)

@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 
 from cellular_bench.benchmark.errors import ContractError
 from cellular_bench.benchmark.types import MethodSpec, Prediction
+from cellular_bench.methods._correlation import standardised_rows
 from cellular_bench.methods._support import dense, labels_of, require_labels, require_same_genes
 
 if TYPE_CHECKING:
@@ -48,7 +49,7 @@ class NearestCentroid:
         X = dense(train.X)
         self._genes = list(train.var_names)
         self._labels = np.unique(label)
-        self._profiles = _standardised(np.stack([X[label == name].mean(axis=0) for name in self._labels]))
+        self._profiles = standardised_rows(np.stack([X[label == name].mean(axis=0) for name in self._labels]))
         return self
 
     def predict(self, query: AnnData) -> Prediction:
@@ -56,16 +57,9 @@ class NearestCentroid:
         if self._labels is None:
             raise ContractError("nearest_centroid: predict was called before fit. Call fit first.")
         require_same_genes(query, self._genes, self.spec.method_id)
-        correlation = _standardised(dense(query.X)) @ self._profiles.T
+        correlation = standardised_rows(dense(query.X)) @ self._profiles.T
         best = correlation.argmax(axis=1)
         return Prediction(
             label_pred=self._labels[best],
             novelty=1.0 - correlation.max(axis=1),
         )
-
-
-def _standardised(X: NDArray[np.float32]) -> NDArray[np.float64]:
-    """Centre each row and scale it to length 1, so that products of rows are correlations."""
-    centred = X.astype(np.float64) - X.mean(axis=1, keepdims=True, dtype=np.float64)
-    length = np.linalg.norm(centred, axis=1, keepdims=True)
-    return np.asarray(np.divide(centred, length, out=np.zeros_like(centred), where=length > 0))

@@ -8,7 +8,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cellular_bench.benchmark.types import MethodSpec
-from cellular_bench.methods._classifier import ClassifierAnnotator
+from cellular_bench.methods._classifier import ClassifierAnnotator, repeat_rare
+from cellular_bench.methods._support import sparse_rows
+from cellular_bench.methods.linear_svm import linear_machine
 
 if TYPE_CHECKING:
     from anndata import AnnData
@@ -55,28 +57,13 @@ class SVMRejection(ClassifierAnnotator):
         self.seed = seed
 
     def inputs(self, adata: AnnData) -> Any:
-        """Return the expression as a sparse matrix, which the solver goes through fastest."""
-        from scipy.sparse import csr_matrix
-
-        return csr_matrix(adata.X, dtype=np.float64)
+        """Return the expression, sparse."""
+        return sparse_rows(adata.X)
 
     def learn(self, X: Any, labels: NDArray[np.str_]) -> Any:
         """Repeat the cells of rare labels, then fit and calibrate."""
         from sklearn.calibration import CalibratedClassifierCV
-        from sklearn.svm import LinearSVC
 
-        # The dual problem, the default of the study's day: the primal one takes 30 times as long here.
-        machine = LinearSVC(C=self.C, dual=True, max_iter=10_000, random_state=self.seed)
-        rows = _repeat_rare(labels, at_least=self.n_folds)
+        machine = linear_machine(C=self.C, seed=self.seed)
+        rows = repeat_rare(labels, at_least=self.n_folds)
         return CalibratedClassifierCV(machine, cv=self.n_folds).fit(X[rows], labels[rows])
-
-
-def _repeat_rare(labels: NDArray[np.str_], *, at_least: int) -> NDArray[np.int64]:
-    """Return positions of all cells, then those of rare labels again until each has ``at_least``."""
-    names, counts = np.unique(labels, return_counts=True)
-    extra = [
-        np.resize(np.flatnonzero(labels == name), at_least - count)
-        for name, count in zip(names, counts, strict=True)
-        if count < at_least
-    ]
-    return np.concatenate([np.arange(labels.size), *extra])

@@ -11,25 +11,38 @@ from scipy.special import expit
 
 from cellular_bench.benchmark.errors import ContractError, DataError, NotApplicableError
 from cellular_bench.methods import singler as singler_adapter
+from cellular_bench.methods.actinn import ACTINN
 from cellular_bench.methods.celltypist import CellTypist
+from cellular_bench.methods.chetah import Chetah
+from cellular_bench.methods.gradient_boosting import GradientBoosting
 from cellular_bench.methods.knn import KNearestNeighbours
+from cellular_bench.methods.linear_svm import LinearSVM
 from cellular_bench.methods.logistic_regression import LogisticRegression
 from cellular_bench.methods.naive_bayes import NaiveBayes
 from cellular_bench.methods.nearest_centroid import NearestCentroid
 from cellular_bench.methods.random_forest import RandomForest
 from cellular_bench.methods.scibet import SciBet
+from cellular_bench.methods.scmap import ScmapCell, ScmapCluster
+from cellular_bench.methods.scpred import ScPred
 from cellular_bench.methods.singler import SingleR
 from cellular_bench.methods.svm_rejection import SVMRejection
 
 ALL = [
+    ACTINN,
     CellTypist,
+    Chetah,
+    GradientBoosting,
     KNearestNeighbours,
+    LinearSVM,
     LogisticRegression,
     NaiveBayes,
     NearestCentroid,
     RandomForest,
     SVMRejection,
+    ScPred,
     SciBet,
+    ScmapCell,
+    ScmapCluster,
     SingleR,
 ]
 NEED_TWO_LABELS = [method for method in ALL if method is not NearestCentroid]
@@ -160,6 +173,48 @@ def test_svm_learns_a_label_with_one_cell(train, query):
     assert prediction.labels == ("acinar", "beta", "delta")
     known = labels(query) != "delta"
     assert np.mean(prediction.label_pred[known] == labels(query)[known]) > 0.95
+
+
+def test_linear_svm_equals_scikit_learn(train, query):
+    from sklearn.svm import LinearSVC
+
+    reference = LinearSVC(random_state=0, dual=True, max_iter=10_000).fit(train.X, labels(train))
+    margin = reference.decision_function(query.X)
+    prediction = LinearSVM().fit(train).predict(query)
+    np.testing.assert_array_equal(prediction.label_pred, reference.predict(query.X))
+    np.testing.assert_allclose(prediction.novelty, 1 - margin.max(axis=1), atol=1e-3)
+
+
+def test_linear_svm_of_two_labels_by_hand():
+    # Every cell lies on its margin: f(x) = x - 1 for one gene that is 0 or 2. The cell at 1 is on the plane.
+    train = small([[0], [2]] * 50, ["a", "b"] * 50)
+    prediction = LinearSVM(C=100.0).fit(train).predict(small([[0], [0.9], [1.1], [3]], ["a"] * 4))
+    assert prediction.label_pred.tolist() == ["a", "a", "b", "b"]
+    np.testing.assert_allclose(prediction.novelty, [0.0, 0.9, 0.9, -1.0], atol=0.02)
+
+
+def test_gradient_boosting_equals_scikit_learn_on_its_own_components(train, query):
+    from sklearn.decomposition import PCA
+    from sklearn.ensemble import HistGradientBoostingClassifier
+
+    pca = PCA(10, svd_solver="full").fit(train.X.toarray())
+    trees = HistGradientBoostingClassifier(
+        max_iter=5, max_features=0.5, min_samples_leaf=5, early_stopping=False, random_state=3
+    )
+    trees.fit(pca.transform(train.X.toarray()), labels(train))
+    expected = trees.predict_proba(pca.transform(query.X.toarray()))
+    prediction = (
+        GradientBoosting(n_rounds=5, split_share=0.5, n_components=10, seed=3).fit(train).predict(query)
+    )
+    assert np.mean(np.abs(prediction.label_proba - expected).max(axis=1) < 1e-3) > 0.97
+
+
+def test_gradient_boosting_learns_a_label_with_fewer_cells_than_scikit_learn_puts_in_a_leaf(train, query):
+    rare = np.flatnonzero(labels(train) == "delta")[6:]
+    cells = train[np.setdiff1d(np.arange(240), rare)].copy()
+    prediction = GradientBoosting().fit(cells).predict(query)
+    delta = labels(query) == "delta"
+    assert np.mean(prediction.label_pred[delta] == "delta") > 0.9
 
 
 def test_nearest_centroid_correlates_with_mean_profiles(train, query):

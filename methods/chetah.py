@@ -1,0 +1,244 @@
+"""CHETAH: down a tree of labels, as long as the cell looks like one side only."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Self
+
+import numpy as np
+from numpy.typing import NDArray
+
+from cellular_bench.benchmark.errors import ContractError
+from cellular_bench.benchmark.types import MethodSpec, Prediction
+from cellular_bench.methods._correlation import ranked_rows
+from cellular_bench.methods._support import labels_of, require_labels, require_same_genes
+
+if TYPE_CHECKING:
+    from anndata import AnnData
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Profile:
+    """What cells are compared with to tell whether they are of a label, or of the branch beside it.
+
+    Attributes
+    ----------
+    genes
+        Positions of the genes that differ most between the label and the other branch.
+    centre
+        Standardised ranks of these genes in the mean of the label.
+    own, other
+        Ascending correlations with the mean: of the label's training cells, and of those of the other branch.
+    """
+
+    genes: NDArray[np.int64]
+    centre: NDArray[np.float64]
+    own: NDArray[np.float64]
+    other: NDArray[np.float64]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Fork:
+    """A place in the tree where two branches part.
+
+    Attributes
+    ----------
+    labels
+        Codes of the labels of the two branches.
+    profiles
+        One for each of these labels.
+    below
+        The forks that the branches lead to; None where a branch is a single label.
+    """
+
+    labels: tuple[list[int], list[int]]
+    profiles: tuple[list[Profile], list[Profile]]
+    below: tuple[Fork | None, Fork | None]
+
+
+class Chetah:
+    """CHETAH, written anew from its description: a walk down the tree of the reference's labels.
+
+    The tree joins labels by average linkage of the Spearman distances between their mean profiles. At a
+    fork, each label below it has a profile score: how much more a cell correlates with the label's mean
+    than cells of the other branch do, and how little less than the label's own cells. The cell follows
+    the label with the highest score. Its confidence is that score minus the mean score of the labels of
+    the other branch.
+
+    The original stops where the confidence is below ``reject_below`` and calls the cell by the place
+    in the tree. Such a cell is rejected here, and its label is where it arrives without stopping. Novelty
+    is 1 - the lowest confidence on its way.
+
+    Parameters
+    ----------
+    n_genes
+        Genes of a label at a fork: those with the largest differences between its mean and the mean of
+        the other branch, whose labels count the same.
+    reject_below
+        Cells with a lower confidence at any fork are rejected.
+    seed
+        Accepted for uniformity; nothing is drawn.
+    """
+
+    spec = MethodSpec(
+        method_id="chetah",
+        name="CHETAH",
+        tasks=("annotation", "novelty"),
+        description="Rank correlation with label profiles at each fork of a tree of labels.",
+        labels="train",
+        features="all",
+        inductive=True,
+        is_reimplementation=True,
+        doi="10.1093/nar/gkz543",
+        url="https://github.com/jdekanter/CHETAH",
+        license="AGPL-3.0",
+        requires=("scipy",),
+    )
+
+    def __init__(self, *, n_genes: int = 200, reject_below: float = 0.1, seed: int = 0) -> None:
+        self.n_genes = n_genes
+        self.reject_below = reject_below
+        self.seed = seed
+        self._root: Fork | None = None
+
+    def fit(self, train: AnnData) -> Self:
+        """Build the tree, and the profiles at each fork."""
+        labels = labels_of(train)
+        require_labels(labels, self.spec.method_id)
+        self._genes = list(train.var_names)
+        self._labels, code = np.unique(labels, return_inverse=True)
+        X = _columns(train.X)
+        means = np.stack([np.asarray(X[code == k].mean(axis=0)).ravel() for k in range(self._labels.size)])
+        self._root = self._fork(label_tree(means), X, code, means)
+        return self
+
+    def predict(self, query: AnnData) -> Prediction:
+        """Name the cells of the query."""
+        if self._root is None:
+            raise ContractError("chetah: predict was called before fit. Call fit first.")
+        require_same_genes(query, self._genes, self.spec.method_id)
+        label = np.empty(query.n_obs, dtype=np.int64)
+        confidence = np.full(query.n_obs, np.inf)
+        _walk(self._root, _columns(query.X), np.arange(query.n_obs), label, confidence)
+        return Prediction(
+            label_pred=self._labels[label],
+            novelty=1.0 - confidence,
+            rejected=confidence < self.reject_below,
+        )
+
+    def _fork(self, tree: Any, X: Any, code: NDArray[np.int64], means: NDArray[np.float64]) -> Fork:
+        """Describe a fork and those below it."""
+        sides = (tree.left, tree.right)
+        labels = (sides[0].pre_order(), sides[1].pre_order())
+        return Fork(
+            labels=labels,
+            profiles=(
+                [self._profile(label, labels[1], X, code, means) for label in labels[0]],
+                [self._profile(label, labels[0], X, code, means) for label in labels[1]],
+            ),
+            below=(
+                None if sides[0].is_leaf() else self._fork(sides[0], X, code, means),
+                None if sides[1].is_leaf() else self._fork(sides[1], X, code, means),
+            ),
+        )
+
+    def _profile(
+        self, label: int, others: list[int], X: Any, code: NDArray[np.int64], means: NDArray[np.float64]
+    ) -> Profile:
+        """Describe a label as seen from the branch beside it."""
+        difference = np.abs(means[label] - means[others].mean(axis=0))
+        genes = np.sort(np.argsort(-difference, kind="stable")[: self.n_genes])
+        centre = ranked_rows(means[label : label + 1, genes])[0]
+        columns = X[:, genes]
+        own, other = (
+            np.sort(ranked_rows(columns[cells].toarray()) @ centre)
+            for cells in (code == label, np.isin(code, others))
+        )
+        return Profile(genes=genes, centre=centre, own=own, other=other)
+
+
+def label_tree(means: NDArray[np.float64]) -> Any:
+    """Join labels (n_labels, n_vars) to a tree by average linkage of 1 - Spearman correlation."""
+    from scipy.cluster.hierarchy import linkage, to_tree
+    from scipy.spatial.distance import squareform
+
+    ranks = ranked_rows(means)
+    distance = np.maximum(1.0 - ranks @ ranks.T, 0.0)
+    np.fill_diagonal(distance, 0.0)
+    return to_tree(linkage(squareform(distance, checks=False), method="average"))
+
+
+def profile_score(
+    correlation: NDArray[np.float64], own: NDArray[np.float64], other: NDArray[np.float64]
+) -> NDArray[np.float64]:
+    """Say whether a correlation is one of a label's own cells rather than of the others: -1 to 1.
+
+    Parameters
+    ----------
+    correlation
+        (n_obs,) correlations of cells with the mean of a label.
+    own, other
+        Ascending correlations of the label's cells, and of the cells of the other branch.
+
+    Returns
+    -------
+    (n_obs,) share of own cells that correlate no more, minus share of other cells that correlate more.
+    """
+    no_more = np.searchsorted(own, correlation, side="right") / own.size
+    others_more = 1.0 - np.searchsorted(other, correlation, side="right") / other.size
+    return np.asarray(no_more - others_more)
+
+
+def _walk(
+    fork: Fork,
+    X: Any,
+    cells: NDArray[np.int64],
+    label: NDArray[np.int64],
+    confidence: NDArray[np.float64],
+) -> None:
+    """Lead some cells down from a fork: write where they arrive, and lower their confidence on the way."""
+    if not cells.size:
+        return
+    scores = tuple(
+        np.stack([_score(profile, X, cells) for profile in profiles], axis=1) for profiles in fork.profiles
+    )
+    side, margin = followed(*scores)
+    confidence[cells] = np.minimum(confidence[cells], margin)
+    for number in (0, 1):
+        below, here = fork.below[number], cells[side == number]
+        if below is None:
+            label[here] = fork.labels[number][0]
+        else:
+            _walk(below, X, here, label, confidence)
+
+
+def followed(
+    left: NDArray[np.float64], right: NDArray[np.float64]
+) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
+    """Choose the branch with the highest profile score.
+
+    Parameters
+    ----------
+    left, right
+        (n_obs, n_labels of the branch) profile scores.
+
+    Returns
+    -------
+    side, confidence
+        (n_obs,) 0 for left and 1 for right; the highest score minus the mean of the other branch.
+    """
+    to_right = right.max(axis=1) > left.max(axis=1)
+    margin = np.where(to_right, right.max(axis=1) - left.mean(axis=1), left.max(axis=1) - right.mean(axis=1))
+    return to_right.astype(np.int64), margin
+
+
+def _score(profile: Profile, X: Any, cells: NDArray[np.int64]) -> NDArray[np.float64]:
+    ranks = ranked_rows(X[:, profile.genes][cells].toarray())
+    return profile_score(ranks @ profile.centre, profile.own, profile.other)
+
+
+def _columns(X: Any) -> Any:
+    """Return the expression with quick access to genes, sparse."""
+    from scipy.sparse import csc_matrix
+
+    return csc_matrix(X, dtype=np.float64)

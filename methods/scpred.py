@@ -1,0 +1,192 @@
+"""scPred: one radial support vector machine per label, on principal components."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, Self
+
+import numpy as np
+from numpy.typing import NDArray
+
+from cellular_bench.benchmark.errors import ContractError
+from cellular_bench.benchmark.types import MethodSpec, Prediction
+from cellular_bench.methods._classifier import repeat_rare
+from cellular_bench.methods._support import (
+    fit_pca,
+    labels_of,
+    project,
+    require_labels,
+    require_same_genes,
+    sparse_rows,
+)
+
+if TYPE_CHECKING:
+    from anndata import AnnData
+
+#: Inverse strengths of the penalty that are tried.
+PENALTIES = (0.25, 0.5, 1.0)
+
+
+class ScPred:
+    """scPred, written anew from its description: a support vector machine per label against all others.
+
+    Genes are scaled to the standard deviations of the training cells and reduced to principal components.
+    Each label keeps the components on which its cells differ from all others by Wilcoxon's rank-sum test,
+    and gets a machine with a radial kernel and probabilities by Platt's method. The penalty is chosen
+    by cross-validated area under the ROC curve; the kernel's width is the heuristic of R's kernlab and
+    caret, from distances between random pairs of cells. A label has as many folds as cells, at most
+    ``n_folds``; a single cell is repeated once.
+
+    The probabilities of a cell do not sum to 1. ``label_proba`` holds them divided by their sum; novelty is
+    1 - the highest of them as they are, and a cell is rejected where that is not above ``reject_below``.
+    The step of the authors' later package that aligns the query to the reference with Harmony is
+    left out, so that a cell's label does not depend on the other cells of the query.
+
+    Parameters
+    ----------
+    n_components
+        Principal components, fitted on the training cells alone.
+    significance
+        Components of a label have an adjusted p (Benjamini and Hochberg) up to it; 1 keeps all.
+    reject_below
+        Cells whose highest probability is not above it are rejected.
+    n_folds
+        Folds of the cross-validations.
+    seed
+        Seed of the components' solver, of the folds and of the pairs of cells.
+    """
+
+    spec = MethodSpec(
+        method_id="scpred",
+        name="scPred",
+        tasks=("annotation", "novelty"),
+        description="One radial SVM per label on principal components that separate it.",
+        labels="train",
+        inductive=True,
+        is_reimplementation=True,
+        doi="10.1186/s13059-019-1862-5",
+        url="https://github.com/powellgenomicslab/scPred",
+        license="MIT",
+        requires=("scipy", "sklearn"),
+        check_params={"n_folds": 2},
+    )
+
+    def __init__(
+        self,
+        *,
+        n_components: int = 50,
+        significance: float = 1.0,
+        reject_below: float = 0.55,
+        n_folds: int = 5,
+        seed: int = 0,
+    ) -> None:
+        self.n_components = n_components
+        self.significance = significance
+        self.reject_below = reject_below
+        self.n_folds = n_folds
+        self.seed = seed
+        self._machines: list[tuple[NDArray[np.int64], Any]] = []
+
+    def fit(self, train: AnnData) -> Self:
+        """Fit the components, then a machine per label."""
+        labels = labels_of(train)
+        require_labels(labels, self.spec.method_id)
+        self._genes = list(train.var_names)
+        self._scale = 1.0 / _deviations(train.X)
+        self._pca = fit_pca(self._scaled(train), n_components=self.n_components, seed=self.seed)
+        scores = project(self._pca, self._scaled(train))
+        self._labels = np.unique(labels)
+        self._machines = [self._machine(scores, labels == name) for name in self._labels]
+        return self
+
+    def predict(self, query: AnnData) -> Prediction:
+        """Name the cells of the query."""
+        if not self._machines:
+            raise ContractError("scpred: predict was called before fit. Call fit first.")
+        require_same_genes(query, self._genes, self.spec.method_id)
+        scores = project(self._pca, self._scaled(query))
+        probability = np.column_stack(
+            [machine.predict_proba(scores[:, chosen])[:, 1] for chosen, machine in self._machines]
+        )
+        highest = probability.max(axis=1)
+        return Prediction(
+            label_pred=self._labels[probability.argmax(axis=1)],
+            label_proba=probability / probability.sum(axis=1, keepdims=True),
+            labels=tuple(self._labels.tolist()),
+            novelty=1.0 - highest,
+            rejected=highest <= self.reject_below,
+        )
+
+    def _scaled(self, adata: AnnData) -> Any:
+        """Return the expression in units of standard deviations: sparse, because nothing is centred."""
+        return sparse_rows(adata.X).multiply(self._scale).tocsr()
+
+    def _machine(self, scores: NDArray[np.float32], is_label: NDArray[np.bool_]) -> tuple[Any, Any]:
+        """Return the components of a label, and its machine."""
+        from sklearn.calibration import CalibratedClassifierCV
+        from sklearn.model_selection import GridSearchCV, StratifiedKFold
+
+        chosen = separating(scores, is_label, significance=self.significance)
+        rows = repeat_rare(is_label, at_least=2)
+        X, y = scores[rows][:, chosen], is_label[rows]
+        n_folds = min(self.n_folds, int(np.bincount(y.astype(int)).min()))
+        folds = StratifiedKFold(n_folds, shuffle=True, random_state=self.seed)
+        machine = _radial_machine(gamma=kernel_width(X, seed=self.seed), seed=self.seed)
+        search = GridSearchCV(machine, {"svc__C": PENALTIES}, scoring="roc_auc", cv=folds, refit=False)
+        machine.set_params(**search.fit(X, y).best_params_)
+        return chosen, CalibratedClassifierCV(machine, cv=folds, ensemble=False).fit(X, y)
+
+
+def separating(
+    scores: NDArray[np.floating[Any]], is_label: NDArray[np.bool_], *, significance: float
+) -> NDArray[np.int64]:
+    """Return the components on which the cells of a label differ from all others.
+
+    Parameters
+    ----------
+    scores
+        (n_obs, n_components).
+    is_label
+        (n_obs,) True for cells of the label.
+    significance
+        Highest p of Wilcoxon's rank-sum test after Benjamini and Hochberg's adjustment.
+
+    Returns
+    -------
+    (n_chosen,) ascending positions; that of the lowest p alone where none is low enough.
+    """
+    from scipy.stats import false_discovery_control, mannwhitneyu
+
+    test = mannwhitneyu(scores[is_label], scores[~is_label], axis=0, method="asymptotic")
+    adjusted = false_discovery_control(test.pvalue)
+    chosen = np.flatnonzero(adjusted <= significance)
+    return chosen if chosen.size else np.asarray([adjusted.argmin()])
+
+
+def kernel_width(X: NDArray[np.floating[Any]], *, seed: int) -> float:
+    """Return the radial kernel's gamma: the mean of the inverse 10th and 90th percentile of distances.
+
+    Squared distances are taken between pairs of scaled cells, half as many as there are cells.
+    """
+    from sklearn.preprocessing import StandardScaler
+
+    X = np.asarray(StandardScaler().fit_transform(X), dtype=np.float64)
+    first, second = np.random.default_rng(seed).integers(len(X), size=(2, max(len(X) // 2, 1)))
+    distance = ((X[first] - X[second]) ** 2).sum(axis=1)
+    if not distance.any():
+        return float(1.0 / X.shape[1])  # scikit-learn's own rule, for cells that are all alike
+    return float(np.mean(1.0 / np.quantile(distance[distance > 0], [0.1, 0.9])))
+
+
+def _radial_machine(*, gamma: float, seed: int) -> Any:
+    from sklearn.pipeline import make_pipeline
+    from sklearn.preprocessing import StandardScaler
+    from sklearn.svm import SVC
+
+    return make_pipeline(StandardScaler(), SVC(gamma=gamma, random_state=seed))
+
+
+def _deviations(X: Any) -> NDArray[np.float64]:
+    """Return the standard deviation of each gene, (n_vars,); 1 for genes that do not vary."""
+    from sklearn.preprocessing import StandardScaler
+
+    return np.asarray(StandardScaler(with_mean=False).fit(sparse_rows(X)).scale_)
