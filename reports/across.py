@@ -4,13 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 from cellular_bench.benchmark.across import Across, Standing, across
 from cellular_bench.benchmark.leaderboard import Board, method_key
-from cellular_bench.reports.canvas import as_svg, new_canvas, plain
+from cellular_bench.reports.canvas import as_vectors, new_canvas, plain
 from cellular_bench.reports.cells import bounds, number, plural
 from cellular_bench.reports.overview import RANKED_TRACKS, TASK_TITLES, subtitle
 from cellular_bench.reports.tables import RANKED, display_names
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure as Canvas
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -52,18 +56,24 @@ def across_views(boards: Sequence[Board]) -> tuple[AcrossView, ...]:
 
 
 def _view(found: Across) -> AcrossView:
-    names = display_names(found.boards[0])
-    shown = {id(s): " ".join(filter(None, names[method_key(s.row.method)])) for s in found.standings}
     first = found.boards[0]
     return AcrossView(
         title=f"{TASK_TITLES[found.task]} over {plural(len(found.boards), 'data set')}",
         subtitle=f"{subtitle(first)}; methods {RANKED_TRACKS[found.track]}",
         datasets=tuple((board.dataset.title, board.board_id) for board in found.boards),
-        lines=tuple(_line(standing, shown[id(standing)]) for standing in found.standings),
+        lines=tuple(
+            _line(standing, name) for standing, name in zip(found.standings, _names(found), strict=True)
+        ),
         left_out=tuple(sorted(found.left_out.items())),
         verdict=_verdict(found),
-        picture=None if found.test.critical_difference is None else _picture(found, shown),
+        picture=None if found.test.critical_difference is None else as_vectors(rank_canvas(found)),
     )
+
+
+def _names(found: Across) -> tuple[str, ...]:
+    """Return the name of each standing, with what tells it from others of the same name."""
+    names = display_names(found.boards[0])
+    return tuple(" ".join(filter(None, names[method_key(s.row.method)])) for s in found.standings)
 
 
 def _line(standing: Standing, name: str) -> AcrossLine:
@@ -90,21 +100,21 @@ def _verdict(found: Across) -> str:
     )
 
 
-def _picture(found: Across, names: dict[int, str]) -> bytes:
+def rank_canvas(found: Across) -> Canvas:
     """Draw average ranks, best at the left; a bar joins methods that are not told apart."""
-    ordered = sorted(found.standings, key=lambda s: s.mean_rank)
+    ordered = sorted(
+        zip(found.standings, _names(found), strict=True), key=lambda pair: (pair[0].mean_rank, pair[1])
+    )
+    ranks = [standing.mean_rank for standing, _ in ordered]
     canvas = new_canvas(6.4, 1.0 + 0.22 * (len(ordered) + len(found.test.groups)))
     ax = canvas.subplots()
-    for place, standing in enumerate(ordered):
-        ax.plot([standing.mean_rank] * 2, [0, -place - 1], color="#9A9A9A", linewidth=0.8)
-        ax.plot(standing.mean_rank, 0, "o", color="#1d5c9e", markersize=4)
-        ax.annotate(
-            f" {plain(names[id(standing)])} ({standing.mean_rank:.2f})",
-            (standing.mean_rank, -place - 1),
-            fontsize=8,
-        )
+    for depth, (standing, name) in enumerate(ordered, 1):
+        rank = standing.mean_rank
+        ax.plot([rank, rank], [0, -depth], color="#9A9A9A", linewidth=0.8)
+        ax.plot(rank, 0, "o", color="#1d5c9e", markersize=4)
+        ax.annotate(f" {plain(name)} ({rank:.2f})", (rank, -depth), fontsize=8)
     for height, (start, stop) in enumerate(found.test.groups, 1):
-        ends = ordered[start].mean_rank, ordered[stop - 1].mean_rank
+        ends = (ranks[start], ranks[stop - 1])
         ax.plot(ends, [height * 0.6] * 2, color="#1b2026", linewidth=3, solid_capstyle="round")
     ax.set_xlim(0.8, len(ordered) + 1.5)
     ax.set_ylim(-len(ordered) - 1.2, 0.6 * len(found.test.groups) + 0.8)
@@ -113,4 +123,4 @@ def _picture(found: Across, names: dict[int, str]) -> bytes:
     ax.tick_params(labelsize=8)
     ax.set_yticks([])
     ax.spines[["left", "right", "bottom"]].set_visible(False)
-    return as_svg(canvas)
+    return canvas

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import io
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, Literal
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure as Canvas
@@ -33,13 +33,21 @@ def as_webp(canvas: Canvas) -> bytes:
     return data.getvalue()
 
 
-def as_svg(canvas: Canvas) -> bytes:
+def as_vectors(canvas: Canvas, kind: Literal["svg", "pdf"] = "svg") -> bytes:
     """Return a drawing as vectors, the same for the same drawing; text stays text."""
     from matplotlib import rc_context
 
     data = io.BytesIO()
-    with rc_context({"svg.fonttype": "none", "svg.hashsalt": "cellular-bench"}):
-        canvas.savefig(data, format="svg", bbox_inches="tight", pad_inches=0.12, metadata={"Date": None})
+    undated = {"Date": None} if kind == "svg" else {"CreationDate": None}
+    with rc_context({"svg.fonttype": "none", "svg.hashsalt": "cellular-bench", "pdf.fonttype": 42}):
+        canvas.savefig(data, format=kind, bbox_inches="tight", pad_inches=0.12, metadata=undated)
+    return data.getvalue()
+
+
+def as_png(canvas: Canvas) -> bytes:
+    """Return a drawing as pixels, 300 to the inch."""
+    data = io.BytesIO()
+    canvas.savefig(data, format="png", dpi=300, bbox_inches="tight", pad_inches=0.05)
     return data.getvalue()
 
 

@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 from cellular_bench.benchmark.leaderboard import Board, method_key
-from cellular_bench.reports.canvas import COLOURS, MARKERS, as_svg, new_canvas, plain
+from cellular_bench.reports.canvas import COLOURS, MARKERS, new_canvas, plain
 from cellular_bench.reports.cells import number, quantity
 from cellular_bench.reports.tables import RANKED, display_names
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure as Canvas
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -52,8 +56,8 @@ def points(board: Board) -> tuple[Point, ...]:
     )
 
 
-def cost_picture(board: Board) -> bytes | None:
-    """Draw overall score against CPU time, SVG; None with fewer than two methods."""
+def cost_canvas(board: Board) -> Canvas | None:
+    """Draw overall score against CPU time; None with fewer than two methods."""
     found = points(board)
     if len(found) < 2:
         return None
@@ -95,7 +99,7 @@ def cost_picture(board: Board) -> bytes | None:
     ax.tick_params(labelsize=8)
     ax.spines[["top", "right"]].set_visible(False)
     canvas.legend(loc="outside lower center", ncols=3, fontsize=7, frameon=False)
-    return as_svg(canvas)
+    return canvas
 
 
 def cost_in_words(board: Board) -> str:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import base64
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from importlib.resources import files
 from pathlib import Path
@@ -15,8 +15,9 @@ from cellular_bench.benchmark.leaderboard import OVERALL_WEIGHTS, Board, build_b
 from cellular_bench.benchmark.records import RunRecord, write_text_atomically
 from cellular_bench.benchmark.types import MetricSpec, Task
 from cellular_bench.reports.across import across_views
+from cellular_bench.reports.canvas import as_vectors
 from cellular_bench.reports.cells import Table
-from cellular_bench.reports.costs import cost_in_words, cost_picture
+from cellular_bench.reports.costs import cost_canvas, cost_in_words
 from cellular_bench.reports.curves import curves
 from cellular_bench.reports.exports import markdown, scores_csv
 from cellular_bench.reports.figures import Figure
@@ -29,6 +30,7 @@ from cellular_bench.reports.overview import (
     runs_in_words,
     weights_in_words,
 )
+from cellular_bench.reports.paper import FIGURE_WRITERS, latex, write_figures
 from cellular_bench.reports.published import PublishedTable, published_tables
 from cellular_bench.reports.ranking import ranking_table
 from cellular_bench.reports.robustness import robustness_table
@@ -42,6 +44,10 @@ from cellular_bench.reports.tables import (
 if TYPE_CHECKING:
     from jinja2 import Environment
     from markupsafe import Markup
+
+
+#: What a report can be written as.
+FORMATS = ("html", "csv", "md", "latex", *FIGURE_WRITERS)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -67,8 +73,9 @@ def write(
     *,
     title: str,
     figures: Sequence[Figure] = (),
+    formats: Sequence[str] = ("html", "csv", "md"),
 ) -> list[Path]:
-    """Write ``leaderboard.html``, ``scores.csv`` and ``leaderboard.md``.
+    """Write ``leaderboard.html``, ``scores.csv`` and ``leaderboard.md``, or what ``formats`` asks for.
 
     Parameters
     ----------
@@ -82,11 +89,14 @@ def write(
         Heading of the page.
     figures
         Pictures, each of a board and a method that the records hold.
+    formats
+        Of :data:`FORMATS`. ``"latex"`` is ``leaderboard.tex``; ``"svg"``, ``"pdf"`` and ``"png"`` are
+        figures for a paper, in the folder ``paper``.
 
     Returns
     -------
     list of Path
-        The files, the page first.
+        The files, in the order of :data:`FORMATS`.
 
     Raises
     ------
@@ -98,14 +108,18 @@ def write(
     boards = build_boards(records, specs.values())
     _refuse_stray_figures(boards, figures)
     out.mkdir(parents=True, exist_ok=True)
-    texts = {
-        "leaderboard.html": page(boards, records, specs, title=title, figures=figures),
-        "scores.csv": scores_csv(records),
-        "leaderboard.md": markdown(boards, records, specs, title=title),
+    writers: dict[str, tuple[str, Callable[[], str]]] = {
+        "html": ("leaderboard.html", lambda: page(boards, records, specs, title=title, figures=figures)),
+        "csv": ("scores.csv", lambda: scores_csv(records)),
+        "md": ("leaderboard.md", lambda: markdown(boards, records, specs, title=title)),
+        "latex": ("leaderboard.tex", lambda: latex(boards)),
     }
-    for name, text in texts.items():
-        write_text_atomically(out / name, text)
-    return [out / name for name in texts]
+    written = []
+    for name, write_as in (writers[kind] for kind in FORMATS if kind in writers and kind in formats):
+        write_text_atomically(out / name, write_as())
+        written.append(out / name)
+    kinds = [kind for kind in FORMATS if kind in FIGURE_WRITERS and kind in formats]
+    return [*written, *(write_figures(boards, out / "paper", kinds) if kinds else [])]
 
 
 def page(
@@ -152,7 +166,7 @@ def _view(board: Board, figures: Sequence[Figure]) -> BoardView:
         figures=tuple(figure for figure in figures if figure.board_id == board.board_id),
         batch_weight=weights.get("batch_correction"),
         published=published_tables(board),
-        costs=cost_picture(board),
+        costs=as_vectors(costs) if (costs := cost_canvas(board)) else None,
         costs_in_words=cost_in_words(board),
     )
 

@@ -15,7 +15,7 @@ from typing import Any
 import click
 
 from cellular_bench.benchmark import registry
-from cellular_bench.benchmark.cli.options import EXISTING_FOLDER
+from cellular_bench.benchmark.cli.options import EXISTING_FOLDER, NameList
 from cellular_bench.benchmark.errors import UserError
 from cellular_bench.benchmark.leaderboard import Board, build_boards
 from cellular_bench.benchmark.preparation import read_truth
@@ -30,26 +30,42 @@ from cellular_bench.reports.figures import Figure, FigureKind
     epilog="""\b
 Examples:
   run-benchmark report results
-  run-benchmark report results --no-figures""",
+  run-benchmark report results --no-figures
+  run-benchmark report results --format latex,pdf    # tables and figures for a paper""",
 )
 @click.argument("folder", type=EXISTING_FOLDER)
 @click.option("--figures/--no-figures", default=True, help="Draw UMAPs and confusion matrices.")
 @click.option("--jobs", type=click.IntRange(min=1), help="Figures at a time.  [default: number of cores]")
-def command(folder: Path, *, figures: bool, jobs: int | None) -> None:
-    """Write leaderboard.html, scores.csv and leaderboard.md for a result folder."""
-    for path in write_report(Store.open(folder), figures=figures, n_jobs=jobs or os.cpu_count() or 1):
+@click.option(
+    "--format",
+    "formats",
+    type=NameList(),
+    default="html,csv,md",
+    show_default=True,
+    help="Any of html, csv, md, latex, and svg, pdf, png for figures sized for a paper.",
+)
+def command(folder: Path, *, figures: bool, jobs: int | None, formats: Sequence[str]) -> None:
+    """Write the leaderboard of a result folder: a page, a table of scores, Markdown, LaTeX, figures."""
+    n_jobs = jobs or os.cpu_count() or 1
+    for path in write_report(Store.open(folder), figures=figures, n_jobs=n_jobs, formats=formats):
         click.echo(path)
 
 
-def write_report(store: Store, *, figures: bool, n_jobs: int) -> list[Path]:
+def write_report(
+    store: Store, *, figures: bool, n_jobs: int, formats: Sequence[str] = ("html", "csv", "md")
+) -> list[Path]:
     """Write the leaderboard of a result folder.
 
     Raises
     ------
     UserError
-        If the folder holds no record.
+        If the folder holds no record, or a format is unknown.
     """
     from cellular_bench import reports
+    from cellular_bench.reports.pages import FORMATS
+
+    for name in formats:
+        registry.pick("format", name, dict.fromkeys(FORMATS))
 
     records = list(store.records())
     if not records:
@@ -57,8 +73,9 @@ def write_report(store: Store, *, figures: bool, n_jobs: int) -> list[Path]:
             f"{store.root} holds no record yet; start with `run-benchmark run --out {store.root}`."
         )
     specs = registry.metrics()
-    drawn = draw(store, build_boards(records, specs.values()), n_jobs=n_jobs) if figures else []
-    return reports.write(records, specs, store.root, title=store.title, figures=drawn)
+    boards = build_boards(records, specs.values())
+    drawn = draw(store, boards, n_jobs=n_jobs) if figures and "html" in formats else []
+    return reports.write(records, specs, store.root, title=store.title, figures=drawn, formats=formats)
 
 
 #: What a method may leave in its run's folder about its training; see ``history_figure``.

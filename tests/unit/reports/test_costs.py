@@ -5,7 +5,8 @@ import xml.etree.ElementTree as ET
 import pytest
 
 from cellular_bench.benchmark.leaderboard import build_boards
-from cellular_bench.reports.costs import cost_in_words, cost_picture, points
+from cellular_bench.reports.canvas import as_vectors
+from cellular_bench.reports.costs import cost_canvas, cost_in_words, points
 
 METRICS = ("ilisi", "kbet", "ari", "clisi")
 
@@ -32,8 +33,8 @@ def test_a_method_is_efficient_unless_another_of_its_track_is_as_good_and_as_qui
 
 
 def test_the_picture_is_the_same_vectors_each_time_and_names_every_method(board):
-    picture = cost_picture(board)
-    assert picture == cost_picture(board)
+    picture = as_vectors(cost_canvas(board))
+    assert picture == as_vectors(cost_canvas(board))
     texts = {
         "".join(element.itertext())
         for element in ET.fromstring(picture).iter()
@@ -51,4 +52,4 @@ def test_words_say_what_the_picture_shows(board):
 
 def test_one_method_makes_no_picture(make, specs):
     (board,) = build_boards([run(make, "Only", 0.5, 1.0)], specs.values())
-    assert cost_picture(board) is None
+    assert cost_canvas(board) is None
