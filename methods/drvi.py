@@ -1,0 +1,68 @@
+"""DRVI: an autoencoder whose decoder adds up one part per latent dimension."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from cellular_bench.benchmark.keys import BATCH
+from cellular_bench.benchmark.types import MethodSpec
+from cellular_bench.methods._scvi import VariationalIntegrator
+
+if TYPE_CHECKING:
+    from anndata import AnnData
+
+
+class DRVI(VariationalIntegrator):
+    """DRVI: every latent dimension is decoded by itself, so that each tends to hold one program of genes.
+
+    The decoder is told the batch; the encoder reads counts and nothing else, so cells of unseen batches
+    are embedded like any others.
+
+    Parameters
+    ----------
+    n_latent
+        Dimensions of the embedding.
+    max_epochs
+        Passes over the training cells; None for the library's rule, 400 up to 20,000 cells and then fewer.
+    accelerator
+        Where it is trained, as torch lightning calls it.
+    seed
+        Seed of weights and mini-batches.
+
+    Raises
+    ------
+    NotApplicableError
+        If the data have no counts.
+    """
+
+    spec = MethodSpec(
+        method_id="drvi",
+        name="DRVI",
+        tasks=("integration",),
+        description="Autoencoder of counts with an additive decoder, told the batch; embeds unseen cells.",
+        reads="counts",
+        inductive=True,
+        doi="10.1101/2024.11.06.622266",
+        url="https://github.com/theislab/DRVI",
+        license="BSD-3-Clause",
+        requires=("scvi", "drvi"),
+        check_params={"max_epochs": 5},
+    )
+
+    def __init__(
+        self,
+        *,
+        n_latent: int = 32,
+        max_epochs: int | None = None,
+        accelerator: str = "cpu",
+        seed: int = 0,
+    ) -> None:
+        super().__init__(max_epochs=max_epochs, accelerator=accelerator, seed=seed)
+        self.n_latent = n_latent
+
+    def build(self, data: AnnData) -> Any:
+        """Register the data; return DRVI."""
+        import drvi
+
+        drvi.model.DRVI.setup_anndata(data, batch_key=BATCH, is_count_data=True)
+        return drvi.model.DRVI(data, n_latent=self.n_latent)
