@@ -7,12 +7,17 @@ import os
 import platform
 import re
 import subprocess
-from importlib.metadata import PackageNotFoundError, requires, version
+import sys
+from collections.abc import Sequence
+from importlib.metadata import PackageNotFoundError, packages_distributions, requires, version
 from pathlib import Path
 
 from cellular_bench.benchmark.records import Environment
 
 DISTRIBUTION = "cellular-bench"
+#: Packages that the numbers of every method pass through.
+COMMON = ("anndata", "numpy", "scipy")
+NOT_INSTALLED = "not installed"
 
 
 @functools.cache
@@ -28,20 +33,55 @@ def current_environment() -> Environment:
         packages=_package_versions(),
         git_commit=commit,
         git_dirty=dirty,
+        command_line=tuple(sys.argv),
     )
+
+
+def packages_of(modules: Sequence[str], distributions: Sequence[str] = ()) -> dict[str, str]:
+    """Return the versions of the packages that a method's result depends on.
+
+    These are the packages that hold the modules it requires, its own where it comes from one, and the
+    three that every method's numbers pass through. What those depend on in turn is left out, so that an
+    upgrade of something unrelated leaves earlier results valid.
+
+    Parameters
+    ----------
+    modules
+        Importable names, as in ``MethodSpec.requires``.
+    distributions
+        Names of packages, as in ``pip list``.
+
+    Examples
+    --------
+    >>> sorted(packages_of(["sklearn"]))
+    ['anndata', 'numpy', 'scikit-learn', 'scipy']
+    """
+    names = {*COMMON, *distributions, *(_distribution_of(module) for module in modules)}
+    return {name: _version(name) for name in sorted(names)}
+
+
+def _distribution_of(module: str) -> str:
+    found = _distributions().get(module.partition(".")[0])
+    return found[0] if found else module
+
+
+@functools.cache
+def _distributions() -> dict[str, list[str]]:
+    return {module: sorted(names) for module, names in packages_distributions().items()}
 
 
 def _package_versions() -> dict[str, str]:
     """Return the versions of this package and of what it depends on, test tools left out."""
     needed = [line for line in requires(DISTRIBUTION) or [] if "extra ==" not in line]
     names = sorted(re.split(r"[^A-Za-z0-9_.-]", line)[0] for line in needed)
-    versions = {}
-    for name in [DISTRIBUTION, *names]:
-        try:
-            versions[name] = version(name)
-        except PackageNotFoundError:
-            versions[name] = "not installed"
-    return versions
+    return {name: _version(name) for name in [DISTRIBUTION, *names]}
+
+
+def _version(distribution: str) -> str:
+    try:
+        return version(distribution)
+    except PackageNotFoundError:
+        return NOT_INSTALLED
 
 
 def _cpu_name() -> str:

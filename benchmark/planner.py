@@ -13,6 +13,7 @@ import numpy as np
 
 from cellular_bench.benchmark import keys
 from cellular_bench.benchmark.config import Block, MethodChoice, SplitChoice, Suite
+from cellular_bench.benchmark.environment import packages_of
 from cellular_bench.benchmark.errors import UserError
 from cellular_bench.benchmark.records import (
     DatasetIdentity,
@@ -224,6 +225,7 @@ def method_identity(method: Method, params: Mapping[str, Any]) -> MethodIdentity
         doi=spec.doi,
         source_digest=method.source_digest[:10] if method.source_digest else None,
         features=spec.features,
+        packages=packages_of(spec.requires, [method.distribution] if method.distribution else []),
     )
 
 
@@ -278,6 +280,7 @@ def run_id(
         "protocol": PROTOCOL_VERSION,
         "task": task,
         "method": [identity.method_id, identity.version, identity.params, method.source_digest, *genes],
+        "packages": identity.packages,
         "dataset": dataset.digest,
         "split": split.digest,
         "seed": seed,

@@ -78,13 +78,32 @@ class Truth:
 
 
 def write_data(dataset: Dataset, path: Path) -> None:
-    """Write a validated data set, uncompressed for fast reading, unless it is there."""
-    if path.exists():
+    """Write a validated data set, uncompressed for fast reading, unless it is there and whole."""
+    if path.exists() and _is_whole_h5(path):
         return
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(f".{path.name}")
     dataset.adata.write_h5ad(temporary)
     temporary.replace(path)
+
+
+def _is_whole_h5(path: Path) -> bool:
+    """Whether a file is as long as its own header says; HDF5 looks at that first."""
+    import h5py
+
+    try:
+        h5py.File(path).close()
+    except OSError:
+        return False
+    return True
+
+
+def _is_whole_zip(path: Path) -> bool:
+    try:
+        with zipfile.ZipFile(path) as archive:
+            return archive.testzip() is None
+    except (OSError, EOFError, zipfile.BadZipFile, zlib.error):
+        return False
 
 
 def write_split(split: Split, path: Path) -> None:
@@ -99,8 +118,9 @@ def write_split(split: Split, path: Path) -> None:
 
 
 def is_prepared(folder: Path, *, all_genes: bool) -> bool:
-    """Tell whether :func:`prepare_split` was done to its end."""
-    return (folder / CELLS).exists() and (not all_genes or (folder / ALL_GENES).exists())
+    """Tell whether :func:`prepare_split` was done to its end, and all of it can be read to the last byte."""
+    names = [CELLS, TRUTH, *([ALL_GENES] if all_genes else [])]
+    return all(_is_whole_zip(folder / name) for name in names)
 
 
 def prepare_split(data: Path, split_file: Path, folder: Path, *, all_genes: bool = False) -> None:

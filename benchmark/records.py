@@ -38,6 +38,7 @@ class MethodIdentity(Model):
 
     ``source_digest`` begins the sha256 of a plug-in file: an edited method is another row.
     ``features`` are the genes that it was given; where they are not its own choice, ``name`` says so.
+    ``packages`` holds the versions of what its numbers depend on (:func:`environment.packages_of`).
     """
 
     method_id: str
@@ -51,6 +52,7 @@ class MethodIdentity(Model):
     doi: str | None = None
     source_digest: str | None = None
     features: Features | None = None
+    packages: dict[str, str] = Field(default_factory=dict)
 
 
 class DatasetIdentity(Model):
@@ -156,23 +158,34 @@ class Limits(Model):
 
     time_limit_s: float = Field(default=1800, gt=0)
     memory_limit_mib: float = Field(default=8192, gt=0)
+    gpu_memory_limit_mib: float | None = Field(default=None, gt=0)
 
 
 class Cost(Model):
     """What the method itself used; data loading and scoring are not in it.
 
-    ``peak_rss_mib`` is the largest resident memory of the process tree; ``baseline_rss_mib`` is what
-    the process held before the method began (interpreter, libraries and data).
+    Processes that the method starts are in it. ``peak_rss_mib`` is the largest resident memory of the
+    process tree, ``peak_gpu_mib`` the same of GPUs, None where there is none; ``baseline_rss_mib`` is what
+    the process held before the method began (interpreter, libraries and data). Of a run that was ended, wall
+    and CPU time are those of its whole process.
     """
 
     wall_time_s: float
     cpu_time_s: float | None = None
     peak_rss_mib: float | None = None
     baseline_rss_mib: float | None = None
+    peak_gpu_mib: float | None = None
+
+
+class OutputFile(Model):
+    """The kept output of a run, so that a damaged or exchanged file is noticed."""
+
+    n_bytes: int
+    sha256: str
 
 
 class Environment(Model):
-    """Where it ran."""
+    """Where it ran, and the command line that asked for it."""
 
     python: str
     platform: str
@@ -182,6 +195,7 @@ class Environment(Model):
     packages: dict[str, str]
     git_commit: str | None = None
     git_dirty: bool | None = None
+    command_line: tuple[str, ...] = ()
 
 
 class RunRecord(Model):
@@ -200,6 +214,8 @@ class RunRecord(Model):
         Every metric of the task, each with a value or with a reason.
     evaluation
         How exact the scores are; None in records from before this was written down: all are exact.
+    outputs
+        The file with the embedding or the predictions, where the run ended well.
     confusion
         ``{true label: {predicted label: cells}}`` for annotation; rejected cells count under
         the empty label.
@@ -224,6 +240,7 @@ class RunRecord(Model):
     per_label: tuple[LabelScore, ...] = ()
     confusion: dict[str, dict[str, int]] = Field(default_factory=dict)
     evaluation: Evaluation | None = None
+    outputs: OutputFile | None = None
     cost: Cost | None = None
     environment: Environment
     started_at: datetime
@@ -271,10 +288,12 @@ def read_record(path: Path) -> RunRecord:
     Raises
     ------
     UserError
-        If the file is not a record of this schema version.
+        If the file cannot be read or is not a record of this schema version.
     """
     try:
         return RunRecord.model_validate_json(path.read_bytes())
+    except OSError as error:
+        raise UserError(f"{path} cannot be read: {error.strerror}.") from error
     except ValidationError as error:
         first = error.errors()[0]
         where = ".".join(str(part) for part in first["loc"]) or "the file"

@@ -46,12 +46,15 @@ class Method:
         ``"built in"``, ``"entry point NAME"`` or the path of a plug-in file.
     source_digest
         sha256 of a plug-in file, so that an edited method is not taken for its older self.
+    distribution
+        The package that brought a method behind an entry point.
     """
 
     spec: MethodSpec
     factory: Any
     origin: str
     source_digest: str | None = None
+    distribution: str | None = None
 
     @property
     def defaults(self) -> dict[str, Any]:
@@ -219,8 +222,11 @@ def _from_entry_point(point: EntryPoint) -> Iterator[Method]:
         warnings.warn(f"Entry point '{point.name}' ({point.value}) cannot be loaded: {error!r}", stacklevel=2)
         return
     classes = _method_classes(loaded) if isinstance(loaded, ModuleType) else [loaded]
+    name = point.dist.name if point.dist else None
     for factory in classes:
-        yield Method(spec=factory.spec, factory=factory, origin=f"entry point {point.name}")
+        yield Method(
+            spec=factory.spec, factory=factory, origin=f"entry point {point.name}", distribution=name
+        )
 
 
 def _from_file(path: Path) -> Iterator[Method]:

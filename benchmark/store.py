@@ -4,10 +4,12 @@
 
     OUT/
       suite.json                 the suite as it was run
+      plan.json                  the runs that it asked for; see `run-benchmark status`
       run-record.schema.json     JSON Schema of the records
       runs/RUN_ID/record.json    one record per run; its presence means that the run is done
       runs/RUN_ID/outputs.npz    embedding or predictions
       runs/RUN_ID/log.txt        what the method printed
+      runs/RUN_ID/running.json   where and since when it runs; gone when it has ended
       runs/RUN_ID/artifacts/     what the method itself keeps, such as history.json
       splits/DATASET/SPLIT/      cells.npz (what a method may use) and truth.npz (what it may not)
       data/DATASET.h5ad          prepared data; may be deleted when the runs are done
@@ -17,7 +19,8 @@ from __future__ import annotations
 
 import errno
 import fcntl
-from collections.abc import Iterator
+import shutil
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -34,8 +37,17 @@ from cellular_bench.benchmark.records import (
     write_text_atomically,
 )
 
+RECORD = "record.json"
 #: File systems allow 255 bytes for a name; the rest of it needs its share.
 MAX_NAME_BYTES = 100
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Damaged:
+    """A run whose record cannot be read; it is done again by the next benchmark of the folder."""
+
+    run_id: str
+    reason: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,15 +65,17 @@ class Store:
         UserError
             If the folder cannot be written, or is something else than a result folder.
         """
-        if root.is_dir() and any(root.iterdir()) and not (root / "suite.json").exists():
+        if root.is_dir() and not (root / "runs").is_dir() and any(root.iterdir()):
             raise UserError(f"{root} is not empty and not a result folder. Choose another with --out.")
         try:
             (root / "runs").mkdir(parents=True, exist_ok=True)
-            write_text_atomically(root / "suite.json", suite.model_dump_json(indent=1) + "\n")
-            write_text_atomically(root / "run-record.schema.json", json_schema())
+            store = cls(root.resolve())
+            with store.locked():
+                write_text_atomically(root / "suite.json", suite.model_dump_json(indent=1) + "\n")
+                write_text_atomically(root / "run-record.schema.json", json_schema())
         except OSError as error:
             raise UserError(f"{root} cannot be written: {error.strerror}.") from error
-        return cls(root.resolve())
+        return store
 
     @classmethod
     def open(cls, root: Path) -> Store:
@@ -79,8 +93,14 @@ class Store:
     @property
     def title(self) -> str:
         """The title of the suite that was run."""
+        suite = self.suite
+        return suite.title if suite else self.root.name
+
+    @property
+    def suite(self) -> Suite | None:
+        """The suite that was run; None where that was not written down."""
         path = self.root / "suite.json"
-        return Suite.model_validate_json(path.read_bytes()).title if path.exists() else self.root.name
+        return Suite.model_validate_json(path.read_bytes()) if path.exists() else None
 
     def run_folder(self, run_id: str) -> Path:
         """Return the folder of a run."""
@@ -105,7 +125,7 @@ class Store:
         UserError
             If another process holds it.
         """
-        with (self.root / ".lock").open("w") as file:
+        with self._lock_file.open("w") as file:
             try:
                 fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
             except BlockingIOError as error:
@@ -119,9 +139,25 @@ class Store:
                 # A file system without locks: a second run goes unnoticed there, but one can work.
             yield
 
+    @property
+    def is_locked(self) -> bool:
+        """Whether a benchmark is writing to the folder; asking changes nothing in it."""
+        if not self._lock_file.exists():
+            return False
+        with self._lock_file.open() as file:
+            try:
+                fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
+            except OSError:
+                return True
+        return False
+
+    @property
+    def _lock_file(self) -> Path:
+        return self.root / ".lock"
+
     def record(self, run_id: str) -> RunRecord | None:
         """Return the record of a run; None where it is missing or half written."""
-        path = self.run_folder(run_id) / "record.json"
+        path = self.run_folder(run_id) / RECORD
         if not path.exists():
             return None
         try:
@@ -130,21 +166,35 @@ class Store:
             return None  # the run is done again, which replaces the damaged record
 
     def records(self) -> Iterator[RunRecord]:
-        """Yield every record, in the order of the run names.
+        """Yield every record that can be read, in the order of the run names; see :meth:`damaged`."""
+        for record in self._read():
+            if isinstance(record, RunRecord):
+                yield record
 
-        Raises
-        ------
-        UserError
-            If a record is damaged.
-        """
-        for path in sorted((self.root / "runs").glob("*/record.json")):
-            yield read_record(path)
+    def damaged(self) -> list[Damaged]:
+        """Return the runs whose records cannot be read."""
+        return [record for record in self._read() if isinstance(record, Damaged)]
+
+    def _read(self) -> Iterator[RunRecord | Damaged]:
+        for path in sorted((self.root / "runs").glob(f"*/{RECORD}")):
+            try:
+                yield read_record(path)
+            except UserError as error:
+                yield Damaged(run_id=path.parent.name, reason=str(error))
 
     def write(self, record: RunRecord) -> None:
         """Write a record, which marks its run as done."""
         folder = self.run_folder(record.run_id)
         folder.mkdir(parents=True, exist_ok=True)
-        write_record(record, folder / "record.json")
+        write_record(record, folder / RECORD)
+
+    def forget(self, run_ids: Iterable[str]) -> None:
+        """Delete the records of runs with all that was kept of them."""
+        for run_id in run_ids:
+            folder = self.run_folder(run_id)
+            (folder / RECORD).unlink(missing_ok=True)  # first: what is left without it is not a result
+            if folder.exists():
+                shutil.rmtree(folder)
 
 
 def fitting(name: str) -> str:

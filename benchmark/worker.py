@@ -9,7 +9,6 @@ import importlib
 import json
 import os
 import random
-import resource
 import sys
 import textwrap
 import time
@@ -29,6 +28,7 @@ from cellular_bench.benchmark.outputs import (
     write_outputs,
 )
 from cellular_bench.benchmark.preparation import read_cells
+from cellular_bench.benchmark.process_tree import cpu_time_s, peak_rss_mib
 from cellular_bench.benchmark.registry import Method, method
 from cellular_bench.benchmark.views import views
 
@@ -44,6 +44,13 @@ OUTPUTS = "outputs.npz"
 ARTIFACTS = "artifacts"
 RESULT = "result.json"
 MAX_REASON = 300
+_OUT_OF_MEMORY = (
+    "can't allocate memory",
+    "CUDA out of memory",
+    "CUDA_ERROR_OUT_OF_MEMORY",
+    "CUBLAS_STATUS_ALLOC_FAILED",
+    "RESOURCE_EXHAUSTED: Out of memory",
+)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -79,14 +86,30 @@ def _attempt(job: Job, costs: dict[str, float]) -> tuple[Outputs | None, dict[st
         return _outputs(job, costs), {"status": "ok", "reason": None}
     except NotApplicableError as error:
         return None, {"status": "not_applicable", "reason": str(error)}
-    except MemoryError as error:
-        return None, {"status": "out_of_memory", "reason": f"Memory ran out: {error}"}
     except (ContractError, ProgramError) as error:
         return None, {"status": "failed", "reason": str(error)}
     except Exception as error:
         traceback.print_exc()
-        status = "out_of_memory" if "can't allocate memory" in str(error) else "failed"  # how torch says it
+        status = "out_of_memory" if is_out_of_memory(error) else "failed"
         return None, {"status": status, "reason": _describe(error)}
+
+
+def is_out_of_memory(error: BaseException) -> bool:
+    """Whether an error says that memory ran out: that of the machine, or that of a GPU.
+
+    Libraries have classes of their own for it, which need not be imported to be known by name: torch's and
+    CuPy's ``OutOfMemoryError``; JAX and torch's CPU allocator say it in words.
+
+    Examples
+    --------
+    >>> is_out_of_memory(MemoryError()), is_out_of_memory(RuntimeError("no memory of that"))
+    (True, False)
+    """
+    if isinstance(error, MemoryError):
+        return True
+    if any(kind.__name__ == "OutOfMemoryError" for kind in type(error).__mro__):
+        return True
+    return any(words in str(error) for words in _OUT_OF_MEMORY)
 
 
 def _outputs(job: Job, costs: dict[str, float]) -> Outputs:
@@ -156,26 +179,27 @@ def seed_everything(seed: int) -> None:
 
 @contextmanager
 def _measured(costs: dict[str, float]) -> Iterator[None]:
-    costs["baseline_rss_mib"] = _peak_rss_mib()
-    wall, cpu = time.perf_counter(), _cpu_s()
+    supervisor = os.getppid()
+    costs["baseline_rss_mib"] = peak_rss_mib()
+    wall, cpu = time.perf_counter(), cpu_time_s(supervisor)
     try:
         yield
     finally:
         costs["wall_time_s"] = time.perf_counter() - wall
-        costs["cpu_time_s"] = _cpu_s() - cpu
-        costs["peak_rss_mib"] = _peak_rss_mib()
+        costs["cpu_time_s"] = cpu_time_s(supervisor) - cpu
+        costs["peak_rss_mib"] = peak_rss_mib()
+        gpu = _peak_gpu_mib()
+        if gpu is not None:
+            costs["peak_gpu_mib"] = gpu
 
 
-def _cpu_s() -> float:
-    """CPU time of this process and of its ended children."""
-    times = os.times()
-    return times.user + times.system + times.children_user + times.children_system
-
-
-def _peak_rss_mib() -> float:
-    """Largest resident memory that this process has had."""
-    unit = 1024.0 if sys.platform == "darwin" else 1.0
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / unit / 1024.0
+def _peak_gpu_mib() -> float | None:
+    """Return the GPU memory that torch has held at most; None where torch has used no GPU."""
+    torch = sys.modules.get("torch")
+    if torch is None or not torch.cuda.is_initialized():
+        return None
+    devices = range(torch.cuda.device_count())
+    return float(sum(torch.cuda.max_memory_reserved(device) for device in devices)) / 2.0**20
 
 
 def _describe(error: BaseException) -> str:

@@ -78,7 +78,9 @@ def display_names(board: Board) -> dict[str, tuple[str, str]]:
 def _settings(row: Row) -> dict[str, str]:
     identity = row.method.model_dump(mode="json")
     params: dict[str, Any] = identity.pop("params")
-    return {key: json.dumps(value, sort_keys=True) for key, value in {**identity, **params}.items()}
+    packages: dict[str, str] = identity.pop("packages")
+    told = {**identity, **packages, **params}
+    return {key: json.dumps(value, sort_keys=True) for key, value in told.items()}
 
 
 def metrics_table(board: Board) -> Table:

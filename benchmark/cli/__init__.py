@@ -21,7 +21,9 @@ class LazyGroup(click.Group):
         "datasets": "datasets",
         "env": "environments",
         "check": "check",
+        "status": "status",
         "report": "report",
+        "merge": "merge",
         "score": "score",
         "rescore": "rescore",
     }

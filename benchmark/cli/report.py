@@ -68,6 +68,10 @@ def write_report(
         registry.pick("format", name, dict.fromkeys(FORMATS))
 
     records = list(store.records())
+    for damaged in store.damaged():
+        click.echo(
+            f"Left out, as damaged: {damaged.reason} The next run of the folder does it again.", err=True
+        )
     if not records:
         raise UserError(
             f"{store.root} holds no record yet; start with `run-benchmark run --out {store.root}`."
@@ -166,7 +170,7 @@ def _history_file(store: Store, run: RunRecord) -> Path:
 
 def _draw_in_child(store: Store, drawings: Sequence[Drawing], part: int) -> None:
     from cellular_bench.benchmark import isolation
-    from cellular_bench.benchmark.executors import HARNESS_LIMITS
+    from cellular_bench.benchmark.running import HARNESS_LIMITS
 
     if not drawings:
         return

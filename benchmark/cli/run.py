@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, get_args
 
@@ -72,7 +72,14 @@ Exit code: 0 all runs ended well, 1 some did not, 2 the request was wrong.""",
 @click.option("--jobs", type=click.IntRange(min=1), help="Runs at a time.  [default: number of cores]")
 @click.option("--time-limit", type=options.PositiveNumber(), help="Seconds for one run.")
 @click.option("--memory-limit", type=options.PositiveNumber(), help="MiB for one run.")
+@click.option("--gpu-memory-limit", type=options.PositiveNumber(), help="MiB of GPU memory for one run.")
+@click.option(
+    "--reuse", type=options.EXISTING_FOLDER, multiple=True, help="Take over results of another result folder."
+)
 @click.option("--retry", type=click.Choice(_BAD), multiple=True, help="Do runs that ended so again.")
+@click.option(
+    "--fresh/--only-missing", help="Forget the records of these runs first.  [default: only-missing]"
+)
 @click.option("--figures/--no-figures", default=True, help="Draw UMAPs and confusion matrices.")
 def command(**given: Any) -> None:
     """Run a suite and write its leaderboard.
@@ -109,7 +116,10 @@ def run(
     jobs: int | None,
     time_limit: float | None,
     memory_limit: float | None,
+    gpu_memory_limit: float | None,
+    reuse: Sequence[Path],
     retry: Sequence[Status],
+    fresh: bool,
     figures: bool,
 ) -> int:
     """Plan, execute and report; return the exit code."""
@@ -130,7 +140,11 @@ def run(
         split=_split(split, n_splits=n_splits, reference=reference, unseen=unseen),
         stress=options.parse_stress(stress),
         seeds=seeds,
-        limits={"time_limit_s": time_limit, "memory_limit_mib": memory_limit},
+        limits={
+            "time_limit_s": time_limit,
+            "memory_limit_mib": memory_limit,
+            "gpu_memory_limit_mib": gpu_memory_limit,
+        },
         profile=profile,
     )
     chosen = chosen if recipe is None else chosen.model_copy(update={"recipe": recipe})
@@ -138,9 +152,19 @@ def run(
     chosen = settle(chosen, methods=known, datasets=specs)
     _say_what_is_missing(chosen, console)
     loaded = _load(chosen, specs, subsample=subsample, console=console)
+    earlier = _Earlier(reuse=reuse, retry=frozenset(retry), fresh=fresh)
     return _execute(
-        chosen, loaded, known, plugins, out=out, jobs=jobs, retry=retry, figures=figures, console=console
+        chosen, loaded, known, plugins, out=out, jobs=jobs, earlier=earlier, figures=figures, console=console
     )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Earlier:
+    """What becomes of earlier results: taken over from other folders, done again, forgotten."""
+
+    reuse: Sequence[Path]
+    retry: frozenset[Status]
+    fresh: bool
 
 
 def _execute(
@@ -151,7 +175,7 @@ def _execute(
     *,
     out: Path,
     jobs: int | None,
-    retry: Sequence[Status],
+    earlier: _Earlier,
     figures: bool,
     console: Any,
 ) -> int:
@@ -162,7 +186,7 @@ def _execute(
     store = Store.create(out, suite)
     with store.locked():
         return _carry_out(
-            planned, store, datasets, jobs=jobs, retry=retry, figures=figures, out=out, console=console
+            planned, store, datasets, jobs=jobs, earlier=earlier, figures=figures, out=out, console=console
         )
 
 
@@ -173,15 +197,25 @@ def _carry_out(
     *,
     out: Path,
     jobs: int | None,
-    retry: Sequence[Status],
+    earlier: _Earlier,
     figures: bool,
     console: Any,
 ) -> int:
     from cellular_bench.benchmark.cli.progress import RunProgress
     from cellular_bench.benchmark.cli.report import write_report
     from cellular_bench.benchmark.executors import Executor
+    from cellular_bench.benchmark.reuse import take_over
+    from cellular_bench.benchmark.status import write_plan
+    from cellular_bench.benchmark.store import Store
 
-    executor = Executor(store=store, n_jobs=jobs or os.cpu_count() or 1, retry=frozenset(retry))
+    if earlier.fresh:
+        store.forget(run.run_id for run in planned.runs)
+    sources = [Store.open(folder) for folder in earlier.reuse]
+    taken = take_over(planned.runs, sources, store, retry=earlier.retry)
+    if sources:
+        console.print(f"{taken} runs taken over from other folders")
+    executor = Executor(store=store, n_jobs=jobs or os.cpu_count() or 1, retry=earlier.retry)
+    write_plan(store, planned.runs, n_jobs=executor.n_jobs)
     missing = len(executor.missing(planned))
     todo = f"{len(planned.runs)} runs, {missing} to do, {executor.n_jobs} at a time, in {out}"
     console.print(todo, markup=False, soft_wrap=True)

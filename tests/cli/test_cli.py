@@ -75,7 +75,17 @@ def test_a_wrong_request_ends_with_code_2_and_no_traceback(tmp_path, arguments, 
 
 
 def test_help_has_examples() -> None:
-    for command in ([], ["run"], ["list"], ["check"], ["report"], ["score"], ["rescore"]):
+    for command in (
+        [],
+        ["run"],
+        ["list"],
+        ["check"],
+        ["status"],
+        ["report"],
+        ["merge"],
+        ["score"],
+        ["rescore"],
+    ):
         done = run_benchmark(*command, "--help")
         assert done.returncode == 0
         assert "Examples: run-benchmark " in " ".join(done.stdout.split())
@@ -108,6 +118,31 @@ def test_running_again_does_nothing_new(results: Path) -> None:
     )  # fmt: skip
     assert "12 runs, 0 to do" in done.stdout
     assert {path: path.stat().st_mtime_ns for path in records} == records
+
+
+def test_status_merge_and_reuse_from_the_command_line(results: Path, tmp_path) -> None:
+    told = run_benchmark("status", results)
+    assert told.returncode == 0, told.stderr
+    assert told.stdout.splitlines()[0] == "12 of 12 runs done; complete."
+
+    merged = run_benchmark("merge", results, "--out", tmp_path / "merged")
+    assert merged.returncode == 0, merged.stderr
+    assert "12 records in" in merged.stdout
+
+    again = run_benchmark(
+        *SMALL, "--task", "annotation", "--method", "true_labels,knn", "--n-splits", 2, "--split", "kfold",
+        "--reuse", tmp_path / "merged", "--out", tmp_path / "new", "--no-figures",
+    )  # fmt: skip
+    assert again.returncode == 0, again.stdout + again.stderr
+    assert "4 runs taken over from other folders" in again.stdout
+    assert "4 runs, 0 to do" in again.stdout
+
+    record = next((tmp_path / "new" / "runs").glob("*knn*/record.json"))
+    record.write_text("{")
+    report = run_benchmark("report", tmp_path / "new", "--no-figures")
+    assert report.returncode == 0, report.stderr
+    assert "Left out, as damaged" in report.stderr
+    assert "3 of 4 runs done; stopped." in run_benchmark("status", tmp_path / "new").stdout
 
 
 def test_rescore_repairs_changed_scores(results: Path) -> None:

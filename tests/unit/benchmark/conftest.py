@@ -1,8 +1,16 @@
 """Small methods and data for tests of the harness."""
 
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+
+from cellular_bench.benchmark import registry
+from cellular_bench.benchmark.config import Suite
+from cellular_bench.benchmark.executors import Executor
+from cellular_bench.benchmark.planner import Plan, plan
+from cellular_bench.benchmark.store import Store
+from cellular_bench.datasets import catalog
 
 PLUGIN = '''
 import os, sys, time
@@ -198,3 +206,49 @@ def plugin(tmp_path_factory: pytest.TempPathFactory) -> Path:
     path = tmp_path_factory.mktemp("plugin") / "zoo.py"
     path.write_text(PLUGIN, encoding="utf-8")
     return path
+
+
+class Silent:
+    """Progress that nobody watches."""
+
+    def started(self, run: object) -> None: ...
+
+    def finished(self, record: object) -> None: ...
+
+
+@pytest.fixture(scope="session")
+def small() -> dict:
+    """The data of the small runs."""
+    return {"simulated_small": catalog.load(catalog.specs()["simulated_small"])}
+
+
+@pytest.fixture(scope="session")
+def planned(plugin, small) -> Callable[..., Plan]:
+    """Plan annotation runs of some methods on the small data."""
+
+    def make(*methods: object, split: object = "all", seeds=(0,), task="annotation", **limits) -> Plan:
+        block = {
+            "task": task,
+            "datasets": list(small),
+            "methods": list(methods),
+            "splits": [split],
+            "seeds": list(seeds),
+        }
+        suite = Suite(suite_id="test", title="Test", blocks=[block], limits=limits)
+        return plan(suite, datasets=small, methods=registry.methods([plugin]), plugins=[plugin])
+
+    return make
+
+
+@pytest.fixture(scope="session")
+def carried_out(small) -> Callable[..., Store]:
+    """Carry a plan out in a folder."""
+
+    def run(plan: Plan, root: Path, **options: object) -> Store:
+        store = Store.create(root, plan.suite)
+        executor = Executor(store=store, **{"n_jobs": 2, **options})
+        for _ in executor.execute(plan, datasets=small, progress=Silent()):
+            pass
+        return store
+
+    return run

@@ -1,0 +1,168 @@
+"""A process with all its descendants: what they use, and their end."""
+
+from __future__ import annotations
+
+import ctypes
+import os
+import re
+import resource
+import signal
+import sys
+import time
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+
+import psutil
+
+MIB = 2.0**20
+#: Linux, prctl: signal to this process when its parent ends; adopt descendants whose parent ends.
+_SET_PDEATHSIG, _SET_CHILD_SUBREAPER = 1, 36
+_GONE = (psutil.NoSuchProcess, psutil.ZombieProcess, psutil.AccessDenied)
+
+
+def adopt_orphans() -> None:
+    """Become the parent of every descendant whose own parent ends, so that none is lost sight of (Linux)."""
+    if sys.platform == "linux":
+        ctypes.CDLL(None).prctl(_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
+
+
+def end_with_parent() -> None:
+    """Ask the system to kill this process when its parent ends (Linux)."""
+    if sys.platform == "linux":
+        ctypes.CDLL(None).prctl(_SET_PDEATHSIG, signal.SIGKILL)
+
+
+def descendants(pid: int) -> list[psutil.Process]:
+    """Return the living descendants of a process."""
+    try:
+        found = {child.pid: child for child in psutil.Process(pid).children(recursive=True)}
+    except psutil.NoSuchProcess:
+        found = {}
+    return [process for process in found.values() if not _is_zombie(process)]
+
+
+def session(pid: int) -> list[psutil.Process]:
+    """Return the living members of the session that a process leads, itself left out."""
+    found = []
+    for other in psutil.pids():
+        try:
+            if other != pid and os.getsid(other) == pid:
+                found.append(psutil.Process(other))
+        except (ProcessLookupError, PermissionError, psutil.NoSuchProcess):
+            continue
+    return [process for process in found if not _is_zombie(process)]
+
+
+def end(pid: int, *, timeout_s: float = 10.0) -> list[psutil.Process]:
+    """Kill everything below a process, and what is left of its session; return what would not end.
+
+    Children may be born between a look and the kill, so it looks until nothing is left.
+    """
+    deadline = time.monotonic() + timeout_s
+    while True:
+        left = [*descendants(pid), *session(pid)]
+        if not left or time.monotonic() > deadline:
+            return left
+        for process in left:
+            _kill(process)
+        if pid == os.getpid():
+            _reap([process.pid for process in left])
+        else:
+            psutil.wait_procs(left, timeout=0.2)
+
+
+def memory(processes: Sequence[psutil.Process], *, at_least: int = 0) -> int:
+    """Return the resident memory of some processes in bytes.
+
+    Pages that processes share count once, but looking at pages takes time. So where the sum that counts
+    them several times does not come to ``at_least``, that sum is returned.
+    """
+    sizes = [size for process in processes if (size := _rss(process))]
+    if len(sizes) < 2 or sum(sizes) <= at_least:
+        return sum(sizes)
+    return sum(_pss(process) for process in processes)
+
+
+def cpu_time_s(supervisor: int) -> float:
+    """Return the CPU time of everything that has run below a process, living or ended, in seconds.
+
+    Called by one of its descendants. Every process reports its own time and that of the children it has
+    waited for; orphans come to the supervisor, so that nothing is counted twice or left out.
+    """
+    me = resource.getrusage(resource.RUSAGE_SELF), resource.getrusage(resource.RUSAGE_CHILDREN)
+    total = sum(usage.ru_utime + usage.ru_stime for usage in me)
+    try:
+        total += _waited_for(psutil.Process(supervisor))
+    except _GONE:
+        return total
+    for process in descendants(supervisor):
+        if process.pid != os.getpid():
+            try:
+                times = process.cpu_times()
+                total += times.user + times.system + _waited_for(process)
+            except _GONE:
+                continue
+    return total
+
+
+def peak_rss_mib() -> float:
+    """Return the largest resident memory that this process, or one child it has waited for, has had."""
+    unit = 1024.0 if sys.platform == "darwin" else 1.0
+    usages = (resource.getrusage(who) for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN))
+    return max(usage.ru_maxrss for usage in usages) / unit / 1024.0
+
+
+def kernel_kills() -> int:
+    """Return how often the kernel of this machine has killed a process for want of memory (Linux)."""
+    try:
+        found = re.search(r"^oom_kill (\d+)$", Path("/proc/vmstat").read_text(), re.MULTILINE)
+    except OSError:
+        return 0
+    return int(found[1]) if found else 0
+
+
+def _waited_for(process: psutil.Process) -> float:
+    times = process.cpu_times()
+    return float(getattr(times, "children_user", 0.0) + getattr(times, "children_system", 0.0))
+
+
+def _rss(process: psutil.Process) -> int:
+    try:
+        return int(process.memory_info().rss)
+    except _GONE:
+        return 0
+
+
+def _pss(process: psutil.Process) -> int:
+    try:
+        text = Path(f"/proc/{process.pid}/smaps_rollup").read_text()
+    except OSError:
+        return _rss(process)
+    found = re.search(r"^Pss:\s+(\d+) kB", text, re.MULTILINE)
+    return int(found[1]) * 1024 if found else _rss(process)
+
+
+def _is_zombie(process: psutil.Process) -> bool:
+    try:
+        return bool(process.status() == psutil.STATUS_ZOMBIE)
+    except _GONE:
+        return True
+
+
+def _kill(process: psutil.Process) -> None:
+    try:
+        process.kill()
+    except _GONE:
+        return  # gone already, which is what was wanted
+
+
+def _reap(pids: Iterable[int]) -> None:
+    """Wait a moment for children and adopted ones, so that their time is counted."""
+    for pid in pids:
+        for _ in range(20):
+            try:
+                if os.waitpid(pid, os.WNOHANG) != (0, 0):
+                    break
+            except ChildProcessError:
+                break  # not a child of this process, or waited for already
+            time.sleep(0.01)

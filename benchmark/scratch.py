@@ -1,0 +1,91 @@
+"""Temporary folders that are cleaned up even after a harness that was killed.
+
+Every harness process has one home among the temporary files and holds a lock in it; the system lets go of
+the lock when the process ends, however it ends. So a home whose lock is free belongs to nobody any more,
+and the next harness on this machine removes it.
+"""
+
+from __future__ import annotations
+
+import atexit
+import fcntl
+import functools
+import os
+import shutil
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+PREFIX = "cellular-bench-"
+_LOCK = ".lock"
+
+
+@contextmanager
+def folder() -> Iterator[Path]:
+    """Lend a new folder, which is deleted with all that is in it."""
+    path = Path(tempfile.mkdtemp(dir=_home(os.getpid())))
+    try:
+        yield path
+    finally:
+        shutil.rmtree(path, ignore_errors=True)  # what cannot be deleted now goes with the home
+
+
+def remove_abandoned() -> list[Path]:
+    """Remove the homes of harnesses that are gone, and say which; those of other users are left alone."""
+    removed = []
+    for path in Path(tempfile.gettempdir()).glob(f"{PREFIX}*"):
+        if path.is_symlink() or not _is_mine(path):
+            continue
+        lock = _try_lock(path / _LOCK, create=False)
+        if lock is not None:
+            shutil.rmtree(path, ignore_errors=True)
+            os.close(lock)
+            removed.append(path)
+    return removed
+
+
+@functools.cache
+def _home(pid: int) -> Path:
+    """Make the home of this process; a forked process, whose ``pid`` is another, makes its own."""
+    remove_abandoned()
+    while True:
+        path = Path(tempfile.mkdtemp(prefix=PREFIX))
+        lock = _try_lock(path / _LOCK, create=True)
+        # Another harness may have taken the lock, and the folder for abandoned, in this very moment.
+        if lock is not None and _is_in_place(lock, path / _LOCK):
+            atexit.register(_remove, path, pid)
+            return path
+
+
+def _remove(path: Path, pid: int) -> None:
+    if os.getpid() == pid:
+        shutil.rmtree(path, ignore_errors=True)
+
+
+def _try_lock(path: Path, *, create: bool) -> int | None:
+    """Return a descriptor that holds the lock; None where another process has it or there is no file."""
+    try:
+        descriptor = os.open(path, os.O_RDWR | (os.O_CREAT if create else 0), 0o600)
+    except OSError:
+        return None
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError:
+        os.close(descriptor)
+        return None
+    return descriptor
+
+
+def _is_in_place(descriptor: int, path: Path) -> bool:
+    try:
+        return os.path.samestat(os.fstat(descriptor), path.stat())
+    except FileNotFoundError:
+        return False
+
+
+def _is_mine(path: Path) -> bool:
+    try:
+        return path.stat().st_uid == os.getuid()
+    except FileNotFoundError:
+        return False

@@ -1,0 +1,318 @@
+"""Limits hold for everything that a run starts, and costs count all of it."""
+
+import os
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+import psutil
+import pytest
+
+from cellular_bench.benchmark import gpu, isolation, scratch, worker
+from cellular_bench.benchmark.logs import BoundedLog
+from cellular_bench.benchmark.records import Limits
+
+ROOMY = Limits(time_limit_s=120, memory_limit_mib=4096)
+
+#: A daemon: it leaves its session and its parent, and would live for an hour.
+DAEMON = """
+import os, time
+from pathlib import Path
+if os.fork() == 0:
+    os.setsid()
+    if os.fork() == 0:
+        Path({pid_file!r}).write_text(str(os.getpid()))
+        {work}
+    os._exit(0)
+while not (Path({pid_file!r}).exists() and Path({pid_file!r}).read_text()):
+    time.sleep(0.01)
+{then}
+"""
+
+
+def call(code: str, tmp_path: Path, limits: Limits = ROOMY) -> isolation.Outcome:
+    return isolation.call(exec, code, limits=limits, log=tmp_path / "log.txt")
+
+
+def is_alive(pid_file: Path) -> bool:
+    try:
+        return psutil.Process(int(pid_file.read_text())).status() != psutil.STATUS_ZOMBIE
+    except psutil.NoSuchProcess:
+        return False
+
+
+def wait_for(condition) -> None:
+    deadline = time.monotonic() + 60
+    while not condition():
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+
+
+@pytest.mark.parametrize(
+    ("then", "limits", "status"),
+    [
+        ("", ROOMY, "ok"),
+        ("os.kill(os.getpid(), 11)", ROOMY, "failed"),
+        ("time.sleep(3600)", Limits(time_limit_s=3, memory_limit_mib=4096), "timeout"),
+    ],
+)
+def test_a_daemon_ends_with_its_run(tmp_path, then: str, limits: Limits, status: str) -> None:
+    pid_file = tmp_path / "pid"
+    code = DAEMON.format(pid_file=str(pid_file), work="time.sleep(3600)", then=then)
+    assert call(code, tmp_path, limits).status == status
+    assert not is_alive(pid_file)
+
+
+def test_a_daemon_ends_with_a_killed_harness(tmp_path) -> None:
+    pid_file = tmp_path / "pid"
+    code = DAEMON.format(pid_file=str(pid_file), work="time.sleep(3600)", then="time.sleep(3600)")
+    script = (
+        "from pathlib import Path\n"
+        "from cellular_bench.benchmark import isolation\n"
+        "from cellular_bench.benchmark.records import Limits\n"
+        "isolation.PRELOADED = []\n"
+        f"isolation.call(exec, {code!r}, limits=Limits(), log=Path({str(tmp_path / 'log')!r}))\n"
+    )
+    harness = subprocess.Popen([sys.executable, "-c", script])
+    try:
+        wait_for(lambda: pid_file.exists() and pid_file.read_text() != "")
+        assert is_alive(pid_file)
+    finally:
+        harness.kill()
+        harness.wait()
+    wait_for(lambda: not is_alive(pid_file))
+
+
+SPIN = "t = time.process_time()\n        while time.process_time() - t < {seconds}: pass"
+
+
+def test_processor_time_of_a_daemon_is_counted_while_it_runs_and_after(tmp_path) -> None:
+    pid_file, told = tmp_path / "pid", tmp_path / "told"
+    then = f"""
+from cellular_bench.benchmark.process_tree import cpu_time_s
+while cpu_time_s(os.getppid()) < 0.5: time.sleep(0.05)
+Path({str(told)!r}).write_text(str(cpu_time_s(os.getppid())))
+"""
+    spin = SPIN.format(seconds=3600)
+    outcome = call(DAEMON.format(pid_file=str(pid_file), work=spin, then=then), tmp_path)
+    assert outcome.status == "ok", outcome.reason
+    assert 0.5 <= float(told.read_text()) <= outcome.cpu_time_s < 60
+    own = call("import time\nt = time.process_time()\nwhile time.process_time() - t < 0.5: pass", tmp_path)
+    assert 0.5 <= own.cpu_time_s < 1.5
+
+
+HOARD = """
+import os, time
+import numpy as np
+shared = np.ones({shared} * 2**17)
+for _ in range(4):
+    if os.fork() == 0:
+        own = np.ones({own} * 2**17)
+        time.sleep({seconds})
+        os._exit(0)
+for _ in range(4):
+    os.wait()
+"""
+
+
+def test_memory_of_children_counts_and_shared_pages_count_once(tmp_path) -> None:
+    limits = Limits(time_limit_s=120, memory_limit_mib=1500)
+    sharing = call(HOARD.format(shared=500, own=1, seconds=2), tmp_path, limits)
+    assert sharing.status == "ok", sharing.reason  # five times 500 MiB, were they counted five times
+    assert 500 < sharing.peak_rss_mib < 1500
+    hoarding = call(HOARD.format(shared=1, own=500, seconds=100), tmp_path, limits)
+    assert hoarding.status == "out_of_memory"
+    assert "the limit is 1500 MiB" in hoarding.reason
+
+
+def test_a_child_that_comes_and_goes_between_two_looks_counts_by_its_peak(tmp_path) -> None:
+    code = "import os\nif os.fork() == 0:\n    x = b'x' * (700 * 2**20)\n    os._exit(0)\nos.wait()"
+    assert call(code, tmp_path).peak_rss_mib > 700
+
+
+@pytest.fixture
+def small_cgroup():
+    """A group of processes that may use 400 MB together; the kernel kills what uses more."""
+    for folder, limit in (("memory", "memory.limit_in_bytes"), ("", "memory.max")):
+        group = Path("/sys/fs/cgroup") / folder / f"cellular-bench-test-{os.getpid()}"
+        try:
+            group.mkdir()
+        except OSError:
+            continue
+        try:
+            (group / limit).write_text(str(400 * 2**20))
+        except OSError:
+            group.rmdir()
+            continue
+        break
+    else:
+        pytest.skip("groups with a memory limit can be made by the administrator of a Linux machine only")
+    yield group
+    wait_for(lambda: not (group / "cgroup.procs").read_text())
+    group.rmdir()
+
+
+def test_what_the_kernel_kills_for_memory_is_told_from_a_crash(small_cgroup, tmp_path) -> None:
+    join = f"import os\nopen({str(small_cgroup / 'cgroup.procs')!r}, 'w').write(str(os.getpid()))\n"
+    killed = call(join + "x = [b'x' * 2**26 for _ in range(20)]", tmp_path)
+    assert killed.status == "out_of_memory"
+    assert killed.reason == "The kernel killed the process for want of memory."
+    crashed = call("import os\nos.kill(os.getpid(), 9)", tmp_path)
+    assert (crashed.status, crashed.reason) == ("failed", "The process was ended by signal SIGKILL.")
+
+
+def test_a_run_that_kills_its_supervisor_is_a_failure_that_leaves_nothing(tmp_path) -> None:
+    pid_file = tmp_path / "pid"
+    then = "os.kill(os.getppid(), 9); time.sleep(3600)"
+    code = f"import os, time\nopen({str(pid_file)!r}, 'w').write(str(os.getpid()))\n{then}"
+    outcome = call(code, tmp_path)
+    assert outcome.status == "failed"
+    assert "The process that watches the run was ended (SIGKILL)" in outcome.reason
+    wait_for(lambda: not is_alive(pid_file))
+
+
+class OutOfMemoryError(RuntimeError):
+    """As torch.OutOfMemoryError and cupy.cuda.memory.OutOfMemoryError are called."""
+
+
+@pytest.mark.parametrize(
+    ("error", "expected"),
+    [
+        (MemoryError(), True),
+        (OutOfMemoryError("Tried to allocate 20.00 GiB."), True),
+        (RuntimeError("CUDA out of memory. Tried to allocate 20.00 GiB."), True),
+        (RuntimeError("RESOURCE_EXHAUSTED: Out of memory allocating 1024 bytes."), True),
+        (RuntimeError("DefaultCPUAllocator: can't allocate memory: you tried to allocate"), True),
+        (RuntimeError("I forgot"), False),
+        (ValueError("memory"), False),
+    ],
+)
+def test_errors_that_say_that_memory_ran_out(error: Exception, expected: bool) -> None:
+    assert worker.is_out_of_memory(error) is expected
+
+
+def test_a_run_that_prints_much_leaves_the_beginning_and_the_end(tmp_path) -> None:
+    code = "print('first')\nfor i in range(100): print('x' * 2**20)\nprint('last')"
+    assert call(code, tmp_path).status == "ok"
+    text = (tmp_path / "log.txt").read_bytes()
+    assert len(text) < 2.2 * 2**20
+    assert text.startswith(b"first\nxxx")
+    assert text.endswith(b"xxx\nlast\n")
+    assert b"bytes left out" in text
+
+
+@pytest.mark.parametrize("n_bytes", [0, 10, 4096, 8191, 8192, 9500, 300_000])
+def test_a_log_keeps_every_byte_of_its_ends(tmp_path, n_bytes: int) -> None:
+    data = bytes(i % 251 for i in range(n_bytes))
+    reader, writer = os.pipe()
+    log = BoundedLog(reader, tmp_path / "log", kept_bytes=4096)
+    for start in range(0, n_bytes, 1000):
+        os.write(writer, data[start : start + 1000])
+        assert log.drain()
+    os.close(writer)
+    assert not log.drain()
+    log.close()
+    os.close(reader)
+    kept = (tmp_path / "log").read_bytes()
+    if n_bytes <= 8192:
+        assert kept == data
+        return
+    head, _, end = kept.partition(b"\n[... ")
+    left_out, _, tail = end.partition(b" bytes left out ...]\n")
+    assert head == data[:4096]
+    assert 4096 <= len(tail) < 4096 + 1000
+    assert data.endswith(tail)
+    assert len(head) + int(left_out) + len(tail) == n_bytes
+
+
+def test_a_log_on_a_full_disk_is_lost_and_says_so() -> None:
+    reader, writer = os.pipe()
+    log = BoundedLog(reader, Path("/dev/full"))
+    os.write(writer, b"x")
+    log.drain()
+    log.close()
+    os.close(reader)
+    os.close(writer)
+    assert log.is_lost
+
+
+FAKE_DRIVER = """#!/bin/sh
+grep -l "^PPid:.$PPID$" /proc/[0-9]*/status | while read -r file; do
+    pid=${file#/proc/}; echo "${pid%/status}, 900"
+done
+"""
+
+
+def test_gpu_memory_is_watched_where_a_driver_tells_it(tmp_path) -> None:
+    """With a stand-in for the driver's tool: it says that every child of its caller holds 900 MiB."""
+    tool = tmp_path / "bin" / "nvidia-smi"
+    tool.parent.mkdir()
+    tool.write_text(FAKE_DRIVER)
+    tool.chmod(0o755)
+    script = f"""
+from pathlib import Path
+from cellular_bench.benchmark import isolation
+from cellular_bench.benchmark.records import Limits
+isolation.PRELOADED = []
+for allowed in (800, 2700):
+    limits = Limits(time_limit_s=4, gpu_memory_limit_mib=allowed)
+    log = Path({str(tmp_path / "log")!r})
+    end = isolation.call(exec, "import time; time.sleep(60)", limits=limits, log=log)
+    print(end.status, end.reason, end.peak_gpu_mib >= 900)
+"""
+    environment = {**os.environ, "PATH": f"{tool.parent}:{os.environ['PATH']}"}
+    done = subprocess.run(
+        [sys.executable, "-c", script], capture_output=True, text=True, env=environment, check=True
+    )
+    over, within = done.stdout.splitlines()
+    assert over.startswith("out_of_memory Used ")
+    assert over.endswith("MiB of GPU memory, the limit is 800 MiB. True")
+    assert within == "timeout Still running after the time limit of 4 s. True"
+
+
+def test_the_drivers_answer_is_summed_by_process() -> None:
+    assert gpu.parse("4711, 512\n4711, 256\n42, [N/A]\n\n") == {4711: 768.0}
+
+
+HARNESS = """
+import time
+from cellular_bench.benchmark import scratch
+with scratch.folder() as folder:
+    (folder / "big").write_bytes(bytes(1000))
+    print(folder, flush=True)
+    {then}
+"""
+
+
+def test_what_a_killed_harness_leaves_is_removed_and_nothing_else(tmp_path, monkeypatch) -> None:
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    (tmp_path / "cellular-bench-thesis").mkdir()  # somebody's own, with a name like ours
+    environment = {**os.environ, "TMPDIR": str(tmp_path)}
+    script = HARNESS.format(then="time.sleep(600)")
+    harnesses = [
+        subprocess.Popen([sys.executable, "-c", script], stdout=subprocess.PIPE, text=True, env=environment)
+        for _ in range(2)
+    ]
+    try:
+        killed, alive = (Path(harness.stdout.readline().strip()) for harness in harnesses)
+        assert scratch.remove_abandoned() == []
+        harnesses[0].kill()
+        harnesses[0].wait()
+        assert killed.exists()
+        assert scratch.remove_abandoned() == [killed.parent]
+        assert not killed.exists()
+        assert alive.exists()
+        assert (tmp_path / "cellular-bench-thesis").exists()
+    finally:
+        for harness in harnesses:
+            harness.kill()
+            harness.wait()
+            harness.stdout.close()
+
+
+def test_a_harness_that_ends_well_leaves_nothing(tmp_path) -> None:
+    script = HARNESS.format(then="pass")
+    subprocess.run([sys.executable, "-c", script], check=True, env={**os.environ, "TMPDIR": str(tmp_path)})
+    assert list(tmp_path.iterdir()) == []
