@@ -83,10 +83,10 @@ def plan(
         for dataset_id in block.datasets:
             dataset = datasets[dataset_id]
             _check_task(block.task, dataset)
-            for split in _splits(block.splits, dataset):
+            for split, cells in _splits(block.splits, dataset):
                 _check_split(block.task, split, dataset)
                 splits[dataset.digest, split.digest] = split
-                for run in _runs(suite, block, dataset, split, chosen, plugins):
+                for run in _runs(suite, block, dataset, cells, chosen, plugins):
                     runs[run.run_id] = run
     return Plan(suite=suite, runs=tuple(runs.values()), splits=splits)
 
@@ -172,24 +172,25 @@ def _check_split(task: Task, split: Split, dataset: Dataset) -> None:
         )
 
 
-def _splits(choices: Sequence[SplitChoice], dataset: Dataset) -> Iterable[Split]:
+def _splits(choices: Sequence[SplitChoice], dataset: Dataset) -> Iterable[tuple[Split, SplitIdentity]]:
     from cellular_bench.datasets import splits
 
     obs = dataset.adata.obs
     label, batch = (np.asarray(obs[key], dtype=str) for key in (keys.LABEL, keys.BATCH))
     for choice in choices:
-        yield from splits.make(choice.kind, label=label, batch=batch, options=choice.options)
+        for split in splits.make(choice.kind, label=label, batch=batch, options=choice.options):
+            yield split, split_identity(split, choice.options)
 
 
 def _runs(
     suite: Suite,
     block: Block,
     dataset: Dataset,
-    split: Split,
+    cells: SplitIdentity,
     chosen: Sequence[tuple[Method, dict[str, Any]]],
     plugins: Sequence[Path],
 ) -> Iterable[Run]:
-    data, cells = dataset_identity(dataset), split_identity(split)
+    data = dataset_identity(dataset)
     scib_metrics = suite.scib_metrics and block.task == "integration"
     for method, params in chosen:
         identity = method_identity(method, params)
@@ -248,8 +249,8 @@ def dataset_identity(dataset: Dataset) -> DatasetIdentity:
     )
 
 
-def split_identity(split: Split) -> SplitIdentity:
-    """Describe a split without its cells."""
+def split_identity(split: Split, options: Mapping[str, Any]) -> SplitIdentity:
+    """Describe a split, made with some options, without its cells."""
     return SplitIdentity(
         split_id=split.split_id,
         kind=split.kind,
@@ -260,6 +261,7 @@ def split_identity(split: Split) -> SplitIdentity:
         unseen_labels=split.unseen_labels,
         seed=split.seed,
         stress=StressIdentity(**asdict(split.stress)) if split.stress else None,
+        options=dict(options),
     )
 
 

@@ -84,7 +84,7 @@ class StressIdentity(Model):
 
 
 class SplitIdentity(Model):
-    """The cells that it learned from and was scored on."""
+    """The cells that it learned from and was scored on; ``kind`` with ``options`` draws them again."""
 
     split_id: str
     kind: SplitKind
@@ -95,6 +95,7 @@ class SplitIdentity(Model):
     unseen_labels: tuple[str, ...] = ()
     seed: int | None = None
     stress: StressIdentity | None = None
+    options: dict[str, Any] = Field(default_factory=dict)
 
 
 class Score(Model):

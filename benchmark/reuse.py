@@ -187,5 +187,6 @@ def _merged_suite(sources: Sequence[Store]) -> Suite:
         title=" + ".join(dict.fromkeys(suite.title for suite in suites)),
         limits=suites[0].limits,
         data=tuple(data.values()),
+        missing=tuple(item for suite in suites for item in suite.missing),
         blocks=tuple(block for suite in suites for block in suite.blocks),
     )

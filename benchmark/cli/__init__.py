@@ -24,6 +24,8 @@ class LazyGroup(click.Group):
         "status": "status",
         "report": "report",
         "merge": "merge",
+        "compare": "compare",
+        "reproduce": "reproduce",
         "score": "score",
         "rescore": "rescore",
     }

@@ -129,7 +129,7 @@ def run(
         raise UserError("Give either --adata or --dataset, not both: your file, or the catalogue's data.")
     console = Console(stderr=False)
     known = registry.methods(plugins)
-    own = _own_data(adata, batch_key=batch_key, label_key=label_key, counts_layer=counts_layer)
+    own = own_data(adata, batch_key=batch_key, label_key=label_key, counts_layer=counts_layer)
     chosen = _tailor(
         _find_suite(suite or ("standard" if own else "quickstart")),
         tasks=tasks,
@@ -148,7 +148,7 @@ def run(
         profile=profile,
     )
     chosen = chosen if recipe is None else chosen.model_copy(update={"recipe": recipe})
-    specs = _specs(chosen, own, data_dir)
+    specs = known_datasets(chosen, own, data_dir)
     chosen = settle(chosen, methods=known, datasets=specs)
     _say_what_is_missing(chosen, console)
     loaded = _load(chosen, specs, subsample=subsample, console=console)
@@ -241,9 +241,10 @@ def _find_suite(name: str) -> Suite:
     return read_suite(registry.pick("suite", name, registry.suites()))
 
 
-def _own_data(
+def own_data(
     adata: Path | None, *, batch_key: str | None, label_key: str | None, counts_layer: str | None
 ) -> DatasetSpec | None:
+    """Describe the user's own file; None where there is none."""
     if adata is None:
         if batch_key or label_key or counts_layer:
             raise UserError("--batch-key, --label-key and --counts-layer describe --adata, which is missing.")
@@ -371,7 +372,7 @@ def _check_all_used(
         raise UserError("No method is left to run.")
 
 
-def _specs(suite: Suite, own: DatasetSpec | None, data_dir: Path | None) -> dict[str, DatasetSpec]:
+def known_datasets(suite: Suite, own: DatasetSpec | None, data_dir: Path | None) -> dict[str, DatasetSpec]:
     """Describe every data set that a suite may name: the catalogue's, its own, the user's."""
     from cellular_bench.datasets import catalog, local
 

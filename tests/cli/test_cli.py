@@ -11,6 +11,7 @@ import pandas as pd
 import pytest
 from scipy import sparse
 
+from cellular_bench.benchmark.cli import LazyGroup
 from cellular_bench.benchmark.cli.score import score_embeddings
 from cellular_bench.benchmark.errors import UserError
 from cellular_bench.datasets import catalog
@@ -75,17 +76,7 @@ def test_a_wrong_request_ends_with_code_2_and_no_traceback(tmp_path, arguments, 
 
 
 def test_help_has_examples() -> None:
-    for command in (
-        [],
-        ["run"],
-        ["list"],
-        ["check"],
-        ["status"],
-        ["report"],
-        ["merge"],
-        ["score"],
-        ["rescore"],
-    ):
+    for command in ([], *([name] for name in LazyGroup.commands_in if name != "datasets")):
         done = run_benchmark(*command, "--help")
         assert done.returncode == 0
         assert "Examples: run-benchmark " in " ".join(done.stdout.split())

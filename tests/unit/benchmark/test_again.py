@@ -1,0 +1,192 @@
+"""A record's run again, and two folders side by side."""
+
+import json
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+from click.testing import CliRunner
+from scipy import stats
+
+from cellular_bench.benchmark import comparison, registry, reproduction
+from cellular_bench.benchmark.cli.compare import command as compare
+from cellular_bench.benchmark.cli.reproduce import command as reproduce
+from cellular_bench.benchmark.errors import UserError
+from cellular_bench.benchmark.records import RunRecord
+from cellular_bench.benchmark.store import Store
+
+KFOLD = {"kind": "kfold", "n_splits": 3, "seed": 5}
+
+
+@pytest.fixture(scope="module")
+def original(planned, carried_out, tmp_path_factory) -> Store:
+    shrunk = {"method_id": "healthy", "params": {"shrink": 0.5}}
+    plan = planned(shrunk, "majority_label", "raises", split=KFOLD)
+    return carried_out(plan, tmp_path_factory.mktemp("again") / "out")
+
+
+@pytest.fixture
+def copy(original, tmp_path) -> Store:
+    shutil.copytree(original.root, tmp_path / "copy")
+    return Store.open(tmp_path / "copy")
+
+
+def of(store: Store, method_id: str) -> list[RunRecord]:
+    return [record for record in store.records() if record.method.method_id == method_id]
+
+
+def with_value(record: RunRecord, metric_id: str, value: float) -> RunRecord:
+    scores = [
+        score.model_copy(update={"value": value}) if score.metric_id == metric_id else score
+        for score in record.scores
+    ]
+    return record.model_copy(update={"scores": tuple(scores)})
+
+
+def record_file(store: Store, record: RunRecord) -> Path:
+    return store.run_folder(record.run_id) / "record.json"
+
+
+def test_a_record_names_what_made_it(original) -> None:
+    record = of(original, "healthy")[1]
+    environment = record.environment
+    assert environment.packages["numpy"] == np.__version__
+    assert environment.python.count(".") == 2
+    assert environment.platform and environment.cpu
+    assert environment.n_threads == 1
+    assert "pytest" in " ".join(environment.command_line)
+    assert len(record.dataset.digest) == len(record.outputs.sha256) == 64
+    assert len(record.method.source_digest) == 10
+    assert record.split.options == {"n_splits": 3, "seed": 5}
+    assert (environment.git_commit is None) == (environment.git_dirty is None)
+
+
+def test_the_request_of_a_record_is_its_own_run(original, small, plugin) -> None:
+    from cellular_bench.benchmark.planner import plan
+
+    known = registry.methods([plugin])
+    for record in original.records():
+        suite = reproduction.request(record)
+        planned = plan(suite, datasets=small, methods=known, plugins=[plugin])
+        (run,) = reproduction.only(planned, record).runs
+        assert run.run_id == record.run_id
+        assert run.method_seed == record.method_seed
+
+
+def test_a_healthy_and_a_failed_run_are_reproduced(original, plugin) -> None:
+    for record in (of(original, "healthy")[1], of(original, "raises")[0]):
+        done = CliRunner().invoke(reproduce, [str(record_file(original, record)), "--plugin", str(plugin)])
+        assert done.exit_code == 0, done.output
+        assert done.output.splitlines()[-1].startswith("Reproduced: ")
+
+
+def test_another_score_is_a_difference_of_exit_code_1(copy, plugin) -> None:
+    record = of(copy, "healthy")[0]
+    value = record.value("accuracy")
+    copy.write(with_value(record, "accuracy", value - 0.01))
+    arguments = [str(record_file(copy, record)), "--plugin", str(plugin)]
+    done = CliRunner().invoke(reproduce, arguments)
+    assert done.exit_code == 1
+    assert f"differs     accuracy: {value - 0.01} -> {value}" in done.output
+    assert CliRunner().invoke(reproduce, [*arguments, "--tolerance", "0.02"]).exit_code == 0
+
+
+def test_other_inputs_are_refused(original, small, plugin, tmp_path) -> None:
+    record = of(original, "healthy")[0]
+    dataset = small["simulated_small"]
+    changed = record.model_copy(update={"dataset": record.dataset.model_copy(update={"digest": "0" * 64})})
+    with pytest.raises(UserError, match="holds other contents"):
+        reproduction.check_inputs(changed, dataset, registry.methods([plugin]))
+    edited = tmp_path / "zoo.py"
+    edited.write_text(plugin.read_text() + "\n# edited\n")
+    with pytest.raises(UserError, match=r"Give that file by --plugin\."):
+        reproduction.check_inputs(record, dataset, registry.methods([edited]))
+
+
+def test_packages_that_changed_are_named(original) -> None:
+    record = of(original, "healthy")[0]
+    older = record.environment.model_copy(
+        update={"packages": {**record.environment.packages, "scanpy": "1.0"}, "python": "3.10.0"}
+    )
+    told = reproduction.told(reproduction.changes(record.model_copy(update={"environment": older}), record))
+    assert told[0] == f"python: 3.10.0 -> {record.environment.python}"
+    assert told[1].startswith("scanpy: 1.0 -> 1.")
+    assert len(told) == 2
+
+
+def test_gains_are_means_over_folds_with_the_corrected_interval(original) -> None:
+    before = of(original, "healthy")
+    by_hand = [-0.01, -0.04, 0.02]
+    after = [
+        with_value(record, "accuracy", record.value("accuracy") + change)
+        for record, change in zip(before, by_hand, strict=True)
+    ]
+    report = comparison.compare(before, after, registry.metrics())
+    (change,) = [change for change in report.changes if change.metric_id == "accuracy"]
+    assert change.after - change.before == pytest.approx(-0.01)
+    assert change.gain.mean == pytest.approx(-0.01)
+    overlap = np.mean([record.split.n_test / record.split.n_train for record in before])
+    half = stats.t.ppf(0.975, 2) * np.sqrt((1 / 3 + overlap) * np.var(by_hand, ddof=1))
+    assert (change.gain.low, change.gain.high) == pytest.approx((-0.01 - half, -0.01 + half))
+    assert not change.is_certain
+    assert [found.metric_id for found in report.regressions(0.009)] == ["accuracy"]
+    assert report.regressions(0.011) == []
+    assert all(found.gain.mean == 0 for found in report.changes if found.metric_id != "accuracy")
+
+
+def test_a_metric_where_less_is_better_turns_its_sign(original) -> None:
+    specs = registry.metrics()
+    spec = next(spec for spec in specs.values() if not spec.higher_is_better and spec.aspect == "annotation")
+    record = of(original, "healthy")[0]
+    score = next(iter(record.scores)).model_copy(
+        update={"metric_id": spec.metric_id, "value": spec.minimum, "reason": None, "undefined_by": None}
+    )
+    worse = score.model_copy(update={"value": (spec.minimum + spec.maximum) / 2})
+    before, after = (record.model_copy(update={"scores": (s,)}) for s in (score, worse))
+    (change,) = comparison.compare([before], [after], specs).changes
+    assert change.gain.mean == pytest.approx(-0.5)
+    assert change.gain.low is None
+
+
+def test_compare_ends_with_1_on_a_regression_only_where_asked(original, copy) -> None:
+    for record in of(copy, "healthy"):
+        copy.write(with_value(record, "accuracy", record.value("accuracy") - 0.05))
+    same = CliRunner().invoke(compare, [str(original.root), str(original.root), "--fail-if-worse", "0"])
+    assert same.exit_code == 0, same.output
+    assert "0 of " in same.output
+    folders = [str(original.root), str(copy.root)]
+    assert CliRunner().invoke(compare, folders).exit_code == 0
+    assert CliRunner().invoke(compare, [*folders, "--fail-if-worse", "0.06"]).exit_code == 0
+    failed = CliRunner().invoke(compare, [*folders, "--fail-if-worse", "0.02"])
+    assert failed.exit_code == 1
+    assert "-0.0500 worse" in failed.output
+    told = json.loads(CliRunner().invoke(compare, [*folders, "--format", "json"]).output)
+    moved = [change for change in told["changes"] if change["gain"]["mean"] != 0]
+    assert [change["metric_id"] for change in moved] == ["accuracy"]
+    assert CliRunner().invoke(compare, [*folders[::-1], "--fail-if-worse", "0.02"]).exit_code == 0
+
+
+def test_a_run_that_ends_badly_now_is_lost(original, copy) -> None:
+    victim = of(copy, "healthy")[0]
+    changes = {"status": "timeout", "reason": "too slow", "scores": (), "outputs": None}
+    copy.write(victim.model_copy(update=changes))
+    done = CliRunner().invoke(compare, [str(original.root), str(copy.root), "--fail-if-worse", "0.9"])
+    assert done.exit_code == 1
+    assert "Lost: healthy" in done.output and "timeout: too slow" in done.output
+
+
+def test_a_newer_version_of_a_method_is_compared_with_the_older(original) -> None:
+    before = of(original, "healthy")
+    after = [
+        record.model_copy(update={"method": record.method.model_copy(update={"version": 2, "packages": {}})})
+        for record in before
+    ]
+    report = comparison.compare(before, after, registry.metrics())
+    assert report.changes and not report.only_before and not report.only_after
+
+
+def test_folders_without_a_common_run_are_refused(original, planned, carried_out, tmp_path) -> None:
+    other = carried_out(planned("random_label"), tmp_path / "other")
+    with pytest.raises(UserError, match="have no run in common"):
+        compare.main([str(original.root), str(other.root)], standalone_mode=False)
