@@ -226,8 +226,15 @@ def method_identity(method: Method, params: Mapping[str, Any]) -> MethodIdentity
         doi=spec.doi,
         source_digest=method.source_digest[:10] if method.source_digest else None,
         features=spec.features,
-        packages=packages_of(spec.requires, [method.distribution] if method.distribution else []),
+        packages=_packages(method),
     )
+
+
+def _packages(method: Method) -> dict[str, str]:
+    """Return the versions that the numbers of a method depend on; those of its own environment go first."""
+    here = packages_of(method.spec.requires, [method.distribution] if method.distribution else [])
+    own = method.environment()
+    return {**here, **own.versions} if own else here
 
 
 def dataset_identity(dataset: Dataset) -> DatasetIdentity:

@@ -32,7 +32,8 @@ def request(record: RunRecord) -> Suite:
         title=f"Again: {record.run_id}",
         limits=record.limits or Limits(),
         recipe=None if recipe is None else recipe["name"],
-        scib_metrics=registry.has_scib_metrics([record]),
+        profile=record.evaluation.profile if record.evaluation else "full",
+        scib_metrics=registry.has_scib_metrics(record),
         blocks=(
             Block(
                 task=record.task,

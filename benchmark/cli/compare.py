@@ -43,7 +43,7 @@ def command(before: Path, after: Path, *, threshold: float | None, output: str) 
     from cellular_bench.benchmark.store import Store
 
     first, second = (list(Store.open(folder).records()) for folder in (before, after))
-    report = compare(first, second, registry.metrics_of([*first, *second]))
+    report = compare(first, second, registry.metrics())
     if not report.changes and not report.lost:
         raise UserError(f"{before} and {after} have no run in common that ended well: nothing to compare.")
     regressions = report.regressions(threshold) if threshold is not None else []
