@@ -35,6 +35,7 @@
     const direction = head.getAttribute("aria-sort") === first ? other : first;
     sortBy(table, head, index, direction);
     status("sort-status", `Sorted by ${head.querySelector(".title").textContent}, ${direction}.`);
+    keepState();
   };
 
   // Headers over several columns are not sortable; the others stand in the order of the cells.
@@ -87,7 +88,7 @@
   };
 
   filters.hidden = false;
-  filters.addEventListener("input", applyFilter);
+  filters.addEventListener("input", () => { applyFilter(); keepState(); });
   filters.addEventListener("submit", (event) => event.preventDefault());
   filters.reset();
   applyFilter();
@@ -132,6 +133,7 @@
     const apply = () => {
       const weight = Number(range.value);
       box.querySelector("output").textContent = weight.toFixed(2);
+      box.querySelector(".fixed").hidden = weight === Number(box.dataset.default);
       table.querySelectorAll("tr[data-aspects]").forEach((row) => writeOverall(row, weight));
       for (const body of table.tBodies) writeRanks(body);
       const heads = sortableHeads(table);
@@ -140,9 +142,63 @@
     };
     box.hidden = false;
     range.value = box.dataset.default;
-    range.addEventListener("input", apply);
-    box.querySelector("button").addEventListener("click", () => { range.value = box.dataset.default; apply(); });
+    range.addEventListener("input", () => { apply(); keepState(); });
+    range.addEventListener("restore", apply);
+    box.querySelector("button").addEventListener("click", () => { range.value = box.dataset.default; apply(); keepState(); });
   });
+
+  // ---- The address keeps what was chosen: place, filters, weights and sorting, so that a link shows the same. ----
+  const [place, query] = decodeURI(location.hash.slice(1)).split("?");
+
+  const chosenState = () => {
+    const state = new URLSearchParams();
+    if (text.value.trim()) state.set("find", text.value.trim());
+    tracks.filter((box) => !box.checked).forEach((box) => state.append("hide", box.value));
+    document.querySelectorAll(".weights").forEach((box) => {
+      const range = box.querySelector("input");
+      if (range.value !== box.dataset.default) state.set(range.id, range.value);
+    });
+    document.querySelectorAll("table.methods").forEach((table) => {
+      const heads = sortableHeads(table);
+      const sorted = heads.findIndex((head) => head.hasAttribute("aria-sort"));
+      const direction = sorted < 0 ? "" : heads[sorted].getAttribute("aria-sort");
+      const asWritten = sorted < 0 || (heads[sorted].dataset.key === "rank" && direction === "ascending");
+      if (!asWritten) state.set(table.id, `${direction}-${sorted}`);
+    });
+    return state.toString();
+  };
+
+  // A declaration, since the handlers above call it.
+  function keepState() {
+    const state = chosenState();
+    const here = location.hash.slice(1).split("?")[0];
+    history.replaceState(null, "", `#${here}${state ? `?${state}` : ""}`);
+  }
+
+  const restore = (state) => {
+    text.value = state.get("find") || "";
+    const hidden = new Set(state.getAll("hide"));
+    tracks.forEach((box) => { box.checked = !hidden.has(box.value); });
+    applyFilter();
+    for (const [id, value] of state) {
+      const target = document.getElementById(id);
+      if (target && target.matches("input[type=range]")) {
+        target.value = value;
+        target.dispatchEvent(new Event("restore"));
+      }
+      if (!target || !target.matches("table.methods")) continue;
+      const [direction, index] = value.split("-");
+      const head = sortableHeads(target)[Number(index)];
+      if (head && ["ascending", "descending"].includes(direction)) sortBy(target, head, Number(index), direction);
+    }
+  };
+
+  if (query) {
+    restore(new URLSearchParams(query));
+    const target = document.getElementById(place);
+    if (target) target.scrollIntoView({ behavior: "instant" });
+  }
+  window.addEventListener("hashchange", () => { if (!location.hash.includes("?")) keepState(); });
 
   // ---- Reasons of missing values, on hover and on focus. ----
   const tip = document.getElementById("tip");

@@ -166,6 +166,36 @@ def test_other_weights_change_overall_and_ranks_and_can_be_reset(page: Any) -> N
     assert page.find_element("css selector", ".weights output").text == "0.40"
 
 
+def test_a_link_shows_what_was_chosen(page: Any) -> None:
+    read = """return [location.hash, document.getElementById('filter-status').textContent,
+      [...document.querySelectorAll(arguments[0])].map(row => row.dataset.method),
+      document.querySelector('.weights output').textContent, window.scrollY > 300]"""
+    rows = f"{RANKING} tbody.group-unsupervised tr:not(.group):not([hidden])"
+    start = page.current_url.partition("#")[0]
+    page.get(f"{start}#boards")
+    page.refresh()
+    box = page.find_element("id", "filter-text")
+    box.send_keys("sc")
+    _click(page, page.find_element("css selector", "input[value=control]"))
+    set_to = "arguments[0].value = 0.9; arguments[0].dispatchEvent(new Event('input', {bubbles: true}))"
+    page.execute_script(set_to, page.find_element("css selector", ".weights input"))
+    heads = page.find_elements("css selector", f"{RANKING} thead button")
+    _click(page, heads[1])  # by name
+    chosen = page.execute_script(read, rows)
+    assert chosen[0].startswith("#boards?find=sc&hide=control&")
+    assert chosen[2] == ["scanorama", "scvi"]
+    page.get("about:blank")
+    page.get(start + chosen[0])
+    assert page.execute_script(read, rows) == chosen
+    page.get("about:blank")
+    page.get(start)
+    assert page.execute_script(read, rows)[1:4] == [
+        "48 rows",
+        ["harmony", "scvi", "scanorama", "pca"],
+        "0.40",
+    ]
+
+
 @pytest.mark.parametrize("width", [390, 768, 1280, 1920])
 def test_the_page_never_scrolls_sideways(page: Any, width: int) -> None:
     _resize(page, width)
