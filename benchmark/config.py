@@ -61,6 +61,11 @@ class Missing(Model):
     remedy: str
     rows: tuple[str, ...]
 
+    def lines(self) -> list[str]:
+        """Say what is missing and what to do, then which rows are absent for it."""
+        head = f"missing {self.kind} {self.name}. {self.reason} {self.remedy}"
+        return [head, *(f"  {row}" for row in self.rows)]
+
 
 class Suite(Model):
     """A named list of blocks.
@@ -73,9 +78,9 @@ class Suite(Model):
         Data sets of the suite's own, described as manifests do; blocks name them by their ``dataset_id``.
     recipe
         How all its data are filtered and normalised, as :mod:`cellular_bench.datasets.recipes` names it.
-    scib_metrics
-        True: embeddings are also scored by scib's own definitions where ours differ, which takes several
-        times as long.
+    study_metrics
+        True: runs are also scored by the metrics that are computed on request: scib's own definitions and
+        the confidences by which the CELLULAR study judged samples. It takes several times as long.
     partial
         True: what is not here is left out and written down, not an error.
     stand_ins
@@ -91,7 +96,7 @@ class Suite(Model):
     profile: ProfileName = "standard"
     data: tuple[dict[str, Any], ...] = ()
     recipe: str | None = None
-    scib_metrics: bool = False
+    study_metrics: bool = False
     partial: bool = False
     stand_ins: dict[str, tuple[str, ...]] = Field(default_factory=dict)
     missing: tuple[Missing, ...] = ()

@@ -87,7 +87,7 @@ class Executor:
         """Write the data, cells and truth that the missing runs need."""
         needed: dict[Path, tuple[Run, Split]] = {}
         # Of the runs on a split one that asks for more is prepared for: it comes last.
-        for run in sorted(runs, key=lambda run: run.scib_metrics):
+        for run in sorted(runs, key=_wants_all_genes):
             folder = self.store.split_folder(run.dataset, run.split)
             needed[folder] = run, plan.splits[run.dataset.digest, run.split.digest]
         for run, _ in needed.values():
@@ -96,7 +96,7 @@ class Executor:
         todo = [
             (run, split)
             for folder, (run, split) in needed.items()
-            if not preparation.is_prepared(folder, all_genes=run.scib_metrics)
+            if not preparation.is_prepared(folder, all_genes=_wants_all_genes(run))
         ]
         for done in _as_completed([pool.submit(self._prepare_split, run, split) for run, split in todo]):
             del done
@@ -108,7 +108,7 @@ class Executor:
             split_file, log = folder / "split.npz", folder / running.LOG
             preparation.write_split(split, split_file)
         data = self.store.data_file(run.dataset)
-        prepare = partial(preparation.prepare_split, all_genes=run.scib_metrics)
+        prepare = partial(preparation.prepare_split, all_genes=_wants_all_genes(run))
         outcome = running.call(prepare, data, split_file, folder, log=log, cancelled=self._cancelled)
         if outcome.status != "ok":
             raise BenchError(
@@ -124,6 +124,10 @@ class Executor:
             self.store.write(record)
         progress.finished(record)
         return record
+
+
+def _wants_all_genes(run: Run) -> bool:
+    return run.study_metrics and run.task == "integration"
 
 
 @contextmanager

@@ -47,7 +47,7 @@ class Run:
     limits: Limits
     profile: ProfileName = "standard"
     plugins: tuple[Path, ...] = ()
-    scib_metrics: bool = False
+    study_metrics: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -191,12 +191,12 @@ def _runs(
     plugins: Sequence[Path],
 ) -> Iterable[Run]:
     data = dataset_identity(dataset)
-    scib_metrics = suite.scib_metrics and block.task == "integration"
+    study_metrics = suite.study_metrics and block.task != "annotation"
     for method, params in chosen:
         identity = method_identity(method, params)
         for seed in block.seeds:
             yield Run(
-                run_id=run_id(block.task, method, identity, data, cells, seed, scib_metrics=scib_metrics),
+                run_id=run_id(block.task, method, identity, data, cells, seed, study_metrics=study_metrics),
                 suite_id=suite.suite_id,
                 task=block.task,
                 method=identity,
@@ -207,7 +207,7 @@ def _runs(
                 limits=suite.limits,
                 profile=suite.profile,
                 plugins=tuple(plugins),
-                scib_metrics=scib_metrics,
+                study_metrics=study_metrics,
             )
 
 
@@ -280,7 +280,7 @@ def run_id(
     split: SplitIdentity,
     seed: int,
     *,
-    scib_metrics: bool = False,
+    study_metrics: bool = False,
 ) -> str:
     """Name a run after what it is, with a digest of everything that can change its result."""
     own_choice = method.factory.spec.features
@@ -294,8 +294,8 @@ def run_id(
         "split": split.digest,
         "seed": seed,
     }
-    if scib_metrics:
-        facts["scib_metrics"] = True
+    if study_metrics:
+        facts["study_metrics"] = True
     digest = hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()[:10]
     what = f"{dataset.dataset_id}-{fitting(split.split_id)}-{identity.method_id}"
     return f"{task}-{what}-s{seed}-{digest}"

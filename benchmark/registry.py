@@ -167,7 +167,7 @@ def metrics() -> Mapping[str, MetricSpec]:
     return METRICS
 
 
-def has_scib_metrics(record: RunRecord) -> bool:
+def has_metrics_on_request(record: RunRecord) -> bool:
     """Tell whether a run was also scored by metrics that are computed on request."""
     known = metrics()
     return any(score.metric_id in known and known[score.metric_id].on_request for score in record.scores)

@@ -33,7 +33,7 @@ def request(record: RunRecord) -> Suite:
         limits=record.limits or Limits(),
         recipe=None if recipe is None else recipe["name"],
         profile=record.evaluation.profile if record.evaluation else "full",
-        scib_metrics=registry.has_scib_metrics(record),
+        study_metrics=registry.has_metrics_on_request(record),
         blocks=(
             Block(
                 task=record.task,

@@ -133,7 +133,7 @@ def _score(run: Run, store: Store, folder: Path, cost: Cost, cancelled: threadin
         data=store.data_file(run.dataset),
         truth_folder=store.split_folder(run.dataset, run.split),
         result=folder / scoring.SCORED,
-        scib_metrics=run.scib_metrics,
+        study_metrics=run.study_metrics,
         profile=run.profile,
     )
     outcome = call(scoring.execute, job, log=folder / LOG, cancelled=cancelled)

@@ -7,7 +7,6 @@ import math
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from types import MappingProxyType
 from typing import Any
 
 import numpy as np
@@ -59,7 +58,7 @@ class ScoringJob:
     data: Path
     truth_folder: Path
     result: Path
-    scib_metrics: bool = False
+    study_metrics: bool = False
     profile: ProfileName = "standard"
 
 
@@ -74,7 +73,7 @@ def execute(job: ScoringJob) -> None:
             outputs,
             truth,
             expression=expression_of(outputs, job.data, job.truth_folder),
-            more=read_all_genes(job.truth_folder) if job.scib_metrics else {},
+            more=inputs_on_request(job.task, job.truth_folder) if job.study_metrics else None,
             profile=job.profile,
         )
     except ContractError as error:
@@ -87,13 +86,18 @@ def expression_of(outputs: Outputs, data: Path, truth_folder: Path) -> Any:
     return None if outputs.genes is None else read_expression(data, truth_folder, outputs.genes)
 
 
+def inputs_on_request(task: Task, truth_folder: Path) -> dict[str, Any]:
+    """Return what the metrics that are computed on request ask for, beside what every run has."""
+    return dict(read_all_genes(truth_folder)) if task == "integration" else {}
+
+
 def score(
     task: Task,
     outputs: Outputs,
     truth: Truth,
     *,
     expression: Any = None,
-    more: Mapping[str, Any] = MappingProxyType({}),
+    more: Mapping[str, Any] | None = None,
     profile: ProfileName = "standard",
 ) -> Scored:
     """Compute every metric of a task.
@@ -103,7 +107,8 @@ def score(
     expression
         (n_obs, n_vars) what ``outputs.corrected`` was made of; without it, that is not scored.
     more
-        Inputs for the metrics that are computed on request; empty to leave these out.
+        Inputs for the metrics that are computed on request (:func:`inputs_on_request`); None to leave these
+        out.
     profile
         How much may be approximate where cells are many.
 
@@ -115,8 +120,8 @@ def score(
     if not np.array_equal(outputs.obs_names, truth.obs_names):
         raise ContractError("The outputs are not for the cells of this split.")
     inputs = {**truth.inputs(), **outputs.arrays(), **_neighbours_along(outputs), "expression": expression}
-    inputs = {name: value for name, value in (inputs | dict(more)).items() if value is not None}
-    scored = compute(specs_for(task, inputs, on_request=bool(more)), inputs, profile=profile)
+    inputs = {name: value for name, value in (inputs | dict(more or {})).items() if value is not None}
+    scored = compute(specs_for(task, inputs, on_request=more is not None), inputs, profile=profile)
     return scored.model_copy(update=label_details(inputs)) if task == "annotation" else scored
 
 

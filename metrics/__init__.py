@@ -34,7 +34,14 @@ from cellular_bench.metrics.distances import Neighbors, nearest_neighbors
 from cellular_bench.metrics.engine import evaluate
 from cellular_bench.metrics.graphs import graph_connectivity, graph_connectivity_scib
 from cellular_bench.metrics.label_tables import LabelFigures, confusion, per_label
-from cellular_bench.metrics.likelihood import NovelSamples, flag_samples, likelihood, lowest_likelihoods
+from cellular_bench.metrics.likelihood import (
+    NovelSamples,
+    flag_samples,
+    likelihood,
+    lowest_confidence_known,
+    lowest_confidence_novel,
+    lowest_likelihoods,
+)
 from cellular_bench.metrics.local_diversity import clisi, ilisi
 from cellular_bench.metrics.novelty import (
     KnownAccuracyCurve,
@@ -116,6 +123,8 @@ __all__ = [
     "leiden_nmi",
     "likelihood",
     "log_loss",
+    "lowest_confidence_known",
+    "lowest_confidence_novel",
     "lowest_likelihoods",
     "map_labels",
     "mcc",

@@ -9,14 +9,86 @@ from __future__ import annotations
 from typing import NamedTuple
 
 import numpy as np
-from numpy.typing import ArrayLike
+from numpy.typing import ArrayLike, NDArray
 
 from cellular_bench.benchmark.errors import UndefinedError
 from cellular_bench.metrics.calibration import confidences
 from cellular_bench.metrics.inputs import Floats
+from cellular_bench.metrics.spec import metric
 
 #: The study's threshold on likelihood.
 STUDY_THRESHOLD = 0.26
+
+
+@metric(
+    metric_id="lowest_confidence_known",
+    name="Lowest confidence, known",
+    aspect="novelty",
+    definition="Highest probability of the known cell that is most in doubt (the study's samples).",
+    in_overall=False,
+    on_request=True,
+)
+def lowest_confidence_known(label_proba: ArrayLike, is_novel: ArrayLike) -> float:
+    """Highest probability of the known cell that is most in doubt, 0 to 1.
+
+    Parameters
+    ----------
+    label_proba
+        (n_obs, n_labels) probabilities.
+    is_novel
+        (n_obs,) True for cells of a type that was not in the training data.
+
+    Raises
+    ------
+    UndefinedError
+        If there is no such cell, or no probability.
+
+    Notes
+    -----
+    Formula: minimum over known cells of the maximum over labels of the probability.
+
+    Fooled by: one odd cell, which alone decides; the more cells, the lower.
+
+    Examples
+    --------
+    >>> lowest_confidence_known([[0.75, 0.25], [1.0, 0.0], [0.5, 0.5]], [False, False, True])
+    0.75
+    """
+    return _lowest_confidence(label_proba, ~np.asarray(is_novel, dtype=bool), "known")
+
+
+@metric(
+    metric_id="lowest_confidence_novel",
+    name="Lowest confidence, novel",
+    aspect="novelty",
+    definition="Highest probability of the novel cell that is most in doubt (the study's samples).",
+    higher_is_better=False,
+    in_overall=False,
+    on_request=True,
+)
+def lowest_confidence_novel(label_proba: ArrayLike, is_novel: ArrayLike) -> float:
+    """Highest probability of the novel cell that is most in doubt, 0 to 1.
+
+    Parameters and errors are those of :func:`lowest_confidence_known`.
+
+    Notes
+    -----
+    Formula: minimum over novel cells of the maximum over labels of the probability.
+
+    Fooled by: one odd cell, which alone decides: all others may be named with certainty.
+
+    Examples
+    --------
+    >>> lowest_confidence_novel([[0.75, 0.25], [1.0, 0.0], [0.5, 0.5]], [False, False, True])
+    0.5
+    """
+    return _lowest_confidence(label_proba, np.asarray(is_novel, dtype=bool), "novel")
+
+
+def _lowest_confidence(label_proba: ArrayLike, cells: NDArray[np.bool_], kind: str) -> float:
+    if not cells.any():
+        raise UndefinedError(f"there is no {kind} cell")
+    return float(confidences(label_proba, len(cells))[cells].min())
 
 
 class NovelSamples(NamedTuple):

@@ -1,34 +1,40 @@
-"""Published scores beside ours: a table per board, with the differences."""
+"""Published scores beside ours: a table per board for the page, and one of them all as CSV and Markdown."""
 
 from __future__ import annotations
 
-from collections import defaultdict
+import csv
+import io
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from cellular_bench.benchmark.leaderboard import Board, Row, Summary
-from cellular_bench.benchmark.published import PARTS_OF, STUDIES, PublishedScore, published_scores
+from cellular_bench.benchmark.leaderboard import Board, Summary
+from cellular_bench.benchmark.published import PARTS_OF, STUDIES
+from cellular_bench.benchmark.published.compare import Compared, compared, is_on_both
 from cellular_bench.reports.cells import number
 
-#: A larger difference is marked.
-LARGE_DIFFERENCE = 0.02
 #: Columns that are no metric of the board, by their names in the published tables.
 AGGREGATES = {
-    "overall": "Overall",
-    "batch_correction": "Batch correction",
-    "bio_conservation": "Bio conservation",
+    "overall": "Overall (study)",
+    "batch_correction": "Batch correction (study)",
+    "bio_conservation": "Bio conservation (study)",
+    "sample_precision_0.26": "Precision of samples, 0.26",
+    "sample_coverage_0.26": "Coverage of samples, 0.26",
+    "sample_precision_0.25": "Precision of samples, 0.25",
+    "sample_coverage_0.25": "Coverage of samples, 0.25",
 }
+GENES = {"hvg": ", highly variable genes", "all": ", all genes", "": ""}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Comparison:
-    """One score of a method: as published, here, and the difference (here minus published)."""
+    """One score of a method: as published, here, here minus published, and whether they agree."""
 
     metric: str
     published: str
     ours: str
     difference: str
     is_large: bool
+    verdict: str
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -52,82 +58,164 @@ class PublishedTable:
 
 
 def published_tables(board: Board) -> tuple[PublishedTable, ...]:
-    """Return a table per study and protocol that scored the data of a board by cross-validation."""
-    if board.split_kind != "kfold" or board.splits[0].stress is not None:
-        return ()
-    dataset_id, part = PARTS_OF.get(board.dataset.dataset_id, (board.dataset.dataset_id, ""))
-    groups: dict[tuple[str, str], list[PublishedScore]] = defaultdict(list)
-    for score in published_scores():
-        if score.task == board.task and score.dataset_id == dataset_id:
-            groups[score.study_id, score.protocol].append(score)
-    methods = {row.method.method_id for row in board.rows}
+    """Return a table per study and protocol that scored the data of a board by the same kind of split."""
     return tuple(
-        _table(board, study_id, protocol, scores, part=part)
-        for (study_id, protocol), scores in groups.items()
-        if methods & {score.method_id for score in scores}
+        _table(board, study_id, protocol, scores) for (study_id, protocol), scores in compared(board).items()
     )
 
 
-def _table(
-    board: Board, study_id: str, protocol: str, scores: Sequence[PublishedScore], *, part: str
-) -> PublishedTable:
+def _table(board: Board, study_id: str, protocol: str, scores: Sequence[Compared]) -> PublishedTable:
     study = STUDIES[study_id]
     names = {spec.metric_id: spec.name for spec in board.metrics} | AGGREGATES
-    metric_ids = list(dict.fromkeys(score.metric_id for score in scores))
-    by_method: dict[tuple[str, str], dict[str, PublishedScore]] = defaultdict(dict)
-    for score in scores:
-        by_method[score.method_id, score.features][score.metric_id] = score
-    both = {
-        method for method, _ in by_method if (method, "all") in by_method and (method, "hvg") in by_method
-    }
-    remarks = [f"Published: {study.protocol}; here: {len(board.splits)} folds", part]
+    metric_ids = list(dict.fromkeys(score.published.metric_id for score in scores))
+    methods = dict.fromkeys((score.published.method_id, score.published.features) for score in scores)
+    found = {_key(score): score for score in scores}
     return PublishedTable(
         title=f"Published: {study.title}, {protocol.replace('-', ' ')}",
         doi=study.doi,
-        remark="; ".join(filter(None, remarks)) + ".",
+        remark="; ".join(_remarks(board, study.protocol)) + ".",
         metrics=tuple(names.get(name, name) for name in metric_ids),
         rows=tuple(
-            _row(board, method_id, features if method_id in both else "", found, metric_ids, names)
-            for (method_id, features), found in by_method.items()
+            PublishedRow(
+                name=method_name([found[*method, metric_id] for metric_id in metric_ids], scores),
+                is_run_here=found[*method, metric_ids[0]].row is not None,
+                comparisons=tuple(
+                    _comparison(names.get(name, name), found[*method, name]) for name in metric_ids
+                ),
+            )
+            for method in methods
         ),
     )
 
 
-def _row(
-    board: Board,
-    method_id: str,
-    features: str,
-    found: dict[str, PublishedScore],
-    metric_ids: Sequence[str],
-    names: dict[str, str],
-) -> PublishedRow:
-    mine = next((row for row in board.rows if row.method.method_id == method_id), None)
-    name = mine.method.name if mine else method_id
-    genes = {"hvg": ", highly variable genes", "all": ", all genes", "": ""}[features]
-    return PublishedRow(
-        name=name + genes,
-        is_run_here=mine is not None,
-        comparisons=tuple(
-            _comparison(names.get(metric, metric), found[metric], _ours(mine, metric) if mine else None)
-            for metric in metric_ids
-        ),
-    )
+def _key(score: Compared) -> tuple[str, str, str]:
+    published = score.published
+    return published.method_id, published.features, published.metric_id
 
 
-def _ours(row: Row, metric_id: str) -> Summary | None:
-    if metric_id == "overall":
-        return row.overall
-    aspects: dict[str, Summary] = {str(name): summary for name, summary in row.aspects.items()}
-    return aspects.get(metric_id) or row.metrics.get(metric_id)
+def _remarks(board: Board, protocol: str) -> list[str]:
+    _, part = PARTS_OF.get(board.dataset.dataset_id, ("", ""))
+    here = f"{len(board.splits)} folds" if board.split_kind == "kfold" else f"{len(board.splits)} splits"
+    recipe = board.dataset.recipe
+    prepared = f"prepared by the recipe {recipe['name']}" if recipe else "not prepared as the study did"
+    return [text for text in (f"Published: {protocol}; here: {here}", prepared, part) if text]
 
 
-def _comparison(metric: str, score: PublishedScore, ours: Summary | None) -> Comparison:
-    mean = ours.mean if ours is not None else None
-    difference = None if mean is None else mean - score.mean
+def method_name(of_method: Sequence[Compared], scores: Sequence[Compared]) -> str:
+    """Name a published row after our row of it, and after its genes where the study has both."""
+    first = of_method[0]
+    published = [score.published for score in scores]
+    if first.row is None:
+        genes = first.published.features if is_on_both(first.published.method_id, published) else ""
+        return first.published.method_id + GENES[genes]
+    return first.row.method.name
+
+
+def _comparison(metric: str, score: Compared) -> Comparison:
+    difference = score.difference
     return Comparison(
         metric=metric,
-        published=f"{number(score.mean)} ± {number(score.std)}",
-        ours="–" if mean is None else number(mean),
+        published=_spread(score.published.mean, score.published.std),
+        ours="–" if score.ours is None else _summary(score.ours),
         difference="" if difference is None else f"{'+' if difference > 0 else ''}{number(difference)}",
-        is_large=difference is not None and abs(difference) > LARGE_DIFFERENCE,
+        is_large=score.is_large,
+        verdict=score.verdict,
     )
+
+
+def _summary(summary: Summary) -> str:
+    return "–" if summary.mean is None else _spread(summary.mean, summary.std)
+
+
+def _spread(mean: float, std: float | None) -> str:
+    return number(mean) if std is None else f"{number(mean)} ± {number(std)}"
+
+
+CSV_COLUMNS = (
+    "study",
+    "protocol",
+    "task",
+    "dataset_id",
+    "published_dataset_id",
+    "method_id",
+    "features",
+    "metric_id",
+    "published_mean",
+    "published_std",
+    "our_mean",
+    "our_std",
+    "our_n",
+    "difference",
+    "verdict",
+)
+
+
+def published_csv(boards: Sequence[Board]) -> str:
+    """Return one line per published score on the data of the boards, with ours where there is one."""
+    text = io.StringIO()
+    writer = csv.DictWriter(text, CSV_COLUMNS, lineterminator="\n")
+    writer.writeheader()
+    for board in boards:
+        for scores in compared(board).values():
+            writer.writerows(_csv_row(board, score) for score in scores)
+    return text.getvalue()
+
+
+def _csv_row(board: Board, score: Compared) -> dict[str, object]:
+    published, ours = score.published, score.ours
+    values = {
+        "published_std": published.std,
+        "our_mean": ours.mean if ours else None,
+        "our_std": ours.std if ours else None,
+        "difference": score.difference,
+    }
+    return {
+        "study": published.study_id,
+        "protocol": published.protocol,
+        "task": published.task,
+        "dataset_id": board.dataset.dataset_id,
+        "published_dataset_id": published.dataset_id,
+        "method_id": published.method_id,
+        "features": published.features,
+        "metric_id": published.metric_id,
+        "published_mean": f"{published.mean:.6f}",
+        **{name: "" if value is None else f"{value:.6f}" for name, value in values.items()},
+        "our_n": ours.n if ours else 0,
+        "verdict": score.verdict,
+    }
+
+
+def published_markdown(boards: Sequence[Board], missing: Sequence[str] = ()) -> str:
+    """Return every comparison as Markdown tables, and what is missing of the suite."""
+    parts = ["# Published scores beside ours"]
+    parts.append(
+        "In a cell: published mean ± deviation over folds, ours, and the difference. Bold: they differ by "
+        "more than 0.02 and by more than both deviations together. Italic: by more than 0.02, within both."
+    )
+    for board in boards:
+        for table in published_tables(board):
+            parts.append(f"## {board.dataset.title}: {table.title.removeprefix('Published: ')}")
+            parts.append(table.remark)
+            parts.append(_markdown_table(table))
+    if missing:
+        # A line that begins with spaces belongs to the one above it.
+        parts += ["## Missing", "\n".join(_item(line) for line in missing)]
+    return "\n\n".join(parts) + "\n"
+
+
+def _item(line: str) -> str:
+    depth = "  " if line.startswith(" ") else ""
+    return f"{depth}- {line.strip()}"
+
+
+def _markdown_table(table: PublishedTable) -> str:
+    rows = [["Method", *table.metrics], ["---", *("---:" for _ in table.metrics)]]
+    rows += [[row.name, *(_cell(score) for score in row.comparisons)] for row in table.rows]
+    return "\n".join("| " + " | ".join(row) + " |" for row in rows)
+
+
+def _cell(score: Comparison) -> str:
+    if not score.difference:
+        return f"{score.published}; {score.ours}"
+    mark = {"differs": "**", "within spread": "*"}.get(score.verdict, "")
+    return f"{score.published}; {score.ours}; {mark}{score.difference}{mark}"

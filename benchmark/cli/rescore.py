@@ -10,7 +10,7 @@ from cellular_bench.benchmark import registry, scoring, worker
 from cellular_bench.benchmark.cli.options import EXISTING_FOLDER, profile_option
 from cellular_bench.benchmark.errors import ContractError, UserError
 from cellular_bench.benchmark.outputs import read_outputs
-from cellular_bench.benchmark.preparation import read_all_genes, read_truth
+from cellular_bench.benchmark.preparation import read_truth
 from cellular_bench.benchmark.records import RunRecord
 from cellular_bench.benchmark.store import Store
 from cellular_bench.benchmark.types import ProfileName
@@ -52,7 +52,8 @@ def rescore(store: Store, record: RunRecord, *, profile: ProfileName | None = No
     outputs = read_outputs(store.run_folder(record.run_id) / worker.OUTPUTS)
     folder = store.split_folder(record.dataset, record.split)
     expression = scoring.expression_of(outputs, store.data_file(record.dataset), folder)
-    more = read_all_genes(folder) if registry.has_scib_metrics(record) else {}
+    on_request = registry.has_metrics_on_request(record)
+    more = scoring.inputs_on_request(record.task, folder) if on_request else None
     try:
         scored = scoring.score(
             record.task,

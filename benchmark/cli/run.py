@@ -386,10 +386,8 @@ def known_datasets(suite: Suite, own: DatasetSpec | None, data_dir: Path | None)
 
 def _say_what_is_missing(suite: Suite, console: Any) -> None:
     for item in suite.missing:
-        told = f"missing {item.kind} {item.name}. {item.reason} {item.remedy}"
-        console.print(told, markup=False, highlight=False, soft_wrap=True)
-        for row in item.rows:
-            console.print(f"  {row}", markup=False, highlight=False, soft_wrap=True)
+        for line in item.lines():
+            console.print(line, markup=False, highlight=False, soft_wrap=True)
 
 
 def _load(

@@ -38,7 +38,11 @@ STUDIES: Final[Mapping[str, Study]] = {
 
 #: Data sets that hold part of the cells of a published one, and how they differ.
 PARTS_OF: Final[Mapping[str, tuple[str, str]]] = {
-    "baron": ("baron_full", "the published scores are of all 8,569 cells, of which these are 3,607"),
+    "baron": (
+        "baron_full",
+        "the published scores are of all 8,569 cells and all genes, of which these are 3,607 and 4,078",
+    ),
+    "baron_human": ("baron_full", "the published scores are of all 8,569 cells, of which these are 3,607"),
 }
 
 
@@ -51,13 +55,15 @@ class PublishedScore:
     study_id
         Key of :data:`STUDIES`.
     protocol
-        Which part of the study: ``"annotation"``, ``"generalisation"`` or ``"loss-ablation"``.
+        Which part of the study: ``"annotation"``, ``"generalisation"``, ``"loss-ablation"`` or ``"novelty"``.
     features
         ``"all"`` genes or ``"hvg"``, where a method was run on both.
     metric_id
-        Our name of the metric, or ``"overall"``, ``"batch_correction"``, ``"bio_conservation"``.
+        Our name of the metric; ``"overall"``, ``"batch_correction"``, ``"bio_conservation"``: the study's
+        means of nine raw metrics; ``"sample_precision_T"``, ``"sample_coverage_T"``: of known and novel
+        samples at the likelihood T.
     mean, std
-        Over the folds.
+        Over the folds; no deviation for what is worked out over all of them at once.
     """
 
     study_id: str
@@ -68,7 +74,7 @@ class PublishedScore:
     features: str
     metric_id: str
     mean: float
-    std: float
+    std: float | None
     n_folds: int
 
 
@@ -99,6 +105,6 @@ def _score(study_id: str, row: Mapping[str, str]) -> PublishedScore:
         features=row["features"],
         metric_id=row["metric_id"],
         mean=float(row["mean"]),
-        std=float(row["std"]),
+        std=float(row["std"]) if row["std"] else None,
         n_folds=int(row["n_folds"]),
     )

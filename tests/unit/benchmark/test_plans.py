@@ -185,15 +185,15 @@ def test_a_method_given_other_genes_is_another_row(datasets) -> None:
     assert runs[0].run_id != runs[1].run_id
 
 
-def test_the_shape_of_scores_is_part_of_a_runs_name(datasets) -> None:
+def test_the_metrics_of_the_study_are_part_of_a_runs_name(datasets) -> None:
     block = {"task": "integration", "methods": ["pca"]}
     suite = suite_of(**block)
     run, asked = (
         plan(one, datasets=datasets, methods=registry.methods()).runs[0]
-        for one in (suite, suite.model_copy(update={"scib_metrics": True}))
+        for one in (suite, suite.model_copy(update={"study_metrics": True}))
     )
     assert run.run_id != asked.run_id
-    assert asked.scib_metrics
+    assert asked.study_metrics
     assert run.method_seed == asked.method_seed
 
 

@@ -9,6 +9,8 @@ from cellular_bench.metrics import (
     known_accuracy,
     known_accuracy_curve,
     likelihood,
+    lowest_confidence_known,
+    lowest_confidence_novel,
     lowest_likelihoods,
     novelty_auroc,
     novelty_average_precision,
@@ -178,3 +180,11 @@ def test_without_a_flagged_sample_there_is_no_precision():
         flag_samples([0.5], [0.5])
     with pytest.raises(UndefinedError, match="no novel sample"):
         flag_samples([0.5], [])
+
+
+def test_the_cell_most_in_doubt_decides():
+    proba = [[0.75, 0.25], [0.1, 0.9], [0.5, 0.5], [0.4, 0.6]]
+    novel = [False, False, True, True]
+    assert (lowest_confidence_known(proba, novel), lowest_confidence_novel(proba, novel)) == (0.75, 0.5)
+    with pytest.raises(UndefinedError, match="there is no novel cell"):
+        lowest_confidence_novel(proba, [False] * 4)

@@ -9,8 +9,10 @@ import pytest
 from cellular_bench.benchmark import registry
 from cellular_bench.benchmark.leaderboard import build_boards
 from cellular_bench.benchmark.published import PARTS_OF, STUDIES, published_scores
+from cellular_bench.benchmark.published.compare import STUDY_ASPECTS, compared
+from cellular_bench.benchmark.records import Score
 from cellular_bench.benchmark.types import TASKS
-from cellular_bench.reports.published import published_tables
+from cellular_bench.reports.published import published_csv, published_markdown, published_tables
 
 
 @pytest.fixture
@@ -65,7 +67,7 @@ def test_names_are_ours():
         assert score.dataset_id in known
         assert score.task in TASKS
         assert score.study_id in STUDIES
-        assert score.std >= 0
+        assert score.std is None or score.std >= 0
     assert all(whole in known and part in known for part, (whole, _) in PARTS_OF.items())
 
 
@@ -89,3 +91,107 @@ def test_other_splits_and_data_have_no_table(make_board):
     assert not published_tables(replace(board, split_kind="all"))
     assert not published_tables(make_board(dataset_id="mine", method_id="cellular", accuracy=0.95))
     assert not published_tables(make_board(dataset_id="baron_full", method_id="mine", accuracy=0.95))
+
+
+@pytest.fixture
+def five_folds(make, specs):
+    """Records of one method on the five folds, from its scores per fold."""
+
+    def board(*, dataset_id, method, values, task="annotation", kind="kfold"):
+        dataset = make("Any", 1, {}).dataset.model_copy(update={"dataset_id": dataset_id, "n_labels": 14})
+        records = []
+        for fold, scores in enumerate(values, start=1):
+            record = make("Any", fold, {}, task=task, dataset=dataset.model_dump(), method=method)
+            found = [Score(metric_id=name, aspect="novelty", value=value) for name, value in scores.items()]
+            split = record.split.model_copy(update={"kind": kind})
+            records.append(record.model_copy(update={"scores": tuple(found), "split": split}))
+        (built,) = build_boards(records, specs.values())
+        return built
+
+    return board
+
+
+def test_genes_decide_which_row_is_compared(five_folds):
+    board = five_folds(
+        dataset_id="baron_full",
+        method={"method_id": "scibet", "name": "SciBet, all genes", "features": "all"},
+        values=[{"accuracy": 0.97}],
+    )
+    ((_, scores),) = compared(board).items()
+    here = {(s.published.method_id, s.published.features) for s in scores if s.row}
+    assert here == {("scibet", "all")}
+
+
+def test_agreement_takes_the_spread_over_folds_into_account(five_folds):
+    """Published: 0.898 +- 0.013 over folds (Seurat, highly variable genes, Segerstolpe accuracy)."""
+    published = _score("segerstolpe", "seurat", "accuracy", features="hvg")
+    for shift, std, verdict in (
+        (0.015, 0.0, "agrees"),
+        (published.std + 0.021, 0.0, "differs"),
+        (published.std + 0.021, 0.03, "within spread"),
+    ):
+        middle = published.mean - shift
+        board = five_folds(
+            dataset_id="segerstolpe",
+            method={"method_id": "seurat", "name": "Seurat", "features": "hvg"},
+            values=[{"accuracy": middle - std}, {"accuracy": middle}, {"accuracy": middle + std}],
+        )
+        ((_, scores),) = compared(board).items()
+        (found,) = [s for s in scores if s.row and s.published.metric_id == "accuracy"]
+        assert found.difference == pytest.approx(-shift)
+        assert found.verdict == verdict
+        assert found.is_large == (shift > 0.02)
+
+
+def test_the_studys_means_are_those_of_its_nine_metrics(five_folds):
+    batch, bio = ((name, metrics) for name, (_, metrics) in STUDY_ASPECTS.items())
+    scores = dict.fromkeys(batch[1], 0.9) | dict.fromkeys(bio[1], 0.6)
+    board = five_folds(
+        dataset_id="kidney", method={"method_id": "pca", "name": "PCA"}, values=[scores], task="integration"
+    )
+    ((_, found),) = compared(board).items()
+    ours = {s.published.metric_id: s.ours.mean for s in found if s.row}
+    assert ours["batch_correction"] == pytest.approx(0.9)
+    assert ours["overall"] == pytest.approx(0.4 * 0.9 + 0.6 * 0.6)
+    del scores["pcr_scib"]
+    board = five_folds(
+        dataset_id="kidney", method={"method_id": "pca", "name": "PCA"}, values=[scores], task="integration"
+    )
+    ((_, found),) = compared(board).items()
+    assert {s.published.metric_id: s.ours.mean for s in found if s.row}["overall"] is None
+
+
+def test_samples_are_judged_over_all_runs_with_all_types(five_folds):
+    """With 14 types a highest probability of 0.3 is a likelihood of 0.246: below 0.25; 0.31 is 0.257."""
+    values = [
+        {"lowest_confidence_known": known, "lowest_confidence_novel": novel}
+        for known, novel in ((0.9, 0.30), (0.30, 0.9), (0.9, 0.31), (0.9, 0.9))
+    ]
+    board = five_folds(
+        dataset_id="baron_full",
+        method={"method_id": "cellular", "name": "CELLULAR"},
+        values=values,
+        task="novelty",
+        kind="unseen_label",
+    )
+    ((_, found),) = compared(board).items()
+    ours = {s.published.metric_id: s.ours.mean for s in found}
+    assert ours["sample_precision_0.25"] == pytest.approx(1 / 2)
+    assert ours["sample_coverage_0.25"] == pytest.approx(1 / 4)
+    assert ours["sample_precision_0.26"] == pytest.approx(2 / 3)
+    assert ours["sample_coverage_0.26"] == pytest.approx(2 / 4)
+
+
+def test_the_files_hold_every_published_row_with_ours_and_the_difference(make_board):
+    board = make_board(dataset_id="baron_full", method_id="cellular", accuracy=0.95)
+    rows = list(csv.DictReader(published_csv([board]).splitlines()))
+    (mine,) = [
+        row for row in rows
+        if (row["protocol"], row["method_id"], row["metric_id"]) == ("annotation", "cellular", "accuracy")
+    ]  # fmt: skip
+    assert float(mine["difference"]) == pytest.approx(0.95 - 0.986813, abs=1e-6)
+    assert mine["verdict"] == "differs"
+    assert {row["verdict"] for row in rows if row["method_id"] == "tosica"} == {"missing"}
+    text = published_markdown([board], ["missing method x. Why.", "  row"])
+    assert "| CELLULAR | 0.987 ± 0.002; 0.950; **−0.037** |" in text or "**−0.037**" in text
+    assert text.endswith("- missing method x. Why.\n  - row\n")
