@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from cellular_bench.benchmark.leaderboard import build_boards
-from cellular_bench.benchmark.registry import metrics_of
+from cellular_bench.benchmark.registry import metrics
 from cellular_bench.benchmark.store import Store
 from cellular_bench.datasets.simulator import simulate
 
@@ -65,7 +65,7 @@ def test_the_files_are_run_by_the_studys_protocol(results: Path) -> None:
 @pytest.mark.slow
 def test_embeddings_have_the_nine_scores_of_the_study(results: Path) -> None:
     records = [r for r in Store.open(results).records() if r.dataset.dataset_id == "bone_marrow"]
-    boards = build_boards(records, metrics_of(records).values())
+    boards = build_boards(records, metrics().values())
     (board,) = boards
     for row in board.rows:
         for name in ("nmi_scib", "ari_scib", "pcr_scib", "graph_connectivity_scib", "silhouette_batch"):
