@@ -12,10 +12,8 @@ from cellular_bench.benchmark.leaderboard import Board
 from cellular_bench.benchmark.records import RunRecord
 from cellular_bench.benchmark.types import MetricSpec
 from cellular_bench.reports.cells import Cell, Line, Table
+from cellular_bench.reports.contents import board_tables
 from cellular_bench.reports.overview import overview, runs_in_words, weights_in_words
-from cellular_bench.reports.ranking import ranking_table
-from cellular_bench.reports.robustness import robustness_table
-from cellular_bench.reports.tables import labels_table, metrics_table
 
 CSV_COLUMNS = (
     "run_id",
@@ -115,9 +113,8 @@ def _board_markdown(board: Board) -> list[str]:
         parts.append(f"{winner.title}: **{names}**, {winner.score} {winner.spread}".rstrip() + ".")
     formula = weights_in_words(board.task)
     parts.append(f"Overall = {formula}; mean [95 % interval over splits], aspects ± standard deviation.")
-    for table in (ranking_table(board), robustness_table(board), metrics_table(board), labels_table(board)):
-        if table is not None:
-            parts += [f"### {table.title}", table_markdown(table), *_notes(table)]
+    for table in board_tables(board):
+        parts += [f"### {table.title}", table_markdown(table), *_notes(table)]
     failures = [run for row in board.rows for run in row.failures]
     if failures:
         parts += ["### Runs without scores", *(_failure(run) for run in failures)]

@@ -17,6 +17,7 @@ from cellular_bench.benchmark.types import MetricSpec, Task
 from cellular_bench.reports.across import across_views
 from cellular_bench.reports.canvas import as_vectors
 from cellular_bench.reports.cells import Table
+from cellular_bench.reports.contents import board_tables
 from cellular_bench.reports.costs import cost_canvas, cost_in_words
 from cellular_bench.reports.curves import curves
 from cellular_bench.reports.exports import markdown, scores_csv
@@ -32,14 +33,7 @@ from cellular_bench.reports.overview import (
 )
 from cellular_bench.reports.paper import FIGURE_WRITERS, latex, write_figures
 from cellular_bench.reports.published import PublishedTable, published_tables
-from cellular_bench.reports.ranking import ranking_table
-from cellular_bench.reports.robustness import robustness_table
-from cellular_bench.reports.tables import (
-    ASPECT_TITLES,
-    GROUPS,
-    labels_table,
-    metrics_table,
-)
+from cellular_bench.reports.tables import ASPECT_TITLES, GROUPS
 
 if TYPE_CHECKING:
     from jinja2 import Environment
@@ -155,13 +149,12 @@ def page(
 
 
 def _view(board: Board, figures: Sequence[Figure]) -> BoardView:
-    tables = (ranking_table(board), robustness_table(board), metrics_table(board), labels_table(board))
     weights = OVERALL_WEIGHTS[board.task]
     return BoardView(
         board_id=board.board_id,
         task=board.task,
         overview=overview(board),
-        tables=tuple(table for table in tables if table is not None and table.columns),
+        tables=board_tables(board),
         failures=tuple(run for row in board.rows for run in row.failures),
         figures=tuple(figure for figure in figures if figure.board_id == board.board_id),
         batch_weight=weights.get("batch_correction"),
