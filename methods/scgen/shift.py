@@ -1,0 +1,49 @@
+"""Batch removal in the latent space: the mean of a type in each batch is moved onto that of one batch."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+Strings = NDArray[np.str_]
+Floats = NDArray[np.floating[Any]]
+#: What is added to a cell of a type and a batch.
+Shifts = Mapping[tuple[str, str], Floats]
+
+
+def shifts_to_reference(Z: Floats, label: Strings, batch: Strings) -> Shifts:
+    """Return what moves the mean of every type in every batch onto its mean in a reference batch.
+
+    The reference of a type is the batch with most of its cells; of several, the first by name.
+
+    Parameters
+    ----------
+    Z
+        (n_obs, n_latent) latent coordinates.
+    label, batch
+        (n_obs,) type and batch of every cell.
+
+    Examples
+    --------
+    >>> Z = np.array([[0.0], [2.0], [7.0]])
+    >>> shifts = shifts_to_reference(Z, np.array(["T", "T", "T"]), np.array(["a", "a", "b"]))
+    >>> shifts["T", "b"].tolist()
+    [-6.0]
+    """
+    shifts: dict[tuple[str, str], Floats] = {}
+    for name in np.unique(label):
+        of_type = label == name
+        batches, sizes = np.unique(batch[of_type], return_counts=True)
+        means = {str(b): Z[of_type & (batch == b)].mean(axis=0) for b in batches}
+        reference = means[str(batches[sizes.argmax()])]
+        shifts |= {(str(name), b): reference - mean for b, mean in means.items()}
+    return shifts
+
+
+def shifted(Z: Floats, label: Strings, batch: Strings, shifts: Shifts) -> Floats:
+    """Return coordinates with the shift of its type and batch added to every cell, where there is one."""
+    still = np.zeros(Z.shape[1], dtype=Z.dtype)
+    return Z + np.stack([shifts.get(key, still) for key in zip(label.tolist(), batch.tolist(), strict=True)])
