@@ -89,6 +89,13 @@ class ComponentsAnnotator(ClassifierAnnotator):
         return project(self._pca, adata.X)
 
 
+def nearest_voters(X: Any, labels: NDArray[np.str_], *, n_neighbors: int) -> Any:
+    """Return the vote of the nearest cells as a fitted classifier: all cells where there are fewer."""
+    from sklearn.neighbors import KNeighborsClassifier
+
+    return KNeighborsClassifier(n_neighbors=min(n_neighbors, labels.size)).fit(X, labels)
+
+
 def repeat_rare(labels: NDArray[Any], *, at_least: int) -> NDArray[np.int64]:
     """Return positions of all cells, then those of rare labels again until each has ``at_least``."""
     names, counts = np.unique(labels, return_counts=True)

@@ -79,7 +79,9 @@ def sparse_rows(matrix: Any) -> csr_matrix:
 
 
 def batches_of(adata: AnnData) -> NDArray[np.str_]:
-    """Return the batch of every cell, (n_obs,)."""
+    """Return the batch of every cell, (n_obs,); cells of which none is known are one batch without a name."""
+    if BATCH not in adata.obs:
+        return np.full(adata.n_obs, "", dtype=np.str_)
     return np.asarray(adata.obs[BATCH].astype(str), dtype=np.str_)
 
 

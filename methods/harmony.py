@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -60,20 +60,40 @@ class Harmony:
 
     def fit_embed(self, adata: AnnData) -> NDArray[np.float32]:
         """Return the corrected principal components, (n_obs, n_components)."""
-        import harmonypy
-
         require_batches(adata, self.spec.method_id)
         scores = principal_components(adata.X, n_components=self.n_components, seed=self.seed)
-        result = harmonypy.run_harmony(
-            scores,
-            {BATCH: batches_of(adata)},
-            [BATCH],
-            theta=self.theta,
-            max_iter_harmony=self.max_iter,
-            # The library's own rule, which gives no cluster at all below 15 cells.
-            nclust=max(1, min(round(adata.n_obs / 30), 100)),
-            random_state=self.seed,
-            ncores=1,
-            verbose=False,
+        result = run_harmony(
+            scores, batches_of(adata), theta=self.theta, max_iter=self.max_iter, seed=self.seed
         )
         return np.asarray(result.Z_corr, dtype=np.float32)
+
+
+def run_harmony(
+    scores: NDArray[np.floating[Any]],
+    batches: NDArray[np.str_],
+    *,
+    theta: float = 2.0,
+    max_iter: int = 10,
+    seed: int = 0,
+) -> Any:
+    """Run Harmony on principal components (n_obs, n_components); a single batch is only clustered.
+
+    Returns
+    -------
+    harmonypy.Harmony
+        ``Z_corr`` corrected and ``Z_orig`` given components, ``R`` (n_obs, n_clusters) soft assignments.
+    """
+    import harmonypy
+
+    return harmonypy.run_harmony(
+        scores,
+        {BATCH: batches},
+        [BATCH],
+        theta=theta,
+        max_iter_harmony=max_iter,
+        # The library's own rule, which gives no cluster at all below 15 cells.
+        nclust=max(1, min(round(len(batches) / 30), 100)),
+        random_state=seed,
+        ncores=1,
+        verbose=False,
+    )

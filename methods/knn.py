@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cellular_bench.benchmark.types import MethodSpec
-from cellular_bench.methods._classifier import ComponentsAnnotator
+from cellular_bench.methods._classifier import ComponentsAnnotator, nearest_voters
 
 
 class KNearestNeighbours(ComponentsAnnotator):
@@ -48,6 +48,4 @@ class KNearestNeighbours(ComponentsAnnotator):
 
     def learn(self, X: Any, labels: NDArray[np.str_]) -> Any:
         """Keep the training cells, with no more voters than there are of them."""
-        from sklearn.neighbors import KNeighborsClassifier
-
-        return KNeighborsClassifier(n_neighbors=min(self.n_neighbors, labels.size)).fit(X, labels)
+        return nearest_voters(X, labels, n_neighbors=self.n_neighbors)

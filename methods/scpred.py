@@ -10,14 +10,8 @@ from numpy.typing import NDArray
 from cellular_bench.benchmark.errors import ContractError
 from cellular_bench.benchmark.types import MethodSpec, Prediction
 from cellular_bench.methods._classifier import repeat_rare
-from cellular_bench.methods._support import (
-    fit_pca,
-    labels_of,
-    project,
-    require_labels,
-    require_same_genes,
-    sparse_rows,
-)
+from cellular_bench.methods._components import ScaledComponents
+from cellular_bench.methods._support import labels_of, require_labels, require_same_genes
 
 if TYPE_CHECKING:
     from anndata import AnnData
@@ -91,9 +85,8 @@ class ScPred:
         labels = labels_of(train)
         require_labels(labels, self.spec.method_id)
         self._genes = list(train.var_names)
-        self._scale = 1.0 / _deviations(train.X)
-        self._pca = fit_pca(self._scaled(train), n_components=self.n_components, seed=self.seed)
-        scores = project(self._pca, self._scaled(train))
+        self._components = ScaledComponents(train.X, n_components=self.n_components, seed=self.seed)
+        scores = self._components.scores(train.X)
         self._labels = np.unique(labels)
         self._machines = [self._machine(scores, labels == name) for name in self._labels]
         return self
@@ -103,7 +96,7 @@ class ScPred:
         if not self._machines:
             raise ContractError("scpred: predict was called before fit. Call fit first.")
         require_same_genes(query, self._genes, self.spec.method_id)
-        scores = project(self._pca, self._scaled(query))
+        scores = self._components.scores(query.X)
         probability = np.column_stack(
             [machine.predict_proba(scores[:, chosen])[:, 1] for chosen, machine in self._machines]
         )
@@ -115,10 +108,6 @@ class ScPred:
             novelty=1.0 - highest,
             rejected=highest <= self.reject_below,
         )
-
-    def _scaled(self, adata: AnnData) -> Any:
-        """Return the expression in units of standard deviations: sparse, because nothing is centred."""
-        return sparse_rows(adata.X).multiply(self._scale).tocsr()
 
     def _machine(self, scores: NDArray[np.float32], is_label: NDArray[np.bool_]) -> tuple[Any, Any]:
         """Return the components of a label, and its machine."""
@@ -183,10 +172,3 @@ def _radial_machine(*, gamma: float, seed: int) -> Any:
     from sklearn.svm import SVC
 
     return make_pipeline(StandardScaler(), SVC(gamma=gamma, random_state=seed))
-
-
-def _deviations(X: Any) -> NDArray[np.float64]:
-    """Return the standard deviation of each gene, (n_vars,); 1 for genes that do not vary."""
-    from sklearn.preprocessing import StandardScaler
-
-    return np.asarray(StandardScaler(with_mean=False).fit(sparse_rows(X)).scale_)

@@ -15,6 +15,7 @@ from cellular_bench.methods.actinn import ACTINN
 from cellular_bench.methods.celltypist import CellTypist
 from cellular_bench.methods.chetah import Chetah
 from cellular_bench.methods.gradient_boosting import GradientBoosting
+from cellular_bench.methods.harmony_knn import HarmonyKNN
 from cellular_bench.methods.knn import KNearestNeighbours
 from cellular_bench.methods.linear_svm import LinearSVM
 from cellular_bench.methods.logistic_regression import LogisticRegression
@@ -26,12 +27,14 @@ from cellular_bench.methods.scmap import ScmapCell, ScmapCluster
 from cellular_bench.methods.scpred import ScPred
 from cellular_bench.methods.singler import SingleR
 from cellular_bench.methods.svm_rejection import SVMRejection
+from cellular_bench.methods.symphony import SymphonyKNN
 
 ALL = [
     ACTINN,
     CellTypist,
     Chetah,
     GradientBoosting,
+    HarmonyKNN,
     KNearestNeighbours,
     LinearSVM,
     LogisticRegression,
@@ -44,6 +47,7 @@ ALL = [
     ScmapCell,
     ScmapCluster,
     SingleR,
+    SymphonyKNN,
 ]
 NEED_TWO_LABELS = [method for method in ALL if method is not NearestCentroid]
 

@@ -5,7 +5,7 @@ import pytest
 from scipy.sparse import csr_matrix
 from scipy.stats import chi2, norm
 
-from cellular_bench.methods import scpred
+from cellular_bench.methods._components import ScaledComponents
 from cellular_bench.methods.scpred import ScPred, kernel_width, separating
 
 
@@ -38,7 +38,7 @@ def test_the_kernel_width_is_the_mean_of_two_inverse_quantiles():
 
 def test_probabilities_are_those_of_the_machines_over_their_sum(train, query):
     fitted = ScPred(n_folds=2).fit(train)
-    scores = scpred.project(fitted._pca, fitted._scaled(query))
+    scores = fitted._components.scores(query.X)
     raw = np.column_stack([m.predict_proba(scores[:, chosen])[:, 1] for chosen, m in fitted._machines])
     prediction = fitted.predict(query)
     np.testing.assert_allclose(prediction.novelty, 1 - raw.max(axis=1))
@@ -54,11 +54,10 @@ def test_rejected_is_what_is_not_above_the_threshold(train, query):
 
 
 def test_components_are_those_of_scaled_genes(train):
-    fitted = ScPred(n_components=5, n_folds=2).fit(train)
     X = train.X.toarray().astype(np.float64)
     Z = (X - X.mean(axis=0)) / X.std(axis=0)
     left, singular, _ = np.linalg.svd(Z, full_matrices=False)
-    scores = scpred.project(fitted._pca, fitted._scaled(train))
+    scores = ScaledComponents(train.X, n_components=5, seed=0).scores(train.X)
     np.testing.assert_allclose(np.abs(scores), np.abs(left[:, :5] * singular[:5]), atol=1e-3)
 
 

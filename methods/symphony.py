@@ -1,0 +1,303 @@
+"""Symphony: map cells into a Harmony embedding of the reference that stays as it is."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Self
+
+import numpy as np
+from numpy.typing import NDArray
+
+from cellular_bench.benchmark.errors import ContractError
+from cellular_bench.benchmark.types import MethodSpec, Prediction
+from cellular_bench.methods._classifier import nearest_voters
+from cellular_bench.methods._components import ScaledComponents
+from cellular_bench.methods._correlation import unit_rows
+from cellular_bench.methods._support import (
+    batches_of,
+    labels_of,
+    most_probable,
+    require_labels,
+    require_same_genes,
+)
+from cellular_bench.methods.harmony import run_harmony
+
+if TYPE_CHECKING:
+    from anndata import AnnData
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Clusters:
+    """What the mapping needs to know of the reference's soft clusters.
+
+    Attributes
+    ----------
+    sizes
+        (n_clusters,) summed assignments of the reference's cells.
+    sums
+        (n_clusters, n_components) corrected cells of the reference, summed by assignment.
+    """
+
+    sizes: NDArray[np.float64]
+    sums: NDArray[np.float64]
+
+    @property
+    def centroids(self) -> NDArray[np.float64]:
+        """Direction of each cluster, (n_clusters, n_components) of length 1."""
+        return unit_rows(self.sums)
+
+
+class Symphony:
+    """Symphony, written anew from its description: a frozen Harmony reference that cells are mapped to.
+
+    The reference's genes are scaled, reduced to principal components and corrected by Harmony. A cell is
+    scaled and projected with the reference's numbers and assigned softly to the reference's clusters by
+    cosine. Then one linear model per cluster tells apart what the batches of the query add to the
+    reference's corrected cells there, and takes it away. The reference never moves; a cell's
+    correction depends on the other cells of its batch that come with it.
+
+    Harmony is ``harmonypy`` with its defaults, and a cluster per 30 cells (at most 100). A reference of
+    one batch has nothing to correct, and is mapped to as it is. A query without batches is one batch.
+
+    Parameters
+    ----------
+    n_components
+        Principal components of the reference; fewer where it has no more.
+    theta
+        Harmony's diversity penalty.
+    sigma
+        Width of the soft assignment: smaller values make it harder.
+    ridge
+        Penalty of the batch terms of the query.
+    seed
+        Seed of the principal components and of Harmony.
+    """
+
+    spec = MethodSpec(
+        method_id="symphony",
+        name="Symphony",
+        tasks=("integration",),
+        description="Mapping of cells into a Harmony embedding of the training cells.",
+        inductive=True,
+        is_reimplementation=True,
+        doi="10.1038/s41467-021-25957-x",
+        url="https://github.com/immunogenomics/symphony",
+        license="GPL-3.0",
+        requires=("harmonypy", "scipy", "sklearn"),
+    )
+
+    def __init__(
+        self,
+        *,
+        n_components: int = 20,
+        theta: float = 2.0,
+        sigma: float = 0.1,
+        ridge: float = 1.0,
+        seed: int = 0,
+    ) -> None:
+        self.n_components = n_components
+        self.theta = theta
+        self.sigma = sigma
+        self.ridge = ridge
+        self.seed = seed
+        self._genes: list[str] = []
+
+    def fit(self, train: AnnData) -> Self:
+        """Build the reference."""
+        self._components = ScaledComponents(train.X, n_components=self.n_components, seed=self.seed)
+        found = run_harmony(
+            self._components.scores(train.X), batches_of(train), theta=self.theta, seed=self.seed
+        )
+        assigned, self._reference = (np.asarray(array, dtype=np.float64) for array in (found.R, found.Z_corr))
+        self._clusters = Clusters(sizes=assigned.sum(axis=0), sums=assigned.T @ self._reference)
+        self._spreads = cluster_spreads(np.asarray(found.Z_orig, dtype=np.float64), assigned)
+        self._genes = list(train.var_names)
+        return self
+
+    def embed(self, query: AnnData) -> NDArray[np.float32]:
+        """Return the mapped cells, (n_obs, n_components)."""
+        scores, assigned = self._assigned(query)
+        return self._mapped(scores, assigned, query)
+
+    def _mapped(
+        self, scores: NDArray[np.float64], assigned: NDArray[np.float64], query: AnnData
+    ) -> NDArray[np.float32]:
+        mapped = without_batches(scores, assigned, batches_of(query), self._clusters, ridge=self.ridge)
+        return mapped.astype(np.float32)
+
+    def _assigned(self, query: AnnData) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+        """Project cells on the reference's components, and assign them to its clusters."""
+        if not self._genes:
+            raise ContractError(
+                f"{self.spec.method_id}: embed or predict was called before fit. Call fit first."
+            )
+        require_same_genes(query, self._genes, self.spec.method_id)
+        scores = self._components.scores(query.X).astype(np.float64)
+        return scores, soft_assignment(scores, self._clusters.centroids, sigma=self.sigma)
+
+
+class SymphonyKNN(Symphony):
+    """Labels of the nearest reference cells in the embedding of Symphony.
+
+    Probabilities are shares of votes. Novelty is the authors' mapping metric: how far a cell lies from
+    the clusters that it is assigned to, before correction, in units of each cluster's own spread.
+
+    Parameters
+    ----------
+    n_neighbors
+        Voters per cell.
+    n_components, theta, sigma, ridge, seed
+        As for :class:`Symphony`.
+    """
+
+    spec = replace(
+        Symphony.spec,
+        method_id="symphony_knn",
+        name="Symphony + kNN",
+        tasks=("annotation", "novelty"),
+        description="Vote of the 5 nearest training cells after mapping with Symphony.",
+        labels="train",
+    )
+
+    def __init__(
+        self,
+        *,
+        n_neighbors: int = 5,
+        n_components: int = 20,
+        theta: float = 2.0,
+        sigma: float = 0.1,
+        ridge: float = 1.0,
+        seed: int = 0,
+    ) -> None:
+        super().__init__(n_components=n_components, theta=theta, sigma=sigma, ridge=ridge, seed=seed)
+        self.n_neighbors = n_neighbors
+
+    def fit(self, train: AnnData) -> Self:
+        """Build the reference, and keep its labels."""
+        labels = labels_of(train)
+        require_labels(labels, self.spec.method_id)
+        super().fit(train)
+        self._voters = nearest_voters(self._reference, labels, n_neighbors=self.n_neighbors)
+        return self
+
+    def predict(self, query: AnnData) -> Prediction:
+        """Map the query, and name its cells."""
+        scores, assigned = self._assigned(query)
+        probability = self._voters.predict_proba(self._mapped(scores, assigned, query))
+        return replace(
+            most_probable(probability, self._voters.classes_),
+            novelty=mapping_distance(scores, assigned, self._spreads),
+        )
+
+
+def soft_assignment(
+    scores: NDArray[np.float64], centroids: NDArray[np.float64], *, sigma: float
+) -> NDArray[np.float64]:
+    """Assign cells to clusters by cosine: (n_obs, n_clusters) shares that sum to 1.
+
+    Parameters
+    ----------
+    scores
+        (n_obs, n_components).
+    centroids
+        (n_clusters, n_components) of length 1.
+    sigma
+        Width: shares are proportional to exp(-2 (1 - cosine) / sigma).
+    """
+    from scipy.special import softmax
+
+    return np.asarray(softmax(2.0 * (unit_rows(scores) @ centroids.T - 1.0) / sigma, axis=1))
+
+
+def without_batches(
+    scores: NDArray[np.float64],
+    assigned: NDArray[np.float64],
+    batches: NDArray[np.str_],
+    clusters: Clusters,
+    *,
+    ridge: float,
+) -> NDArray[np.float64]:
+    """Take away what the batches of a query add to the reference, cluster by cluster.
+
+    In each cluster, a ridge regression explains the query's cells by a term that they share with the
+    reference's corrected cells, and a term per batch; only the latter are penalised, and only they are
+    subtracted, in proportion to the cell's share of the cluster.
+
+    Parameters
+    ----------
+    scores
+        (n_obs, n_components) projected cells.
+    assigned
+        (n_obs, n_clusters) shares.
+    batches
+        (n_obs,) batch of each cell.
+    clusters
+        Of the reference.
+    ridge
+        Penalty of the batch terms.
+
+    Returns
+    -------
+    (n_obs, n_components)
+    """
+    names, code = np.unique(batches, return_inverse=True)
+    is_batch = (code[:, None] == np.arange(names.size)).astype(np.float64)
+    design = np.column_stack([np.ones(len(scores)), is_batch])
+    penalty = ridge * np.diag([0.0] + [1.0] * names.size)
+    mapped = scores.copy()
+    for share, size, total in zip(assigned.T, clusters.sizes, clusters.sums, strict=True):
+        weighted = design * share[:, None]
+        left, right = weighted.T @ design, weighted.T @ scores
+        left[0, 0] += size
+        right[0] += total
+        terms = np.linalg.solve(left + penalty, right)
+        mapped -= weighted[:, 1:] @ terms[1:]
+    return mapped
+
+
+def cluster_spreads(
+    scores: NDArray[np.float64], assigned: NDArray[np.float64]
+) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Return the centre and the inverse covariance of each cluster of the reference.
+
+    A cluster of few cells has no covariance of its own: each is drawn to the mean covariance of all, as if
+    by as many more cells as there are components.
+
+    Parameters
+    ----------
+    scores
+        (n_obs, n_components) principal components of the reference, not corrected.
+    assigned
+        (n_obs, n_clusters) shares.
+
+    Returns
+    -------
+    centres, precisions
+        (n_clusters, n_components) and (n_clusters, n_components, n_components).
+    """
+    sizes = assigned.sum(axis=0)
+    centres = (assigned.T @ scores) / sizes[:, None]
+    scatters = np.stack(
+        [
+            ((scores - centre) * share[:, None]).T @ (scores - centre)
+            for share, centre in zip(assigned.T, centres, strict=True)
+        ]
+    )
+    n_components = scores.shape[1]
+    pooled = scatters.sum(axis=0) / sizes.sum()
+    covariance = (scatters + n_components * pooled) / (sizes[:, None, None] + n_components)
+    return centres, np.linalg.pinv(covariance, hermitian=True)
+
+
+def mapping_distance(
+    scores: NDArray[np.float64],
+    assigned: NDArray[np.float64],
+    spreads: tuple[NDArray[np.float64], NDArray[np.float64]],
+) -> NDArray[np.float64]:
+    """Return the mean Mahalanobis distance of cells to the clusters that they are assigned to, (n_obs,)."""
+    total = np.zeros(len(scores))
+    for share, centre, precision in zip(assigned.T, *spreads, strict=True):
+        away = scores - centre
+        square = np.einsum("ij,jk,ik->i", away, precision, away, optimize=True)
+        total += share * np.sqrt(np.maximum(square, 0.0))
+    return total
