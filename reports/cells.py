@@ -71,6 +71,8 @@ class Line:
 
     Attributes
     ----------
+    anchor
+        The ``id`` of its entry among the methods.
     detail
         What tells it from another row of the same name.
     remark
@@ -84,6 +86,7 @@ class Line:
 
     name: str
     method_id: str
+    anchor: str
     detail: str
     track: Track
     badges: tuple[str, ...]

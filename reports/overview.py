@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -18,7 +17,6 @@ from cellular_bench.benchmark.leaderboard import (
 from cellular_bench.benchmark.records import (
     DatasetIdentity,
     Environment,
-    MethodIdentity,
     RunRecord,
     SplitIdentity,
 )
@@ -179,15 +177,6 @@ def weights_in_words(task: Task) -> str:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class MethodUse:
-    """A method with the settings that it ran with, and the tasks that it ran on."""
-
-    method: MethodIdentity
-    params: str
-    tasks: tuple[str, ...]
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
 class SplitUse:
     """A split of a data set, and the seeds that were run on it."""
 
@@ -219,7 +208,6 @@ class Provenance:
 
     datasets: tuple[DatasetIdentity, ...]
     splits: tuple[SplitUse, ...]
-    methods: tuple[MethodUse, ...]
     environments: tuple[EnvironmentUse, ...]
     warnings: tuple[RunWarning, ...]
     outdated: tuple[str, ...]
@@ -229,13 +217,12 @@ class Provenance:
 
 
 def provenance(records: Sequence[RunRecord], specs: Mapping[str, MetricSpec]) -> Provenance:
-    """Collect data, splits, seeds, parameters, versions and environments of all runs."""
+    """Collect data, splits, seeds, versions and environments of all runs."""
     datasets = {(run.dataset.dataset_id, run.dataset.digest): run.dataset for run in records}
     environments = Counter(run.environment.model_dump_json() for run in records)
     return Provenance(
         datasets=tuple(datasets[key] for key in sorted(datasets)),
         splits=_splits(records),
-        methods=_methods(records),
         environments=tuple(
             EnvironmentUse(environment=Environment.model_validate_json(text), n_runs=n)
             for text, n in environments.most_common()
@@ -262,22 +249,6 @@ def _splits(records: Sequence[RunRecord]) -> tuple[SplitUse, ...]:
     return tuple(
         SplitUse(dataset_id=key[0], split=splits[key], seeds=tuple(sorted(seeds[key])))
         for key in sorted(splits)
-    )
-
-
-def _methods(records: Sequence[RunRecord]) -> tuple[MethodUse, ...]:
-    methods = {method_key(run.method): run.method for run in records}
-    tasks: dict[str, set[str]] = {key: set() for key in methods}
-    for run in records:
-        tasks[method_key(run.method)].add(run.task)
-    ordered = sorted(methods, key=lambda key: (methods[key].is_control, methods[key].name.lower(), key))
-    return tuple(
-        MethodUse(
-            method=methods[key],
-            params=json.dumps(methods[key].params, sort_keys=True),
-            tasks=tuple(sorted(tasks[key])),
-        )
-        for key in ordered
     )
 
 

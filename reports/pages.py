@@ -22,6 +22,7 @@ from cellular_bench.reports.costs import cost_canvas, cost_in_words
 from cellular_bench.reports.curves import curves
 from cellular_bench.reports.exports import markdown, scores_csv
 from cellular_bench.reports.figures import Figure
+from cellular_bench.reports.method_details import method_details
 from cellular_bench.reports.overview import (
     SPLIT_TITLES,
     TASK_TITLES,
@@ -137,6 +138,7 @@ def page(
             boards=views,
             curves=curves(boards),
             across=across_views(boards),
+            methods=method_details(boards),
             tracks=[track for track in GROUPS if any(track == r.track for b in boards for r in b.rows)],
             formulas=[(TASK_TITLES[task], weights_in_words(task)) for task in tasks],
             metrics=[spec for metric_id, spec in specs.items() if metric_id in used],

@@ -5,6 +5,7 @@ Nothing here knows HTML: the page and the Markdown file are written from the sam
 
 from __future__ import annotations
 
+import hashlib
 import json
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -23,7 +24,7 @@ from cellular_bench.benchmark.leaderboard import (
     split_scores,
     summarise,
 )
-from cellular_bench.benchmark.records import LabelScore, RunRecord
+from cellular_bench.benchmark.records import LabelScore, MethodIdentity, RunRecord
 from cellular_bench.benchmark.statistics import half_width, interval
 from cellular_bench.benchmark.types import Aspect, MetricSpec
 from cellular_bench.reports.cells import (
@@ -57,6 +58,12 @@ GROUPS: Mapping[str, tuple[str, str]] = {
 
 #: Tracks whose rows are ranked.
 RANKED: tuple[Track, ...] = ("unsupervised", "supervised", "sees scored labels")
+
+
+def method_anchor(method: MethodIdentity) -> str:
+    """Return the ``id`` of a method's entry on the page; other parameters make another entry."""
+    digest = hashlib.sha256(method_key(method).encode()).hexdigest()[:8]
+    return f"method-{method.method_id}-{digest}"
 
 
 def display_names(board: Board) -> dict[str, tuple[str, str]]:
@@ -214,6 +221,7 @@ def _line(row: Row, board: Board, name: tuple[str, str], cells: tuple[Cell, ...]
     return Line(
         name=name[0],
         method_id=row.method.method_id,
+        anchor=method_anchor(row.method),
         detail=name[1],
         track=row.track,
         badges=tuple(badges),

@@ -193,12 +193,20 @@
     }
   };
 
-  if (query) {
-    restore(new URLSearchParams(query));
-    const target = document.getElementById(place);
-    if (target) target.scrollIntoView({ behavior: "instant" });
-  }
-  window.addEventListener("hashchange", () => { if (!location.hash.includes("?")) keepState(); });
+  // The entry of a method opens when it is led to.
+  const open = (id) => {
+    const target = document.getElementById(id);
+    if (target && target.matches("details")) target.open = true;
+    return target;
+  };
+
+  if (query) restore(new URLSearchParams(query));
+  const target = open(place);
+  if (target && query) target.scrollIntoView({ behavior: "instant" });
+  window.addEventListener("hashchange", () => {
+    open(location.hash.slice(1).split("?")[0]);
+    if (!location.hash.includes("?")) keepState();
+  });
 
   // ---- Reasons of missing values, on hover and on focus. ----
   const tip = document.getElementById("tip");

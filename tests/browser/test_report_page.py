@@ -40,7 +40,7 @@ def _scheme(browser: Any, scheme: str) -> None:
 
 def _names(page: Any, body: str = FIRST) -> list[str]:
     script = """return [...document.querySelectorAll(arguments[0] + ' tr:not(.group):not([hidden]) .name')]
-                .map(cell => cell.firstChild.textContent.trim())"""
+                .map(cell => cell.querySelector('a').textContent.trim())"""
     names: list[str] = page.execute_script(script, body)
     return names
 
@@ -164,6 +164,25 @@ def test_other_weights_change_overall_and_ranks_and_can_be_reset(page: Any) -> N
     _click(page, page.find_element("css selector", ".weights button"))
     assert page.execute_script(read, cells) == before
     assert page.find_element("css selector", ".weights output").text == "0.40"
+
+
+def test_the_name_of_a_method_leads_to_its_runs(page: Any) -> None:
+    link = page.find_element("css selector", f"{FIRST} tr[data-method=scvi] .name a")
+    _click(page, link)
+    entry = page.find_element("css selector", "#methods > details[open]")
+    assert entry.find_element("css selector", "summary").text == "scVI"
+    boards = [row.text for row in entry.find_elements("css selector", "tbody th")]
+    assert boards == [
+        "Integration · Baron human pancreas",
+        "Integration · One donor only",
+        "Annotation · Baron human pancreas",
+        "Novelty · Baron human pancreas",
+    ]
+    runs = entry.find_elements("css selector", "tbody tr")[2]
+    _click(page, runs.find_element("css selector", "summary"))
+    lines = [line.text for line in runs.find_elements("css selector", "li")]
+    assert len(lines) == 10
+    assert lines[0].startswith("kfold-0, seed 0: not applicable; –")
 
 
 def test_a_link_shows_what_was_chosen(page: Any) -> None:
