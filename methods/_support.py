@@ -16,6 +16,7 @@ from cellular_bench.benchmark.keys import BATCH, COUNTS, LABEL, TARGET_SUM
 from cellular_bench.benchmark.types import Prediction
 
 if TYPE_CHECKING:
+    import torch
     from anndata import AnnData
     from scipy.sparse import csr_matrix
 
@@ -187,7 +188,8 @@ def fit_pca(matrix: Any, *, n_components: int, seed: int) -> Any:
     kept = min(n_components, n_obs - 1, n_vars)
     # The iterative solver cannot return every component of a small matrix; the full one can.
     if min(n_obs, n_vars) <= 500:
-        return PCA(kept, svd_solver="full").fit(dense(matrix).astype(np.float64))
+        whole = matrix.toarray() if hasattr(matrix, "toarray") else np.asarray(matrix)
+        return PCA(kept, svd_solver="full").fit(whole.astype(np.float64))
     return PCA(kept, svd_solver="arpack", random_state=seed).fit(matrix.astype(np.float64))
 
 
@@ -224,6 +226,13 @@ def most_probable(
         novelty=1.0 - highest,
         rejected=highest < reject_below if reject_below > 0 else None,
     )
+
+
+def available_device() -> torch.device:
+    """Return the GPU where there is one, else the processor."""
+    import torch
+
+    return torch.device("cuda" if torch.cuda.is_available() else "cpu")
 
 
 @contextmanager

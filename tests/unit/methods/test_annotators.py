@@ -12,6 +12,7 @@ from scipy.special import expit
 from cellular_bench.benchmark.errors import ContractError, DataError, NotApplicableError
 from cellular_bench.methods import singler as singler_adapter
 from cellular_bench.methods.actinn import ACTINN
+from cellular_bench.methods.cellid import CellIDCell, CellIDGroup
 from cellular_bench.methods.celltypist import CellTypist
 from cellular_bench.methods.chetah import Chetah
 from cellular_bench.methods.gradient_boosting import GradientBoosting
@@ -31,6 +32,8 @@ from cellular_bench.methods.symphony import SymphonyKNN
 
 ALL = [
     ACTINN,
+    CellIDCell,
+    CellIDGroup,
     CellTypist,
     Chetah,
     GradientBoosting,

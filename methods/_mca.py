@@ -1,0 +1,123 @@
+"""Multiple correspondence analysis of cells and genes in one space."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from cellular_bench.benchmark.errors import DataError, NotApplicableError
+from cellular_bench.methods._support import fit_pca
+
+#: Distances between that many points and all genes are held at a time.
+CHUNK = 500
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Coordinates:
+    """Cells and genes in one space: a cell lies close to the genes that are specific to it.
+
+    Attributes
+    ----------
+    cells
+        (n_obs, n_components), each column with mean square 1.
+    genes
+        (n_kept, n_components): of each gene, the mean of the cells, weighted by its expression.
+    kept
+        (n_kept,) ascending positions of the genes that take part.
+    """
+
+    cells: NDArray[np.float64]
+    genes: NDArray[np.float64]
+    kept: NDArray[np.int64]
+
+
+def correspondence(X: Any, *, n_components: int, min_cells: int, seed: int, method_id: str) -> Coordinates:
+    """Place cells and genes in one space by multiple correspondence analysis.
+
+    Each gene is scaled to M between 0 and 1 and enters twice, as M and 1 - M. With r the column sums of
+    M and n cells, the analysis is a singular value decomposition of a matrix twice as wide as the data
+    that has no zeros. Its components (without the first, which is constant) are the left singular vectors
+    of the centred matrix ``M * sqrt((1 / r + 1 / (n - r)) / n_genes)`` too, whose zeros are those of the
+    data; only that is worked with.
+
+    Parameters
+    ----------
+    X
+        (n_obs, n_vars) expression, sparse or dense, not negative.
+    n_components
+        Dimensions of the space.
+    min_cells
+        Genes found in fewer cells are left out, and constant ones.
+    seed
+        Seed of the solver's starting vector.
+    method_id
+        Whose errors are raised.
+
+    Raises
+    ------
+    NotApplicableError
+        If there are not more than ``n_components + 1`` cells, or fewer genes than components.
+    DataError
+        If a value is negative.
+
+    References
+    ----------
+    Cortal et al. 2021, https://doi.org/10.1038/s41587-021-00896-6.
+    """
+    n_obs = X.shape[0]
+    if n_obs <= n_components + 1:
+        raise NotApplicableError(
+            f"{method_id}: its correspondence analysis of {n_components} dimensions needs more than "
+            f"{n_components + 1} cells at a time, got {n_obs}. Use more cells, or fewer n_components."
+        )
+    fuzzy, kept = _between_0_and_1(X, min_cells=min_cells, method_id=method_id)
+    if kept.size <= n_components:
+        raise NotApplicableError(
+            f"{method_id}: {kept.size} genes vary and are found in {min_cells} cells or more; more than "
+            f"{n_components} are needed. Use more genes, or fewer n_components."
+        )
+    total = np.asarray(fuzzy.sum(axis=0)).ravel()
+    scaled = fuzzy.multiply(np.sqrt((1 / total + 1 / (n_obs - total)) / kept.size)).tocsr()
+    scores = fit_pca(scaled, n_components=n_components, seed=seed).transform(scaled)
+    cells = scores / np.sqrt(np.mean(scores**2, axis=0))
+    return Coordinates(cells=cells, genes=(fuzzy.T @ cells) / total[:, None], kept=kept)
+
+
+def _between_0_and_1(X: Any, *, min_cells: int, method_id: str) -> tuple[Any, NDArray[np.int64]]:
+    """Scale each gene that varies to its range, (n_obs, n_kept) sparse; and say which genes these are."""
+    from scipy.sparse import csc_matrix
+
+    matrix = csc_matrix(X, dtype=np.float64)
+    if matrix.nnz and matrix.data.min() < 0:
+        raise DataError(
+            f"{method_id}: the expression",
+            [f"Its lowest value is {matrix.data.min():g}; log-normalised values, 0 or more, are wanted."],
+        )
+    lowest, highest = (np.asarray(end(axis=0).todense()).ravel() for end in (matrix.min, matrix.max))
+    n_cells = np.asarray((matrix > 0).sum(axis=0)).ravel()
+    kept = np.flatnonzero((highest > lowest) & (n_cells >= min_cells))
+    fuzzy = matrix[:, kept]
+    # Where the lowest value is above 0 every cell has one, so what is not stored is 0 before and after.
+    per_value = np.repeat(np.arange(kept.size), np.diff(fuzzy.indptr))
+    fuzzy.data -= lowest[kept][per_value]
+    fuzzy.data /= (highest - lowest)[kept][per_value]
+    return fuzzy, kept
+
+
+def nearest_genes(points: NDArray[np.float64], genes: NDArray[np.float64], *, n_genes: int) -> Any:
+    """Mark the genes nearest to each point: sparse (n_points, n_kept) with ``n_genes`` ones per row."""
+    from scipy.sparse import csr_matrix
+
+    length = (genes**2).sum(axis=1)
+    nearest = np.empty((len(points), n_genes), dtype=np.int64)
+    for start in range(0, len(points), CHUNK):
+        some = points[start : start + CHUNK]
+        # The squared distance, without the point's own length, which does not change the order.
+        distance = length - 2 * some @ genes.T
+        nearest[start : start + CHUNK] = np.argpartition(distance, n_genes - 1, axis=1)[:, :n_genes]
+    ends = np.arange(len(points) + 1) * n_genes
+    ones = np.ones(nearest.size, dtype=np.float32)
+    return csr_matrix((ones, np.sort(nearest, axis=1).ravel(), ends), shape=(len(points), len(genes)))
