@@ -1,15 +1,20 @@
 """Time of one training step of CELLULAR: against the study's way of writing the loss, and a floor.
 
 ``pytest benchmarks/test_cellular.py`` asserts ratios, each taken within one run and from the fastest
-of interleaved repeats, so that a busy machine slows both sides alike.
+of interleaved repeats, so that a busy machine slows both sides alike. Two mini-batches are looked at: one
+without a zero, and one as sparse as highly variable genes are (of the 2,000 chosen among 13,222 in 3,607
+pancreas cells of Baron et al., 11.6 % of the values are not zero).
 """
 
 import time
 from collections.abc import Callable
 from itertools import pairwise
+from typing import Any
 
+import numpy as np
 import pytest
 import torch
+from scipy import sparse
 from torch import Tensor, nn
 
 from cellular_bench.methods.cellular.loss import LossTerms, cellular_loss, centroid_term
@@ -17,6 +22,7 @@ from cellular_bench.methods.cellular.model import EncoderWithTemperature, build_
 from cellular_bench.methods.cellular.settings import PAPER
 
 N_CELLS, N_GENES, N_BATCHES, N_TYPES = 256, 2000, 4, 14
+DENSITY = {"dense": 1.0, "sparse": 0.116}
 WIDTHS = (N_GENES, N_GENES // 2, N_GENES // 4, 100)
 
 
@@ -28,11 +34,18 @@ def _one_thread():
     torch.set_num_threads(before)
 
 
+def _expression(kind: str) -> Any:
+    """Return a mini-batch of cells, dense or sparse as the encoder gets it from such data."""
+    if kind == "dense":
+        return torch.rand((N_CELLS, N_GENES), generator=torch.Generator().manual_seed(0))
+    drawn = sparse.random_array((N_CELLS, N_GENES), density=DENSITY[kind], rng=0, dtype=np.float32)
+    return drawn.tocsr()
+
+
 def _data() -> dict[str, Tensor]:
     generator = torch.Generator().manual_seed(0)
     target = torch.rand((N_TYPES, N_TYPES), generator=generator)
     return {
-        "X": torch.rand((N_CELLS, N_GENES), generator=generator),
         "label": torch.randint(N_TYPES, (N_CELLS,), generator=generator),
         "batch": torch.randint(N_BATCHES, (N_CELLS,), generator=generator),
         "target": ((target + target.T) / 2).fill_diagonal_(0),
@@ -104,15 +117,18 @@ def _cell_contrast(
 
 def _plain_encoder() -> nn.Sequential:
     """Return the encoder with its first layer as torch's own modules."""
-    first, *others = build_encoder(N_GENES)
-    return nn.Sequential(first.norm, first.linear, *others)
+    _, *others = build_encoder(N_GENES)
+    return nn.Sequential(nn.LayerNorm(N_GENES), nn.Linear(N_GENES, N_GENES // 2), *others)
 
 
 def _training_step(
-    loss: Callable[[Tensor, dict[str, Tensor], Tensor], Tensor], *, encoder: nn.Sequential | None = None
+    loss: Callable[[Tensor, dict[str, Tensor], Tensor], Tensor],
+    *,
+    kind: str = "dense",
+    encoder: nn.Sequential | None = None,
 ) -> Callable[[], None]:
     """Return forward, backward and optimiser step of one mini-batch."""
-    data = _data()
+    data, X = _data(), _expression(kind)
     torch.manual_seed(0)
     model = EncoderWithTemperature(encoder or build_encoder(N_GENES), temperature=PAPER.temperature)
     optimizer = torch.optim.Adam(
@@ -121,7 +137,7 @@ def _training_step(
 
     def step() -> None:
         optimizer.zero_grad(set_to_none=True)
-        loss(model(data["X"]), data, model.temperature).backward()
+        loss(model(X), data, model.temperature).backward()
         optimizer.step()
 
     return step
@@ -169,15 +185,16 @@ def test_both_ways_give_the_same_loss():
     assert whole.item() == pytest.approx(_cell_by_cell_loss(embedding, data, temperature).item(), rel=1e-5)
 
 
-def test_a_step_is_many_times_faster_than_cell_by_cell():
-    # Both steps hold matrix products, whose share depends on the machine: the slower these, the smaller
-    # the factor. 7.5 was seen where the products took 97 ms; 44 ms would make it more than 10.
+@pytest.mark.parametrize(("kind", "least"), [("dense", 8), ("sparse", 10)])
+def test_a_step_is_many_times_faster_than_cell_by_cell(kind, least):
+    # The study's step is dense whatever the data. Both sides hold matrix products, whose share depends on
+    # the machine: the slower these are, the smaller the factor.
     ours, theirs = _fastest(
-        _training_step(_whole_matrix_loss),
+        _training_step(_whole_matrix_loss, kind=kind),
         _training_step(_cell_by_cell_loss, encoder=_plain_encoder()),
         repeats=7,
     )
-    assert theirs >= 6 * ours, f"{ours=:.3f} s, {theirs=:.3f} s"
+    assert theirs >= least * ours, f"{ours=:.3f} s, {theirs=:.3f} s"
 
 
 def test_the_loss_is_twenty_times_faster_than_cell_by_cell():
@@ -185,13 +202,15 @@ def test_the_loss_is_twenty_times_faster_than_cell_by_cell():
     assert theirs / ours >= 20
 
 
-def test_a_step_is_near_its_matrix_products():
-    ours, floor = _fastest(_training_step(_whole_matrix_loss), _matrix_products(), repeats=30)
-    assert ours / floor <= 1.1
+@pytest.mark.parametrize(("kind", "most"), [("dense", 1.3), ("sparse", 1.0)])
+def test_a_step_is_near_its_matrix_products(kind, most):
+    ours, floor = _fastest(_training_step(_whole_matrix_loss, kind=kind), _matrix_products(), repeats=30)
+    assert ours / floor <= most
 
 
-def test_time_of_a_step(benchmark):
-    benchmark(_training_step(_whole_matrix_loss))
+@pytest.mark.parametrize("kind", DENSITY)
+def test_time_of_a_step(benchmark, kind):
+    benchmark(_training_step(_whole_matrix_loss, kind=kind))
 
 
 def test_time_of_the_matrix_products(benchmark):

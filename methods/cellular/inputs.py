@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 
 def expression(adata: AnnData) -> Any:
-    """Return ``X`` as csr or dense float32, copied only where it has another type.
+    """Return ``X`` as csr or dense float32, copied only where it has another type or unsorted rows.
 
     Raises
     ------
@@ -33,6 +33,9 @@ def expression(adata: AnnData) -> Any:
     X: Any = adata.X
     X = X.tocsr() if sparse.issparse(X) else np.asarray(X)
     X = X.astype(np.float32, copy=False)
+    if sparse.issparse(X) and not X.has_canonical_format:
+        X = X.copy()
+        X.sum_duplicates()  # the caller's matrix stays as it is
     values = X.data if sparse.issparse(X) else X
     n_bad = int(values.size - np.isfinite(values).sum())
     if n_bad:

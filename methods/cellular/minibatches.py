@@ -10,12 +10,15 @@ from typing import Any
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import Tensor, nn
+from scipy import sparse
+from torch import nn
 
 from cellular_bench.benchmark.errors import NotApplicableError
 from cellular_bench.methods.cellular.centroids import Codes
 
 Rows = NDArray[np.int64]
+#: Share of values that are not zero, times threads, below which a sparse product beats a dense one.
+SPARSE_BELOW = 0.25
 
 
 def inner_split(label: Codes, *, n_folds: int, seed: int) -> tuple[Rows, Rows]:
@@ -82,19 +85,34 @@ def even_chunks(rows: Rows, *, batch_size: int, seed: int) -> list[Rows]:
     return np.array_split(order, math.ceil(len(rows) / batch_size))
 
 
-def dense_rows(X: Any, rows: Rows, *, device: torch.device) -> Tensor:
-    """Return some rows of a sparse or dense matrix as a float32 tensor."""
+def sparse_pays(X: Any, device: torch.device) -> bool:
+    """Return whether the encoder is faster where mini-batches of a matrix stay sparse.
+
+    Sparse products cost what there are values, and run on one thread of the processor; dense ones on all.
+    """
+    if not sparse.issparse(X) or device.type != "cpu":
+        return False
+    density = X.nnz / max(1, X.shape[0] * X.shape[1])
+    return bool(density * torch.get_num_threads() < SPARSE_BELOW)
+
+
+def chosen_rows(X: Any, rows: Rows, *, device: torch.device, keep_sparse: bool) -> Any:
+    """Return some rows of a sparse or dense matrix: as csr, or as a float32 tensor."""
     part = X[rows]
-    part = part.toarray() if hasattr(part, "toarray") else part
+    if keep_sparse:
+        return part
+    part = part.toarray() if sparse.issparse(part) else part
     return torch.as_tensor(np.asarray(part, dtype=np.float32), device=device)
 
 
 def embed_rows(encoder: nn.Module, X: Any, *, device: torch.device, chunk: int = 1024) -> NDArray[np.float32]:
     """Return the embedding of every row, (n_obs, n_latent), a chunk of cells at a time."""
     encoder.eval()
+    keep_sparse = sparse_pays(X, device)
     parts = []
     with torch.inference_mode():
         for start in range(0, X.shape[0], chunk):
             rows = np.arange(start, min(start + chunk, X.shape[0]))
-            parts.append(encoder(dense_rows(X, rows, device=device)).cpu().numpy())
+            cells = chosen_rows(X, rows, device=device, keep_sparse=keep_sparse)
+            parts.append(encoder(cells).cpu().numpy())
     return np.concatenate(parts).astype(np.float32, copy=False)

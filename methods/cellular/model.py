@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional
+
+from cellular_bench.methods.cellular.first_layer import NormalisedLinear
+
+if TYPE_CHECKING:
+    from scipy.sparse import csr_matrix
 
 
 def build_encoder(n_vars: int, *, n_latent: int = 100, dropout: float = 0.2) -> nn.Sequential:
@@ -73,49 +77,6 @@ def build_classifier(
     )
 
 
-class NormalisedLinear(nn.Module):
-    """Layer normalisation, then a linear layer: the encoder's first step, which reads data.
-
-    Nothing asks for the gradient of the data. Without it, the gradients of the normalisation follow from
-    that of the linear layer's weights, and one of three matrix products of a training step is saved.
-    """
-
-    def __init__(self, n_in: int, n_out: int) -> None:
-        super().__init__()
-        self.norm = nn.LayerNorm(n_in)
-        self.linear = nn.Linear(n_in, n_out)
-
-    def forward(self, X: Tensor) -> Tensor:
-        """Return (n_obs, n_out) of data (n_obs, n_in)."""
-        norm, linear = self.norm, self.linear
-        mixed_precision = torch.is_autocast_enabled(X.device.type)
-        if X.requires_grad or mixed_precision or not torch.is_grad_enabled():
-            result: Tensor = linear(norm(X))
-        else:
-            standard = functional.layer_norm(X, norm.normalized_shape, eps=norm.eps)
-            parameters = (norm.weight, norm.bias, linear.weight, linear.bias)
-            result = _ScaledLinear.apply(standard, *parameters)  # type: ignore[no-untyped-call]
-        return result
-
-
-class _ScaledLinear(torch.autograd.Function):
-    """``linear(X * scale + shift)`` for an X without gradient."""
-
-    @staticmethod
-    def forward(ctx: Any, X: Tensor, scale: Tensor, shift: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
-        ctx.save_for_backward(X, scale, shift, weight)
-        return functional.linear(torch.addcmul(shift, X, scale), weight, bias)
-
-    @staticmethod
-    def backward(ctx: Any, gradient: Tensor) -> tuple[None, Tensor, Tensor, Tensor, Tensor]:
-        X, scale, shift, weight = ctx.saved_tensors
-        product = gradient.T @ X
-        total = gradient.sum(dim=0)
-        of_scale = (weight * product).sum(dim=0)
-        of_weight = product.mul_(scale).addr_(total, shift)
-        return None, of_scale, total @ weight, of_weight, total
-
-
 class EncoderWithTemperature(nn.Module):
     """The encoder, and the temperature of the type term that is learned with it."""
 
@@ -124,7 +85,7 @@ class EncoderWithTemperature(nn.Module):
         self.encoder = encoder
         self.temperature = nn.Parameter(torch.tensor(temperature))
 
-    def forward(self, X: Tensor) -> Tensor:
-        """Return the embedding (n_obs, n_latent) of expression (n_obs, n_vars)."""
+    def forward(self, X: Tensor | csr_matrix) -> Tensor:
+        """Return the embedding (n_obs, n_latent) of expression (n_obs, n_vars), dense or sparse."""
         embedding: Tensor = self.encoder(X)
         return embedding

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from cellular_bench.methods.cellular.api import Cellular
 
 #: Raised whenever files written earlier could be misread.
-FORMAT_VERSION: Final = 2
+FORMAT_VERSION: Final = 3
 _ARRAYS: Final = ("train_emb", "train_label", "train_rows", "validation_rows")
 
 
@@ -56,7 +56,8 @@ def load(folder: Path, *, device: torch.device) -> tuple[dict[str, Any], Fitted]
     text = _read_description(folder)
     arguments = text["arguments"]
     arguments["classifier"] = _classifier_settings(arguments["classifier"])
-    arguments["temperature_range"] = tuple(arguments["temperature_range"])
+    for name in ("temperature_range", "tuning_widths"):
+        arguments[name] = tuple(arguments[name])
     # weights_only: tensors and plain containers, never code.
     tensors = torch.load(folder / "weights.pt", map_location=device, weights_only=True)
     shape = _classifier_settings(text["classifier"])

@@ -67,8 +67,10 @@ class Settings:
         ``"float32"``, or ``"bf16"``: the encoder's matrix products in training are rounded to bfloat16.
     n_trials
         Trials of the search for the classifier's shape and learning rate; 0 for none.
+    tuning_widths
+        Narrowest and widest hidden layer that the search tries, multiples of 64.
     prune_trials
-        True: a trial ends early where its validation loss is above the median of the earlier trials.
+        True: a trial ends early unless it is among the best third of those that came as far.
     novelty_kind
         Score returned as novelty; see ``novelty.novelty_score``.
     """
@@ -93,6 +95,7 @@ class Settings:
     classifier_patience: int = 10
     softmax_before_loss: bool = True
     n_trials: int = 100
+    tuning_widths: tuple[int, int] = (64, 2048)
     prune_trials: bool = False
     novelty_kind: str = "likelihood"
 
@@ -104,6 +107,7 @@ DEFAULT: Final = replace(
     validation_counts_cells=True,
     softmax_before_loss=False,
     n_trials=0,
+    tuning_widths=(64, 512),
     prune_trials=True,
     novelty_kind="max_logit",
 )

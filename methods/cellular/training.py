@@ -20,7 +20,13 @@ from cellular_bench.methods.cellular.centroids import (
 )
 from cellular_bench.methods.cellular.loop import Epoch, History, fit, seeded_torch
 from cellular_bench.methods.cellular.loss import LossTerms, cellular_loss
-from cellular_bench.methods.cellular.minibatches import MiniBatches, Rows, dense_rows, even_chunks
+from cellular_bench.methods.cellular.minibatches import (
+    MiniBatches,
+    Rows,
+    chosen_rows,
+    even_chunks,
+    sparse_pays,
+)
 from cellular_bench.methods.cellular.model import EncoderWithTemperature, build_classifier, build_encoder
 from cellular_bench.methods.cellular.settings import ClassifierSettings, LossWeights, Settings
 
@@ -187,10 +193,13 @@ def _encoder_loss(
         )
     )
 
+    rounded = settings.precision == "bf16"
+    keep_sparse = sparse_pays(cells.X, device) and not rounded
+
     def loss(model: EncoderWithTemperature, rows: Rows, *, label_weights: Tensor = rare_first) -> LossTerms:
         chosen = torch.as_tensor(rows, device=device)
-        with torch.autocast(device.type, torch.bfloat16, enabled=settings.precision == "bf16"):
-            embedding = model(dense_rows(cells.X, rows, device=device))
+        with torch.autocast(device.type, torch.bfloat16, enabled=rounded):
+            embedding = model(chosen_rows(cells.X, rows, device=device, keep_sparse=keep_sparse))
         return cellular_loss(
             embedding.float(),
             label[chosen],

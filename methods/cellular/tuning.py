@@ -19,8 +19,6 @@ from cellular_bench.methods.cellular.training import train_classifier
 if TYPE_CHECKING:
     from cellular_bench.methods.cellular.state import Fitted
 
-#: Narrowest and widest hidden layer that is tried.
-WIDTHS = (64, 2048)
 #: With pruning, a trial goes on after this many epochs, and after 3, 9 ... times as many, only if it is
 #: among the best third of those that came so far.
 EPOCHS_BEFORE_PRUNING = 2
@@ -41,8 +39,8 @@ def tune_classifier(
     """Return the settings with the least validation loss among ``settings.n_trials``.
 
     Every trial trains a classifier on the one embedding in ``fitted``; the encoder is left alone. The
-    sampler is optuna's tree-structured Parzen estimator with a seed, over the study's space: hidden
-    widths 64 to 2048 in steps of 64, learning rate 1e-5 to 1e-2 (logarithmic), dropout 0 to 0.5.
+    sampler is optuna's tree-structured Parzen estimator with a seed. It searches hidden widths in
+    ``settings.tuning_widths`` in steps of 64, learning rate 1e-5 to 1e-2 (logarithmic), dropout 0 to 0.5.
 
     Parameters
     ----------
@@ -78,7 +76,7 @@ def tune_classifier(
             n_trials=max(0, settings.n_trials - len(_finished(study))),
             callbacks=[_reporter(settings.n_trials)] if progress else None,
         )
-    return _suggest(study.best_trial)
+    return _suggest(study.best_trial, settings.tuning_widths)
 
 
 def _objective(
@@ -100,7 +98,7 @@ def _objective(
             fitted.validation_rows,
             n_labels=len(fitted.labels),
             settings=settings,
-            classifier=_suggest(trial),
+            classifier=_suggest(trial, settings.tuning_widths),
             seed=seed,
             device=device,
             after_epoch=report,
@@ -110,12 +108,12 @@ def _objective(
     return validation_loss
 
 
-def _suggest(trial: Any) -> ClassifierSettings:
+def _suggest(trial: Any, widths: tuple[int, int]) -> ClassifierSettings:
     """Read one point of the space; a finished trial gives its own values again."""
     return ClassifierSettings(
         hidden=(
-            trial.suggest_int("hidden_1", *WIDTHS, step=64),
-            trial.suggest_int("hidden_2", *WIDTHS, step=64),
+            trial.suggest_int("hidden_1", *widths, step=64),
+            trial.suggest_int("hidden_2", *widths, step=64),
         ),
         learning_rate=trial.suggest_float("learning_rate", 1e-5, 1e-2, log=True),
         dropout=trial.suggest_float("dropout", 0.0, 0.5, step=0.1),

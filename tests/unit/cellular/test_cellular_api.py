@@ -27,6 +27,14 @@ def _fit(adata, **arguments) -> Cellular:
     return Cellular(**{**QUICK, **arguments}).fit(adata, label_key="label", batch_key=batch_key)
 
 
+def _thinned(adata):
+    """Keep every eighth value of the expression: sparse enough for sparse products."""
+    thin = adata.copy()
+    thin.X = sparse.csr_matrix(thin.X.multiply(np.arange(thin.n_vars) % 8 == 0), dtype=np.float32)
+    thin.X.eliminate_zeros()
+    return thin
+
+
 def test_unseen_cells_are_named_right(fitted, query):
     accuracy = (fitted.predict(query) == query.obs["label"]).mean()
     assert accuracy > 0.95  # chance is 0.2
@@ -160,6 +168,30 @@ def test_dense_and_sparse_queries_agree(fitted, query):
     with pytest.warns(UserWarning, match="190 of the model's 200 genes"):
         from_sparse = fitted.embed(query[:, 10:].copy())
     np.testing.assert_allclose(from_dense, from_sparse, rtol=1e-5, atol=1e-6)
+
+
+def test_sparse_training_cells_give_the_model_of_dense_ones(train, query):
+    assert train.X.nnz < 0.9 * train.n_obs * train.n_vars
+    from_sparse = _fit(_thinned(train))
+    thin = _thinned(train)
+    thin.X = thin.X.toarray()
+    from_dense = _fit(thin)
+    for ours, theirs in zip(from_sparse.history.epochs, from_dense.history.epochs, strict=True):
+        assert ours.train == pytest.approx(dict(theirs.train), rel=1e-3)
+    np.testing.assert_allclose(from_sparse.embed(query), from_dense.embed(query), rtol=0.02, atol=0.02)
+
+
+def test_values_given_twice_are_added_up(train, query):
+    thin = _thinned(train)
+    twice = thin.copy()
+    X = thin.X.tocoo()
+    place = (np.tile(X.row, 2), np.tile(X.col, 2))
+    # As csr, so that nothing adds them up on the way.
+    order = np.argsort(place[0], kind="stable")
+    starts = 2 * thin.X.indptr
+    twice.X = sparse.csr_matrix((np.tile(X.data / 2, 2)[order], place[1][order], starts), shape=thin.shape)
+    assert twice.X.nnz == 2 * thin.X.nnz
+    np.testing.assert_allclose(_fit(twice).embed(query), _fit(thin).embed(query), rtol=1e-3, atol=1e-3)
 
 
 def test_too_few_genes_in_common_is_an_error(fitted, query):

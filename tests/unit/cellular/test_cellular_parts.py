@@ -13,9 +13,10 @@ from cellular_bench.methods.cellular.centroids import (
     inverse_frequency,
     type_representations,
 )
+from cellular_bench.methods.cellular.first_layer import NormalisedLinear
 from cellular_bench.methods.cellular.loop import learning_rate_factor, seeded_torch
-from cellular_bench.methods.cellular.minibatches import MiniBatches, even_chunks, inner_split
-from cellular_bench.methods.cellular.model import NormalisedLinear, build_classifier, build_encoder
+from cellular_bench.methods.cellular.minibatches import MiniBatches, even_chunks, inner_split, sparse_pays
+from cellular_bench.methods.cellular.model import build_classifier, build_encoder
 from cellular_bench.methods.cellular.novelty import Evidence, novelty_score
 from cellular_bench.methods.cellular.settings import DEFAULT, PAPER, ClassifierSettings, settings_for
 from cellular_bench.methods.cellular.training import train_classifier
@@ -97,6 +98,7 @@ def test_presets_differ_only_where_documented():
         "validation_counts_cells",
         "softmax_before_loss",
         "n_trials",
+        "tuning_widths",
         "prune_trials",
         "novelty_kind",
     }
@@ -212,22 +214,53 @@ def test_an_unknown_novelty_score_is_named(evidence):
         novelty_score(evidence, kind="enrgy")
 
 
-def test_the_short_cut_of_the_first_layer_gives_the_gradients_of_the_long_way() -> None:
+@pytest.mark.parametrize("layout", [torch.as_tensor, sparse.csr_matrix, sparse.csr_array])
+def test_the_first_layer_gives_the_values_and_gradients_of_plain_layers(layout) -> None:
     torch.manual_seed(0)
     layer = NormalisedLinear(30, 7)
+    plain = torch.nn.Sequential(torch.nn.LayerNorm(30), torch.nn.Linear(30, 7))
     with torch.no_grad():
         layer.norm.weight.uniform_(0.5, 2)
         layer.norm.bias.uniform_(-1, 1)
-    X, towards = torch.rand(9, 30) * 4, torch.rand(9, 7)
+        plain[0].load_state_dict(layer.norm.state_dict())
+        plain[1].weight.copy_(layer.weight.T)
+        plain[1].bias.copy_(layer.bias)
+    X = np.random.default_rng(0).poisson(0.5, (9, 30)).astype(np.float32) * 1.7
+    X[2] = 0  # a cell without any value
+    towards = torch.rand(9, 7)
 
-    output = layer(X)
-    short = torch.autograd.grad((output * towards).sum(), list(layer.parameters()))
-    plainly = layer.linear(layer.norm(X))
-    plain = torch.autograd.grad((plainly * towards).sum(), list(layer.parameters()))
+    output, plainly = layer(layout(X)), plain(torch.as_tensor(X))
+    got = torch.autograd.grad((output * towards).sum(), [*layer.norm.parameters(), layer.weight, layer.bias])
+    wanted = list(torch.autograd.grad((plainly * towards).sum(), list(plain.parameters())))
+    wanted[2] = wanted[2].T
 
-    torch.testing.assert_close(output, plainly)
-    for name, got, wanted in zip(dict(layer.named_parameters()), short, plain, strict=True):
-        torch.testing.assert_close(got, wanted, rtol=1e-5, atol=1e-5, msg=lambda text, n=name: f"{n}: {text}")
+    torch.testing.assert_close(output, plainly, rtol=1e-5, atol=1e-6)
+    for name, ours, theirs in zip(("scale", "shift", "weight", "bias"), got, wanted, strict=True):
+        torch.testing.assert_close(
+            ours, theirs, rtol=1e-5, atol=1e-5, msg=lambda text, n=name: f"{n}: {text}"
+        )
+
+
+def test_the_first_layer_starts_from_the_weights_that_torch_draws() -> None:
+    torch.manual_seed(3)
+    plain = torch.nn.Linear(8, 5)
+    torch.manual_seed(3)
+    assert torch.equal(NormalisedLinear(8, 5).weight.T, plain.weight)
+
+
+def test_sparse_products_are_chosen_by_share_of_values_and_threads() -> None:
+    cpu, before = torch.device("cpu"), torch.get_num_threads()
+    X = sparse.random_array((100, 50), density=0.1, format="csr", rng=0)
+    try:
+        torch.set_num_threads(1)
+        assert sparse_pays(X, cpu)
+        assert not sparse_pays(X.toarray(), cpu)
+        assert not sparse_pays(sparse.csr_array(np.ones((4, 4))), cpu)
+        assert not sparse_pays(X, torch.device("cuda"))
+        torch.set_num_threads(4)
+        assert not sparse_pays(X, cpu)
+    finally:
+        torch.set_num_threads(before)
 
 
 def test_the_first_layer_still_gives_the_gradient_of_its_input() -> None:
