@@ -58,7 +58,7 @@ class CellularMethod:
         url="https://doi.org/10.5281/zenodo.10959788",
         license="BSD-3-Clause",
         requires=("torch", "sklearn"),
-        version=3,
+        version=4,
         check_params={"max_epochs": 8},
     )
     loss: ClassVar[str] = "full"

@@ -151,6 +151,12 @@ def settings_for(preset: str, **changes: Any) -> Settings:
         raise UnknownNameError("precision", settings.precision, PRECISIONS)
     if settings.n_trials < 0:
         raise UserError(f"cellular: n_trials is {settings.n_trials}; it must be 0 (no search) or more.")
+    narrowest, widest = settings.tuning_widths
+    if not 64 <= narrowest <= widest or narrowest % 64 or widest % 64:
+        raise UserError(
+            f"cellular: tuning_widths is {settings.tuning_widths}; two multiples of 64 are wanted, the "
+            "smaller first."
+        )
     for name in ("batch_size", "n_inner_folds"):
         if getattr(settings, name) < 2:
             raise UserError(f"cellular: {name} is {getattr(settings, name)}; it must be at least 2.")

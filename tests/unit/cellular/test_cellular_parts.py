@@ -115,6 +115,9 @@ def test_settings_say_what_is_wrong():
         settings_for("default", precision="bf61")
     with pytest.raises(UserError, match=r"n_trials is -1; it must be 0 \(no search\) or more"):
         settings_for("paper", n_trials=-1)
+    for widths in ((512, 64), (0, 64), (64, 100)):
+        with pytest.raises(UserError, match=r"tuning_widths is .* two multiples of 64 are wanted"):
+            settings_for("default", tuning_widths=widths)
 
 
 def test_inner_split_is_stratified_and_complete():

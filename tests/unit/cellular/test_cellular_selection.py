@@ -14,6 +14,7 @@ QUICK = {
     "classifier_max_epochs": 3,
     "batch_size": 64,
     "classifier": ClassifierSettings(hidden=(64, 64)),
+    "tuning_widths": (64, 256),
 }
 
 
@@ -54,9 +55,8 @@ def test_validation_counts_cells_alike_by_default_and_rare_types_first_in_the_st
 
 
 @pytest.fixture
-def few(train, monkeypatch):
-    """Few cells, and a search among narrow networks: for speed."""
-    monkeypatch.setattr(tuning_module, "WIDTHS", (64, 256))
+def few(train):
+    """Few cells: for speed."""
     return train[:120].copy()
 
 
@@ -123,6 +123,13 @@ def test_an_interrupted_search_goes_on_where_it_was(few, query, trained, tmp_pat
     assert states.count("COMPLETE") + states.count("PRUNED") == 4
 
 
+def test_the_search_keeps_to_its_widths_and_a_saved_model_remembers_them(few, trained, tmp_path):
+    model = _fit(few, n_trials=6, tuning_widths=(128, 192))
+    assert {width for point in trained for width in point.hidden} == {128, 192}
+    model.save(tmp_path / "model")
+    assert Cellular.load(tmp_path / "model").settings == model.settings
+
+
 def test_another_embedding_starts_another_search(few, trained, tmp_path):
     for seed in (0, 1):
         _fit(few, n_trials=1, seed=seed, tuning_storage=tmp_path / "tuning.journal")
@@ -143,6 +150,7 @@ def test_poor_trials_end_early_by_default_and_never_in_the_study(few, preset, pr
 def test_the_study_searches_a_hundred_times_and_the_default_not():
     assert Cellular(preset="paper").settings.n_trials == 100
     assert Cellular().settings.n_trials == 0
+    assert Cellular(preset="paper").settings.tuning_widths == (64, 2048)
     assert Cellular(n_trials=7).settings.n_trials == 7
 
 
