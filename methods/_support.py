@@ -22,6 +22,9 @@ if TYPE_CHECKING:
 
 Settings = TypeVar("Settings")
 
+#: Cells that are made dense at a time.
+BLOCK_CELLS = 20_000
+
 
 def preset_with(presets: Mapping[str, Settings], preset: str, **changes: Any) -> Settings:
     """Return the settings of a preset with those changes that are not None.
@@ -194,8 +197,14 @@ def fit_pca(matrix: Any, *, n_components: int, seed: int) -> Any:
 
 
 def project(pca: Any, matrix: Any) -> NDArray[np.float32]:
-    """Project cells on fitted components, (n_obs, n_components)."""
-    return np.asarray(pca.transform(dense(matrix).astype(np.float64)), dtype=np.float32)
+    """Project cells on fitted components, (n_obs, n_components); some at a time are made dense."""
+    scores = [
+        np.asarray(
+            pca.transform(dense(matrix[first : first + BLOCK_CELLS]).astype(np.float64)), dtype=np.float32
+        )
+        for first in range(0, matrix.shape[0], BLOCK_CELLS)
+    ]
+    return np.concatenate(scores)
 
 
 def principal_components(matrix: Any, *, n_components: int, seed: int) -> NDArray[np.float32]:
