@@ -33,6 +33,17 @@ def h5ad(files: Mapping[str, Path]) -> AnnData:
     return read_h5ad(path)
 
 
+def in_archive(files: Mapping[str, Path]) -> AnnData:
+    """Read one AnnData file of an unpacked archive; the entry of ``files`` ends with a dot and its name."""
+    ((name, folder),) = files.items()
+    found = [path for path in sorted(folder.rglob("*.h5ad")) if name.endswith(f".{path.name}")]
+    if len(found) != 1:
+        held = ", ".join(path.name for path in sorted(folder.rglob("*.h5ad"))) or "none"
+        problem = f"{len(found)} files of it are the one that is wanted ({name}); its h5ad files: {held}."
+        raise DataError(str(folder), [problem])
+    return read_h5ad(found[0])
+
+
 def tenx_with_labels(files: Mapping[str, Path]) -> AnnData:
     """Read a 10x folder, and a table with the columns ``barcodes`` and ``celltype``, in any order.
 
@@ -137,6 +148,7 @@ def _labelled(adata: AnnData, labels: pd.DataFrame, path: Path) -> AnnData:
 #: What a manifest can name as ``builder``.
 BUILDERS: Mapping[str, Builder] = {
     "h5ad": h5ad,
+    "in_archive": in_archive,
     "tenx_with_labels": tenx_with_labels,
     "tenx_sorted": tenx_sorted,
     "table_with_labels": table_with_labels,

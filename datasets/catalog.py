@@ -153,13 +153,16 @@ def load(spec: DatasetSpec, *, options: Options | None = None) -> Dataset:
     if spec.sha256 is not None and spec.sha256 != digest:
         problem = f"Its content is not what the manifest says: sha256 {digest}, expected {spec.sha256}."
         raise DataError(name, [problem])
+    if spec.source.get("expected") not in (None, digest):
+        notes = (*notes, f"It is not what the catalogue calls {spec.dataset_id}: names or values differ.")
     dataset = Dataset(spec=spec, adata=adata, digest=digest, warnings=(*notes, *warnings))
     return dataset if spec.recipe is None else prepared(dataset, spec.recipe)
 
 
 def _told_apart(spec: DatasetSpec, adata: AnnData) -> tuple[AnnData, tuple[str, ...]]:
     """Give cells of a deposit's file names of their own, where samples were joined without."""
-    if spec.source.get("kind") != "local" or adata.obs_names.is_unique:
+    is_deposit = spec.source.get("kind") == "local" or spec.source.get("builder") == "in_archive"
+    if not is_deposit or adata.obs_names.is_unique:
         return adata, ()
     adata.obs_names_make_unique()
     return adata, ("Cells that share a name got a number; their order is that of the file.",)

@@ -27,8 +27,8 @@ def patterns(spec: DatasetSpec) -> tuple[str, ...]:
 def found_in(folder: Path, specs: Mapping[str, DatasetSpec]) -> dict[str, DatasetSpec]:
     """Describe the data sets that a folder, or a folder within it, holds: their source is that file.
 
-    Names are compared without regard to capitals. Values decide whether they are counts, no checksum is
-    expected, and the digest of what a file holds goes into the records.
+    Names are compared without regard to capitals. Values decide whether they are counts. Content other than
+    the catalogue's is told, not refused; its digest goes into the records.
 
     Raises
     ------
@@ -44,7 +44,7 @@ def found_in(folder: Path, specs: Mapping[str, DatasetSpec]) -> dict[str, Datase
             problem = f"{len(hits)} files could be '{name}': {places}. Leave one of them."
             raise DataError(str(folder), [problem])
         if hits:
-            source = {"kind": "local", "path": str(hits[0].absolute())}
+            source = {"kind": "local", "path": str(hits[0].absolute()), "expected": spec.sha256}
             found[name] = replace(spec, source=source, sha256=None, counts_layer=None)
     return found
 

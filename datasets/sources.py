@@ -118,7 +118,7 @@ def _carrier(dataset_id: str, source: Mapping[str, Any], options: Options) -> An
 
 def _download(dataset_id: str, source: Mapping[str, Any], options: Options) -> AnnData:
     builder = _builder(dataset_id, source)
-    if builder in (builders.h5ad, builders.by_hand):
+    if builder in (builders.h5ad, builders.in_archive, builders.by_hand):
         return builder(deposits.files_of(dataset_id, source, options=options))
     return _built_once(
         dataset_id, source, lambda: builder(deposits.files_of(dataset_id, source, options=options))

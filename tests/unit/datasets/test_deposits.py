@@ -203,6 +203,20 @@ def test_deposits_that_do_not_say(server, deposit, listing, message):
         load(described("h5ad", deposit))
 
 
+def test_one_file_of_an_archive_is_found_by_its_name(server, adata, tmp_path):
+    adata.obs_names = ["0", "1", "2", "0", "1", "2"]
+    adata.write_h5ad(tmp_path / "Muto_merged.h5ad")
+    with zipfile.ZipFile(server.served / "data.zip", "w") as archive:
+        archive.write(tmp_path / "Muto_merged.h5ad", "data/processed/kidney_cells/Muto_merged.h5ad")
+        archive.writestr("data/processed/merged/merged_all.h5ad", b"another")
+    entry = {"name": "data.zip", "urls": [f"{server.url}/data.zip"], "unpack": "Muto_merged.h5ad"}
+    dataset = load(described("in_archive", [entry], batch_key="donor"), options=CONSENT)
+    assert dataset.adata.shape == (6, 4)
+    assert dataset.adata.obs_names.is_unique
+    with pytest.raises(DataError, match=r"0 files of it are the one that is wanted \(data.zip.Absent.h5ad\)"):
+        load(described("in_archive", [{**entry, "unpack": "Absent.h5ad"}]), options=CONSENT)
+
+
 def test_files_to_prepare_by_hand_are_fetched_and_said_so(server):
     (server.served / "x.RData").write_bytes(b"R")
     spec = described("by_hand", [{"name": "x.RData", "urls": [f"{server.url}/x.RData"]}])

@@ -52,6 +52,13 @@ def test_data_that_nobody_offers_come_in_a_folder_only():
         load(spec)
 
 
+def test_content_other_than_the_catalogues_is_told(adata, tmp_path):
+    adata.obs[["batch", "cell_type"]] = adata.obs[["donor", "cell_type"]]
+    adata.write_h5ad(tmp_path / "kang.h5ad")
+    dataset = load(found_in(tmp_path, specs())["kang"])
+    assert dataset.warnings[0] == "It is not what the catalogue calls kang: names or values differ."
+
+
 def test_reference_files_are_found(shared):
     found = found_in(shared / "data", specs())
     assert found.keys() == {
