@@ -58,8 +58,9 @@ def across_views(boards: Sequence[Board]) -> tuple[AcrossView, ...]:
 def _view(found: Across) -> AcrossView:
     first = found.boards[0]
     return AcrossView(
-        title=f"{TASK_TITLES[found.task]} over {plural(len(found.boards), 'data set')}",
-        subtitle=f"{subtitle(first)}; methods {RANKED_TRACKS[found.track]}",
+        title=f"{TASK_TITLES[found.task]} over {plural(len(found.boards), 'data set')}, "
+        f"methods {RANKED_TRACKS[found.track]}",
+        subtitle=subtitle(first),
         datasets=tuple((board.dataset.title, board.board_id) for board in found.boards),
         lines=tuple(
             _line(standing, name) for standing, name in zip(found.standings, _names(found), strict=True)
