@@ -15,7 +15,7 @@ from cellular_bench.datasets import catalog
 PLUGIN = '''
 import os, sys, time
 import numpy as np
-from cellular_bench import MethodSpec, NotApplicableError, Prediction
+from cellular_bench import Corrected, Graph, MethodSpec, NotApplicableError, Prediction
 
 
 def spec(method_id, **more):
@@ -114,6 +114,34 @@ class Bulky:
         noise = np.random.default_rng(0).normal(size=(adata.n_obs, 5000))
         noise[:, :adata.n_vars] += 9 * adata.X.toarray()
         return noise
+
+
+class Links:
+    """Links every cell to the ten that correlate most with it, the stronger the nearer."""
+    spec = spec("links", tasks=("integration",), labels="none", inductive=False)
+
+    def __init__(self, *, seed=0):
+        pass
+
+    def fit_embed(self, adata):
+        from scipy.sparse import csr_matrix
+        correlation = np.corrcoef(adata.X.toarray())
+        linked = correlation >= np.sort(correlation, axis=1)[:, -11:-10]
+        return Graph(
+            connectivities=csr_matrix(np.where(linked, correlation, 0.0)),
+            distances=csr_matrix(np.where(linked, 1.001 - correlation, 0.0)),
+        )
+
+
+class Doubled:
+    """Twice the expression."""
+    spec = spec("doubled", tasks=("integration",), labels="none", inductive=False)
+
+    def __init__(self, *, seed=0):
+        pass
+
+    def fit_embed(self, adata):
+        return Corrected(X=2 * adata.X.toarray())
 
 
 class NanEmbedding:

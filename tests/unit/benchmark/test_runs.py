@@ -19,6 +19,7 @@ import psutil
 import pytest
 
 from cellular_bench.benchmark import isolation, registry
+from cellular_bench.benchmark.cli.rescore import rescore
 from cellular_bench.benchmark.config import Suite
 from cellular_bench.benchmark.errors import UserError
 from cellular_bench.benchmark.executors import Executor
@@ -348,6 +349,24 @@ def test_embeddings_are_kept_beside_the_record(tmp_path, dataset, plugin) -> Non
     outputs = read_outputs(store.run_folder(next(store.records()).run_id) / "outputs.npz")
     assert outputs.X_emb.shape == (300, 50)
     assert np.array_equal(outputs.obs_names, dataset.adata.obs_names.to_numpy(dtype=str))
+
+
+def test_graphs_and_corrected_expression_are_kept_scored_and_scored_again_alike(
+    tmp_path, dataset, plugin
+) -> None:
+    records = execute(tmp_path, make_suite("integration", ["links", "doubled"]), dataset, plugin)
+    values = {name: {s.metric_id: s.value for s in record.scores} for name, record in records.items()}
+    assert values["links"]["silhouette_label"] is None
+    assert values["links"]["leiden_nmi"] > 0.5
+    assert values["links"]["clisi"] > 0.9
+    # A factor changes no correlation and no order of genes, if cells and genes are those that are scored.
+    assert values["doubled"]["gene_correlation_kept"] == pytest.approx(1.0, abs=1e-6)
+    assert values["doubled"]["fold_change_kept"] == pytest.approx(1.0, abs=1e-6)
+    assert values["doubled"]["hvg_overlap"] > 0.98
+    assert values["doubled"]["silhouette_label"] > 0.5
+    store = Store.open(tmp_path)
+    for record in records.values():
+        assert rescore(store, record).scores == record.scores
 
 
 def test_the_environment_of_the_caller_is_left_alone(zoo, monkeypatch) -> None:
