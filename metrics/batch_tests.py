@@ -8,9 +8,10 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from cellular_bench.benchmark.errors import UndefinedError
+from cellular_bench.metrics.diffusion import diffusion_map
 from cellular_bench.metrics.distances import Neighbors, nearest_neighbors
 from cellular_bench.metrics.graphs import connectivities
-from cellular_bench.metrics.inputs import Floats, Ints, encode, several
+from cellular_bench.metrics.inputs import Ints, encode, several
 from cellular_bench.metrics.sharing import share_out
 from cellular_bench.metrics.spec import metric
 
@@ -29,13 +30,6 @@ FEWEST, MOST = 10, 70
 MIN_COMPONENT = 3
 MIN_USABLE = 0.75
 N_DIFFUSION_COMPONENTS = 100
-#: Up to so many cells a full eigendecomposition is quicker than the iterative one.
-DENSE_CELLS = 600
-#: Up to so many cells the iteration goes on to the last digit. Beyond, a residual that moves no neighbour in
-#: diffusion space, and a smaller basis that is cheaper to keep orthogonal, save a quarter of the time.
-DIGITS_CELLS = 4000
-RESIDUAL = 1e-6
-SPARE_VECTORS = 40
 
 
 def _acceptance(neighbors: Ints, batches: Ints) -> float:
@@ -154,36 +148,5 @@ def _diffusion_acceptance(task: tuple[csr_matrix, Ints, int, int]) -> float:
     _, codes = encode(batches, "batch")
     if codes.max() == 0:
         return 0.0
-    near = nearest_neighbors(_diffusion_map(graph, n_components), k + 1)
+    near = nearest_neighbors(diffusion_map(graph, n_components), k + 1)
     return _acceptance(near.indices, codes)
-
-
-def _diffusion_map(graph: csr_matrix, n_components: int) -> Floats:
-    """Embed a graph so that Euclidean distances are diffusion distances over all time scales."""
-    from scipy.sparse import diags
-
-    density = diags(1 / np.asarray(graph.sum(axis=0), dtype=np.float64).ravel())
-    kernel = density @ graph.astype(np.float64) @ density
-    norm = diags(1 / np.sqrt(np.asarray(kernel.sum(axis=0)).ravel()))
-    values, vectors = _leading_eigenpairs((norm @ kernel @ norm).tocsr(), n_components)
-    # Single precision decides which eigenvalues count as 1: the stationary ones, not weighted.
-    rounded = values.astype(np.float32)
-    stationary = rounded == 1
-    weights = np.where(stationary, 1, rounded / np.where(stationary, 1, 1 - rounded))
-    return vectors * weights
-
-
-def _leading_eigenpairs(matrix: csr_matrix, k: int) -> tuple[Floats, Floats]:
-    """Return the k eigenpairs of largest magnitude, negative ones included."""
-    n_obs = matrix.shape[0]
-    if n_obs <= DENSE_CELLS:
-        values, vectors = np.linalg.eigh(matrix.toarray())
-        chosen = np.argsort(-np.abs(values), kind="stable")[:k]
-        return values[chosen], vectors[:, chosen]
-    from scipy.sparse.linalg import eigsh
-
-    start = np.random.default_rng(0).standard_normal(n_obs)
-    if n_obs <= DIGITS_CELLS:
-        return tuple(eigsh(matrix, k=k, which="LM", v0=start))
-    n_vectors = min(n_obs, k + SPARE_VECTORS)
-    return tuple(eigsh(matrix, k=k, which="LM", v0=start, ncv=n_vectors, tol=RESIDUAL))
