@@ -128,15 +128,17 @@ def _spread_out(X: Floats, k: int) -> Floats:
 
 def _lloyd(X: Floats, centres: Floats) -> Ints:
     """Move centres to the means of their cells until no cell changes its cluster."""
-    codes = np.full(len(X), -1)
+    codes, numbers = np.full(len(X), -1), np.arange(len(centres))[:, None]
+    columns = np.ascontiguousarray(X.T)
     for _ in range(MAX_ITERATIONS):
-        nearest = _squared(X, centres).argmin(axis=1)
+        # Half the squared distances, less what is equal for all centres.
+        nearest = (np.einsum("ij,ij->i", centres, centres)[:, None] / 2 - centres @ columns).argmin(axis=0)
         if np.array_equal(nearest, codes):
             break
         codes = nearest
-        members = np.eye(len(centres))[codes]
+        members = (codes == numbers).astype(np.float64)
         # A centre without cells goes to the mean of the data, which is the origin here.
-        centres = members.T @ X / np.maximum(members.sum(axis=0), 1)[:, None]
+        centres = members @ X / np.maximum(members.sum(axis=1), 1)[:, None]
     return codes
 
 

@@ -89,8 +89,9 @@ def _iterate(matrix: csr_matrix, start: Singles, k: int, bound: float | None) ->
         scaled = (matrix * np.float32(1 / bound)).tocsr()
 
         def cubic(x: Singles) -> Singles:  # T3(A) x = 4 A A A x - 3 A x
-            once = scaled @ x
-            return 4 * (scaled @ (scaled @ once)) - 3 * once
+            once: Singles = scaled @ x
+            thrice: Singles = scaled @ (scaled @ once)
+            return 4 * thrice - 3 * once
 
         operator = LinearOperator(matrix.shape, matvec=cubic, dtype=np.float32)
     n_vectors = min(n_obs, k + SPARE_VECTORS)

@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 
 from cellular_bench.benchmark.errors import UnknownNameError
-from cellular_bench.metrics import batch_tests, evaluate, kbet_per_label, nearest_neighbors, silhouette_label
 from cellular_bench.metrics import distances as pairs
+from cellular_bench.metrics import evaluate, nearest_neighbors, silhouette_label
 from cellular_bench.metrics.approximate import sampled_sums, stratified_sample
 from cellular_bench.metrics.profiles import PROFILES, Profile
 from cellular_bench.metrics.sharing import share_out
@@ -173,20 +173,6 @@ class TestSamples:
     def test_unknown_profile_is_refused(self):
         with pytest.raises(UnknownNameError, match=r"Unknown profile 'quick'.*Known: fast, full, standard"):
             evaluate([], {}, profile="quick")
-
-
-def test_a_label_of_many_cells_is_tested_as_one_of_few(monkeypatch):
-    rng = np.random.default_rng(0)
-    batch = rng.choice(["x", "y"], 700)
-    X = rng.normal(size=(700, 6)) + (batch == "y")[:, None]
-    near = nearest_neighbors(X)
-    values = []
-    for name, cells in (("DENSE_CELLS", 1000), ("DENSE_CELLS", 0), ("DIGITS_CELLS", 0)):
-        monkeypatch.setattr(batch_tests, name, cells)
-        values.append(kbet_per_label(near, ["a"] * 700, batch))
-    # Dense, iterative, and iterative to a residual: a single cell may be on the border.
-    assert 0 < values[0] < 1
-    assert values == pytest.approx([values[0]] * 3, abs=1.5 / 700)
 
 
 def test_kernels_compile_where_no_folder_can_be_written(monkeypatch):
