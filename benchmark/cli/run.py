@@ -297,9 +297,13 @@ def _tailor(
         changes["splits"] = (split,)
     if seeds:
         changes["seeds"] = tuple(seeds)
+    named = {choice.method_id for block in blocks for choice in block.methods}
     tailored = []
     for block in blocks:
-        chosen = _methods_of(block, method_ids, known, params)
+        # A method that the suite names runs where the suite names it, others wherever they can.
+        elsewhere = named - {choice.method_id for choice in block.methods}
+        here = [name for name in method_ids if name not in elsewhere]
+        chosen = () if method_ids and not here else _methods_of(block, here, known, params)
         if chosen:
             tailored.append(_stressed(block.model_copy(update={**changes, "methods": chosen}), stress))
     _check_all_used(tailored, method_ids, params, known)

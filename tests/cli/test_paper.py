@@ -8,6 +8,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from cellular_bench.benchmark import registry
+from cellular_bench.benchmark.cli import run
 from cellular_bench.benchmark.leaderboard import build_boards
 from cellular_bench.benchmark.registry import metrics
 from cellular_bench.benchmark.store import Store
@@ -73,3 +75,26 @@ def test_embeddings_have_the_nine_scores_of_the_study(results: Path) -> None:
             assert row.metrics[name].n == 5
     missing = json.loads((results / "suite.json").read_text())["missing"]
     assert [(item["kind"], item["name"]) for item in missing] == [("data set", "kidney")]
+
+
+def tailored(suite_id: str, *method_ids: str) -> list[tuple[str, list[tuple[str, str | None, dict]]]]:
+    suite = run._tailor(
+        run._find_suite(suite_id), tasks=(), dataset_ids=(), method_ids=method_ids, known=registry.methods(),
+        params={}, split=None, stress=None, seeds=None, limits={}, profile=None,
+    )  # fmt: skip
+    return [
+        (block.task, [(one.method_id, one.features, one.params) for one in block.methods])
+        for block in suite.blocks
+    ]
+
+
+def test_a_named_method_runs_as_and_where_the_suite_runs_it() -> None:
+    paper = {"preset": "paper"}
+    assert tailored("paper", "scibet") == [
+        ("annotation", [("scibet", "all", paper), ("scibet", "hvg", paper)]),
+    ]
+    assert [methods for _, methods in tailored("paper", "cellular")] == [[("cellular", None, paper)]] * 5
+    assert tailored("quickstart", "cellular")[0] == ("integration", [("cellular", None, {"max_epochs": 20})])
+    # A method that the suite does not name runs wherever it can, as it is by itself.
+    assert [task for task, _ in tailored("paper", "knn")] == ["annotation", "novelty", "annotation"]
+    assert tailored("paper", "knn")[0][1] == [("knn", None, {})]
