@@ -122,6 +122,8 @@ class Executor:
         with _disk_errors(self.store):
             record = running.carry_out(run, self.store, cancelled=self._cancelled)
             self.store.write(record)
+            if run.replaces is not None:
+                self.store.forget([run.replaces])
         progress.finished(record)
         return record
 

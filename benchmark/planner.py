@@ -6,6 +6,7 @@ import hashlib
 import json
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -34,7 +35,11 @@ GENES: Mapping[Features, str] = {"hvg": "highly variable genes", "all": "all gen
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Run:
-    """One run that is to be carried out."""
+    """One run that is to be carried out.
+
+    ``replaces`` is the name that it had when its method's environment was missing; such a record says
+    nothing any more once there is this one.
+    """
 
     run_id: str
     suite_id: str
@@ -48,6 +53,7 @@ class Run:
     profile: ProfileName = "standard"
     plugins: tuple[Path, ...] = ()
     study_metrics: bool = False
+    replaces: str | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -193,10 +199,12 @@ def _runs(
     data = dataset_identity(dataset)
     study_metrics = suite.study_metrics and block.task != "annotation"
     for method, params in chosen:
-        identity = method_identity(method, params)
+        identity, absent = method_identity(method, params), _without_environment(method, params)
         for seed in block.seeds:
+            name = partial(run_id, block.task, method, study_metrics=study_metrics)
             yield Run(
-                run_id=run_id(block.task, method, identity, data, cells, seed, study_metrics=study_metrics),
+                run_id=name(identity, data, cells, seed),
+                replaces=name(absent, data, cells, seed) if absent else None,
                 suite_id=suite.suite_id,
                 task=block.task,
                 method=identity,
@@ -230,11 +238,23 @@ def method_identity(method: Method, params: Mapping[str, Any]) -> MethodIdentity
     )
 
 
+def _without_environment(method: Method, params: Mapping[str, Any]) -> MethodIdentity | None:
+    """Describe a method as it ran, in vain, before its environment was there; None where it is not."""
+    own = method.environment()
+    if own is None or not own.is_ready:
+        return None
+    packages = {**_packages_here(method), **own.absent}
+    return method_identity(method, params).model_copy(update={"packages": packages})
+
+
 def _packages(method: Method) -> dict[str, str]:
     """Return the versions that the numbers of a method depend on; those of its own environment go first."""
-    here = packages_of(method.spec.requires, [method.distribution] if method.distribution else [])
     own = method.environment()
-    return {**here, **own.versions} if own else here
+    return {**_packages_here(method), **own.versions} if own else _packages_here(method)
+
+
+def _packages_here(method: Method) -> dict[str, str]:
+    return packages_of(method.spec.requires, [method.distribution] if method.distribution else [])
 
 
 def dataset_identity(dataset: Dataset) -> DatasetIdentity:

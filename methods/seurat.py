@@ -27,9 +27,8 @@ class Seurat:
     Parameters
     ----------
     preset
-        ``"default"``: variable genes are sought on raw counts where there are any, and values are those of
-        the data. ``"paper"``: as the CELLULAR study ran it, with ``log1p`` of counts per mean library size
-        in the place of both.
+        ``"default"``: variable genes are sought on raw counts where there are any. ``"paper"``: on the
+        log-normalised values, which the CELLULAR study put in the place of counts.
     n_features
         Genes that vary in most batches of the reference.
     n_dims
@@ -97,18 +96,6 @@ class Seurat:
         found = run_inside(self.spec, train=self._train, query=query, seed=self.seed, params=self._params)
         assert found.label_proba is not None and found.labels is not None  # the program gives both
         return most_probable(found.label_proba, found.labels.tolist())
-
-
-class SeuratHVG(Seurat):
-    """Seurat on the highly variable genes alone, as the CELLULAR study also ran it."""
-
-    spec = replace(
-        Seurat.spec,
-        method_id="seurat_hvg",
-        name="Seurat, variable genes",
-        features="hvg",
-        variant_of="seurat",
-    )
 
 
 class SeuratCCA(Seurat):

@@ -5,7 +5,9 @@ from __future__ import annotations
 import fcntl
 import importlib.util
 import json
+import os
 import shutil
+import signal
 import subprocess
 import sys
 from collections.abc import Callable, Iterator, Sequence
@@ -190,12 +192,26 @@ def _uv_steps(wanted: PythonPackages, folder: Path, file: Path) -> Iterator[tupl
 
 def _run(command: Sequence[str], *, log: Path, doing: str) -> str:
     """Run a step, append what it prints to the log, and return it."""
-    done = subprocess.run(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, check=False)  # noqa: S603
-    with log.open("a", encoding="utf-8") as file:
-        file.write(f"$ {' '.join(command)}\n{done.stdout}")
-    if done.returncode != 0:
-        raise UserError(_failure(doing, done.stdout, log))
-    return done.stdout
+    with log.open("a+b") as file:  # straight into the log, so that one can watch it
+        file.write(f"$ {' '.join(command)}\n".encode())
+        file.flush()
+        start = file.tell()
+        code = _wait(subprocess.Popen(command, stdout=file, stderr=subprocess.STDOUT, start_new_session=True))  # noqa: S603
+        file.seek(start)
+        printed = file.read().decode("utf-8", errors="replace")
+    if code != 0:
+        raise UserError(_failure(doing, printed, log))
+    return printed
+
+
+def _wait(process: subprocess.Popen[bytes]) -> int:
+    """Wait for a step; where that is interrupted, end it with all that it started, compilers too."""
+    try:
+        return process.wait()
+    except BaseException:
+        os.killpg(process.pid, signal.SIGKILL)
+        process.wait()
+        raise
 
 
 def _failure(doing: str, printed: str, log: Path) -> str:

@@ -59,10 +59,15 @@ class State:
         return self.problem is None
 
     @property
+    def absent(self) -> dict[str, str]:
+        """What :attr:`versions` holds where the environment cannot be used."""
+        return {f"environment {self.declaration.name}": "missing"}
+
+    @property
     def versions(self) -> dict[str, str]:
         """Versions of the language and all packages, as they go into the identity of a run."""
         if not self.is_ready:
-            return {f"environment {self.declaration.name}": "missing"}
+            return self.absent
         language, _, version = self.language.partition(" ")
         return {language: version, **self.packages}
 

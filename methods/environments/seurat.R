@@ -2,24 +2,14 @@
 
 suppressPackageStartupMessages(library(Seurat))
 
-# log1p of counts per mean library size of these cells, as the CELLULAR study normalised.
-per_mean_library <- function(counts) {
-  totals <- Matrix::colSums(counts)
-  log1p(counts %*% Matrix::Diagonal(x = mean(totals) / pmax(totals, 1)))
-}
-
 as_seurat <- function(cells, as_in_study) {
   values <- cells$X
-  counts <- if (is.null(cells$counts)) values else cells$counts
-  if (as_in_study && !is.null(cells$counts)) {
-    values <- per_mean_library(cells$counts)
-    dimnames(values) <- dimnames(cells$X)
-  }
-  if (as_in_study) counts <- values
+  # The study put its logarithms in the place of counts, too; variable genes are sought there.
+  counts <- if (as_in_study || is.null(cells$counts)) values else cells$counts
   # Seurat takes _ in the name of a gene for something of its own.
   rownames(values) <- rownames(counts) <- sprintf("gene%d", seq_len(nrow(values)))
   object <- CreateSeuratObject(counts, min.cells = 0, min.features = 0)
-  object <- SetAssayData(object, slot = "data", new.data = as(values, "CsparseMatrix"))
+  object <- SetAssayData(object, slot = "data", new.data = values)
   object$batch <- cells$batch
   object
 }

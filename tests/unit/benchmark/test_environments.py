@@ -291,7 +291,6 @@ def test_the_list_tells_what_is_missing_and_what_is_left_over(tmp_path, monkeypa
     assert {row["environment"]: row["methods"] for row in rows}["seurat"] == [
         "seurat",
         "seurat_cca",
-        "seurat_hvg",
     ]
 
 

@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import sys
 import time
 from pathlib import Path
@@ -56,10 +57,9 @@ def cells(*, labels: bool = True) -> anndata.AnnData:
     )
 
 
-def fake(folder: Path) -> Path:
+def fake(path: Path, declaration: str = DECLARATION) -> Path:
     """Declare an environment that is this interpreter, started as another would be."""
-    path = folder / "here.toml"
-    path.write_text(DECLARATION, encoding="utf-8")
+    path.write_text(declaration, encoding="utf-8")
     python = status.python_in(status.place(find(str(path))))
     python.parent.mkdir(parents=True, exist_ok=True)
     python.write_text(f'#!/bin/sh\nexec "{sys.executable}" "$@"\n', encoding="utf-8")
@@ -69,12 +69,18 @@ def fake(folder: Path) -> Path:
     return path
 
 
+def documented(repo: Path, language: str) -> list[str]:
+    """Return the examples of the document, in the order in which they are there."""
+    text = (repo / "docs" / "environments.md").read_text(encoding="utf-8")
+    return re.findall(rf"```{language}\n(.*?)```", text, flags=re.DOTALL)
+
+
 @pytest.fixture
 def inside(tmp_path, monkeypatch):
     """Run the text of a program on cells, in a fake environment."""
     monkeypatch.setenv("CELLULAR_BENCH_CACHE", str(tmp_path / "cache"))
     monkeypatch.setenv("PYTHONPATH", str(tmp_path / "elsewhere"))
-    environment = fake(tmp_path)
+    environment = fake(tmp_path / "here.toml")
 
     def run(program: str, *, query=None, train=None, **more):
         file = tmp_path / "program.py"
@@ -206,6 +212,22 @@ def test_a_table_from_r_is_read_exactly(tmp_path):
     assert found.rejected.tolist() == [True, False]
 
 
+@pytest.mark.r
+def test_the_documented_program_in_r_runs(repo, tmp_path):
+    environment, program = tmp_path / "r.toml", tmp_path / "program.R"
+    environment.write_text(documented(repo, "toml")[1], encoding="utf-8")
+    program.write_text(documented(repo, "r")[0].replace("< 10", "< 4"), encoding="utf-8")
+    found = state(find(str(environment)))
+    if not found.is_ready:
+        pytest.skip(status.missing_text(found))
+    spec = MethodSpec(
+        method_id="r", name="R", tasks=("integration",), environment=str(environment), program=str(program)
+    )
+    X_emb = run_inside(spec, query=cells(), params={"n_components": 2}).X_emb
+    singular = np.linalg.svd((X - X.mean(axis=0)).astype(float), compute_uv=False)
+    np.testing.assert_allclose(np.linalg.norm(X_emb, axis=0), singular[:2], rtol=1e-6)
+
+
 R_ECHO = """
 run <- function(train, query, seed, params) {
   if (params$decline) not_applicable("only for brains")
@@ -271,6 +293,20 @@ def test_each_end_in_r_is_told_apart(in_r, params, error, message):
         in_r(**params)
 
 
+def test_the_documented_method_runs(repo, tmp_path, monkeypatch):
+    monkeypatch.setenv("CELLULAR_BENCH_CACHE", str(tmp_path / "cache"))
+    fake(tmp_path / "my_environment.toml", documented(repo, "toml")[0])
+    program, plugin = documented(repo, "python")
+    (tmp_path / "my_program.py").write_text(program, encoding="utf-8")
+    (tmp_path / "my_method.py").write_text(plugin, encoding="utf-8")
+    method = registry.method("my_method", [tmp_path / "my_method.py"])
+    X_emb = method.factory(n_components=2).fit_embed(cells())
+    centred = X - X.mean(axis=0)
+    np.testing.assert_allclose(
+        np.linalg.norm(X_emb, axis=0), np.linalg.svd(centred, compute_uv=False)[:2], rtol=1e-5
+    )
+
+
 PLUGIN = '''
 import os
 from dataclasses import replace
@@ -326,7 +362,7 @@ class Silent:
 def away(tmp_path, monkeypatch):
     """Run a plug-in whose method lives in a fake environment, by the harness."""
     monkeypatch.setenv("CELLULAR_BENCH_CACHE", str(tmp_path / "cache"))
-    environment = fake(tmp_path)
+    environment = fake(tmp_path / "here.toml")
     (tmp_path / "nowhere.toml").write_text(environment.read_text().replace("3.16.0", "3.17.0"))
     (tmp_path / "away.py").write_text(AWAY, encoding="utf-8")
     plugin = tmp_path / "plugin.py"
@@ -345,7 +381,9 @@ def away(tmp_path, monkeypatch):
         datasets = {"simulated_small": dataset}
         planned = plan(suite, datasets=datasets, methods=registry.methods([plugin]), plugins=[plugin])
         executor = Executor(store=Store.create(tmp_path / "out", suite))
-        (record,) = executor.execute(planned, datasets=datasets, progress=Silent())
+        list(executor.execute(planned, datasets=datasets, progress=Silent()))
+        record = executor.store.record(planned.runs[0].run_id)
+        assert record is not None
         return record
 
     return run
@@ -367,6 +405,17 @@ def test_a_missing_environment_is_not_applicable_and_names_the_command(away, tmp
         "Needs the environment 'nowhere': it has not been created. "
         f"To mend it: run-benchmark env create {tmp_path / 'nowhere.toml'}"
     )
+
+
+def test_a_run_that_found_no_environment_is_done_once_there_is_one(away, tmp_path):
+    missed = away("nowhere")
+    assert missed.method.packages["environment nowhere"] == "missing"
+    fake(tmp_path / "nowhere.toml", DECLARATION.replace("3.16.0", "3.17.0"))
+    done = away("nowhere")
+    assert done.status == "ok", done.reason
+    assert done.method.packages["Python"] == "3.11.0"
+    assert done.method.packages["h5py"] == h5py.__version__
+    assert [path.parent.name for path in (tmp_path / "out").glob("runs/*/record.json")] == [done.run_id]
 
 
 def test_limits_hold_for_what_a_method_starts(away, tmp_path):
