@@ -72,8 +72,8 @@ def test_the_rule_finds_a_method_that_reaches_into_the_harness() -> None:
 
 
 def may_be_heavy(path: Path) -> bool:
-    """Tell the file that exists to import libraries, and the modules that are torch's adapter."""
-    if path.parts[:2] in {("methods", "cellular"), ("methods", "scgen")}:
+    """Tell the file that exists to import libraries, and the methods that are written in torch."""
+    if path.parts[0] == "methods" and path.parts[1] in {"cellular", "scgen", "scnym", "tosica"}:
         return path.name not in {"__init__.py", "adapter.py"}
     return path == Path("benchmark/preload.py")
 

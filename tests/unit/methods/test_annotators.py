@@ -25,6 +25,7 @@ from cellular_bench.methods.nearest_centroid import NearestCentroid
 from cellular_bench.methods.random_forest import RandomForest
 from cellular_bench.methods.scibet import SciBet
 from cellular_bench.methods.scmap import ScmapCell, ScmapCluster
+from cellular_bench.methods.scnym import ScNym, ScNymMixMatch
 from cellular_bench.methods.scpred import ScPred
 from cellular_bench.methods.singler import SingleR
 from cellular_bench.methods.svm_rejection import SVMRejection
@@ -45,6 +46,8 @@ ALL = [
     NearestCentroid,
     RandomForest,
     SVMRejection,
+    ScNym,
+    ScNymMixMatch,
     ScPred,
     SciBet,
     ScmapCell,
