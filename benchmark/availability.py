@@ -6,8 +6,9 @@ from collections import defaultdict
 from collections.abc import Mapping
 from typing import Literal
 
-from cellular_bench.benchmark.config import Block, MethodChoice, Missing, Suite
+from cellular_bench.benchmark.config import Block, MethodChoice, Suite
 from cellular_bench.benchmark.errors import UserError
+from cellular_bench.benchmark.records import Missing
 from cellular_bench.benchmark.registry import Method, pick
 from cellular_bench.benchmark.types import DatasetSpec
 

@@ -5,12 +5,12 @@ from __future__ import annotations
 import json
 import tomllib
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 from pydantic import Field, ValidationError, field_validator
 
 from cellular_bench.benchmark.errors import UserError
-from cellular_bench.benchmark.records import Limits, Model
+from cellular_bench.benchmark.records import Limits, Missing, Model
 from cellular_bench.benchmark.types import Features, ProfileName, SplitKind, Task
 
 
@@ -50,21 +50,6 @@ class Block(Model):
     @classmethod
     def _flat_options(cls, value: Any) -> Any:
         return [_split_choice(item) for item in _list(value)]
-
-
-class Missing(Model):
-    """What a suite asks for and this machine does not have, and the rows that are absent for it."""
-
-    kind: Literal["method", "data set"]
-    name: str
-    reason: str
-    remedy: str
-    rows: tuple[str, ...]
-
-    def lines(self) -> list[str]:
-        """Say what is missing and what to do, then which rows are absent for it."""
-        head = f"missing {self.kind} {self.name}. {self.reason} {self.remedy}"
-        return [head, *(f"  {row}" for row in self.rows)]
 
 
 class Suite(Model):

@@ -162,6 +162,21 @@ class Limits(Model):
     gpu_memory_limit_mib: float | None = Field(default=None, gt=0)
 
 
+class Missing(Model):
+    """What a suite asks for and this machine does not have, and the rows that are absent for it."""
+
+    kind: Literal["method", "data set"]
+    name: str
+    reason: str
+    remedy: str
+    rows: tuple[str, ...]
+
+    def lines(self) -> list[str]:
+        """Say what is missing and what to do, then which rows are absent for it."""
+        head = f"missing {self.kind} {self.name}. {self.reason} {self.remedy}"
+        return [head, *(f"  {row}" for row in self.rows)]
+
+
 class Cost(Model):
     """What the method itself used; data loading and scoring are not in it.
 

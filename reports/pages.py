@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 from cellular_bench.benchmark.errors import UserError
 from cellular_bench.benchmark.leaderboard import OVERALL_WEIGHTS, Board, build_boards
-from cellular_bench.benchmark.records import RunRecord, write_text_atomically
+from cellular_bench.benchmark.records import Missing, RunRecord, write_text_atomically
 from cellular_bench.benchmark.types import MetricSpec, Task
 from cellular_bench.reports.across import across_views
 from cellular_bench.reports.canvas import as_vectors
@@ -68,6 +68,7 @@ def write(
     *,
     title: str,
     figures: Sequence[Figure] = (),
+    missing: Sequence[Missing] = (),
     formats: Sequence[str] = ("html", "csv", "md"),
 ) -> list[Path]:
     """Write ``leaderboard.html``, ``scores.csv`` and ``leaderboard.md``, or what ``formats`` asks for.
@@ -84,6 +85,8 @@ def write(
         Heading of the page.
     figures
         Pictures, each of a board and a method that the records hold.
+    missing
+        What the suite asks for and was not there to be run.
     formats
         Of :data:`FORMATS`. ``"latex"`` is ``leaderboard.tex``; ``"svg"``, ``"pdf"`` and ``"png"`` are
         figures for a paper, in the folder ``paper``.
@@ -104,7 +107,10 @@ def write(
     _refuse_stray_figures(boards, figures)
     out.mkdir(parents=True, exist_ok=True)
     writers: dict[str, tuple[str, Callable[[], str]]] = {
-        "html": ("leaderboard.html", lambda: page(boards, records, specs, title=title, figures=figures)),
+        "html": (
+            "leaderboard.html",
+            lambda: page(boards, records, specs, title=title, figures=figures, missing=missing),
+        ),
         "csv": ("scores.csv", lambda: scores_csv(records)),
         "md": ("leaderboard.md", lambda: markdown(boards, records, specs, title=title)),
         "latex": ("leaderboard.tex", lambda: latex(boards)),
@@ -124,6 +130,7 @@ def page(
     *,
     title: str,
     figures: Sequence[Figure] = (),
+    missing: Sequence[Missing] = (),
 ) -> str:
     """Return the page: style, script and pictures are inside it, and it asks the network for nothing."""
     tasks = sorted({board.task for board in boards}, key=list(TASK_TITLES).index)
@@ -135,6 +142,7 @@ def page(
         .render(
             title=title,
             summary=runs_in_words(records),
+            missing=missing,
             boards=views,
             curves=curves(boards),
             across=across_views(boards),

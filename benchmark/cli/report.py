@@ -19,7 +19,7 @@ from cellular_bench.benchmark.cli.options import EXISTING_FOLDER, NameList
 from cellular_bench.benchmark.errors import UserError
 from cellular_bench.benchmark.leaderboard import Board, build_boards
 from cellular_bench.benchmark.preparation import read_truth
-from cellular_bench.benchmark.records import RunRecord, write_text_atomically
+from cellular_bench.benchmark.records import Missing, RunRecord, write_text_atomically
 from cellular_bench.benchmark.store import Store
 from cellular_bench.benchmark.worker import ARTIFACTS, OUTPUTS
 from cellular_bench.reports.figures import Figure, FigureKind
@@ -79,20 +79,23 @@ def write_report(
     specs = registry.metrics()
     boards = build_boards(records, specs.values())
     drawn = draw(store, boards, n_jobs=n_jobs) if figures and "html" in formats else []
-    written = reports.write(records, specs, store.root, title=store.title, figures=drawn, formats=formats)
-    return [*written, *_write_published(store, boards)]
+    missing = store.suite.missing if store.suite else ()
+    written = reports.write(
+        records, specs, store.root, title=store.title, figures=drawn, missing=missing, formats=formats
+    )
+    return [*written, *_write_published(store, boards, missing)]
 
 
-def _write_published(store: Store, boards: Sequence[Board]) -> list[Path]:
+def _write_published(store: Store, boards: Sequence[Board], missing: Sequence[Missing]) -> list[Path]:
     """Write published scores beside ours where a study scored these data, and what its suite lacks."""
     from cellular_bench.reports.published import published_csv, published_markdown, published_tables
 
-    missing = [line for item in (store.suite.missing if store.suite else ()) for line in item.lines()]
     if not (missing or any(published_tables(board) for board in boards)):
         return []
+    lines = [line for item in missing for line in item.lines()]
     texts = {
         "published.csv": published_csv(boards),
-        "published.md": published_markdown(boards, missing),
+        "published.md": published_markdown(boards, lines),
     }
     for name, text in texts.items():
         write_text_atomically(store.root / name, text)

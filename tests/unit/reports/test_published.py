@@ -10,8 +10,9 @@ from cellular_bench.benchmark import registry
 from cellular_bench.benchmark.leaderboard import build_boards
 from cellular_bench.benchmark.published import PARTS_OF, STUDIES, published_scores
 from cellular_bench.benchmark.published.compare import STUDY_ASPECTS, compared
-from cellular_bench.benchmark.records import Score
+from cellular_bench.benchmark.records import Missing, Score
 from cellular_bench.benchmark.types import TASKS
+from cellular_bench.reports import write
 from cellular_bench.reports.published import published_csv, published_markdown, published_tables
 
 
@@ -195,3 +196,20 @@ def test_the_files_hold_every_published_row_with_ours_and_the_difference(make_bo
     text = published_markdown([board], ["missing method x. Why.", "  row"])
     assert "| CELLULAR | 0.987 ± 0.002; 0.950; **−0.037** |" in text or "**−0.037**" in text
     assert text.endswith("- missing method x. Why.\n  - row\n")
+
+
+def test_the_page_says_what_of_the_suite_is_missing(make, specs, tmp_path):
+    item = Missing(
+        kind="data set",
+        name="kidney",
+        reason="It is <not> here.",
+        remedy="Fetch it.",
+        rows=("integration: pca",),
+    )
+    write([make("PCA", 1, {"ilisi": 0.5})], specs, tmp_path, title="T", missing=[item])
+    page = (tmp_path / "leaderboard.html").read_text()
+    assert "Missing from this suite" in page
+    assert "It is &lt;not&gt; here." in page
+    assert "integration: pca" in page
+    write([make("PCA", 1, {"ilisi": 0.5})], specs, tmp_path, title="T")
+    assert "Missing from this suite" not in (tmp_path / "leaderboard.html").read_text()
