@@ -16,6 +16,7 @@ from cellular_bench.benchmark import keys
 from cellular_bench.benchmark.config import Block, MethodChoice, SplitChoice, Suite
 from cellular_bench.benchmark.environment import packages_of
 from cellular_bench.benchmark.errors import UserError
+from cellular_bench.benchmark.params import completed, file_digests
 from cellular_bench.benchmark.records import (
     DatasetIdentity,
     Limits,
@@ -105,7 +106,7 @@ def choose_methods(block: Block, known: Mapping[str, Method]) -> list[tuple[Meth
         if block.task not in method.spec.tasks:
             can = ", ".join(method.spec.tasks)
             raise UserError(f"Method '{choice.method_id}' does {can}, not {block.task}.")
-        chosen.append((_given(method, choice.features), _params(method, choice.params)))
+        chosen.append((_given(method, choice.features), completed(method, choice.params)))
     return chosen
 
 
@@ -127,27 +128,6 @@ def _expanded(block: Block, known: Mapping[str, Method]) -> Iterable[MethodChoic
             for name in methods_for(block.task, known):
                 if name not in named:
                     yield MethodChoice(method_id=name)
-
-
-def _params(method: Method, overrides: Mapping[str, Any]) -> dict[str, Any]:
-    defaults = method.defaults
-    for name in overrides:
-        pick(f"{method.spec.method_id} parameter", name, defaults)
-    params = {**defaults, **overrides}
-    for name, value in params.items():
-        _check_param(method, name, value)
-    return params
-
-
-def _check_param(method: Method, name: str, value: Any) -> None:
-    """Refuse what a record cannot hold: the run could be neither told apart from others nor repeated."""
-    try:
-        json.dumps(value, allow_nan=False)
-    except (TypeError, ValueError) as error:
-        raise UserError(
-            f"Parameter '{name}' of method '{method.spec.method_id}' is {value!r}; it must be text, a finite "
-            "number, true, false, null, or a list or table of these."
-        ) from error
 
 
 def _check_task(task: Task, dataset: Dataset) -> None:
@@ -235,6 +215,7 @@ def method_identity(method: Method, params: Mapping[str, Any]) -> MethodIdentity
         source_digest=method.source_digest[:10] if method.source_digest else None,
         features=spec.features,
         packages=_packages(method),
+        files=file_digests(method, params),
     )
 
 
@@ -305,10 +286,12 @@ def run_id(
     """Name a run after what it is, with a digest of everything that can change its result."""
     own_choice = method.factory.spec.features
     genes = [] if identity.features == own_choice else [identity.features]
+    # What a file holds, not where it lies.
+    params = {**identity.params, **identity.files}
     facts = {
         "protocol": PROTOCOL_VERSION,
         "task": task,
-        "method": [identity.method_id, identity.version, identity.params, method.source_digest, *genes],
+        "method": [identity.method_id, identity.version, params, method.source_digest, *genes],
         "packages": identity.packages,
         "dataset": dataset.digest,
         "split": split.digest,

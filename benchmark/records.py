@@ -38,7 +38,8 @@ class MethodIdentity(Model):
 
     ``source_digest`` begins the sha256 of a plug-in file: an edited method is another row.
     ``features`` are the genes that it was given; where they are not its own choice, ``name`` says so.
-    ``packages`` holds the versions of what its numbers depend on (:func:`environment.packages_of`).
+    ``packages`` holds the versions of what its numbers depend on (:func:`environment.packages_of`),
+    ``files`` the sha256 of each file that a parameter names.
     """
 
     method_id: str
@@ -53,6 +54,7 @@ class MethodIdentity(Model):
     source_digest: str | None = None
     features: Features | None = None
     packages: dict[str, str] = Field(default_factory=dict)
+    files: dict[str, str] = Field(default_factory=dict)
 
 
 class DatasetIdentity(Model):

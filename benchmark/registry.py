@@ -12,11 +12,10 @@ import importlib
 import importlib.util
 import inspect
 import os
-import pkgutil
 import re
 import sys
 import warnings
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from importlib.metadata import EntryPoint, entry_points
 from importlib.resources import files
@@ -154,9 +153,11 @@ def method(method_id: str, plugins: Sequence[Path] = ()) -> Method:
 
 
 def methods_for(task: Task, known: Mapping[str, Method]) -> list[str]:
-    """Return what ``all`` stands for: the methods that can be scored on a task, without variants."""
+    """Return what ``all`` stands for: methods for a task that need no parameter, without variants."""
     return [
-        name for name, method in known.items() if task in method.spec.tasks and method.spec.variant_of is None
+        name
+        for name, method in known.items()
+        if task in method.spec.tasks and method.spec.variant_of is None and not method.spec.needs_params
     ]
 
 
@@ -195,23 +196,17 @@ def pick(kind: str, name: str, known: Mapping[str, T]) -> T:
 
 
 def _all_methods(plugins: Sequence[Path]) -> Iterator[Method]:
-    package = importlib.import_module("cellular_bench.methods")
-    for info in pkgutil.iter_modules(package.__path__, f"{package.__name__}."):
-        for factory in _method_classes(importlib.import_module(info.name)):
-            yield Method(spec=factory.spec, factory=factory, origin="built in")
+    for factory in _methods_package().built_in():
+        yield Method(spec=factory.spec, factory=factory, origin="built in")
     for point in entry_points(group=ENTRY_POINT_GROUP):
         yield from _from_entry_point(point)
     for path in plugins:
         yield from _from_file(path)
 
 
-def _method_classes(module: ModuleType) -> Iterable[Any]:
-    """Yield the classes that a module, or a package's own modules, define as methods."""
-    for value in vars(module).values():
-        if not inspect.isclass(value) or not isinstance(vars(value).get("spec"), MethodSpec):
-            continue
-        if value.__module__ == module.__name__ or value.__module__.startswith(f"{module.__name__}."):
-            yield value
+def _methods_package() -> Any:
+    """Return the package of the methods, which this layer reaches by its name alone."""
+    return importlib.import_module("cellular_bench.methods")
 
 
 def _from_entry_point(point: EntryPoint) -> Iterator[Method]:
@@ -221,7 +216,7 @@ def _from_entry_point(point: EntryPoint) -> Iterator[Method]:
         # Somebody else's broken package must not stop every benchmark; it must be seen, though.
         warnings.warn(f"Entry point '{point.name}' ({point.value}) cannot be loaded: {error!r}", stacklevel=2)
         return
-    classes = _method_classes(loaded) if isinstance(loaded, ModuleType) else [loaded]
+    classes = _methods_package().method_classes(loaded) if isinstance(loaded, ModuleType) else [loaded]
     name = point.dist.name if point.dist else None
     for factory in classes:
         yield Method(
@@ -239,7 +234,7 @@ def _from_file(path: Path) -> Iterator[Method]:
     # Its place is part of the name: the same text elsewhere finds other files beside it.
     place = hashlib.sha256(bytes(path) + source).hexdigest()
     module = _import_file(path, name=f"cellular_bench_plugin_{place[:16]}")
-    classes = list(_method_classes(module))
+    classes = list(_methods_package().method_classes(module))
     if not classes:
         raise UserError(f"Plug-in {path} defines no method: no class sets `spec = MethodSpec(...)`.")
     for factory in classes:

@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 from cellular_bench.benchmark import registry
 from cellular_bench.benchmark.config import Block, MethodChoice, SplitChoice, Suite
 from cellular_bench.benchmark.errors import UserError
+from cellular_bench.benchmark.params import file_digests
 from cellular_bench.benchmark.planner import Plan
 from cellular_bench.benchmark.records import Limits, RunRecord
 from cellular_bench.benchmark.types import Dataset
@@ -69,6 +70,13 @@ def check_inputs(record: RunRecord, dataset: Dataset, known: Mapping[str, regist
             f"{record.method.source_digest}; this one is from {method.origin} ({digest}). Give that file by "
             "--plugin."
         )
+    for name, now in file_digests(method, record.method.params).items():
+        then = record.method.files.get(name)
+        if now != then:
+            raise UserError(
+                f"Method '{record.method.method_id}' read {record.method.params[name]} with other contents: "
+                f"their sha256 began with {(then or 'nothing')[:10]}, now with {now[:10]}. Put the file back."
+            )
 
 
 def only(plan: Plan, record: RunRecord) -> Plan:

@@ -173,7 +173,8 @@ class MethodSpec:
     reads
         ``"lognorm"``: ``X`` suffices. ``"counts"``: ``layers["counts"]`` must exist.
     features
-        ``"hvg"``: highly variable genes of the training cells. ``"all"``: every gene.
+        ``"hvg"``: highly variable genes of the training cells. ``"all"``: every gene, of which
+        ``var["highly_variable"]`` tells these.
     inductive
         True: fitted on training cells, then applied to unseen cells. False: sees the cells
         that it embeds.
@@ -194,6 +195,11 @@ class MethodSpec:
         What runs there: the name of a program that ships, or the path of another.
     version
         Raised whenever the adapter's results change, so that old records are not reused.
+    needs_params
+        Parameters that a user has to give; ``all`` leaves out methods with any.
+    file_params
+        Parameters that hold the path of a file, or None. What the file holds is part of what a run is, and
+        where it lies is not.
     check_params
         Parameters with which the method learns for a shorter time: those of the conformance checks, whose
         promises do not depend on how well it learns.
@@ -220,6 +226,8 @@ class MethodSpec:
     environment: str | None = None
     program: str | None = None
     version: int = 1
+    needs_params: tuple[str, ...] = ()
+    file_params: tuple[str, ...] = ()
     check_params: Mapping[str, Any] = field(default_factory=dict)
     expected_failed_checks: Mapping[str, str] = field(default_factory=dict)
 

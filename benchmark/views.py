@@ -40,7 +40,8 @@ def views(adata: AnnData, cells: Cells, spec: MethodSpec) -> tuple[AnnData, AnnD
     """Return the training cells and the cells to be scored, as a method may see them.
 
     Labels are there only where ``spec.labels`` allows: none, those of the training cells, or all.
-    A stress has been applied. Genes are the highly variable ones where ``spec.features`` is ``"hvg"``.
+    A stress has been applied. Genes are the highly variable ones where ``spec.features`` is ``"hvg"``;
+    else all, and ``var["highly_variable"]`` tells which they are.
     """
     import pandas as pd
 
@@ -50,6 +51,9 @@ def views(adata: AnnData, cells: Cells, spec: MethodSpec) -> tuple[AnnData, AnnD
     genes: Any = cells.highly_variable if spec.features == "hvg" else slice(None)
     train = _view(adata, cells.train_obs, genes, with_label=spec.uses_labels)
     query = _view(adata, cells.test_obs, genes, with_label=spec.labels == "all")
+    if spec.features == "all":
+        for view in (train, query):
+            view.var[keys.HIGHLY_VARIABLE] = cells.highly_variable
     if spec.uses_labels:
         train.obs[keys.LABEL] = pd.Categorical(stressed_labels(train.obs[keys.LABEL], cells.stress))
     return train, query

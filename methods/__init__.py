@@ -1,1 +1,25 @@
 """Method adapters: one file (or package) per method, found by name without a list to edit."""
+
+import importlib
+import inspect
+import pkgutil
+from collections.abc import Iterator
+from types import ModuleType
+from typing import Any
+
+from cellular_bench.benchmark.types import MethodSpec
+
+
+def built_in() -> Iterator[Any]:
+    """Yield every method of this package: the classes that set ``spec`` in their own body."""
+    for info in pkgutil.iter_modules(__path__, f"{__name__}."):
+        yield from method_classes(importlib.import_module(info.name))
+
+
+def method_classes(module: ModuleType) -> Iterator[Any]:
+    """Yield the classes that a module, or a package's own modules, define as methods."""
+    for value in vars(module).values():
+        if not inspect.isclass(value) or not isinstance(vars(value).get("spec"), MethodSpec):
+            continue
+        if value.__module__ == module.__name__ or value.__module__.startswith(f"{module.__name__}."):
+            yield value

@@ -244,6 +244,18 @@ def available_device() -> torch.device:
     return torch.device("cuda" if torch.cuda.is_available() else "cpu")
 
 
+def most_frequent(code: NDArray[np.int64]) -> NDArray[np.int64]:
+    """Return the number that is most frequent in each row; the first to appear among equals.
+
+    Examples
+    --------
+    >>> most_frequent(np.array([[5, 2, 2], [3, 1, 2]])).tolist()
+    [2, 3]
+    """
+    votes = (code[:, :, None] == code[:, None, :]).sum(axis=2)
+    return np.asarray(np.take_along_axis(code, votes.argmax(axis=1)[:, None], axis=1)[:, 0])
+
+
 @contextmanager
 def unchanged_random_state() -> Iterator[None]:
     """Put the global generators of Python and numpy back as they were, whatever a library seeds."""

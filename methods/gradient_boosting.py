@@ -17,7 +17,8 @@ class GradientBoosting(ComponentsAnnotator):
     Every round grows a tree per label on binned principal components of the training cells. Each split
     chooses among some of the components, so that trees look at different ones: where one component tells
     all labels apart, all trees would otherwise be the same, and no new type could be told from a known one.
-    Leaves may hold few cells, because a rare label has no more.
+    Leaves may hold a single cell, because a rare label can have no more; without a penalty on what a leaf
+    adds, the few cells of a rare label drive it out of bounds.
 
     Parameters
     ----------
@@ -27,8 +28,8 @@ class GradientBoosting(ComponentsAnnotator):
         Share of each tree that is added.
     split_share
         Share of the components that a split chooses among.
-    min_leaf
-        Fewest cells in a leaf.
+    penalty
+        Ridge penalty on what a leaf adds.
     n_components
         Principal components, fitted on the training cells alone.
     seed
@@ -55,7 +56,7 @@ class GradientBoosting(ComponentsAnnotator):
         n_rounds: int = 100,
         learning_rate: float = 0.1,
         split_share: float = 0.3,
-        min_leaf: int = 5,
+        penalty: float = 1.0,
         n_components: int = 50,
         seed: int = 0,
     ) -> None:
@@ -63,7 +64,7 @@ class GradientBoosting(ComponentsAnnotator):
         self.n_rounds = n_rounds
         self.learning_rate = learning_rate
         self.split_share = split_share
-        self.min_leaf = min_leaf
+        self.penalty = penalty
         self.n_components = n_components
         self.seed = seed
 
@@ -75,7 +76,8 @@ class GradientBoosting(ComponentsAnnotator):
             max_iter=self.n_rounds,
             learning_rate=self.learning_rate,
             max_features=self.split_share,
-            min_samples_leaf=self.min_leaf,
+            min_samples_leaf=1,
+            l2_regularization=self.penalty,
             # Early stopping holds cells out, of rare labels perhaps all.
             early_stopping=False,
             random_state=self.seed,

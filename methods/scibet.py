@@ -77,6 +77,7 @@ class SciBet:
         doi="10.1038/s41467-020-15523-2",
         url="https://github.com/PaulingLiu/scibet",
         license="BSD-3-Clause",
+        file_params=("background",),
     )
 
     def __init__(

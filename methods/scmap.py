@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from cellular_bench.benchmark.errors import ContractError, NotApplicableError
 from cellular_bench.benchmark.types import MethodSpec, Prediction
 from cellular_bench.methods._correlation import ranked_rows, standardised_rows, unit_rows
-from cellular_bench.methods._support import labels_of, require_labels, require_same_genes
+from cellular_bench.methods._support import labels_of, most_frequent, require_labels, require_same_genes
 
 if TYPE_CHECKING:
     from anndata import AnnData
@@ -248,15 +248,3 @@ def agreement(
     supporters = named == best[:, None]
     similarity = np.where(supporters, highest, -np.inf).max(axis=1)
     return best, np.where(supporters.sum(axis=1) >= 2, similarity, 0.0)
-
-
-def most_frequent(code: NDArray[np.int64]) -> NDArray[np.int64]:
-    """Return the number that is most frequent in each row; the first to appear among equals.
-
-    Examples
-    --------
-    >>> most_frequent(np.array([[5, 2, 2], [3, 1, 2]])).tolist()
-    [2, 3]
-    """
-    votes = (code[:, :, None] == code[:, None, :]).sum(axis=2)
-    return np.asarray(np.take_along_axis(code, votes.argmax(axis=1)[:, None], axis=1)[:, 0])

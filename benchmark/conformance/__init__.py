@@ -82,7 +82,10 @@ def _obstacle(subject: Subject, sane: CheckResult) -> str:
     if sane.status == "failed":
         return f"needs the check '{sane.check_id}' to pass"
     missing = [name for name in subject.spec.requires if importlib.util.find_spec(name) is None]
-    return f"needs {', '.join(missing)}, which is not installed" if missing else ""
+    if missing:
+        return f"needs {', '.join(missing)}, which is not installed"
+    not_given = [name for name in subject.spec.needs_params if name not in subject.params]
+    return f"needs the parameter {', '.join(not_given)}" if not_given else ""
 
 
 def _result(check: Check, subject: Subject) -> CheckResult:

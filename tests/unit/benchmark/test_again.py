@@ -2,6 +2,7 @@
 
 import json
 import shutil
+from hashlib import sha256
 from pathlib import Path
 
 import numpy as np
@@ -102,6 +103,24 @@ def test_other_inputs_are_refused(original, small, plugin, tmp_path) -> None:
     edited.write_text(plugin.read_text() + "\n# edited\n")
     with pytest.raises(UserError, match=r"Give that file by --plugin\."):
         reproduction.check_inputs(record, dataset, registry.methods([edited]))
+
+
+def test_a_file_that_a_method_read_must_still_hold_the_same(original, small, plugin, tmp_path) -> None:
+    record = of(original, "healthy")[0]
+    path = tmp_path / "background.txt"
+    path.write_text("gene\t1\n")
+    read = {"method_id": "scibet", "params": {"background": str(path)}, "source_digest": None}
+    method = record.method.model_copy(update={**read, "files": {"background": "0" * 64}})
+    with pytest.raises(
+        UserError, match=r"with other contents: their sha256 began with 0000000000, now with \w"
+    ):
+        reproduction.check_inputs(
+            record.model_copy(update={"method": method}), small["simulated_small"], registry.methods([plugin])
+        )
+    same = method.model_copy(update={"files": {"background": sha256(path.read_bytes()).hexdigest()}})
+    reproduction.check_inputs(
+        record.model_copy(update={"method": same}), small["simulated_small"], registry.methods([plugin])
+    )
 
 
 def test_packages_that_changed_are_named(original) -> None:

@@ -1,5 +1,7 @@
 """Suites, splits and names of runs."""
 
+import hashlib
+import os
 from dataclasses import replace
 
 import pandas as pd
@@ -45,6 +47,7 @@ def test_all_stands_for_every_method_of_the_task(datasets) -> None:
     assert set(chosen) == set(registry.methods_for("annotation", registry.methods()))
     assert "cellular" in chosen
     assert "cellular_centroid" not in chosen, "variants run where they are named"
+    assert "precomputed_classifier" not in chosen, "it needs a parameter"
     assert runs_of(datasets, methods=["cellular_centroid"])
     changed = [{"method_id": "knn", "params": {"n_neighbors": 3}}, "all"]
     again = {run.method.method_id: run for run in runs_of(datasets, methods=changed)}
@@ -203,3 +206,58 @@ def test_thinned_counts_and_a_recipe_do_not_go_together(datasets) -> None:
     shallow = {"kind": "all", "stress": {"kind": "shallow", "levels": [0.5]}}
     with pytest.raises(UserError, match="scales thinned counts to 10,000 per cell, and the recipe"):
         runs_of(made, splits=[shallow])
+
+
+def precomputed(file, **params: object) -> dict[str, object]:
+    return {"method_id": "precomputed_classifier", "params": {"file": str(file), **params}}
+
+
+def test_what_a_file_holds_names_a_run_and_where_it_lies_does_not(datasets, tmp_path) -> None:
+    one, copied, other = (tmp_path / name for name in ("one.npz", "copied.npz", "other.npz"))
+    one.write_bytes(b"first")
+    copied.write_bytes(b"first")
+    other.write_bytes(b"second")
+    runs = [runs_of(datasets, methods=[precomputed(path)])[0] for path in (one, copied, other)]
+    first, again, second = (run.run_id for run in runs)
+    assert first == again
+    assert first != second
+    assert runs[0].method.files == {"file": hashlib.sha256(b"first").hexdigest()}
+    assert runs[1].method.params["file"] == str(copied)
+
+
+def test_a_file_that_was_written_again_is_another_run(datasets, tmp_path) -> None:
+    path = tmp_path / "emb.npz"
+    path.write_bytes(b"first")
+    before = runs_of(datasets, methods=[precomputed(path)])[0].run_id
+    path.write_bytes(b"later")
+    os.utime(path, ns=(1, 1))
+    assert runs_of(datasets, methods=[precomputed(path)])[0].run_id != before
+
+
+def test_a_relative_path_is_made_absolute_before_the_run_has_a_folder_of_its_own(
+    datasets, tmp_path, monkeypatch
+) -> None:
+    (tmp_path / "emb.npz").write_bytes(b"x")
+    monkeypatch.chdir(tmp_path)
+    run = runs_of(datasets, methods=[precomputed("emb.npz")])[0]
+    assert run.method.params["file"] == str(tmp_path / "emb.npz")
+
+
+def test_a_missing_file_or_parameter_is_refused_before_anything_runs(datasets, tmp_path) -> None:
+    for methods, message in (
+        (
+            ["precomputed_classifier"],
+            "needs the parameter 'file'. Give it, such as --param precomputed_class",
+        ),
+        ([precomputed(tmp_path / "none.npz")], "none.npz, which cannot be read: No such file or directory"),
+        ([{"method_id": "scibet", "params": {"background": 3}}], "is 3; it must be the path of a file"),
+    ):
+        with pytest.raises(UserError) as caught:
+            runs_of(datasets, methods=methods)
+        assert message in str(caught.value)
+
+
+def test_a_file_that_is_not_given_leaves_no_trace(datasets) -> None:
+    run = runs_of(datasets, methods=["scibet"])[0]
+    assert run.method.params["background"] is None
+    assert run.method.files == {}

@@ -54,6 +54,8 @@ def test_genes_are_cut_only_where_asked(adata, cells) -> None:
         assert query.shape == (len(cells.test_obs), n_vars)
     genes = adata.var_names if features == "all" else adata.var_names[cells.highly_variable]
     assert list(query.var_names) == list(genes)
+    for view in (train, query):
+        np.testing.assert_array_equal(view.var["highly_variable"], cells.highly_variable)
     rows = adata[cells.test_obs].layers["counts"].toarray()
     assert np.array_equal(query.layers["counts"].toarray(), rows)
 

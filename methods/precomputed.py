@@ -1,0 +1,254 @@
+"""Embeddings made elsewhere, such as by foundation models, joined to the cells by name."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Self
+
+import numpy as np
+from numpy.typing import NDArray
+
+from cellular_bench.benchmark.errors import ContractError, DataError, UnknownNameError, UserError
+from cellular_bench.benchmark.types import MethodSpec, Prediction
+from cellular_bench.methods._classifier import nearest_voters
+from cellular_bench.methods._support import labels_of, most_probable, require_labels
+
+if TYPE_CHECKING:
+    from anndata import AnnData
+
+CLASSIFIERS = ("knn", "logistic_regression")
+#: Names that an error lists.
+N_EXAMPLES = 3
+
+
+class Precomputed:
+    """An embedding that was made elsewhere, read from a file.
+
+    The file names its cells; each cell of the data must be among them, in any order, and others may be
+    too. ``docs/methods/precomputed.md`` shows how to make one. Nothing is learned here: whether the model
+    that made the file had seen the cells, or their labels, the file does not say, and a table should.
+
+    Parameters
+    ----------
+    file
+        ``.h5ad``: an entry of ``obsm``. ``.npz``: arrays ``obs_names`` (n,) and ``X_emb`` (n, n_latent).
+        ``.csv``: a header, then a cell's name and its numbers per line.
+    key
+        Entry of ``obsm``; None where there is only one.
+    seed
+        Accepted for uniformity; nothing is drawn.
+
+    Raises
+    ------
+    DataError
+        If the file cannot be read as one of these, or lacks a cell.
+    """
+
+    spec = MethodSpec(
+        method_id="precomputed",
+        name="Precomputed embedding",
+        tasks=("integration",),
+        description="An embedding made elsewhere, from a file (h5ad, npz or csv), joined by cell name.",
+        inductive=True,
+        requires=("anndata", "pandas"),
+        needs_params=("file",),
+        file_params=("file",),
+    )
+
+    def __init__(self, *, file: str | None = None, key: str | None = None, seed: int = 0) -> None:
+        self.file = file
+        self.key = key
+        self.seed = seed
+        self._table: Table | None = None
+
+    def fit(self, train: AnnData) -> Self:
+        """Read the file."""
+        if self.file is None:
+            raise UserError(f"{self.spec.method_id}: parameter 'file' is missing. Name the file to read.")
+        self._table = read_table(Path(self.file), key=self.key)
+        return self
+
+    def embed(self, query: AnnData) -> NDArray[np.float32]:
+        """Return the rows of the file for these cells, (n_obs, n_latent)."""
+        if self._table is None:
+            raise ContractError(
+                f"{self.spec.method_id}: embed or predict was called before fit. Call fit first."
+            )
+        return self._table.rows([str(name) for name in query.obs_names])
+
+
+class PrecomputedClassifier(Precomputed):
+    """Labels by a classifier on an embedding that was made elsewhere.
+
+    Parameters
+    ----------
+    file, key
+        As for :class:`Precomputed`.
+    classifier
+        ``"knn"``: vote of the nearest training cells. ``"logistic_regression"``: on standardised dimensions.
+    n_neighbors
+        Voters per cell, of ``"knn"``.
+    reject_below
+        Cells whose highest probability is below it are rejected; 0 rejects none.
+    seed
+        Accepted for uniformity; nothing is drawn.
+    """
+
+    spec = replace(
+        Precomputed.spec,
+        method_id="precomputed_classifier",
+        name="Precomputed embedding, classifier",
+        tasks=("annotation", "novelty"),
+        description="Nearest neighbours or logistic regression on an embedding made elsewhere.",
+        labels="train",
+        requires=("anndata", "pandas", "sklearn"),
+    )
+
+    def __init__(
+        self,
+        *,
+        file: str | None = None,
+        key: str | None = None,
+        classifier: str = "knn",
+        n_neighbors: int = 15,
+        reject_below: float = 0.0,
+        seed: int = 0,
+    ) -> None:
+        super().__init__(file=file, key=key, seed=seed)
+        if classifier not in CLASSIFIERS:
+            raise UnknownNameError("classifier", classifier, CLASSIFIERS)
+        self.classifier = classifier
+        self.n_neighbors = n_neighbors
+        self.reject_below = reject_below
+
+    def fit(self, train: AnnData) -> Self:
+        """Read the file, and learn the labels of the training cells."""
+        labels = labels_of(train)
+        require_labels(labels, self.spec.method_id)
+        super().fit(train)
+        self._fitted = self._learned(self.embed(train), labels)
+        return self
+
+    def predict(self, query: AnnData) -> Prediction:
+        """Name the cells of the query."""
+        X_emb = self.embed(query)
+        probability = self._fitted.predict_proba(X_emb)
+        return most_probable(probability, self._fitted.classes_, reject_below=self.reject_below)
+
+    def _learned(self, X_emb: NDArray[np.float32], labels: NDArray[np.str_]) -> Any:
+        from sklearn.linear_model import LogisticRegression
+        from sklearn.pipeline import make_pipeline
+        from sklearn.preprocessing import StandardScaler
+
+        if self.classifier == "knn":
+            return nearest_voters(X_emb, labels, n_neighbors=self.n_neighbors)
+        return make_pipeline(StandardScaler(), LogisticRegression(max_iter=1000)).fit(X_emb, labels)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Table:
+    """The cells of a file by name, and their embedding (n, n_latent)."""
+
+    source: str
+    position: dict[str, int]
+    X_emb: NDArray[np.float32]
+
+    def rows(self, names: list[str]) -> NDArray[np.float32]:
+        """Return the embedding of some cells, in the order of their names.
+
+        Raises
+        ------
+        DataError
+            If the file lacks a cell, or holds no number for one.
+        """
+        missing = [name for name in names if name not in self.position]
+        if missing:
+            raise DataError(
+                self.source,
+                [
+                    f"It lacks {len(missing)} of {len(names)} cells, such as {_some(missing)}; it has names "
+                    f"such as {_some(self.position)}. Name its cells as the data do (obs_names)."
+                ],
+            )
+        found = self.X_emb[[self.position[name] for name in names]]
+        bad = ~np.isfinite(found).all(axis=1)
+        if bad.any():
+            which = _some(np.asarray(names)[bad].tolist())
+            raise DataError(self.source, [f"{int(bad.sum())} cells hold NaN or infinity, such as {which}."])
+        return found
+
+
+def read_table(path: Path, *, key: str | None = None) -> Table:
+    """Read an embedding from an h5ad, npz or csv file.
+
+    Raises
+    ------
+    DataError
+        If it cannot be read, has another form, or names a cell twice.
+    """
+    readers = {".h5ad": _read_h5ad, ".npz": _read_npz, ".csv": _read_csv}
+    reader = readers.get(path.suffix)
+    if reader is None:
+        raise DataError(str(path), [f"Its name ends in '{path.suffix}'; known are {', '.join(readers)}."])
+    try:
+        names, X_emb = reader(path, key)
+    except (OSError, ValueError, KeyError) as error:
+        raise DataError(str(path), [f"It cannot be read as {path.suffix[1:]}: {error}"]) from error
+    table = np.asarray(X_emb, dtype=np.float32)
+    if table.ndim != 2 or len(table) != len(names) or not table.size:
+        raise DataError(
+            str(path),
+            [f"It has {len(names)} names and an embedding of shape {table.shape}; wanted is a row per name."],
+        )
+    position = {name: row for row, name in enumerate(names)}
+    if len(position) < len(names):
+        twice = [name for row, name in enumerate(names) if position[name] != row]
+        raise DataError(str(path), [f"It names {len(twice)} cells more than once, such as {_some(twice)}."])
+    return Table(source=str(path), position=position, X_emb=table)
+
+
+def _read_h5ad(path: Path, key: str | None) -> tuple[list[str], Any]:
+    import anndata
+
+    adata = anndata.read_h5ad(path, backed="r")
+    try:
+        known = list(adata.obsm)
+        if key is None and len(known) != 1:
+            raise ValueError(f"obsm holds {len(known)} entries ({', '.join(known)}); name one by 'key'")
+        chosen = known[0] if key is None else key
+        if chosen not in known:
+            raise ValueError(f"obsm has no entry '{chosen}'; it has {', '.join(known) or 'none'}")
+        return [str(name) for name in adata.obs_names], np.asarray(adata.obsm[chosen])
+    finally:
+        adata.file.close()
+
+
+def _read_npz(path: Path, key: str | None) -> tuple[list[str], Any]:
+    with np.load(path, allow_pickle=False) as arrays:
+        missing = {"obs_names", "X_emb"} - set(arrays.files)
+        if missing:
+            raise ValueError(
+                f"it lacks the array {', '.join(sorted(missing))}; it has {', '.join(arrays.files)}"
+            )
+        try:
+            return [str(name) for name in arrays["obs_names"]], arrays["X_emb"]
+        except ValueError as error:
+            # Index objects of pandas turn to such arrays, which only pickle could read.
+            raise ValueError(
+                "an array holds Python objects; write names as numpy.asarray(adata.obs_names, dtype=str) "
+                f"({error})"
+            ) from error
+
+
+def _read_csv(path: Path, key: str | None) -> tuple[list[str], Any]:
+    import pandas as pd
+
+    # Names may be numbers: they are read as they are written.
+    table = pd.read_csv(path, dtype={0: str})
+    return table.iloc[:, 0].tolist(), table.iloc[:, 1:].to_numpy(dtype=np.float32)
+
+
+def _some(names: Any) -> str:
+    """Show the first few of many names."""
+    return ", ".join(repr(str(name)) for name in list(names)[:N_EXAMPLES])
