@@ -142,7 +142,7 @@ def page(
         .render(
             title=title,
             summary=runs_in_words(records),
-            missing=missing,
+            absent=missing,
             boards=views,
             curves=curves(boards),
             across=across_views(boards),
