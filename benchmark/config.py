@@ -87,6 +87,15 @@ class Suite(Model):
     missing: tuple[Missing, ...] = ()
     blocks: tuple[Block, ...] = Field(min_length=1)
 
+    @field_validator("data")
+    @classmethod
+    def _each_name_once(cls, value: tuple[dict[str, Any], ...]) -> tuple[dict[str, Any], ...]:
+        names = [str(table.get("dataset_id")) for table in value]
+        for name in names:
+            if names.count(name) > 1:
+                raise ValueError(f"data set '{name}' is described {names.count(name)} times")
+        return value
+
 
 def read_suite(path: Path) -> Suite:
     """Read a suite from a TOML file; its name is the name of the file.

@@ -261,3 +261,23 @@ def test_a_file_that_is_not_given_leaves_no_trace(datasets) -> None:
     run = runs_of(datasets, methods=["scibet"])[0]
     assert run.method.params["background"] is None
     assert run.method.files == {}
+
+
+def test_simulated_data_are_what_their_names_say() -> None:
+    suite = read_suite(registry.suites()["simulated"])
+    assert {table["dataset_id"] for table in suite.data} == set(suite.blocks[0].datasets)
+    assert len(suite.data) == 10
+    for table in suite.data:
+        kind, strength = table["dataset_id"].removeprefix("simulated_").split("_")
+        arguments = table["source"]["arguments"]
+        assert arguments["batch_strength"] == float(strength.replace("p", "."))
+        assert ("label_proportions" in arguments) == (kind == "unequal")
+
+
+def test_a_data_set_described_twice_is_refused(tmp_path) -> None:
+    table = '[[data]]\ndataset_id = "a"\n' * 2
+    path = tmp_path / "mine.toml"
+    block = '[[blocks]]\ntask = "annotation"\ndatasets = ["a"]\nmethods = ["knn"]\nsplits = ["all"]\n'
+    path.write_text(f'title = "x"\n{block}{table}')
+    with pytest.raises(UserError, match="data set 'a' is described 2 times"):
+        read_suite(path)
