@@ -244,6 +244,15 @@ def available_device() -> torch.device:
     return torch.device("cuda" if torch.cuda.is_available() else "cpu")
 
 
+def dense_rows(X: Any, rows: NDArray[np.int64], *, device: torch.device) -> torch.Tensor:
+    """Return some rows of a sparse or dense matrix as a float32 tensor."""
+    import torch
+
+    part = X[rows]
+    part = part.toarray() if hasattr(part, "toarray") else part
+    return torch.as_tensor(np.asarray(part, dtype=np.float32), device=device)
+
+
 def most_frequent(code: NDArray[np.int64]) -> NDArray[np.int64]:
     """Return the number that is most frequent in each row; the first to appear among equals.
 

@@ -14,9 +14,8 @@ from torch import Tensor
 from torch.nn import functional
 
 from cellular_bench.benchmark.errors import NotApplicableError
-from cellular_bench.methods._support import available_device
+from cellular_bench.methods._support import available_device, dense_rows
 from cellular_bench.methods.cellular.loop import seeded_torch
-from cellular_bench.methods.cellular.minibatches import dense_rows
 from cellular_bench.methods.scnym.mixmatch import mixmatch_loss
 from cellular_bench.methods.scnym.model import Adversary, Network
 from cellular_bench.methods.scnym.settings import Settings

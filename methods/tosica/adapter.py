@@ -80,6 +80,7 @@ class Tosica:
         url="https://github.com/JackieHanLab/TOSICA",
         license="BSD-3-Clause",
         requires=("torch",),
+        file_params=("gene_sets",),
         check_params={"max_gene_sets": 30, "epochs": 1},
         expected_failed_checks={
             "beats_chance": (

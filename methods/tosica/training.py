@@ -12,9 +12,8 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn import functional
 
-from cellular_bench.methods._support import available_device
+from cellular_bench.methods._support import available_device, dense_rows
 from cellular_bench.methods.cellular.loop import seeded_torch
-from cellular_bench.methods.cellular.minibatches import dense_rows
 from cellular_bench.methods.tosica.gene_sets import GeneSets
 from cellular_bench.methods.tosica.model import N_HEADS, Tosica
 from cellular_bench.methods.tosica.settings import Settings
