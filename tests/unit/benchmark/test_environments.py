@@ -5,9 +5,11 @@ import os
 import signal
 import subprocess
 import sys
+import time
 import zipfile
 from pathlib import Path
 
+import psutil
 import pytest
 from click.testing import CliRunner
 
@@ -158,6 +160,29 @@ def test_a_creation_that_is_stopped_leaves_nothing(tmp_path, index):
     with pytest.raises(KeyboardInterrupt):
         building.create(found, installer="pip", say=stop)
     assert not status.place(found).exists()
+
+
+def test_a_step_that_is_stopped_ends_with_all_that_it_started(tmp_path):
+    def stop(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    before = signal.signal(signal.SIGALRM, stop)
+    pid, command = tmp_path / "pid", "sleep 600 & echo $! > pid.new; mv pid.new pid; wait"
+    try:
+        step = subprocess.Popen(["sh", "-c", command], cwd=tmp_path, start_new_session=True)
+        while not pid.exists():
+            time.sleep(0.01)
+        signal.setitimer(signal.ITIMER_REAL, 0.05)
+        with pytest.raises(KeyboardInterrupt):
+            building._wait(step)
+    finally:
+        signal.signal(signal.SIGALRM, before)
+    deadline = time.monotonic() + 30
+    child = int(pid.read_text())
+    while psutil.pid_exists(child) and psutil.Process(child).status() != "zombie":
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
+    assert step.returncode == -signal.SIGKILL
 
 
 def pretend(path: Path, python: str = "3.11.7") -> Path:
