@@ -242,7 +242,7 @@ class SCVISurgery(_Surgery, SCVI):
         accelerator: str = "cpu",
         seed: int = 0,
     ) -> None:
-        SCVI.__init__(self, max_epochs=max_epochs, accelerator=accelerator, seed=seed)
+        super().__init__(max_epochs=max_epochs, accelerator=accelerator, seed=seed)
         self.query_epochs = query_epochs
 
 
@@ -284,7 +284,5 @@ class SCANVISurgery(_Surgery, SCANVI):
         accelerator: str = "cpu",
         seed: int = 0,
     ) -> None:
-        SCANVI.__init__(
-            self, max_epochs=max_epochs, label_epochs=label_epochs, accelerator=accelerator, seed=seed
-        )
+        super().__init__(max_epochs=max_epochs, label_epochs=label_epochs, accelerator=accelerator, seed=seed)
         self.query_epochs = query_epochs
