@@ -77,6 +77,8 @@ def drawn(kind: NDArray[np.int64], share: NDArray[np.float64], rng: np.random.Ge
 
 def measure(path: Path) -> None:
     """Take the data through every step, and print what each cost as one JSON object."""
+    from anndata import AnnData
+
     from cellular_bench.datasets import splits, variable
     from cellular_bench.datasets.catalog import from_h5ad, load
     from cellular_bench.methods.harmony import Harmony
@@ -103,7 +105,7 @@ def measure(path: Path) -> None:
     pieces = (adata.X[split.train_obs[start : start + CHUNK]] for start in starts)
     genes = variable.choose(variable.moments(pieces), n_top_genes=2000)
     done("variable genes of the training cells")
-    cells = adata[:, genes].copy()
+    cells = AnnData(adata.X[:, genes], obs=adata.obs)
     scores = PCA().fit_embed(cells)
     done("PCA")
     assert scores.shape == (adata.n_obs, 50)

@@ -193,7 +193,17 @@ def fit_pca(matrix: Any, *, n_components: int, seed: int) -> Any:
     if min(n_obs, n_vars) <= 500:
         whole = matrix.toarray() if hasattr(matrix, "toarray") else np.asarray(matrix)
         return PCA(kept, svd_solver="full").fit(whole.astype(np.float64))
-    return PCA(kept, svd_solver="arpack", random_state=seed).fit(matrix.astype(np.float64))
+    return PCA(kept, svd_solver="arpack", random_state=seed).fit(_in_double(matrix))
+
+
+def _in_double(matrix: Any) -> Any:
+    """Return a matrix in double precision; one that is sparse by rows shares its indices with the source."""
+    if getattr(matrix, "format", None) != "csr":
+        return matrix.astype(np.float64)
+    from scipy.sparse import csr_matrix
+
+    values = matrix.data.astype(np.float64)
+    return csr_matrix((values, matrix.indices, matrix.indptr), shape=matrix.shape, copy=False)
 
 
 def project(pca: Any, matrix: Any) -> NDArray[np.float32]:

@@ -7,9 +7,11 @@ import numpy as np
 import pandas as pd
 import pytest
 from scipy.sparse import csr_matrix
+from scipy.sparse import random as sparse_random
 
 from cellular_bench.benchmark.conformance.data import neighbor_accuracy, one_batch
 from cellular_bench.benchmark.errors import NotApplicableError
+from cellular_bench.methods import _support
 from cellular_bench.methods._support import fit_pca, project
 from cellular_bench.methods.bbknn import BBKNN
 from cellular_bench.methods.combat import ComBat
@@ -187,3 +189,22 @@ def test_integration_brings_batches_together_and_keeps_types_apart(method, query
 def test_one_batch_is_not_applicable(method, query):
     with pytest.raises(NotApplicableError, match="all 120 cells that it sees come from one batch"):
         method().fit_embed(one_batch(query))
+
+
+def test_a_large_sparse_matrix_is_never_dense_and_components_are_the_librarys(monkeypatch):
+    from sklearn import decomposition
+
+    X = sparse_random(700, 600, density=0.1, format="csr", random_state=0, dtype=np.float32)
+    given = (X.data.copy(), X.indices.copy())
+    rows = []
+    monkeypatch.setattr(_support, "BLOCK_CELLS", 90)
+    monkeypatch.setattr(
+        _support, "dense", lambda matrix: rows.append(matrix.shape[0]) or matrix.toarray().astype(np.float32)
+    )
+    scores = _support.principal_components(X, n_components=10, seed=0)
+    assert rows == [90] * 7 + [70]
+    reference = decomposition.PCA(10, svd_solver="arpack", random_state=0).fit(X.astype(np.float64))
+    expected = reference.transform(X.toarray().astype(np.float64))
+    np.testing.assert_allclose(scores, expected, atol=1e-5)
+    np.testing.assert_array_equal(X.data, given[0])
+    np.testing.assert_array_equal(X.indices, given[1])
