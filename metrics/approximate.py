@@ -7,31 +7,33 @@ from collections.abc import Iterator
 import numpy as np
 from numpy.typing import NDArray
 
-from cellular_bench.metrics.distances import DistanceSums, Neighbors, search
+from cellular_bench.metrics.distances import DistanceSums, Neighbors, neighbors_in_groups, search
 from cellular_bench.metrics.inputs import Floats, Ints
 from cellular_bench.metrics.profiles import Profile
 
 #: Cells whose exact neighbours the approximate ones are compared with.
 RECALL_CELLS = 500
+#: Groups that cells are gathered in, in square roots of their number, and groups that each is compared with.
+GROUPS, NEAR_GROUPS = 0.5, 32
+#: Cells per group that the centres are learned from, and rounds of learning.
+TRAINING, N_ITERATIONS = 64, 10
 #: Distances in a tile.
 _TILE = 1 << 20
 
 
-def approximate_neighbors(X: Floats, k: int, *, seed: int) -> tuple[Neighbors, float]:
+def approximate_neighbors(X: Floats, k: int, *, seed: int, n_jobs: int = 1) -> tuple[Neighbors, float]:
     """Return approximate neighbours of centred coordinates and their recall on a sample of cells.
 
-    Nearest-neighbour descent, on one thread: with several its result depends on which comes first. The
-    distances are exact, and the cell itself comes first at distance 0.
+    Cells are gathered by k-means into the lists of an inverted file (faiss); each list is compared with the
+    lists nearest to it, by the pass that compares all pairs elsewhere. Distances are exact, the cell itself
+    comes first at distance 0, and nothing depends on the number of jobs.
 
     References
     ----------
-    doi:10.1145/1963405.1963487
+    doi:10.1109/TPAMI.2010.57
     """
-    from pynndescent import NNDescent
-
-    index = NNDescent(X.astype(np.float32), n_neighbors=k, random_state=seed, n_jobs=1, low_memory=True)
-    found = np.asarray(index.neighbor_graph[0], dtype=np.int64)
-    neighbors = _with_exact_distances(X, found)
+    groups, near = _inverted_lists(X, seed)
+    neighbors = neighbors_in_groups(X, groups, near, k, n_jobs=n_jobs)
     cells = np.sort(np.random.default_rng(seed).choice(len(X), min(RECALL_CELLS, len(X)), replace=False))
     exact, _ = search(X, cells, k)
     hits = sum(len(np.intersect1d(a, b)) for a, b in zip(exact, neighbors.indices[cells], strict=True))
@@ -39,23 +41,26 @@ def approximate_neighbors(X: Floats, k: int, *, seed: int) -> tuple[Neighbors, f
     return neighbors, (hits - len(cells)) / (len(cells) * (k - 1))
 
 
-def _with_exact_distances(X: Floats, indices: Ints) -> Neighbors:
-    """Put the cell first, the others in order of their exact distances."""
-    cells = np.arange(len(X))[:, None]
-    # Where the descent missed the cell itself, it takes the place of the farthest.
-    missing = ~(indices == cells).any(axis=1)
-    indices[missing, -1] = cells[missing, 0]
-    distances = np.empty(indices.shape)
-    height = max(1, _TILE // indices.shape[1])
-    for start in range(0, len(X), height):
-        rows = slice(start, start + height)
-        differences = X[indices[rows]] - X[rows, None]
-        distances[rows] = np.sqrt(np.einsum("ijk,ijk->ij", differences, differences))
-    distances[indices == cells] = -1.0
-    order = np.lexsort((indices, distances), axis=1)
-    distances = np.take_along_axis(distances, order, axis=1)
-    distances[:, 0] = 0.0
-    return Neighbors(np.take_along_axis(indices, order, axis=1), distances)
+def _inverted_lists(X: Floats, seed: int) -> tuple[Ints, Ints]:
+    """Return the list of every cell, and of every list the nearest ones, itself included."""
+    import faiss
+
+    points = X.astype(np.float32)
+    n_lists = max(1, int(GROUPS * np.sqrt(len(X))))
+    threads = faiss.omp_get_max_threads()
+    faiss.omp_set_num_threads(1)  # sums in one order, whatever the number of cores
+    try:
+        means = faiss.Kmeans(
+            X.shape[1], n_lists, niter=N_ITERATIONS, seed=seed,
+            max_points_per_centroid=TRAINING, min_points_per_centroid=1,
+        )  # fmt: skip
+        means.train(points)
+        names, groups = np.unique(means.index.search(points, 1)[1].ravel(), return_inverse=True)
+        centres = np.asarray(means.centroids)[names]
+        near = faiss.knn(centres, centres, min(NEAR_GROUPS, len(names)))[1]
+    finally:
+        faiss.omp_set_num_threads(threads)
+    return groups.astype(np.int64), near.astype(np.int64)
 
 
 def stratified_sample(label: Ints, batch: Ints, profile: Profile) -> Ints:

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from itertools import pairwise
+from itertools import count, pairwise
 from typing import Any
 
 import numpy as np
@@ -119,6 +119,23 @@ def neighbors_and_sums(
     return walk.neighbors(), walk.sums()
 
 
+def neighbors_in_groups(X: Floats, groups: Ints, near: Ints, k: int, *, n_jobs: int = 1) -> Neighbors:
+    """Return the k nearest cells among those of the own group and of the groups beside it.
+
+    Parameters
+    ----------
+    X
+        (n_obs, n_dims) centred coordinates.
+    groups
+        (n_obs,) codes of groups, none of them empty.
+    near
+        (n_groups, n_near) the groups that lie nearest to each; where one lists another, both look at both.
+    """
+    walk = _Pass(X, groups, np.zeros_like(groups), k=k, sums=False)
+    walk.run_beside(near, n_jobs)
+    return walk.neighbors(complete=False)
+
+
 class _Pass:
     """One pass over all pairs of cells, sorted by label and batch, in panels.
 
@@ -166,9 +183,16 @@ class _Pass:
     def run(self, n_jobs: int) -> None:
         n_panels = -(-len(self._X) // PANEL)
         borders = np.linspace(0, len(self._X), n_panels + 1).astype(int)
-        panels = [slice(int(a), int(b)) for a, b in pairwise(borders)]
+        self._run([slice(int(a), int(b)) for a, b in pairwise(borders)], _rounds(n_panels), n_jobs)
+
+    def run_beside(self, near: Ints, n_jobs: int) -> None:
+        """Compare each label with those that lie near it only."""
+        panels = [slice(int(a), int(b)) for a, b in pairwise(self._starts)]
+        self._run(panels, _rounds_of(near), n_jobs)
+
+    def _run(self, panels: Sequence[slice], rounds: Iterable[Sequence[tuple[int, int]]], n_jobs: int) -> None:
         with ThreadPoolExecutor(n_jobs) as pool:
-            for pairs in _rounds(n_panels):
+            for pairs in rounds:
                 tasks = [(panels[i], panels[j]) for i, j in pairs]
                 if n_jobs == 1:
                     for rows, columns in tasks:
@@ -213,7 +237,8 @@ class _Pass:
             found.append(unsorted)
         return DistanceSums(*found)
 
-    def neighbors(self) -> Neighbors:
+    def neighbors(self, *, complete: bool = True) -> Neighbors:
+        """Return what was found; of a complete pass, look again where rounding may have hidden a cell."""
         from cellular_bench.metrics import kernels
 
         n_obs, n_dims = self._X.shape
@@ -224,8 +249,11 @@ class _Pass:
             self._scaled, self._order, self._found, self._indices, self._filled, self._bound,
             rounding, 0, n_obs, near, distances, proven,
         )  # fmt: skip
-        doubtful = np.flatnonzero(~proven)
-        if self._dtype == np.float32 and len(doubtful):
+        if complete:
+            doubtful = np.flatnonzero(~proven & (self._dtype == np.float32))
+        else:  # where fewer than k cells were met
+            doubtful = self._order[self._filled < self._k - 1]
+        if len(doubtful):
             X = np.empty_like(self._scaled)
             X[self._order] = self._scaled
             near[doubtful], distances[doubtful] = search(X, doubtful, self._k)
@@ -264,6 +292,28 @@ def _rounds(n: int) -> Iterator[list[tuple[int, int]]]:
         pairs = [(min(i, j), max(i, j)) for i, j in zip(circle, reversed(circle), strict=True)][: size // 2]
         yield [pair for pair in pairs if pair[1] < n]
         turning = turning[-1:] + turning[:-1]
+
+
+def _rounds_of(near: Ints) -> list[list[tuple[int, int]]]:
+    """Arrange pairs of groups, each with itself first, in rounds in which no group occurs twice.
+
+    Examples
+    --------
+    >>> _rounds_of(np.array([[0, 1], [1, 0], [2, 1]]))
+    [[(0, 0), (1, 1), (2, 2)], [(0, 1)], [(1, 2)]]
+    """
+    own = [(i, i) for i in range(len(near))]
+    beside = {(min(i, j), max(i, j)) for i, row in enumerate(near.tolist()) for j in row if i != j}
+    rounds: list[list[tuple[int, int]]] = []
+    taken: list[set[int]] = [set() for _ in own]
+    for i, j in sorted(beside):
+        first = next(n for n in count() if n not in taken[i] and n not in taken[j])
+        if first == len(rounds):
+            rounds.append([])
+        rounds[first].append((i, j))
+        taken[i].add(first)
+        taken[j].add(first)
+    return [own, *rounds]
 
 
 def search(X: Floats, rows: Ints, k: int) -> tuple[Ints, Floats]:

@@ -86,23 +86,25 @@ def survey(
     label, batch = (nothing if codes is None else codes for codes in (label_codes, batch_codes))
     stratum = label * (int(batch.max()) + 1) + batch
     if profile.samples(len(X)):
-        return _approximate(X, label, batch, stratum=stratum, profile=profile)
+        return _approximate(X, label, batch, stratum=stratum, profile=profile, n_jobs=n_jobs)
     neighbors, sums = neighbors_and_sums(X, label, batch, n_jobs=n_jobs)
     return Survey(neighbors, sums, stratum)
 
 
-def _approximate(X: Floats, label: Ints, batch: Ints, *, stratum: Ints, profile: Profile) -> Survey:
-    neighbors, recall = approximate_neighbors(X, N_NEIGHBORS, seed=profile.seed)
+def _approximate(
+    X: Floats, label: Ints, batch: Ints, *, stratum: Ints, profile: Profile, n_jobs: int
+) -> Survey:
+    neighbors, recall = approximate_neighbors(X, N_NEIGHBORS, seed=profile.seed, n_jobs=n_jobs)
     cells = stratified_sample(label, batch, profile)
     sums = sampled_sums(X, label, batch, cells)
     shortcuts = (
         Shortcut(
             quantity="neighbors",
             description=(
-                f"Nearest neighbours of {len(X)} cells by nearest-neighbour descent (seed {profile.seed}), "
-                f"which finds {recall:.1%} of the true ones."
+                f"Nearest neighbours of {len(X)} cells from an inverted file (seed {profile.seed}), which "
+                f"finds {recall:.1%} of the true ones."
             ),
-            library=f"pynndescent {version('pynndescent')}",
+            library=f"faiss {version('faiss-cpu')}",
             figures={"recall": recall, "n_obs": len(X), "seed": profile.seed},
         ),
         Shortcut(
