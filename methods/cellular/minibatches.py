@@ -14,6 +14,7 @@ from scipy import sparse
 from torch import nn
 
 from cellular_bench.benchmark.errors import NotApplicableError
+from cellular_bench.methods._support import dense_rows
 from cellular_bench.methods.cellular.centroids import Codes
 
 Rows = NDArray[np.int64]
@@ -98,11 +99,7 @@ def sparse_pays(X: Any, device: torch.device) -> bool:
 
 def chosen_rows(X: Any, rows: Rows, *, device: torch.device, keep_sparse: bool) -> Any:
     """Return some rows of a sparse or dense matrix: as csr, or as a float32 tensor."""
-    part = X[rows]
-    if keep_sparse:
-        return part
-    part = part.toarray() if sparse.issparse(part) else part
-    return torch.as_tensor(np.asarray(part, dtype=np.float32), device=device)
+    return X[rows] if keep_sparse else dense_rows(X, rows, device=device)
 
 
 def embed_rows(encoder: nn.Module, X: Any, *, device: torch.device, chunk: int = 1024) -> NDArray[np.float32]:
