@@ -9,6 +9,7 @@ from typing import Any
 
 from pydantic import Field, ValidationError, field_validator
 
+from cellular_bench.benchmark.cluster_config import ExecutorConfig
 from cellular_bench.benchmark.errors import UserError
 from cellular_bench.benchmark.records import Limits, Missing, Model
 from cellular_bench.benchmark.types import Features, ProfileName, SplitKind, Task
@@ -59,6 +60,8 @@ class Suite(Model):
     ----------
     profile
         How much of the scores may be approximate where cells are very many.
+    executor
+        Where its runs are carried out.
     data
         Data sets of the suite's own, described as manifests do; blocks name them by their ``dataset_id``.
     recipe
@@ -78,6 +81,7 @@ class Suite(Model):
     title: str
     description: str = ""
     limits: Limits = Limits()
+    executor: ExecutorConfig = ExecutorConfig()
     profile: ProfileName = "standard"
     data: tuple[dict[str, Any], ...] = ()
     recipe: str | None = None

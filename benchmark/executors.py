@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import threading
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
@@ -30,9 +31,16 @@ class Progress(Protocol):
         """Hear that a run has its record."""
 
 
+class CarryOut(Protocol):
+    """The one thing that differs between a machine and a cluster."""
+
+    def __call__(self, run: Run, store: Store, *, cancelled: threading.Event | None = None) -> RunRecord:
+        """Carry out a run whose data and split are prepared; return its record."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Executor:
-    """Runs a plan in local processes.
+    """Carries out a plan, on this machine or wherever its runs are sent.
 
     Parameters
     ----------
@@ -40,11 +48,15 @@ class Executor:
         Runs at a time; each uses one compute thread.
     retry
         Statuses of existing records that are done again.
+    carry_out
+        Brings a run to its record: on this machine (:func:`running.carry_out`), or on a cluster
+        (:meth:`cluster.Cluster.carry_out`).
     """
 
     store: Store
     n_jobs: int = 1
     retry: frozenset[Status] = frozenset()
+    carry_out: CarryOut = running.carry_out
     _cancelled: threading.Event = field(default_factory=threading.Event)
 
     def missing(self, plan: Plan) -> list[Run]:
@@ -68,13 +80,18 @@ class Executor:
             If the result folder cannot be written any more.
         """
         runs = self.missing(plan)
-        with ThreadPoolExecutor(self.n_jobs) as pool, self._ending_all_on_exit(pool):
+        with (
+            ThreadPoolExecutor(min(self.n_jobs, os.cpu_count() or 1)) as pool,
+            self._ending_all_on_exit(pool),
+        ):
             self._prepare(plan, runs, datasets, pool)
+        with ThreadPoolExecutor(self.n_jobs) as pool, self._ending_all_on_exit(pool):
             futures = [pool.submit(self._run, run, progress) for run in runs]
             yield from _as_completed(futures)
 
     @contextmanager
     def _ending_all_on_exit(self, pool: ThreadPoolExecutor) -> Iterator[None]:
+        self._cancelled.clear()
         try:
             yield
         finally:
@@ -120,7 +137,7 @@ class Executor:
     def _run(self, run: Run, progress: Progress) -> RunRecord:
         progress.started(run)
         with _disk_errors(self.store):
-            record = running.carry_out(run, self.store, cancelled=self._cancelled)
+            record = self.carry_out(run, self.store, cancelled=self._cancelled)
             self.store.write(record)
             if run.replaces is not None:
                 self.store.forget([run.replaces])

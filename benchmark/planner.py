@@ -55,6 +55,7 @@ class Run:
     plugins: tuple[Path, ...] = ()
     study_metrics: bool = False
     replaces: str | None = None
+    gpu: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -196,6 +197,7 @@ def _runs(
                 profile=suite.profile,
                 plugins=tuple(plugins),
                 study_metrics=study_metrics,
+                gpu=method.spec.gpu,
             )
 
 

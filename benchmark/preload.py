@@ -3,6 +3,8 @@
 Nothing here starts a thread: a process with threads cannot be forked safely.
 """
 
+import gc
+
 import anndata  # noqa: F401  (imported for its presence in memory)
 import scanpy  # noqa: F401
 import sklearn.decomposition
@@ -11,3 +13,7 @@ import sklearn.neighbors  # noqa: F401
 
 import cellular_bench.benchmark.worker
 import cellular_bench.metrics  # noqa: F401
+
+# What is loaded now stays: the collector of a forked process need not go through it, and copy it.
+gc.collect()
+gc.freeze()

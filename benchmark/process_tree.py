@@ -59,7 +59,7 @@ def end(pid: int, *, timeout_s: float = 10.0) -> list[psutil.Process]:
     Children may be born between a look and the kill, so it looks until nothing is left.
     """
     deadline = time.monotonic() + timeout_s
-    while True:
+    while not _has_nothing_below(pid):
         left = [*descendants(pid), *session(pid)]
         if not left or time.monotonic() > deadline:
             return left
@@ -69,6 +69,18 @@ def end(pid: int, *, timeout_s: float = 10.0) -> list[psutil.Process]:
             _reap([process.pid for process in left])
         else:
             psutil.wait_procs(left, timeout=0.2)
+    return []
+
+
+def _has_nothing_below(pid: int) -> bool:
+    """Whether this process adopts orphans and has no child: the quick answer for nearly every run (Linux)."""
+    if pid != os.getpid() or sys.platform != "linux":
+        return False
+    try:
+        os.waitid(os.P_ALL, 0, os.WEXITED | os.WNOHANG | os.WNOWAIT)
+    except ChildProcessError:
+        return True
+    return False
 
 
 def memory(processes: Sequence[psutil.Process], *, at_least: int = 0) -> int:

@@ -148,7 +148,10 @@ def _quoted(names: Sequence[str]) -> str:
 
 
 def method(method_id: str, plugins: Sequence[Path] = ()) -> Method:
-    """Return one method by name."""
+    """Return one method by name, without looking further than where it is found."""
+    for found in _all_methods(plugins):
+        if found.spec.method_id == method_id:
+            return found
     return pick("method", method_id, methods(plugins))
 
 
@@ -198,10 +201,10 @@ def pick(kind: str, name: str, known: Mapping[str, T]) -> T:
 def _all_methods(plugins: Sequence[Path]) -> Iterator[Method]:
     for factory in _methods_package().built_in():
         yield Method(spec=factory.spec, factory=factory, origin="built in")
-    for point in entry_points(group=ENTRY_POINT_GROUP):
-        yield from _from_entry_point(point)
     for path in plugins:
         yield from _from_file(path)
+    for point in entry_points(group=ENTRY_POINT_GROUP):
+        yield from _from_entry_point(point)
 
 
 def _methods_package() -> Any:

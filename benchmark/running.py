@@ -31,7 +31,7 @@ _NO_RESULT = "The method ended its process (exit code 0) before it returned anyt
 class _Ended:
     status: Status
     reason: str | None
-    cost: Cost
+    cost: Cost | None
     scored: scoring.Scored = field(default_factory=scoring.Scored)
     outputs: OutputFile | None = None
 
@@ -58,6 +58,19 @@ def carry_out(run: Run, store: Store, *, cancelled: threading.Event | None = Non
         ended = _execute(run, store, folder, cancelled)
     finally:
         (folder / RUNNING).unlink(missing_ok=True)
+    log_tail = "" if ended.status == "ok" else tail(folder / LOG)
+    return _record(run, ended, started_at=started_at, log_tail=log_tail)
+
+
+def unfinished(
+    run: Run, *, status: Status, reason: str, started_at: datetime, log_tail: str = ""
+) -> RunRecord:
+    """Return the record of a run of which nothing came back."""
+    ended = _Ended(status=status, reason=reason, cost=None)
+    return _record(run, ended, started_at=started_at, log_tail=log_tail)
+
+
+def _record(run: Run, ended: _Ended, *, started_at: datetime, log_tail: str) -> RunRecord:
     return RunRecord(
         run_id=run.run_id,
         suite_id=run.suite_id,
@@ -79,7 +92,7 @@ def carry_out(run: Run, store: Store, *, cancelled: threading.Event | None = Non
         environment=current_environment(),
         started_at=started_at,
         finished_at=datetime.now(UTC),
-        log_tail="" if ended.status == "ok" else tail(folder / LOG),
+        log_tail=log_tail,
     )
 
 

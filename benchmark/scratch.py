@@ -24,11 +24,16 @@ _LOCK = ".lock"
 @contextmanager
 def folder() -> Iterator[Path]:
     """Lend a new folder, which is deleted with all that is in it."""
-    path = Path(tempfile.mkdtemp(dir=_home(os.getpid())))
+    path = Path(tempfile.mkdtemp(dir=home()))
     try:
         yield path
     finally:
         shutil.rmtree(path, ignore_errors=True)  # what cannot be deleted now goes with the home
+
+
+def home() -> Path:
+    """Return the folder of this process, which lives as long as the process."""
+    return _home(os.getpid())
 
 
 def remove_abandoned() -> list[Path]:

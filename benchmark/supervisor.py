@@ -19,6 +19,8 @@ from multiprocessing.context import ForkProcess
 from pathlib import Path
 from typing import Any, Literal
 
+import psutil
+
 from cellular_bench.benchmark import process_tree
 from cellular_bench.benchmark.gpu import GpuMeter
 from cellular_bench.benchmark.logs import BoundedLog
@@ -57,6 +59,7 @@ def supervise(
     output = BoundedLog(reader, log)
     watch = _Watch(process, limits=limits, started=started)
     breach = watch.until_the_end(output, cancelled)
+    process.join(0)  # so that nothing is left to wait for where the run left nothing
     left = process_tree.end(os.getpid())
     process.join(1)
     wall = time.monotonic() - started
@@ -102,14 +105,15 @@ class _Watch:
         self.peak_gpu_mib: float | None = None
         self._gpu = GpuMeter()
         self._looks = 0
-        self._seen: list[Any] = []
+        assert process.pid is not None  # it has been started
+        self._seen = [psutil.Process(process.pid)]
 
     def until_the_end(self, output: BoundedLog, cancelled: list[int]) -> Breach | None:
         """Return the limit that was broken, if any, once the process has ended or must end."""
         harness = multiprocessing.parent_process()
         assert harness is not None  # this is a child
         sources: list[Any] = [output.pipe, harness.sentinel, *_exit_notice(self.process)]
-        next_look = time.monotonic()
+        next_look = time.monotonic() + POLL_S
         while self.process.is_alive():
             ready = multiprocessing.connection.wait(sources, timeout=POLL_S)
             if output.pipe in ready and not output.drain():
@@ -124,11 +128,11 @@ class _Watch:
         return None
 
     def _look(self) -> Breach | None:
+        self._looks += 1
         if self._looks % LOOKS_PER_SCAN == 0:
             self._seen = process_tree.descendants(os.getpid())
             gpu = self._gpu.measure({process.pid for process in self._seen})
             self.peak_gpu_mib = gpu if gpu is None else max(gpu, self.peak_gpu_mib or 0.0)
-        self._looks += 1
         rss = process_tree.memory(self._seen, at_least=self.peak_rss)
         self.peak_rss = max(self.peak_rss, rss)
         limits = self.limits

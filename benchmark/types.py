@@ -185,6 +185,8 @@ class MethodSpec:
     variant_of
         The method that this one varies, as in an ablation. Variants run where they are named; ``all``
         leaves them out.
+    gpu
+        True where the method is much faster on a GPU: on a cluster, it goes to workers that have one.
     requires
         Importable modules without which the method is recorded as ``not_applicable``.
     environment
@@ -222,6 +224,7 @@ class MethodSpec:
     doi: str | None = None
     url: str | None = None
     license: str | None = None
+    gpu: bool = False
     requires: tuple[str, ...] = ()
     environment: str | None = None
     program: str | None = None

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import importlib
 import sys
 from typing import ClassVar
@@ -86,6 +87,10 @@ def main() -> None:
         click.echo(f"Error: {error}", err=True)
         sys.exit(error.exit_code)
     except OSError as error:
+        if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EROFS):
+            where = f"{error.filename}: " if error.filename else ""
+            click.echo(f"Error: {where}{error.strerror}. Records written so far are intact.", err=True)
+            sys.exit(1)
         if error.filename is None:  # not about a file of the user's: a defect, to be seen in full
             raise
         click.echo(f"Error: {error.filename}: {error.strerror}.", err=True)

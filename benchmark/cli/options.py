@@ -10,7 +10,10 @@ from pathlib import Path
 from typing import Any, TypeVar, get_args
 
 import click
+from pydantic import ValidationError
 
+from cellular_bench.benchmark.cluster_config import ExecutorConfig, ExecutorKind, read_executor
+from cellular_bench.benchmark.config import explain
 from cellular_bench.benchmark.errors import UserError
 from cellular_bench.benchmark.types import ProfileName
 
@@ -161,3 +164,36 @@ def _value(text: str) -> Any:
         return json.loads(text)
     except json.JSONDecodeError:
         return text
+
+
+def choose_executor(
+    suite: ExecutorConfig,
+    *,
+    kind: ExecutorKind | None,
+    scheduler: str | None,
+    slurm_config: Path | None,
+    retries: int | None,
+) -> ExecutorConfig:
+    """Return where runs are carried out: as the command line says, else as the suite does.
+
+    Raises
+    ------
+    UserError
+        If an option belongs to another kind of executor, or something is missing.
+    """
+    wanted = kind or ("dask" if scheduler else "slurm" if slurm_config else suite.kind)
+    if scheduler and wanted != "dask":
+        raise UserError("--scheduler is the address of a Dask cluster; it goes with --executor dask.")
+    if slurm_config and wanted != "slurm":
+        raise UserError("--slurm-config goes with --executor slurm.")
+    base = read_executor(slurm_config) if slurm_config else suite
+    given = {**base.model_dump(), "kind": wanted, "scheduler": scheduler or base.scheduler}
+    if retries is not None:
+        given["retries"] = retries
+    try:
+        return ExecutorConfig.model_validate(given)
+    except ValidationError as error:
+        raise UserError(
+            f"--executor {wanted}: {explain(error)} Give --scheduler ADDRESS, --slurm-config FILE, or a "
+            "table [executor] in the suite."
+        ) from error

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import os
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, get_args
@@ -14,12 +15,14 @@ import click
 from cellular_bench.benchmark import registry
 from cellular_bench.benchmark.availability import settle
 from cellular_bench.benchmark.cli import options
+from cellular_bench.benchmark.cluster_config import ExecutorConfig, ExecutorKind
 from cellular_bench.benchmark.config import Block, MethodChoice, SplitChoice, Suite, read_suite
 from cellular_bench.benchmark.errors import UserError
 from cellular_bench.benchmark.records import Limits, Status
 from cellular_bench.benchmark.types import TASKS, Dataset, DatasetSpec, ProfileName, SplitKind, Task
 
 if TYPE_CHECKING:
+    from cellular_bench.benchmark.executors import Executor
     from cellular_bench.benchmark.planner import Plan
     from cellular_bench.benchmark.store import Store
 
@@ -70,6 +73,12 @@ Exit code: 0 all runs ended well, 1 some did not, 2 the request was wrong.""",
 @click.option("--out", type=click.Path(path_type=Path), default=Path("results"), show_default=True)
 @options.profile_option(None, "the suite's, which is standard unless it says otherwise")
 @click.option("--jobs", type=click.IntRange(min=1), help="Runs at a time.  [default: number of cores]")
+@click.option("--executor", type=click.Choice(get_args(ExecutorKind)), help="Where runs are carried out.")
+@click.option(
+    "--scheduler", metavar="ADDRESS", help="Of a running Dask cluster, such as tcp://10.0.0.1:8786."
+)
+@click.option("--slurm-config", type=options.EXISTING_FILE, help="TOML file: what to ask a Slurm system for.")
+@click.option("--retries", type=click.IntRange(min=0), help="Tries again after a lost worker.  [default: 2]")
 @click.option("--time-limit", type=options.PositiveNumber(), help="Seconds for one run.")
 @click.option("--memory-limit", type=options.PositiveNumber(), help="MiB for one run.")
 @click.option("--gpu-memory-limit", type=options.PositiveNumber(), help="MiB of GPU memory for one run.")
@@ -114,6 +123,10 @@ def run(
     out: Path,
     profile: ProfileName | None,
     jobs: int | None,
+    executor: ExecutorKind | None,
+    scheduler: str | None,
+    slurm_config: Path | None,
+    retries: int | None,
     time_limit: float | None,
     memory_limit: float | None,
     gpu_memory_limit: float | None,
@@ -147,6 +160,10 @@ def run(
         },
         profile=profile,
     )
+    where = options.choose_executor(
+        chosen.executor, kind=executor, scheduler=scheduler, slurm_config=slurm_config, retries=retries
+    )
+    chosen = chosen.model_copy(update={"executor": where})
     chosen = chosen if recipe is None else chosen.model_copy(update={"recipe": recipe})
     specs = known_datasets(chosen, own, data_dir)
     chosen = settle(chosen, methods=known, datasets=specs)
@@ -214,16 +231,17 @@ def _carry_out(
     taken = take_over(planned.runs, sources, store, retry=earlier.retry)
     if sources:
         console.print(f"{taken} runs taken over from other folders")
-    executor = Executor(store=store, n_jobs=jobs or os.cpu_count() or 1, retry=earlier.retry)
-    write_plan(store, planned.runs, n_jobs=executor.n_jobs)
-    missing = len(executor.missing(planned))
-    todo = f"{len(planned.runs)} runs, {missing} to do, {executor.n_jobs} at a time, in {out}"
-    console.print(todo, markup=False, soft_wrap=True)
-    if missing:
-        with RunProgress(missing, console=console) as progress:
-            for _ in executor.execute(planned, datasets=datasets, progress=progress):
-                pass
-    pages = write_report(store, figures=figures, n_jobs=executor.n_jobs)
+    here = Executor(store=store, n_jobs=jobs or os.cpu_count() or 1, retry=earlier.retry)
+    missing = len(here.missing(planned))
+    with _sent_to(planned.suite.executor if missing else ExecutorConfig(), here, jobs=jobs) as executor:
+        write_plan(store, planned.runs, n_jobs=executor.n_jobs)
+        todo = f"{len(planned.runs)} runs, {missing} to do, {executor.n_jobs} at a time, in {out}"
+        console.print(todo, markup=False, soft_wrap=True)
+        if missing:
+            with RunProgress(missing, console=console) as progress:
+                for _ in executor.execute(planned, datasets=datasets, progress=progress):
+                    pass
+    pages = write_report(store, figures=figures, n_jobs=here.n_jobs)
     records = [store.record(run.run_id) for run in planned.runs]
     counts = Counter(record.status if record else "missing" for record in records)
     console.print(
@@ -233,6 +251,18 @@ def _carry_out(
     for page in pages:
         console.print(f"  {page}", soft_wrap=True, markup=False, highlight=False)
     return 1 if any(counts[status] for status in _BAD) else 0
+
+
+@contextmanager
+def _sent_to(config: ExecutorConfig, here: Executor, *, jobs: int | None) -> Iterator[Executor]:
+    """Return what carries out runs where a suite or the command line wants them."""
+    if config.kind == "local":
+        yield here
+        return
+    from cellular_bench.benchmark.cluster import connect
+
+    with connect(config, logs=here.store.root / "jobs") as cluster:
+        yield replace(here, n_jobs=jobs or cluster.n_slots, carry_out=cluster.carry_out)
 
 
 def _find_suite(name: str) -> Suite:

@@ -204,6 +204,34 @@ class Forks(Healthy):
         time.sleep(3600)
 
 
+class Prints(Healthy):
+    """Says 100 MB, and then what it was asked for."""
+    spec = spec("prints")
+
+    def predict(self, query):
+        for _ in range(100):
+            print("x" * 2**20)
+        return super().predict(query)
+
+
+class Writes(Healthy):
+    """Leaves files in the folder that it finds itself in."""
+    spec = spec("writes")
+
+    def predict(self, query):
+        os.makedirs("models/deep")
+        with open("models/deep/weights.bin", "wb") as file:
+            file.write(bytes(1000))
+        return super().predict(query)
+
+
+class Garbage(Healthy):
+    spec = spec("garbage")
+
+    def predict(self, query):
+        return {"what": object()}
+
+
 class Refuses(Healthy):
     spec = spec("refuses")
 

@@ -333,6 +333,20 @@ def test_outputs_that_do_not_fit_are_the_disks_fault(small_disk, dataset, plugin
     assert records == ["pca"], "the bulky method has no record, so it runs again when there is space"
 
 
+def test_a_folder_that_has_become_read_only_keeps_its_records(small_disk, dataset, plugin) -> None:
+    root = small_disk / "out"
+    execute(root, make_suite("annotation", ["healthy"]), dataset, plugin)
+    before = list(Store.open(root).records())
+    store, more = Store.open(root), make_plan(make_suite("annotation", ["raises"]), dataset, plugin)
+    subprocess.run(["mount", "-o", "remount,ro", str(small_disk)], check=True)
+    with pytest.raises(UserError, match=r"cannot be written: Read-only file system\."):
+        Store.create(root, more.suite)
+    runs = Executor(store=store).execute(more, datasets={"simulated_small": dataset}, progress=Silent())
+    with pytest.raises(UserError, match=r"Read-only file system\. Records written so far are intact"):
+        list(runs)
+    assert list(store.records()) == before != []
+
+
 def test_records_follow_the_published_schema(zoo, tmp_path) -> None:
     suite = make_suite("annotation", ["healthy"])
     Store.create(tmp_path, suite)

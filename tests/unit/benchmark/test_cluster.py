@@ -1,0 +1,208 @@
+"""Runs on real Dask workers of this machine: equal to local ones, and tried again where a worker is lost."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from pydantic import ValidationError
+
+from cellular_bench.benchmark.cluster import Cluster, connect
+from cellular_bench.benchmark.cluster_config import ExecutorConfig, read_executor
+from cellular_bench.benchmark.errors import UserError
+from cellular_bench.benchmark.executors import Executor
+from cellular_bench.benchmark.records import RunRecord
+from cellular_bench.benchmark.status import Running
+from cellular_bench.benchmark.store import Store
+
+pytest.importorskip("distributed")
+
+KFOLD = {"kind": "kfold", "n_splits": 2}
+
+
+def wait_for(condition, seconds: float = 120) -> None:
+    deadline = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+
+
+class Dask:
+    """A scheduler and workers as processes of their own, on 127.0.0.1."""
+
+    def __init__(self, folder: Path) -> None:
+        self.file = folder / "scheduler.json"
+        self.log = (folder / "dask.log").open("w")
+        self.workers: list[subprocess.Popen] = []
+        self.scheduler = self._start("dask_scheduler", "--port", "0", "--no-dashboard")
+        wait_for(self.file.exists)
+        self.address = json.loads(self.file.read_text())["address"]
+
+    def _start(self, program: str, *options: str, before: tuple[str, ...] = ()) -> subprocess.Popen:
+        command = [sys.executable, "-m", f"distributed.cli.{program}", "--scheduler-file", str(self.file)]
+        command += ["--host", "127.0.0.1", *options]
+        return subprocess.Popen([*before, *command], stdout=self.log, stderr=self.log)
+
+    def add_worker(self, *options: str, before: tuple[str, ...] = ()) -> subprocess.Popen:
+        options = ("--nthreads", "1", "--no-dashboard", *options)
+        self.workers.append(self._start("dask_worker", *options, before=before))
+        return self.workers[-1]
+
+    def close(self) -> None:
+        for process in [*self.workers, self.scheduler]:
+            process.terminate()
+        for process in [*self.workers, self.scheduler]:
+            process.wait()
+        self.log.close()
+
+
+@pytest.fixture(scope="module")
+def dask(tmp_path_factory) -> Iterator[Dask]:
+    running = Dask(tmp_path_factory.mktemp("dask"))
+    try:
+        running.add_worker("--nanny")
+        running.add_worker("--nanny")
+        yield running
+    finally:
+        running.close()
+
+
+def config(dask: Dask, **more: object) -> ExecutorConfig:
+    return ExecutorConfig(kind="dask", scheduler=dask.address, **more)
+
+
+class Silent:
+    def started(self, run: object) -> None: ...
+
+    def finished(self, record: object) -> None: ...
+
+
+def run_on(cluster: Cluster, plan, small, root: Path) -> dict[str, RunRecord]:
+    executor = Executor(store=Store.create(root, plan.suite), n_jobs=4, carry_out=cluster.carry_out)
+    records = executor.execute(plan, datasets=small, progress=Silent())
+    return {record.run_id: record for record in records}
+
+
+def test_a_cluster_gives_the_records_of_one_machine(dask, planned, small, carried_out, tmp_path) -> None:
+    plan = planned("healthy", "raises", "random_label", split=KFOLD, time_limit_s=300)
+    here = carried_out(plan, tmp_path / "here")
+    with connect(config(dask), logs=tmp_path) as cluster:
+        assert cluster.n_slots == 2
+        there = run_on(cluster, plan, small, tmp_path / "there")
+    assert len(there) == 6
+    for record in here.records():
+        other = there[record.run_id]
+        assert (other.status, other.scores) == (record.status, record.scores)
+        assert other.confusion == record.confusion
+        assert other.environment.command_line == tuple(sys.argv)
+        if record.outputs:
+            assert other.outputs == record.outputs
+
+
+def worker_of(store: Store, run_id: str) -> int | None:
+    try:
+        return Running.model_validate_json((store.run_folder(run_id) / "running.json").read_bytes()).pid
+    except (OSError, ValidationError):
+        return None
+
+
+def kill_workers(store: Store, run_id: str, times: int) -> None:
+    """Kill the worker that a run is on as often as it comes up again."""
+    before: set[int] = set()
+    for _ in range(times):
+        wait_for(lambda: worker_of(store, run_id) not in {None, *before})
+        before.add(worker_of(store, run_id))
+        os.kill(worker_of(store, run_id), signal.SIGKILL)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("kills", "status"), [(1, "timeout"), (2, "failed")])
+def test_a_run_whose_worker_is_killed_is_tried_again_on_another(
+    dask, planned, small, tmp_path, kills: int, status: str
+) -> None:
+    plan = planned("sleeps", time_limit_s=15)
+    run_id = plan.runs[0].run_id
+    store = Store.create(tmp_path / "out", plan.suite)
+    killer = threading.Thread(target=kill_workers, args=(store, run_id, kills))
+    killer.start()
+    with connect(config(dask, retries=1), logs=tmp_path) as cluster:
+        (record,) = run_on(cluster, plan, small, store.root).values()
+    killer.join()
+    assert record.status == status, record.reason
+    if kills == 2:
+        assert "The worker was lost 2 times while it carried out this run" in record.reason
+    assert store.record(run_id) == record
+
+
+@pytest.fixture
+def blind(tmp_path_factory) -> Iterator[Dask]:
+    """A worker that has another, empty folder where the harness has its results."""
+    hidden = tmp_path_factory.mktemp("hidden")
+    mount = ("unshare", "-m", "sh", "-c", f'mount -t tmpfs none {hidden} && exec "$@"', "sh")
+    if subprocess.run([*mount, "true"], capture_output=True, check=False).returncode:
+        pytest.skip("a view of the disk of its own can be given by the administrator of a Linux machine only")
+    running = Dask(tmp_path_factory.mktemp("blind"))
+    running.hidden = hidden
+    try:
+        running.add_worker("--no-nanny", before=mount)
+        yield running
+    finally:
+        running.close()
+
+
+@pytest.mark.slow
+def test_results_are_sent_back_from_a_worker_that_does_not_see_the_folder(
+    blind, planned, small, carried_out, tmp_path
+) -> None:
+    plan = planned("healthy", "raises", split=KFOLD, time_limit_s=300)
+    here = carried_out(plan, tmp_path / "here")
+    with connect(config(blind), logs=tmp_path) as cluster:
+        there = run_on(cluster, plan, small, blind.hidden / "out")
+    store = Store.open(blind.hidden / "out")
+    for record in here.records():
+        other = there[record.run_id]
+        assert (other.status, other.scores, other.outputs) == (record.status, record.scores, record.outputs)
+        assert store.record(record.run_id) == other
+        kept, local = (folder.run_folder(record.run_id) for folder in (store, here))
+        assert sorted(path.name for path in kept.iterdir()) == sorted(path.name for path in local.iterdir())
+
+
+def test_a_scheduler_that_is_not_there_is_said_plainly(tmp_path) -> None:
+    nobody = ExecutorConfig(kind="dask", scheduler="tcp://127.0.0.1:1")
+    with pytest.raises(UserError, match="No Dask scheduler answers at"), connect(nobody, logs=tmp_path):
+        pass
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ('[[workers]]\nmemory = "1GB"\ncolour = "red"', "workers.0.colour: Extra inputs"),
+        ("retries = 1", "kind 'slurm' needs a table [[workers]]"),
+        ('[[workers]]\nmethods = ["pca"]', "one class of workers must have no methods"),
+        ("[[workers]]\n[[workers]]", "two classes of workers have the same name"),
+        ('kind = "dask"', "kind 'dask' needs scheduler"),
+        ("workers = ", "is not valid TOML"),
+    ],
+)
+def test_a_wrong_file_names_the_field(tmp_path, text: str, message: str) -> None:
+    path = tmp_path / "slurm.toml"
+    path.write_text(text)
+    with pytest.raises(UserError) as caught:
+        read_executor(path)
+    assert message in str(caught.value)
+
+
+def test_runs_go_to_the_class_that_names_their_method_or_suits_them() -> None:
+    workers = [{"name": "cpu"}, {"name": "gpu", "gpus": 2}, {"name": "big", "methods": ["scanorama"]}]
+    chosen = ExecutorConfig(kind="slurm", workers=workers)
+    assert chosen.class_of("pca", gpu=False) == "cpu"
+    assert chosen.class_of("scvi", gpu=True) == "gpu"
+    assert chosen.class_of("scanorama", gpu=True) == "big"
+    assert ExecutorConfig(kind="slurm", workers=workers[:1]).class_of("scvi", gpu=True) == "cpu"
+    assert [group.slots for group in chosen.workers] == [1, 2, 1]
