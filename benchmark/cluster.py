@@ -190,15 +190,16 @@ class Cluster:
         """Say in a record that the workers of a run were lost, and what the batch system says of the last."""
         begun = self._begun[run.run_id]
         last = begun[-1]
-        state = job_state(last["job"]) if last.get("job") else None
+        end = job_end(last["job"]) if last.get("job") else None
         times = "once" if len(begun) == 1 else f"{len(begun)} times"
         place = f", the last time on {last['host']}" if last else ""
         reason = f"The worker was lost {times} while it carried out this run{place}."
-        if state:
-            reason += f" Its Slurm job {last['job']} ended as {state}."
+        if end:
+            memory = f" ({end.memory})" if end.memory else ""
+            reason += f" Its Slurm job {last['job']} ended as {end.state}{memory}."
         if why:
             reason += f" {why}"
-        status: Status = "out_of_memory" if state == _OUT_OF_MEMORY else "failed"
+        status: Status = "out_of_memory" if end and end.is_out_of_memory else "failed"
         log_tail = running.tail(store.run_folder(run.run_id) / running.LOG)
         return running.unfinished(run, status=status, reason=reason, started_at=started_at, log_tail=log_tail)
 
@@ -221,8 +222,25 @@ def token_in(store: Store) -> str:
     return "plan.json" if (store.root / "plan.json").exists() else "suite.json"
 
 
-def job_state(job_id: str) -> str | None:
-    """Return how a Slurm job ended, in Slurm's words; None where that is not told."""
+@dataclass(frozen=True, slots=True, kw_only=True)
+class JobEnd:
+    """How a Slurm job ended: its state in Slurm's words, and what its log says of memory."""
+
+    state: str
+    memory: str = ""
+
+    @property
+    def is_out_of_memory(self) -> bool:
+        """Whether Slurm ended it for want of memory."""
+        return self.state == _OUT_OF_MEMORY or bool(self.memory)
+
+
+def job_end(job_id: str) -> JobEnd | None:
+    """Return how a Slurm job ended; None where that is not told.
+
+    Where Slurm counts memory through control groups, the state says that it ran out. Where it looks at
+    processes, the state is ``FAILED`` and only the job's log has the reason.
+    """
     if shutil.which("scontrol") is None:
         return None
     deadline = time.monotonic() + ACCOUNTING_S
@@ -233,10 +251,21 @@ def job_state(job_id: str) -> str | None:
             text=True,
             check=False,
         )
-        found = re.search(r"\bJobState=(\w+)", done.stdout)
-        if found is None or found[1] not in ("RUNNING", "COMPLETING") or time.monotonic() > deadline:
-            return found[1] if found else None
+        state = re.search(r"\bJobState=(\w+)", done.stdout)
+        if state is None:
+            return None
+        if state[1] not in ("RUNNING", "COMPLETING") or time.monotonic() > deadline:
+            log = re.search(r"\bStdErr=(\S+)", done.stdout)
+            return JobEnd(state=state[1], memory=_told_of_memory(Path(log[1])) if log else "")
         time.sleep(LOOK_S)
+
+
+def _told_of_memory(log: Path) -> str:
+    """Return the sentence in which a job's log says that it was ended for want of memory."""
+    found = re.search(
+        r"(?i)exceeded (job|step) memory limit|oom[-_]kill event|out of memory", running.tail(log)
+    )
+    return found[0] if found else ""
 
 
 @contextmanager

@@ -12,12 +12,13 @@ from functools import partial
 from pathlib import Path
 from typing import Any, Protocol
 
-from cellular_bench.benchmark import preparation, running
+from cellular_bench.benchmark import preparation, running, summaries
 from cellular_bench.benchmark.errors import BenchError, UserError
 from cellular_bench.benchmark.planner import Plan, Run
 from cellular_bench.benchmark.records import RunRecord, Status
 from cellular_bench.benchmark.reuse import is_whole
 from cellular_bench.benchmark.store import Store
+from cellular_bench.benchmark.summaries import RunSummary
 from cellular_bench.benchmark.types import Dataset, Split
 
 
@@ -58,14 +59,15 @@ class Executor:
     retry: frozenset[Status] = frozenset()
     carry_out: CarryOut = running.carry_out
     _cancelled: threading.Event = field(default_factory=threading.Event)
+    _indexing: threading.Lock = field(default_factory=threading.Lock)
 
     def missing(self, plan: Plan) -> list[Run]:
         """Return the runs that have no whole record with its outputs, or one that is to be done again."""
-        return [run for run in plan.runs if self._is_missing(run)]
+        known = {summary.run_id: summary for summary in summaries.read(self.store)[0]}
+        return [run for run in plan.runs if self._is_missing(known.get(run.run_id))]
 
-    def _is_missing(self, run: Run) -> bool:
-        record = self.store.record(run.run_id)
-        return record is None or record.status in self.retry or not is_whole(self.store, record)
+    def _is_missing(self, summary: RunSummary | None) -> bool:
+        return summary is None or summary.status in self.retry or not is_whole(self.store, summary)
 
     def execute(
         self, plan: Plan, *, datasets: Mapping[str, Dataset], progress: Progress
@@ -139,6 +141,8 @@ class Executor:
         with _disk_errors(self.store):
             record = self.carry_out(run, self.store, cancelled=self._cancelled)
             self.store.write(record)
+            with self._indexing:
+                summaries.append(self.store, record)
             if run.replaces is not None:
                 self.store.forget([run.replaces])
         progress.finished(record)

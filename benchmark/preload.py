@@ -11,6 +11,8 @@ import sklearn.decomposition
 import sklearn.linear_model
 import sklearn.neighbors  # noqa: F401
 
+import cellular_bench.benchmark.scoring
+import cellular_bench.benchmark.supervisor
 import cellular_bench.benchmark.worker
 import cellular_bench.metrics  # noqa: F401
 

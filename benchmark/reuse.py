@@ -15,6 +15,7 @@ from cellular_bench.benchmark.errors import UserError
 from cellular_bench.benchmark.planner import Run
 from cellular_bench.benchmark.records import OutputFile, RunRecord, Status
 from cellular_bench.benchmark.store import Store
+from cellular_bench.benchmark.summaries import RunSummary, summarise
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -46,20 +47,20 @@ def describe_outputs(path: Path) -> OutputFile:
     return OutputFile(n_bytes=path.stat().st_size, sha256=digest)
 
 
-def is_whole(store: Store, record: RunRecord) -> bool:
+def is_whole(store: Store, run: RunSummary) -> bool:
     """Whether the outputs that a record speaks of are there, as long as they were written.
 
     Only the length is looked at, so that many runs are looked through quickly; see :func:`problem`.
     """
-    if record.outputs is None:
-        return record.status != "ok" or (store.run_folder(record.run_id) / worker.OUTPUTS).exists()
-    path = store.run_folder(record.run_id) / worker.OUTPUTS
-    return path.exists() and path.stat().st_size == record.outputs.n_bytes
+    path = store.run_folder(run.run_id) / worker.OUTPUTS
+    if run.n_bytes is None:
+        return run.status != "ok" or path.exists()
+    return path.exists() and path.stat().st_size == run.n_bytes
 
 
 def problem(store: Store, record: RunRecord) -> str | None:
     """Say why a run cannot be taken over from a folder; None where it can."""
-    if not is_whole(store, record):
+    if not is_whole(store, summarise(record)):
         return f"{record.run_id}: its outputs are missing or cut short in {store.root}"
     path = store.run_folder(record.run_id) / worker.OUTPUTS
     if record.outputs is not None and describe_outputs(path) != record.outputs:

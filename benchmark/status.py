@@ -13,10 +13,12 @@ from statistics import fmean
 
 from pydantic import ValidationError
 
+from cellular_bench.benchmark import summaries
 from cellular_bench.benchmark.errors import UserError
 from cellular_bench.benchmark.planner import Run
-from cellular_bench.benchmark.records import Model, RunRecord, Status, write_text_atomically
+from cellular_bench.benchmark.records import Model, Status, write_text_atomically
 from cellular_bench.benchmark.store import Damaged, Store
+from cellular_bench.benchmark.summaries import RunSummary
 
 PLAN = "plan.json"
 RUNNING = "running.json"
@@ -109,7 +111,8 @@ def overview(store: Store) -> Overview:
         If it does not say what was asked for.
     """
     plan = _read_plan(store)
-    records = {record.run_id: record for record in store.records()}
+    found, damaged = summaries.read(store)
+    records = {record.run_id: record for record in found}
     planned = {run.run_id for run in plan.runs}
     done = [record for run_id, record in records.items() if run_id in planned]
     begun = {run_id: begun for run_id in planned - records.keys() if (begun := _begun(store, run_id))}
@@ -122,7 +125,7 @@ def overview(store: Store) -> Overview:
         failures=Counter((record.status, record.reason or "") for record in bad),
         running=running,
         interrupted=() if is_active else tuple(sorted(begun)),
-        damaged=tuple(store.damaged()),
+        damaged=tuple(damaged),
         n_other=len(records) - len(done),
         seconds_left=_seconds_left(plan, done, running),
         is_active=is_active,
@@ -147,11 +150,10 @@ def _begun(store: Store, run_id: str) -> Running | None:
         return None  # not begun, ended this moment, or its mark is half written
 
 
-def _seconds_left(plan: PlanFile, done: Sequence[RunRecord], running: Mapping[str, Running]) -> float | None:
+def _seconds_left(plan: PlanFile, done: Sequence[RunSummary], running: Mapping[str, Running]) -> float | None:
     took: dict[tuple[str, str], list[float]] = defaultdict(list)
     for record in done:
-        seconds = (record.finished_at - record.started_at).total_seconds()
-        took[record.task, record.method.method_id].append(seconds)
+        took[record.task, record.method_id].append(record.seconds)
     if not took:
         return None
     usual = fmean(seconds for found in took.values() for seconds in found)

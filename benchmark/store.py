@@ -5,6 +5,7 @@
     OUT/
       suite.json                 the suite as it was run
       plan.json                  the runs that it asked for; see `run-benchmark status`
+      index.jsonl                a line per record, for quick looks; may be deleted
       run-record.schema.json     JSON Schema of the records
       runs/RUN_ID/record.json    one record per run; its presence means that the run is done
       runs/RUN_ID/outputs.npz    embedding or predictions

@@ -28,8 +28,8 @@ from cellular_bench.benchmark.process_tree import MIB
 from cellular_bench.benchmark.records import Limits
 
 POLL_S = 0.05
-#: Looking for new children reads all of /proc, so it is done at every tenth look only.
-LOOKS_PER_SCAN = 10
+#: Looking for new children reads all of /proc: it is done less often, and may take this share of a core.
+SCAN_S, MAX_SHARE_OF_SCANS = 0.5, 0.02
 END, CWD = "end.json", "cwd"
 
 Breach = tuple[Literal["timeout", "out_of_memory", "cancelled"], str]
@@ -104,7 +104,7 @@ class _Watch:
         self.peak_rss = 0
         self.peak_gpu_mib: float | None = None
         self._gpu = GpuMeter()
-        self._looks = 0
+        self._next_scan = started + SCAN_S
         assert process.pid is not None  # it has been started
         self._seen = [psutil.Process(process.pid)]
 
@@ -128,9 +128,11 @@ class _Watch:
         return None
 
     def _look(self) -> Breach | None:
-        self._looks += 1
-        if self._looks % LOOKS_PER_SCAN == 0:
+        if time.monotonic() >= self._next_scan:
+            spent = time.process_time()
             self._seen = process_tree.descendants(os.getpid())
+            spent = time.process_time() - spent
+            self._next_scan = time.monotonic() + max(SCAN_S, spent / MAX_SHARE_OF_SCANS)
             gpu = self._gpu.measure({process.pid for process in self._seen})
             self.peak_gpu_mib = gpu if gpu is None else max(gpu, self.peak_gpu_mib or 0.0)
         rss = process_tree.memory(self._seen, at_least=self.peak_rss)

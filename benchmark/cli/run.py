@@ -218,6 +218,7 @@ def _carry_out(
     figures: bool,
     console: Any,
 ) -> int:
+    from cellular_bench.benchmark import summaries
     from cellular_bench.benchmark.cli.progress import RunProgress
     from cellular_bench.benchmark.cli.report import write_report
     from cellular_bench.benchmark.executors import Executor
@@ -231,6 +232,7 @@ def _carry_out(
     taken = take_over(planned.runs, sources, store, retry=earlier.retry)
     if sources:
         console.print(f"{taken} runs taken over from other folders")
+    summaries.read(store, keep=True)
     here = Executor(store=store, n_jobs=jobs or os.cpu_count() or 1, retry=earlier.retry)
     missing = len(here.missing(planned))
     with _sent_to(planned.suite.executor if missing else ExecutorConfig(), here, jobs=jobs) as executor:
