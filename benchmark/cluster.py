@@ -256,7 +256,8 @@ def job_end(job_id: str) -> JobEnd | None:
             return None
         if state[1] not in ("RUNNING", "COMPLETING") or time.monotonic() > deadline:
             log = re.search(r"\bStdErr=(\S+)", done.stdout)
-            return JobEnd(state=state[1], memory=_told_of_memory(Path(log[1])) if log else "")
+            path = log[1].replace("%J", job_id) if log else ""  # Slurm shows the name as it was asked for
+            return JobEnd(state=state[1], memory=_told_of_memory(Path(path)) if path else "")
         time.sleep(LOOK_S)
 
 
