@@ -28,6 +28,7 @@ from cellular_bench.benchmark.errors import BenchError, UserError
 from cellular_bench.benchmark.isolation import CancelledError
 from cellular_bench.benchmark.planner import Run
 from cellular_bench.benchmark.records import RunRecord, Status
+from cellular_bench.benchmark.status import RUNNING
 from cellular_bench.benchmark.store import Store
 
 if TYPE_CHECKING:
@@ -138,7 +139,9 @@ class Cluster:
             try:
                 answer: remote.Answer = future.result(timeout=LOOK_S)
                 return answer
-            except TimeoutError:
+            except TimeoutError as error:
+                if future.status == "error":  # the run's own, not that of waiting
+                    raise BenchError(f"A worker could not carry out {run.run_id}: {error}") from error
                 group.renew()
                 if cancelled is not None and cancelled.is_set():
                     raise CancelledError from None
@@ -200,7 +203,9 @@ class Cluster:
         if why:
             reason += f" {why}"
         status: Status = "out_of_memory" if end and end.is_out_of_memory else "failed"
-        log_tail = running.tail(store.run_folder(run.run_id) / running.LOG)
+        folder = store.run_folder(run.run_id)
+        (folder / RUNNING).unlink(missing_ok=True)  # its worker cannot do that any more
+        log_tail = running.tail(folder / running.LOG)
         return running.unfinished(run, status=status, reason=reason, started_at=started_at, log_tail=log_tail)
 
 

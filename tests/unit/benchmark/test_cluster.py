@@ -54,11 +54,20 @@ class Dask:
         self.workers.append(self._start("dask_worker", *options, before=before))
         return self.workers[-1]
 
+    def wait(self) -> None:
+        from distributed import Client
+
+        with Client(self.address, set_as_default=False) as client:
+            client.wait_for_workers(len(self.workers), timeout=180)
+
     def close(self) -> None:
         for process in [*self.workers, self.scheduler]:
             process.terminate()
-        for process in [*self.workers, self.scheduler]:
-            process.wait()
+            try:
+                process.wait(timeout=20)
+            except subprocess.TimeoutExpired:
+                process.kill()
+                process.wait()
         self.log.close()
 
 
@@ -68,6 +77,7 @@ def dask(tmp_path_factory) -> Iterator[Dask]:
     try:
         running.add_worker("--nanny")
         running.add_worker("--nanny")
+        running.wait()
         yield running
     finally:
         running.close()
@@ -151,6 +161,7 @@ def blind(tmp_path_factory) -> Iterator[Dask]:
     running.hidden = hidden
     try:
         running.add_worker("--no-nanny", before=mount)
+        running.wait()
         yield running
     finally:
         running.close()

@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from cellular_bench.benchmark import environment, preparation, reuse, status
+from cellular_bench.benchmark import environment, preparation, reuse, status, summaries
 from cellular_bench.benchmark.cli.status import lines
 from cellular_bench.benchmark.config import Suite
 from cellular_bench.benchmark.errors import UserError
@@ -191,6 +191,33 @@ def test_folders_are_merged_and_disagreements_named(plan, original, copy, tmp_pa
     assert Store.open(tmp_path / "all").suite.blocks == plan.suite.blocks * 2
     with pytest.raises(UserError, match="is there already"):
         reuse.merge([original], tmp_path / "all")
+
+
+def test_the_index_says_what_the_records_say_whatever_became_of_it(copy) -> None:
+    index = copy.root / summaries.INDEX
+    assert len(index.read_text().splitlines()) == 4, "a line was added as each record was written"
+
+    def check() -> None:
+        found, damaged = summaries.read(copy, keep=True)
+        assert found == [summaries.summarise(record) for record in copy.records()]
+        assert damaged == copy.damaged()
+
+    check()
+    values = {score.metric_id: score.value for score in first(copy, "ok").scores if score.value is not None}
+    assert next(run for run in summaries.read(copy)[0] if run.status == "ok").values == values
+
+    copy.write(first(copy, "failed").model_copy(update={"reason": "another one"}))  # past the index
+    check()
+    os.truncate(index, index.stat().st_size - 20)  # what a killed benchmark leaves
+    summaries.append(copy, first(copy, "ok"))
+    check()
+    assert len(index.read_text().splitlines()) == 4, "written anew, whole"
+    index.unlink()
+    check()
+    copy.forget([first(copy, "ok").run_id])
+    (copy.run_folder(first(copy, "failed").run_id) / "record.json").write_text("{")
+    check()
+    assert len(summaries.read(copy)[1]) == 1
 
 
 def test_fresh_forgets_only_the_runs_that_are_asked_for(copy) -> None:

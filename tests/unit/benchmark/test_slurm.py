@@ -131,6 +131,7 @@ def test_jobs_that_slurm_ends_become_records_that_say_so(slurm, planned, small, 
     assert slept.reason.endswith("ended as TIMEOUT."), slept.reason
     assert allocated.status == "out_of_memory", allocated.reason
     assert "Its Slurm job" in allocated.reason
+    assert not list(store.root.glob("runs/*/running.json"))
     assert {record.run_id for record in store.records()} == {run.run_id for run in plan.runs}
 
 
