@@ -37,7 +37,8 @@ class Profile:
         return self.exact_cells is not None and n_obs > self.exact_cells
 
 
-#: Every profile by name. Above 100,000 cells the approximate search takes a third of the time, or less: docs/performance.md.
+#: Every profile by name. At 100,000 cells the approximate search takes a third of the exact one's time:
+#: docs/performance.md.
 PROFILES: Mapping[ProfileName, Profile] = MappingProxyType(
     {
         "fast": Profile(name="fast", exact_cells=100_000),
