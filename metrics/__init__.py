@@ -42,7 +42,7 @@ from cellular_bench.metrics.likelihood import (
     lowest_confidence_novel,
     lowest_likelihoods,
 )
-from cellular_bench.metrics.local_diversity import clisi, ilisi
+from cellular_bench.metrics.local_diversity import cilisi, clisi, ilisi
 from cellular_bench.metrics.novelty import (
     KnownAccuracyCurve,
     known_accuracy,
@@ -92,6 +92,7 @@ __all__ = [
     "calibration_curve",
     "card",
     "cell_cycle_conservation",
+    "cilisi",
     "clisi",
     "cohen_kappa",
     "confusion",

@@ -5,14 +5,16 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import ArrayLike
 
-from cellular_bench.metrics.distances import Neighbors
-from cellular_bench.metrics.inputs import Floats, several
+from cellular_bench.benchmark.errors import UndefinedError
+from cellular_bench.metrics.distances import Neighbors, nearest_neighbors
+from cellular_bench.metrics.inputs import Floats, Ints, coordinates, encode, several
 from cellular_bench.metrics.spec import metric
 
 N_NEIGHBORS = 90
 PERPLEXITY = 30.0
 TOLERANCE = 1e-5
 MAX_TRIES = 50
+ANDREATTA = "10.1038/s41467-024-45240-z"
 KORSUNSKY = "10.1038/s41592-019-0619-0"
 
 
@@ -39,10 +41,16 @@ def _median_lisi(
     """Return the median inverse Simpson index over cells, and the number of groups."""
     names, codes = several(values, name, n_obs=len(neighbors.indices))
     known = perplexity_weights(neighbors) if weights is None else weights
-    n_obs, n_groups = len(codes), len(names)
+    return float(np.median(_lisi(neighbors, codes, known))), len(names)
+
+
+def _lisi(neighbors: Neighbors, codes: Ints, weights: Floats) -> Floats:
+    """Return the inverse Simpson index of the groups around each cell."""
+    n_obs, n_groups = len(codes), int(codes.max()) + 1
     around = codes[neighbors.indices[:, 1:N_NEIGHBORS]] + n_groups * np.arange(n_obs)[:, None]
-    shares = np.bincount(around.ravel(), known.ravel(), minlength=n_obs * n_groups).reshape(n_obs, n_groups)
-    return float(np.median(1 / np.einsum("ij,ij->i", shares, shares))), n_groups
+    shares = np.bincount(around.ravel(), weights.ravel(), minlength=n_obs * n_groups).reshape(n_obs, n_groups)
+    found: Floats = 1 / np.einsum("ij,ij->i", shares, shares)
+    return found
 
 
 @metric(
@@ -103,3 +111,51 @@ def clisi(neighbors: Neighbors, label: ArrayLike, *, neighbor_weights: Floats | 
     """
     value, n_labels = _median_lisi(neighbors, label, "label", neighbor_weights)
     return (n_labels - value) / (n_labels - 1)
+
+
+@metric(
+    metric_id="cilisi",
+    name="CiLISI",
+    aspect="batch_correction",
+    definition=(
+        "iLISI among the cells of one label, scaled by the batches of the label, averaged over the cells of "
+        "all labels with two batches and 90 cells."
+    ),
+    in_overall=False,
+    on_request=True,
+    doi=ANDREATTA,
+)
+def cilisi(X_emb: ArrayLike, label: ArrayLike, batch: ArrayLike, *, n_jobs: int = 1) -> float:
+    """Integration LISI within cell types: 0 where neighbours are of one batch, 1 where of all equally.
+
+    Neighbours are searched among the cells of the label, so that types that only some batches have count
+    neither for nor against a method.
+
+    Parameters
+    ----------
+    X_emb
+        (n_obs, n_latent) coordinates.
+    label, batch
+        (n_obs,) labels and batches.
+    n_jobs
+        Threads; the value does not depend on it.
+
+    Raises
+    ------
+    UndefinedError
+        If no label has two batches and 90 cells, or the embedding is not usable.
+    """
+    X = coordinates(X_emb)
+    names, codes = encode(label, "label", n_obs=len(X))
+    _, batches = several(batch, "batch", n_obs=len(X))
+    found = []
+    for code in range(len(names)):
+        cells = np.flatnonzero(codes == code)
+        present, own = np.unique(batches[cells], return_inverse=True)
+        if len(present) < 2 or len(cells) < N_NEIGHBORS:
+            continue
+        near = nearest_neighbors(X[cells], N_NEIGHBORS, n_jobs=n_jobs)
+        found.append((_lisi(near, own, perplexity_weights(near)) - 1) / (len(present) - 1))
+    if not found:
+        raise UndefinedError(f"no label has {N_NEIGHBORS} cells and two batches")
+    return float(np.mean(np.concatenate(found)))

@@ -30,9 +30,9 @@ IN_OVERALL = {
     "novelty": {"novelty_auroc", "novelty_average_precision"},
 }  # fmt: skip
 
-#: By scib's own definitions, beside ours, and by what the CELLULAR study judged samples by.
+#: By other definitions, by a search of its own, and by what the CELLULAR study judged samples by.
 ASKED_FOR = {
-    "integration": {"nmi_scib", "ari_scib", "pcr_scib"},
+    "integration": {"nmi_scib", "ari_scib", "pcr_scib", "cilisi"},
     "novelty": {"lowest_confidence_known", "lowest_confidence_novel"},
 }
 

@@ -3,8 +3,10 @@
 import numpy as np
 import pytest
 
+from cellular_bench.benchmark.errors import UndefinedError
 from cellular_bench.metrics import (
     bras,
+    cilisi,
     clisi,
     evaluate,
     graph_connectivity,
@@ -305,3 +307,33 @@ def test_ends_of_the_scale_where_batches_are_apart_and_labels_mixed(unmixed):
     assert found["silhouette_label"] == pytest.approx(0.5, abs=0.05)
     assert found["leiden_ari"] < 0.35
     assert found["clisi"] < 0.9
+
+
+class TestMixingWithinLabels:
+    def test_one_label_is_the_mean_of_lisi_worked_out_from_brute_force(self):
+        rng = np.random.default_rng(5)
+        X, batch = rng.normal(size=(100, 3)), rng.choice(["x", "y", "z"], 100)
+        near = nearest_neighbors(X, 90)
+        weights = perplexity_weights(near)
+        around = batch[near.indices[:, 1:]]
+        simpson = sum(((around == name) * weights).sum(axis=1) ** 2 for name in "xyz")
+        assert cilisi(X, ["a"] * 100, batch) == pytest.approx(np.mean((1 / simpson - 1) / 2), abs=1e-12)
+
+    def test_labels_that_one_batch_has_alone_and_small_ones_do_not_count(self):
+        rng = np.random.default_rng(5)
+        X, batch = rng.normal(size=(100, 3)), rng.choice(["x", "y"], 100)
+        alone = cilisi(X, ["a"] * 100, batch)
+        more = np.vstack([X, rng.normal(size=(95, 3)), rng.normal(size=(20, 3))])
+        label = ["a"] * 100 + ["only x"] * 95 + ["few"] * 20
+        others = ["x"] * 95 + ["x", "y"] * 10
+        assert cilisi(more, label, [*batch, *others], n_jobs=2) == pytest.approx(alone, abs=1e-9)
+
+    def test_batches_apart_have_none(self):
+        rng = np.random.default_rng(5)
+        batch = np.repeat(["x", "y"], 100)
+        X = rng.normal(size=(200, 3)) + 1000 * (batch == "y")[:, None]
+        assert cilisi(X, ["a"] * 200, batch) == pytest.approx(0, abs=1e-9)
+
+    def test_without_a_label_that_counts_there_is_a_reason(self):
+        with pytest.raises(UndefinedError, match="no label has 90 cells and two batches"):
+            cilisi(np.arange(40.0)[:, None], ["a"] * 40, ["x", "y"] * 20)
