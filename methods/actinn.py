@@ -10,7 +10,13 @@ from numpy.typing import NDArray
 
 from cellular_bench.benchmark.errors import ContractError, NotApplicableError
 from cellular_bench.benchmark.types import MethodSpec, Prediction
-from cellular_bench.methods._support import labels_of, most_probable, require_labels, require_same_genes
+from cellular_bench.methods._support import (
+    dense,
+    labels_of,
+    most_probable,
+    require_labels,
+    require_same_genes,
+)
 
 if TYPE_CHECKING:
     from anndata import AnnData
@@ -110,7 +116,10 @@ class ACTINN:
         X = _log2_scale(query.X)[:, self._chosen]
         rows = range(0, query.n_obs, self.batch_size)
         with torch.no_grad():
-            logits = [_logits(self._layers, _tensor(X[first : first + self.batch_size])) for first in rows]
+            logits = [
+                _logits(self._layers, torch.from_numpy(dense(X[first : first + self.batch_size])))
+                for first in rows
+            ]
         probability = torch.softmax(torch.cat(logits).double(), dim=1).numpy()
         return most_probable(probability, self._labels.tolist(), reject_below=self.reject_below)
 
@@ -125,7 +134,7 @@ class ACTINN:
             for cells in torch.split(torch.randperm(len(code), generator=generator), self.batch_size):
                 optimiser.param_groups[0]["lr"] = stepped_rate(self.learning_rate, step)
                 optimiser.zero_grad()
-                self._loss(_tensor(X[cells.numpy()]), code[cells]).backward()
+                self._loss(torch.from_numpy(dense(X[cells.numpy()])), code[cells]).backward()
                 optimiser.step()
                 step += 1
         for tensor in weights:
@@ -207,9 +216,3 @@ def _log2_scale(lognorm: Any) -> Any:
     result = csr_matrix(lognorm, dtype=np.float32, copy=True)
     result.data /= np.float32(np.log(2))
     return result
-
-
-def _tensor(rows: Any) -> Any:
-    import torch
-
-    return torch.from_numpy(rows.toarray())
