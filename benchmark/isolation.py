@@ -141,6 +141,8 @@ def _context() -> ForkServerContext:
     context = multiprocessing.get_context("forkserver")
     context.set_forkserver_preload(PRELOADED)
     with _STARTING, _without_main():
+        # The server's socket lies in a folder that the next harness removes, should this one be killed.
+        multiprocessing.process.current_process()._config["tempdir"] = str(scratch.home())  # type: ignore[attr-defined]
         before = {name: os.environ.get(name) for name in ONE_THREAD}
         os.environ.update(ONE_THREAD)
         try:

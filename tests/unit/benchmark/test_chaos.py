@@ -110,6 +110,9 @@ def test_every_run_has_one_right_record_whatever_happens(tmp_path, plugin) -> No
         other = undisturbed[record.run_id]
         assert (record.scores, record.outputs) == (other.scores, other.outputs)
 
+    deadline = time.monotonic() + 30  # the servers of processes end a moment after their harness
+    while stormy.processes() and time.monotonic() < deadline:
+        time.sleep(0.1)
     assert stormy.processes() == []
     assert [path.name for path in stormy.temporary.iterdir()] == [], (
         "temporary folders of killed ones are gone"
