@@ -44,7 +44,8 @@ Examples:
 Exit code: 0 all runs ended well, 1 some did not, 2 the request was wrong.""",
 )
 @click.option(
-    "--suite", help="Name of a suite, or a TOML file.  [default: quickstart; standard with --adata]"
+    "--suite",
+    help="Name of a suite, or a TOML file.  [default: quickstart; standard with --adata or --method]",
 )
 @click.option("--task", "tasks", type=click.Choice(TASKS), multiple=True, help="Only these tasks.")
 @click.option("--dataset", "datasets", type=options.NameList(), multiple=True, help="Instead of the suite's.")
@@ -144,7 +145,7 @@ def run(
     known = registry.methods(plugins)
     own = own_data(adata, batch_key=batch_key, label_key=label_key, counts_layer=counts_layer)
     chosen = _tailor(
-        _find_suite(suite or ("standard" if own else "quickstart")),
+        _find_suite(suite or ("standard" if own or methods else "quickstart")),
         tasks=tasks,
         dataset_ids=(own.dataset_id,) if own else options.flattened(datasets),
         method_ids=options.flattened(methods),

@@ -198,7 +198,7 @@ def test_recipes_leave_their_input(baron):
 
 
 def test_recipes_are_told_apart():
-    assert list(RECIPES) == ["study", "scanpy", "none"]
+    assert list(RECIPES) == ["study", "study_annotated", "scanpy", "none"]
     assert STUDY.describe()["n_mads"] == 5
     assert STUDY.describe()["min_cells"] == 20
     assert (STUDY.describe()["size_factor"], SCANPY.describe()["size_factor"]) == ("mean", "target")
