@@ -23,6 +23,7 @@ def browser(open_browser: Callable[..., Any]) -> Any:
 def page(browser: Any, page_path: Path) -> Any:
     """The page, freshly loaded at 1280 x 900."""
     _resize(browser, 1280)
+    _scheme(browser, "light")
     browser.get_log("performance")
     browser.get(page_path.as_uri())
     return browser
@@ -34,7 +35,11 @@ def _resize(browser: Any, width: int, height: int = 900) -> None:
 
 
 def _scheme(browser: Any, scheme: str) -> None:
-    features = [{"name": "prefers-color-scheme", "value": scheme}]
+    """Choose light or dark; without motion, since a page that still scrolls is clicked beside the mark."""
+    features = [
+        {"name": "prefers-color-scheme", "value": scheme},
+        {"name": "prefers-reduced-motion", "value": "reduce"},
+    ]
     browser.execute_cdp_cmd("Emulation.setEmulatedMedia", {"features": features})
 
 
