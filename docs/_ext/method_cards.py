@@ -1,0 +1,146 @@
+"""What the code declares of the methods, in the method cards: read when the site is built, so never stale.
+
+``method-facts`` lists what the specs of some methods say. ``method-table`` is an overview of all of them,
+each with a link to its card. A method without a card, or with two, is a warning, which ends the build.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+from docutils import nodes
+from sphinx.application import Sphinx
+from sphinx.util import logging
+from sphinx.util.docutils import SphinxDirective
+
+from cellular_bench.benchmark import registry
+from cellular_bench.benchmark.registry import Method
+
+CARDS = "methods"
+BLOCK = re.compile(r"^```\{method-facts\}\n(.*?)^```$", flags=re.DOTALL | re.MULTILINE)
+LABELS = {"none": "none", "train": "of training cells", "all": "**of all cells, the scored ones too**"}
+
+
+@cache
+def built_in() -> dict[str, Method]:
+    """Return the methods that ship, without what else this environment brings."""
+    return {name: found for name, found in registry.methods().items() if found.origin == "built in"}
+
+
+def facts(method: Method) -> list[tuple[str, str]]:
+    """Return what the spec of a method says, as names and Markdown."""
+    spec = method.spec
+    variables = "variable genes" if spec.features == "hvg" else "all genes"
+    reads = "counts" if spec.reads == "counts" else "log-normalised values"
+    told = {
+        "what": spec.description,
+        "tasks": ", ".join(spec.tasks),
+        "reads": f"{reads} of {variables}",
+        "labels it sees": LABELS[spec.labels],
+        "unseen cells": "yes: learns, then embeds or names them"
+        if spec.inductive
+        else "no: sees the cells it embeds",
+        "batches": "needs two or more" if spec.needs_batches else "",
+        "source": _link(f"https://doi.org/{spec.doi}", spec.doi) if spec.doi else "",
+        "code": _link(spec.url, spec.url) if spec.url else "",
+        "licence": spec.license or "",
+        "written anew": "yes" if spec.is_reimplementation else "",
+        "variant of": f"`{spec.variant_of}`" if spec.variant_of else "",
+        "packages": ", ".join(f"`{name}`" for name in spec.requires),
+        "environment": f"its own, `{spec.environment}`" if spec.environment else "the common one",
+        "gpu": "much faster with one" if spec.gpu else "",
+        "parameters": ", ".join(f"`{name}={value!r}`" for name, value in method.defaults.items()),
+        "must be given": ", ".join(f"`{name}`" for name in spec.needs_params),
+        "version of the adapter": str(spec.version),
+        **{f"may fail the check `{name}`": reason for name, reason in spec.expected_failed_checks.items()},
+    }
+    return [(name, text) for name, text in told.items() if text]
+
+
+def _link(address: str, text: str) -> str:
+    return f"[{text}](<{address}>)"
+
+
+def card_of(folder: Path) -> dict[str, list[str]]:
+    """Return the cards that list each method, by the name of the file without its ending."""
+    cards: dict[str, list[str]] = {name: [] for name in built_in()}
+    for path in sorted(folder.glob("*.md")):
+        for name in _names(block for block in BLOCK.findall(path.read_text("utf-8"))):
+            cards.setdefault(name, []).append(path.stem)
+    return cards
+
+
+def _names(blocks: Iterable[str]) -> list[str]:
+    return [name for block in blocks for name in block.replace(",", " ").split()]
+
+
+class MethodFacts(SphinxDirective):
+    """List what the specs of the named methods declare."""
+
+    has_content = True
+
+    def run(self) -> list[nodes.Node]:
+        """Write a table per method."""
+        lines: list[str] = []
+        for name in _names(self.content):
+            if name not in built_in():
+                raise self.error(f"No method is called '{name}'.")
+            method = built_in()[name]
+            lines += [f"**`{name}`**: {method.spec.name}", "", "| | |", "| --- | --- |"]
+            lines += [f"| {key} | {_cell(text)} |" for key, text in facts(method)]
+            lines.append("")
+        return self.parse_text_to_nodes("\n".join(lines))
+
+
+class MethodTable(SphinxDirective):
+    """Give an overview of every method that ships."""
+
+    def run(self) -> list[nodes.Node]:
+        """Write one line per method, with a link to its card."""
+        cards = card_of(Path(self.env.srcdir) / CARDS)
+        lines = [
+            "| method | tasks | labels it sees | reads | unseen cells | licence |",
+            "| --- | --- | --- | --- | --- | --- |",
+        ]
+        for name, method in built_in().items():
+            spec = method.spec
+            where = f"[`{name}`]({cards[name][0]}.md)" if cards[name] else f"`{name}`"
+            kind = "control" if spec.is_control else spec.license or "ours"
+            cells = [
+                where,
+                ", ".join(spec.tasks),
+                LABELS[spec.labels],
+                spec.reads,
+                "yes" if spec.inductive else "no",
+                kind,
+            ]
+            lines.append(f"| {' | '.join(cells)} |")
+        return self.parse_text_to_nodes("\n".join(lines))
+
+
+def _cell(text: str) -> str:
+    return text.replace("|", "\\|")
+
+
+def check_cards(app: Sphinx, *_: Any) -> None:
+    """Warn of methods that no card lists, or more than one."""
+    logger = logging.getLogger(__name__)
+    for name, cards in card_of(Path(app.srcdir) / CARDS).items():
+        if name not in built_in():
+            logger.warning("%s lists a method that does not exist: '%s'", cards, name)
+        elif len(cards) != 1:
+            logger.warning(
+                "The method '%s' must be listed in one card of docs/methods, not in %s", name, cards
+            )
+
+
+def setup(app: Sphinx) -> dict[str, bool]:
+    """Register the directives."""
+    app.add_directive("method-facts", MethodFacts)
+    app.add_directive("method-table", MethodTable)
+    app.connect("builder-inited", check_cards)
+    return {"parallel_read_safe": True}

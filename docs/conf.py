@@ -1,0 +1,45 @@
+"""How Sphinx builds the site: ``sphinx-build -W --keep-going docs docs/_build``. Nothing is fetched."""
+
+import sys
+from pathlib import Path
+
+import cellular_bench
+
+sys.path.insert(0, str(Path(__file__).parent / "_ext"))
+
+project = "cellular-bench"
+author = "The cellular-bench contributors"
+project_copyright = "2026, the cellular-bench contributors"
+version = release = cellular_bench.__version__
+
+extensions = [
+    "method_cards",
+    "myst_nb",
+    "sphinx.ext.autodoc",
+    "sphinx.ext.napoleon",
+    "sphinx_copybutton",
+    "sphinx_design",
+]
+exclude_patterns = ["_build", "**/.ipynb_checkpoints"]
+
+myst_enable_extensions = ["colon_fence"]
+myst_heading_anchors = 4
+# Notebooks are executed by the tests, not again with every build.
+nb_execution_mode = "off"
+
+autodoc_member_order = "bysource"
+autodoc_typehints = "none"  # the docstrings say what a type means
+napoleon_google_docstring = False
+
+html_theme = "sphinx_book_theme"
+html_title = f"cellular-bench {version}"
+html_static_path = ["_static"]
+html_theme_options = {
+    "navbar_persistent": [],  # the search field is in the sidebar
+    "show_toc_level": 2,
+    "home_page_in_toc": True,
+    "use_download_button": False,
+    "use_fullscreen_button": False,
+}
+html_copy_source = False
+html_show_sourcelink = False
