@@ -194,7 +194,7 @@ def unit_of(split: SplitIdentity) -> tuple[str, float]:
     """Return what a score counts as, and how much training cells of such units overlap."""
     if split.unseen_labels:
         return " + ".join(split.unseen_labels), 0.0
-    return split.split_id, split.n_test / split.n_train
+    return split.split_id, split.n_test / split.n_train if split.n_train else 0.0
 
 
 def summarise(values: Iterable[float | None], reasons: Iterable[str | None] = ()) -> Summary:

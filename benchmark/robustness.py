@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from statistics import fmean
 from typing import Final
 
 import numpy as np
@@ -19,18 +20,21 @@ from cellular_bench.benchmark.leaderboard import (
     Row,
     Track,
     method_key,
-    scaled,
     split_scores,
-    unit_of,
 )
-from cellular_bench.benchmark.statistics import LEVEL, Comparison, compare, rank_shares
+from cellular_bench.benchmark.scales import (
+    Scores,
+    UnitAspects,
+    Values,
+    by_controls,
+    on_scales,
+    overall,
+    own_range,
+)
+from cellular_bench.benchmark.statistics import LEVEL, Comparison, SplitScore, compare, rank_shares
 from cellular_bench.benchmark.types import Aspect
 
 Weights = Mapping[Aspect, float]
-Scores = NDArray[np.float64]
-
-#: Controls that lie closer than this on a metric's own range mark no scale.
-LEAST_CONTROL_RANGE: Final = 0.05
 N_WEIGHTS: Final = 11
 
 
@@ -77,8 +81,8 @@ def stability(board: Board, track: Track) -> dict[str, Stability]:
     rows = [row for row in board.rows if row.track == track and row.rank is not None]
     if not rows:
         return {}
-    values = _values(board, rows)
-    between = _between_controls(board, values)
+    values = own_range(board, rows)
+    between = by_controls(board, values)
     weights = OVERALL_WEIGHTS[board.task]
     by_metric = dict(_without_each_metric(board, values, weights))
     by_split = dict(_without_each_unit(board, values, weights))
@@ -113,6 +117,30 @@ def against_best(board: Board, track: Track) -> dict[str, Comparison]:
     return {comparison.second: comparison for comparison in found}
 
 
+def aspect_leaders(board: Board, track: Track) -> dict[Aspect, tuple[str, tuple[Comparison, ...]]]:
+    """Return the best ranked method of a track on each aspect alone, compared with each other one.
+
+    As :func:`against_best`, but of one aspect; by ``method_key``. Empty with fewer than two ranked methods.
+    """
+    ranked = [method_key(row.method) for row in board.rows if row.track == track and row.rank is not None]
+    if len(ranked) < 2:
+        return {}
+    units = on_scales(board)
+    found = {}
+    for place, aspect in enumerate(OVERALL_WEIGHTS[board.task]):
+        scores = {key: _of_aspect(units[key]["own"], place) for key in ranked}
+        best = max(ranked, key=lambda key: fmean(score.value for score in scores[key]))
+        pairs = [(best, other) for other in ranked if other != best]
+        found[aspect] = best, compare(scores, pairs=pairs)
+    return found
+
+
+def _of_aspect(units: Sequence[UnitAspects], place: int) -> tuple[SplitScore, ...]:
+    return tuple(
+        SplitScore(split_id=one.unit, value=one.aspects[place], overlap=one.overlap) for one in units
+    )
+
+
 def between_controls(board: Board) -> dict[str, float]:
     """Return the overall score of each complete row with metrics scaled between the controls of its split.
 
@@ -121,7 +149,7 @@ def between_controls(board: Board) -> dict[str, float]:
     Empty where fewer than two controls are complete.
     """
     rows = [row for row in board.rows if row.incomplete_because is None]
-    found = _between_controls(board, _values(board, rows)) if rows else None
+    found = by_controls(board, own_range(board, rows)) if rows else None
     if found is None:
         return {}
     scores = overall(board, found, OVERALL_WEIGHTS[board.task])
@@ -130,54 +158,6 @@ def between_controls(board: Board) -> dict[str, float]:
         for row, score in zip(rows, scores, strict=True)
         if np.isfinite(score)
     }
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class _Values:
-    """Scaled metrics, (n_methods, n_runs, n_metrics); NaN where the data permit none or no run was made."""
-
-    array: Scores
-    runs: tuple[tuple[str, int], ...]
-    units: tuple[str, ...]
-
-
-def _values(board: Board, rows: Sequence[Row]) -> _Values:
-    units = {
-        (run.split.digest, run.seed): unit_of(run.split)[0]
-        for row in board.rows
-        for run in row.runs
-        if run.status == "ok"
-    }
-    places = {key: place for place, key in enumerate(units)}
-    specs = {spec.metric_id: (k, spec) for k, spec in enumerate(board.metrics)}
-    array = np.full((len(rows), len(places), len(specs)), np.nan)
-    for i, row in enumerate(rows):
-        for run in row.done:
-            for score in run.scores:
-                if score.value is not None and score.metric_id in specs:
-                    k, spec = specs[score.metric_id]
-                    array[i, places[run.split.digest, run.seed], k] = scaled(spec, score.value)
-    return _Values(array=array, runs=tuple(units), units=tuple(units.values()))
-
-
-def overall(board: Board, values: Scores, weights: Weights) -> Scores:
-    """Weigh metrics as the leaderboard does: aspects run by run, then the mean over runs."""
-    total = np.zeros(values.shape[:2])
-    for aspect, weight in weights.items():
-        mine = [spec.in_overall and spec.aspect == aspect for spec in board.metrics]
-        if weight:
-            total += weight * _mean(values[:, :, mine], axis=2)
-    return _mean(total, axis=1)
-
-
-def _mean(values: Scores, axis: int) -> Scores:
-    """Return the mean of what is not NaN; NaN where nothing is."""
-    known = np.isfinite(values)
-    count = known.sum(axis=axis)
-    summed = np.where(known, values, 0.0).sum(axis=axis)
-    means: Scores = np.full(summed.shape, np.nan)
-    np.divide(summed, count, out=means, where=count > 0)
-    return means
 
 
 def ranks(scores: Scores) -> NDArray[np.int64]:
@@ -193,7 +173,7 @@ def ranks(scores: Scores) -> NDArray[np.int64]:
 
 
 def _without_each_metric(
-    board: Board, values: _Values, weights: Weights
+    board: Board, values: Values, weights: Weights
 ) -> Iterator[tuple[str, NDArray[np.int64]]]:
     for k, spec in enumerate(board.metrics):
         peers = [s for s in board.metrics if s.in_overall and s.aspect == spec.aspect]
@@ -204,39 +184,21 @@ def _without_each_metric(
 
 
 def _without_each_unit(
-    board: Board, values: _Values, weights: Weights
+    board: Board, values: Values, weights: Weights
 ) -> Iterator[tuple[str, NDArray[np.int64]]]:
-    units = np.array(values.units)
-    names = dict.fromkeys(values.units)
+    units = np.array([unit for unit, _ in values.units])
+    names = dict.fromkeys(units.tolist())
     if len(names) > 1:
         for name in names:
             yield name, ranks(overall(board, values.array[:, units != name], weights))
 
 
-def _with_each_weight(board: Board, values: _Values) -> Iterator[tuple[float, NDArray[np.int64]]]:
+def _with_each_weight(board: Board, values: Values) -> Iterator[tuple[float, NDArray[np.int64]]]:
     if "batch_correction" not in OVERALL_WEIGHTS[board.task]:
         return
     for weight in np.linspace(0, 1, N_WEIGHTS).round(2).tolist():
         weights: Weights = {"batch_correction": weight, "bio_conservation": 1 - weight}
         yield weight, ranks(overall(board, values.array, weights))
-
-
-def _between_controls(board: Board, values: _Values) -> Scores | None:
-    controls = [row for row in board.rows if row.track == "control" and row.incomplete_because is None]
-    if len(controls) < 2:
-        return None
-    ends = _values(board, controls).array
-    splits = np.array([digest for digest, _ in values.runs])
-    found = np.full_like(values.array, np.nan)
-    for digest in dict.fromkeys(splits):
-        here = splits == digest
-        means = _mean(ends[:, here], axis=1)
-        known = np.isfinite(means).all(axis=0)
-        low, high = means.min(axis=0), means.max(axis=0)
-        usable = known & (high - low >= LEAST_CONTROL_RANGE)
-        span = np.where(usable, high - low, np.nan)
-        found[:, here] = (values.array[:, here] - low) / span
-    return found
 
 
 def _resampled(rows: Sequence[Row]) -> list[tuple[int, int]] | None:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from cellular_bench.benchmark.across import Across, Standing, across
 from cellular_bench.benchmark.leaderboard import Board, method_key
+from cellular_bench.benchmark.types import Task
 from cellular_bench.reports.canvas import as_vectors, new_canvas, plain
 from cellular_bench.reports.cells import bounds, number, plural
 from cellular_bench.reports.overview import RANKED_TRACKS, TASK_TITLES, subtitle
@@ -41,6 +42,7 @@ class AcrossView:
         Average ranks with bars over methods not told apart, SVG; None where no test could be made.
     """
 
+    task: Task
     title: str
     subtitle: str
     datasets: tuple[tuple[str, str], ...]
@@ -58,6 +60,7 @@ def across_views(boards: Sequence[Board]) -> tuple[AcrossView, ...]:
 def _view(found: Across) -> AcrossView:
     first = found.boards[0]
     return AcrossView(
+        task=found.task,
         title=f"{TASK_TITLES[found.task]} over {plural(len(found.boards), 'data set')}, "
         f"methods {RANKED_TRACKS[found.track]}",
         subtitle=subtitle(first),

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -77,11 +76,9 @@ class Line:
         What tells it from another row of the same name.
     remark
         Why it is not ranked, or what is odd about it.
-    aspects
-        For each scored split the pair (batch correction, bio conservation), for other weights.
-    half_width
-        What the standard deviation over splits is multiplied with for half of the confidence interval; None
-        for a single split.
+    scales
+        For other scales and weights, as JSON: for each scale the aspect scores of every split, and what their
+        standard deviation is multiplied with for half of the confidence interval (null for a single split).
     """
 
     name: str
@@ -92,13 +89,7 @@ class Line:
     badges: tuple[str, ...]
     remark: str
     cells: tuple[Cell, ...]
-    aspects: tuple[tuple[float, float], ...] = ()
-    half_width: float | None = None
-
-    @property
-    def aspects_json(self) -> str:
-        """The pairs as JSON."""
-        return json.dumps(self.aspects)
+    scales: str = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -50,6 +50,7 @@ class Curves:
         The board of each level.
     """
 
+    task: Task
     title: str
     unit: str
     levels: tuple[float, ...]
@@ -88,6 +89,7 @@ def _curves(kind: StressKind, levels: Sequence[tuple[float, Board]]) -> Curves:
     lines = _lines(boards)
     at = tuple(level for level, _ in levels)
     return Curves(
+        task=boards[0].task,
         title=title,
         unit=unit,
         levels=at,

@@ -20,8 +20,9 @@ from cellular_bench.benchmark.records import (
     RunRecord,
     SplitIdentity,
 )
-from cellular_bench.benchmark.robustness import against_best
-from cellular_bench.benchmark.types import STRESSES, MetricSpec, SplitKind, Task
+from cellular_bench.benchmark.robustness import against_best, aspect_leaders
+from cellular_bench.benchmark.statistics import Comparison
+from cellular_bench.benchmark.types import STRESSES, Aspect, MetricSpec, SplitKind, Task
 from cellular_bench.reports.cells import number, plural
 from cellular_bench.reports.tables import ASPECT_TITLES, display_names, overall_spread
 
@@ -59,7 +60,7 @@ class Winner:
     names: tuple[str, ...]
     score: str
     spread: str
-    verdict: str
+    verdicts: tuple[str, ...]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -138,27 +139,40 @@ def _winner(board: Board, track: Track) -> Winner | None:
         names=tuple(_full_name(row, names) for row in best),
         score=number(best[0].overall.mean or 0.0),
         spread=overall_spread(best[0]),
-        verdict=_verdict(board, ranked, names),
+        verdicts=_verdicts(board, ranked, names),
     )
 
 
-def _verdict(board: Board, ranked: Sequence[Row], names: Mapping[str, tuple[str, str]]) -> str:
-    """Say which methods the best one cannot be told from, or that too little was run to say."""
+def _verdicts(board: Board, ranked: Sequence[Row], names: Mapping[str, tuple[str, str]]) -> tuple[str, ...]:
+    """Say what the best is not told apart from, overall and by aspect, or that too little was run."""
     best, *others = ranked
     if not others:
-        return ""
+        return ()
     unit = "held-out label" if best.runs[0].split.unseen_labels else "split"
-    keys = {method_key(row.method): row for row in others}
+    full = {method_key(row.method): _full_name(row, names) for row in ranked}
     found = tuple(against_best(board, best.track).values())
     if any(comparison.p_value is None for comparison in found):
-        return f"Too few to tell methods apart: {plural(found[0].n, unit)}."
-    tied = [_full_name(keys[c.second], names) for c in found if not c.is_different]
+        return (f"Too few to tell methods apart: {plural(found[0].n, unit)}.",)
     test = "t test" if unit == "held-out label" else "corrected t test"
     splits = f"{test} over {plural(found[0].n, unit)}, Holm"
-    if not tied:
-        return f"Better than all others at 5 % ({splits})."
-    told = tied if len(tied) <= MOST_NAMED else [*tied[:MOST_NAMED], f"{len(tied) - MOST_NAMED} more"]
-    return f"Not told apart at 5 % from {', '.join(told)} ({splits})."
+    leaders = aspect_leaders(board, best.track) if len(OVERALL_WEIGHTS[board.task]) > 1 else {}
+    tied = _tied(found, full)
+    overall = f"Not told apart at 5 % from {tied}" if tied else "Better than all others at 5 %"
+    return (f"{overall} ({splits}).", *(_leads(aspect, *leader, full) for aspect, leader in leaders.items()))
+
+
+def _leads(aspect: Aspect, best: str, found: Sequence[Comparison], names: Mapping[str, str]) -> str:
+    """Write who leads on one aspect: ``"On bio conservation, A leads and is not told apart from B."``."""
+    tied = _tied(found, names)
+    told = f"is not told apart from {tied}" if tied else "is better than all others"
+    return f"On {ASPECT_TITLES[aspect].lower()}, {names[best]} leads and {told}."
+
+
+def _tied(found: Sequence[Comparison], names: Mapping[str, str]) -> str:
+    """List the methods that the best one is not told apart from, the first few by name."""
+    tied = [names[comparison.second] for comparison in found if not comparison.is_different]
+    rest = [f"{len(tied) - MOST_NAMED} more"] if len(tied) > MOST_NAMED else []
+    return ", ".join([*tied[:MOST_NAMED], *rest])
 
 
 def _full_name(row: Row, names: Mapping[str, tuple[str, str]]) -> str:

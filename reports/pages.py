@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 from cellular_bench.benchmark.errors import UserError
 from cellular_bench.benchmark.leaderboard import OVERALL_WEIGHTS, Board, build_boards
 from cellular_bench.benchmark.records import Missing, RunRecord, write_text_atomically
+from cellular_bench.benchmark.scales import Scale
 from cellular_bench.benchmark.types import MetricSpec, Task
 from cellular_bench.reports.across import across_views
 from cellular_bench.reports.canvas import as_vectors
@@ -44,12 +45,20 @@ if TYPE_CHECKING:
 #: What a report can be written as.
 FORMATS = ("html", "csv", "md", "latex", *FIGURE_WRITERS)
 
+#: Scales to choose from: value, title, what it does.
+SCALES: tuple[tuple[Scale, str, str], ...] = (
+    ("own", "own range", "Each metric from the worst to the best end of its own range"),
+    ("controls", "between controls", "Each metric from the worst to the best control of the same split"),
+    ("raw", "raw values", "Values as they are; where lower is better, turned round within the range"),
+)
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class BoardView:
     """A board as the page shows it."""
 
     board_id: str
+    dataset_id: str
     task: Task
     overview: Overview
     tables: tuple[Table, ...]
@@ -147,7 +156,10 @@ def page(
             curves=curves(boards),
             across=across_views(boards),
             methods=method_details(boards),
-            tracks=[track for track in GROUPS if any(track == r.track for b in boards for r in b.rows)],
+            tracks=[(t, t) for t in GROUPS if any(t == row.track for board in boards for row in board.rows)],
+            tasks=[(task, TASK_TITLES[task]) for task in tasks],
+            datasets=sorted({board.dataset.dataset_id: board.dataset.title for board in boards}.items()),
+            scales=SCALES,
             formulas=[(TASK_TITLES[task], weights_in_words(task)) for task in tasks],
             metrics=[spec for metric_id, spec in specs.items() if metric_id in used],
             provenance=provenance(records, specs),
@@ -162,6 +174,7 @@ def _view(board: Board, figures: Sequence[Figure]) -> BoardView:
     weights = OVERALL_WEIGHTS[board.task]
     return BoardView(
         board_id=board.board_id,
+        dataset_id=board.dataset.dataset_id,
         task=board.task,
         overview=overview(board),
         tables=board_tables(board),

@@ -7,6 +7,7 @@ from dataclasses import replace
 
 from cellular_bench.benchmark.leaderboard import Board, Row, Summary, method_key
 from cellular_bench.benchmark.robustness import against_best, between_controls
+from cellular_bench.benchmark.scales import on_scales
 from cellular_bench.benchmark.statistics import Comparison
 from cellular_bench.benchmark.types import Aspect
 from cellular_bench.reports.cells import (
@@ -19,7 +20,15 @@ from cellular_bench.reports.cells import (
     number,
     score_cell,
 )
-from cellular_bench.reports.tables import ASPECT_TITLES, RANKED, display_names, grouped, overall_spread
+from cellular_bench.reports.tables import (
+    ASPECT_TITLES,
+    RANKED,
+    display_names,
+    grouped,
+    method_anchor,
+    overall_spread,
+    scales_json,
+)
 
 
 def ranking_table(board: Board) -> Table:
@@ -48,7 +57,12 @@ def ranking_table(board: Board) -> Table:
         out += [cost_cell(cost) for cost in (row.wall_time_s, row.cpu_time_s, row.peak_rss_mib)]
         return tuple(out)
 
-    groups = grouped(board, cells)
+    scales = on_scales(board)
+    told = {method_anchor(row.method): scales_json(row, scales[method_key(row.method)]) for row in board.rows}
+    groups = tuple(
+        replace(group, lines=tuple(replace(line, scales=told[line.anchor]) for line in group.lines))
+        for group in grouped(board, cells)
+    )
     return Table(
         table_id=f"{board.board_id}-ranking",
         kind="ranking",
@@ -70,8 +84,12 @@ def _ranking_columns(aspects: Sequence[Aspect], *, with_controls: bool) -> tuple
         Column(title="Rank", hint="Place among the complete rows of the same track", best="low", key="rank"),
         Column(title="Overall", hint="Weighted mean of the aspect scores, 0 to 1", key="overall"),
         *(
-            Column(title=ASPECT_TITLES[aspect], hint="Mean of the aspect's metrics, each scaled to 0 ... 1")
-            for aspect in aspects
+            Column(
+                title=ASPECT_TITLES[aspect],
+                hint="Mean of the aspect's metrics, each scaled to 0 ... 1",
+                key=f"aspect-{place}",
+            )
+            for place, aspect in enumerate(aspects)
         ),
         Column(
             title="Told from best",

@@ -18,14 +18,14 @@ from cellular_bench.benchmark.leaderboard import (
     Row,
     Summary,
     Track,
-    aspect_scores,
     method_key,
     scaled,
     split_scores,
     summarise,
 )
 from cellular_bench.benchmark.records import LabelScore, MethodIdentity, RunRecord
-from cellular_bench.benchmark.statistics import half_width, interval
+from cellular_bench.benchmark.scales import Scale, UnitAspects
+from cellular_bench.benchmark.statistics import SplitScore, half_width, interval
 from cellular_bench.benchmark.types import Aspect, MetricSpec
 from cellular_bench.reports.cells import (
     Cell,
@@ -227,8 +227,6 @@ def _line(row: Row, board: Board, name: tuple[str, str], cells: tuple[Cell, ...]
         badges=tuple(badges),
         remark=row.incomplete_because or outside_controls(row, board),
         cells=cells,
-        aspects=_aspect_pairs(row, board),
-        half_width=_half_width(row),
     )
 
 
@@ -243,18 +241,15 @@ def outside_controls(row: Row, board: Board) -> str:
     return "below every control" if row.overall.mean < min(found) else ""
 
 
-def _aspect_pairs(row: Row, board: Board) -> tuple[tuple[float, float], ...]:
-    """Return batch correction and bio conservation of each split, averaged over seeds."""
-    if board.task != "integration":
-        return ()
-    by_split: dict[str, list[tuple[float, float]]] = defaultdict(list)
-    for run in row.done:
-        scores = aspect_scores(run, board.metrics)
-        if {"batch_correction", "bio_conservation"} <= scores.keys():
-            by_split[run.split.digest].append((scores["batch_correction"], scores["bio_conservation"]))
-    return tuple(
-        (fmean(batch for batch, _ in found), fmean(bio for _, bio in found)) for found in by_split.values()
-    )
+def scales_json(row: Row, scales: Mapping[Scale, Sequence[UnitAspects]]) -> str:
+    """Write the aspect scores of a row on every scale for the page's script; see ``Line.scales``."""
+    told = {}
+    for scale, units in scales.items():
+        scores = [SplitScore(split_id=one.unit, value=0.0, overlap=one.overlap) for one in units]
+        known = len(scores) > 1 and row.incomplete_because is None
+        half = round(half_width(scores), 6) if known else None
+        told[scale] = {"half": half, "units": [[round(value, 7) for value in one.aspects] for one in units]}
+    return json.dumps(told, separators=(",", ":"))
 
 
 def overall_spread(row: Row) -> str:
@@ -265,8 +260,3 @@ def overall_spread(row: Row) -> str:
         assert found.low is not None and found.high is not None  # there are two splits
         return bounds(found.low, found.high)
     return "" if row.overall.std is None else f"± {number(row.overall.std)}"
-
-
-def _half_width(row: Row) -> float | None:
-    scores = split_scores(row)
-    return half_width(scores) if len(scores) > 1 and row.incomplete_because is None else None

@@ -58,42 +58,62 @@
     if (rank) rank.setAttribute("aria-sort", "ascending");
   });
 
-  // ---- Filter by text and track, in every board at once. ----
+  // ---- Filter by method, track, task and data set, in the whole page at once. ----
   const filters = document.getElementById("filters");
   const text = document.getElementById("filter-text");
-  const tracks = [...filters.querySelectorAll("[name=track]")];
+  const boxes = (name) => [...filters.querySelectorAll(`[name=${name}]`)];
+  const ticked = (name) => {
+    const all = boxes(name);
+    const values = new Set(all.filter((box) => box.checked).map((box) => box.value));
+    return (value) => !all.length || value === undefined || values.has(value);
+  };
 
-  const applyFilter = () => {
-    const wanted = text.value.trim().toLowerCase();
-    const chosen = new Set(tracks.filter((box) => box.checked).map((box) => box.value));
-    const shows = (row) => chosen.has(row.dataset.track) && row.dataset.search.includes(wanted);
-    let shown = 0;
-    let all = 0;
+  const filterRows = (hasTrack) => {
+    const wanted = text.value.toLowerCase().split(",").map((part) => part.trim()).filter(Boolean);
+    const named = (row) => !wanted.length || wanted.some((part) => row.dataset.search.includes(part));
     document.querySelectorAll("table.methods").forEach((table) => {
       for (const body of table.tBodies) {
         const rows = [...body.rows].filter((row) => !row.matches(".group"));
-        rows.forEach((row) => { row.hidden = !shows(row); });
+        rows.forEach((row) => { row.hidden = !(hasTrack(row.dataset.track) && named(row)); });
         body.hidden = rows.every((row) => row.hidden);
-        if (!table.matches(".ranking")) continue;
-        all += rows.length;
-        shown += rows.filter((row) => !row.hidden).length;
       }
     });
-    document.querySelectorAll(".board").forEach((board) => {
-      const visible = new Set([...board.querySelectorAll(".ranking tr[data-method]:not([hidden])")]
-        .map((row) => row.dataset.method));
-      board.querySelectorAll("figure[data-method]").forEach((figure) => { figure.hidden = !visible.has(figure.dataset.method); });
+  };
+
+  const filterPlaces = (hasTask, hasDataset) => {
+    document.querySelectorAll("[data-task]").forEach((place) => {
+      place.hidden = !(hasTask(place.dataset.task) && hasDataset(place.dataset.dataset));
     });
+    document.querySelectorAll("#across, #curves").forEach((section) => {
+      section.hidden = ![...section.querySelectorAll("[data-task]")].some((place) => !place.hidden);
+    });
+  };
+
+  const applyFilter = () => {
+    filterRows(ticked("track"));
+    filterPlaces(ticked("task"), ticked("dataset"));
+    let shown = 0;
+    document.querySelectorAll("#boards .board").forEach((board) => {
+      const rows = [...board.querySelectorAll(".ranking tr[data-method]:not([hidden])")];
+      const visible = new Set(rows.map((row) => row.dataset.method));
+      board.querySelectorAll("figure[data-method]").forEach((figure) => { figure.hidden = !visible.has(figure.dataset.method); });
+      shown += board.hidden ? 0 : rows.length;
+    });
+    const all = document.querySelectorAll(".ranking tr[data-method]").length;
     status("filter-status", shown === all ? `${all} rows` : `${shown} of ${all} rows`);
   };
 
   filters.hidden = false;
-  filters.addEventListener("input", () => { applyFilter(); keepState(); });
+  filters.addEventListener("input", (event) => {
+    if (event.target.name === "scale") reweighAll();
+    else applyFilter();
+    keepState();
+  });
   filters.addEventListener("submit", (event) => event.preventDefault());
   filters.reset();
   applyFilter();
 
-  // ---- Other weights: the overall score of each run is computed again, then averaged. ----
+  // ---- Another scale or other weights: scores of each split are computed again, then averaged and ranked. ----
   const mean = (values) => values.reduce((sum, value) => sum + value, 0) / values.length;
 
   const deviation = (values) => {
@@ -101,59 +121,132 @@
     return Math.sqrt(values.reduce((sum, value) => sum + (value - middle) ** 2, 0) / (values.length - 1));
   };
 
-  const writeOverall = (row, weight) => {
-    const cell = row.querySelector("td[data-key=overall]");
-    const splits = JSON.parse(row.dataset.aspects).map(([batch, bio]) => weight * batch + (1 - weight) * bio);
-    if (!splits.length || cell.dataset.v === undefined) return;
-    const value = mean(splits);
-    cell.dataset.v = value;
-    cell.style.setProperty("--v", value);
-    cell.querySelector(".val").textContent = value.toFixed(3);
+  const number = (value) => value.toFixed(3).replace(/^-(0\.000)$/, "$1").replace("-", "−");
+
+  // What the page was written with, so that going back is exact.
+  const written = new Map();
+  const remember = (cell) => {
     const detail = cell.querySelector(".sd");
-    if (!detail || !row.dataset.halfWidth) return;
-    const half = Number(row.dataset.halfWidth) * deviation(splits);
-    const ends = [Math.max(value - half, 0), Math.min(value + half, 1)];
-    detail.textContent = `[${ends.map((end) => end.toFixed(3)).join(", ")}]`;
+    written.set(cell, {
+      v: cell.dataset.v, text: cell.querySelector(".val").textContent,
+      detail: detail && detail.textContent, share: cell.style.getPropertyValue("--v"),
+    });
+  };
+  document.querySelectorAll(".ranking td[data-key][data-v]").forEach(remember);
+
+  const writeCell = (cell, { v, text: words, detail, share }) => {
+    if (v === undefined) delete cell.dataset.v;
+    else cell.dataset.v = v;
+    cell.querySelector(".val").textContent = words;
+    const spread = cell.querySelector(".sd");
+    if (spread) spread.textContent = detail || "";
+    if (share !== "") cell.style.setProperty("--v", share);
+  };
+
+  const score = (values, spread) => {
+    if (!values.length) return { v: undefined, text: "–", detail: "", share: 0 };
+    const v = mean(values);
+    return { v, text: number(v), detail: values.length > 1 ? spread(v, deviation(values)) : "", share: Math.min(Math.max(v, 0), 1) };
+  };
+
+  const interval = (half, isOwn) => (middle, std) => {
+    if (half === null) return `± ${number(std)}`;
+    const ends = [middle - half * std, middle + half * std];
+    // By its own range no score lies beyond 0 and 1.
+    return `[${ends.map((end) => number(isOwn ? Math.min(Math.max(end, 0), 1) : end)).join(", ")}]`;
+  };
+
+  const writeScores = (row, scale, weights) => {
+    const { half, units } = JSON.parse(row.dataset.scales)[scale];
+    const overall = units.map((aspects) => aspects.reduce((sum, value, i) => sum + weights[i] * value, 0));
+    const write = (key, values, spread) => {
+      const cell = row.querySelector(`td[data-key=${key}]`);
+      if (cell && written.has(cell)) writeCell(cell, score(values, spread));
+    };
+    write("overall", overall, interval(half, scale === "own"));
+    weights.forEach((_, i) => write(`aspect-${i}`, units.map((aspects) => aspects[i]), (_mean, std) => `± ${number(std)}`));
   };
 
   const writeRanks = (body) => {
-    const rows = [...body.rows].filter((row) => row.querySelector("td[data-key=rank][data-v]"));
-    const values = rows.map((row) => Number(row.querySelector("td[data-key=overall]").dataset.v));
+    const rows = [...body.rows].filter((row) => written.has(row.querySelector("td[data-key=rank]")));
+    const values = rows.map((row) => row.querySelector("td[data-key=overall]").dataset.v).map((v) => (v === undefined ? NaN : Number(v)));
     rows.forEach((row, index) => {
       const rank = 1 + values.filter((value) => value > values[index] + 1e-12).length;
-      const cell = row.querySelector("td[data-key=rank]");
-      cell.dataset.v = rank;
-      cell.querySelector(".val").textContent = rank;
+      const known = !Number.isNaN(values[index]);
+      writeCell(row.querySelector("td[data-key=rank]"), { v: known ? rank : undefined, text: known ? rank : "–", share: "" });
     });
   };
 
-  document.querySelectorAll(".weights").forEach((box) => {
-    const table = box.closest(".board").querySelector("table.ranking");
-    const range = box.querySelector("input");
-    const apply = () => {
-      const weight = Number(range.value);
-      box.querySelector("output").textContent = weight.toFixed(2);
-      box.querySelector(".fixed").hidden = weight === Number(box.dataset.default);
-      table.querySelectorAll("tr[data-aspects]").forEach((row) => writeOverall(row, weight));
+  const restoreCells = (table) => {
+    table.querySelectorAll("td[data-key]").forEach((cell) => { if (written.has(cell)) writeCell(cell, written.get(cell)); });
+  };
+
+  const sortAgain = (table) => {
+    const heads = sortableHeads(table);
+    const sorted = heads.findIndex((head) => head.hasAttribute("aria-sort"));
+    sortBy(table, heads[sorted], sorted, heads[sorted].getAttribute("aria-sort"));
+  };
+
+  const chosenInWords = (scale, hasScale, weight) => {
+    const scales = { controls: "between the controls of each split", raw: "as raw values, where lower is better turned round" };
+    const parts = [];
+    if (weight !== null) parts.push(`batch correction weighs ${weight.toFixed(2)}`);
+    if (scale !== "own") parts.push(hasScale ? `metrics are taken ${scales[scale]}` : "fewer than two controls are complete, so that the scale stays each metric’s own range");
+    if (!parts.length) return "";
+    return `Overall, aspects and ranks: ${parts.join("; ")}. “Told from best”, “Between controls”, the overview and the other tables stay as they were.`;
+  };
+
+  const reweigh = (board) => {
+    const table = board.querySelector("table.ranking");
+    const range = board.querySelector(".weights input");
+    const chosen = filters.querySelector("[name=scale]:checked").value;
+    const rows = [...table.querySelectorAll("tr[data-scales]")];
+    const hasScale = rows.every((row) => chosen in JSON.parse(row.dataset.scales));
+    const scale = hasScale ? chosen : "own";
+    const isDefault = !range || range.value === range.closest(".weights").dataset.default;
+    if (range) range.closest(".weights").querySelector("output").textContent = Number(range.value).toFixed(2);
+    if (scale === "own" && isDefault) restoreCells(table);
+    else {
+      const weights = range ? [Number(range.value), 1 - Number(range.value)] : [1];
+      rows.forEach((row) => writeScores(row, scale, weights));
       for (const body of table.tBodies) writeRanks(body);
-      const heads = sortableHeads(table);
-      const sorted = heads.findIndex((head) => head.hasAttribute("aria-sort"));
-      sortBy(table, heads[sorted], sorted, heads[sorted].getAttribute("aria-sort"));
-    };
+    }
+    const words = chosenInWords(chosen, hasScale, isDefault ? null : Number(range.value));
+    const told = board.querySelector(".chosen");
+    told.textContent = words;
+    told.hidden = !words;
+    sortAgain(table);
+  };
+
+  // A declaration, since the filters above call it.
+  function reweighAll() {
+    document.querySelectorAll("#boards .board").forEach(reweigh);
+    const scale = filters.querySelector("[name=scale]:checked");
+    status("sort-status", `Scale: ${scale.parentElement.textContent.trim()}.`);
+  }
+
+  document.querySelectorAll(".weights").forEach((box) => {
+    const board = box.closest(".board");
+    const range = box.querySelector("input");
     box.hidden = false;
     range.value = box.dataset.default;
-    range.addEventListener("input", () => { apply(); keepState(); });
-    range.addEventListener("restore", apply);
-    box.querySelector("button").addEventListener("click", () => { range.value = box.dataset.default; apply(); keepState(); });
+    range.addEventListener("input", () => { reweigh(board); keepState(); });
+    box.querySelector("button").addEventListener("click", () => { range.value = box.dataset.default; reweigh(board); keepState(); });
   });
 
   // ---- The address keeps what was chosen: place, filters, weights and sorting, so that a link shows the same. ----
   const [place, query] = decodeURI(location.hash.slice(1)).split("?");
 
+  const HIDDEN = [["track", "hide"], ["task", "hide-task"], ["dataset", "hide-data"]];
+
   const chosenState = () => {
     const state = new URLSearchParams();
     if (text.value.trim()) state.set("find", text.value.trim());
-    tracks.filter((box) => !box.checked).forEach((box) => state.append("hide", box.value));
+    for (const [name, key] of HIDDEN) {
+      boxes(name).filter((box) => !box.checked).forEach((box) => state.append(key, box.value));
+    }
+    const scale = filters.querySelector("[name=scale]:checked").value;
+    if (scale !== "own") state.set("scale", scale);
     document.querySelectorAll(".weights").forEach((box) => {
       const range = box.querySelector("input");
       if (range.value !== box.dataset.default) state.set(range.id, range.value);
@@ -177,20 +270,22 @@
 
   const restore = (state) => {
     text.value = state.get("find") || "";
-    const hidden = new Set(state.getAll("hide"));
-    tracks.forEach((box) => { box.checked = !hidden.has(box.value); });
+    for (const [name, key] of HIDDEN) {
+      const hidden = new Set(state.getAll(key));
+      boxes(name).forEach((box) => { box.checked = !hidden.has(box.value); });
+    }
+    boxes("scale").forEach((radio) => { radio.checked = radio.value === (state.get("scale") || "own"); });
+    if (!filters.querySelector("[name=scale]:checked")) boxes("scale")[0].checked = true;
     applyFilter();
     for (const [id, value] of state) {
       const target = document.getElementById(id);
-      if (target && target.matches("input[type=range]")) {
-        target.value = value;
-        target.dispatchEvent(new Event("restore"));
-      }
+      if (target && target.matches("input[type=range]")) target.value = value;
       if (!target || !target.matches("table.methods")) continue;
       const [direction, index] = value.split("-");
       const head = sortableHeads(target)[Number(index)];
       if (head && ["ascending", "descending"].includes(direction)) sortBy(target, head, Number(index), direction);
     }
+    reweighAll();
   };
 
   // The entry of a method opens when it is led to.
@@ -207,47 +302,4 @@
     open(location.hash.slice(1).split("?")[0]);
     if (!location.hash.includes("?")) keepState();
   });
-
-  // ---- Reasons of missing values, on hover and on focus. ----
-  const tip = document.getElementById("tip");
-  const show = (target) => {
-    tip.textContent = target.dataset.tip;
-    tip.hidden = false;
-    const box = target.getBoundingClientRect();
-    const own = tip.getBoundingClientRect();
-    const left = Math.min(Math.max(8, box.left + box.width / 2 - own.width / 2), window.innerWidth - own.width - 8);
-    const above = box.top - own.height - 8;
-    tip.style.left = `${left}px`;
-    tip.style.top = `${above > 8 ? above : box.bottom + 8}px`;
-  };
-  const hide = () => { tip.hidden = true; };
-  document.querySelectorAll("[data-tip]").forEach((target) => {
-    target.removeAttribute("title");
-    for (const name of ["mouseenter", "focus"]) target.addEventListener(name, () => show(target));
-    for (const name of ["mouseleave", "blur"]) target.addEventListener(name, hide);
-  });
-  document.addEventListener("keydown", (event) => { if (event.key === "Escape") hide(); });
-  window.addEventListener("scroll", hide, { passive: true });
-
-  // ---- A figure over the whole width. ----
-  document.querySelectorAll("figure figcaption").forEach((caption) => {
-    const button = document.createElement("button");
-    button.type = "button";
-    button.textContent = "Enlarge";
-    button.setAttribute("aria-pressed", "false");
-    button.addEventListener("click", () => {
-      const large = caption.parentElement.classList.toggle("large");
-      button.setAttribute("aria-pressed", String(large));
-      button.textContent = large ? "Make smaller" : "Enlarge";
-    });
-    caption.append(" ", button);
-  });
-
-  // ---- Print everything: what is folded away is opened, and folded again. ----
-  let opened = [];
-  window.addEventListener("beforeprint", () => {
-    opened = [...document.querySelectorAll("details:not([open])")];
-    opened.forEach((details) => { details.open = true; });
-  });
-  window.addEventListener("afterprint", () => opened.forEach((details) => { details.open = false; }));
 })();

@@ -7,6 +7,11 @@ from typing import Any
 
 import pytest
 
+from cellular_bench.benchmark.leaderboard import build_boards, method_key
+from cellular_bench.benchmark.records import RunRecord
+from cellular_bench.benchmark.robustness import between_controls
+from cellular_bench.benchmark.types import MetricSpec
+
 pytestmark = pytest.mark.browser
 
 RANKING = "#integration-baron_human-leave_one_batch_out-ranking"
@@ -147,12 +152,67 @@ def test_text_and_tracks_filter_rows_of_every_table(page: Any) -> None:
     assert page.find_element("id", "filter-status").text == "40 of 48 rows"
 
 
+def test_tasks_and_data_sets_filter_boards_and_cards_and_a_link_keeps_them(page: Any) -> None:
+    shown = """return [...document.querySelectorAll('#boards .board:not([hidden]), .card:not([hidden])')]
+               .map(place => place.dataset.task + ' ' + place.dataset.dataset)"""
+    _click(page, page.find_element("css selector", "input[name=task][value=integration]"))
+    assert page.execute_script(shown) == ["annotation baron_human", "novelty baron_human"] * 2
+    _click(page, page.find_element("css selector", "input[name=task][value=integration]"))
+    page.find_element("css selector", ".menu summary").send_keys("\ue007")
+    page.find_element("css selector", "input[value=baron_human]").send_keys(" ")
+    assert page.execute_script(shown) == ["integration one_donor"] * 2
+    assert page.find_element("id", "filter-status").text == "12 of 48 rows"
+    chosen = page.execute_script("return location.hash")
+    assert chosen.endswith("hide-data=baron_human")
+    start = page.current_url.partition("#")[0]
+    page.get("about:blank")
+    page.get(start + chosen)
+    assert page.execute_script(shown) == ["integration one_donor"] * 2
+
+
+def test_several_methods_are_found_by_comma(page: Any) -> None:
+    box = page.find_element("id", "filter-text")
+    box.send_keys("scvi, HARMONY,")
+    assert _names(page) == ["Harmony", "scVI"]
+    assert _names(page, f"{RANKING} tbody.group-supervised") == []
+
+
+def test_another_scale_ranks_again_by_the_numbers_of_python(
+    page: Any, records: list[RunRecord], specs: dict[str, MetricSpec]
+) -> None:
+    boards = {board.board_id: board for board in build_boards(records, specs.values())}
+    board = boards[RANKING.removeprefix("#").removesuffix("-ranking")]
+    expected = {
+        row.method.name: between_controls(board)[method_key(row.method)]
+        for row in board.rows
+        if row.track == "unsupervised" and row.rank
+    }
+    read = """return [...document.querySelectorAll(arguments[0] + ' tr:not(.group)')].map(row => [
+      row.querySelector('.name a').textContent, Number(row.querySelector('[data-key=overall]').dataset.v),
+      row.querySelector('[data-key=rank]').textContent.trim()])"""
+    before = page.execute_script(read, FIRST)
+    page.find_element("css selector", "input[value=controls]").send_keys(" ")
+    found = page.execute_script(read, FIRST)
+    assert {name: value for name, value, _ in found} == pytest.approx(expected, abs=1e-6)
+    assert [name for name, _, _ in found] == sorted(expected, key=lambda name: -expected[name])
+    assert [rank for *_, rank in found] == ["1", "2", "3", "4"]
+    assert page.find_element("id", "sort-status").get_attribute("textContent") == "Scale: between controls."
+    assert "between the controls" in page.find_element("css selector", ".chosen").text
+    chosen, start = page.execute_script("return location.hash"), page.current_url.partition("#")[0]
+    assert chosen == "#?scale=controls"
+    page.get("about:blank")
+    page.get(start + chosen)
+    assert page.execute_script(read, FIRST) == found
+    page.find_element("css selector", "input[value=own]").send_keys(" ")
+    assert page.execute_script(read, FIRST) == before
+
+
 def test_other_weights_change_overall_and_ranks_and_can_be_reset(page: Any) -> None:
     cells = f"{RANKING} tbody.group-unsupervised tr:not(.group)"
     read = """const text = (row, cell) => row.querySelector(cell).textContent.trim();
       return [...document.querySelectorAll(arguments[0])].map(row => [
         row.dataset.method, text(row, '[data-key=overall] .val'), text(row, '[data-key=rank]'),
-        text(row, '[data-key=overall] .sd'), text(row, 'td:nth-child(4) .val')])"""
+        text(row, '[data-key=overall] .sd'), text(row, 'td[data-key=aspect-0] .val')])"""
     before = page.execute_script(read, cells)
     slider = page.find_element("css selector", ".weights input")
     set_to = (

@@ -1,13 +1,22 @@
 """How far ranks hang on choices, worked out by hand."""
 
 import math
+from dataclasses import replace
 
 import numpy as np
 import pytest
 from scipy import stats
 
 from cellular_bench.benchmark.leaderboard import build_boards, method_key
-from cellular_bench.benchmark.robustness import against_best, between_controls, ranks, stability
+from cellular_bench.benchmark.robustness import (
+    against_best,
+    aspect_leaders,
+    between_controls,
+    ranks,
+    stability,
+)
+from cellular_bench.benchmark.scales import on_scales
+from cellular_bench.reports.overview import overview
 from cellular_bench.reports.ranking import ranking_table
 from cellular_bench.reports.robustness import robustness_table
 
@@ -55,6 +64,49 @@ def test_between_controls_is_worked_out_per_metric(board, key):
     assert found[key["First"]] == pytest.approx(0.4 * 0.8 + 0.6 * 0.4)
     assert found[key["Second"]] == pytest.approx(0.4 * 0.2 + 0.6 * 0.6)
     assert (found[key["Worst"]], found[key["Best"]]) == pytest.approx((0.0, 1.0))
+
+
+def test_every_scale_gives_the_aspects_of_each_split_as_worked_by_hand(board, key):
+    found = on_scales(board)[key["First"]]
+    assert {scale: units[0].aspects for scale, units in found.items()} == {
+        "own": pytest.approx((0.7, 0.7)),  # ARI of 0 lies half way from -1 to 1
+        "raw": pytest.approx((0.7, 0.45)),
+        "controls": pytest.approx((0.8, 0.4)),  # without kBET, on which the controls lie too close
+    }
+    assert (found["own"][0].unit, found["own"][0].overlap) == ("fold-0", 0.25)
+
+
+def test_raw_values_of_a_metric_that_should_be_low_are_turned_round(make, specs):
+    lower = replace(specs["kbet"], maximum=2.0, higher_is_better=False)
+    (board,) = build_boards([make("First", 0, FIRST)], (specs | {"kbet": lower}).values())
+    (found,) = on_scales(board).values()
+    assert found["raw"][0].aspects[0] == pytest.approx((0.8 + (2.0 - 0.6)) / 2)
+    assert found.keys() == {"own", "raw"}
+
+
+def test_a_run_without_an_overall_score_is_on_no_scale(make, specs):
+    runs = [make("Flat", 0, FIRST | {"clisi": "output all cells coincide"}), make("Flat", 1, FIRST)]
+    (board,) = build_boards(runs, specs.values())
+    (found,) = on_scales(board).values()
+    assert [one.unit for one in found["own"]] == ["fold-1"]
+
+
+def test_the_leader_of_each_aspect_is_told_from_the_others(make, specs):
+    wobble = [0.0, 0.02, 0.04]
+    runs = [make("Mixes", split, FIRST | {"ilisi": 0.9 + w}) for split, w in enumerate(wobble)]
+    runs += [make("Keeps", split, SECOND | {"ari": 0.9 + w}) for split, w in enumerate(wobble)]
+    (board,) = build_boards(runs, specs.values())
+    names = {method_key(row.method): row.method.name for row in board.rows}
+    leaders = aspect_leaders(board, "unsupervised")
+    assert {aspect: names[best] for aspect, (best, _) in leaders.items()} == {
+        "batch_correction": "Mixes",
+        "bio_conservation": "Keeps",
+    }
+    ((found,),) = (told for aspect, (_, told) in leaders.items() if aspect == "bio_conservation")
+    # (.95 + .8) / 2 and a quarter of the wobble against (.5 + .9) / 2
+    assert found.difference == pytest.approx(0.88 - 0.7)
+    sentence = overview(board).winners[0].verdicts[-1]
+    assert sentence == "On bio conservation, Keeps leads and is better than all others."
 
 
 def test_what_was_varied_is_counted(board, key):
