@@ -107,11 +107,14 @@ def facts(board: Board) -> str:
     """Describe the cells, splits and seeds: ``"3,607 cells × 2,000 genes · 4 batches · ..."``."""
     data = board.dataset
     seeds = {run.seed for row in board.rows for run in row.runs}
+    size = (
+        f"{data.n_obs:,} cells × {data.n_vars:,} genes",
+        plural(data.n_batches, "batch"),
+        plural(data.n_labels, "label"),
+    )
     return " · ".join(
         (
-            f"{data.n_obs:,} cells × {data.n_vars:,} genes",
-            plural(data.n_batches, "batch"),
-            plural(data.n_labels, "label"),
+            *(size if data.n_obs else ("size not stated",)),
             plural(len(board.splits), "split"),
             plural(len(seeds), "seed"),
         )

@@ -23,6 +23,7 @@ ALLOWED = {
         "cellular_bench.benchmark.leaderboard",
         "cellular_bench.benchmark.published",
         "cellular_bench.benchmark.robustness",
+        "cellular_bench.benchmark.rules",
         "cellular_bench.benchmark.scales",
         "cellular_bench.benchmark.statistics",
         "cellular_bench.benchmark.records",

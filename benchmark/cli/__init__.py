@@ -25,6 +25,7 @@ class LazyGroup(click.Group):
         "status": "status",
         "report": "report",
         "merge": "merge",
+        "import": "import_results",
         "compare": "compare",
         "reproduce": "reproduce",
         "score": "score",

@@ -1,0 +1,68 @@
+"""``run-benchmark import``: results that others publish, as a result folder of ours."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+from cellular_bench.benchmark import registry
+from cellular_bench.benchmark.cli.options import EXISTING_FILE
+
+
+@click.group(
+    "import",
+    epilog="""\b
+Examples:
+  run-benchmark import open-problems results.json method_info.json --out results/op""",
+)
+def command() -> None:
+    """Turn results that others publish into a result folder."""
+
+
+@command.command(
+    "open-problems",
+    epilog="""\b
+Examples:
+  run-benchmark import open-problems results.json method_info.json dataset_info.json --out results/op
+  run-benchmark report results/op""",
+)
+@click.argument("files", type=EXISTING_FILE, nargs=-1, required=True)
+@click.option("--out", type=click.Path(path_type=Path), required=True, help="A new folder.")
+def open_problems(files: tuple[Path, ...], *, out: Path) -> None:
+    """Read the lists of one task of Open Problems: results and methods, and data sets for their titles.
+
+    Checks that their rule gives the mean scores that they publish, and writes OUT/open-problems.md: their
+    ranking beside ours, and what moves a method from one to the other.
+    """
+    from cellular_bench.benchmark import open_problems
+    from cellular_bench.benchmark.config import Block, MethodChoice, SplitChoice, Suite
+    from cellular_bench.benchmark.leaderboard import build_boards
+    from cellular_bench.benchmark.records import write_text_atomically
+    from cellular_bench.benchmark.rules import ways
+    from cellular_bench.benchmark.store import Store
+    from cellular_bench.reports.rules import rules_markdown
+
+    published = open_problems.read(files)
+    runs = open_problems.records(published)
+    worst = open_problems.check(published, runs)
+    task = published.task
+    datasets = tuple(dict.fromkeys(run.dataset.dataset_id for run in runs))
+    split = SplitChoice(kind=runs[0].split.kind)
+    blocks = (Block(task=task, datasets=datasets, methods=(MethodChoice(method_id="all"),), splits=(split,)),)
+    title = f"Open Problems: {'batch integration' if task == 'integration' else 'label projection'}"
+    store = Store.create(out, Suite(suite_id=open_problems.SUITE_ID, title=title, blocks=blocks))
+    with store.locked():
+        for run in runs:
+            store.write(run)
+    boards = build_boards(runs, registry.metrics().values())
+    text = rules_markdown(ways(boards, runs), title=title)
+    write_text_atomically(out / "open-problems.md", text)
+    left_out = len(published.results) - len(runs)
+    click.echo(f"{len(runs)} results of {len(datasets)} data sets in {out}.")
+    if left_out:
+        click.echo(f"Left out: {left_out} results that name no data set.")
+    click.echo(
+        f"Their mean scores are reproduced to {worst:.4f}; {out / 'open-problems.md'} compares rankings."
+    )
+    click.echo(f"Write the leaderboard with `run-benchmark report {out} --no-figures`.")

@@ -1,0 +1,145 @@
+"""Published results of Open Problems as records of ours, on lists small enough to work out by hand."""
+
+import gzip
+import json
+
+import pytest
+
+from cellular_bench.benchmark import open_problems, registry
+from cellular_bench.benchmark.cli.import_results import command
+from cellular_bench.benchmark.errors import UserError
+from cellular_bench.benchmark.leaderboard import build_boards
+from cellular_bench.benchmark.rules import ways
+from cellular_bench.benchmark.store import Store
+from cellular_bench.reports import write
+
+RESOURCES = {"submit": "2025-01-23 17:13:33", "duration_sec": 50, "cpu_pct": 200.0, "peak_memory_mb": 900}
+METHODS = [
+    {"method_id": name, "method_name": name.capitalize(), "is_baseline": name in ("low", "high")}
+    for name in ("low", "high", "first", "second", "killed", "scanvi")
+]
+DATASETS = [{"dataset_id": "atlas/lung", "dataset_name": "Lung atlas"}]
+
+
+def result(method, mean_score, *, code=0, dataset="atlas/lung", **metrics):
+    values = {"ilisi": "NA", "ari": "NA", "hvg_overlap": "NA", "isolated_label_f1": "NA"} | metrics
+    resources = RESOURCES | {"exit_code": code} | ({"duration_sec": "NA", "cpu_pct": "NA"} if code else {})
+    return {
+        "dataset_id": dataset,
+        "method_id": method,
+        "metric_values": values,
+        "scaled_scores": {},
+        "mean_score": mean_score,
+        "resources": resources,
+    }
+
+
+#: First: iLISI (.4 - .1) / .5 = .6 and ARI .8. Second: ARI above the better control, and the overlap .2 / .4.
+RESULTS = [
+    result("low", 0.0, ilisi=0.1, ari=0.0, hvg_overlap=0.6),
+    result("high", 0.75, ilisi=0.6, ari=0.9, hvg_overlap=1.0),
+    result("first", (0.6 + 0.72 / 0.9) / 4, ilisi=0.4, ari=0.72),
+    result("second", (0.5 + 1 + 0.5) / 4, ilisi=0.35, ari=0.99, hvg_overlap=0.8),
+    result("killed", 0, code=143),
+    result("scanvi", 0, code=99),
+    result("first", 0, dataset=None),
+]
+
+
+@pytest.fixture
+def files(tmp_path):
+    """Result, method and data set lists as files, one of them compressed."""
+    paths = []
+    for name, entries in (("results", RESULTS), ("method_info", METHODS), ("dataset_info", DATASETS)):
+        paths.append(tmp_path / f"{name}.json")
+        paths[-1].write_text(json.dumps(entries))
+    packed = tmp_path / "results.json.gz"
+    packed.write_bytes(gzip.compress(paths[0].read_bytes()))
+    return [packed, *paths[1:]]
+
+
+@pytest.fixture
+def published(files):
+    return open_problems.read(files)
+
+
+def test_a_result_becomes_a_record(published):
+    runs = {run.method.method_id: run for run in open_problems.records(published)}
+    assert len(runs) == 6  # the seventh names no data set
+    first = runs["first"]
+    assert (first.task, first.dataset.dataset_id, first.dataset.title) == (
+        "integration",
+        "lung",
+        "Lung atlas",
+    )
+    assert first.value("leiden_ari") == 0.72
+    assert first.cost is not None
+    assert (first.cost.wall_time_s, first.cost.cpu_time_s, first.cost.peak_rss_mib) == (50, 100, 900)
+    missing = {s.metric_id: s.undefined_by for s in first.scores if s.value is None}
+    assert missing == {"hvg_overlap": "output", "isolated_label_f1": "data"}
+    assert (runs["killed"].status, runs["scanvi"].status) == ("failed", "not_applicable")
+    assert runs["low"].method.is_control
+    assert runs["scanvi"].method.labels == "all"
+
+
+def test_their_rule_as_worked_by_hand(published):
+    scores = open_problems.their_scores(open_problems.records(published))
+    assert scores["first"]["lung"] == pytest.approx(0.35)
+    assert scores["second"]["lung"] == pytest.approx(0.5)
+    assert scores["killed"]["lung"] == 0.0
+    assert open_problems.check(published, open_problems.records(published)) < 1e-12
+
+
+def test_scores_that_their_rule_does_not_give_are_refused(published, files, tmp_path):
+    changed = [dict(entry) for entry in RESULTS]
+    changed[2]["mean_score"] = 0.36
+    other = tmp_path / "other.json"
+    other.write_text(json.dumps(changed))
+    found = open_problems.read([other, *files[1:]])
+    with pytest.raises(UserError, match=r"'first' on 'atlas/lung' scores 0\.0100 away"):
+        open_problems.check(found, open_problems.records(found))
+
+
+@pytest.mark.parametrize(
+    ("chosen", "message"),
+    [
+        ((0,), "list of methods is missing"),
+        ((0, 0, 1), "second list of results"),
+        ((2,), "results is missing"),
+    ],
+)
+def test_lists_that_are_missing_or_come_twice_are_named(files, chosen, message):
+    with pytest.raises(UserError, match=message):
+        open_problems.read([files[i] for i in chosen])
+
+
+def test_each_step_to_our_rule_changes_one_thing(published):
+    runs = open_problems.records(published)
+    boards = build_boards(runs, registry.metrics().values())
+    found = {way.method_id: way for way in ways(boards, runs)}
+    first, second = found["first"], found["second"]
+    assert (first.ranks, second.ranks) == ((2, 1, 2, 2), (1, 2, 1, 1))
+    # without zeros for what is missing: (.6 + .8) / 2, and (.5 + 1 + .5) / 3
+    assert first.scores[1] == pytest.approx(0.7)
+    assert second.scores[1] == pytest.approx(2 / 3)
+    # .4 iLISI and .6 ARI; the overlap of variable genes is not part of our overall score
+    assert first.scores[2] == pytest.approx(0.4 * 0.6 + 0.6 * 0.8)
+    assert second.scores[2] == pytest.approx(0.4 * 0.5 + 0.6 * 1.1)
+    assert second.scores[3] == pytest.approx(0.4 * 0.35 + 0.6 * 0.99)
+    assert found["killed"].scores == (0.0, None, None, None)
+    assert found["low"].ranks == (None,) * 4
+
+
+def test_the_command_writes_a_folder_that_makes_a_leaderboard(files, tmp_path, capsys):
+    out = tmp_path / "op"
+    command.main(["open-problems", *map(str, files), "--out", str(out)], standalone_mode=False)
+    told = capsys.readouterr().out
+    assert "6 results of 1 data sets" in told
+    assert "Left out: 1 results that name no data set." in told
+    lines = (out / "open-problems.md").read_text("utf-8").splitlines()
+    (second,) = (line for line in lines if line.startswith("| Second |"))
+    assert "| 1 (0.500) | 2 (0.667) | 1 (0.860) | 1 (0.734) |" in second
+    records = list(Store.open(out).records())
+    page = write(records, registry.metrics(), out, title="Theirs", formats=["html"])[0].read_text("utf-8")
+    assert "size not stated" in page
+    assert "its process was ended from outside, as for time or memory (exit code 143)" in page
