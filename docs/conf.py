@@ -34,6 +34,7 @@ napoleon_google_docstring = False
 html_theme = "sphinx_book_theme"
 html_title = f"cellular-bench {version}"
 html_static_path = ["_static"]
+html_css_files = ["site.css"]
 html_theme_options = {
     "navbar_persistent": [],  # the search field is in the sidebar
     "show_toc_level": 2,
