@@ -117,6 +117,25 @@ def by_controls(board: Board, values: Values) -> Scores | None:
     return found
 
 
+def over_methods(values: Values) -> Scores:
+    """Return the metrics scaled between the worst (0) and the best (1) of the methods on the same split.
+
+    As the figures of the CELLULAR study do. A score then depends on who else takes part: not for ranking.
+    NaN where all methods are equal.
+    """
+    splits = np.array([digest for digest, _ in values.runs])
+    found = np.full_like(values.array, np.nan)
+    for digest in dict.fromkeys(splits):
+        here = splits == digest
+        means = mean(values.array[:, here], axis=1)
+        known = np.isfinite(means)
+        low = np.where(known, means, np.inf).min(axis=0)
+        high = np.where(known, means, -np.inf).max(axis=0)
+        span = np.where(high > low, high - low, np.nan)
+        found[:, here] = (values.array[:, here] - np.where(np.isfinite(low), low, 0.0)) / span
+    return found
+
+
 def by_aspect(board: Board, array: Scores) -> dict[Aspect, Scores]:
     """Average the metrics of each aspect of the task, run by run: (n_methods, n_runs) each."""
     found = {}

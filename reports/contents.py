@@ -2,18 +2,25 @@
 
 from __future__ import annotations
 
+from typing import Literal
+
 from cellular_bench.benchmark.leaderboard import Board
 from cellular_bench.reports.cells import Table
 from cellular_bench.reports.held_out import held_out_table
+from cellular_bench.reports.min_max import min_max_table
 from cellular_bench.reports.ranking import ranking_table
 from cellular_bench.reports.robustness import robustness_table
 from cellular_bench.reports.tables import labels_table, metrics_table
 
+#: What is shown besides the leaderboard: with ``"paper"`` also the scale of the CELLULAR study.
+View = Literal["default", "paper"]
 
-def board_tables(board: Board) -> tuple[Table, ...]:
+
+def board_tables(board: Board, view: View = "default") -> tuple[Table, ...]:
     """Return the tables that a board has something for."""
     tables = (
         ranking_table(board),
+        min_max_table(board) if view == "paper" else None,
         robustness_table(board),
         metrics_table(board),
         labels_table(board),

@@ -18,7 +18,7 @@ from cellular_bench.benchmark.types import MetricSpec, Task
 from cellular_bench.reports.across import across_views
 from cellular_bench.reports.canvas import as_vectors
 from cellular_bench.reports.cells import Table
-from cellular_bench.reports.contents import board_tables
+from cellular_bench.reports.contents import View, board_tables
 from cellular_bench.reports.costs import cost_canvas, cost_in_words
 from cellular_bench.reports.curves import curves
 from cellular_bench.reports.exports import markdown, scores_csv
@@ -79,6 +79,7 @@ def write(
     figures: Sequence[Figure] = (),
     missing: Sequence[Missing] = (),
     formats: Sequence[str] = ("html", "csv", "md"),
+    view: View = "default",
 ) -> list[Path]:
     """Write ``leaderboard.html``, ``scores.csv`` and ``leaderboard.md``, or what ``formats`` asks for.
 
@@ -100,6 +101,9 @@ def write(
         Of :data:`FORMATS`. ``"latex"`` is ``leaderboard.tex``; ``"svg"``, ``"pdf"`` and ``"png"`` are
         figures for a paper, in the folder ``paper``.
 
+    view
+        ``"paper"`` adds the ranking on the scale of the CELLULAR study, which depends on who takes part.
+
     Returns
     -------
     list of Path
@@ -118,7 +122,7 @@ def write(
     writers: dict[str, tuple[str, Callable[[], str]]] = {
         "html": (
             "leaderboard.html",
-            lambda: page(boards, records, specs, title=title, figures=figures, missing=missing),
+            lambda: page(boards, records, specs, title=title, figures=figures, missing=missing, view=view),
         ),
         "csv": ("scores.csv", lambda: scores_csv(records)),
         "md": ("leaderboard.md", lambda: markdown(boards, records, specs, title=title)),
@@ -140,10 +144,11 @@ def page(
     title: str,
     figures: Sequence[Figure] = (),
     missing: Sequence[Missing] = (),
+    view: View = "default",
 ) -> str:
     """Return the page: style, script and pictures are inside it, and it asks the network for nothing."""
     tasks = sorted({board.task for board in boards}, key=list(TASK_TITLES).index)
-    views = [_view(board, figures) for board in boards]
+    views = [_board_view(board, figures, view) for board in boards]
     used = {spec.metric_id: spec for board in boards for spec in board.metrics}
     return (
         _environment()
@@ -170,14 +175,14 @@ def page(
     )
 
 
-def _view(board: Board, figures: Sequence[Figure]) -> BoardView:
+def _board_view(board: Board, figures: Sequence[Figure], view: View) -> BoardView:
     weights = OVERALL_WEIGHTS[board.task]
     return BoardView(
         board_id=board.board_id,
         dataset_id=board.dataset.dataset_id,
         task=board.task,
         overview=overview(board),
-        tables=board_tables(board),
+        tables=board_tables(board, view),
         failures=tuple(run for row in board.rows for run in row.failures),
         figures=tuple(figure for figure in figures if figure.board_id == board.board_id),
         batch_weight=weights.get("batch_correction"),
@@ -189,6 +194,7 @@ def _view(board: Board, figures: Sequence[Figure]) -> BoardView:
 
 def _refuse_stray_figures(boards: Sequence[Board], figures: Sequence[Figure]) -> None:
     known = {(board.board_id, row.method.method_id) for board in boards for row in board.rows}
+    known |= {(board.board_id, "") for board in boards}
     for figure in figures:
         if (figure.board_id, figure.method_id) not in known:
             raise UserError(

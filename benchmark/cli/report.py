@@ -2,27 +2,20 @@
 
 from __future__ import annotations
 
-import json
 import os
-import traceback
-from collections import Counter, defaultdict
-from collections.abc import Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 import click
 
 from cellular_bench.benchmark import registry
+from cellular_bench.benchmark.cli.drawings import draw
 from cellular_bench.benchmark.cli.options import EXISTING_FOLDER, NameList
 from cellular_bench.benchmark.errors import UserError
 from cellular_bench.benchmark.leaderboard import Board, build_boards
-from cellular_bench.benchmark.preparation import read_truth
-from cellular_bench.benchmark.records import Missing, RunRecord, write_text_atomically
+from cellular_bench.benchmark.records import Missing, write_text_atomically
 from cellular_bench.benchmark.store import Store
-from cellular_bench.benchmark.worker import ARTIFACTS, OUTPUTS
-from cellular_bench.reports.figures import Figure, FigureKind
+from cellular_bench.reports.contents import View
 
 
 @click.command(
@@ -44,15 +37,28 @@ Examples:
     show_default=True,
     help="Any of html, csv, md, latex, and svg, pdf, png for figures sized for a paper.",
 )
-def command(folder: Path, *, figures: bool, jobs: int | None, formats: Sequence[str]) -> None:
+@click.option(
+    "--view",
+    type=click.Choice(["default", "paper"]),
+    help="paper: also the scale of the CELLULAR study, min-max over methods, which depends on who takes part."
+    "  [default: paper for the suite paper]",
+)
+def command(
+    folder: Path, *, figures: bool, jobs: int | None, formats: Sequence[str], view: View | None
+) -> None:
     """Write the leaderboard of a result folder: a page, a table of scores, Markdown, LaTeX, figures."""
     n_jobs = jobs or os.cpu_count() or 1
-    for path in write_report(Store.open(folder), figures=figures, n_jobs=n_jobs, formats=formats):
+    for path in write_report(Store.open(folder), figures=figures, n_jobs=n_jobs, formats=formats, view=view):
         click.echo(path)
 
 
 def write_report(
-    store: Store, *, figures: bool, n_jobs: int, formats: Sequence[str] = ("html", "csv", "md")
+    store: Store,
+    *,
+    figures: bool,
+    n_jobs: int,
+    formats: Sequence[str] = ("html", "csv", "md"),
+    view: View | None = None,
 ) -> list[Path]:
     """Write the leaderboard of a result folder.
 
@@ -79,9 +85,18 @@ def write_report(
     specs = registry.metrics()
     boards = build_boards(records, specs.values())
     drawn = draw(store, boards, n_jobs=n_jobs) if figures and "html" in formats else []
-    missing = store.suite.missing if store.suite else ()
+    suite = store.suite
+    missing = suite.missing if suite else ()
+    is_paper = suite is not None and suite.suite_id == "paper"
     written = reports.write(
-        records, specs, store.root, title=store.title, figures=drawn, missing=missing, formats=formats
+        records,
+        specs,
+        store.root,
+        title=store.title,
+        figures=drawn,
+        missing=missing,
+        formats=formats,
+        view=view or ("paper" if is_paper else "default"),
     )
     return [*written, *_write_published(store, boards, missing)]
 
@@ -100,159 +115,3 @@ def _write_published(store: Store, boards: Sequence[Board], missing: Sequence[Mi
     for name, text in texts.items():
         write_text_atomically(store.root / name, text)
     return [store.root / name for name in texts]
-
-
-#: What a method may leave in its run's folder about its training; see ``history_figure``.
-HISTORY = "history.json"
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Drawing:
-    """A figure to be drawn: of the outputs of a method's first run, or of all its runs together.
-
-    ``file`` is the picture; its caption and alternative text lie beside it as JSON.
-    """
-
-    kind: FigureKind
-    board_id: str
-    runs: tuple[RunRecord, ...]
-    file: Path
-
-    @property
-    def method_id(self) -> str:
-        """Whose output it shows."""
-        return self.runs[0].method.method_id
-
-    @property
-    def title(self) -> str:
-        """Say which runs it shows."""
-        first = self.runs[0]
-        if self.kind != "embedding":
-            return f"{first.method.name}, {len(self.runs)} run{'s' if len(self.runs) > 1 else ''}"
-        return f"{first.method.name}, {first.split.split_id}, seed {first.seed}"
-
-    @property
-    def is_drawn(self) -> bool:
-        """True where the picture and its words are there."""
-        return self.file.exists() and self.file.with_suffix(".json").exists()
-
-    def read(self) -> Figure:
-        """Return the figure as it was drawn."""
-        return Figure(
-            kind=self.kind,
-            board_id=self.board_id,
-            method_id=self.method_id,
-            data=self.file.read_bytes(),
-            **json.loads(self.file.with_suffix(".json").read_text(encoding="utf-8")),
-        )
-
-
-def draw(store: Store, boards: Sequence[Board], *, n_jobs: int) -> list[Figure]:
-    """Draw a figure per method and board, away from this process; drawn ones are reused.
-
-    A figure that cannot be drawn is left out with a message: the numbers do not depend on it.
-    """
-    (store.root / "figures").mkdir(exist_ok=True)
-    drawings = [drawing for board in boards for drawing in _drawings(store, board)]
-    missing = [drawing for drawing in drawings if not drawing.is_drawn]
-    with ThreadPoolExecutor(n_jobs) as pool:
-        # Few large parts: what UMAP compiles is compiled once per process.
-        for done in [pool.submit(_draw_in_child, store, missing[i::n_jobs], i) for i in range(n_jobs)]:
-            done.result()
-    return [drawing.read() for drawing in drawings if drawing.is_drawn]
-
-
-def _drawings(store: Store, board: Board) -> Iterator[Drawing]:
-    for row in board.rows:
-        done = tuple(run for run in row.runs if run.status == "ok")
-        if not done:
-            continue
-        if board.task == "integration":
-            yield _drawing(store, board, "embedding", done[:1], name=done[0].run_id)
-        # One more run is another picture; hence the number in the name.
-        if board.task == "annotation":
-            yield _drawing(store, board, "confusion", done, name=f"{done[0].run_id}-{len(done)}")
-        told = tuple(run for run in done if _history_file(store, run).exists())
-        if told:
-            yield _drawing(store, board, "history", told, name=f"{told[0].run_id}-{len(told)}-history")
-
-
-def _drawing(
-    store: Store, board: Board, kind: FigureKind, runs: tuple[RunRecord, ...], *, name: str
-) -> Drawing:
-    file = store.root / "figures" / f"{name}.webp"
-    return Drawing(kind=kind, board_id=board.board_id, runs=runs, file=file)
-
-
-def _history_file(store: Store, run: RunRecord) -> Path:
-    return store.run_folder(run.run_id) / ARTIFACTS / HISTORY
-
-
-def _draw_in_child(store: Store, drawings: Sequence[Drawing], part: int) -> None:
-    from cellular_bench.benchmark import isolation
-    from cellular_bench.benchmark.running import HARNESS_LIMITS
-
-    if not drawings:
-        return
-    log = store.root / "figures" / f"part-{part}.log"
-    outcome = isolation.call(_draw_all, store, drawings, limits=HARNESS_LIMITS, log=log)
-    for drawing in drawings:
-        if not drawing.is_drawn:
-            click.echo(f"No figure of {drawing.title}; see {log}. {outcome.reason or ''}", err=True)
-    if all(drawing.is_drawn for drawing in drawings):
-        log.unlink(missing_ok=True)
-
-
-def _draw_all(store: Store, drawings: Sequence[Drawing]) -> None:
-    ways = {"embedding": _draw_embedding, "confusion": _draw_confusion, "history": _draw_history}
-    for drawing in drawings:
-        try:
-            ways[drawing.kind](store, drawing)
-        except Exception:
-            traceback.print_exc()  # into the log that the message about this figure names
-
-
-def _draw_embedding(store: Store, drawing: Drawing) -> None:
-    from cellular_bench.benchmark.outputs import read_outputs
-    from cellular_bench.reports.figures import embedding_figure
-
-    run = drawing.runs[0]
-    outputs = read_outputs(store.run_folder(run.run_id) / OUTPUTS)
-    truth = read_truth(store.split_folder(run.dataset, run.split))
-    X_emb = _coordinates(outputs.graph) if outputs.X_emb is None else outputs.X_emb
-    _keep(embedding_figure(X_emb, truth.label, truth.batch, title=drawing.title), drawing.file)
-
-
-def _coordinates(graph: Any) -> Any:
-    """Place the cells of a graph so that linked ones lie together."""
-    from sklearn.manifold import spectral_embedding
-
-    n_components = min(10, graph.shape[0] - 2)
-    return spectral_embedding(graph.maximum(graph.T), n_components=n_components, random_state=0)
-
-
-def _draw_confusion(store: Store, drawing: Drawing) -> None:
-    del store  # the records have it all
-    from cellular_bench.reports.figures import confusion_figure
-
-    total: dict[str, Counter[str]] = defaultdict(Counter)
-    for run in drawing.runs:
-        for label, predicted in run.confusion.items():
-            total[label].update(predicted)
-    _keep(confusion_figure(total, title=drawing.title), drawing.file)
-
-
-def _draw_history(store: Store, drawing: Drawing) -> None:
-    from cellular_bench.reports.figures import history_figure
-
-    histories = {
-        f"{run.split.split_id}, seed {run.seed}": json.loads(_history_file(store, run).read_text("utf-8"))
-        for run in drawing.runs
-    }
-    _keep(history_figure(histories, title=drawing.title), drawing.file)
-
-
-def _keep(figure: Figure, file: Path) -> None:
-    file.write_bytes(figure.data)
-    words = {"caption": figure.caption, "alt": figure.alt}
-    file.with_suffix(".json").write_text(json.dumps(words), encoding="utf-8")

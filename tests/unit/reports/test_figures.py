@@ -7,7 +7,8 @@ import numpy as np
 import pytest
 
 from cellular_bench.benchmark.errors import UserError
-from cellular_bench.reports.figures import _apart, confusion_figure, embedding_figure, history_figure
+from cellular_bench.reports.embeddings import _apart, embedding_figure
+from cellular_bench.reports.figures import confusion_figure, history_figure
 
 
 @pytest.fixture
@@ -60,7 +61,7 @@ def test_drawing_opens_no_pyplot_figure(cells: dict[str, Any]) -> None:
 
 @pytest.mark.slow
 def test_more_dimensions_go_through_umap_and_groups_stay_apart() -> None:
-    from cellular_bench.reports.figures import _two_dimensions
+    from cellular_bench.reports.embeddings import _two_dimensions
 
     rng = np.random.default_rng(0)
     label = np.repeat([0, 1], 60)
