@@ -68,7 +68,8 @@ def roc(novelty: ArrayLike, is_novel: ArrayLike) -> Curve:
 def precision_recall(novelty: ArrayLike, is_novel: ArrayLike) -> Curve:
     """Return the share of novel cells among those called novel, against the share of novel cells found.
 
-    Steps: at each place the precision of the highest threshold that reaches it, as in average precision.
+    Steps: at each place the precision of the highest threshold that reaches it, as in average precision; NaN
+    at 0, where no novel cell need be found.
 
     Raises
     ------
@@ -78,7 +79,9 @@ def precision_recall(novelty: ArrayLike, is_novel: ArrayLike) -> Curve:
     from sklearn.metrics import precision_recall_curve
 
     precision, recall, _ = precision_recall_curve(_both(is_novel), np.asarray(novelty))
-    return _steps(recall[::-1][1:], precision[::-1][1:])
+    curve = _steps(recall[::-1][1:], precision[::-1][1:])
+    curve.y[0] = np.nan
+    return curve
 
 
 def risk_coverage(

@@ -40,6 +40,15 @@ class Merged:
     differing: list[str] = field(default_factory=list)
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Chosen:
+    """Each run of several folders once, with the folder that it is taken from; see :class:`Merged`."""
+
+    runs: dict[str, tuple[RunRecord, Store]]
+    refused: list[str]
+    differing: list[str]
+
+
 def describe_outputs(path: Path) -> OutputFile:
     """Return size and digest of an output file."""
     with path.open("rb") as file:
@@ -144,6 +153,21 @@ def merge(sources: Sequence[Store], out: Path) -> Merged:
     """
     if out.exists():
         raise UserError(f"{out} is there already; merge writes a new folder.")
+    chosen = choose(sources)
+    store = Store.create(out, merged_suite(sources))
+    for record, source in chosen.runs.values():
+        copy_run(record, source, store)
+    statuses = Counter(record.status for record, _ in chosen.runs.values())
+    return Merged(
+        n_records=len(chosen.runs),
+        statuses=statuses,
+        refused=chosen.refused,
+        differing=chosen.differing,
+    )
+
+
+def choose(sources: Sequence[Store]) -> Chosen:
+    """Take each run of several folders once: the one that ended well, then the later one."""
     refused = [f"{damaged.reason}" for source in sources for damaged in source.damaged()]
     best: dict[str, tuple[RunRecord, Store]] = {}
     differing: list[str] = []
@@ -158,11 +182,7 @@ def merge(sources: Sequence[Store], out: Path) -> Merged:
                 differing.append(record.run_id)
             if other is None or _preference(record) > _preference(other[0]):
                 best[record.run_id] = record, source
-    store = Store.create(out, _merged_suite(sources))
-    for record, source in best.values():
-        copy_run(record, source, store)
-    statuses = Counter(record.status for record, _ in best.values())
-    return Merged(n_records=len(best), statuses=statuses, refused=refused, differing=differing)
+    return Chosen(runs=best, refused=refused, differing=differing)
 
 
 def _preference(record: RunRecord) -> tuple[bool, float]:
@@ -176,7 +196,8 @@ def _disagree(first: RunRecord, second: RunRecord) -> bool:
     return versions[0] == versions[1] and first.scores != second.scores
 
 
-def _merged_suite(sources: Sequence[Store]) -> Suite:
+def merged_suite(sources: Sequence[Store]) -> Suite:
+    """Return one suite that asks for what several folders were run for."""
     suites = []
     for source in sources:
         if source.suite is None:

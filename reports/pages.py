@@ -2,13 +2,9 @@
 
 from __future__ import annotations
 
-import base64
-import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from importlib.resources import files
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from cellular_bench.benchmark.errors import UserError
 from cellular_bench.benchmark.leaderboard import OVERALL_WEIGHTS, Board, build_boards
@@ -21,6 +17,7 @@ from cellular_bench.reports.cells import Table
 from cellular_bench.reports.contents import View, board_tables
 from cellular_bench.reports.costs import cost_canvas, cost_in_words
 from cellular_bench.reports.curves import curves
+from cellular_bench.reports.engine import engine
 from cellular_bench.reports.exports import markdown, scores_csv
 from cellular_bench.reports.figures import Figure
 from cellular_bench.reports.method_details import method_details
@@ -36,11 +33,6 @@ from cellular_bench.reports.overview import (
 from cellular_bench.reports.paper import FIGURE_WRITERS, latex, write_figures
 from cellular_bench.reports.published import PublishedTable, published_tables
 from cellular_bench.reports.tables import ASPECT_TITLES, GROUPS
-
-if TYPE_CHECKING:
-    from jinja2 import Environment
-    from markupsafe import Markup
-
 
 #: What a report can be written as.
 FORMATS = ("html", "csv", "md", "latex", *FIGURE_WRITERS)
@@ -151,7 +143,7 @@ def page(
     views = [_board_view(board, figures, view) for board in boards]
     used = {spec.metric_id: spec for board in boards for spec in board.metrics}
     return (
-        _environment()
+        engine()
         .get_template("leaderboard.html.j2")
         .render(
             title=title,
@@ -201,58 +193,3 @@ def _refuse_stray_figures(boards: Sequence[Board], figures: Sequence[Figure]) ->
                 f"A figure of method '{figure.method_id}' for board '{figure.board_id}' has no such row. "
                 f"Boards: {', '.join(board.board_id for board in boards)}."
             )
-
-
-def _environment() -> Environment:
-    """Return a template engine that escapes every text unless it is our own style or script."""
-    from jinja2 import Environment, PackageLoader, StrictUndefined
-
-    environment = Environment(
-        loader=PackageLoader("cellular_bench.reports", "templates"),
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    environment.globals["static"] = _static
-    environment.filters["data_uri"] = data_uri
-    environment.filters["doi_url"] = doi_url
-    environment.filters["anchor"] = anchor
-    environment.filters["hash"] = "#{}".format  # how a head of numbers is told from one of words
-    return environment
-
-
-def _static(name: str) -> Markup:
-    from markupsafe import Markup
-
-    text = files("cellular_bench.reports").joinpath("static", name).read_text(encoding="utf-8")
-    return Markup(text)  # noqa: S704 - our own file, shipped with the package
-
-
-def anchor(text: str) -> str:
-    """Return a text as an ``id``: no spaces, nothing that ends an attribute."""
-    return re.sub(r"[^A-Za-z0-9_-]+", "-", text)
-
-
-def doi_url(doi: str) -> str:
-    """Return the link of a DOI, given with or without a resolver or ``doi:`` before it."""
-    return "https://doi.org/" + re.sub(r"^(https?://(dx\.)?doi\.org/|doi:)", "", doi.strip())
-
-
-def data_uri(data: bytes) -> str:
-    """Return a picture as text for the ``src`` of an image.
-
-    Raises
-    ------
-    UserError
-        If it is not PNG, WebP or SVG.
-    """
-    if data.startswith(b"\x89PNG\r\n\x1a\n"):
-        kind = "png"
-    elif data[:4] == b"RIFF" and data[8:12] == b"WEBP":
-        kind = "webp"
-    elif data.lstrip()[:5] in (b"<?xml", b"<svg "):
-        kind = "svg+xml"
-    else:
-        raise UserError(f"A figure of {len(data)} bytes is neither PNG, WebP nor SVG: use one of these.")
-    return f"data:image/{kind};base64,{base64.b64encode(data).decode('ascii')}"

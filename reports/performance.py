@@ -47,6 +47,7 @@ def novelty_curves_figure(
     _label(left, "ROC", "known cells called novel", "novel cells found")
     _lines(right, precision_recall, names)
     _label(right, "Precision and recall", "novel cells found", "novel among those called so")
+    right.set_ylim(-0.03, 1.03)
     _legend(canvas, left)
     areas = [f"{name} {number(_area(roc[name]))}" for name in names[:3]]
     return Figure(
@@ -119,6 +120,7 @@ def samples_figure(
     left.plot(precision.x, precision.y, color=COLOURS[0], label="precision")
     left.plot(coverage.x, coverage.y, color=COLOURS[1], linestyle="--", label="coverage")
     _label(left, "Samples called novel", "threshold on the lowest likelihood", "share of samples")
+    left.set_ylim(-0.03, 1.03)
     left.legend(frameon=False, fontsize=8)
     for place, label in enumerate(labels):
         mine = [sample for sample in samples if sample.held_out == label]

@@ -27,6 +27,7 @@ ALLOWED = {
         "cellular_bench.benchmark.rules",
         "cellular_bench.benchmark.scales",
         "cellular_bench.benchmark.statistics",
+        "cellular_bench.benchmark.status",
         "cellular_bench.benchmark.records",
         *LAYER_0,
     },

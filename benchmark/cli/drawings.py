@@ -33,6 +33,24 @@ if TYPE_CHECKING:
 HISTORY = "history.json"
 
 
+@dataclass(frozen=True, slots=True)
+class Kept:
+    """What is kept of runs, in whichever of several result folders it is; pictures go to ``out``."""
+
+    stores: tuple[Store, ...]
+    out: Path
+
+    def run_folder(self, run_id: str) -> Path:
+        """Return the folder of a run: the first with its outputs."""
+        found = [store.run_folder(run_id) for store in self.stores]
+        return next((folder for folder in found if (folder / OUTPUTS).exists()), found[0])
+
+    def split_folder(self, run: RunRecord) -> Path:
+        """Return the folder with the truth of a run's split."""
+        found = [store.split_folder(run.dataset, run.split) for store in self.stores]
+        return next((folder for folder in found if folder.is_dir()), found[0])
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Drawing:
     """A figure to be drawn: of the outputs of a method's first run, of all its runs, or of all methods.
@@ -73,12 +91,20 @@ class Drawing:
         )
 
 
-def draw(store: Store, boards: Sequence[Board], *, n_jobs: int) -> list[Figure]:
+def draw(stores: Sequence[Store], out: Path, boards: Sequence[Board], *, n_jobs: int) -> list[Figure]:
     """Draw a figure per method and board, away from this process; drawn ones are reused.
 
     A figure that cannot be drawn is left out with a message: the numbers do not depend on it.
+
+    Parameters
+    ----------
+    stores
+        The result folders that hold the runs.
+    out
+        Figures are kept in its folder ``figures``.
     """
-    (store.root / "figures").mkdir(exist_ok=True)
+    (out / "figures").mkdir(parents=True, exist_ok=True)
+    store = Kept(tuple(stores), out)
     drawings = [drawing for board in boards for drawing in _drawings(store, board)]
     missing = [drawing for drawing in drawings if not drawing.is_drawn]
     with ThreadPoolExecutor(n_jobs) as pool:
@@ -88,20 +114,31 @@ def draw(store: Store, boards: Sequence[Board], *, n_jobs: int) -> list[Figure]:
     return [drawing.read() for drawing in drawings if drawing.is_drawn]
 
 
-def _drawings(store: Store, board: Board) -> Iterator[Drawing]:
+def _drawings(store: Kept, board: Board) -> Iterator[Drawing]:
     """Yield the figures of a board: curves of all methods first, then those of each method."""
-    found = [drawing for row in board.rows for drawing in _of_method(store, board, row)]
+    common = _most_common(board)
+    found = [drawing for row in board.rows for drawing in _of_method(store, board, row, common)]
     rows = [row for row in board.rows if row.done and not row.method.is_control]
     if board.task != "integration" and rows:
         yield _drawing(store, board, "curves", rows)
     yield from found
 
 
-def _of_method(store: Store, board: Board, row: Row) -> Iterator[Drawing]:
+def _most_common(board: Board) -> tuple[str, int]:
+    """Return digest and seed of the split that most methods ended well on, the first of equals."""
+    ended = Counter(
+        (run.split.split_id, run.split.digest, run.seed) for row in board.rows for run in row.done
+    )
+    (_, digest, seed), _ = min(ended.items(), key=lambda item: (-item[1], item[0]), default=(("", "", 0), 0))
+    return digest, seed
+
+
+def _of_method(store: Kept, board: Board, row: Row, common: tuple[str, int]) -> Iterator[Drawing]:
     if not row.done:
         return
     if board.task == "integration":
-        yield _drawing(store, board, "embedding", [replace(row, runs=row.done[:1])])
+        same = [run for run in row.done if (run.split.digest, run.seed) == common]
+        yield _drawing(store, board, "embedding", [replace(row, runs=tuple(same or row.done)[:1])])
     if board.task == "annotation":
         yield _drawing(store, board, "confusion", [row])
     if board.task == "novelty" and not row.method.is_control and _has_probabilities(store, row.done[0]):
@@ -111,7 +148,7 @@ def _of_method(store: Store, board: Board, row: Row) -> Iterator[Drawing]:
         yield _drawing(store, board, "history", [replace(row, runs=told)])
 
 
-def _drawing(store: Store, board: Board, kind: FigureKind, rows: Sequence[Row]) -> Drawing:
+def _drawing(store: Kept, board: Board, kind: FigureKind, rows: Sequence[Row]) -> Drawing:
     shown = display_names(board)
     named = [(run, " ".join(filter(None, shown[method_key(row.method)]))) for row in rows for run in row.done]
     runs, names = (tuple(part) for part in zip(*named, strict=True))
@@ -129,11 +166,11 @@ def _drawing(store: Store, board: Board, kind: FigureKind, rows: Sequence[Row]) 
         title=title,
         runs=runs,
         names=names,
-        file=store.root / "figures" / f"{fitting(board.board_id)}-{kind}-{digest}.webp",
+        file=store.out / "figures" / f"{fitting(board.board_id)}-{kind}-{digest}.webp",
     )
 
 
-def _has_probabilities(store: Store, run: RunRecord) -> bool:
+def _has_probabilities(store: Kept, run: RunRecord) -> bool:
     """Look for the probabilities of a run by the names in its file, which is quick."""
     path = store.run_folder(run.run_id) / OUTPUTS
     if not path.exists():
@@ -142,17 +179,17 @@ def _has_probabilities(store: Store, run: RunRecord) -> bool:
         return "label_proba.npy" in file.namelist()
 
 
-def _history_file(store: Store, run: RunRecord) -> Path:
+def _history_file(store: Kept, run: RunRecord) -> Path:
     return store.run_folder(run.run_id) / ARTIFACTS / HISTORY
 
 
-def _draw_in_child(store: Store, drawings: Sequence[Drawing], part: int) -> None:
+def _draw_in_child(store: Kept, drawings: Sequence[Drawing], part: int) -> None:
     from cellular_bench.benchmark import isolation
     from cellular_bench.benchmark.running import HARNESS_LIMITS
 
     if not drawings:
         return
-    log = store.root / "figures" / f"part-{part}.log"
+    log = store.out / "figures" / f"part-{part}.log"
     outcome = isolation.call(_draw_all, store, drawings, limits=HARNESS_LIMITS, log=log)
     for drawing in drawings:
         if not drawing.is_drawn:
@@ -161,8 +198,8 @@ def _draw_in_child(store: Store, drawings: Sequence[Drawing], part: int) -> None
         log.unlink(missing_ok=True)
 
 
-def _draw_all(store: Store, drawings: Sequence[Drawing]) -> None:
-    ways: dict[FigureKind, Callable[[Store, Drawing], None]] = {
+def _draw_all(store: Kept, drawings: Sequence[Drawing]) -> None:
+    ways: dict[FigureKind, Callable[[Kept, Drawing], None]] = {
         "embedding": _draw_embedding,
         "confusion": _draw_confusion,
         "history": _draw_history,
@@ -176,7 +213,7 @@ def _draw_all(store: Store, drawings: Sequence[Drawing]) -> None:
             traceback.print_exc()  # into the log that the message about this figure names
 
 
-def _draw_embedding(store: Store, drawing: Drawing) -> None:
+def _draw_embedding(store: Kept, drawing: Drawing) -> None:
     from cellular_bench.reports.embeddings import embedding_figure
 
     run = drawing.runs[0]
@@ -185,11 +222,11 @@ def _draw_embedding(store: Store, drawing: Drawing) -> None:
     _keep(embedding_figure(X_emb, truth.label, truth.batch, title=drawing.title), drawing.file)
 
 
-def _read(store: Store, run: RunRecord) -> tuple[Outputs, Truth]:
+def _read(store: Kept, run: RunRecord) -> tuple[Outputs, Truth]:
     from cellular_bench.benchmark.outputs import read_outputs
 
     outputs = read_outputs(store.run_folder(run.run_id) / OUTPUTS)
-    return outputs, read_truth(store.split_folder(run.dataset, run.split))
+    return outputs, read_truth(store.split_folder(run))
 
 
 def _coordinates(graph: Any) -> Any:
@@ -200,7 +237,7 @@ def _coordinates(graph: Any) -> Any:
     return spectral_embedding(graph.maximum(graph.T), n_components=n_components, random_state=0)
 
 
-def _draw_confusion(store: Store, drawing: Drawing) -> None:
+def _draw_confusion(store: Kept, drawing: Drawing) -> None:
     del store  # the records have it all
     from cellular_bench.reports.figures import confusion_figure
 
@@ -211,7 +248,7 @@ def _draw_confusion(store: Store, drawing: Drawing) -> None:
     _keep(confusion_figure(total, title=drawing.title), drawing.file)
 
 
-def _draw_history(store: Store, drawing: Drawing) -> None:
+def _draw_history(store: Kept, drawing: Drawing) -> None:
     from cellular_bench.reports.figures import history_figure
 
     histories = {
@@ -221,7 +258,7 @@ def _draw_history(store: Store, drawing: Drawing) -> None:
     _keep(history_figure(histories, title=drawing.title), drawing.file)
 
 
-def _draw_curves(store: Store, drawing: Drawing) -> None:
+def _draw_curves(store: Kept, drawing: Drawing) -> None:
     from cellular_bench.reports.performance import novelty_curves_figure, risk_figure
 
     if drawing.runs[0].task == "annotation":
@@ -233,7 +270,7 @@ def _draw_curves(store: Store, drawing: Drawing) -> None:
 
 
 def _averaged(
-    store: Store, drawing: Drawing, curve: Callable[[Outputs, Truth], Curve | None]
+    store: Kept, drawing: Drawing, curve: Callable[[Outputs, Truth], Curve | None]
 ) -> dict[str, Curve]:
     """Return the curve of each method that has one for all its runs, averaged over them."""
     from cellular_bench.benchmark.diagnostics import averaged
@@ -241,7 +278,8 @@ def _averaged(
     found: dict[str, list[Curve | None]] = defaultdict(list)
     for name, run in zip(drawing.names, drawing.runs, strict=True):
         found[name].append(curve(*_read(store, run)))
-    return {name: averaged(curves) for name, curves in found.items() if all(curves)}
+    whole = {name: [curve for curve in curves if curve is not None] for name, curves in found.items()}
+    return {name: averaged(curves) for name, curves in whole.items() if len(curves) == len(found[name])}
 
 
 def _roc(outputs: Outputs, truth: Truth) -> Curve | None:
@@ -265,7 +303,7 @@ def _risk(outputs: Outputs, truth: Truth) -> Curve | None:
     return risk_coverage(truth.label, outputs.label_pred, confidence, outputs.rejected)
 
 
-def _draw_samples(store: Store, drawing: Drawing) -> None:
+def _draw_samples(store: Kept, drawing: Drawing) -> None:
     from cellular_bench.benchmark.diagnostics import lowest
     from cellular_bench.metrics.likelihood import STUDY_THRESHOLD
     from cellular_bench.reports.performance import samples_figure

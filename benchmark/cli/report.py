@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import os
+import time
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 import click
@@ -13,7 +15,7 @@ from cellular_bench.benchmark.cli.drawings import draw
 from cellular_bench.benchmark.cli.options import EXISTING_FOLDER, NameList
 from cellular_bench.benchmark.errors import UserError
 from cellular_bench.benchmark.leaderboard import Board, build_boards
-from cellular_bench.benchmark.records import Missing, write_text_atomically
+from cellular_bench.benchmark.records import Missing, RunRecord, write_text_atomically
 from cellular_bench.benchmark.store import Store
 from cellular_bench.reports.contents import View
 
@@ -24,10 +26,25 @@ from cellular_bench.reports.contents import View
 Examples:
   run-benchmark report results
   run-benchmark report results --no-figures
+  run-benchmark report results/monday results/cluster --out board    # one leaderboard of several
+  run-benchmark report results --site public         # index, a page and JSON per task, to be hosted
+  run-benchmark report results --watch               # while the benchmark runs
   run-benchmark report results --format latex,pdf    # tables and figures for a paper""",
 )
-@click.argument("folder", type=EXISTING_FOLDER)
-@click.option("--figures/--no-figures", default=True, help="Draw UMAPs and confusion matrices.")
+@click.argument("folders", metavar="FOLDER...", type=EXISTING_FOLDER, nargs=-1, required=True)
+@click.option("--out", type=click.Path(path_type=Path), help="Where to write.  [default: into FOLDER]")
+@click.option(
+    "--site", type=click.Path(path_type=Path), help="Write a site of static pages into this folder instead."
+)
+@click.option("--watch", is_flag=True, help="Write live.html until the benchmark of FOLDER ends.")
+@click.option(
+    "--interval",
+    type=click.FloatRange(min=0.1),
+    default=10.0,
+    show_default=True,
+    help="Seconds, for --watch.",
+)
+@click.option("--figures/--no-figures", default=True, help="Draw UMAPs, curves and confusion matrices.")
 @click.option("--jobs", type=click.IntRange(min=1), help="Figures at a time.  [default: number of cores]")
 @click.option(
     "--format",
@@ -44,64 +61,162 @@ Examples:
     "  [default: paper for the suite paper]",
 )
 def command(
-    folder: Path, *, figures: bool, jobs: int | None, formats: Sequence[str], view: View | None
+    folders: tuple[Path, ...],
+    *,
+    out: Path | None,
+    site: Path | None,
+    watch: bool,
+    interval: float,
+    figures: bool,
+    jobs: int | None,
+    formats: Sequence[str],
+    view: View | None,
 ) -> None:
-    """Write the leaderboard of a result folder: a page, a table of scores, Markdown, LaTeX, figures."""
+    """Write the leaderboard of result folders: a page, a table of scores, Markdown, LaTeX, figures."""
+    stores = [Store.open(folder) for folder in folders]
+    if len(stores) > 1 and out is None and site is None:
+        raise UserError("Several folders need a place for their report: give --out FOLDER.")
+    if watch and len(stores) > 1:
+        raise UserError(f"--watch looks at one benchmark; {len(stores)} folders came.")
+    for store in stores if watch else ():
+        _watch(store, interval=interval)
     n_jobs = jobs or os.cpu_count() or 1
-    for path in write_report(Store.open(folder), figures=figures, n_jobs=n_jobs, formats=formats, view=view):
+    if site is not None:
+        written = write_site(stores, site, figures=figures, n_jobs=n_jobs)
+    else:
+        to = out or stores[0].root
+        written = write_reports(stores, to, figures=figures, n_jobs=n_jobs, formats=formats, view=view)
+    for path in written:
         click.echo(path)
 
 
-def write_report(
-    store: Store,
+def write_report(store: Store, *, figures: bool, n_jobs: int) -> list[Path]:
+    """Write the leaderboard of a result folder into it; see :func:`write_reports`."""
+    return write_reports([store], store.root, figures=figures, n_jobs=n_jobs)
+
+
+def write_reports(
+    stores: Sequence[Store],
+    out: Path,
     *,
     figures: bool,
     n_jobs: int,
     formats: Sequence[str] = ("html", "csv", "md"),
     view: View | None = None,
 ) -> list[Path]:
-    """Write the leaderboard of a result folder.
+    """Write one leaderboard of one or more result folders.
 
     Raises
     ------
     UserError
-        If the folder holds no record, or a format is unknown.
+        If the folders hold no record, or a format is unknown.
     """
     from cellular_bench import reports
     from cellular_bench.reports.pages import FORMATS
 
     for name in formats:
         registry.pick("format", name, dict.fromkeys(FORMATS))
-
-    records = list(store.records())
-    for damaged in store.damaged():
-        click.echo(
-            f"Left out, as damaged: {damaged.reason} The next run of the folder does it again.", err=True
-        )
-    if not records:
-        raise UserError(
-            f"{store.root} holds no record yet; start with `run-benchmark run --out {store.root}`."
-        )
-    specs = registry.metrics()
-    boards = build_boards(records, specs.values())
-    drawn = draw(store, boards, n_jobs=n_jobs) if figures and "html" in formats else []
-    suite = store.suite
-    missing = suite.missing if suite else ()
-    is_paper = suite is not None and suite.suite_id == "paper"
+    contents = _contents(stores)
+    drawn = []
+    if figures and "html" in formats:
+        drawn = draw(stores, out, contents.boards, n_jobs=n_jobs)
     written = reports.write(
-        records,
-        specs,
-        store.root,
-        title=store.title,
+        contents.records,
+        registry.metrics(),
+        out,
+        title=contents.title,
         figures=drawn,
-        missing=missing,
+        missing=contents.missing,
         formats=formats,
-        view=view or ("paper" if is_paper else "default"),
+        view=view or ("paper" if contents.is_paper else "default"),
     )
-    return [*written, *_write_published(store, boards, missing)]
+    return [*written, *_write_published(out, contents.boards, contents.missing)]
 
 
-def _write_published(store: Store, boards: Sequence[Board], missing: Sequence[Missing]) -> list[Path]:
+def write_site(stores: Sequence[Store], out: Path, *, figures: bool, n_jobs: int) -> list[Path]:
+    """Write a site of static pages: an index, and for each task a page and its numbers as JSON.
+
+    Raises
+    ------
+    UserError
+        If the folders hold no record.
+    """
+    from cellular_bench.reports.site import write_site_pages
+
+    contents = _contents(stores)
+    drawn = draw(stores, out, contents.boards, n_jobs=n_jobs) if figures else []
+    return write_site_pages(
+        contents.records,
+        registry.metrics(),
+        out,
+        title=contents.title,
+        figures=drawn,
+        missing=contents.missing,
+    )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Contents:
+    """What result folders hold together."""
+
+    title: str
+    records: tuple[RunRecord, ...]
+    boards: tuple[Board, ...]
+    missing: tuple[Missing, ...]
+    is_paper: bool
+
+
+def _contents(stores: Sequence[Store]) -> _Contents:
+    from cellular_bench.benchmark.reuse import choose
+
+    if len(stores) == 1:
+        records = tuple(stores[0].records())
+        for damaged in stores[0].damaged():
+            click.echo(
+                f"Left out, as damaged: {damaged.reason} The next run of the folder does it again.", err=True
+            )
+    else:
+        chosen = choose(stores)
+        records = tuple(record for record, _ in chosen.runs.values())
+        for reason in chosen.refused:
+            click.echo(f"Left out: {reason}", err=True)
+        for run_id in chosen.differing:
+            click.echo(
+                f"The same run has different scores in two folders, the later is taken: {run_id}", err=True
+            )
+    if not records:
+        where = ", ".join(str(store.root) for store in stores)
+        raise UserError(
+            f"{where} holds no record yet; start with `run-benchmark run --out {stores[0].root}`."
+        )
+    suites = [suite for store in stores if (suite := store.suite)]
+    return _Contents(
+        title=" + ".join(dict.fromkeys(store.title for store in stores)),
+        records=records,
+        boards=build_boards(records, registry.metrics().values()),
+        missing=tuple(item for suite in suites for item in suite.missing),
+        is_paper=any(suite.suite_id == "paper" for suite in suites),
+    )
+
+
+def _watch(store: Store, *, interval: float) -> None:
+    """Write the live page again and again until no benchmark writes to the folder."""
+    from cellular_bench.benchmark.status import overview
+    from cellular_bench.reports.live import live_page
+
+    told = False
+    while True:
+        seen = overview(store)
+        write_text_atomically(store.root / "live.html", live_page(seen, title=store.title, interval=interval))
+        if not told:
+            click.echo(store.root / "live.html")
+            told = True
+        if not seen.is_active:
+            return
+        time.sleep(interval)
+
+
+def _write_published(out: Path, boards: Sequence[Board], missing: Sequence[Missing]) -> list[Path]:
     """Write published scores beside ours where a study scored these data, and what its suite lacks."""
     from cellular_bench.reports.published import published_csv, published_markdown, published_tables
 
@@ -113,5 +228,5 @@ def _write_published(store: Store, boards: Sequence[Board], missing: Sequence[Mi
         "published.md": published_markdown(boards, lines),
     }
     for name, text in texts.items():
-        write_text_atomically(store.root / name, text)
-    return [store.root / name for name in texts]
+        write_text_atomically(out / name, text)
+    return [out / name for name in texts]

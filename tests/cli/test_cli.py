@@ -2,8 +2,10 @@
 
 import gzip
 import json
+import shutil
 import subprocess
 import sys
+import threading
 from pathlib import Path
 
 import numpy as np
@@ -12,8 +14,10 @@ import pytest
 from scipy import sparse
 
 from cellular_bench.benchmark.cli import LazyGroup
+from cellular_bench.benchmark.cli.report import command as report_command
 from cellular_bench.benchmark.cli.score import score_embeddings
 from cellular_bench.benchmark.errors import UserError
+from cellular_bench.benchmark.store import Store
 from cellular_bench.datasets import catalog
 
 
@@ -115,6 +119,58 @@ def test_running_again_does_nothing_new(results: Path) -> None:
     )  # fmt: skip
     assert "12 runs, 0 to do" in done.stdout
     assert {path: path.stat().st_mtime_ns for path in records} == records
+
+
+@pytest.fixture
+def halves(results: Path, tmp_path: Path) -> list[Path]:
+    """The results as two folders, one for each task."""
+    folders = [tmp_path / "annotation", tmp_path / "integration"]
+    for folder, other in zip(folders, reversed(folders), strict=True):
+        shutil.copytree(results, folder, ignore=shutil.ignore_patterns(f"{other.name}-*", "leaderboard*"))
+    return folders
+
+
+def report(*arguments: object) -> None:
+    report_command.main([str(argument) for argument in arguments], standalone_mode=False)
+
+
+def test_several_folders_make_one_board(halves: list[Path], tmp_path: Path) -> None:
+    with pytest.raises(UserError, match="Several folders need a place for their report: give --out"):
+        report(*halves, "--no-figures")
+    report(*halves, "--out", tmp_path / "board", "--no-figures")
+    scores = pd.read_csv(tmp_path / "board" / "scores.csv")
+    assert scores.groupby("task").run_id.nunique().to_dict() == {"annotation": 6, "integration": 6}
+    assert not (halves[0] / "leaderboard.html").exists()
+
+
+def test_a_site_is_written_beside_the_results(halves: list[Path], tmp_path: Path) -> None:
+    report(halves[0], "--site", tmp_path / "site", "--no-figures")
+    written = {path.name for path in (tmp_path / "site").iterdir()}
+    assert written == {"index.html", "annotation.html", "annotation.json"}
+    (board,) = json.loads((tmp_path / "site" / "annotation.json").read_text("utf-8"))
+    truth = next(row for row in board["rows"] if row["method"]["method_id"] == "true_labels")
+    assert truth["metrics"]["accuracy"]["mean"] == 1.0
+
+
+def test_watching_ends_with_the_benchmark(halves: list[Path]) -> None:
+    ended = threading.Event()
+
+    def benchmark() -> None:
+        with Store.open(halves[0]).locked():
+            started.set()
+            ended.wait(timeout=20)
+
+    started = threading.Event()
+    other = threading.Thread(target=benchmark)
+    other.start()
+    assert started.wait(timeout=20)
+    threading.Timer(1.0, ended.set).start()
+    report(halves[0], "--watch", "--interval", 0.2, "--no-figures")
+    assert ended.is_set()
+    other.join()
+    live = (halves[0] / "live.html").read_text("utf-8")
+    assert "<b>6 of 12 runs done</b>, stopped." in live
+    assert (halves[0] / "leaderboard.html").exists()
 
 
 def test_status_merge_and_reuse_from_the_command_line(results: Path, tmp_path) -> None:

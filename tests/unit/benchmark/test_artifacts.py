@@ -94,7 +94,7 @@ def test_a_method_finds_what_it_kept_and_the_report_draws_its_losses(tmp_path, p
     assert len(again) == 1, "only the run without a record is done again"
     assert (kept / "count.txt").read_text() == "xx"
 
-    figures = draw(store, build_boards(records, registry.metrics().values()), n_jobs=1)
+    figures = draw([store], store.root, build_boards(records, registry.metrics().values()), n_jobs=1)
     (history,) = [figure for figure in figures if figure.kind == "history"]
     assert history.method_id == "keeps"
     assert history.caption.startswith("Keeps, 2 runs. Loss per epoch")

@@ -12,7 +12,7 @@ from cellular_bench.benchmark.errors import UserError
 from cellular_bench.benchmark.records import RunRecord
 from cellular_bench.benchmark.types import MetricSpec
 from cellular_bench.reports import Figure, write
-from cellular_bench.reports.pages import data_uri, doi_url
+from cellular_bench.reports.engine import data_uri, doi_url
 
 PNG = b"\x89PNG\r\n\x1a\n" + bytes(20)
 BOARD = "integration-toy-kfold"

@@ -1,0 +1,134 @@
+"""A site of static pages: an index, and for each task a page and its numbers as JSON. Nothing is loaded."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from cellular_bench.benchmark.leaderboard import Board, Row, Summary, build_boards, split_scores
+from cellular_bench.benchmark.records import Missing, RunRecord, write_text_atomically
+from cellular_bench.benchmark.statistics import interval
+from cellular_bench.benchmark.types import TASKS, MetricSpec, Task
+from cellular_bench.reports.engine import engine
+from cellular_bench.reports.figures import Figure
+from cellular_bench.reports.overview import TASK_TITLES, Overview, overview, runs_in_words, weights_in_words
+from cellular_bench.reports.pages import page
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TaskEntry:
+    """A task as the index shows it."""
+
+    name: Task
+    title: str
+    page: str
+    json: str
+    formula: str
+    overviews: tuple[Overview, ...]
+
+
+def write_site_pages(
+    records: Sequence[RunRecord],
+    specs: Mapping[str, MetricSpec],
+    out: Path,
+    *,
+    title: str,
+    figures: Sequence[Figure] = (),
+    missing: Sequence[Missing] = (),
+) -> list[Path]:
+    """Write ``index.html``, and ``TASK.html`` and ``TASK.json`` of each task that has records.
+
+    Parameters are those of :func:`cellular_bench.reports.write`.
+    """
+    out.mkdir(parents=True, exist_ok=True)
+    written, entries = [out / "index.html"], []
+    for task in TASKS:
+        mine = [record for record in records if record.task == task]
+        if not mine:
+            continue
+        boards = build_boards(mine, specs.values())
+        ids = {board.board_id for board in boards}
+        texts = {
+            f"{task}.html": page(
+                boards,
+                mine,
+                specs,
+                title=f"{title}: {TASK_TITLES[task].lower()}",
+                figures=[figure for figure in figures if figure.board_id in ids],
+                missing=missing,
+            ),
+            f"{task}.json": boards_json(boards),
+        }
+        for name, text in texts.items():
+            write_text_atomically(out / name, text)
+            written.append(out / name)
+        entries.append(_entry(task, boards))
+    index = engine().get_template("index.html.j2")
+    text = index.render(title=title, summary=runs_in_words(records), tasks=entries)
+    write_text_atomically(out / "index.html", text)
+    return written
+
+
+def _entry(task: Task, boards: Sequence[Board]) -> TaskEntry:
+    return TaskEntry(
+        name=task,
+        title=TASK_TITLES[task],
+        page=f"{task}.html",
+        json=f"{task}.json",
+        formula=weights_in_words(task).replace("the metrics below", "its metrics"),
+        overviews=tuple(overview(board) for board in boards),
+    )
+
+
+def boards_json(boards: Sequence[Board]) -> str:
+    """Return what the pages show as JSON: boards, their rows, means with intervals, never a bare NaN."""
+    return json.dumps([_board(board) for board in boards], indent=1, allow_nan=False) + "\n"
+
+
+def _board(board: Board) -> dict[str, Any]:
+    return {
+        "board_id": board.board_id,
+        "task": board.task,
+        "dataset": board.dataset.model_dump(mode="json"),
+        "splits": [split.split_id for split in board.splits],
+        "metrics": [
+            {
+                "metric_id": spec.metric_id,
+                "name": spec.name,
+                "aspect": spec.aspect,
+                "range": [spec.minimum, spec.maximum],
+                "higher_is_better": spec.higher_is_better,
+                "in_overall": spec.in_overall,
+                "version": spec.version,
+            }
+            for spec in board.metrics
+        ],
+        "rows": [_row(row) for row in board.rows],
+    }
+
+
+def _row(row: Row) -> dict[str, Any]:
+    scores = split_scores(row)
+    found = interval(scores) if len(scores) > 1 and row.incomplete_because is None else None
+    done, planned = row.coverage
+    return {
+        "method": row.method.model_dump(mode="json"),
+        "track": row.track,
+        "rank": row.rank,
+        "not_ranked_because": row.incomplete_because,
+        "overall": _summary(row.overall) | ({"interval": [found.low, found.high]} if found else {}),
+        "aspects": {aspect: _summary(summary) for aspect, summary in row.aspects.items()},
+        "metrics": {metric_id: _summary(summary) for metric_id, summary in row.metrics.items()},
+        "runs": {"done": done, "planned": planned},
+        "wall_time_s": row.wall_time_s.mean,
+        "cpu_time_s": row.cpu_time_s.mean,
+        "peak_rss_mib": row.peak_rss_mib.mean,
+    }
+
+
+def _summary(summary: Summary) -> dict[str, Any]:
+    fields = asdict(summary)
+    return fields | {"reasons": dict(summary.reasons)}

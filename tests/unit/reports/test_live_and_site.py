@@ -1,0 +1,79 @@
+"""The page of a running benchmark, and the site of static pages."""
+
+import json
+import re
+from collections import Counter
+from datetime import UTC, datetime, timedelta
+
+import pytest
+
+from cellular_bench.benchmark.status import Overview, Running
+from cellular_bench.reports.live import live_page
+from cellular_bench.reports.site import write_site_pages
+
+NOW = datetime(2026, 3, 1, 12, 0, tzinfo=UTC)
+
+
+def _seen(**changes):
+    fields = {
+        "n_planned": 20,
+        "statuses": Counter(ok=7, failed=2, timeout=1),
+        "failures": {("failed", "ValueError: <b>bad</b>"): 2, ("timeout", "ran past 60 s"): 1},
+        "running": {"run-a": Running(host="h", pid=1, started_at=NOW - timedelta(seconds=75))},
+        "interrupted": (),
+        "damaged": (),
+        "n_other": 0,
+        "seconds_left": 600.0,
+        "is_active": True,
+    }
+    return Overview(**(fields | changes))
+
+
+def test_a_running_benchmark_is_told_and_looks_again():
+    text = live_page(_seen(), title="Toy", interval=10, now=NOW)
+    assert "<b>10 of 20 runs done</b>, running. About 10 min left. Written 2026-03-01 12:00:00 UTC." in text
+    rows = [re.sub(r"<[^>]+>", " ", row).split() for row in re.findall(r"<tr>(.*?)</tr>", text, re.DOTALL)]
+    assert ["waiting", "9", "45", "%"] in rows
+    assert ["ValueError:", "&lt;b&gt;bad&lt;/b&gt;", "failed", "2"] in rows
+    assert "<code>run-a</code>, for 75 s" in text
+    assert "location.reload" in text
+
+
+@pytest.mark.parametrize(("n", "state"), [(20, "complete"), (12, "stopped")])
+def test_one_that_has_ended_is_told_and_loads_no_more(n, state):
+    seen = _seen(statuses=Counter(ok=n), failures={}, running={}, is_active=False)
+    text = live_page(seen, title="Toy", interval=10, now=NOW)
+    assert f"{n} of 20 runs done</b>, {state}." in text
+    assert "<script>" not in text
+
+
+def test_a_site_has_an_index_and_a_page_and_numbers_per_task(records, specs, tmp_path):
+    paths = write_site_pages(records, specs, tmp_path / "site", title="Toy")
+    assert [path.name for path in paths] == [
+        "index.html",
+        "integration.html",
+        "integration.json",
+        "annotation.html",
+        "annotation.json",
+        "novelty.html",
+        "novelty.json",
+    ]
+    index = (tmp_path / "site" / "index.html").read_text("utf-8")
+    targets = [href for href in re.findall(r'<a href="([^"]+)"', index) if href != "#main"]
+    assert len(targets) == 9
+    for target in targets:
+        name, _, anchor = target.partition("#")
+        text = (tmp_path / "site" / name).read_text("utf-8")
+        assert not anchor or f'id="{anchor}"' in text
+    (board,) = json.loads((tmp_path / "site" / "integration.json").read_text("utf-8"))
+    rows = {row["method"]["name"]: row for row in board["rows"]}
+    assert rows["Harmony"]["overall"]["mean"] == pytest.approx(0.62)
+    assert rows["Harmony"]["rank"] == 2
+    assert rows["Crasher"]["rank"] is None
+    assert "failed" in rows["Crasher"]["not_ranked_because"]
+    assert rows["Flat"]["metrics"]["clisi"] == {
+        "mean": None,
+        "std": None,
+        "n": 0,
+        "reasons": {"output all cells coincide": 2},
+    }
