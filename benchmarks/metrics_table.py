@@ -92,6 +92,7 @@ def run_ours(inputs, *, profile="full", n_jobs=1):
         name
         for name, spec in METRICS.items()
         if spec.aspect in ("bio_conservation", "batch_correction")
+        and not spec.on_request
         and all(
             p.name in needed
             for p in inspect.signature(spec.function).parameters.values()

@@ -108,14 +108,15 @@ def kbet_per_label(neighbors: Neighbors, label: ArrayLike, batch: ArrayLike, *, 
     """
     graph = connectivities(neighbors, N_NEIGHBORS)
     names, codes = encode(label, "label", n_obs=graph.shape[0])
-    several(batch, "batch", n_obs=graph.shape[0])
+    _, batch_codes = several(batch, "batch", n_obs=graph.shape[0])
     tested, n_failed, n_components = [], 0, N_DIFFUSION_COMPONENTS
     for code in range(len(names)):
         cells = np.flatnonzero(codes == code)
-        found, batches = encode(np.asarray(batch)[cells], "batch")
-        if len(cells) < MIN_CELLS or len(found) < 2:
+        batches = batch_codes[cells]
+        sizes = np.unique(batches, return_counts=True)[1]
+        if len(cells) < MIN_CELLS or len(sizes) < 2:
             continue
-        k = int(np.clip(np.mean(np.bincount(batches)) // 4, FEWEST, MOST))
+        k = int(np.clip(np.mean(sizes) // 4, FEWEST, MOST))
         within = graph[cells][:, cells]
         usable = _usable(within, k)
         if len(usable) < MIN_USABLE * len(cells):
@@ -145,8 +146,8 @@ def _usable(graph: csr_matrix, k: int) -> Ints:
 def _diffusion_acceptance(task: tuple[csr_matrix, Ints, int, int]) -> float:
     """Return the share of a label's cells that are accepted, from its graph and batches."""
     graph, batches, k, n_components = task
-    _, codes = encode(batches, "batch")
-    if codes.max() == 0:
+    found, codes = np.unique(batches, return_inverse=True)
+    if len(found) == 1:
         return 0.0
     near = nearest_neighbors(diffusion_map(graph, n_components), k + 1)
     return _acceptance(near.indices, codes)

@@ -23,6 +23,8 @@ Array = NDArray[Any]
 _ANY_ORDER = {"reassoc", "contract", "nsz"}
 #: Distances that are looked at together: none under its threshold, and the next ones follow.
 _LANES = 32
+#: In the search for a kernel's width: the largest change of its logarithm at a time.
+_LONGEST_STEP = 2.0
 
 
 def _compiled(function: _Function) -> _Function:
@@ -228,40 +230,52 @@ def exact_neighbors(
 
 
 @_compiled
-def _entropy_excess(near: Floats, row: int, beta: float, target: float, weights: Floats) -> float:
-    """Fill one row of kernel weights, summing to 1; return by how much their entropy exceeds the target."""
+def _weigh(near: Floats, row: int, beta: float, weights: Floats) -> tuple[float, float]:
+    """Fill one row of kernel weights, summing to 1; return their entropy and its slope along log beta."""
     total = 0.0
-    moment = 0.0
+    first = 0.0
+    second = 0.0
     nearest = near[row, 1]
     for a in range(weights.shape[1]):
         beyond = near[row, a + 1] - nearest  # the weights do not change, and no exponential underflows
         weight = np.exp(-beyond * beta)
         weights[row, a] = weight
         total += weight
-        moment += beyond * weight
+        first += beyond * weight
+        second += beyond * beyond * weight
     for a in range(weights.shape[1]):
         weights[row, a] /= total
-    return float(np.log(total) + beta * moment / total - target)
+    mean = first / total
+    return np.log(total) + beta * mean, -beta * beta * (second / total - mean * mean)
 
 
 @_compiled
 def search_perplexity(distances: Floats, target: float, tolerance: float, max_tries: int) -> Floats:
-    """Find, by bisection, the width at which the weights of each cell's neighbours have an entropy.
+    """Find the width at which the weights of each cell's neighbours have an entropy.
 
-    ``distances`` is (n_obs, k), the cell itself first; returns (n_obs, k - 1) weights.
+    Newton's steps along the logarithm of the width, and the middle of the interval in which it is known to
+    lie where a step would leave that. ``distances`` is (n_obs, k), the cell itself first; returns
+    (n_obs, k - 1) weights.
     """
     weights = np.empty((distances.shape[0], distances.shape[1] - 1))
     for row in range(distances.shape[0]):
-        beta, low, high = 1.0, 0.0, np.inf
+        variance = np.var(distances[row, 1:])
+        # Of a narrow kernel the entropy lacks half of this to that of equal weights.
+        beta = np.sqrt(2 * (np.log(weights.shape[1]) - target) / variance) if variance > 0 else 1.0
+        low, high = 0.0, np.inf
         for attempt in range(max_tries + 1):
-            excess = _entropy_excess(distances, row, beta, target, weights)
+            entropy, slope = _weigh(distances, row, beta, weights)
+            excess = entropy - target
             if abs(excess) < tolerance or attempt == max_tries:
                 break
             if excess > 0:
                 low = beta
             else:
                 high = beta
-            beta = beta * 2 if np.isinf(high) else (low + high) / 2
+            step = -excess / slope if slope < 0 else np.sign(excess) * _LONGEST_STEP
+            beta *= np.exp(min(max(step, -_LONGEST_STEP), _LONGEST_STEP))
+            if not low < beta < high:
+                beta = np.sqrt(low * high)
     return weights
 
 

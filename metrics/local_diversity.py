@@ -22,7 +22,7 @@ def perplexity_weights(neighbors: Neighbors) -> Floats:
     """Return (n_obs, 89) weights of each cell's neighbours, summing to 1, with perplexity 30.
 
     A Gaussian-like kernel ``exp(-beta * distance)`` on plain, not squared, distances; the cell
-    itself has no weight and is left out. Beta is found for each cell by bisection.
+    itself has no weight and is left out. Beta is found for each cell by Newton's steps.
 
     Raises
     ------
