@@ -15,6 +15,7 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
+from cellular_bench.benchmark import signed_ranks
 from cellular_bench.benchmark.leaderboard import Board, Row, Track, method_key, unit_of
 from cellular_bench.benchmark.statistics import LEVEL, Comparison, tie_groups
 from cellular_bench.benchmark.types import Task
@@ -42,6 +43,12 @@ class Standing:
         Average rank over data sets; equal scores share the mean of their ranks.
     share_best
         Share of the draws in which it has the highest mean.
+    win_rate
+        Share of data sets and other methods on which it scores higher; ties count half.
+    places
+        On how many data sets it takes which place.
+    against_best
+        The method with the highest mean compared with it over data sets; None for that method.
     """
 
     row: Row
@@ -51,6 +58,9 @@ class Standing:
     high: float
     mean_rank: float
     share_best: float
+    win_rate: float
+    places: Mapping[int, int]
+    against_best: Comparison | None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -109,7 +119,9 @@ def _across(boards: tuple[Board, ...], track: Track) -> Across | None:
     tail = 100 * (1 - LEVEL) / 2
     low, high = np.percentile(drawn, [tail, 100 - tail], axis=0)
     best = np.bincount(drawn.argmax(axis=1), minlength=len(rows)) / len(drawn)
-    average = average_ranks(means)
+    average, wins, taken = average_ranks(means), signed_ranks.win_rates(means), signed_ranks.places(means)
+    names = [method_key(found[0].method) for found in rows]
+    versus = {found.second: found for found in signed_ranks.against_best(names, means)}
     order = np.argsort(-means.mean(axis=1), kind="stable")
     return Across(
         task=boards[0].task,
@@ -124,6 +136,9 @@ def _across(boards: tuple[Board, ...], track: Track) -> Across | None:
                 high=float(high[i]),
                 mean_rank=float(average[i]),
                 share_best=float(best[i]),
+                win_rate=float(wins[i]),
+                places=taken[i],
+                against_best=versus.get(names[i]),
             )
             for i in order
         ),

@@ -164,7 +164,7 @@ def compare(
     names = list(scores)
     chosen = pairs if pairs is not None else [(a, b) for i, a in enumerate(names) for b in names[i + 1 :]]
     found = [_compared(first, second, scores) for first, second in chosen]
-    return _holm(found)
+    return holm(found)
 
 
 def tie_groups(ranked: Sequence[str], comparisons: Sequence[Comparison]) -> tuple[tuple[str, ...], ...]:
@@ -272,7 +272,8 @@ def _compared(first: str, second: str, scores: Mapping[str, Sequence[SplitScore]
     )
 
 
-def _holm(found: Sequence[Comparison]) -> tuple[Comparison, ...]:
+def holm(found: Sequence[Comparison]) -> tuple[Comparison, ...]:
+    """Adjust the p values of several comparisons by Holm's rule (1979); those without one stay so."""
     # Not statsmodels: each of its calls collects garbage, which takes longer the more a process holds.
     tested = [i for i, comparison in enumerate(found) if comparison.p_value is not None]
     if not tested:

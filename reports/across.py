@@ -8,9 +8,10 @@ from typing import TYPE_CHECKING
 
 from cellular_bench.benchmark.across import Across, Standing, across
 from cellular_bench.benchmark.leaderboard import Board, method_key
+from cellular_bench.benchmark.statistics import Comparison
 from cellular_bench.benchmark.types import Task
 from cellular_bench.reports.canvas import as_vectors, new_canvas, plain
-from cellular_bench.reports.cells import bounds, number, plural
+from cellular_bench.reports.cells import MISSING, bounds, number, plural
 from cellular_bench.reports.overview import RANKED_TRACKS, TASK_TITLES, subtitle
 from cellular_bench.reports.tables import RANKED, display_names
 
@@ -27,6 +28,9 @@ class AcrossLine:
     interval: str
     mean_rank: str
     share_best: str
+    win_rate: str
+    places: str
+    told_from_best: str
     by_dataset: tuple[str, ...]
 
 
@@ -87,11 +91,40 @@ def _line(standing: Standing, name: str) -> AcrossLine:
         interval=bounds(standing.low, standing.high),
         mean_rank=f"{standing.mean_rank:.2f}",
         share_best=f"{standing.share_best:.0%}",
+        win_rate=f"{standing.win_rate:.0%}",
+        places=", ".join(f"{place} × {count}" for place, count in standing.places.items()),
+        told_from_best=_told(standing.against_best),
         by_dataset=tuple(map(number, standing.by_dataset)),
     )
 
 
+def _told(comparison: Comparison | None) -> str:
+    if comparison is None:
+        return "best"
+    if comparison.p_value is None:
+        return MISSING
+    told = "told apart" if comparison.is_different else "not told apart"
+    return f"{'p < 0.001' if comparison.p_value < 0.001 else f'p = {comparison.p_value:.3f}'}, {told}"
+
+
 def _verdict(found: Across) -> str:
+    return f"{_of_ranks(found)} {_of_pairs(found)}"
+
+
+def _of_pairs(found: Across) -> str:
+    """Say from whom the best is told pair by pair, or why it cannot be said."""
+    versus = [s.against_best for s in found.standings if s.against_best is not None]
+    if versus[0].p_value is None:
+        return f"No test pair by pair: {versus[0].reason}."
+    n_told = sum(comparison.is_different for comparison in versus)
+    best = _names(found)[0]
+    return (
+        f"Pair by pair, {best} is told apart at 5 % from {n_told} of {plural(len(versus), 'other')} "
+        "(Wilcoxon signed-rank test, Holm)."
+    )
+
+
+def _of_ranks(found: Across) -> str:
     test = found.test
     if test.p_value is None:
         return f"No test: {test.reason}."

@@ -41,6 +41,8 @@ def test_means_ranks_and_draws_are_those_of_the_records(view):
     assert fair.by_dataset == tuple(f"{0.605 - 0.02 * i:.3f}" for i in range(8))
     low, high = map(float, good.interval.strip("[]").split(", "))
     assert 0.69 < low < 0.735 < high < 0.78
+    assert [line.win_rate for line in view.lines] == ["100%", "50%", "0%"]
+    assert [line.places for line in view.lines] == ["1 × 8", "2 × 8", "3 × 8"]
 
 
 def test_a_method_that_was_not_run_everywhere_is_left_out_and_named(view):
@@ -53,14 +55,19 @@ def test_the_verdict_tells_the_test_and_its_critical_difference(view):
     # chi2 = 16 with 2 degrees of freedom; CD = 2.3437 * sqrt(3 * 4 / (6 * 8))
     assert view.verdict == (
         "Average ranks differ (Friedman test, p < 0.001); two methods are told apart at 5 % where their "
-        "ranks differ by 1.17 or more (Nemenyi)."
+        "ranks differ by 1.17 or more (Nemenyi). Pair by pair, Good is told apart at 5 % from 2 of 2 others "
+        "(Wilcoxon signed-rank test, Holm)."
     )
     assert view.picture is not None
 
 
 def test_few_data_sets_get_a_table_without_a_test(make, specs):
     (view,) = across_views(build_boards(records(make, 2), specs.values()))
-    assert view.verdict == "No test: a test of ranks needs 5 data sets and 3 methods; there are 2 and 3."
+    assert view.verdict == (
+        "No test: a test of ranks needs 5 data sets and 3 methods; there are 2 and 3. No test pair by "
+        "pair: 2 data sets: signed ranks need 6 to tell anything apart at 5 %."
+    )
+    assert [line.told_from_best for line in view.lines] == ["best", "–", "–"]
     assert view.picture is None
 
 
