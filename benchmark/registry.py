@@ -2,7 +2,10 @@
 
 A method is any class that sets ``spec`` to a :class:`MethodSpec` in its own body: in a module of
 ``cellular_bench.methods``, behind an entry point of the group ``cellular_bench.methods``, or in a
-file given on the command line. Looking a name up imports no heavy library.
+file given on the command line (a plug-in). Looking a name up imports no heavy library.
+
+A plug-in may also hold metrics (functions with ``@metric``), which every process knows that has loaded
+it, and data sets (functions with ``@dataset``).
 """
 
 from __future__ import annotations
@@ -15,7 +18,7 @@ import os
 import re
 import sys
 import warnings
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from importlib.metadata import EntryPoint, entry_points
 from importlib.resources import files
@@ -164,10 +167,11 @@ def methods_for(task: Task, known: Mapping[str, Method]) -> list[str]:
     ]
 
 
-def metrics() -> Mapping[str, MetricSpec]:
-    """Return every metric by ``metric_id``."""
+def metrics(plugins: Sequence[Path] = ()) -> Mapping[str, MetricSpec]:
+    """Return every metric by ``metric_id``, those of plug-ins that were loaded before among them."""
     from cellular_bench.metrics import METRICS
 
+    load(plugins)
     return METRICS
 
 
@@ -177,11 +181,25 @@ def has_metrics_on_request(record: RunRecord) -> bool:
     return any(score.metric_id in known and known[score.metric_id].on_request for score in record.scores)
 
 
-def datasets() -> dict[str, DatasetSpec]:
-    """Return every data set by ``dataset_id``."""
+def datasets(plugins: Sequence[Path] = ()) -> dict[str, DatasetSpec]:
+    """Return every data set by ``dataset_id``.
+
+    Raises
+    ------
+    UserError
+        If a plug-in cannot be read, or reuses a name.
+    """
     from cellular_bench.datasets import catalog
 
-    return catalog.specs()
+    found = catalog.specs()
+    for plugin in load(plugins):
+        for spec in plugin.datasets:
+            if spec.dataset_id in found:
+                raise UserError(
+                    f"Two data sets are called '{spec.dataset_id}'. Rename that of {plugin.path}."
+                )
+            found[spec.dataset_id] = spec
+    return found
 
 
 def suites() -> dict[str, Path]:
@@ -227,7 +245,30 @@ def _from_entry_point(point: EntryPoint) -> Iterator[Method]:
         )
 
 
-def _from_file(path: Path) -> Iterator[Method]:
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Plugin:
+    """A file of the user's own, and what it defines."""
+
+    path: Path
+    digest: str
+    source: bytes
+    methods: tuple[Any, ...]
+    metrics: tuple[MetricSpec, ...]
+    datasets: tuple[DatasetSpec, ...]
+
+
+def load(plugins: Iterable[Path]) -> list[Plugin]:
+    """Import plug-in files; this process then knows their metrics.
+
+    Raises
+    ------
+    UserError
+        If one cannot be read or imported, or defines nothing.
+    """
+    return [_load(path) for path in plugins]
+
+
+def _load(path: Path) -> Plugin:
     path = path.resolve()
     try:
         source = path.read_bytes()
@@ -237,13 +278,41 @@ def _from_file(path: Path) -> Iterator[Method]:
     # Its place is part of the name: the same text elsewhere finds other files beside it.
     place = hashlib.sha256(bytes(path) + source).hexdigest()
     module = _import_file(path, name=f"cellular_bench_plugin_{place[:16]}")
-    classes = list(_methods_package().method_classes(module))
-    if not classes:
-        raise UserError(f"Plug-in {path} defines no method: no class sets `spec = MethodSpec(...)`.")
-    for factory in classes:
-        program = _program_of(factory.spec, path)
-        own = hashlib.sha256(source + program).hexdigest() if program else digest
-        yield Method(spec=factory.spec, factory=factory, origin=str(path), source_digest=own)
+    plugin = Plugin(
+        path=path,
+        digest=digest,
+        source=source,
+        methods=tuple(_methods_package().method_classes(module)),
+        metrics=tuple(_declared(module, MetricSpec)),
+        datasets=tuple(_declared(module, DatasetSpec)),
+    )
+    if not (plugin.methods or plugin.metrics or plugin.datasets):
+        raise UserError(
+            f"Plug-in {path} defines no method, metric or data set: no class sets `spec = MethodSpec(...)`, "
+            "no function has @metric(...) or @dataset(...). `run-benchmark new` writes one to begin with."
+        )
+    if plugin.metrics:
+        from cellular_bench.metrics.spec import sort_metrics
+
+        sort_metrics()
+    return plugin
+
+
+def _declared(module: ModuleType, kind: type[T]) -> Iterator[T]:
+    """Yield what the functions of a module declare themselves to be."""
+    for value in vars(module).values():
+        if inspect.isfunction(value) and value.__module__ == module.__name__:
+            spec = getattr(value, "spec", None)
+            if isinstance(spec, kind):
+                yield spec
+
+
+def _from_file(path: Path) -> Iterator[Method]:
+    plugin = _load(path)
+    for factory in plugin.methods:
+        program = _program_of(factory.spec, plugin.path)
+        own = hashlib.sha256(plugin.source + program).hexdigest() if program else plugin.digest
+        yield Method(spec=factory.spec, factory=factory, origin=str(plugin.path), source_digest=own)
 
 
 def _program_of(spec: MethodSpec, plugin: Path) -> bytes:

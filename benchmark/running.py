@@ -148,6 +148,7 @@ def _score(run: Run, store: Store, folder: Path, cost: Cost, cancelled: threadin
         result=folder / scoring.SCORED,
         study_metrics=run.study_metrics,
         profile=run.profile,
+        plugins=run.plugins,
     )
     outcome = call(scoring.execute, job, log=folder / LOG, cancelled=cancelled)
     if outcome.status != "ok":

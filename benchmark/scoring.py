@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 from pydantic import Field
 
+from cellular_bench.benchmark import registry
 from cellular_bench.benchmark.errors import ContractError, UndefinedError
 from cellular_bench.benchmark.outputs import Outputs, read_outputs
 from cellular_bench.benchmark.preparation import Truth, read_all_genes, read_expression, read_truth
@@ -48,7 +49,8 @@ class Scored(Model):
 class ScoringJob:
     """Files to score and where to write the scores.
 
-    ``data`` are read for their expression, where the outputs hold a corrected one.
+    ``data`` are read for their expression, where the outputs hold a corrected one; ``plugins`` may hold
+    metrics.
     """
 
     task: Task
@@ -60,11 +62,13 @@ class ScoringJob:
     result: Path
     study_metrics: bool = False
     profile: ProfileName = "standard"
+    plugins: tuple[Path, ...] = ()
 
 
 def execute(job: ScoringJob) -> None:
     """Score one run's outputs; write ``scores.json``."""
     outputs, truth = read_outputs(job.outputs), read_truth(job.truth_folder)
+    registry.load(job.plugins)
     try:
         if not job.is_control:
             check_rows_belong_to_cells(job.method_id, outputs, truth)

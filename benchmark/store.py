@@ -66,17 +66,31 @@ class Store:
         UserError
             If the folder cannot be written, or is something else than a result folder.
         """
-        if root.is_dir() and not (root / "runs").is_dir() and any(root.iterdir()):
-            raise UserError(f"{root} is not empty and not a result folder. Choose another with --out.")
+        store = cls.claim(root)
         try:
-            (root / "runs").mkdir(parents=True, exist_ok=True)
-            store = cls(root.resolve())
             with store.locked():
                 write_text_atomically(root / "suite.json", suite.model_dump_json(indent=1) + "\n")
                 write_text_atomically(root / "run-record.schema.json", json_schema())
         except OSError as error:
             raise UserError(f"{root} cannot be written: {error.strerror}.") from error
         return store
+
+    @classmethod
+    def claim(cls, root: Path) -> Store:
+        """Make the folder where it is missing; nothing is said yet of what will be run.
+
+        Raises
+        ------
+        UserError
+            If the folder cannot be written, or is something else than a result folder.
+        """
+        if root.is_dir() and not (root / "runs").is_dir() and any(root.iterdir()):
+            raise UserError(f"{root} is not empty and not a result folder. Choose another with --out.")
+        try:
+            (root / "runs").mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise UserError(f"{root} cannot be written: {error.strerror}.") from error
+        return cls(root.resolve())
 
     @classmethod
     def open(cls, root: Path) -> Store:

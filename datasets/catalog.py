@@ -124,6 +124,34 @@ def from_h5ad(
     )
 
 
+def from_memory(
+    adata: AnnData,
+    *,
+    batch_key: str | None,
+    label_key: str,
+    counts_layer: str | None = None,
+    dataset_id: str = "adata",
+) -> DatasetSpec:
+    """Describe cells that are in memory; :func:`load` copies and validates them.
+
+    The parameters are those of :func:`from_h5ad`.
+
+    Examples
+    --------
+    >>> from anndata import AnnData
+    >>> from_memory(AnnData(), batch_key=None, label_key="cell_type").dataset_id
+    'adata'
+    """
+    return DatasetSpec(
+        dataset_id=dataset_id,
+        title="AnnData in memory",
+        source={"kind": "memory", "adata": adata},
+        batch_key=batch_key,
+        label_key=label_key,
+        counts_layer=counts_layer,
+    )
+
+
 def load(spec: DatasetSpec, *, options: Options | None = None) -> Dataset:
     """Load a data set in the canonical form of the data contract; fetch it first where need be.
 

@@ -75,6 +75,20 @@ def _file(dataset_id: str, source: Mapping[str, Any], options: Options) -> AnnDa
     return read_h5ad(Path(source["path"]))
 
 
+def _memory(dataset_id: str, source: Mapping[str, Any], options: Options) -> AnnData:
+    adata: AnnData = source["adata"].copy()  # what is made of it is not the caller's
+    return adata
+
+
+def _function(dataset_id: str, source: Mapping[str, Any], options: Options) -> AnnData:
+    from anndata import AnnData
+
+    made = source["function"]()
+    if not isinstance(made, AnnData):
+        raise DataError(dataset_id, [f"Its function returned {type(made).__name__}; expected AnnData."])
+    return made
+
+
 def _data_dir(dataset_id: str, source: Mapping[str, Any], options: Options) -> AnnData:
     problem = (
         "It cannot be downloaded: put its file into a folder and name that with --data-dir. "
@@ -152,7 +166,9 @@ _SOURCES: Mapping[str, tuple[Callable[[str, Mapping[str, Any], Options], AnnData
     "data_dir": (_data_dir, set()),
     "download": (_download, {"builder", "files"}),
     "file": (_file, {"path"}),
+    "function": (_function, {"function"}),
     "local": (_file, {"path"}),
+    "memory": (_memory, {"adata"}),
     "package": (_package, {"package", "file"}),
     "simulator": (_simulator, {"arguments"}),
     "url": (_url, {"url", "sha256"}),

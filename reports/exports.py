@@ -7,6 +7,7 @@ import io
 import json
 import re
 from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
 
 from cellular_bench.benchmark.leaderboard import Board
 from cellular_bench.benchmark.records import RunRecord
@@ -45,12 +46,13 @@ def scores_csv(records: Sequence[RunRecord]) -> str:
     writer = csv.DictWriter(text, CSV_COLUMNS, lineterminator="\n", restval="")
     writer.writeheader()
     for run in records:
-        writer.writerows(_csv_rows(run))
+        writer.writerows(score_rows(run))
     return text.getvalue()
 
 
-def _csv_rows(run: RunRecord) -> Iterator[dict[str, object]]:
-    common: dict[str, object] = {
+def score_rows(run: RunRecord) -> Iterator[dict[str, Any]]:
+    """Yield a mapping of :data:`CSV_COLUMNS` per score; what a run lacks is absent or None."""
+    common: dict[str, Any] = {
         "run_id": run.run_id,
         "suite_id": run.suite_id,
         "task": run.task,
@@ -61,22 +63,21 @@ def _csv_rows(run: RunRecord) -> Iterator[dict[str, object]]:
         "method_params": json.dumps(run.method.params, sort_keys=True),
         "seed": run.seed,
         "status": run.status,
-        "reason": run.reason or "",
+        "reason": run.reason,
     }
     if run.evaluation is not None:
         common["profile"] = run.evaluation.profile
     if run.cost is not None:
-        cost = run.cost.model_dump(include={"wall_time_s", "cpu_time_s", "peak_rss_mib"})
-        common |= {key: "" if value is None else value for key, value in cost.items()}
+        common |= run.cost.model_dump(include={"wall_time_s", "cpu_time_s", "peak_rss_mib"})
     if not run.scores:
         yield common | {"value_reason": f"run {run.status.replace('_', ' ')}"}
     for score in run.scores:
         yield common | {
             "metric_id": score.metric_id,
             "aspect": score.aspect,
-            "value": "" if score.value is None else score.value,
-            "value_reason": score.reason or "",
-            "standard_error": "" if score.standard_error is None else score.standard_error,
+            "value": score.value,
+            "value_reason": score.reason,
+            "standard_error": score.standard_error,
         }
 
 

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import click
 
 from cellular_bench.benchmark import registry
-from cellular_bench.benchmark.cli.options import parse_params, plugin_option
+from cellular_bench.benchmark.cli.options import param_option, plugin_option
 from cellular_bench.benchmark.errors import UserError
 
 
@@ -22,16 +23,15 @@ Examples:
 )
 @click.argument("names", metavar="METHOD|FILE...", nargs=-1, required=True)
 @plugin_option
-@click.option("--param", "params", multiple=True, metavar="METHOD.NAME=VALUE", help="Parameter of a method.")
-def command(names: Sequence[str], plugins: Sequence[Path], params: Sequence[str]) -> None:
+@param_option
+def command(names: Sequence[str], plugins: Sequence[Path], params: Mapping[str, Mapping[str, Any]]) -> None:
     """Check that methods keep the promises of the interface; exit code 1 if one does not."""
     from cellular_bench.benchmark.conformance import check_method
 
     chosen = _chosen(names, plugins)
-    overrides = parse_params(params)
     failed = False
     for method in chosen:
-        results = check_method(method.factory, params=overrides.get(method.spec.method_id))
+        results = check_method(method.factory, params=params.get(method.spec.method_id))
         click.echo(f"{method.spec.method_id} ({method.origin})")
         for result in results:
             click.echo(f"  {result.status:<17} {result.check_id}{_details(result.message, result.hint)}")

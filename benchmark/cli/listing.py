@@ -41,8 +41,8 @@ def command(kind: str, names: Sequence[str], output: str, plugins: Sequence[Path
         raise UserError("--format markdown is for metrics: they have cards.")
     rows = {
         "methods": lambda: _methods(plugins),
-        "metrics": _metrics,
-        "datasets": _datasets,
+        "metrics": lambda: _metrics(plugins),
+        "datasets": lambda: _datasets(plugins),
         "suites": _suites,
     }[kind]()
     rows = _chosen(kind, rows, names)
@@ -93,7 +93,7 @@ def _methods(plugins: Sequence[Path]) -> list[dict[str, Any]]:
     ]
 
 
-def _metrics() -> list[dict[str, Any]]:
+def _metrics(plugins: Sequence[Path]) -> list[dict[str, Any]]:
     from cellular_bench.metrics import card, required_inputs
 
     return [
@@ -110,11 +110,11 @@ def _metrics() -> list[dict[str, Any]]:
             "needs": list(required_inputs(spec)),
             **{part: getattr(card(name), part) for part in ("formula", "fooled_by", "example")},
         }
-        for name, spec in registry.metrics().items()
+        for name, spec in registry.metrics(plugins).items()
     ]
 
 
-def _datasets() -> list[dict[str, Any]]:
+def _datasets(plugins: Sequence[Path]) -> list[dict[str, Any]]:
     return [
         {
             "dataset_id": name,
@@ -128,7 +128,7 @@ def _datasets() -> list[dict[str, Any]]:
             "license": spec.license,
             "doi": spec.doi,
         }
-        for name, spec in registry.datasets().items()
+        for name, spec in registry.datasets(plugins).items()
     ]
 
 

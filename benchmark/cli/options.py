@@ -72,6 +72,11 @@ class PositiveNumber(click.ParamType):  # type: ignore[type-arg]  # generic only
         return number
 
 
+def read_by(reader: Callable[[Any], Any]) -> Callable[[click.Context, click.Parameter, Any], Any]:
+    """Return the callback of an option whose text a function reads."""
+    return lambda ctx, param, value: reader(value)
+
+
 EXISTING_FILE = click.Path(exists=True, dir_okay=False, path_type=Path)
 EXISTING_FOLDER = click.Path(exists=True, file_okay=False, path_type=Path)
 
@@ -80,7 +85,15 @@ plugin_option = click.option(
     "plugins",
     type=EXISTING_FILE,
     multiple=True,
-    help="Python file with methods of your own; may be repeated.",
+    help="Python file with methods, metrics or data sets of your own; may be repeated.",
+)
+param_option = click.option(
+    "--param",
+    "params",
+    multiple=True,
+    metavar="METHOD.NAME=VALUE",
+    callback=read_by(lambda texts: parse_params(texts)),
+    help="Parameter of a method.",
 )
 format_option = click.option(
     "--format", "output", type=click.Choice(["table", "json"]), default="table", show_default=True

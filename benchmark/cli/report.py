@@ -12,7 +12,7 @@ import click
 
 from cellular_bench.benchmark import registry
 from cellular_bench.benchmark.cli.drawings import draw
-from cellular_bench.benchmark.cli.options import EXISTING_FOLDER, NameList
+from cellular_bench.benchmark.cli.options import EXISTING_FOLDER, NameList, plugin_option
 from cellular_bench.benchmark.errors import UserError
 from cellular_bench.benchmark.leaderboard import Board, build_boards
 from cellular_bench.benchmark.records import Missing, RunRecord, write_text_atomically
@@ -60,6 +60,7 @@ Examples:
     help="paper: also the scale of the CELLULAR study, min-max over methods, which depends on who takes part."
     "  [default: paper for the suite paper]",
 )
+@plugin_option
 def command(
     folders: tuple[Path, ...],
     *,
@@ -71,9 +72,11 @@ def command(
     jobs: int | None,
     formats: Sequence[str],
     view: View | None,
+    plugins: Sequence[Path],
 ) -> None:
     """Write the leaderboard of result folders: a page, a table of scores, Markdown, LaTeX, figures."""
     stores = [Store.open(folder) for folder in folders]
+    registry.load(plugins)
     if len(stores) > 1 and out is None and site is None:
         raise UserError("Several folders need a place for their report: give --out FOLDER.")
     if watch and len(stores) > 1:
@@ -189,6 +192,7 @@ def _contents(stores: Sequence[Store]) -> _Contents:
         raise UserError(
             f"{where} holds no record yet; start with `run-benchmark run --out {stores[0].root}`."
         )
+    _name_unknown_metrics(records)
     suites = [suite for store in stores if (suite := store.suite)]
     return _Contents(
         title=" + ".join(dict.fromkeys(store.title for store in stores)),
@@ -197,6 +201,16 @@ def _contents(stores: Sequence[Store]) -> _Contents:
         missing=tuple(item for suite in suites for item in suite.missing),
         is_paper=any(suite.suite_id == "paper" for suite in suites),
     )
+
+
+def _name_unknown_metrics(records: Sequence[RunRecord]) -> None:
+    unknown = {score.metric_id for record in records for score in record.scores} - set(registry.metrics())
+    if unknown:
+        click.echo(
+            f"Left out: scores of {', '.join(sorted(unknown))}, no metric that is known here. Where it is of "
+            "your own, name its file with --plugin.",
+            err=True,
+        )
 
 
 def _watch(store: Store, *, interval: float) -> None:

@@ -68,7 +68,7 @@ def command(
     beside = record_file.resolve().parent / "../../suite.json"
     if beside.exists():  # it describes data of the suite's own
         suite = suite.model_copy(update={"data": suite.model_validate_json(beside.read_bytes()).data})
-    specs = known_datasets(suite, own, data_dir)
+    specs = known_datasets(suite, own, data_dir, plugins)
     spec = registry.pick("data set", recorded.dataset.dataset_id, specs)
     dataset = _load(recorded, replace(spec, recipe=suite.recipe) if suite.recipe else spec)
     with tempfile.TemporaryDirectory(prefix="reproduce-") as folder:

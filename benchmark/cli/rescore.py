@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 
 import click
 
 from cellular_bench.benchmark import registry, scoring, worker
-from cellular_bench.benchmark.cli.options import EXISTING_FOLDER, profile_option
+from cellular_bench.benchmark.cli.options import EXISTING_FOLDER, plugin_option, profile_option
 from cellular_bench.benchmark.errors import ContractError, UserError
 from cellular_bench.benchmark.outputs import read_outputs
 from cellular_bench.benchmark.preparation import read_truth
@@ -21,13 +22,16 @@ from cellular_bench.benchmark.types import ProfileName
     epilog="""\b
 Examples:
   run-benchmark rescore results
+  run-benchmark rescore results --plugin my_metric.py    # adds its scores to every run
   run-benchmark report results""",
 )
 @click.argument("folder", type=EXISTING_FOLDER)
 @profile_option(None, "that of each record")
-def command(folder: Path, profile: ProfileName | None) -> None:
+@plugin_option
+def command(folder: Path, profile: ProfileName | None, plugins: Sequence[Path]) -> None:
     """Compute the scores of a result folder again from the kept outputs, and write them to the records."""
     store = Store.open(folder)
+    registry.load(plugins)
     changed = kept = 0
     for record in store.records():
         if record.status != "ok":

@@ -22,6 +22,9 @@ from cellular_bench.benchmark.records import Limits, Status
 from cellular_bench.benchmark.types import TASKS, Dataset, DatasetSpec, ProfileName, SplitKind, Task
 
 if TYPE_CHECKING:
+    from anndata import AnnData
+    from rich.console import Console
+
     from cellular_bench.benchmark.executors import Executor
     from cellular_bench.benchmark.planner import Plan
     from cellular_bench.benchmark.store import Store
@@ -48,7 +51,14 @@ Exit code: 0 all runs ended well, 1 some did not, 2 the request was wrong.""",
     help="Name of a suite, or a TOML file.  [default: quickstart; standard with --adata or --method]",
 )
 @click.option("--task", "tasks", type=click.Choice(TASKS), multiple=True, help="Only these tasks.")
-@click.option("--dataset", "datasets", type=options.NameList(), multiple=True, help="Instead of the suite's.")
+@click.option(
+    "--dataset",
+    "datasets",
+    type=options.NameList(),
+    multiple=True,
+    callback=options.read_by(options.flattened),
+    help="Instead of the suite's.",
+)
 @options.adata_option
 @options.batch_key_option
 @options.label_key_option
@@ -58,8 +68,15 @@ Exit code: 0 all runs ended well, 1 some did not, 2 the request was wrong.""",
 )
 @click.option("--recipe", type=click.Choice(options.RECIPE_NAMES), help=options.RECIPE_HELP)
 @click.option("--subsample", type=click.IntRange(min=1), help="Cells to draw from larger data, seeded.")
-@click.option("--method", "methods", type=options.NameList(), multiple=True, help="Instead of the suite's.")
-@click.option("--param", "params", multiple=True, metavar="METHOD.NAME=VALUE", help="Parameter of a method.")
+@click.option(
+    "--method",
+    "methods",
+    type=options.NameList(),
+    multiple=True,
+    callback=options.read_by(options.flattened),
+    help="Instead of the suite's.",
+)
+@options.param_option
 @options.plugin_option
 @click.option("--split", type=click.Choice(_SPLITS), help="Instead of the suite's.")
 @click.option("--n-splits", type=click.IntRange(min=2), help="Folds of --split kfold or unseen-label.")
@@ -68,7 +85,10 @@ Exit code: 0 all runs ended well, 1 some did not, 2 the request was wrong.""",
     "--unseen", type=options.NameList(), help="Labels to hold out, for --split unseen-label or private-label."
 )
 @click.option(
-    "--stress", metavar="KIND=LEVELS", help="Make the splits harder, such as label_noise=0,0.1,0.3."
+    "--stress",
+    metavar="KIND=LEVELS",
+    callback=options.read_by(options.parse_stress),
+    help="Make the splits harder, such as label_noise=0,0.1,0.3.",
 )
 @click.option("--seeds", type=options.IntList(), help="Instead of the suite's, such as 0,1,2.")
 @click.option("--out", type=click.Path(path_type=Path), default=Path("results"), show_default=True)
@@ -97,29 +117,31 @@ def command(**given: Any) -> None:
     Without options: the quickstart suite on the bundled data. Runs that have a record in the result
     folder are not run again.
     """
-    raise click.exceptions.Exit(run(**given))
+    from rich.console import Console
+
+    raise click.exceptions.Exit(run(**given, console=Console()))
 
 
 def run(
     *,
     suite: str | None,
     tasks: Sequence[Task],
-    datasets: Sequence[Sequence[str]],
-    adata: Path | None,
+    datasets: Sequence[str],
+    adata: Path | AnnData | None,
     batch_key: str | None,
     label_key: str | None,
     counts_layer: str | None,
     data_dir: Path | None,
     recipe: str | None,
     subsample: int | None,
-    methods: Sequence[Sequence[str]],
-    params: Sequence[str],
+    methods: Sequence[str],
+    params: Mapping[str, Mapping[str, Any]],
     plugins: Sequence[Path],
     split: str | None,
     n_splits: int | None,
     reference: Sequence[str] | None,
     unseen: Sequence[str] | None,
-    stress: str | None,
+    stress: Mapping[str, Any] | None,
     seeds: Sequence[int] | None,
     out: Path,
     profile: ProfileName | None,
@@ -135,24 +157,22 @@ def run(
     retry: Sequence[Status],
     fresh: bool,
     figures: bool,
+    console: Console,
 ) -> int:
     """Plan, execute and report; return the exit code."""
-    from rich.console import Console
-
     if adata is not None and datasets:
         raise UserError("Give either --adata or --dataset, not both: your file, or the catalogue's data.")
-    console = Console(stderr=False)
     known = registry.methods(plugins)
     own = own_data(adata, batch_key=batch_key, label_key=label_key, counts_layer=counts_layer)
     chosen = _tailor(
         _find_suite(suite or ("standard" if own or methods else "quickstart")),
         tasks=tasks,
-        dataset_ids=(own.dataset_id,) if own else options.flattened(datasets),
-        method_ids=options.flattened(methods),
+        dataset_ids=(own.dataset_id,) if own else datasets,
+        method_ids=methods,
         known=known,
-        params=options.parse_params(params),
+        params=params,
         split=_split(split, n_splits=n_splits, reference=reference, unseen=unseen),
-        stress=options.parse_stress(stress),
+        stress=stress,
         seeds=seeds,
         limits={
             "time_limit_s": time_limit,
@@ -166,7 +186,7 @@ def run(
     )
     chosen = chosen.model_copy(update={"executor": where})
     chosen = chosen if recipe is None else chosen.model_copy(update={"recipe": recipe})
-    specs = known_datasets(chosen, own, data_dir)
+    specs = known_datasets(chosen, own, data_dir, plugins)
     chosen = settle(chosen, methods=known, datasets=specs)
     _say_what_is_missing(chosen, console)
     loaded = _load(chosen, specs, subsample=subsample, console=console)
@@ -195,7 +215,7 @@ def _execute(
     jobs: int | None,
     earlier: _Earlier,
     figures: bool,
-    console: Any,
+    console: Console,
 ) -> int:
     from cellular_bench.benchmark.planner import plan
     from cellular_bench.benchmark.store import Store
@@ -217,7 +237,7 @@ def _carry_out(
     jobs: int | None,
     earlier: _Earlier,
     figures: bool,
-    console: Any,
+    console: Console,
 ) -> int:
     from cellular_bench.benchmark import summaries
     from cellular_bench.benchmark.cli.progress import RunProgress
@@ -275,9 +295,9 @@ def _find_suite(name: str) -> Suite:
 
 
 def own_data(
-    adata: Path | None, *, batch_key: str | None, label_key: str | None, counts_layer: str | None
+    adata: Path | AnnData | None, *, batch_key: str | None, label_key: str | None, counts_layer: str | None
 ) -> DatasetSpec | None:
-    """Describe the user's own file; None where there is none."""
+    """Describe the user's own file, or cells in memory; None where there is none."""
     if adata is None:
         if batch_key or label_key or counts_layer:
             raise UserError("--batch-key, --label-key and --counts-layer describe --adata, which is missing.")
@@ -286,7 +306,8 @@ def own_data(
         raise UserError("--adata needs --label-key: the column of obs that holds the cell types.")
     from cellular_bench.datasets import catalog
 
-    return catalog.from_h5ad(adata, batch_key=batch_key, label_key=label_key, counts_layer=counts_layer)
+    describe = catalog.from_h5ad if isinstance(adata, Path) else catalog.from_memory
+    return describe(adata, batch_key=batch_key, label_key=label_key, counts_layer=counts_layer)
 
 
 def _split(
@@ -409,19 +430,21 @@ def _check_all_used(
         raise UserError("No method is left to run.")
 
 
-def known_datasets(suite: Suite, own: DatasetSpec | None, data_dir: Path | None) -> dict[str, DatasetSpec]:
+def known_datasets(
+    suite: Suite, own: DatasetSpec | None, data_dir: Path | None, plugins: Sequence[Path] = ()
+) -> dict[str, DatasetSpec]:
     """Describe every data set that a suite may name: the catalogue's, its own, the user's."""
     from cellular_bench.datasets import catalog, local
 
     brought = [catalog.described(table, where=f"suite '{suite.suite_id}'") for table in suite.data]
     brought += [own] if own else []
-    known = {**registry.datasets(), **{spec.dataset_id: spec for spec in brought}}
+    known = {**registry.datasets(plugins), **{spec.dataset_id: spec for spec in brought}}
     if data_dir is not None:
         known |= local.found_in(data_dir, known)
     return known
 
 
-def _say_what_is_missing(suite: Suite, console: Any) -> None:
+def _say_what_is_missing(suite: Suite, console: Console) -> None:
     for item in suite.missing:
         for line in item.lines():
             console.print(line, markup=False, highlight=False, soft_wrap=True)

@@ -92,9 +92,11 @@ batches beside the embeddings.""",
 )
 @click.option("--seed", type=click.IntRange(min=0), help="Seed of --bootstrap; 0 if not given.")
 @click.option("--stratify", is_flag=True, help="Let --bootstrap keep the number of cells of each label.")
+@options.plugin_option
 @options.format_option
-def command(output: str, **request: Any) -> None:
+def command(output: str, plugins: Sequence[Path], **request: Any) -> None:
     """Score predictions or embeddings made elsewhere."""
+    registry.load(plugins)
     _check(request)
     if request["predictions"]:
         rows, notes = _of_predictions(request)

@@ -12,6 +12,7 @@ import numpy as np
 from cellular_bench.benchmark import keys, scoring
 from cellular_bench.benchmark.cli.scored_files import (
     Predicted,
+    checked_embedding,
     read_bundles,
     read_embeddings,
     read_layer,
@@ -140,18 +141,21 @@ def _resampled(
 
 
 def score_embeddings(
-    adata: Path,
+    adata: Path | AnnData,
     *,
-    batch_key: str,
+    batch_key: str | None,
     label_key: str,
     obsm: Sequence[str] = (),
     files: Sequence[Path] = (),
     pre: str | None = None,
     pre_all: str | None = None,
     corrected: Sequence[str] = (),
+    arrays: Mapping[str, Any] | None = None,
     how: Scoring = Scoring(),
 ) -> Iterator[Row]:
-    """Score embeddings, and corrected expression, of the cells of an h5ad file.
+    """Score embeddings, and corrected expression, of the cells of an h5ad file or of AnnData in memory.
+
+    ``arrays`` are embeddings in memory, by name.
 
     Raises
     ------
@@ -160,9 +164,11 @@ def score_embeddings(
     """
     from cellular_bench.datasets import catalog
 
-    dataset = catalog.load(catalog.from_h5ad(adata, batch_key=batch_key, label_key=label_key))
+    describe = catalog.from_h5ad if isinstance(adata, Path) else catalog.from_memory
+    dataset = catalog.load(describe(adata, batch_key=batch_key, label_key=label_key))
     n_obs = dataset.adata.n_obs
     embeddings = dict(read_embeddings(adata, obsm, files, n_obs=n_obs))
+    embeddings |= dict(checked_embedding(name, found, n_obs) for name, found in (arrays or {}).items())
     if not embeddings and not corrected:
         raise UserError("Name what is to be scored: --obsm KEY, --embedding FILE or --corrected LAYER.")
     inputs = _facts(dataset.adata)

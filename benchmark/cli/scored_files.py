@@ -8,7 +8,7 @@ import zlib
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
@@ -16,6 +16,7 @@ from cellular_bench.benchmark.errors import UnknownNameError, UserError
 
 if TYPE_CHECKING:
     import pandas as pd
+    from anndata import AnnData
 
 _TRUE = ("label", "true_label")
 _PREDICTED = ("label_pred", "pred")
@@ -34,21 +35,32 @@ class Predicted:
 
 
 def read_predictions(path: Path) -> Iterator[Predicted]:
-    """Read a table of true and predicted labels, per method and fold.
+    """Read a file of true and predicted labels, per method and fold; see :func:`predicted_in`."""
+    yield from predicted_in(_read_table(path), path.name.split(".")[0], where=path)
+
+
+def predicted_in(table: pd.DataFrame, method_id: str, *, where: object) -> Iterator[Predicted]:
+    """Read a table of true and predicted labels, all of it text, per method and fold.
+
+    Parameters
+    ----------
+    method_id
+        Whose predictions they are, where no column ``method`` says so.
+    where
+        What to call the table in an error.
 
     Raises
     ------
     UserError
         If the file is no table, lacks a column, or a column holds other values than it must.
     """
-    table = _read_table(path)
-    true, predicted = _column(path, table, _TRUE), _column(path, table, _PREDICTED)
+    true, predicted = _column(where, table, _TRUE), _column(where, table, _PREDICTED)
     empty = int((table[true] == "").sum())
     if table.empty:
-        raise UserError(f"{path} has no rows below its header.")
+        raise UserError(f"{where} has no rows below its header.")
     if empty:
         raise UserError(
-            f"{path}: {empty} of {len(table)} rows have no value in '{true}'; each cell needs a label."
+            f"{where}: {empty} of {len(table)} rows have no value in '{true}'; each cell needs a label."
         )
     groups = [name for name in ("method", "fold") if name in table]
     parts = table.groupby(groups, sort=False) if groups else [((), table)]
@@ -56,13 +68,13 @@ def read_predictions(path: Path) -> Iterator[Predicted]:
         found = dict(zip(groups, key, strict=True))
         label_pred = part[predicted].to_numpy(dtype=str)
         yield Predicted(
-            method_id=str(found.get("method", path.name.split(".")[0])),
+            method_id=str(found.get("method", method_id)),
             fold=_number(found.get("fold")),
             inputs={
                 "label": part[true].to_numpy(dtype=str),
                 "label_pred": label_pred,
                 "rejected": label_pred == "",
-                **_scores(path, part),
+                **_scores(where, part),
             },
         )
 
@@ -78,31 +90,31 @@ def _read_table(path: Path) -> pd.DataFrame:
         raise UserError(f"{path} cannot be read as a table: {error}.") from error
 
 
-def _scores(path: Path, table: pd.DataFrame) -> dict[str, Any]:
+def _scores(where: object, table: pd.DataFrame) -> dict[str, Any]:
     """Return probabilities, novelty and its truth, where the table has them."""
     found: dict[str, Any] = {}
     stated = [name for name in table.columns if name.startswith(PROBA)]
     if stated:
         found["labels"] = np.array([name.removeprefix(PROBA) for name in stated])
-        found["label_proba"] = np.column_stack([_numbers(path, table, name) for name in stated])
+        found["label_proba"] = np.column_stack([_numbers(where, table, name) for name in stated])
     if "novelty" in table:
-        found["novelty"] = _numbers(path, table, "novelty")
+        found["novelty"] = _numbers(where, table, "novelty")
     if "is_novel" in table:
         values = table["is_novel"].str.lower()
         wrong = sorted(set(values) - set(_FLAGS))
         if wrong:
-            raise UserError(f"{path}: column 'is_novel' holds '{wrong[0]}'; expected true or false.")
+            raise UserError(f"{where}: column 'is_novel' holds '{wrong[0]}'; expected true or false.")
         found["is_novel"] = values.map(_FLAGS).to_numpy(dtype=bool)
     return found
 
 
-def _numbers(path: Path, table: pd.DataFrame, name: str) -> Any:
+def _numbers(where: object, table: pd.DataFrame, name: str) -> Any:
     try:
         values = table[name].to_numpy(dtype=np.float64)
     except ValueError as error:
-        raise UserError(f"{path}: column '{name}' holds other values than numbers: {error}.") from error
+        raise UserError(f"{where}: column '{name}' holds other values than numbers: {error}.") from error
     if not np.isfinite(values).all():
-        raise UserError(f"{path}: column '{name}' is NaN or infinite in some rows.")
+        raise UserError(f"{where}: column '{name}' is NaN or infinite in some rows.")
     return values
 
 
@@ -120,9 +132,9 @@ def read_label_terms(path: Path) -> dict[str, str]:
 
 
 def read_embeddings(
-    adata: Path, obsm: Sequence[str], files: Sequence[Path], *, n_obs: int
+    adata: Path | AnnData, obsm: Sequence[str], files: Sequence[Path], *, n_obs: int
 ) -> Iterator[tuple[str, Any]]:
-    """Yield embeddings by name, from ``obsm`` of an h5ad file and from npy and npz files.
+    """Yield embeddings by name, from ``obsm`` of a data set and from npy and npz files.
 
     Raises
     ------
@@ -130,30 +142,34 @@ def read_embeddings(
         If one is not there, has not one row per cell or is not finite.
     """
     if obsm:
-        import anndata
-
-        stored: Mapping[str, Any] = anndata.read_h5ad(adata, backed="r").obsm
+        stored: Mapping[str, Any] = _opened(adata, backed="r").obsm
         for key in obsm:
             if key not in stored:
                 raise UnknownNameError("key of obsm", key, list(stored))
             matrix = stored[key]
             dense = np.asarray(matrix.toarray() if hasattr(matrix, "toarray") else matrix)
-            yield _checked(key, dense, n_obs)
+            yield checked_embedding(key, dense, n_obs)
     for path in files:
         yield from _arrays(path, n_obs)
 
 
-def read_layer(adata: Path, layer: str, shape: tuple[int, int]) -> Any:
-    """Return a layer of an h5ad file.
+def _opened(adata: Path | AnnData, *, backed: Literal["r"] | None = None) -> AnnData:
+    if not isinstance(adata, Path):
+        return adata
+    import anndata
+
+    return anndata.read_h5ad(adata, backed=backed)
+
+
+def read_layer(adata: Path | AnnData, layer: str, shape: tuple[int, int]) -> Any:
+    """Return a layer of a data set.
 
     Raises
     ------
     UserError
         If it is not there, or has another shape than the expression it is compared with.
     """
-    import anndata
-
-    layers: Mapping[str, Any] = anndata.read_h5ad(adata).layers
+    layers: Mapping[str, Any] = _opened(adata).layers
     if layer not in layers:
         raise UnknownNameError("layer", layer, list(layers))
     matrix = layers[layer]
@@ -197,7 +213,9 @@ def read_bundles(files: Sequence[Path], *, label_key: str, batch_key: str) -> It
         n_obs = len(found[label_key])
         if len(found[batch_key]) != n_obs:
             raise UserError(f"{path}: {n_obs} labels, but {len(found[batch_key])} batches.")
-        embeddings = dict(_checked(name, array, n_obs) for name, array in _chosen(path, arrays, n_obs))
+        embeddings = dict(
+            checked_embedding(name, array, n_obs) for name, array in _chosen(path, arrays, n_obs)
+        )
         yield Bundle(embeddings=embeddings, label=found[label_key], batch=found[batch_key])
 
 
@@ -213,10 +231,10 @@ def _arrays(path: Path, n_obs: int) -> Iterator[tuple[str, Any]]:
     """Yield the matrix of an npy file, or every matrix of an npz file that has a row per cell."""
     loaded = _load(path)
     if isinstance(loaded, np.ndarray):
-        yield _checked(path.stem, loaded, n_obs)
+        yield checked_embedding(path.stem, loaded, n_obs)
         return
     for name, array in _chosen(path, loaded, n_obs):
-        yield _checked(name, array, n_obs)
+        yield checked_embedding(name, array, n_obs)
 
 
 def _chosen(path: Path, matrices: Mapping[str, Any], n_obs: int) -> Iterator[tuple[str, Any]]:
@@ -227,7 +245,15 @@ def _chosen(path: Path, matrices: Mapping[str, Any], n_obs: int) -> Iterator[tup
     yield from chosen.items()
 
 
-def _checked(name: str, array: Any, n_obs: int) -> tuple[str, Any]:
+def checked_embedding(name: str, given: Any, n_obs: int) -> tuple[str, Any]:
+    """Return an embedding with its name, or say why it is none of these cells.
+
+    Raises
+    ------
+    UserError
+        If it has not one row per cell, or is not finite.
+    """
+    array = np.asarray(given)
     if array.ndim != 2 or len(array) != n_obs:
         raise UserError(f"Embedding '{name}' has shape {array.shape}, expected ({n_obs}, n_latent).")
     if array.dtype.kind not in "biuf":
@@ -238,12 +264,12 @@ def _checked(name: str, array: Any, n_obs: int) -> tuple[str, Any]:
     return name, array
 
 
-def _column(path: Path, table: Any, names: Sequence[str]) -> str:
+def _column(where: object, table: Any, names: Sequence[str]) -> str:
     for name in names:
         if name in table:
             return name
     wanted = " or ".join(f"'{name}'" for name in names)
-    raise UserError(f"{path} has no column {wanted}, only {', '.join(map(str, table.columns))}.")
+    raise UserError(f"{where} has no column {wanted}, only {', '.join(map(str, table.columns))}.")
 
 
 def _number(fold: str | None) -> str | int | None:

@@ -1,7 +1,10 @@
 """Benchmarks for single-cell integration, annotation and novelty detection.
 
-The names below are all that a method needs; nothing heavy is imported with them.
+The names below are all that a method, a metric or a data set of your own needs, and all that a script does:
+``run``, ``score`` and ``Results``. Nothing heavy is imported with them.
 """
+
+from typing import TYPE_CHECKING, Any
 
 from cellular_bench.benchmark.environments import run_inside
 from cellular_bench.benchmark.errors import (
@@ -13,6 +16,12 @@ from cellular_bench.benchmark.errors import (
 )
 from cellular_bench.benchmark.types import Corrected, Graph, MethodSpec, Prediction
 
+if TYPE_CHECKING:
+    from cellular_bench.api import run, score
+    from cellular_bench.datasets.declare import dataset
+    from cellular_bench.metrics.spec import metric
+    from cellular_bench.results import Results
+
 __version__ = "0.1.0"
 
 __all__ = [
@@ -23,8 +32,35 @@ __all__ = [
     "MethodSpec",
     "NotApplicableError",
     "Prediction",
+    "Results",
     "UndefinedError",
     "UserError",
     "__version__",
+    "dataset",
+    "metric",
+    "run",
     "run_inside",
+    "score",
 ]
+
+#: Where names are that are imported when they are asked for.
+_LAZY = {
+    "Results": "results",
+    "dataset": "datasets.declare",
+    "metric": "metrics.spec",
+    "run": "api",
+    "score": "api",
+}
+
+
+def __getattr__(name: str) -> Any:
+    """Import on first use: a method's file needs none of these."""
+    if name not in _LAZY:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    import importlib
+
+    return getattr(importlib.import_module(f"{__name__}.{_LAZY[name]}"), name)
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

@@ -1,0 +1,68 @@
+"""A data set of one's own in a file of one's own: a function that returns it, and what it is."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any, TypeVar
+
+from cellular_bench.benchmark.errors import UserError
+from cellular_bench.benchmark.types import DatasetSpec
+
+if TYPE_CHECKING:
+    from anndata import AnnData
+
+_Function = TypeVar("_Function", bound="Callable[[], AnnData]")
+
+
+def dataset(
+    *, dataset_id: str, title: str, label_key: str, batch_key: str | None = None, **facts: Any
+) -> Callable[[_Function], _Function]:
+    """Declare that a function returns a data set; the file is then a plug-in (``--plugin FILE``).
+
+    The function is called when the data are needed, and its result is validated like every other
+    (``docs/data-contract.md``). It is returned unchanged, with its description as ``spec``.
+
+    Parameters
+    ----------
+    dataset_id
+        Lower-case name in records and tables.
+    label_key, batch_key
+        Columns of ``obs``; ``batch_key=None`` for data without batches.
+    **facts
+        Other fields of :class:`~cellular_bench.benchmark.types.DatasetSpec`, such as ``organism``, ``doi``
+        and ``counts_layer`` (found by the values where it is not given).
+
+    Raises
+    ------
+    UserError
+        If the name has other characters than lower-case letters, digits and underscores.
+
+    Examples
+    --------
+    >>> from cellular_bench.datasets import catalog
+    >>> from cellular_bench.datasets.simulator import simulate
+    >>> @dataset(dataset_id="mine", title="Mine", label_key="label", batch_key="batch")
+    ... def mine():
+    ...     return simulate(n_obs=100, n_vars=50)
+    >>> catalog.load(mine.spec).adata.shape
+    (100, 50)
+    """
+    if not re.fullmatch(r"[a-z0-9_]+", dataset_id):
+        raise UserError(
+            f"Data set names are made of lower-case letters, digits and underscores, came: {dataset_id!r}."
+        )
+
+    def declare(function: _Function) -> _Function:
+        attributes: Any = function
+        attributes.spec = DatasetSpec(
+            dataset_id=dataset_id,
+            title=title,
+            source={"kind": "function", "function": function},
+            label_key=label_key,
+            batch_key=batch_key,
+            **{"counts_layer": None, **facts},
+        )
+        return function
+
+    return declare

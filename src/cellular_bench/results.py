@@ -1,0 +1,168 @@
+"""What a benchmark found, as tables: a result folder opened in Python."""
+
+from __future__ import annotations
+
+import os
+import tempfile
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from cellular_bench.benchmark import registry
+from cellular_bench.benchmark.errors import UserError
+from cellular_bench.benchmark.leaderboard import OVERALL_WEIGHTS, Board, Row, build_boards
+from cellular_bench.benchmark.store import Store
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+    from cellular_bench.benchmark.records import RunRecord
+
+#: Suffix of a report -> its format.
+SUFFIXES = {".html": "html", ".csv": "csv", ".md": "md", ".tex": "latex"}
+_ASPECTS = tuple(dict.fromkeys(aspect for weights in OVERALL_WEIGHTS.values() for aspect in weights))
+_NUMBERS = ("value", "standard_error", "wall_time_s", "cpu_time_s", "peak_rss_mib")
+
+
+class Results:
+    """The results of a folder; they are read anew whenever they are asked for.
+
+    Parameters
+    ----------
+    folder
+        A folder that ``run-benchmark run`` or :func:`cellular_bench.run` wrote.
+    plugins
+        Files with the metrics of your own that the runs were scored by.
+
+    Raises
+    ------
+    UserError
+        If it is no result folder.
+
+    Examples
+    --------
+    >>> Results("nowhere")
+    Traceback (most recent call last):
+    cellular_bench.benchmark.errors.UserError: nowhere is not a result folder: it has no folder 'runs'.
+    """
+
+    def __init__(self, folder: Path | str, *, plugins: Sequence[Path | str] = ()) -> None:
+        self._store = Store.open(Path(folder))
+        registry.load([Path(path) for path in plugins])
+
+    @property
+    def folder(self) -> Path:
+        """Where they are."""
+        return self._store.root
+
+    @property
+    def records(self) -> list[RunRecord]:
+        """The record of every run: versions, seeds, limits, costs, and how it ended."""
+        return list(self._store.records())
+
+    @property
+    def failures(self) -> dict[str, str]:
+        """Why each run without scores has none, by the name of the run."""
+        return {run.run_id: f"{run.status}: {run.reason}" for run in self.records if run.status != "ok"}
+
+    def to_frame(self) -> pd.DataFrame:
+        """Return one row per run and metric, and one for a run without scores, as in ``scores.csv``."""
+        import pandas as pd
+
+        from cellular_bench.reports.exports import CSV_COLUMNS, score_rows
+
+        rows = [row for run in self.records for row in score_rows(run)]
+        frame = pd.DataFrame(rows, columns=list(CSV_COLUMNS))
+        return frame.astype(dict.fromkeys(_NUMBERS, float))
+
+    def leaderboard(self, task: str | None = None, dataset: str | None = None) -> pd.DataFrame:
+        """Return one row per method and board, the best of each board first.
+
+        A board is a task on a data set under one kind of split. ``rank`` counts within a ``track`` (which
+        labels a method saw); controls and incomplete methods have none. Scores are 0 to 1, higher is better.
+
+        Raises
+        ------
+        UserError
+            If there is no such board.
+        """
+        import pandas as pd
+
+        boards = list(self._boards(task, dataset))
+        rows = [_as_dict(board, row) for board in boards for row in board.rows]
+        return pd.DataFrame(rows).astype({"rank": "Int64"}).dropna(axis="columns", how="all")
+
+    def report(self, path: Path | str | None = None, *, figures: bool = False) -> Path:
+        """Write the leaderboard and return where.
+
+        Parameters
+        ----------
+        path
+            A file that ends in .html, .csv, .md or .tex; a folder for the first three; by default the result
+            folder.
+        figures
+            Draw UMAPs and confusion matrices into the page.
+        """
+        from cellular_bench.benchmark.cli.report import write_reports
+
+        how: dict[str, Any] = {"figures": figures, "n_jobs": os.cpu_count() or 1}
+        target = self.folder if path is None else Path(path)
+        if target.suffix not in SUFFIXES:
+            return write_reports([self._store], target, **how)[0]
+        target.parent.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryDirectory(dir=target.parent) as folder:
+            pages = write_reports([self._store], Path(folder), **how, formats=(SUFFIXES[target.suffix],))
+            return pages[0].replace(target)
+
+    def _boards(self, task: str | None, dataset: str | None) -> Iterator[Board]:
+        boards = build_boards(self.records, registry.metrics().values())
+        chosen = [
+            board
+            for board in boards
+            if task in (None, board.task) and dataset in (None, board.dataset.dataset_id)
+        ]
+        if not chosen:
+            there = ", ".join(f"{board.task} on {board.dataset.dataset_id}" for board in boards)
+            raise UserError(f"{self.folder} has no such results. It has: {there or 'no record yet'}.")
+        yield from chosen
+
+    def __repr__(self) -> str:
+        counts = Counter(run.status for run in self.records)
+        told = ", ".join(f"{n} {status.replace('_', ' ')}" for status, n in counts.items())
+        return f"Results({str(self.folder)!r}: {told or 'no runs'})"
+
+    def _repr_html_(self) -> str:
+        """Show the leaderboards in a notebook."""
+        from html import escape
+
+        parts = [f"<p>{escape(repr(self))}</p>"]
+        if not self.records:
+            return parts[0]
+        board = ["task", "dataset_id", "split"]
+        for (task, dataset, split), rows in self.leaderboard().groupby(board, sort=False):
+            shown = rows.drop(columns=[*board, "method_id"]).dropna(axis="columns", how="all")
+            table = shown.to_html(index=False, na_rep="-", float_format="{:.3f}".format, border=0)
+            parts.append(f"<h4>{escape(task)}: {escape(dataset)}, {escape(split)}</h4>{table}")
+        return "\n".join(parts)
+
+
+def _as_dict(board: Board, row: Row) -> dict[str, Any]:
+    ok, wanted = row.coverage
+    return {
+        "task": board.task,
+        "dataset_id": board.dataset.dataset_id,
+        "split": board.splits[0].scheme or board.split_kind,
+        "rank": row.rank,
+        "track": row.track,
+        "method_id": row.method.method_id,
+        "method": row.method.name,
+        "overall": row.overall.mean,
+        "overall_std": row.overall.std,
+        **{name: found.mean for name in _ASPECTS if (found := row.aspects.get(name)) is not None},
+        "n_ok": ok,
+        "n_runs": wanted,
+        "wall_time_s": row.wall_time_s.mean,
+        "peak_rss_mib": row.peak_rss_mib.mean,
+        "incomplete_because": row.incomplete_because,
+    }

@@ -1,0 +1,222 @@
+"""The Python interface: the same runs and numbers as the command line, as objects and tables."""
+
+import linecache
+import sys
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+
+import cellular_bench
+from cellular_bench import Results, UserError
+from cellular_bench.benchmark.records import read_record
+from cellular_bench.datasets.simulator import simulate
+from cellular_bench.session_code import plugin_source, write_plugin
+
+CELL = '''
+import numpy as np
+from cellular_bench import MethodSpec, Prediction
+
+WORD = "nearest"
+OFFSETS = (0.0, 0.0)
+
+
+def distances(X, means):
+    """Square distances of every cell to every mean."""
+    return ((X[:, None, :] - means[None]) ** 2).sum(axis=2)
+
+
+class NearestMean:
+    """Name every cell after the nearest mean of a label."""
+
+    spec = MethodSpec(
+        method_id="session_mean", name=WORD, tasks=("annotation",), labels="train", inductive=True
+    )
+
+    def __init__(self, *, seed: int = 0, shift: float = 0.0):
+        self.shift = shift
+
+    def fit(self, train):
+        label = np.asarray(train.obs["label"], dtype=str)
+        self.labels = np.unique(label)
+        self.means = np.stack(
+            [np.asarray(train.X[label == name].mean(axis=0)).ravel() for name in self.labels]
+        )
+
+    def predict(self, query):
+        far = distances(query.X.toarray() + self.shift, self.means) + sum(OFFSETS)
+        return Prediction(label_pred=self.labels[far.argmin(axis=1)])
+'''
+SMALL = {"tasks": "annotation", "datasets": "simulated_small", "split": "kfold", "n_splits": 2, "quiet": True}
+
+
+def in_session(source: str, monkeypatch) -> dict:
+    """Execute a cell as a notebook does: in ``__main__``, its text known to tracebacks alone."""
+    name = f"<cell {hash(source)}>"
+    linecache.cache[name] = (len(source), None, source.splitlines(keepends=True), name)
+    namespace = {"__name__": "__main__"}
+    exec(compile(source, name, "exec"), namespace)
+    monkeypatch.setattr(sys.modules["__main__"], "__file__", None, raising=False)
+    return namespace
+
+
+@pytest.fixture(scope="module")
+def results(tmp_path_factory) -> Results:
+    out = tmp_path_factory.mktemp("api") / "out"
+    return cellular_bench.run(methods=["knn", "true_labels", "random_label"], out=out, **SMALL)
+
+
+def test_run_gives_the_records_of_the_folder_as_tables(results) -> None:
+    frame = results.to_frame()
+    on_disk = [read_record(path) for path in results.folder.glob("runs/*/record.json")]
+    assert len(on_disk) == len(results.records) == 6
+    assert len(frame) == sum(len(record.scores) for record in on_disk)
+    accuracy = frame[frame.metric_id == "accuracy"].groupby("method_id").value.mean()
+    for method_id in ("knn", "true_labels", "random_label"):
+        own = [record.value("accuracy") for record in on_disk if record.method.method_id == method_id]
+        assert accuracy[method_id] == pytest.approx(np.mean(own), abs=0)
+    assert frame.value.dtype == frame.wall_time_s.dtype == np.float64
+    assert repr(results).endswith("6 ok)")
+    assert results.failures == {}
+
+
+def test_the_frame_is_the_table_for_programs(results, tmp_path) -> None:
+    written = pd.read_csv(results.report(tmp_path / "deep" / "scores.csv"))
+    frame = results.to_frame()
+    frame = frame.where(frame.notna(), np.nan)
+    pd.testing.assert_frame_equal(frame, written, check_dtype=False)
+
+
+def test_a_leaderboard_has_a_row_per_method_the_best_first(results) -> None:
+    board = results.leaderboard(task="annotation")
+    assert list(board.method_id) == ["true_labels", "knn", "random_label"]
+    assert list(board["rank"].isna()) == [True, False, True]
+    assert board.overall.iloc[0] == 1.0
+    assert board.overall.is_monotonic_decreasing
+    assert list(board.n_ok) == list(board.n_runs) == [2, 2, 2]
+    with pytest.raises(UserError, match=r"has no such results.*: annotation on simulated_small"):
+        results.leaderboard(dataset="baron")
+
+
+def test_a_notebook_shows_the_leaderboard(results) -> None:
+    shown = results._repr_html_()
+    assert shown.count("<tr") == 4
+    assert "annotation: simulated_small" in shown
+    assert f"{results.leaderboard().overall.iloc[1]:.3f}" in shown
+
+
+def test_reports_go_where_they_are_asked_to(results, tmp_path) -> None:
+    page = results.report(tmp_path / "mine.html")
+    assert page == tmp_path / "mine.html"
+    assert "<html" in page.read_text(encoding="utf-8")
+    assert [path.name for path in tmp_path.iterdir()] == ["mine.html"]
+    assert results.report(tmp_path / "folder") == tmp_path / "folder" / "leaderboard.html"
+    assert (tmp_path / "folder" / "scores.csv").exists()
+
+
+def test_an_older_folder_opens_and_no_other(results, tmp_path) -> None:
+    assert Results(str(results.folder)).to_frame().equals(results.to_frame())
+    with pytest.raises(UserError, match="is not a result folder"):
+        Results(tmp_path)
+
+
+def test_cells_in_memory_are_run_and_left_as_they_are(tmp_path) -> None:
+    adata = simulate(n_obs=200, n_vars=60, n_labels=3, n_batches=2, seed=0)
+    adata.obs = adata.obs.rename(columns={"batch": "donor", "label": "cell_type"})
+    before = adata.copy()
+    found = cellular_bench.run(
+        adata=adata, batch_key="donor", label_key="cell_type", methods="knn", tasks="annotation",
+        split="leave_one_batch_out", out=tmp_path / "out", quiet=True,
+    )  # fmt: skip
+    (row,) = found.leaderboard().to_dict("records")
+    assert (row["dataset_id"], row["n_ok"], row["n_runs"]) == ("adata", 2, 2)
+    assert {record.dataset.n_obs for record in found.records} == {200}
+    assert (adata.X != before.X).sum() == 0
+    assert list(adata.obs) == ["donor", "cell_type"] == list(before.obs)
+
+
+def test_a_class_of_the_session_runs_in_processes_of_its_own(tmp_path, monkeypatch) -> None:
+    method = in_session(CELL, monkeypatch)["NearestMean"]
+    found = cellular_bench.run(
+        methods=[method], params={"session_mean": {"shift": 0.5}}, out=tmp_path / "out", **SMALL
+    )
+    assert list(found.leaderboard().method) == ["nearest"]
+    assert found.leaderboard().overall.item() > 0.9
+    assert {record.method.params["shift"] for record in found.records} == {0.5}
+    text = (tmp_path / "out" / "plugins" / "session_mean.py").read_text(encoding="utf-8")
+    assert "import numpy as np" in text
+    assert "def distances" in text
+    assert text == plugin_source(in_session(CELL, monkeypatch)["NearestMean"])
+
+
+@pytest.mark.parametrize(
+    ("change", "problem"),
+    [
+        (('WORD = "nearest"', 'WORD = "w"\nTABLE = np.zeros(3)'), "'TABLE' is a ndarray of this session"),
+        (("def fit", "def unused(self):\n        return open\n\n    def fit"), None),
+    ],
+)
+def test_what_a_class_of_the_session_may_refer_to(change, problem, monkeypatch) -> None:
+    source = CELL.replace(*change)
+    if problem:
+        source = source.replace("+ sum(OFFSETS)", "+ TABLE.sum()")
+    method = in_session(source, monkeypatch)["NearestMean"]
+    if problem is None:
+        assert "return open" in plugin_source(method)
+        return
+    with pytest.raises(UserError, match=problem):
+        plugin_source(method)
+
+
+def test_a_class_of_a_file_is_that_file(tmp_path, monkeypatch) -> None:
+    (tmp_path / "found_by_import.py").write_text(CELL)
+    monkeypatch.syspath_prepend(tmp_path)
+    import found_by_import
+
+    assert write_plugin(found_by_import.NearestMean, tmp_path / "x.py") == Path(found_by_import.__file__)
+    assert not (tmp_path / "x.py").exists()
+
+
+@pytest.mark.parametrize(
+    ("request_", "problem"),
+    [
+        ({"methods": "harmoni"}, "Did you mean 'harmony'"),
+        ({"methods": [object()]}, "expected names, files or classes"),
+        ({"methods": [dict]}, "dict is no method"),
+        ({"splitt": "kfold"}, "Unknown option 'splitt'. Did you mean 'split'?"),
+        ({"split": "kfolds"}, "Unknown split 'kfolds'. Did you mean 'kfold'?"),
+        ({"adata": "x.h5ad"}, "needs --label-key"),
+    ],
+)
+def test_wrong_requests_say_what_is_wrong(request_, problem, tmp_path) -> None:
+    with pytest.raises(UserError, match=problem):
+        cellular_bench.run(**request_, out=tmp_path / "out", quiet=True)
+
+
+def test_scores_of_embeddings_in_memory_are_those_of_the_file(tmp_path) -> None:
+    adata = simulate(n_obs=150, n_vars=40, n_labels=3, n_batches=2, seed=0)
+    emb = np.random.default_rng(0).normal(size=(150, 4))
+    adata.obsm["X_a"] = emb
+    known = {"batch_key": "batch", "label_key": "label", "metrics": ["silhouette_label", "ilisi"]}
+    in_memory = cellular_bench.score(adata, obsm="X_a", embeddings={"b": emb}, **known)
+    adata.write_h5ad(tmp_path / "a.h5ad")
+    of_file = cellular_bench.score(tmp_path / "a.h5ad", obsm="X_a", **known)
+    assert list(in_memory.method_id) == ["X_a", "X_a", "b", "b"]
+    np.testing.assert_array_equal(in_memory.value[:2], of_file.value)
+    np.testing.assert_array_equal(in_memory.value[:2], in_memory.value[2:])
+    with pytest.raises(UserError, match="shape"):
+        cellular_bench.score(adata, embeddings={"b": emb[:9]}, **known)
+
+
+def test_scores_of_predictions_in_a_table() -> None:
+    table = pd.DataFrame(
+        {"label": [1, 1, 2, 2], "label_pred": [1, 2, 2, None], "fold": [0, 0, 1, 1]}, index=[5, 5, 6, 6]
+    )
+    found = cellular_bench.score(predictions=table, metrics=["accuracy", "coverage"])
+    values = found.set_index(["fold", "metric_id"]).value
+    assert values[0, "accuracy"] == 0.5
+    assert values[1, "accuracy"] == 0.5
+    assert values[1, "coverage"] == 0.5
+    with pytest.raises(UserError, match="Give either"):
+        cellular_bench.score()
