@@ -21,6 +21,7 @@ class LazyGroup(click.Group):
         "list": "listing",
         "datasets": "datasets",
         "env": "environments",
+        "new": "new",
         "check": "check",
         "status": "status",
         "report": "report",

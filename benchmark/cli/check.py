@@ -1,10 +1,10 @@
-"""``run-benchmark check``: whether a method keeps the promises of the interface."""
+"""``run-benchmark check``: whether methods, metrics and data sets keep the promises of the interface."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -12,44 +12,63 @@ from cellular_bench.benchmark import registry
 from cellular_bench.benchmark.cli.options import param_option, plugin_option
 from cellular_bench.benchmark.errors import UserError
 
+if TYPE_CHECKING:
+    from cellular_bench.benchmark.conformance import CheckResult
+
 
 @click.command(
     "check",
     epilog="""\b
 Examples:
   run-benchmark check harmony
+  run-benchmark check accuracy
   run-benchmark check my_method --plugin my_method.py
   run-benchmark check my_method.py""",
 )
-@click.argument("names", metavar="METHOD|FILE...", nargs=-1, required=True)
+@click.argument("names", metavar="NAME|FILE...", nargs=-1, required=True)
 @plugin_option
 @param_option
 def command(names: Sequence[str], plugins: Sequence[Path], params: Mapping[str, Mapping[str, Any]]) -> None:
-    """Check that methods keep the promises of the interface; exit code 1 if one does not."""
-    from cellular_bench.benchmark.conformance import check_method
+    """Check methods, metrics and data sets, by name or all of a file; exit code 1 if one fails.
 
-    chosen = _chosen(names, plugins)
+    Every failure says what was promised, what was found and how to mend it.
+    """
     failed = False
-    for method in chosen:
-        results = check_method(method.factory, params=params.get(method.spec.method_id))
-        click.echo(f"{method.spec.method_id} ({method.origin})")
+    for title, results in _checked(names, plugins, params):
+        click.echo(title)
         for result in results:
-            click.echo(f"  {result.status:<17} {result.check_id}{_details(result.message, result.hint)}")
+            click.echo(f"  {result.status:<17} {result.check_id}{_details(result)}")
             failed |= result.status == "failed"
     if failed:
         raise click.exceptions.Exit(1)
 
 
-def _chosen(names: Sequence[str], plugins: Sequence[Path]) -> list[registry.Method]:
+def _checked(
+    names: Sequence[str], plugins: Sequence[Path], params: Mapping[str, Mapping[str, Any]]
+) -> Iterator[tuple[str, Sequence[CheckResult]]]:
+    from cellular_bench.benchmark.conformance import check_dataset, check_method, check_metric
+
     files = tuple(Path(name) for name in names if name.endswith(".py"))
     for path in files:
         if not path.is_file():
             raise UserError(f"{path} does not exist.")
-    known = registry.methods((*plugins, *files))
-    of_files = [method for method in known.values() if Path(method.origin) in {f.resolve() for f in files}]
-    named = [registry.pick("method", name, known) for name in names if not name.endswith(".py")]
-    return [*named, *of_files]
+    loaded = registry.load(files)
+    methods = registry.methods((*plugins, *files))
+    metrics, datasets = registry.metrics(plugins), registry.datasets((*plugins, *files))
+    chosen = [name for name in names if not name.endswith(".py")]
+    for plugin in loaded:
+        chosen += [factory.spec.method_id for factory in plugin.methods]
+        chosen += [spec.metric_id for spec in plugin.metrics] + [spec.dataset_id for spec in plugin.datasets]
+    for name in chosen:
+        if name in metrics:
+            yield f"{name} (metric)", check_metric(metrics[name])
+        elif name in datasets:
+            yield f"{name} (data set)", check_dataset(datasets[name])
+        else:
+            method = registry.pick("method", name, methods)
+            yield f"{name} ({method.origin})", check_method(method.factory, params=params.get(name))
 
 
-def _details(message: str, hint: str) -> str:
-    return "".join(f"\n      {line}" for text in (message, hint) for line in text.splitlines())
+def _details(result: CheckResult) -> str:
+    mend = f"To mend it: {result.hint}" if result.hint else ""
+    return "".join(f"\n      {line}" for text in (result.message, mend) for line in text.splitlines())

@@ -1,23 +1,26 @@
 """Whether a method keeps the promises of the interface: one list of checks for tests and for users.
 
-``run-benchmark check METHOD`` and the test suite run the same checks, each on small simulated data.
+``run-benchmark check METHOD`` and the test suite run the same checks, each on small simulated data. Metrics
+have a list of their own, and so have data sets, which are loaded and validated.
 A method may be excused from a check by naming it, with a reason, in ``spec.expected_failed_checks``.
 """
 
 from __future__ import annotations
 
 import importlib.util
-from collections.abc import Mapping
+import traceback
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Any, Literal
+from pathlib import Path
+from typing import Any, Literal, Protocol
 
 from cellular_bench.benchmark.conformance.checklist import CHECKS, Check
 from cellular_bench.benchmark.conformance.promises import BrokenPromiseError
 from cellular_bench.benchmark.conformance.subject import SkippedError, Subject
 from cellular_bench.benchmark.errors import NotApplicableError
-from cellular_bench.benchmark.types import MethodSpec
+from cellular_bench.benchmark.types import DatasetSpec, MethodSpec, MetricSpec
 
-__all__ = ["Check", "CheckResult", "CheckStatus", "check_method", "checks"]
+__all__ = ["Check", "CheckResult", "CheckStatus", "check_dataset", "check_method", "check_metric", "checks"]
 
 CheckStatus = Literal["passed", "failed", "expected_failure", "skipped"]
 
@@ -88,7 +91,43 @@ def _obstacle(subject: Subject, sane: CheckResult) -> str:
     return f"needs the parameter {', '.join(not_given)}" if not_given else ""
 
 
-def _result(check: Check, subject: Subject) -> CheckResult:
+def check_metric(spec: MetricSpec) -> tuple[CheckResult, ...]:
+    """Run every check of metrics on one that is registered.
+
+    Examples
+    --------
+    >>> from cellular_bench.metrics import accuracy
+    >>> {result.status for result in check_metric(accuracy.spec)}
+    {'passed'}
+    """
+    from cellular_bench.benchmark.conformance.metrics import METRIC_CHECKS, MetricSubject
+
+    subject = MetricSubject(spec)
+    return tuple(_result(check, subject) for check in METRIC_CHECKS)
+
+
+def check_dataset(spec: DatasetSpec) -> tuple[CheckResult, ...]:
+    """Load a data set twice: it must keep the data contract, and be the same each time."""
+    from cellular_bench.benchmark.conformance.datasets import DATASET_CHECKS, DatasetSubject
+
+    subject = DatasetSubject(spec)
+    return tuple(_result(check, subject) for check in DATASET_CHECKS)
+
+
+class _AnyCheck(Protocol):
+    """What the checks of methods, metrics and data sets have in common."""
+
+    @property
+    def check_id(self) -> str: ...
+    @property
+    def claim(self) -> str: ...
+    @property
+    def hint(self) -> str: ...
+    @property
+    def run(self) -> Callable[[Any], None]: ...
+
+
+def _result(check: _AnyCheck, subject: Any) -> CheckResult:
     try:
         check.run(subject)
     except (SkippedError, NotApplicableError) as reason:
@@ -98,8 +137,8 @@ def _result(check: Check, subject: Subject) -> CheckResult:
     return CheckResult(check_id=check.check_id, status="passed")
 
 
-def _failure(check: Check, subject: Subject, error: BaseException) -> CheckResult:
-    spec = getattr(subject.method_class, "spec", None)
+def _failure(check: _AnyCheck, subject: Any, error: BaseException) -> CheckResult:
+    spec = getattr(getattr(subject, "method_class", None), "spec", None)
     excuse = spec.expected_failed_checks.get(check.check_id) if isinstance(spec, MethodSpec) else None
     if excuse:
         return CheckResult(check_id=check.check_id, status="expected_failure", message=excuse)
@@ -113,4 +152,10 @@ def _failure(check: Check, subject: Subject, error: BaseException) -> CheckResul
 
 
 def _raised(error: BaseException) -> str:
-    return f"it raised {type(error).__name__}: {error}"
+    """Say what was raised and where: the last line of the user's own file, before it went into libraries."""
+    frames = traceback.extract_tb(error.__traceback__)
+    ours = str(Path(__file__).resolve().parents[2])
+    own = [frame for frame in frames if "site-packages" not in frame.filename]
+    own = [frame for frame in own if not str(Path(frame.filename).resolve()).startswith(ours)] or frames
+    where = f" ({Path(own[-1].filename).name}, line {own[-1].lineno}: {own[-1].line})" if own else ""
+    return f"it raised {type(error).__name__}: {error}{where}"

@@ -91,13 +91,15 @@ CHECKS = (
     Check(
         check_id="spec_sane",
         claim="the class says what it is, has what its tasks need, and takes keywords with defaults.",
-        hint="See MethodSpec: every field is described there.",
+        hint="Correct the field named above; `run-benchmark new method NAME` writes a class with every one, "
+        "the docstring of cellular_bench.MethodSpec describes them.",
         run=_spec_is_sane,
     ),
     Check(
         check_id="runs",
         claim="it ends on 240 training cells and 120 others of three types in two batches.",
-        hint="Call it on the data of cellular_bench.benchmark.conformance.data.simulate() yourself.",
+        hint="Mend the line named above. In Python: `from cellular_bench.benchmark.conformance import data`, "
+        "`cells = data.simulate()`, then call your method on cells.train and cells.query.",
         run=promises.runs,
     ),
     Check(

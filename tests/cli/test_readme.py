@@ -13,7 +13,7 @@ import pytest
 def my_method(repo: Path, tmp_path: Path) -> Path:
     """The README's example of a method, as a file."""
     text = (repo / "README.md").read_text(encoding="utf-8")
-    (source,) = re.findall(r"```python\n(.*?)```", text, re.DOTALL)
+    source = re.findall(r"```python\n(.*?)```", text, re.DOTALL)[0]
     path = tmp_path / "my_method.py"
     path.write_text(source, encoding="utf-8")
     assert len(source.splitlines()) <= 40

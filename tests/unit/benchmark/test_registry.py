@@ -42,7 +42,7 @@ def test_a_plugin_joins_with_its_parameters_and_digest(tmp_path) -> None:
 @pytest.mark.parametrize(
     ("source", "message"),
     [
-        ("x = 1", "defines no method: no class sets `spec = MethodSpec(...)`"),
+        ("x = 1", "defines no method, metric or data set: no class sets `spec = MethodSpec(...)`"),
         ("import no_such_thing", "cannot be imported: ModuleNotFoundError: No module named 'no_such_thing'"),
         ("def f(:", "cannot be imported: SyntaxError"),
         ("raise SystemExit(0)", "cannot be imported: SystemExit: 0"),

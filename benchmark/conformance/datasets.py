@@ -1,0 +1,91 @@
+"""The promises of a data set: it keeps the data contract, and is the same every time."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import cached_property
+from typing import TYPE_CHECKING
+
+from cellular_bench.benchmark.conformance.promises import demand
+from cellular_bench.benchmark.conformance.subject import SkippedError
+from cellular_bench.benchmark.errors import DataError
+from cellular_bench.benchmark.keys import LABEL
+from cellular_bench.benchmark.types import DatasetSpec
+
+if TYPE_CHECKING:
+    from cellular_bench.benchmark.types import Dataset
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DatasetCheck:
+    """A promise that every data set makes; fields as of :class:`~.checklist.Check`."""
+
+    check_id: str
+    claim: str
+    hint: str
+    run: Callable[[DatasetSubject], None]
+
+
+@dataclass
+class DatasetSubject:
+    """The data set under test, loaded once."""
+
+    spec: DatasetSpec
+
+    @cached_property
+    def attempt(self) -> Dataset | Exception:
+        """The data set, or why it cannot be loaded."""
+        from cellular_bench.datasets import catalog
+
+        try:
+            return catalog.load(self.spec)
+        except Exception as error:
+            return error
+
+    @property
+    def loaded(self) -> Dataset:
+        """The data set; checks that need it are skipped where it cannot be loaded."""
+        if isinstance(self.attempt, Exception):
+            raise SkippedError("needs the check 'loads' to pass")
+        return self.attempt
+
+
+def _loads(subject: DatasetSubject) -> None:
+    if isinstance(subject.attempt, DataError):
+        demand(not subject.attempt.problems, "\n".join(subject.attempt.problems))
+    if isinstance(subject.attempt, Exception):
+        raise subject.attempt
+
+
+def _is_the_same_again(subject: DatasetSubject) -> None:
+    first = subject.loaded.digest
+    again = DatasetSubject(subject.spec).loaded.digest
+    demand(first == again, f"its digest was {first[:10]}, and is {again[:10]} a second time.")
+
+
+def _has_two_labels(subject: DatasetSubject) -> None:
+    names = list(subject.loaded.adata.obs[LABEL].cat.categories)
+    demand(len(names) > 1, f"every cell is '{names[0]}'.")
+
+
+DATASET_CHECKS = (
+    DatasetCheck(
+        check_id="loads",
+        claim="it can be had, and keeps the data contract.",
+        hint="docs/data-contract.md says what a data set must hold, and how to mend each complaint.",
+        run=_loads,
+    ),
+    DatasetCheck(
+        check_id="same_again",
+        claim="it is the same every time: records name it by the digest of its content.",
+        hint="Seed whatever draws, sort what comes from sets and folders, read one fixed version of a file.",
+        run=_is_the_same_again,
+    ),
+    DatasetCheck(
+        check_id="labels",
+        claim="there are two labels or more, so that there is something to tell apart.",
+        hint="Name another column as label_key.",
+        run=_has_two_labels,
+    ),
+)

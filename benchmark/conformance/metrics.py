@@ -1,0 +1,266 @@
+"""The promises of a metric, checked on small simulated cells and outputs of known quality."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from difflib import get_close_matches
+from functools import cache, cached_property
+from typing import Any
+
+import numpy as np
+
+from cellular_bench.benchmark.conformance import data
+from cellular_bench.benchmark.conformance.promises import demand
+from cellular_bench.benchmark.conformance.subject import SkippedError
+from cellular_bench.benchmark.errors import UndefinedError
+from cellular_bench.benchmark.keys import BATCH, LABEL
+from cellular_bench.benchmark.types import MetricSpec
+
+#: Two values are equal within this share of the metric's range: sums are rounded in another order.
+ROUNDING = 1e-6
+#: The same where neighbours at equal distances may be told apart by the order of the cells.
+REORDERED = 0.05
+_SHARE_WRONG = 0.15
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class MetricCheck:
+    """A promise that every metric makes; fields as of :class:`~.checklist.Check`."""
+
+    check_id: str
+    claim: str
+    hint: str
+    run: Callable[[MetricSubject], None]
+
+
+@dataclass
+class MetricSubject:
+    """The metric under test, and its value for a good output, computed once."""
+
+    spec: MetricSpec
+
+    @property
+    def _parameters(self) -> Mapping[str, inspect.Parameter]:
+        return inspect.signature(self.spec.function).parameters
+
+    @property
+    def unknown(self) -> list[str]:
+        """Arguments that no run has."""
+        return [name for name in self._parameters if name not in known_inputs()]
+
+    @property
+    def lacking(self) -> list[str]:
+        """Arguments that the simulated runs do not have."""
+        from cellular_bench.metrics.engine import DERIVED
+
+        given = {*example(), *DERIVED, "n_jobs"}
+        return [
+            name
+            for name, parameter in self._parameters.items()
+            if name not in given and parameter.default is parameter.empty
+        ]
+
+    @cached_property
+    def good(self) -> float | UndefinedError:
+        """The value for a good output."""
+        return self.value(example())
+
+    def value(self, inputs: Mapping[str, Any]) -> float | UndefinedError:
+        """Return the value for some inputs, as the harness computes it."""
+        from cellular_bench.metrics import evaluate
+
+        if self.lacking:
+            raise SkippedError(f"needs {', '.join(self.lacking)}, which the simulated runs lack")
+        return evaluate([self.spec.metric_id], inputs)[self.spec.metric_id]
+
+    @property
+    def sound(self) -> float:
+        """The value for a good output; checks that need one are skipped where there is none."""
+        if isinstance(self.good, UndefinedError):
+            raise SkippedError("needs a value, as of the check 'gives_a_number'")
+        return self.good
+
+    def far(self, one: float, other: float | UndefinedError) -> float:
+        """Return how far two values lie apart, as a share of the range."""
+        if isinstance(other, UndefinedError):
+            return float("inf")
+        return abs(one - other) / (self.spec.maximum - self.spec.minimum)
+
+
+@cache
+def known_inputs() -> tuple[str, ...]:
+    """Return every argument that a metric may ask for."""
+    from cellular_bench.metrics import METRICS
+    from cellular_bench.metrics.engine import DERIVED
+
+    shipped = [spec.function for spec in METRICS.values() if spec.function.__module__.startswith("cellular")]
+    used = {name for function in shipped for name in inspect.signature(function).parameters}
+    return tuple(sorted(used | set(DERIVED)))
+
+
+def example(*, quality: str = "good", seed: int = 0) -> dict[str, Any]:
+    """Return the inputs of a run on 360 simulated cells.
+
+    ``"good"``: an embedding of the types without the batches, and predictions of which nine in ten are
+    right, less sure of wrong ones and of novel cells. ``"bad"``: an embedding of the batches alone,
+    predictions and novelty at random, surest of novel cells.
+    """
+    generator = np.random.default_rng(seed)
+    cells = data.simulate()
+    label, batch = (
+        np.concatenate([np.asarray(part.obs[key], dtype=str) for part in (cells.train, cells.query)])
+        for key in (LABEL, BATCH)
+    )
+    names, codes = np.unique(label, return_inverse=True)
+    batches = np.unique(batch, return_inverse=True)[1]
+    is_novel = label == names[-1]
+    shown = np.where(generator.random(label.size) < _SHARE_WRONG, generator.permutation(codes), codes)
+    places = np.eye(len(names), 8)[codes] * 6.0
+    sure = np.where(is_novel, 0.5, np.where(shown == codes, 0.9, 0.75))
+    novelty = is_novel + generator.normal(scale=0.4, size=label.size)
+    if quality == "bad":
+        shown, places = generator.permutation(codes), np.eye(2, 8)[batches] * 12.0
+        novelty, sure = generator.permutation(novelty), np.where(is_novel, 0.9, 0.5)
+    noise = generator.normal(size=(label.size, 8))
+    proba = np.tile((1 - sure[:, None]) / (len(names) - 1), (1, len(names)))
+    proba[np.arange(label.size), shown] = sure
+    before = np.eye(len(names), 8)[codes] * 6.0 + np.eye(2, 8, k=4)[batches] * 9.0
+    return {
+        "label": label,
+        "batch": batch,
+        "is_novel": is_novel,
+        "X_pre": before + noise,
+        "X_emb": places + noise,
+        "label_pred": names[shown],
+        "label_proba": proba,
+        "labels": names,
+        "novelty": novelty,
+        "rejected": generator.random(label.size) < (0.1 if quality == "good" else 0.6),
+    }
+
+
+def _inputs_are_known(subject: MetricSubject) -> None:
+    for name in subject.unknown:
+        close = get_close_matches(name, known_inputs(), n=1)
+        meant = f" Did you mean '{close[0]}'?" if close else ""
+        demand(False, f"no run has '{name}'.{meant} Known: {', '.join(known_inputs())}.")  # noqa: FBT003
+
+
+def _is_described(subject: MetricSubject) -> None:
+    from cellular_bench.metrics.cards import docstring_parts
+
+    demand(subject.spec.definition.strip(), "definition is empty.")
+    missing = sorted({"formula", "fooled_by", "example"} - set(docstring_parts(subject.spec)))
+    demand(not missing, f"its docstring lacks {', '.join(missing)}.")
+
+
+def _gives_a_number(subject: MetricSubject) -> None:
+    found = subject.good
+    if isinstance(found, UndefinedError) and not found.by_output:
+        raise SkippedError(f"the simulated cells permit no value: {found}")
+    demand(not isinstance(found, UndefinedError), f"there is no value: {found}.")
+
+
+def _stays_in_range(subject: MetricSubject) -> None:
+    _ = subject.sound
+    low, high = subject.spec.minimum, subject.spec.maximum
+    slack = ROUNDING * (high - low)
+    for quality in ("good", "bad"):
+        found = subject.value(example(quality=quality))
+        if not isinstance(found, UndefinedError):
+            demand(
+                low - slack <= found <= high + slack,
+                f"{found:g} for a {quality} output, outside {low:g} to {high:g}.",
+            )
+
+
+def _tells_good_from_bad(subject: MetricSubject) -> None:
+    good, bad = subject.sound, subject.value(example(quality="bad"))
+    if isinstance(bad, UndefinedError):
+        raise SkippedError(f"a bad output has no value: {bad}")
+    better = good > bad if subject.spec.higher_is_better else good < bad
+    word = "higher" if subject.spec.higher_is_better else "lower"
+    demand(better, f"{good:.4g} for a good output and {bad:.4g} for a bad one, with {word} as better.")
+
+
+def _order_does_not_matter(subject: MetricSubject) -> None:
+    inputs = example()
+    order = np.random.default_rng(1).permutation(len(inputs["label"]))
+    moved = {name: array if name == "labels" else array[order] for name, array in inputs.items()}
+    far = subject.far(subject.sound, subject.value(moved))
+    demand(far <= REORDERED, f"in another order, the value moves by {far:.2g} of its range.")
+
+
+def _names_do_not_matter(subject: MetricSubject) -> None:
+    renamed = dict(example())
+    for name in ("label", "label_pred", "labels", "batch"):
+        renamed[name] = np.char.add("the ", renamed[name])
+    far = subject.far(subject.sound, subject.value(renamed))
+    demand(far <= ROUNDING, f"with other names of labels and batches, it moves by {far:.2g} of its range.")
+
+
+def _inputs_stay(subject: MetricSubject) -> None:
+    _ = subject.sound
+    inputs, before = example(), example()
+    state = np.random.get_state()[1].copy()  # type: ignore[union-attr]  # noqa: NPY002 - what is watched
+    again = subject.value(inputs)
+    changed = [name for name in inputs if not np.array_equal(inputs[name], before[name])]
+    demand(not changed, f"it wrote to {', '.join(changed)}.")
+    demand(subject.far(subject.sound, again) == 0, "a second time, the value is another.")
+    moved = not np.array_equal(state, np.random.get_state()[1])  # noqa: NPY002 - as above
+    demand(not moved, "the global generator of numpy moved.")
+
+
+METRIC_CHECKS = (
+    MetricCheck(
+        check_id="inputs_known",
+        claim="the names of its arguments are things that a run has.",
+        hint="Rename the argument, or give it a default and derive it inside.",
+        run=_inputs_are_known,
+    ),
+    MetricCheck(
+        check_id="described",
+        claim="a reader learns what it is, how it is computed and what fools it.",
+        hint="Give a docstring with a section Notes, whose paragraphs begin 'Formula:' and 'Fooled by:', and "
+        "a section Examples.",
+        run=_is_described,
+    ),
+    MetricCheck(
+        check_id="gives_a_number",
+        claim="it has a finite value for a good output on 360 cells of three types in two batches.",
+        hint="Call it on the inputs of cellular_bench.benchmark.conformance.metrics.example() yourself.",
+        run=_gives_a_number,
+    ),
+    MetricCheck(
+        check_id="range",
+        claim="values lie between minimum and maximum.",
+        hint="Correct minimum and maximum in @metric(...), or scale the value.",
+        run=_stays_in_range,
+    ),
+    MetricCheck(
+        check_id="direction",
+        claim="a good output has a better value than a bad one.",
+        hint="Turn higher_is_better, or look for arguments in the wrong order.",
+        run=_tells_good_from_bad,
+    ),
+    MetricCheck(
+        check_id="cell_order",
+        claim="the order of the cells does not matter.",
+        hint="Do not rely on neighbours in the array, and draw no sample by position.",
+        run=_order_does_not_matter,
+    ),
+    MetricCheck(
+        check_id="label_names",
+        claim="names of labels and batches do not matter.",
+        hint="Compare names for equality only; do not sort values by them.",
+        run=_names_do_not_matter,
+    ),
+    MetricCheck(
+        check_id="pure",
+        claim="it changes nothing, and gives the same value again.",
+        hint="Work on copies, and seed a generator of its own inside: numpy.random.default_rng(0).",
+        run=_inputs_stay,
+    ),
+)
