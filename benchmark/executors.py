@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import threading
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -20,6 +21,8 @@ from cellular_bench.benchmark.reuse import is_whole
 from cellular_bench.benchmark.store import Store
 from cellular_bench.benchmark.summaries import RunSummary
 from cellular_bench.benchmark.types import Dataset, Split
+
+LOG = logging.getLogger(__name__)
 
 
 class Progress(Protocol):
@@ -122,6 +125,7 @@ class Executor:
 
     def _prepare_split(self, run: Run, split: Split) -> None:
         folder = self.store.split_folder(run.dataset, run.split)
+        LOG.info("preparing %s of %s", split.split_id, run.dataset.dataset_id)
         with _disk_errors(self.store):
             folder.mkdir(parents=True, exist_ok=True)
             split_file, log = folder / "split.npz", folder / running.LOG
@@ -138,6 +142,7 @@ class Executor:
 
     def _run(self, run: Run, progress: Progress) -> RunRecord:
         progress.started(run)
+        LOG.info("started %s", run.run_id)
         with _disk_errors(self.store):
             record = self.carry_out(run, self.store, cancelled=self._cancelled)
             self.store.write(record)
@@ -145,8 +150,14 @@ class Executor:
                 summaries.append(self.store, record)
             if run.replaces is not None:
                 self.store.forget([run.replaces])
+        seconds = (record.finished_at - record.started_at).total_seconds()
+        LOG.info("ended %s: %s after %.1f s%s", run.run_id, record.status, seconds, _because(record))
         progress.finished(record)
         return record
+
+
+def _because(record: RunRecord) -> str:
+    return f": {record.reason}" if record.reason else ""
 
 
 def _wants_all_genes(run: Run) -> bool:

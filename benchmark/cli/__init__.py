@@ -5,11 +5,12 @@ from __future__ import annotations
 import errno
 import importlib
 import sys
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import click
 
 from cellular_bench import __version__
+from cellular_bench.benchmark.cli import messages
 from cellular_bench.benchmark.errors import BenchError, UnknownNameError, UserError
 
 
@@ -31,6 +32,8 @@ class LazyGroup(click.Group):
         "reproduce": "reproduce",
         "score": "score",
         "rescore": "rescore",
+        "doctor": "doctor",
+        "completion": "completion",
     }
 
     def list_commands(self, ctx: click.Context) -> list[str]:
@@ -42,14 +45,24 @@ class LazyGroup(click.Group):
         if cmd_name not in self.commands_in:
             return None
         module = importlib.import_module(f"cellular_bench.benchmark.cli.{self.commands_in[cmd_name]}")
-        command: click.Command = module.command
-        return command
+        return messages.add_options(module.command)
+
+    def invoke(self, ctx: click.Context) -> Any:
+        """Carry out a command; a log hears how it ended."""
+        try:
+            return super().invoke(ctx)
+        except click.exceptions.Exit as stop:
+            messages.LOG.info("ended with code %s", stop.exit_code)
+            raise
+        except BaseException as error:
+            messages.LOG.debug("ended by %s: %s", type(error).__name__, error, exc_info=True)
+            raise
 
     def resolve_command(
         self, ctx: click.Context, args: list[str]
     ) -> tuple[str | None, click.Command | None, list[str]]:
         """Find a command, or say which one may have been meant."""
-        if args[0] not in self.commands_in and not args[0].startswith("-"):
+        if args[0] not in self.commands_in and not args[0].startswith("-") and not ctx.resilient_parsing:
             raise UnknownNameError("command", args[0], self.commands_in)
         return super().resolve_command(ctx, args)
 
@@ -68,6 +81,9 @@ Examples:
 @click.version_option(__version__, prog_name="run-benchmark")
 def group() -> None:
     """Benchmark single-cell integration, annotation and novelty detection."""
+
+
+messages.add_options(group)
 
 
 def main() -> None:

@@ -33,7 +33,7 @@ def command() -> None:
 @format_option
 def list_command(plugins: Sequence[Path], output: str) -> None:
     """List the environments, whether they are ready, and why not."""
-    rows = [_row(declared, methods) for declared, methods in _declared(plugins)]
+    rows = [_row(declared, methods) for declared, methods in declared_with_methods(plugins)]
     if output == "json":
         click.echo(json.dumps(rows, indent=1))
         return
@@ -90,7 +90,7 @@ def lock_command(name: str) -> None:
         click.echo(f"{package}=={version}")
 
 
-def _declared(plugins: Sequence[Path]) -> Iterator[tuple[Declaration, list[str]]]:
+def declared_with_methods(plugins: Sequence[Path]) -> Iterator[tuple[Declaration, list[str]]]:
     """Yield every declaration that ships or that a method names, with its methods."""
     methods: dict[str, list[str]] = {name: [] for name in environments.shipped()}
     for method_id, method in registry.methods(plugins).items():

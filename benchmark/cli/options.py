@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import math
 from collections import defaultdict
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Any, TypeVar, get_args
 
@@ -75,6 +75,18 @@ class PositiveNumber(click.ParamType):  # type: ignore[type-arg]  # generic only
 def read_by(reader: Callable[[Any], Any]) -> Callable[[click.Context, click.Parameter, Any], Any]:
     """Return the callback of an option whose text a function reads."""
     return lambda ctx, param, value: reader(value)
+
+
+def names_of(
+    known: Callable[[], Iterable[str]],
+) -> Callable[[click.Context, click.Parameter, str], list[str]]:
+    """Return what completes the last of several names in a shell."""
+
+    def complete(ctx: click.Context, param: click.Parameter, incomplete: str) -> list[str]:
+        before, comma, last = incomplete.rpartition(",")
+        return [f"{before}{comma}{name}" for name in known() if name.startswith(last)]
+
+    return complete
 
 
 EXISTING_FILE = click.Path(exists=True, dir_okay=False, path_type=Path)

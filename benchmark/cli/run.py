@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
@@ -14,7 +15,7 @@ import click
 
 from cellular_bench.benchmark import registry
 from cellular_bench.benchmark.availability import settle
-from cellular_bench.benchmark.cli import options
+from cellular_bench.benchmark.cli import messages, options
 from cellular_bench.benchmark.cluster_config import ExecutorConfig, ExecutorKind
 from cellular_bench.benchmark.config import Block, MethodChoice, SplitChoice, Suite, read_suite
 from cellular_bench.benchmark.errors import UserError
@@ -29,6 +30,7 @@ if TYPE_CHECKING:
     from cellular_bench.benchmark.planner import Plan
     from cellular_bench.benchmark.store import Store
 
+LOG = logging.getLogger(__name__)
 _SPLITS = [kind.replace("_", "-") for kind in get_args(SplitKind)]
 _BAD = ("failed", "timeout", "out_of_memory")
 
@@ -57,6 +59,7 @@ Exit code: 0 all runs ended well, 1 some did not, 2 the request was wrong.""",
     type=options.NameList(),
     multiple=True,
     callback=options.read_by(options.flattened),
+    shell_complete=options.names_of(lambda: registry.datasets()),
     help="Instead of the suite's.",
 )
 @options.adata_option
@@ -74,6 +77,7 @@ Exit code: 0 all runs ended well, 1 some did not, 2 the request was wrong.""",
     type=options.NameList(),
     multiple=True,
     callback=options.read_by(options.flattened),
+    shell_complete=options.names_of(lambda: registry.methods()),
     help="Instead of the suite's.",
 )
 @options.param_option
@@ -117,9 +121,7 @@ def command(**given: Any) -> None:
     Without options: the quickstart suite on the bundled data. Runs that have a record in the result
     folder are not run again.
     """
-    from rich.console import Console
-
-    raise click.exceptions.Exit(run(**given, console=Console()))
+    raise click.exceptions.Exit(run(**given, console=messages.console()))
 
 
 def run(
@@ -465,6 +467,7 @@ def _load(
             dataset = catalog.subsampled(dataset, subsample)
         loaded[spec.dataset_id] = dataset
         adata = dataset.adata
+        LOG.info("loaded %s: %s cells x %s genes", spec.dataset_id, adata.n_obs, adata.n_vars)
         console.print(f"{spec.dataset_id}: {adata.n_obs} cells x {adata.n_vars} genes", highlight=False)
         for warning in dataset.warnings:
             console.print(f"  note: {warning}", markup=False, highlight=False, soft_wrap=True)
