@@ -16,7 +16,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from multiprocessing import forkserver
 from multiprocessing.context import ForkServerContext, ForkServerProcess
 from pathlib import Path
@@ -63,6 +63,8 @@ class Outcome:
         Largest GPU memory of the process tree that was seen; None where there is no GPU.
     is_log_lost
         Whether the log could not be written.
+    broken_after
+        How the supervisor ended, where it did not carry out to its end what was to follow the call.
     """
 
     status: Literal["ok", "failed", "timeout", "out_of_memory"]
@@ -73,6 +75,7 @@ class Outcome:
     peak_rss_mib: float = 0.0
     peak_gpu_mib: float | None = None
     is_log_lost: bool = False
+    broken_after: str | None = None
 
 
 def call(
@@ -80,6 +83,7 @@ def call(
     *args: Any,
     limits: Limits,
     log: Path,
+    then: Callable[[], None] | None = None,
     cancelled: threading.Event | None = None,
 ) -> Outcome:
     """Run a function in its own session and working directory, and wait for the end of all it started.
@@ -89,6 +93,9 @@ def call(
     function
         Importable function. It hands results over through files; what it prints goes to ``log``,
         of which the beginning and the end are kept (:mod:`cellular_bench.benchmark.logs`).
+    then
+        Trusted and importable; called in the supervisor after a function that returned has gone with all
+        that it started. It counts for no limit and no cost but an hour's time.
     cancelled
         Set from another thread to end the call early.
 
@@ -98,7 +105,7 @@ def call(
         If ``cancelled`` was set before the function ended.
     """
     with scratch.folder() as folder:
-        process = _context().Process(target=supervise, args=(function, args, limits, log, folder))
+        process = _context().Process(target=supervise, args=(function, args, limits, log, folder, then))
         started = time.monotonic()
         _start(process)
         try:
@@ -124,10 +131,11 @@ def _end(process: ForkServerProcess) -> None:
 
 
 def _outcome(process: ForkServerProcess, end: Path, *, wall_time_s: float) -> Outcome:
-    if end.exists():
-        return Outcome(**json.loads(end.read_text(encoding="utf-8")))
     code = process.exitcode
     how = signal.Signals(-code).name if code is not None and code < 0 else f"exit code {code}"
+    if end.exists():
+        found = Outcome(**json.loads(end.read_text(encoding="utf-8")))
+        return found if code == 0 else replace(found, broken_after=how)
     return Outcome(
         status="failed",
         reason=f"The process that watches the run was ended ({how}), and the run with it.",

@@ -8,6 +8,7 @@ import threading
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +22,7 @@ from cellular_bench.benchmark.store import RECORD, Store
 
 LOG = "log.txt"
 LOG_TAIL_CHARS = 4000
-#: Preparing and scoring are the harness's own work; the limits only keep a defect from hanging it.
+#: Preparing is the harness's own work; the limits only keep a defect from hanging it.
 HARNESS_LIMITS = Limits(time_limit_s=3600, memory_limit_mib=64 * 1024)
 
 _NO_RESULT = "The method ended its process (exit code 0) before it returned anything. It must not exit."
@@ -100,11 +101,10 @@ def call(
     function: Callable[..., None],
     *args: Any,
     log: Path,
-    limits: Limits = HARNESS_LIMITS,
     cancelled: threading.Event | None = None,
 ) -> isolation.Outcome:
     """Call a function of the harness's own in a process of its own."""
-    return isolation.call(function, *args, limits=limits, log=log, cancelled=cancelled)
+    return isolation.call(function, *args, limits=HARNESS_LIMITS, log=log, cancelled=cancelled)
 
 
 def tail(log: Path) -> str:
@@ -123,7 +123,11 @@ def _execute(run: Run, store: Store, folder: Path, cancelled: threading.Event | 
         cells=store.split_folder(run.dataset, run.split) / preparation.CELLS,
         folder=folder,
     )
-    outcome = call(worker.execute, job, log=folder / LOG, limits=run.limits, cancelled=cancelled)
+    scores = _scoring_job(run, store, folder)
+    then = partial(scoring.execute_after, folder / worker.RESULT, scores)
+    outcome = isolation.call(
+        worker.execute, job, log=folder / LOG, limits=run.limits, then=then, cancelled=cancelled
+    )
     if outcome.exit_code == os.EX_IOERR or outcome.is_log_lost:
         _check_disk(folder)
     result = _result(folder / worker.RESULT)
@@ -134,11 +138,13 @@ def _execute(run: Run, store: Store, folder: Path, cancelled: threading.Event | 
         return _Ended(status="failed", reason=_NO_RESULT, cost=cost)
     if result["status"] != "ok":
         return _Ended(status=result["status"], reason=result["reason"], cost=cost)
-    return _score(run, store, folder, cost, cancelled)
+    if outcome.broken_after is not None:
+        return _Ended(status="failed", reason=f"Scoring failed: {outcome.broken_after}.", cost=cost)
+    return _scored(scores, cost)
 
 
-def _score(run: Run, store: Store, folder: Path, cost: Cost, cancelled: threading.Event | None) -> _Ended:
-    job = scoring.ScoringJob(
+def _scoring_job(run: Run, store: Store, folder: Path) -> scoring.ScoringJob:
+    return scoring.ScoringJob(
         task=run.task,
         method_id=run.method.method_id,
         is_control=run.method.is_control,
@@ -150,9 +156,9 @@ def _score(run: Run, store: Store, folder: Path, cost: Cost, cancelled: threadin
         profile=run.profile,
         plugins=run.plugins,
     )
-    outcome = call(scoring.execute, job, log=folder / LOG, cancelled=cancelled)
-    if outcome.status != "ok":
-        return _Ended(status="failed", reason=f"Scoring failed: {outcome.reason}", cost=cost)
+
+
+def _scored(job: scoring.ScoringJob, cost: Cost) -> _Ended:
     scored = scoring.read_scored(job.result)
     job.result.unlink()
     if scored.contract_broken is not None:

@@ -65,6 +65,12 @@ class ScoringJob:
     plugins: tuple[Path, ...] = ()
 
 
+def execute_after(run_result: Path, job: ScoringJob) -> None:
+    """Score a run's outputs where its result says that there are some."""
+    if run_result.exists() and json.loads(run_result.read_text(encoding="utf-8"))["status"] == "ok":
+        execute(job)
+
+
 def execute(job: ScoringJob) -> None:
     """Score one run's outputs; write ``scores.json``."""
     outputs, truth = read_outputs(job.outputs), read_truth(job.truth_folder)

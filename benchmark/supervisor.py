@@ -31,14 +31,21 @@ POLL_S = 0.05
 #: Looking for new children reads all of /proc: it is done less often, and may take this share of a core.
 SCAN_S, MAX_SHARE_OF_SCANS = 0.5, 0.02
 END, CWD = "end.json", "cwd"
+#: Only keeps a defect of the harness from hanging it.
+LONGEST_AFTER_S = 3600
 
 Breach = tuple[Literal["timeout", "out_of_memory", "cancelled"], str]
 
 
 def supervise(
-    function: Callable[..., None], args: tuple[Any, ...], limits: Limits, log: Path, folder: Path
+    function: Callable[..., None],
+    args: tuple[Any, ...],
+    limits: Limits,
+    log: Path,
+    folder: Path,
+    then: Callable[[], None] | None,
 ) -> None:
-    """Call a function in a child process and write to ``folder`` how that ended.
+    """Call a function in a child process, write to ``folder`` how that ended, and go on with ``then``.
 
     Runs in a process of its own. The function finds itself in an empty working directory; what it and its
     children print goes to ``log``.
@@ -79,6 +86,20 @@ def supervise(
         "is_log_lost": output.is_lost,
     }
     (folder / END).write_text(json.dumps(end), encoding="utf-8")
+    if then is not None and status == "ok" and not output.is_lost:
+        _go_on(then, log)
+
+
+def _go_on(then: Callable[[], None], log: Path) -> None:
+    """Call a function of the harness's own, in this process: another would have to be forked."""
+    signal.signal(signal.SIGTERM, signal.SIG_DFL)
+    signal.alarm(LONGEST_AFTER_S)
+    process_tree.end_with_parent()  # the server of processes, which ends with the harness
+    output = os.open(log, os.O_WRONLY | os.O_APPEND)
+    os.dup2(output, 1)
+    os.dup2(output, 2)
+    os.close(output)
+    then()
 
 
 def _inside(function: Callable[..., None], args: tuple[Any, ...], output: int, cwd: Path) -> None:

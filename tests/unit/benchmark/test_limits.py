@@ -5,6 +5,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from functools import partial
 from pathlib import Path
 
 import psutil
@@ -34,6 +35,41 @@ while not (Path({pid_file!r}).exists() and Path({pid_file!r}).read_text()):
 
 def call(code: str, tmp_path: Path, limits: Limits = ROOMY) -> isolation.Outcome:
     return isolation.call(exec, code, limits=limits, log=tmp_path / "log.txt")
+
+
+def test_what_follows_a_call_runs_after_all_of_it_has_gone(tmp_path) -> None:
+    pid_file, seen = tmp_path / "pid", tmp_path / "seen"
+    code = DAEMON.format(pid_file=str(pid_file), work="time.sleep(3600)", then="print('first')")
+    look = f"from pathlib import Path; Path({str(seen)!r}).write_text(str(Path(f'/proc/{{pid}}').exists()))"
+    follow = f"pid = int(open({str(pid_file)!r}).read()); {look}; print('second', flush=True)"
+    log = tmp_path / "log.txt"
+    outcome = isolation.call(exec, code, limits=ROOMY, log=log, then=partial(exec, follow))
+    assert (outcome.status, outcome.broken_after) == ("ok", None)
+    assert seen.read_text() == "False"
+    assert log.read_text() == "first\nsecond\n"
+
+
+@pytest.mark.parametrize(
+    ("follow", "how"),
+    [
+        ("raise OSError('no space')", "exit code 1"),
+        ("import os; os.kill(os.getpid(), 9)", "SIGKILL"),
+    ],
+)
+def test_what_follows_a_call_fails_apart_from_it(tmp_path, follow: str, how: str) -> None:
+    log = tmp_path / "log.txt"
+    outcome = isolation.call(exec, "print('fine')", limits=ROOMY, log=log, then=partial(exec, follow))
+    assert (outcome.status, outcome.exit_code, outcome.broken_after) == ("ok", 0, how)
+    assert log.read_text().startswith("fine\n")
+    assert ("OSError: no space" in log.read_text()) == (how == "exit code 1")
+
+
+def test_nothing_follows_a_call_that_failed(tmp_path) -> None:
+    made = tmp_path / "made"
+    follow = partial(exec, f"open({str(made)!r}, 'w')")
+    outcome = isolation.call(exec, "1 / 0", limits=ROOMY, log=tmp_path / "log.txt", then=follow)
+    assert outcome.status == "failed"
+    assert not made.exists()
 
 
 def is_alive(pid_file: Path) -> bool:
