@@ -5,9 +5,10 @@ from __future__ import annotations
 import json
 import os
 import uuid
+from collections.abc import Iterable, Iterator
 from datetime import datetime
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Final, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
@@ -316,6 +317,25 @@ def read_record(path: Path) -> RunRecord:
         first = error.errors()[0]
         where = ".".join(str(part) for part in first["loc"]) or "the file"
         raise UserError(f"{path} is not a run record: {where}: {first['msg']}.") from error
+
+
+#: Parts that many records have in common.
+COMMON: Final = ("method", "dataset", "split", "limits", "environment")
+
+
+def sharing(records: Iterable[RunRecord]) -> Iterator[RunRecord]:
+    """Yield records that hold equal parts once: each names a hundred packages and more.
+
+    Ten thousand records of one machine take a fraction of the memory.
+    """
+    known: dict[tuple[str, str], Model] = {}
+    for record in records:
+        parts: dict[str, Model] = {}
+        for name in COMMON:
+            part = getattr(record, name)
+            if part is not None:
+                parts[name] = known.setdefault((name, part.model_dump_json()), part)
+        yield record.model_copy(update=parts)
 
 
 def json_schema() -> str:

@@ -13,6 +13,7 @@ import math
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import cache
 from typing import Final
 
 import numpy as np
@@ -140,10 +141,15 @@ def half_width(scores: Sequence[SplitScore], *, level: float = LEVEL) -> float:
     >>> round(half_width(folds), 2)
     1.86
     """
+    return _t_quantile(0.5 + level / 2, len(scores) - 1) * _standard_error_factor(scores)
+
+
+@cache
+def _t_quantile(share: float, n_free: int) -> float:
+    """Return a quantile of Student's t; a page asks for the same few thousands of times."""
     from scipy import stats
 
-    n = len(scores)
-    return float(stats.t.ppf(0.5 + level / 2, n - 1)) * _standard_error_factor(scores)
+    return float(stats.t.ppf(share, n_free))
 
 
 def compare(

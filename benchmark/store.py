@@ -34,6 +34,7 @@ from cellular_bench.benchmark.records import (
     SplitIdentity,
     json_schema,
     read_record,
+    sharing,
     write_record,
     write_text_atomically,
 )
@@ -182,9 +183,7 @@ class Store:
 
     def records(self) -> Iterator[RunRecord]:
         """Yield every record that can be read, in the order of the run names; see :meth:`damaged`."""
-        for record in self._read():
-            if isinstance(record, RunRecord):
-                yield record
+        yield from sharing(record for record in self._read() if isinstance(record, RunRecord))
 
     def damaged(self) -> list[Damaged]:
         """Return the runs whose records cannot be read."""

@@ -122,6 +122,7 @@ class Table:
     columns: tuple[Column, ...]
     groups: tuple[Group, ...]
     notes: tuple[Note, ...] = ()
+    board_id: str = ""
 
     @property
     def spans(self) -> tuple[tuple[str, int], ...]:

@@ -20,6 +20,7 @@ from cellular_bench.reports.curves import curves
 from cellular_bench.reports.engine import engine
 from cellular_bench.reports.exports import markdown, scores_csv
 from cellular_bench.reports.figures import Figure
+from cellular_bench.reports.linked import linked, page_of, write_linked
 from cellular_bench.reports.method_details import method_details
 from cellular_bench.reports.overview import (
     SPLIT_TITLES,
@@ -56,6 +57,8 @@ class BoardView:
     tables: tuple[Table, ...]
     failures: tuple[RunRecord, ...]
     figures: tuple[Figure, ...]
+    n_linked: int
+    figure_page: str
     batch_weight: float | None
     published: tuple[PublishedTable, ...]
     costs: bytes | None
@@ -99,7 +102,8 @@ def write(
     Returns
     -------
     list of Path
-        The files, in the order of :data:`FORMATS`.
+        The files, in the order of :data:`FORMATS`; after them pages with the figures of each board, where
+        these are too heavy for the page.
 
     Raises
     ------
@@ -111,6 +115,7 @@ def write(
     boards = build_boards(records, specs.values())
     _refuse_stray_figures(boards, figures)
     out.mkdir(parents=True, exist_ok=True)
+    heavy = linked(figures) if "html" in formats else ()
     writers: dict[str, tuple[str, Callable[[], str]]] = {
         "html": (
             "leaderboard.html",
@@ -124,6 +129,7 @@ def write(
     for name, write_as in (writers[kind] for kind in FORMATS if kind in writers and kind in formats):
         write_text_atomically(out / name, write_as())
         written.append(out / name)
+    written += write_linked(boards, heavy, out, back="leaderboard.html")
     kinds = [kind for kind in FORMATS if kind in FIGURE_WRITERS and kind in formats]
     return [*written, *(write_figures(boards, out / "paper", kinds) if kinds else [])]
 
@@ -138,9 +144,14 @@ def page(
     missing: Sequence[Missing] = (),
     view: View = "default",
 ) -> str:
-    """Return the page: style, script and pictures are inside it, and it asks the network for nothing."""
+    """Return the page: style, script and pictures are inside it, and it asks the network for nothing.
+
+    Figures that are too heavy for it are not in it but counted, with a link; see ``linked.write_linked``.
+    """
+    heavy = linked(figures)
+    figures = [figure for figure in figures if figure not in heavy]
     tasks = sorted({board.task for board in boards}, key=list(TASK_TITLES).index)
-    views = [_board_view(board, figures, view) for board in boards]
+    views = [_board_view(board, figures, heavy, view) for board in boards]
     used = {spec.metric_id: spec for board in boards for spec in board.metrics}
     return (
         engine()
@@ -167,7 +178,7 @@ def page(
     )
 
 
-def _board_view(board: Board, figures: Sequence[Figure], view: View) -> BoardView:
+def _board_view(board: Board, figures: Sequence[Figure], heavy: Sequence[Figure], view: View) -> BoardView:
     weights = OVERALL_WEIGHTS[board.task]
     return BoardView(
         board_id=board.board_id,
@@ -177,6 +188,8 @@ def _board_view(board: Board, figures: Sequence[Figure], view: View) -> BoardVie
         tables=board_tables(board, view),
         failures=tuple(run for row in board.rows for run in row.failures),
         figures=tuple(figure for figure in figures if figure.board_id == board.board_id),
+        n_linked=sum(figure.board_id == board.board_id for figure in heavy),
+        figure_page=page_of(board),
         batch_weight=weights.get("batch_correction"),
         published=published_tables(board),
         costs=as_vectors(costs) if (costs := cost_canvas(board)) else None,

@@ -65,6 +65,7 @@ def ranking_table(board: Board) -> Table:
     )
     return Table(
         table_id=f"{board.board_id}-ranking",
+        board_id=board.board_id,
         kind="ranking",
         title="Ranking",
         caption="Overall: mean [95 % confidence interval over splits]; elsewhere mean ± standard deviation "

@@ -14,6 +14,7 @@ from cellular_bench.benchmark.statistics import interval
 from cellular_bench.benchmark.types import TASKS, MetricSpec, Task
 from cellular_bench.reports.engine import engine
 from cellular_bench.reports.figures import Figure
+from cellular_bench.reports.linked import linked, write_linked
 from cellular_bench.reports.overview import TASK_TITLES, Overview, overview, runs_in_words, weights_in_words
 from cellular_bench.reports.pages import page
 
@@ -51,20 +52,16 @@ def write_site_pages(
             continue
         boards = build_boards(mine, specs.values())
         ids = {board.board_id for board in boards}
+        shown = [figure for figure in figures if figure.board_id in ids]
+        heading = f"{title}: {TASK_TITLES[task].lower()}"
         texts = {
-            f"{task}.html": page(
-                boards,
-                mine,
-                specs,
-                title=f"{title}: {TASK_TITLES[task].lower()}",
-                figures=[figure for figure in figures if figure.board_id in ids],
-                missing=missing,
-            ),
+            f"{task}.html": page(boards, mine, specs, title=heading, figures=shown, missing=missing),
             f"{task}.json": boards_json(boards),
         }
         for name, text in texts.items():
             write_text_atomically(out / name, text)
             written.append(out / name)
+        written += write_linked(boards, linked(shown), out, back=f"{task}.html")
         entries.append(_entry(task, boards))
     index = engine().get_template("index.html.j2")
     text = index.render(title=title, summary=runs_in_words(records), tasks=entries)

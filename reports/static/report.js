@@ -288,18 +288,21 @@
     reweighAll();
   };
 
-  // The entry of a method opens when it is led to.
+  // What is led to opens: the entry of a method, or in it the runs on one board.
   const open = (id) => {
     const target = document.getElementById(id);
-    if (target && target.matches("details")) target.open = true;
+    if (!target) return target;
+    for (let fold = target.closest("details"); fold; fold = fold.parentElement.closest("details")) fold.open = true;
+    if (target.matches("tr")) target.querySelectorAll("details").forEach((runs) => { runs.open = true; });
     return target;
   };
 
   if (query) restore(new URLSearchParams(query));
   const target = open(place);
-  if (target && query) target.scrollIntoView({ behavior: "instant" });
+  if (target && (query || target.matches("tr"))) target.scrollIntoView({ behavior: "instant" });
   window.addEventListener("hashchange", () => {
-    open(location.hash.slice(1).split("?")[0]);
+    const led = open(location.hash.slice(1).split("?")[0]);
+    if (led && led.matches("tr")) led.scrollIntoView({ block: "center" });
     if (!location.hash.includes("?")) keepState();
   });
 })();

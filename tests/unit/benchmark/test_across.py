@@ -30,6 +30,21 @@ def test_the_friedman_test_rejects_and_nemenyi_tells_no_pair_apart_as_published(
     assert found.groups == ((0, 4),)
 
 
+def test_groups_are_those_of_scikit_posthocs():
+    from scikit_posthocs import posthoc_nemenyi_friedman
+
+    rng = np.random.default_rng(3)
+    means = rng.normal(size=(6, 12)) + 0.4 * np.arange(6)[:, None]
+    order = np.argsort(average_ranks(means), kind="stable")
+    p_values = np.asarray(posthoc_nemenyi_friedman(means.T))[np.ix_(order, order)]
+    joined = {
+        (i, j) for start, stop in rank_test(means).groups for i in range(start, stop) for j in range(i, stop)
+    }
+    expected = {(i, j) for i in range(6) for j in range(i, 6) if p_values[i, j] >= 0.05}
+    assert joined | {(i, i) for i in range(6)} == expected
+    assert 6 < len(expected) < 21
+
+
 def test_a_clear_order_over_many_data_sets_is_told_apart():
     rng = np.random.default_rng(0)
     means = np.array([[0.9], [0.6], [0.3]]) + rng.normal(0, 0.01, (3, 30))

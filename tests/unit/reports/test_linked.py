@@ -1,0 +1,69 @@
+"""Heavy figures go to pages beside the page; light ones stay in it."""
+
+import re
+
+import pytest
+
+from cellular_bench.reports import Figure, write
+from cellular_bench.reports.linked import MOST_FIGURE_BYTES, linked
+
+PNG = b"\x89PNG\r\n\x1a\n"
+BOARD = "integration-toy-kfold"
+
+
+def _figures(n_bytes):
+    kinds = (("curves", ""), ("embedding", "pca"), ("embedding", "cellular"), ("history", "cellular"))
+    return [
+        Figure(
+            kind=kind,
+            board_id=BOARD,
+            method_id=method,
+            caption=f"{kind} of {method}",
+            data=PNG + bytes(n_bytes),
+        )
+        for kind, method in kinds
+    ]
+
+
+@pytest.fixture(scope="module")
+def heavy(records, specs, tmp_path_factory):
+    """Folder with the report of four figures of half a megabyte."""
+    out = tmp_path_factory.mktemp("heavy")
+    write(records, specs, out, title="Toy", figures=_figures(500_000), formats=["html"])
+    return out
+
+
+def test_light_figures_stay_in_the_page(records, specs, tmp_path):
+    (path,) = write(records, specs, tmp_path, title="Toy", figures=_figures(100), formats=["html"])
+    text = path.read_text("utf-8")
+    assert len(re.findall(r"<figcaption>(?:curves|embedding|history) of", text)) == 4
+    assert not (tmp_path / "boards").exists()
+
+
+def test_heavy_figures_are_in_a_page_of_their_board_the_best_method_first(heavy):
+    text = (heavy / "leaderboard.html").read_text("utf-8")
+    assert len(text) < 1_500_000
+    assert re.findall(r"<figcaption>((?:curves|embedding|history) of \w*)", text) == ["curves of "]
+    assert f'<a href="boards/{BOARD}.html">3 figures of single methods' in text
+    linked_page = (heavy / "boards" / f"{BOARD}.html").read_text("utf-8")
+    captions = re.findall(r"<figcaption>([^<]+)", linked_page)
+    assert captions == ["embedding of cellular", "embedding of pca", "history of cellular"]
+    assert f'href="../leaderboard.html#{BOARD}"' in linked_page
+    assert "http" not in re.sub(r"http-equiv", "", linked_page)
+
+
+def test_what_is_linked_depends_on_all_figures_together():
+    assert linked(_figures(MOST_FIGURE_BYTES // 4 - 8)) == ()
+    assert [figure.kind for figure in linked(_figures(MOST_FIGURE_BYTES // 4))] == [
+        "embedding",
+        "embedding",
+        "history",
+    ]
+
+
+def test_an_overall_score_leads_to_the_runs_behind_it(heavy):
+    text = (heavy / "leaderboard.html").read_text("utf-8")
+    (row,) = re.findall(r'data-method="harmony".*?</tr>', text, re.DOTALL)[:1]
+    (target,) = re.findall(r'<a class="val" href="#([^"]+)"', row)
+    place = text[text.index(f'<tr id="{target}">') :]
+    assert "fold-0, seed 3: <b>0.580</b>" in place[: place.index("</tr>")]
