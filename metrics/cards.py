@@ -10,6 +10,7 @@ from __future__ import annotations
 import inspect
 import re
 import tomllib
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cache
 from importlib.resources import files
@@ -112,7 +113,7 @@ def render(found: MetricCard) -> str:
     better = "higher" if spec.higher_is_better else "lower"
     source = f"[doi:{spec.doi}](https://doi.org/{_quoted(spec.doi)})" if spec.doi else "-"
     lines = [
-        f"### {spec.name} (`{spec.metric_id}`)",
+        f"### {_heading(spec)}",
         "",
         spec.definition,
         "",
@@ -124,6 +125,27 @@ def render(found: MetricCard) -> str:
         f"- Fooled by: {found.fooled_by or '(not written yet)'}",
     ]
     return "\n".join([*lines, "", "```python", found.example or "# (not written yet)", "```", ""])
+
+
+def _heading(spec: MetricSpec) -> str:
+    return f"{spec.name} (`{spec.metric_id}`)"
+
+
+def _anchor(spec: MetricSpec) -> str:
+    """Return what GitHub and the site make of the heading in an address."""
+    return re.sub(r"[^\w -]", "", _heading(spec).lower()).replace(" ", "-")
+
+
+def _overview(specs: Sequence[MetricSpec]) -> list[str]:
+    """Return a table with a line per metric that leads to its card."""
+    lines = ["| metric | range | better | in overall | version |", "| --- | --- | --- | --- | --- |"]
+    for spec in specs:
+        better = "higher" if spec.higher_is_better else "lower"
+        counts = "on request" if spec.on_request else "yes" if spec.in_overall else "no"
+        ends = f"{spec.minimum:.4g} to {spec.maximum:.4g}"
+        where = f"[{spec.name}](#{_anchor(spec)})"
+        lines.append(f"| {where} | {ends} | {better} | {counts} | {spec.version} |")
+    return [*lines, ""]
 
 
 def _quoted(doi: str) -> str:
@@ -141,6 +163,7 @@ def render_all() -> str:
         "",
     ]
     for aspect in get_args(Aspect):
-        parts += [f"## {TITLES[aspect]}", ""]
-        parts += [render(card(name)) for name, spec in METRICS.items() if spec.aspect == aspect]
+        specs = [spec for spec in METRICS.values() if spec.aspect == aspect]
+        parts += [f"## {TITLES[aspect]}", "", *_overview(specs)]
+        parts += [render(card(spec.metric_id)) for spec in specs]
     return "\n".join(parts).rstrip() + "\n"

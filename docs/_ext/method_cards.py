@@ -2,6 +2,7 @@
 
 ``method-facts`` lists what the specs of some methods say. ``method-table`` is an overview of all of them,
 each with a link to its card. A method without a card, or with two, is a warning, which ends the build.
+``method-checks`` lists what ``run-benchmark check`` asks of a method.
 """
 
 from __future__ import annotations
@@ -18,6 +19,7 @@ from sphinx.util import logging
 from sphinx.util.docutils import SphinxDirective
 
 from cellular_bench.benchmark import registry
+from cellular_bench.benchmark.conformance.checklist import CHECKS
 from cellular_bench.benchmark.registry import Method
 
 CARDS = "methods"
@@ -122,6 +124,16 @@ class MethodTable(SphinxDirective):
         return self.parse_text_to_nodes("\n".join(lines))
 
 
+class MethodChecks(SphinxDirective):
+    """List the promises of the interface."""
+
+    def run(self) -> list[nodes.Node]:
+        """Write one line per check: its name, the promise, and what to do where it is not kept."""
+        lines = ["| check | promise | where it is not kept |", "| --- | --- | --- |"]
+        lines += [f"| `{check.check_id}` | {_cell(check.claim)} | {_cell(check.hint)} |" for check in CHECKS]
+        return self.parse_text_to_nodes("\n".join(lines))
+
+
 def _cell(text: str) -> str:
     return text.replace("|", "\\|")
 
@@ -142,5 +154,6 @@ def setup(app: Sphinx) -> dict[str, bool]:
     """Register the directives."""
     app.add_directive("method-facts", MethodFacts)
     app.add_directive("method-table", MethodTable)
+    app.add_directive("method-checks", MethodChecks)
     app.connect("builder-inited", check_cards)
     return {"parallel_read_safe": True}
