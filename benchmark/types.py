@@ -320,6 +320,8 @@ class MetricSpec:
         Whether the value counts in the aspect score.
     on_request
         Computed only where it is asked for: it is slow, or defines anew what another metric tells.
+    on_sample
+        May be computed on a sample of the cells alone, where a profile says so.
     version
         Raised whenever the numbers change.
     """
@@ -334,6 +336,7 @@ class MetricSpec:
     higher_is_better: bool = True
     in_overall: bool = True
     on_request: bool = False
+    on_sample: bool = False
     version: int = 1
     doi: str | None = None
 

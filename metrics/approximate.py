@@ -9,7 +9,6 @@ from numpy.typing import NDArray
 
 from cellular_bench.metrics.distances import DistanceSums, Neighbors, neighbors_in_groups, search
 from cellular_bench.metrics.inputs import Floats, Ints
-from cellular_bench.metrics.profiles import Profile
 
 #: Cells whose exact neighbours the approximate ones are compared with.
 RECALL_CELLS = 500
@@ -63,10 +62,10 @@ def _inverted_lists(X: Floats, seed: int) -> tuple[Ints, Ints]:
     return groups.astype(np.int64), near.astype(np.int64)
 
 
-def stratified_sample(label: Ints, batch: Ints, profile: Profile) -> Ints:
-    """Draw cells from every label and batch in proportion, at least two from each, in ascending order."""
-    rng = np.random.default_rng(profile.seed)
-    share = profile.sample_cells / len(label)
+def stratified_sample(label: Ints, batch: Ints, n_cells: int, seed: int) -> Ints:
+    """Draw cells from every label and batch in proportion, at least two from each; return them ascending."""
+    rng = np.random.default_rng(seed)
+    share = n_cells / len(label)
     chosen = []
     for cells in strata(label, batch):
         size = min(len(cells), max(2, int(np.ceil(share * len(cells)))))

@@ -85,6 +85,7 @@ def kbet(neighbors: Neighbors, batch: ArrayLike) -> float:
         "50-neighbour graph, averaged over labels."
     ),
     doi="10.1038/s41592-021-01336-8",
+    on_sample=True,
 )
 def kbet_per_label(neighbors: Neighbors, label: ArrayLike, batch: ArrayLike, *, n_jobs: int = 1) -> float:
     """Share of cells whose neighbours within the label have the label's batches, 0 to 1.

@@ -219,6 +219,7 @@ def _known_or_found(neighbors: Neighbors | None, clusters: tuple[Ints, ...] | No
     aspect="bio_conservation",
     definition="NMI of labels and Leiden communities, at the best of ten resolutions from 0.2 to 2.",
     doi=LEIDEN,
+    on_sample=True,
 )
 def leiden_nmi(
     neighbors: Neighbors | None, label: ArrayLike, *, leiden_clusters: tuple[Ints, ...] | None = None
@@ -248,6 +249,7 @@ def leiden_nmi(
     aspect="bio_conservation",
     definition="ARI of labels and Leiden communities where their NMI is best; below chance is 0.",
     doi=LEIDEN,
+    on_sample=True,
 )
 def leiden_ari(
     neighbors: Neighbors | None, label: ArrayLike, *, leiden_clusters: tuple[Ints, ...] | None = None
@@ -313,6 +315,7 @@ def kmeans_ari(X_emb: ArrayLike, label: ArrayLike, *, kmeans_clusters: Ints | No
         "fewest batches, averaged over these labels (as scib)."
     ),
     doi=SCIB,
+    on_sample=True,
 )
 def isolated_label_f1(
     neighbors: Neighbors | None,

@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from cellular_bench.benchmark.errors import UndefinedError, UnknownNameError
+from cellular_bench.metrics.approximate import stratified_sample
 from cellular_bench.metrics.clusterings import communities, kmeans
 from cellular_bench.metrics.distances import Neighbors
 from cellular_bench.metrics.graphs import checked_graph, connectivities
@@ -65,6 +66,8 @@ DERIVED: dict[str, Callable[..., object]] = {
 CODES = frozenset({"label_codes", "batch_codes"})
 #: Metrics with one of these arguments do without neighbours where the method gave a graph alone.
 FROM_GRAPH = frozenset({"graph", "leiden_clusters"})
+#: What a sample of the cells takes along.
+PER_CELL = ("X_emb", "label", "batch")
 #: Parts that a sample of cells is split into for the standard error of a value.
 N_PARTS = 20
 
@@ -134,9 +137,14 @@ def evaluate(
             raise UnknownNameError("metric", metric_id, METRICS)
     chosen = profile_of(profile)
     context = _Context(inputs, {"n_jobs": n_jobs, "profile": chosen})
+    sampled = [metric_id for metric_id in metric_ids if METRICS[metric_id].on_sample]
+    sample = context.of_sample(chosen) if sampled else None
     found = Evaluation(chosen)
-    found.update((metric_id, _value(metric_id, context)) for metric_id in metric_ids)
-    _describe_shortcuts(found, context)
+    for metric_id in metric_ids:
+        found[metric_id] = _value(metric_id, sample if sample and metric_id in sampled else context)
+    _describe_shortcuts(found, context, on_all=[name for name in found if not sample or name not in sampled])
+    if sample:
+        found.shortcuts += (replace(sample.shortcut, metric_ids=tuple(sampled)),)
     return found
 
 
@@ -159,14 +167,14 @@ def _failure(error: Exception) -> UndefinedError:
     return undefined
 
 
-def _describe_shortcuts(found: Evaluation, context: _Context) -> None:
+def _describe_shortcuts(found: Evaluation, context: _Context, on_all: Sequence[str]) -> None:
     """Note which metrics rest on which shortcut, and the standard errors that a sample leaves."""
     made = context.survey_made()
     if made is None or not made.shortcuts:
         return
     shortcuts = []
     for shortcut in made.shortcuts:
-        ids = [name for name in found if context.rests_on(METRICS[name].function, shortcut.quantity)]
+        ids = [name for name in on_all if context.rests_on(METRICS[name].function, shortcut.quantity)]
         if ids:
             shortcuts.append(replace(shortcut, metric_ids=tuple(ids)))
         if shortcut.quantity == "silhouettes":
@@ -255,6 +263,18 @@ class _Context:
         other._values = {**kept, "survey": made}
         return other
 
+    def of_sample(self, profile: Profile) -> _Sample | None:
+        """Return the context of a sample of the cells, where the profile and their number ask for one."""
+        shape = np.asarray(self._given.get("X_emb")).shape
+        if profile.graph_cells is None or not shape or not profile.samples(shape[0]):
+            return None
+        n_obs = shape[0]
+        codes = [self._look_up(name) for name in ("label_codes", "batch_codes")]
+        label, batch = (of if isinstance(of, np.ndarray) else np.zeros(n_obs, int) for of in codes)
+        cells = stratified_sample(label, batch, profile.graph_cells, profile.seed)
+        given = {name: np.asarray(self._given[name])[cells] for name in PER_CELL if name in self._given}
+        return _Sample(given, {**self._settings, "profile": FULL}, cells, n_obs, profile.seed)
+
     def rests_on(self, function: Callable[..., object], quantity: str) -> bool:
         """Tell whether a function's arguments come from the survey's neighbours, or else its sums."""
         names = {
@@ -273,6 +293,23 @@ class _Context:
         if name in DERIVED and name not in self._given:
             for argument in inspect.signature(DERIVED[name]).parameters:
                 yield from self._origins(argument)
+
+
+class _Sample(_Context):
+    """A sample of the cells, which are neighbours of each other only."""
+
+    def __init__(
+        self, inputs: Mapping[str, object], settings: Mapping[str, object], cells: Ints, n_obs: int, seed: int
+    ) -> None:
+        super().__init__(inputs, settings)
+        self.shortcut = Shortcut(
+            quantity="cells",
+            description=(
+                f"Communities, and mixing within labels, of {len(cells)} of {n_obs} cells, drawn from every "
+                f"label and batch (seed {seed}), which are neighbours of each other only."
+            ),
+            figures={"n_sampled": len(cells), "n_obs": n_obs, "seed": seed},
+        )
 
 
 def _or_reason(function: Callable[..., object], *positional: object, **arguments: Any) -> object:

@@ -124,6 +124,7 @@ def clisi(neighbors: Neighbors, label: ArrayLike, *, neighbor_weights: Floats | 
     in_overall=False,
     on_request=True,
     doi=ANDREATTA,
+    on_sample=True,
 )
 def cilisi(X_emb: ArrayLike, label: ArrayLike, batch: ArrayLike, *, n_jobs: int = 1) -> float:
     """Integration LISI within cell types: 0 where neighbours are of one batch, 1 where of all equally.

@@ -23,13 +23,17 @@ class Profile:
         sample, since exact ones take time with the square of the cells. None: never.
     sample_cells
         Cells in that sample, drawn from every label and batch in proportion.
+    graph_cells
+        With more cells than ``exact_cells``, metrics on communities and within labels (``on_sample``) are
+        computed on a sample of so many cells alone. None: on all cells.
     seed
-        Of the sample and of the approximate search.
+        Of the samples and of the approximate search.
     """
 
     name: ProfileName
     exact_cells: int | None
     sample_cells: int = 5_000
+    graph_cells: int | None = None
     seed: int = 0
 
     def samples(self, n_obs: int) -> bool:
@@ -41,7 +45,7 @@ class Profile:
 #: docs/performance.md.
 PROFILES: Mapping[ProfileName, Profile] = MappingProxyType(
     {
-        "fast": Profile(name="fast", exact_cells=100_000),
+        "fast": Profile(name="fast", exact_cells=100_000, graph_cells=100_000),
         "standard": Profile(name="standard", exact_cells=500_000, sample_cells=20_000),
         "full": Profile(name="full", exact_cells=None),
     }
@@ -77,7 +81,7 @@ class Shortcut:
     Attributes
     ----------
     quantity
-        What was approximated: ``neighbors`` or ``silhouettes``.
+        What was approximated: ``neighbors``, ``silhouettes``, or ``cells`` where only a sample was looked at.
     description
         How, in a sentence.
     library

@@ -26,6 +26,7 @@ def metric(
     higher_is_better: bool = True,
     in_overall: bool = True,
     on_request: bool = False,
+    on_sample: bool = False,
     version: int = 1,
     doi: str | None = None,
 ) -> Callable[[_Function], _Function]:
@@ -65,6 +66,7 @@ def metric(
             higher_is_better=higher_is_better,
             in_overall=in_overall,
             on_request=on_request,
+            on_sample=on_sample,
             version=version,
             doi=doi,
         )

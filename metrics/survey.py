@@ -95,7 +95,7 @@ def _approximate(
     X: Floats, label: Ints, batch: Ints, *, stratum: Ints, profile: Profile, n_jobs: int
 ) -> Survey:
     neighbors, recall = approximate_neighbors(X, N_NEIGHBORS, seed=profile.seed, n_jobs=n_jobs)
-    cells = stratified_sample(label, batch, profile)
+    cells = stratified_sample(label, batch, profile.sample_cells, profile.seed)
     sums = sampled_sums(X, label, batch, cells)
     shortcuts = (
         Shortcut(

@@ -111,7 +111,7 @@ def _inverse(value):
 class TestSamples:
     def test_every_label_and_batch_is_in_the_sample_in_proportion(self, cells):
         _, label, batch = cells
-        chosen = stratified_sample(label, batch, Profile(name="fast", exact_cells=10, sample_cells=60))
+        chosen = stratified_sample(label, batch, 60, seed=0)
         assert len(np.unique(chosen)) == len(chosen)
         for name in range(4):
             for group in range(3):
@@ -168,6 +168,32 @@ class TestSamples:
         assert found.shortcuts[0].figures == {"recall": 0.987, "n_obs": 180, "seed": 0}
         assert "finds 98.7% of the true ones" in found.shortcuts[0].description
         assert found.standard_errors.keys() == {"silhouette_label"}
+
+    def test_communities_of_a_sample_are_those_of_its_cells_alone(self, separated, monkeypatch):
+        monkeypatch.setattr(
+            "cellular_bench.metrics.survey.approximate_neighbors",
+            lambda X, k, *, seed, n_jobs: (nearest_neighbors(X, k), 1.0),
+        )
+        profile = Profile(name="fast", exact_cells=100, graph_cells=120, seed=5)
+        ids = ["leiden_nmi", "leiden_ari", "isolated_label_f1", "kbet_per_label", "clisi"]
+        found = evaluate(ids, separated, profile=profile)
+        codes = [np.unique(separated[name], return_inverse=True)[1] for name in ("label", "batch")]
+        cells = stratified_sample(*codes, 120, seed=5)
+        assert 120 <= len(cells) < 140
+        alone = {name: np.asarray(separated[name])[cells] for name in ("X_emb", "label", "batch")}
+        expected = evaluate(ids, alone)
+        assert {name: found[name] for name in ids[:4]} == {name: expected[name] for name in ids[:4]}
+        assert found["clisi"] == evaluate(["clisi"], separated)["clisi"], "of all cells"
+        assert [(s.quantity, s.metric_ids) for s in found.shortcuts] == [
+            ("neighbors", ("clisi",)),
+            ("cells", tuple(ids[:4])),
+        ]
+        assert found.shortcuts[1].figures == {"n_sampled": len(cells), "n_obs": 180, "seed": 5}
+
+    def test_a_sample_needs_coordinates(self, separated):
+        profile = Profile(name="fast", exact_cells=100, graph_cells=120)
+        inputs = {**separated, "X_emb": None, "neighbors": nearest_neighbors(separated["X_emb"])}
+        assert evaluate(["leiden_nmi"], inputs, profile=profile) == evaluate(["leiden_nmi"], inputs)
 
     def test_small_data_are_exact_in_every_profile(self, separated):
         for name in PROFILES:
