@@ -55,10 +55,17 @@ def write_plugin(method: type, path: Path) -> Path:
 
 
 def plugin_source(method: type) -> str:
-    """Return the text of a file that defines a class of the session and what it refers to."""
+    """Return the text of a file that defines a class of the session and what it refers to.
+
+    Of several methods, such as a class and the one it is derived from, the file is to hold this one only.
+    """
     imports: set[str] = set()
     definitions: dict[str, str] = {}
     _collect(method.__name__, method, imports, definitions)
+    namespace = _namespace(method)
+    for name in sorted(set(definitions) - {method.__name__}):
+        if "spec" in getattr(namespace.get(name), "__dict__", {}):
+            definitions[f"del {name}.spec"] = f"del {name}.spec"
     head = f'"""{method.__name__}, as it was defined in a session."""'
     lines = ["from __future__ import annotations", *sorted(imports)]
     return "\n\n".join([head, "\n".join(lines), *definitions.values()]) + "\n"

@@ -10,6 +10,7 @@ import pytest
 
 import cellular_bench
 from cellular_bench import Results, UserError
+from cellular_bench.benchmark import registry
 from cellular_bench.benchmark.records import read_record
 from cellular_bench.datasets.simulator import simulate
 from cellular_bench.session_code import plugin_source, write_plugin
@@ -148,6 +149,23 @@ def test_a_class_of_the_session_runs_in_processes_of_its_own(tmp_path, monkeypat
     assert "import numpy as np" in text
     assert "def distances" in text
     assert text == plugin_source(in_session(CELL, monkeypatch)["NearestMean"])
+
+
+def test_a_class_derived_from_another_method_is_the_only_one_in_its_file(tmp_path, monkeypatch) -> None:
+    derived = """
+
+class Sorted(NearestMean):
+    spec = MethodSpec(method_id="derived", name="D", tasks=("annotation",), labels="train", inductive=True)
+
+    def predict(self, query):
+        return super().predict(query)
+"""
+    namespace = in_session(CELL + derived, monkeypatch)
+    files = [write_plugin(namespace[name], tmp_path / f"{name}.py") for name in ("NearestMean", "Sorted")]
+    plugins = registry.load(files)
+    found = [[one.spec.method_id for one in plugin.methods] for plugin in plugins]
+    assert found == [["session_mean"], ["derived"]]
+    assert hasattr(plugins[1].methods[0], "fit")
 
 
 @pytest.mark.parametrize(
