@@ -206,11 +206,16 @@ def _record(
         reason=reason,
         scores=_scores(result, task, permitted) if status == "ok" else (),
         cost=_cost(result["resources"]) if status == "ok" else None,
-        environment=Environment(
-            python=NOT_STATED, platform=NOT_STATED, cpu=NOT_STATED, n_cpus=0, n_threads=0, packages={}
-        ),
+        environment=unstated_environment(),
         started_at=start,
         finished_at=start + timedelta(seconds=seconds),
+    )
+
+
+def unstated_environment() -> Environment:
+    """Return the environment of a run of which nothing is told."""
+    return Environment(
+        python=NOT_STATED, platform=NOT_STATED, cpu=NOT_STATED, n_cpus=0, n_threads=0, packages={}
     )
 
 

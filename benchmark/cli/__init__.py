@@ -32,6 +32,7 @@ class LazyGroup(click.Group):
         "reproduce": "reproduce",
         "score": "score",
         "rescore": "rescore",
+        "export": "export",
         "doctor": "doctor",
         "completion": "completion",
     }

@@ -2,19 +2,21 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 
 import click
 
 from cellular_bench.benchmark import registry
-from cellular_bench.benchmark.cli.options import EXISTING_FILE
+from cellular_bench.benchmark.cli.options import EXISTING_FILE, NameList
 
 
 @click.group(
     "import",
     epilog="""\b
 Examples:
-  run-benchmark import open-problems results.json method_info.json --out results/op""",
+  run-benchmark import open-problems results.json method_info.json --out results/op
+  run-benchmark import scib-metrics scib.csv --dataset-id lung --out results/scib""",
 )
 def command() -> None:
     """Turn results that others publish into a result folder."""
@@ -65,4 +67,52 @@ def open_problems(files: tuple[Path, ...], *, out: Path) -> None:
     click.echo(
         f"Their mean scores are reproduced to {worst:.4f}; {out / 'open-problems.md'} compares rankings."
     )
+    click.echo(f"Write the leaderboard with `run-benchmark report {out} --no-figures`.")
+
+
+@command.command(
+    "scib-metrics",
+    epilog="""\b
+Examples:
+  run-benchmark import scib-metrics scib.csv --dataset-id lung --out results/scib
+  run-benchmark import scib-metrics scib.csv --dataset-id lung --saw-labels X_scANVI --out results/scib
+  run-benchmark report results/scib results/mine --out board
+
+The table is what Benchmarker writes: benchmarker.get_results(min_max_scale=False).to_csv("scib.csv").""",
+)
+@click.argument("file", type=EXISTING_FILE)
+@click.option("--dataset-id", required=True, help="What to call the data.")
+@click.option(
+    "--saw-labels",
+    type=NameList(),
+    default=(),
+    help="Embeddings that were made with the labels they are scored on.",
+)
+@click.option("--out", type=click.Path(path_type=Path), required=True, help="A new folder.")
+def scib_metrics(file: Path, *, dataset_id: str, saw_labels: Sequence[str], out: Path) -> None:
+    """Read a table of scib-metrics' Benchmarker: a row per embedding, a column per metric."""
+    from cellular_bench.benchmark import scib_results
+    from cellular_bench.benchmark.config import Block, MethodChoice, SplitChoice, Suite
+    from cellular_bench.benchmark.store import Store
+
+    runs = scib_results.records(
+        scib_results.read(file),
+        dataset_id=dataset_id,
+        finished_at=scib_results.written_at(file),
+        saw_labels=saw_labels,
+    )
+    block = Block(
+        task="integration",
+        datasets=(dataset_id,),
+        methods=(MethodChoice(method_id="all"),),
+        splits=(SplitChoice(kind="all"),),
+    )
+    title = f"scib-metrics: {dataset_id}"
+    store = Store.create(out, Suite(suite_id=scib_results.SUITE_ID, title=title, blocks=(block,)))
+    with store.locked():
+        for run in runs:
+            store.write(run)
+    click.echo(f"{len(runs)} embeddings of {dataset_id} in {out}; cells, seeds and costs are not told there.")
+    others = [run.method.name for run in runs if run.method.labels == "none"]
+    click.echo(f"Taken as made without labels: {', '.join(others) or 'none'}; --saw-labels names others.")
     click.echo(f"Write the leaderboard with `run-benchmark report {out} --no-figures`.")

@@ -1,0 +1,84 @@
+"""Results for other programs: tables, and cells with what each method made of them."""
+
+from pathlib import Path
+
+import anndata
+import numpy as np
+import pandas as pd
+import pytest
+
+import cellular_bench
+from cellular_bench import Results, UserError
+from cellular_bench.benchmark.cli import group
+
+
+@pytest.fixture(scope="module")
+def results(tmp_path_factory) -> Results:
+    """An embedding of all cells, and predictions of two folds."""
+    out = tmp_path_factory.mktemp("export") / "out"
+    common = {"datasets": "simulated_small", "out": out, "quiet": True}
+    cellular_bench.run(methods=["pca", "shuffled"], tasks="integration", split="all", **common)
+    return cellular_bench.run(
+        methods="knn", tasks="annotation", split="kfold", n_splits=2, seeds=[0, 1], **common
+    )
+
+
+def export(results: Results, kind: str, out: Path) -> list[Path]:
+    group.main(["export", str(results.folder), "--format", kind, "--out", str(out)], standalone_mode=False)
+    return sorted(out.iterdir())
+
+
+@pytest.mark.parametrize("kind", ["csv", "parquet"])
+def test_tables_hold_every_score(results, kind, tmp_path) -> None:
+    if kind == "parquet":
+        pytest.importorskip("pyarrow")
+    (path,) = export(results, kind, tmp_path)
+    found = pd.read_csv(path, float_precision="round_trip") if kind == "csv" else pd.read_parquet(path)
+    expected = results.to_frame()
+    assert list(found) == list(expected)
+    np.testing.assert_array_equal(found.value, expected.value)
+    assert list(found.metric_id) == list(expected.metric_id)
+
+
+def test_cells_come_with_embeddings_and_predictions(results, tmp_path) -> None:
+    paths = export(results, "h5ad", tmp_path)
+    assert len(paths) == 3
+    whole, *folds = (anndata.read_h5ad(path) for path in paths)
+    assert whole.n_obs == 300
+    assert set(whole.obsm) == {"X_pca", "X_shuffled"}
+    assert whole.X is not None
+    # The scores of the exported embedding are those of the record: rows belong to their cells.
+    record = next(r for r in results.records if r.method.method_id == "pca")
+    found = cellular_bench.score(
+        whole, obsm="X_pca", batch_key="batch", label_key="label", metrics="silhouette_label"
+    )
+    assert found.value.item() == pytest.approx(record.value("silhouette_label"), abs=1e-6)
+    assert sum(fold.n_obs for fold in folds) == 300
+    for fold in folds:
+        names = dict(fold.uns["cellular_bench"])
+        assert len(names) == 2
+        for run_id, name in names.items():
+            record = next(r for r in results.records if r.run_id == run_id)
+            right = np.mean(fold.obs[f"{name}_label"].astype(str) == fold.obs["label"].astype(str))
+            assert right == pytest.approx(record.value("accuracy"))
+
+
+def test_cells_come_without_expression_where_the_data_were_deleted(results, tmp_path) -> None:
+    files = list((results.folder / "data").iterdir())
+    for file in files:
+        file.rename(tmp_path / file.name)
+    try:
+        whole = anndata.read_h5ad(export(results, "h5ad", tmp_path / "out")[0])
+        assert whole.X is None
+        assert whole.obsm["X_pca"].shape[0] == 300
+    finally:
+        for file in files:
+            (tmp_path / file.name).rename(file)
+
+
+def test_parquet_without_its_package_says_what_to_do(results, tmp_path, monkeypatch) -> None:
+    from cellular_bench.benchmark.cli import export as module
+
+    monkeypatch.setattr(module, "find_spec", lambda name: None)
+    with pytest.raises(UserError, match=r"cellular-bench\[parquet\]"):
+        export(results, "parquet", tmp_path)
