@@ -30,6 +30,8 @@ nb_execution_mode = "off"
 autodoc_member_order = "bysource"
 autodoc_typehints = "none"  # the docstrings say what a type means
 napoleon_google_docstring = False
+napoleon_use_ivar = True  # fields of a record as one list
+toc_object_entries_show_parents = "hide"
 
 html_theme = "sphinx_book_theme"
 html_title = f"cellular-bench {version}"

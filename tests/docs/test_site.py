@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+import cellular_bench
 from cellular_bench.benchmark import registry
 from cellular_bench.metrics import METRICS
 
@@ -59,6 +60,12 @@ def test_every_method_and_metric_is_in_its_catalogue(site: Path) -> None:
     built_in = [name for name, found in registry.methods().items() if found.origin == "built in"]
     assert [name for name in built_in if f">{name}</span>" not in methods] == []
     assert [name for name in METRICS if f">{name}</span>" not in metrics] == []
+
+
+def test_every_public_name_is_in_the_reference(site: Path) -> None:
+    page = (site / "api.html").read_text("utf-8")
+    names = [name for name in cellular_bench.__all__ if name != "__version__"]
+    assert [name for name in names if f'id="cellular_bench.{name}"' not in page] == []
 
 
 def test_a_method_without_a_card_is_found(
