@@ -13,8 +13,12 @@ FOLDERS = ["benchmark", "methods", "metrics", "datasets", "reports"]
 
 def shipped(repo: Path) -> set[str]:
     """Every file that git tracks in the linked folders, by its name inside the package."""
-    done = subprocess.run(["git", "ls-files", *FOLDERS], cwd=repo, capture_output=True, text=True, check=True)
-    return {f"cellular_bench/{name}" for name in done.stdout.split() if not name.endswith(".md")}
+    done = subprocess.run(
+        ["git", "ls-files", *FOLDERS, "src/cellular_bench/*.py"],
+        cwd=repo, capture_output=True, text=True, check=True,
+    )  # fmt: skip
+    names = {name.removeprefix("src/cellular_bench/") for name in done.stdout.split()}
+    return {f"cellular_bench/{name}" for name in names if not name.endswith(".md")}
 
 
 @pytest.fixture(scope="module")
@@ -45,7 +49,21 @@ def test_the_wheel_holds_every_module_and_data_file_and_nothing_outside_its_name
         names = set(wheel.namelist())
     assert shipped(repo) <= names, sorted(shipped(repo) - names)
     assert {name.split("/")[0].split("-")[0] for name in names} == {"cellular_bench"}
-    assert "cellular_bench/py.typed" in names
+    assert {"cellular_bench/py.typed", "cellular_bench/api.py"} <= names
+
+
+def test_the_wheel_says_what_it_is(built: Path) -> None:
+    import cellular_bench
+
+    with zipfile.ZipFile(next(built.glob("*.whl"))) as wheel:
+        parts = {name.rpartition("/")[2]: name for name in wheel.namelist() if ".dist-info/" in name}
+        facts = wheel.read(parts["METADATA"]).decode()
+        entries = wheel.read(parts["entry_points.txt"]).decode()
+    assert "run-benchmark = cellular_bench.benchmark.cli:main" in entries
+    assert f"Version: {cellular_bench.__version__}" in facts.splitlines()
+    assert "License-Expression: BSD-3-Clause" in facts.splitlines()
+    assert "LICENSE" in parts
+    assert "Provides-Extra: parquet" in facts.splitlines()
 
 
 def test_the_wheel_stays_small(built: Path) -> None:
@@ -56,6 +74,10 @@ def test_the_source_distribution_holds_what_the_wheel_needs(repo: Path, built: P
     with tarfile.open(next(built.glob("*.tar.gz"))) as archive:
         names = {name.partition("/")[2] for name in archive.getnames()}
     assert {f"src/{name}" for name in shipped(repo)} <= names
+    # The first line of the README needs the constraints; the others belong to whoever builds from it.
+    assert {"constraints.txt", "CHANGELOG.md", "CITATION.cff", "LICENSE", "README.md"} <= names
+    assert "notebooks/tour.ipynb" in names
+    assert "examples/github-actions/benchmark-my-method.yml" in names
 
 
 def test_version_comes_from_one_place() -> None:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import inspect
 import os
+import sys
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -119,8 +120,9 @@ def run(
     }
     method_ids, files = _chosen_methods(_several(methods), store.root / "plugins")
     request["plugins"] = tuple(dict.fromkeys([*map(Path, _several(plugins)), *files]))
-    # A notebook shows plain lines of a stream in one piece, and what rich makes for it one by one.
-    console = Console(quiet=quiet, force_jupyter=False)
+    # A notebook shows what rich makes for it piece by piece, and asks for colours that its streams lack.
+    in_notebook = "ipykernel" in sys.modules
+    console = Console(quiet=quiet, force_jupyter=False, force_terminal=False if in_notebook else None)
     cli.run(**{**request, "methods": method_ids}, console=console)
     return Results(store.root, plugins=request["plugins"])
 

@@ -1,0 +1,105 @@
+"""What belongs to a release says the same as the code."""
+
+import json
+import re
+import shlex
+import tomllib
+from contextlib import chdir
+from pathlib import Path
+
+import pytest
+import yaml
+
+import cellular_bench
+from cellular_bench.benchmark.cli import group
+
+WORKFLOW = "examples/github-actions/benchmark-my-method.yml"
+
+
+def project(repo: Path) -> dict:
+    return tomllib.loads((repo / "pyproject.toml").read_text("utf-8"))["project"]
+
+
+def test_the_citation_names_this_version_and_licence_and_nobody_invented(repo: Path) -> None:
+    cited = yaml.safe_load((repo / "CITATION.cff").read_text("utf-8"))
+    assert str(cited["version"]) == cellular_bench.__version__
+    assert cited["license"] == project(repo)["license"]
+    assert cited["title"] == project(repo)["name"]
+    assert cited["cff-version"] == "1.2.0"
+    assert cited["authors"] == [{"name": "cellular-bench developers"}]
+
+
+def test_the_table_of_supported_versions_is_that_of_the_package(repo: Path) -> None:
+    text = (repo / "docs" / "support.md").read_text("utf-8")
+    rows = dict(re.findall(r"^\| ([\w-]+) \| ([<>=][^|]*?) \|", text, re.MULTILINE))
+    assert rows.pop("Python") == project(repo)["requires-python"]
+    assert len(rows) >= 5
+    for name, versions in rows.items():
+        assert f"{name}{versions}" in project(repo)["dependencies"]
+    assert f"R, for the methods that need it | >={lowest_r(repo)} " in text
+
+
+def lowest_r(repo: Path) -> str:
+    declared = tomllib.loads((repo / "methods" / "environments" / "seurat.toml").read_text("utf-8"))
+    return declared["r"]["version"]
+
+
+def test_what_the_security_notes_say_of_loading_is_so(repo: Path) -> None:
+    """No pickle is read: neither by its module, nor through numpy or torch."""
+    sources = [path for folder in ("benchmark", "methods", "metrics", "datasets", "reports")
+               for path in (repo / folder).rglob("*.py")]  # fmt: skip
+    text = {path: path.read_text("utf-8") for path in sources}
+    assert len(text) > 150
+    for path, source in text.items():
+        assert not re.search(r"^\s*(import|from) (pickle|dill|joblib|cloudpickle)\b", source, re.MULTILINE), (
+            path
+        )
+        for call in re.findall(r"(?:np|numpy)\.load\([^\n]*", source):
+            assert "allow_pickle=False" in call, path
+        for call in re.findall(r"torch\.load\([^\n]*", source):
+            assert "weights_only=True" in call, path
+
+
+def commands(repo: Path, dataset: str) -> list[list[str]]:
+    """The commands of ours in the example workflow, as its shell would split them."""
+    workflow = yaml.safe_load((repo / WORKFLOW).read_text("utf-8"))
+    values = {**workflow["env"], "DATASET": dataset}
+    found = []
+    for step in workflow["jobs"]["benchmark"]["steps"]:
+        for line in step.get("run", "").splitlines():
+            if line.startswith("run-benchmark"):
+                text = re.sub(r"\$([A-Z]+)", lambda name: str(values[name[1]]), line)
+                found.append(shlex.split(text)[1:])
+    return found
+
+
+def test_the_example_workflow_is_safe_and_complete(repo: Path) -> None:
+    text = (repo / WORKFLOW).read_text("utf-8")
+    workflow = yaml.safe_load(text)
+    assert workflow[True] == {"pull_request": None}  # YAML 1.1 reads the key `on` as a boolean
+    assert workflow["permissions"] == {"contents": "read"}
+    for step in workflow["jobs"]["benchmark"]["steps"]:
+        assert "${{" not in step.get("run", ""), "text of a pull request in a shell line can be code"
+    assert [words[0] for words in commands(repo, "baron")] == ["doctor", "check", "run", "run", "compare"]
+    assert workflow["env"]["DATASET"] in json.dumps(
+        [path.stem for path in (repo / "datasets/manifests").iterdir()]
+    )
+
+
+@pytest.mark.parametrize(("change", "code"), [(None, 0), ("worse", 1)])
+def test_the_example_workflow_fails_where_a_method_got_worse(repo: Path, tmp_path, change, code) -> None:
+    (tmp_path / "before").mkdir()
+    with chdir(tmp_path):
+        group.main(["new", "method", "my_method"], standalone_mode=False)
+        method = Path("my_method.py")
+        (tmp_path / "before" / "my_method.py").write_text(method.read_text("utf-8"), encoding="utf-8")
+        if change == "worse":
+            worse = method.read_text("utf-8").replace(
+                "distance.argmin(axis=1)", "distance.argsort(axis=1)[:, 1]"
+            )
+            method.write_text(worse, encoding="utf-8")
+        *steps, compare = [words for words in commands(repo, "simulated_small") if words[0] != "check"]
+        for words in steps:
+            assert not group.main(words, standalone_mode=False), words
+        assert (group.main(compare, standalone_mode=False) or 0) == code
+        assert Path("results/after/leaderboard.html").exists()
