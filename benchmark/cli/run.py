@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import os
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -19,7 +19,7 @@ from cellular_bench.benchmark.cli import messages, options
 from cellular_bench.benchmark.cluster_config import ExecutorConfig, ExecutorKind
 from cellular_bench.benchmark.config import Block, MethodChoice, SplitChoice, Suite, read_suite
 from cellular_bench.benchmark.errors import UserError
-from cellular_bench.benchmark.records import Limits, Status
+from cellular_bench.benchmark.records import Limits, RunRecord, Status
 from cellular_bench.benchmark.types import TASKS, Dataset, DatasetSpec, ProfileName, SplitKind, Task
 
 if TYPE_CHECKING:
@@ -275,7 +275,22 @@ def _carry_out(
     )
     for page in pages:
         console.print(f"  {page}", soft_wrap=True, markup=False, highlight=False)
+    _say_what_is_less_exact(records, planned.suite.profile, out=out, console=console)
     return 1 if any(counts[status] for status in _BAD) else 0
+
+
+def _say_what_is_less_exact(
+    records: Iterable[RunRecord | None], profile: ProfileName, *, out: Path, console: Console
+) -> None:
+    """Tell which scores were kept that took shortcuts of another profile than is asked for now."""
+    scored = [record.evaluation for record in records if record and record.evaluation]
+    other = [found.profile for found in scored if found.profile != profile and found.shortcuts]
+    if other:
+        console.print(
+            f"{len(other)} runs keep approximate scores of the profile {' or '.join(sorted(set(other)))}. "
+            f"To score their outputs anew: run-benchmark rescore {out} --profile {profile}",
+            soft_wrap=True, markup=False, highlight=False,
+        )  # fmt: skip
 
 
 @contextmanager
