@@ -166,8 +166,8 @@ class Cluster:
     def _check_scheduler(self, group: _Workers, error: Exception) -> None:
         if group.client.status != "running":
             raise BenchError(
-                f"The Dask scheduler is gone ({error}). Records written so far are intact; start a cluster, "
-                "then run the same command again."
+                "The Dask scheduler is gone. Records written so far are intact; start a cluster, then run "
+                "the same command again."
             ) from error
 
     def _inputs(

@@ -10,12 +10,13 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
+import psutil
 import pytest
 from pydantic import ValidationError
 
 from cellular_bench.benchmark.cluster import Cluster, connect
 from cellular_bench.benchmark.cluster_config import ExecutorConfig, read_executor
-from cellular_bench.benchmark.errors import UserError
+from cellular_bench.benchmark.errors import BenchError, UserError
 from cellular_bench.benchmark.executors import Executor
 from cellular_bench.benchmark.records import RunRecord
 from cellular_bench.benchmark.status import Running
@@ -148,6 +149,58 @@ def test_a_run_whose_worker_is_killed_is_tried_again_on_another(
     if kills == 2:
         assert "The worker was lost 2 times while it carried out this run" in record.reason
     assert store.record(run_id) == record
+
+
+@pytest.mark.slow
+def test_stopping_ends_the_runs_on_the_workers_and_keeps_what_is_done(dask, planned, small, tmp_path) -> None:
+    plan = planned("healthy", "sleeps", time_limit_s=300)
+    done, asleep = (run.run_id for run in plan.runs)
+    store = Store.create(tmp_path / "out", plan.suite)
+    with connect(config(dask), logs=tmp_path) as cluster:
+        executor = Executor(store=store, n_jobs=2, carry_out=cluster.carry_out)
+        records = executor.execute(plan, datasets=small, progress=Silent())
+        first = next(records)
+        wait_for(lambda: worker_of(store, asleep) is not None)
+        worker = psutil.Process(worker_of(store, asleep))
+        wait_for(lambda: _sleepers(worker))
+        records.close()  # as Ctrl-C does
+        wait_for(lambda: not _sleepers(worker), seconds=30)
+    assert worker.is_running(), "the worker itself is not ours to end"
+    assert (first.run_id, first.status) == (done, "ok")
+    assert store.record(done) == first
+    assert store.record(asleep) is None
+
+
+def _sleepers(worker: psutil.Process) -> list[psutil.Process]:
+    """Return the supervisors of a worker's runs: children of its server of processes."""
+    return [below for child in worker.children() for below in child.children()]
+
+
+@pytest.mark.slow
+def test_a_lost_scheduler_is_said_plainly_and_what_is_done_stays(planned, small, tmp_path) -> None:
+    plan = planned("healthy", "sleeps", time_limit_s=300)
+    store = Store.create(tmp_path / "out", plan.suite)
+    running = Dask(tmp_path)
+    try:
+        running.add_worker("--no-nanny")
+        running.add_worker("--no-nanny")
+        running.wait()
+        with (
+            pytest.raises(
+                BenchError, match=r"The Dask scheduler is gone\. Records written so far are intact"
+            ),
+            connect(config(running), logs=tmp_path) as cluster,
+        ):
+            executor = Executor(store=store, n_jobs=2, carry_out=cluster.carry_out)
+            records = executor.execute(plan, datasets=small, progress=Silent())
+            first = next(records)
+            wait_for(lambda: worker_of(store, plan.runs[1].run_id) is not None)
+            running.scheduler.kill()
+            next(records)
+    finally:
+        running.close()
+    assert store.record(plan.runs[0].run_id) == first
+    assert store.record(plan.runs[1].run_id) is None
 
 
 @pytest.fixture
