@@ -61,7 +61,9 @@ def cost_canvas(board: Board) -> Canvas | None:
     found = points(board)
     if len(found) < 2:
         return None
-    canvas = new_canvas(6.4, 3.6)
+    from matplotlib.ticker import LogLocator
+
+    canvas = new_canvas(6.4, 3.6, layout=None)
     ax = canvas.subplots()
     for place, track in enumerate(track for track in RANKED if any(p.track == track for p in found)):
         mine = [point for point in found if point.track == track]
@@ -95,13 +97,14 @@ def cost_canvas(board: Board) -> Canvas | None:
     ax.set_xscale("log")
     # As plain text: the usual labels, powers as mathematics, take most of the time of the whole picture.
     ax.xaxis.set_major_formatter("{x:g}")
-    ax.xaxis.set_minor_formatter("")
+    ax.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+    ax.minorticks_off()
     ax.margins(x=0.15)
     ax.set_xlabel("CPU time per run, s (logarithmic)", fontsize=9)
     ax.set_ylabel("overall score", fontsize=9)
     ax.tick_params(labelsize=8)
     ax.spines[["top", "right"]].set_visible(False)
-    canvas.legend(loc="outside lower center", ncols=3, fontsize=7, frameon=False)
+    ax.legend(loc="upper center", bbox_to_anchor=(0.5, -0.16), ncols=3, fontsize=7, frameon=False)
     return canvas
 
 

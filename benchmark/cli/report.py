@@ -147,7 +147,8 @@ def write_site(stores: Sequence[Store], out: Path, *, figures: bool, n_jobs: int
     from cellular_bench.reports.site import write_site_pages
 
     contents = _contents(stores)
-    drawn = draw(stores, out, contents.boards, n_jobs=n_jobs) if figures else []
+    # Drawn beside the results, so that the site holds nothing but its pages.
+    drawn = draw(stores, stores[0].root, contents.boards, n_jobs=n_jobs) if figures else []
     return write_site_pages(
         contents.records,
         registry.metrics(),

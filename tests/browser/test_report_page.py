@@ -250,6 +250,17 @@ def test_the_name_of_a_method_leads_to_its_runs(page: Any) -> None:
     assert lines[0].startswith("kfold-0, seed 0: not applicable; –")
 
 
+def test_an_overall_score_leads_to_the_runs_behind_it(page: Any) -> None:
+    score = page.find_element("css selector", f"{FIRST} tr[data-method=scvi] [data-key=overall] a.val")
+    shown = score.text
+    score.send_keys("\ue007")
+    place = page.find_element("css selector", "#methods details[open] tr:target")
+    assert place.find_element("css selector", "th").text == "Integration · Baron human pancreas"
+    assert place.find_elements("css selector", "td.num")[0].text.startswith(shown)
+    runs = place.find_elements("css selector", "details[open] li")
+    assert len([run for run in runs if run.is_displayed()]) == 8
+
+
 def test_a_link_shows_what_was_chosen(page: Any) -> None:
     read = """return [location.hash, document.getElementById('filter-status').textContent,
       [...document.querySelectorAll(arguments[0])].map(row => row.dataset.method),
