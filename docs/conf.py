@@ -13,6 +13,7 @@ project_copyright = "2026, the cellular-bench contributors"
 version = release = cellular_bench.__version__
 
 extensions = [
+    "command_line",
     "method_cards",
     "myst_nb",
     "sphinx.ext.autodoc",
@@ -20,11 +21,11 @@ extensions = [
     "sphinx_copybutton",
     "sphinx_design",
 ]
-exclude_patterns = ["_build", "**/.ipynb_checkpoints"]
+exclude_patterns = ["_build", "jupyter_execute", "**/.ipynb_checkpoints"]
 
 myst_enable_extensions = ["colon_fence"]
 myst_heading_anchors = 4
-# Notebooks are executed by the tests, not again with every build.
+# Notebooks are executed by the tests, not again with every build; -D nb_execution_mode=force shows outputs.
 nb_execution_mode = "off"
 
 autodoc_member_order = "bysource"

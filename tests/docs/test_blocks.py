@@ -31,7 +31,7 @@ REPO = Path(__file__).resolve().parents[2]
 DOCUMENTS = sorted(
     str(path.relative_to(REPO))
     for path in [*REPO.glob("*.md"), *(REPO / "docs").rglob("*.md")]
-    if "_build" not in path.parts and path.name != "metrics.md"
+    if not {"_build", "jupyter_execute"} & set(path.parts) and path.name != "metrics.md"
 )
 #: Fences that are no code: directory trees, and what Sphinx reads, which the build of the site checks.
 NO_CODE = re.compile(r"|text|\{[a-z-]+\}.*")
@@ -217,3 +217,18 @@ def test_a_failing_block_is_found(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
         (example,) = RUN.parse(path).examples()
         with pytest.raises((ArithmeticError, ValueError, AssertionError, BenchError, click.ClickException)):
             example.evaluate()
+
+
+def test_the_examples_of_every_help_are_read(docs: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.syspath_prepend(str(docs / "_ext"))
+    monkeypatch.setattr(click.Path, "convert", lambda _self, value, _param, _context: value)
+    import command_line
+
+    helps = command_line.every_command()
+    assert len(helps) >= 20
+    for name, text in helps:
+        examples = text.partition("Examples:")[2].partition("\n\n")[0].replace("\\\n", " ")
+        for program, *arguments in commands(re.sub(r"[>|].*", "", examples)):
+            if program == "run-benchmark":
+                check_names(parse(group, arguments))
+        assert name.startswith("run-benchmark ")
