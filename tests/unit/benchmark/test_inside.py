@@ -17,7 +17,7 @@ from scipy.sparse import csr_matrix
 
 from cellular_bench.benchmark import registry
 from cellular_bench.benchmark.config import Suite
-from cellular_bench.benchmark.environments import exchange, find, run_inside, state, status
+from cellular_bench.benchmark.environments import building, exchange, find, run_inside, state, status
 from cellular_bench.benchmark.errors import ContractError, NotApplicableError, ProgramError, UserError
 from cellular_bench.benchmark.executors import Executor
 from cellular_bench.benchmark.planner import plan
@@ -447,3 +447,28 @@ def test_a_spec_needs_both_environment_and_program(tmp_path):
     with pytest.raises(UserError, match=r"its program .*none.py cannot be read: No such file"):
         registry.methods([plugin])
     assert os.environ["CELLULAR_BENCH_CACHE"]
+
+
+@pytest.mark.network
+def test_an_environment_of_real_packages_is_built_and_gives_the_same_as_this_one(inside, tmp_path):
+    echo = ECHO.replace(" and (query.X.toscipy().toarray() == dense).all()", "")  # there is no SciPy in it
+    expected = inside(echo, seed=7, params={"scale": 2.0})
+    declaration = tmp_path / "built.toml"
+    here = f"{sys.version_info.major}.{sys.version_info.minor}"
+    requirements = f'["numpy=={np.__version__}", "h5py=={h5py.__version__}"]'
+    declaration.write_text(f'title = "Built"\n[python]\nversion = "{here}"\nrequirements = {requirements}\n')
+    building.create(find(str(declaration)), installer="pip", say=print)
+    spec = MethodSpec(
+        method_id="echo",
+        name="Echo",
+        tasks=("integration",),
+        environment=str(declaration),
+        program=str(tmp_path / "program.py"),
+    )
+    found = run_inside(spec, query=cells(), train=None, seed=7, params={"scale": 2.0})
+    np.testing.assert_array_equal(found.X_emb, expected.X_emb)
+    ready = state(find(str(declaration)))
+    assert (ready.versions["numpy"], ready.versions["h5py"]) == (np.__version__, h5py.__version__)
+    assert building.remove(find(str(declaration)))
+    with pytest.raises(NotApplicableError, match="has not been created"):
+        run_inside(spec, query=cells(), train=None, seed=7, params={"scale": 2.0})
