@@ -28,6 +28,7 @@ if TYPE_CHECKING:
 
     from cellular_bench.benchmark.executors import Executor
     from cellular_bench.benchmark.planner import Plan
+    from cellular_bench.benchmark.records import RunRecord
     from cellular_bench.benchmark.store import Store
 
 LOG = logging.getLogger(__name__)
@@ -276,6 +277,8 @@ def _carry_out(
     for page in pages:
         console.print(f"  {page}", soft_wrap=True, markup=False, highlight=False)
     _say_what_is_less_exact(records, planned.suite.profile, out=out, console=console)
+    for note in _unscored(planned, [record for record in records if record], out):
+        console.print(note, soft_wrap=True, markup=False, highlight=False)
     return 1 if any(counts[status] for status in _BAD) else 0
 
 
@@ -291,6 +294,26 @@ def _say_what_is_less_exact(
             f"To score their outputs anew: run-benchmark rescore {out} --profile {profile}",
             soft_wrap=True, markup=False, highlight=False,
         )  # fmt: skip
+
+
+def _unscored(planned: Plan, records: Sequence[RunRecord], out: Path) -> Iterator[str]:
+    """Say which metrics of plug-ins some runs lack: those that were done before the metric was there."""
+    from cellular_bench.benchmark.scoring import specs_for
+
+    paths = dict.fromkeys(path for run in planned.runs for path in run.plugins)
+    for plugin in registry.load(paths):
+        for spec in plugin.metrics:
+            lacking = sum(
+                record.status == "ok"
+                and spec in specs_for(record.task)
+                and all(score.metric_id != spec.metric_id for score in record.scores)
+                for record in records
+            )
+            if lacking:
+                yield (
+                    f"{lacking} runs were done before and have no score of {spec.metric_id}. To add it: "
+                    f"run-benchmark rescore {out} --plugin {plugin.path}"
+                )
 
 
 @contextmanager

@@ -94,6 +94,12 @@ def test_an_older_folder_gets_the_scores_of_a_new_metric(folder) -> None:
         "kfold", "--n-splits", 2, "--out", "older", "--no-figures", cwd=folder,
     )  # fmt: skip
     assert done.returncode == 0, done.stdout + done.stderr
+    again = run_benchmark(
+        "run", "--task", "annotation", "--dataset", "simulated_small", "--method", "true_labels", "--split",
+        "kfold", "--n-splits", 2, "--out", "older", "--no-figures", "--plugin", "my_metric.py", cwd=folder,
+    )  # fmt: skip
+    assert "2 runs, 0 to do" in again.stdout
+    assert "2 runs were done before and have no score of my_metric. To add it: run-benchmark" in again.stdout
     added = run_benchmark("rescore", "older", "--plugin", "my_metric.py", cwd=folder)
     assert "2 records changed" in added.stdout, added.stderr
     command = "from cellular_bench.benchmark.cli import main; main()"
