@@ -8,6 +8,7 @@ A method may be excused from a check by naming it, with a reason, in ``spec.expe
 from __future__ import annotations
 
 import importlib.util
+import sysconfig
 import traceback
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -152,10 +153,11 @@ def _failure(check: _AnyCheck, subject: Any, error: BaseException) -> CheckResul
 
 
 def _raised(error: BaseException) -> str:
-    """Say what was raised and where: the last line of the user's own file, before it went into libraries."""
+    """Say what was raised and where: the last line of the method itself, before it went into libraries."""
+    harness = str(Path(__file__).resolve().parents[1])
+    elsewhere = (harness, sysconfig.get_path("stdlib"), sysconfig.get_path("purelib"))
     frames = traceback.extract_tb(error.__traceback__)
-    ours = str(Path(__file__).resolve().parents[2])
-    own = [frame for frame in frames if "site-packages" not in frame.filename]
-    own = [frame for frame in own if not str(Path(frame.filename).resolve()).startswith(ours)] or frames
-    where = f" ({Path(own[-1].filename).name}, line {own[-1].lineno}: {own[-1].line})" if own else ""
-    return f"it raised {type(error).__name__}: {error}{where}"
+    own = [frame for frame in frames if not str(Path(frame.filename).resolve()).startswith(elsewhere)]
+    last = (own or frames)[-1]
+    where = f"{Path(last.filename).name}, line {last.lineno}: {last.line}"
+    return f"it raised {type(error).__name__}: {error} ({where})"

@@ -595,6 +595,23 @@ def test_a_failed_check_says_what_was_found_and_how_to_mend_it():
     assert "Set Prediction.novelty" in result.hint
 
 
+def test_a_failure_within_a_library_names_the_line_of_the_method():
+    class Unlucky(HealthyIntegrator):
+        """Asks numpy for what it cannot do."""
+
+        spec = INTEGRATOR
+
+        def fit_embed(self, adata):
+            return np.linalg.cholesky(-np.eye(3))  # the line to be named
+
+    runs = {result.check_id: result for result in check_method(Unlucky)}["runs"]
+    assert (
+        "it raised LinAlgError: Matrix is not positive definite (test_checks_catch.py, line " in runs.message
+    )
+    assert "np.linalg.cholesky(-np.eye(3))  # the line to be named)" in runs.message
+    assert "data.simulate()" in runs.hint
+
+
 def test_an_excuse_turns_a_failure_into_an_expected_one():
     class Excused(Ignorant):
         """Embeds the library size, and says so."""
