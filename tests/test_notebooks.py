@@ -9,6 +9,8 @@ from nbclient import NotebookClient
 
 REPO = Path(__file__).resolve().parents[1]
 NOTEBOOKS = sorted((REPO / "notebooks").glob("*.ipynb"))
+#: Each takes about ten seconds; what these show, tests/unit/test_api.py also does without a notebook.
+SLOW = ("my_data", "tour")
 #: What the outputs of each must show: numbers and names that only a notebook that worked has.
 SHOWN = {
     "my_method": [r"^\{\}$", r"Nearest mean", r"label_pred"],
@@ -30,7 +32,7 @@ def test_a_notebook_ships_small_and_without_outputs(path: Path) -> None:
 
 @pytest.mark.parametrize(
     "path",
-    [pytest.param(path, marks=[pytest.mark.slow] if path.stem == "tour" else []) for path in NOTEBOOKS],
+    [pytest.param(path, marks=[pytest.mark.slow] if path.stem in SLOW else []) for path in NOTEBOOKS],
     ids=lambda path: path.stem,
 )
 def test_a_notebook_runs(path: Path, tmp_path: Path) -> None:
