@@ -28,7 +28,6 @@ if TYPE_CHECKING:
 
     from cellular_bench.benchmark.executors import Executor
     from cellular_bench.benchmark.planner import Plan
-    from cellular_bench.benchmark.records import RunRecord
     from cellular_bench.benchmark.store import Store
 
 LOG = logging.getLogger(__name__)
