@@ -125,7 +125,7 @@ def aspect_leaders(board: Board, track: Track) -> dict[Aspect, tuple[str, tuple[
     ranked = [method_key(row.method) for row in board.rows if row.track == track and row.rank is not None]
     if len(ranked) < 2:
         return {}
-    units = on_scales(board)
+    units = on_scales(board, ["own"])
     found = {}
     for place, aspect in enumerate(OVERALL_WEIGHTS[board.task]):
         scores = {key: _of_aspect(units[key]["own"], place) for key in ranked}

@@ -7,7 +7,7 @@ two are there to see what hangs on that choice.
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final, Literal
 
@@ -155,20 +155,23 @@ def overall(board: Board, array: Scores, weights: Mapping[Aspect, float]) -> Sco
     return mean(total, axis=1)
 
 
-def on_scales(board: Board) -> dict[str, dict[Scale, tuple[UnitAspects, ...]]]:
+def on_scales(
+    board: Board, wanted: Sequence[Scale] = ("own", "raw", "controls")
+) -> dict[str, dict[Scale, tuple[UnitAspects, ...]]]:
     """Return the aspect scores of every row on each scale, by ``method_key``.
 
     A split is left out where an aspect has no score on it; a scale of controls is absent where fewer than
     two are complete.
     """
     values = own_range(board, board.rows)
-    arrays: dict[Scale, Scores | None] = {
-        "own": values.array,
-        "raw": raw(board, values),
-        "controls": by_controls(board, values),
+    ways: Mapping[Scale, Callable[[Board, Values], Scores | None]] = {
+        "own": lambda board, values: values.array,
+        "raw": raw,
+        "controls": by_controls,
     }
     found: dict[str, dict[Scale, tuple[UnitAspects, ...]]] = {method_key(r.method): {} for r in board.rows}
-    for scale, array in arrays.items():
+    for scale in wanted:
+        array = ways[scale](board, values)
         if array is not None:
             aspects = np.stack(list(by_aspect(board, array).values()), axis=2)
             for row, scores in zip(board.rows, aspects, strict=True):

@@ -7,24 +7,20 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from typing import Final
 
 import numpy as np
 from numpy.typing import NDArray
 
-from cellular_bench.benchmark.statistics import Comparison, holm
+from cellular_bench.benchmark.statistics import LEVEL, Comparison, holm
 
 Scores = NDArray[np.float64]
-
-#: With fewer data sets the smallest p value there can be, 2 / 2^n, is above 5 %.
-LEAST_DATASETS: Final = 6
 
 
 def against_best(names: Sequence[str], means: Scores) -> tuple[Comparison, ...]:
     """Compare the method with the highest mean with each other one over data sets.
 
-    Wilcoxon's signed-rank test, two-sided; p values adjusted by Holm's rule. Below six data sets there is no
-    p value, with the reason.
+    Wilcoxon's signed-rank test, two-sided; p values adjusted by Holm's rule. There is no p value, but a
+    reason, where the data sets are too few for any to be told apart; see :func:`least_datasets`.
 
     Parameters
     ----------
@@ -45,14 +41,32 @@ def against_best(names: Sequence[str], means: Scores) -> tuple[Comparison, ...]:
     """
     best = int(means.mean(axis=1).argmax())
     others = [i for i in range(len(names)) if i != best]
-    return holm([_compared(names[best], names[i], means[best] - means[i]) for i in others])
+    least = least_datasets(len(others))
+    return holm([_compared(names[best], names[i], means[best] - means[i], least) for i in others])
 
 
-def _compared(first: str, second: str, differences: Scores) -> Comparison:
+def least_datasets(n_others: int) -> int:
+    """Return how many data sets it takes for the best to be told apart from any of several others at 5 %.
+
+    The smallest p value of n data sets is 2 / 2^n, and Holm's rule multiplies the smallest by the number of
+    others.
+
+    Examples
+    --------
+    >>> [least_datasets(n) for n in (1, 2, 8)]
+    [6, 7, 9]
+    """
+    n = 1
+    while n_others * 2 / 2**n >= 1 - LEVEL:
+        n += 1
+    return n
+
+
+def _compared(first: str, second: str, differences: Scores, least: int) -> Comparison:
     n = len(differences)
     reason, p_value = "", None
-    if n < LEAST_DATASETS:
-        reason = f"{n} data sets: signed ranks need {LEAST_DATASETS} to tell anything apart at 5 %"
+    if n < least:
+        reason = f"{n} data sets: signed ranks need {least} to tell any of so many methods apart at 5 %"
     else:
         p_value = _signed_ranks(differences)
     return Comparison(

@@ -92,10 +92,22 @@ def _line(standing: Standing, name: str) -> AcrossLine:
         mean_rank=f"{standing.mean_rank:.2f}",
         share_best=f"{standing.share_best:.0%}",
         win_rate=f"{standing.win_rate:.0%}",
-        places=", ".join(f"{place} × {count}" for place, count in standing.places.items()),
+        places=", ".join(f"{ordinal(place)} × {count}" for place, count in standing.places.items()),
         told_from_best=_told(standing.against_best),
         by_dataset=tuple(map(number, standing.by_dataset)),
     )
+
+
+def ordinal(place: int) -> str:
+    """Write a place: ``"1st"``, ``"2nd"``, ``"11th"``.
+
+    Examples
+    --------
+    >>> [ordinal(place) for place in (1, 2, 3, 4, 11, 22)]
+    ['1st', '2nd', '3rd', '4th', '11th', '22nd']
+    """
+    ending = "th" if 10 < place % 100 < 14 else {1: "st", 2: "nd", 3: "rd"}.get(place % 10, "th")
+    return f"{place}{ending}"
 
 
 def _told(comparison: Comparison | None) -> str:

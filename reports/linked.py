@@ -70,7 +70,7 @@ def _page(board: Board, figures: Sequence[Figure], *, back: str) -> str:
         .get_template("figures.html.j2")
         .render(
             title=about.title,
-            lead=f"{plural(len(figures), 'figure')}; {about.subtitle}. In the order of the ranking.",
+            lead=f"{plural(len(figures), 'figure')}; {about.subtitle}. The best overall score first.",
             back=back,
             groups=[(text, mine) for text, mine in groups if mine],
         )

@@ -24,13 +24,17 @@ def test_six_data_sets_are_the_fewest_that_tell_anything_apart():
     assert six.p_value == pytest.approx(2 / 2**6)
     (five,) = against_best(["a", "b"], np.array([0.3 + lead, np.full(6, 0.3)])[:, :5])
     assert five.p_value is None
-    assert five.reason == "5 data sets: signed ranks need 6 to tell anything apart at 5 %"
+    assert five.reason == "5 data sets: signed ranks need 6 to tell any of so many methods apart at 5 %"
 
 
 def test_p_values_of_several_others_are_adjusted():
-    lead = 0.01 * np.arange(1, 7)
-    found = against_best(["a", "b", "c"], np.array([np.full(6, 0.5), 0.5 - lead, 0.4 - lead]))
-    assert [comparison.p_value for comparison in found] == pytest.approx([2 * 2 / 2**6] * 2)
+    lead = 0.01 * np.arange(1, 8)
+    means = np.array([np.full(7, 0.5), 0.5 - lead, 0.4 - lead])
+    assert [found.p_value for found in against_best(["a", "b", "c"], means)] == pytest.approx(
+        [2 * 2 / 2**7] * 2
+    )
+    # with six, twice 2 / 2^6 is above 5 %, whatever the scores
+    assert [found.p_value for found in against_best(["a", "b", "c"], means[:, :6])] == [None, None]
 
 
 def test_equal_methods_are_not_told_apart():

@@ -42,7 +42,7 @@ def test_means_ranks_and_draws_are_those_of_the_records(view):
     low, high = map(float, good.interval.strip("[]").split(", "))
     assert 0.69 < low < 0.735 < high < 0.78
     assert [line.win_rate for line in view.lines] == ["100%", "50%", "0%"]
-    assert [line.places for line in view.lines] == ["1 × 8", "2 × 8", "3 × 8"]
+    assert [line.places for line in view.lines] == ["1st × 8", "2nd × 8", "3rd × 8"]
 
 
 def test_a_method_that_was_not_run_everywhere_is_left_out_and_named(view):
@@ -65,7 +65,7 @@ def test_few_data_sets_get_a_table_without_a_test(make, specs):
     (view,) = across_views(build_boards(records(make, 2), specs.values()))
     assert view.verdict == (
         "No test: a test of ranks needs 5 data sets and 3 methods; there are 2 and 3. No test pair by "
-        "pair: 2 data sets: signed ranks need 6 to tell anything apart at 5 %."
+        "pair: 2 data sets: signed ranks need 7 to tell any of so many methods apart at 5 %."
     )
     assert [line.told_from_best for line in view.lines] == ["best", "–", "–"]
     assert view.picture is None
