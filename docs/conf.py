@@ -14,6 +14,7 @@ version = release = cellular_bench.__version__
 
 extensions = [
     "command_line",
+    "data_sets",
     "method_cards",
     "myst_nb",
     "sphinx.ext.autodoc",

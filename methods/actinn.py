@@ -63,7 +63,7 @@ class ACTINN:
         is_reimplementation=True,
         doi="10.1093/bioinformatics/btz592",
         url="https://github.com/mafeiyang/ACTINN",
-        license="GPL-3.0",
+        license="BSD-3-Clause",
         requires=("torch",),
         # As many steps as on a few thousand cells would take longer than the checks may.
         check_params={"learning_rate": 0.005, "n_epochs": 30},

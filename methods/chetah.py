@@ -91,7 +91,7 @@ class Chetah:
         is_reimplementation=True,
         doi="10.1093/nar/gkz543",
         url="https://github.com/jdekanter/CHETAH",
-        license="AGPL-3.0",
+        license="BSD-3-Clause",
         requires=("scipy",),
     )
 

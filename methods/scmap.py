@@ -93,7 +93,7 @@ class ScmapCluster(Scmap):
         is_reimplementation=True,
         doi="10.1038/nmeth.4644",
         url="https://github.com/hemberg-lab/scmap",
-        license="GPL-3.0",
+        license="BSD-3-Clause",
         requires=("scipy",),
     )
 
@@ -158,7 +158,7 @@ class ScmapCell(Scmap):
         is_reimplementation=True,
         doi="10.1038/nmeth.4644",
         url="https://github.com/hemberg-lab/scmap",
-        license="GPL-3.0",
+        license="BSD-3-Clause",
         requires=("scipy", "sklearn"),
     )
 

@@ -59,7 +59,7 @@ class ScPred:
         is_reimplementation=True,
         doi="10.1186/s13059-019-1862-5",
         url="https://github.com/powellgenomicslab/scPred",
-        license="MIT",
+        license="BSD-3-Clause",
         requires=("scipy", "sklearn"),
         check_params={"n_folds": 2},
     )

@@ -45,7 +45,7 @@ class SVMRejection(ClassifierAnnotator):
         inductive=True,
         doi="10.1186/s13059-019-1795-z",
         url="https://github.com/tabdelaal/scRNAseq_Benchmark",
-        license="MIT",
+        license="BSD-3-Clause",
         requires=("sklearn",),
     )
 

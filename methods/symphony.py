@@ -82,7 +82,7 @@ class Symphony:
         is_reimplementation=True,
         doi="10.1038/s41467-021-25957-x",
         url="https://github.com/immunogenomics/symphony",
-        license="GPL-3.0",
+        license="GPL-3.0-or-later",
         requires=("harmonypy", "scipy", "sklearn"),
     )
 

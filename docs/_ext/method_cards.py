@@ -111,7 +111,7 @@ class MethodTable(SphinxDirective):
         for name, method in built_in().items():
             spec = method.spec
             where = f"[`{name}`]({cards[name][0]}.md)" if cards[name] else f"`{name}`"
-            kind = "control" if spec.is_control else spec.license or "ours"
+            kind = "control" if spec.is_control else spec.license or "BSD-3-Clause"
             cells = [
                 where,
                 ", ".join(spec.tasks),

@@ -54,12 +54,14 @@ def test_a_card_tells_what_the_spec_says(site: Path) -> None:
         assert told in facts
 
 
-def test_every_method_and_metric_is_in_its_catalogue(site: Path) -> None:
+def test_every_method_metric_and_data_set_is_in_its_catalogue(site: Path) -> None:
     methods = (site / "methods" / "README.html").read_text("utf-8")
     metrics = (site / "metrics.html").read_text("utf-8")
     built_in = [name for name, found in registry.methods().items() if found.origin == "built in"]
     assert [name for name in built_in if f">{name}</span>" not in methods] == []
     assert [name for name in METRICS if f">{name}</span>" not in metrics] == []
+    datasets = (site / "datasets.html").read_text("utf-8")
+    assert [name for name in registry.datasets() if f">{name}</span>" not in datasets] == []
 
 
 def test_every_public_name_is_in_the_reference(site: Path) -> None:

@@ -1,0 +1,39 @@
+"""What the manifests declare of the data sets: read when the site is built."""
+
+from __future__ import annotations
+
+from docutils import nodes
+from sphinx.application import Sphinx
+from sphinx.util.docutils import SphinxDirective
+
+from cellular_bench.benchmark import registry
+
+
+class DatasetTable(SphinxDirective):
+    """Give an overview of every data set of the catalogue."""
+
+    def run(self) -> list[nodes.Node]:
+        """Write one line per data set."""
+        lines = [
+            "| data set | what | organism | cells | batches | labels | licence | source |",
+            "| --- | --- | --- | ---: | --- | --- | --- | --- |",
+        ]
+        for name, spec in registry.datasets().items():
+            told = [
+                f"`{name}`",
+                spec.title,
+                spec.organism,
+                f"{spec.n_obs:,}" if spec.n_obs else "",
+                f"`{spec.batch_key}`" if spec.batch_key else "one",
+                f"`{spec.label_key}`",
+                spec.license or "not stated",
+                f"[{spec.doi}](<https://doi.org/{spec.doi}>)" if spec.doi else "",
+            ]
+            lines.append(f"| {' | '.join(text.replace('|', '/') for text in told)} |")
+        return self.parse_text_to_nodes("\n".join(lines))
+
+
+def setup(app: Sphinx) -> dict[str, bool]:
+    """Register the directive."""
+    app.add_directive("dataset-table", DatasetTable)
+    return {"parallel_read_safe": True}
