@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from itertools import pairwise
 
 import numpy as np
-from numpy.typing import NDArray
 
 from cellular_bench.metrics.distances import DistanceSums, Neighbors, neighbors_in_groups, search
 from cellular_bench.metrics.inputs import Floats, Ints
@@ -16,8 +17,8 @@ RECALL_CELLS = 500
 GROUPS, NEAR_GROUPS = 0.5, 32
 #: Cells per group that the centres are learned from, and rounds of learning.
 TRAINING, N_ITERATIONS = 64, 10
-#: Distances in a tile.
-_TILE = 1 << 20
+#: Rows and columns of a tile of distances, which stays in the cache.
+_HEIGHT, _WIDTH = 128, 4096
 
 
 def approximate_neighbors(X: Floats, k: int, *, seed: int, n_jobs: int = 1) -> tuple[Neighbors, float]:
@@ -80,37 +81,38 @@ def strata(label: Ints, batch: Ints) -> Iterator[Ints]:
     yield from np.split(order, np.flatnonzero(change) + 1)
 
 
-def sampled_sums(X: Floats, label: Ints, batch: Ints, rows: Ints) -> DistanceSums:
+def sampled_sums(X: Floats, label: Ints, batch: Ints, rows: Ints, *, n_jobs: int = 1) -> DistanceSums:
     """Return the sums of distances from some cells to all, as :func:`distances.distance_sums`."""
     order = np.lexsort((batch, label))
-    starts, to = _segments(label[order], batch[order])
+    place = np.empty_like(order)
+    place[order] = np.arange(len(order))
     all_cells = X[order]
     norms = np.einsum("ij,ij->i", all_cells, all_cells)
+    pieces = list(_pieces(label[order], batch[order]))
     labels = np.zeros((len(rows), int(label.max()) + 1))
     batches = np.zeros((len(rows), int(batch.max()) + 1))
-    height = max(1, _TILE // len(X))
-    for start in range(0, len(rows), height):
-        part = slice(start, min(start + height, len(rows)))
-        sums = _segment_sums(X[rows[part]], all_cells, norms, starts, position=rows[part], order=order)
-        for s, (own, group) in enumerate(to):
-            labels[part, own] += sums[:, s]
-            batches[part, group] += np.where(label[rows[part]] == own, sums[:, s], 0.0)
+
+    def meet(part: slice) -> None:
+        cells = place[rows[part]]
+        own = label[rows[part]]
+        for piece, of_label, of_batch in pieces:
+            squared = norms[piece] - 2 * all_cells[cells] @ all_cells[piece].T
+            squared += norms[cells, None]
+            np.maximum(squared, 0.0, out=squared)
+            here = np.flatnonzero((piece.start <= cells) & (cells < piece.stop))
+            squared[here, cells[here] - piece.start] = 0.0
+            sums = np.sqrt(squared, out=squared).sum(axis=1)
+            labels[part, of_label] += sums
+            batches[part, of_batch] += np.where(own == of_label, sums, 0.0)
+
+    with ThreadPoolExecutor(n_jobs) as pool:
+        list(pool.map(meet, [slice(at, at + _HEIGHT) for at in range(0, len(rows), _HEIGHT)]))
     return DistanceSums(labels, batches)
 
 
-def _segments(label: Ints, batch: Ints) -> tuple[Ints, list[tuple[int, int]]]:
-    starts = np.flatnonzero(np.concatenate([[True], (np.diff(label) != 0) | (np.diff(batch) != 0)]))
-    return starts, list(zip(label[starts].tolist(), batch[starts].tolist(), strict=True))
-
-
-def _segment_sums(
-    X: Floats, all_cells: Floats, norms: Floats, starts: Ints, *, position: Ints, order: Ints
-) -> Floats:
-    squared = norms - 2 * X @ all_cells.T
-    squared += np.einsum("ij,ij->i", X, X)[:, None]
-    np.maximum(squared, 0.0, out=squared)
-    place = np.empty_like(order)
-    place[order] = np.arange(len(order))
-    squared[np.arange(len(X)), place[position]] = 0.0
-    sums: NDArray[np.float64] = np.add.reduceat(np.sqrt(squared, out=squared), starts, axis=1)
-    return sums
+def _pieces(label: Ints, batch: Ints) -> Iterator[tuple[slice, int, int]]:
+    """Yield runs of cells of one label and batch, no longer than a tile is wide."""
+    change = np.flatnonzero((np.diff(label) != 0) | (np.diff(batch) != 0)) + 1
+    for begin, end in pairwise([0, *change.tolist(), len(label)]):
+        for start in range(begin, end, _WIDTH):
+            yield slice(start, min(start + _WIDTH, end)), int(label[begin]), int(batch[begin])

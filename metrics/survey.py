@@ -96,7 +96,7 @@ def _approximate(
 ) -> Survey:
     neighbors, recall = approximate_neighbors(X, N_NEIGHBORS, seed=profile.seed, n_jobs=n_jobs)
     cells = stratified_sample(label, batch, profile.sample_cells, profile.seed)
-    sums = sampled_sums(X, label, batch, cells)
+    sums = sampled_sums(X, label, batch, cells, n_jobs=n_jobs)
     shortcuts = (
         Shortcut(
             quantity="neighbors",
