@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import click
 
 from cellular_bench.benchmark import registry
-from cellular_bench.benchmark.cli.options import EXISTING_FOLDER, format_option
+from cellular_bench.benchmark.cli.options import EXISTING_FOLDER, format_option, plugin_option
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -35,15 +35,18 @@ Exit code: 0 nothing got worse than allowed, 1 something did, 2 the request was 
     type=click.FloatRange(min=0),
     help="End with code 1 where a mean falls by more than this share of its range, or a run is lost.",
 )
+@plugin_option
 @format_option
-def command(before: Path, after: Path, *, threshold: float | None, output: str) -> None:
+def command(
+    before: Path, after: Path, *, threshold: float | None, plugins: Sequence[Path], output: str
+) -> None:
     """Compare the runs that two result folders share: same method, parameters, cells and seed."""
     from cellular_bench.benchmark.comparison import compare
     from cellular_bench.benchmark.errors import UserError
     from cellular_bench.benchmark.store import Store
 
     first, second = (list(Store.open(folder).records()) for folder in (before, after))
-    report = compare(first, second, registry.metrics())
+    report = compare(first, second, registry.metrics(plugins))
     if not report.changes and not report.lost:
         raise UserError(f"{before} and {after} have no run in common that ended well: nothing to compare.")
     regressions = report.regressions(threshold) if threshold is not None else []

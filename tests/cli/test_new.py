@@ -1,5 +1,6 @@
 """A stranger's first method, metric and data set: written, checked, run and tested from one file each."""
 
+import json
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -113,6 +114,27 @@ def test_an_older_folder_gets_the_scores_of_a_new_metric(folder) -> None:
     assert done.returncode == 0
     assert done.stderr == ""
     assert "my_metric" in (folder / "older" / "leaderboard.md").read_text(encoding="utf-8")
+
+
+def test_scores_of_files_and_comparisons_know_the_new_metric(folder) -> None:
+    (folder / "predictions.csv").write_text("label,label_pred\na,a\na,a\nb,b\nb,a\n", encoding="utf-8")
+    command = [sys.executable, "-c", "from cellular_bench.benchmark.cli import main; main()"]
+    plugin = ["--plugin", "my_metric.py", "--format", "json"]
+    done = subprocess.run(  # a process that does not know the metric yet
+        [*command, "score", "--predictions", "predictions.csv", "--metrics", "my_metric", *plugin],
+        capture_output=True, text=True, check=True, cwd=folder,
+    )  # fmt: skip
+    (score,) = json.loads(done.stdout)["scores"]
+    assert (score["metric_id"], score["value"]) == ("my_metric", 0.5)
+    done = subprocess.run(
+        [*command, "compare", "older", "older", *plugin],
+        capture_output=True, text=True, check=True, cwd=folder,
+    )  # fmt: skip
+    changes = {change["metric_id"]: change for change in json.loads(done.stdout)["changes"]}
+    assert changes["my_metric"]["before"] == changes["my_metric"]["after"] == 1.0
+    listed = json.loads(run_benchmark("list", "datasets", "my_dataset", "--plugin", "my_dataset.py",
+                                      "--format", "json", cwd=folder).stdout)  # fmt: skip
+    assert [row["dataset_id"] for row in listed] == ["my_dataset"]
 
 
 @pytest.mark.slow
