@@ -48,7 +48,9 @@ def facts(method: Method) -> list[tuple[str, str]]:
         else "no: sees the cells it embeds",
         "batches": "needs two or more" if spec.needs_batches else "",
         "source": _link(f"https://doi.org/{spec.doi}", spec.doi) if spec.doi else "",
-        "code": _link(spec.url, spec.url) if spec.url else "",
+        "original code" if spec.is_reimplementation else "code": _link(spec.url, spec.url)
+        if spec.url
+        else "",
         "licence": spec.license or "",
         "written anew": "yes" if spec.is_reimplementation else "",
         "variant of": f"`{spec.variant_of}`" if spec.variant_of else "",

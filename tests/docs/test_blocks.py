@@ -125,7 +125,7 @@ def prepared(tmp_path_factory: pytest.TempPathFactory) -> Path:
     table = adata.obs.rename(columns={"cell_type": "label"})
     table.assign(label_pred=table.label)[["label", "label_pred"]].to_csv(folder / "predictions.csv")
     small_results(folder / "results")
-    for name in ("main", "mine"):
+    for name in ("main", "mine", "monday", "cluster"):
         shutil.copytree(folder / "results" / "runs", folder / "results" / name / "runs")
         shutil.copytree(folder / "results" / "splits", folder / "results" / name / "splits")
         shutil.copy(folder / "results" / "suite.json", folder / "results" / name)
