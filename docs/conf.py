@@ -16,6 +16,7 @@ extensions = [
     "command_line",
     "data_sets",
     "method_cards",
+    "suites",
     "myst_nb",
     "sphinx.ext.autodoc",
     "sphinx.ext.napoleon",

@@ -9,6 +9,7 @@ import pytest
 
 import cellular_bench
 from cellular_bench.benchmark import registry
+from cellular_bench.benchmark.config import read_suite
 from cellular_bench.metrics import METRICS
 
 
@@ -62,6 +63,20 @@ def test_every_method_metric_and_data_set_is_in_its_catalogue(site: Path) -> Non
     assert [name for name in METRICS if f">{name}</span>" not in metrics] == []
     datasets = (site / "datasets.html").read_text("utf-8")
     assert [name for name in registry.datasets() if f">{name}</span>" not in datasets] == []
+
+
+def test_the_suites_are_told_as_their_files_have_them(docs: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.syspath_prepend(str(docs / "_ext"))
+    import suites
+
+    def rows(name: str) -> list[list[str]]:
+        return [suites.row(block) for block in read_suite(registry.suites()[name]).blocks]
+
+    folds = "kfold, 5 folds; leave one batch out"
+    assert rows("annotation") == [["annotation", "baron", folds, "0", "all"]]
+    assert rows("integration") == [["integration", "baron", "all", "0, 1, 2", "all"]]
+    (robustness,) = rows("robustness")
+    assert robustness[2].startswith("kfold, 3 folds, label noise; kfold, 3 folds, fewer cells;")
 
 
 def test_every_public_name_is_in_the_reference(site: Path) -> None:

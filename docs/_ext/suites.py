@@ -1,0 +1,47 @@
+"""What the suites run, read from their files when the site is built."""
+
+from __future__ import annotations
+
+from docutils import nodes
+from sphinx.application import Sphinx
+from sphinx.util.docutils import SphinxDirective
+
+from cellular_bench.benchmark import registry
+from cellular_bench.benchmark.config import Block, SplitChoice, read_suite
+
+HEAD = "| suite | task | data | splits | seeds | methods |"
+
+
+def row(block: Block) -> list[str]:
+    """Return the cells of a block of a suite."""
+    methods = dict.fromkeys(choice.method_id for choice in block.methods)
+    splits = dict.fromkeys(split(choice) for choice in block.splits)
+    seeds = ", ".join(map(str, block.seeds))
+    return [block.task, ", ".join(block.datasets), "; ".join(splits), seeds, ", ".join(methods)]
+
+
+def split(choice: SplitChoice) -> str:
+    """Say how cells are split: the kind, the number of folds, and what is made harder."""
+    told = choice.kind.replace("_", " ")
+    if "n_splits" in choice.options:
+        told += f", {choice.options['n_splits']} folds"
+    if "stress" in choice.options:
+        told += f", {choice.options['stress']['kind'].replace('_', ' ')}"
+    return told
+
+
+class SuiteTable(SphinxDirective):
+    """Say what each suite runs."""
+
+    def run(self) -> list[nodes.Node]:
+        """Write one line per block of a suite."""
+        lines = [HEAD, "| --- | --- | --- | --- | --- | --- |"]
+        for name, path in registry.suites().items():
+            lines += [f"| `{name}` | {' | '.join(row(block))} |" for block in read_suite(path).blocks]
+        return self.parse_text_to_nodes("\n".join(lines))
+
+
+def setup(app: Sphinx) -> dict[str, bool]:
+    """Register the directive."""
+    app.add_directive("suite-table", SuiteTable)
+    return {"parallel_read_safe": True}
