@@ -16,8 +16,8 @@ from cellular_bench.benchmark import registry
 from cellular_bench.benchmark.errors import UnknownNameError, UserError
 from cellular_bench.benchmark.store import Store
 from cellular_bench.benchmark.types import MethodSpec, ProfileName
+from cellular_bench.notebook_code import write_plugin
 from cellular_bench.results import Results
-from cellular_bench.session_code import write_plugin
 
 if TYPE_CHECKING:
     import click
@@ -49,7 +49,7 @@ def run(
     ----------
     methods
         Names, classes and files of methods, one or several, instead of the suite's. A class may be defined
-        in a notebook: its source is then written to ``out/plugins`` (:mod:`cellular_bench.session_code`
+        in a notebook: its source is then written to ``out/plugins`` (:mod:`cellular_bench.notebook_code`
         says what that can carry).
     tasks
         ``"integration"``, ``"annotation"``, ``"novelty"``; all of the suite's if empty.
@@ -103,6 +103,8 @@ def run(
 
     from cellular_bench.benchmark.cli import run as cli
 
+    if adata is not None and label_key is None:
+        raise UserError("adata needs label_key: the column of obs that holds the cell types.")
     request = {
         **cli.command.make_context("run", []).params,
         **_checked(options, cli.command),

@@ -13,7 +13,7 @@ from cellular_bench import Results, UserError
 from cellular_bench.benchmark import registry
 from cellular_bench.benchmark.records import read_record
 from cellular_bench.datasets.simulator import simulate
-from cellular_bench.session_code import plugin_source, write_plugin
+from cellular_bench.notebook_code import plugin_source, write_plugin
 
 CELL = '''
 import numpy as np
@@ -32,7 +32,7 @@ class NearestMean:
     """Name every cell after the nearest mean of a label."""
 
     spec = MethodSpec(
-        method_id="session_mean", name=WORD, tasks=("annotation",), labels="train", inductive=True
+        method_id="notebook_mean", name=WORD, tasks=("annotation",), labels="train", inductive=True
     )
 
     def __init__(self, *, seed: int = 0, shift: float = 0.0):
@@ -52,7 +52,7 @@ class NearestMean:
 SMALL = {"tasks": "annotation", "datasets": "simulated_small", "split": "kfold", "n_splits": 2, "quiet": True}
 
 
-def in_session(source: str, monkeypatch) -> dict:
+def in_notebook(source: str, monkeypatch) -> dict:
     """Execute a cell as a notebook does: in ``__main__``, its text known to tracebacks alone."""
     name = f"<cell {hash(source)}>"
     linecache.cache[name] = (len(source), None, source.splitlines(keepends=True), name)
@@ -137,18 +137,18 @@ def test_cells_in_memory_are_run_and_left_as_they_are(tmp_path) -> None:
     assert list(adata.obs) == ["donor", "cell_type"] == list(before.obs)
 
 
-def test_a_class_of_the_session_runs_in_processes_of_its_own(tmp_path, monkeypatch) -> None:
-    method = in_session(CELL, monkeypatch)["NearestMean"]
+def test_a_class_of_a_notebook_runs_in_processes_of_its_own(tmp_path, monkeypatch) -> None:
+    method = in_notebook(CELL, monkeypatch)["NearestMean"]
     found = cellular_bench.run(
-        methods=[method], params={"session_mean": {"shift": 0.5}}, out=tmp_path / "out", **SMALL
+        methods=[method], params={"notebook_mean": {"shift": 0.5}}, out=tmp_path / "out", **SMALL
     )
     assert list(found.leaderboard().method) == ["nearest"]
     assert found.leaderboard().overall.item() > 0.9
     assert {record.method.params["shift"] for record in found.records} == {0.5}
-    text = (tmp_path / "out" / "plugins" / "session_mean.py").read_text(encoding="utf-8")
+    text = (tmp_path / "out" / "plugins" / "notebook_mean.py").read_text(encoding="utf-8")
     assert "import numpy as np" in text
     assert "def distances" in text
-    assert text == plugin_source(in_session(CELL, monkeypatch)["NearestMean"])
+    assert text == plugin_source(in_notebook(CELL, monkeypatch)["NearestMean"])
 
 
 def test_a_class_derived_from_another_method_is_the_only_one_in_its_file(tmp_path, monkeypatch) -> None:
@@ -160,26 +160,26 @@ class Sorted(NearestMean):
     def predict(self, query):
         return super().predict(query)
 """
-    namespace = in_session(CELL + derived, monkeypatch)
+    namespace = in_notebook(CELL + derived, monkeypatch)
     files = [write_plugin(namespace[name], tmp_path / f"{name}.py") for name in ("NearestMean", "Sorted")]
     plugins = registry.load(files)
     found = [[one.spec.method_id for one in plugin.methods] for plugin in plugins]
-    assert found == [["session_mean"], ["derived"]]
+    assert found == [["notebook_mean"], ["derived"]]
     assert hasattr(plugins[1].methods[0], "fit")
 
 
 @pytest.mark.parametrize(
     ("change", "problem"),
     [
-        (('WORD = "nearest"', 'WORD = "w"\nTABLE = np.zeros(3)'), "'TABLE' is a ndarray of this session"),
+        (('WORD = "nearest"', 'WORD = "w"\nTABLE = np.zeros(3)'), "'TABLE' is a ndarray of this notebook"),
         (("def fit", "def unused(self):\n        return open\n\n    def fit"), None),
     ],
 )
-def test_what_a_class_of_the_session_may_refer_to(change, problem, monkeypatch) -> None:
+def test_what_a_class_of_a_notebook_may_refer_to(change, problem, monkeypatch) -> None:
     source = CELL.replace(*change)
     if problem:
         source = source.replace("+ sum(OFFSETS)", "+ TABLE.sum()")
-    method = in_session(source, monkeypatch)["NearestMean"]
+    method = in_notebook(source, monkeypatch)["NearestMean"]
     if problem is None:
         assert "return open" in plugin_source(method)
         return
@@ -204,7 +204,7 @@ def test_a_class_of_a_file_is_that_file(tmp_path, monkeypatch) -> None:
         ({"methods": [dict]}, "dict is no method"),
         ({"splitt": "kfold"}, "Unknown option 'splitt'. Did you mean 'split'?"),
         ({"split": "kfolds"}, "Unknown split 'kfolds'. Did you mean 'kfold'?"),
-        ({"adata": "x.h5ad"}, "needs --label-key"),
+        ({"adata": "x.h5ad"}, "adata needs label_key"),
     ],
 )
 def test_wrong_requests_say_what_is_wrong(request_, problem, tmp_path) -> None:

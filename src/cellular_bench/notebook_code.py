@@ -29,7 +29,7 @@ _REMEDY = "Put the class into a file, such as my_method.py, and give that file i
 
 
 def write_plugin(method: type, path: Path) -> Path:
-    """Return a file that defines a class: its own, or ``path``, written from the session's source.
+    """Return a file that defines a class: its own, or ``path``, written from the notebook's source.
 
     The text depends on the source alone, so a class that did not change keeps its results.
 
@@ -55,7 +55,7 @@ def write_plugin(method: type, path: Path) -> Path:
 
 
 def plugin_source(method: type) -> str:
-    """Return the text of a file that defines a class of the session and what it refers to.
+    """Return the text of a file that defines a class of the notebook and what it refers to.
 
     Of several methods, such as a class and the one it is derived from, the file is to hold this one only.
     """
@@ -66,13 +66,13 @@ def plugin_source(method: type) -> str:
     for name in sorted(set(definitions) - {method.__name__}):
         if "spec" in getattr(namespace.get(name), "__dict__", {}):
             definitions[f"del {name}.spec"] = f"del {name}.spec"
-    head = f'"""{method.__name__}, as it was defined in a session."""'
+    head = f'"""{method.__name__}, as it was defined in a notebook."""'
     lines = ["from __future__ import annotations", *sorted(imports)]
     return "\n\n".join([head, "\n".join(lines), *definitions.values()]) + "\n"
 
 
 def _collect(name: str, value: Any, imports: set[str], definitions: dict[str, str]) -> None:
-    """Add what a name of the session stands for, what it refers to first."""
+    """Add what a name of the notebook stands for, what it refers to first."""
     if name in definitions:
         return
     if isinstance(value, ModuleType):
@@ -90,7 +90,7 @@ def _collect(name: str, value: Any, imports: set[str], definitions: dict[str, st
         definitions[name] = definitions.pop(name) or source  # after what it needs
     else:
         raise UserError(
-            f"'{name}' is a {type(value).__name__} of this session, which other processes cannot be given. "
+            f"'{name}' is a {type(value).__name__} of this notebook, which other processes cannot be given. "
             f"Make it within the class. {_REMEDY}"
         )
 
@@ -126,7 +126,7 @@ def _functions(value: type) -> list[FunctionType]:
 
 
 def _source(value: Any) -> str:
-    """Return the source of a class or function of the session.
+    """Return the source of a class or function of the notebook.
 
     A notebook's class has no file that :mod:`inspect` finds; its functions know the cell that they come from.
     """
@@ -145,7 +145,7 @@ def _source(value: Any) -> str:
 
 def _references(source: str) -> list[str]:
     """Return the names that a piece of source takes from around it, in the order of the alphabet."""
-    table = symtable.symtable("from __future__ import annotations\n" + source, "session", "exec")
+    table = symtable.symtable("from __future__ import annotations\n" + source, "notebook", "exec")
     return sorted(set(_globals_of(table)))
 
 
