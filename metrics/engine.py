@@ -261,6 +261,9 @@ class _Context:
         other = _Context(self._given, self._settings)
         kept = {name: value for name, value in self._values.items() if "survey" not in self._origins(name)}
         other._values = {**kept, "survey": made}
+        for name, codes in (("label", "label_codes"), ("batch", "batch_codes")):
+            if isinstance(found := kept.get(codes), np.ndarray):  # quicker to tell apart than text
+                other._values[name] = found
         return other
 
     def of_sample(self, profile: Profile) -> _Sample | None:

@@ -6,7 +6,6 @@ The names below are all that a method, a metric or a data set of your own needs,
 
 from typing import TYPE_CHECKING, Any
 
-from cellular_bench.benchmark.environments import run_inside
 from cellular_bench.benchmark.errors import (
     BenchError,
     DataError,
@@ -18,6 +17,7 @@ from cellular_bench.benchmark.types import Corrected, Graph, MethodSpec, Predict
 
 if TYPE_CHECKING:
     from cellular_bench.api import run, score
+    from cellular_bench.benchmark.environments import run_inside
     from cellular_bench.datasets.declare import dataset
     from cellular_bench.metrics.spec import metric
     from cellular_bench.results import Results
@@ -49,6 +49,7 @@ _LAZY = {
     "dataset": "datasets.declare",
     "metric": "metrics.spec",
     "run": "api",
+    "run_inside": "benchmark.environments",
     "score": "api",
 }
 
