@@ -36,7 +36,7 @@ def open_source(spec: DatasetSpec, *, options: Options | None = None) -> AnnData
     """
     kind = str(spec.source.get("kind"))
     if kind not in _SOURCES:
-        known = ", ".join(sorted(_SOURCES))
+        known = ", ".join(sorted(set(_SOURCES) - _IN_THIS_PROCESS))
         raise DataError(spec.dataset_id, [f"Unknown kind of source '{kind}'. Known: {known}."])
     opener, wanted = _SOURCES[kind]
     absent = [f"Its source of kind '{kind}' lacks the entry '{key}'." for key in wanted - set(spec.source)]
@@ -159,6 +159,8 @@ def _built_once(dataset_id: str, source: Mapping[str, Any], build: Callable[[], 
     return read_h5ad(path)
 
 
+#: Kinds that a file cannot name: they hold a function or cells.
+_IN_THIS_PROCESS = {"function", "memory"}
 #: Opener of each kind of source and the entries it needs beside ``kind``.
 _SOURCES: Mapping[str, tuple[Callable[[str, Mapping[str, Any], Options], AnnData], set[str]]] = {
     "bundled": (_bundled, {"file"}),
