@@ -6,6 +6,7 @@ milliseconds, not the seconds of a fresh interpreter, and still shares no state 
 
 from __future__ import annotations
 
+import functools
 import json
 import multiprocessing
 import multiprocessing.process
@@ -23,6 +24,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from cellular_bench.benchmark import process_tree, scratch
+from cellular_bench.benchmark.errors import UserError
 from cellular_bench.benchmark.records import Limits
 from cellular_bench.benchmark.supervisor import END, supervise
 
@@ -40,6 +42,7 @@ ONE_THREAD = dict.fromkeys(
 _STARTING = threading.Lock()
 #: How often a waiting caller looks whether it was cancelled, and how long a supervisor may take to end all.
 LOOK_S, ENDING_S = 0.2, 20.0
+LONGEST_SOCKET_FOLDER = 80
 PRELOADED = ["cellular_bench.benchmark.preload"]
 
 
@@ -149,8 +152,7 @@ def _context() -> ForkServerContext:
     context = multiprocessing.get_context("forkserver")
     context.set_forkserver_preload(PRELOADED)
     with _STARTING, _without_main():
-        # The server's socket lies in a folder that the next harness removes, should this one be killed.
-        multiprocessing.process.current_process()._config["tempdir"] = str(scratch.home())  # type: ignore[attr-defined]
+        multiprocessing.process.current_process()._config["tempdir"] = _socket_folder(str(scratch.home()))  # type: ignore[attr-defined]
         before = {name: os.environ.get(name) for name in ONE_THREAD}
         os.environ.update(ONE_THREAD)
         try:
@@ -162,6 +164,20 @@ def _context() -> ForkServerContext:
                 else:
                     os.environ[name] = value
     return context
+
+
+@functools.cache
+def _socket_folder(home: str) -> str:
+    """Return a name for the folder of the server's socket that is short enough for one.
+
+    It is the home, which the next harness removes, should this one be killed. The name of a socket holds
+    about a hundred bytes; a longer folder is open in this process, and so has a short name as well (Linux).
+    """
+    if len(os.fsencode(home)) <= LONGEST_SOCKET_FOLDER:
+        return home
+    if not Path("/proc/self/fd").is_dir():
+        raise UserError(f"TMPDIR is too long for the name of a socket: {home}. Set it to a shorter folder.")
+    return f"/proc/self/fd/{os.open(home, os.O_RDONLY | os.O_DIRECTORY)}"
 
 
 def _start(process: ForkServerProcess) -> None:

@@ -64,6 +64,30 @@ def test_what_follows_a_call_fails_apart_from_it(tmp_path, follow: str, how: str
     assert ("OSError: no space" in log.read_text()) == (how == "exit code 1")
 
 
+def test_a_long_temporary_folder_is_no_obstacle(tmp_path) -> None:
+    temporary = tmp_path / ("long" * 40)
+    temporary.mkdir()
+    script = (
+        "from pathlib import Path\n"
+        "from cellular_bench.benchmark import isolation\n"
+        "from cellular_bench.benchmark.records import Limits\n"
+        "isolation.PRELOADED = []\n"
+        f"log = Path({str(tmp_path / 'log.txt')!r})\n"
+        "for _ in range(2):\n"
+        "    print(isolation.call(exec, 'print(6 * 7)', limits=Limits(), log=log).status)\n"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", script],
+        env={**os.environ, "TMPDIR": str(temporary)},
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert done.stdout == "ok\nok\n"
+    assert (tmp_path / "log.txt").read_text() == "42\n42\n"
+    assert list(temporary.iterdir()) == []
+
+
 def test_nothing_follows_a_call_that_failed(tmp_path) -> None:
     made = tmp_path / "made"
     follow = partial(exec, f"open({str(made)!r}, 'w')")
