@@ -241,7 +241,7 @@ def _carry_out(
     figures: bool,
     console: Console,
 ) -> int:
-    from cellular_bench.benchmark import summaries
+    from cellular_bench.benchmark import scratch, summaries
     from cellular_bench.benchmark.cli.progress import RunProgress
     from cellular_bench.benchmark.cli.report import write_report
     from cellular_bench.benchmark.executors import Executor
@@ -249,6 +249,7 @@ def _carry_out(
     from cellular_bench.benchmark.status import write_plan
     from cellular_bench.benchmark.store import Store
 
+    scratch.remove_abandoned()  # also where nothing is left to do that would need a folder of its own
     if earlier.fresh:
         store.forget(run.run_id for run in planned.runs)
     sources = [Store.open(folder) for folder in earlier.reuse]
