@@ -20,6 +20,13 @@ COMMON = ("anndata", "numpy", "scipy")
 NOT_INSTALLED = "not installed"
 
 
+def usable_cores() -> int:
+    """Return how many cores this process may use, which may be fewer than the machine has."""
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
+
+
 @functools.cache
 def current_environment() -> Environment:
     """Describe this machine and the installed packages that results depend on."""

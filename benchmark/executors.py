@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import os
 import threading
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
@@ -14,6 +13,7 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from cellular_bench.benchmark import preparation, running, summaries
+from cellular_bench.benchmark.environment import usable_cores
 from cellular_bench.benchmark.errors import BenchError, UserError
 from cellular_bench.benchmark.planner import Plan, Run
 from cellular_bench.benchmark.records import RunRecord, Status
@@ -86,7 +86,7 @@ class Executor:
         """
         runs = self.missing(plan)
         with (
-            ThreadPoolExecutor(min(self.n_jobs, os.cpu_count() or 1)) as pool,
+            ThreadPoolExecutor(min(self.n_jobs, usable_cores())) as pool,
             self._ending_all_on_exit(pool),
         ):
             self._prepare(plan, runs, datasets, pool)

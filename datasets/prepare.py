@@ -115,14 +115,14 @@ def prepare(adata: AnnData, recipe: Recipe, *, n: int | None = None, seed: int =
 
 
 def sample_name(path: Path) -> str:
-    """Name a sample after its file or folder.
+    """Name a sample after its file or folder, by the name that it was given with: links are not followed.
 
     Examples
     --------
     >>> sample_name(Path("raw/donor1.csv.gz"))
     'donor1'
     """
-    return ENDINGS.sub("", path.resolve().name) or path.name
+    return ENDINGS.sub("", path.absolute().name) or path.name
 
 
 def _read(path: Path, name: str, reading: Reading) -> tuple[AnnData, tuple[str, ...]]:

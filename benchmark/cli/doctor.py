@@ -21,7 +21,7 @@ from cellular_bench import __version__
 from cellular_bench.benchmark import environments, registry
 from cellular_bench.benchmark.cli.environments import declared_with_methods
 from cellular_bench.benchmark.cli.options import format_option
-from cellular_bench.benchmark.environment import DISTRIBUTION
+from cellular_bench.benchmark.environment import DISTRIBUTION, usable_cores
 
 #: What an extra of the package adds.
 EXTRAS = {
@@ -112,8 +112,8 @@ def _lack(line: str) -> str:
 
 
 def _cores() -> Finding:
-    usable = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    told = f"{usable} of {os.cpu_count()} usable; a run computes with one thread, several go side by side"
+    usable = f"{usable_cores()} of {os.cpu_count()} usable"
+    told = f"{usable}; a run computes with one thread, several go side by side"
     return Finding(topic="cores", status="ok", found=told)
 
 

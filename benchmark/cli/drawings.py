@@ -152,8 +152,9 @@ def _drawing(store: Kept, board: Board, kind: FigureKind, rows: Sequence[Row]) -
     shown = display_names(board)
     named = [(run, " ".join(filter(None, shown[method_key(row.method)]))) for row in rows for run in row.done]
     runs, names = (tuple(part) for part in zip(*named, strict=True))
-    # Other runs are another picture; hence their digest in the name.
-    digest = hashlib.sha256("\n".join(run.run_id for run in runs).encode()).hexdigest()[:12]
+    # Other runs are another picture, a run done again too; hence their digest in the name.
+    done = "\n".join(f"{run.run_id} {run.started_at.isoformat()}" for run in runs)
+    digest = hashlib.sha256(done.encode()).hexdigest()[:12]
     name = names[0] if len(rows) == 1 else f"{len(rows)} methods"
     if kind == "embedding":
         title = f"{name}, {runs[0].split.split_id}, seed {runs[0].seed}"

@@ -16,8 +16,8 @@ from rich.progress import (
     TimeElapsedColumn,
 )
 
-from cellular_bench.benchmark.planner import Run
-from cellular_bench.benchmark.records import RunRecord
+from cellular_bench.benchmark.planner import GENES, Run
+from cellular_bench.benchmark.records import MethodIdentity, RunRecord
 
 _MARKS = {"ok": "green", "not_applicable": "yellow", "skipped": "yellow"}
 
@@ -65,9 +65,15 @@ class RunProgress:
             f"[{done:>{len(str(self.total))}}/{self.total}]",
             f"[{colour}]{record.status:<14}[/]",
             f"{seconds} {record.task} {record.dataset.dataset_id} {escape(record.split.split_id)}",
-            f"[bold]{record.method.method_id}[/] seed {record.seed}",
+            f"[bold]{record.method.method_id}[/]{_genes(record.method)} seed {record.seed}",
             soft_wrap=True,
             highlight=False,
         )
         if record.reason:
             self.console.print(f"    {record.reason}", markup=False, highlight=False, soft_wrap=True)
+
+
+def _genes(method: MethodIdentity) -> str:
+    """Tell the genes of a method that was given others than its own choice: its name says so, not its id."""
+    given = method.features
+    return f" ({given})" if given and method.name.endswith(GENES[given]) else ""

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -13,6 +12,7 @@ import click
 from cellular_bench.benchmark import registry
 from cellular_bench.benchmark.cli.drawings import draw
 from cellular_bench.benchmark.cli.options import EXISTING_FOLDER, NameList, plugin_option
+from cellular_bench.benchmark.environment import usable_cores
 from cellular_bench.benchmark.errors import UserError
 from cellular_bench.benchmark.leaderboard import Board, build_boards
 from cellular_bench.benchmark.records import Missing, RunRecord, write_text_atomically
@@ -45,7 +45,7 @@ Examples:
     help="Seconds, for --watch.",
 )
 @click.option("--figures/--no-figures", default=True, help="Draw UMAPs, curves and confusion matrices.")
-@click.option("--jobs", type=click.IntRange(min=1), help="Figures at a time.  [default: number of cores]")
+@click.option("--jobs", type=click.IntRange(min=1), help="Figures at a time.  [default: usable cores]")
 @click.option(
     "--format",
     "formats",
@@ -83,7 +83,7 @@ def command(
         raise UserError(f"--watch looks at one benchmark; {len(stores)} folders came.")
     for store in stores if watch else ():
         _watch(store, interval=interval)
-    n_jobs = jobs or os.cpu_count() or 1
+    n_jobs = jobs or usable_cores()
     if site is not None:
         written = write_site(stores, site, figures=figures, n_jobs=n_jobs)
     else:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import os
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -18,6 +17,7 @@ from cellular_bench.benchmark.availability import settle
 from cellular_bench.benchmark.cli import messages, options
 from cellular_bench.benchmark.cluster_config import ExecutorConfig, ExecutorKind
 from cellular_bench.benchmark.config import Block, MethodChoice, SplitChoice, Suite, read_suite
+from cellular_bench.benchmark.environment import usable_cores
 from cellular_bench.benchmark.errors import UserError
 from cellular_bench.benchmark.records import Limits, RunRecord, Status
 from cellular_bench.benchmark.types import TASKS, Dataset, DatasetSpec, ProfileName, SplitKind, Task
@@ -97,7 +97,7 @@ Exit code: 0 all runs ended well, 1 some did not, 2 the request was wrong.""",
 @click.option("--seeds", type=options.IntList(), help="Instead of the suite's, such as 0,1,2.")
 @click.option("--out", type=click.Path(path_type=Path), default=Path("results"), show_default=True)
 @options.profile_option(None, "the suite's, which is standard unless it says otherwise")
-@click.option("--jobs", type=click.IntRange(min=1), help="Runs at a time.  [default: number of cores]")
+@click.option("--jobs", type=click.IntRange(min=1), help="Runs at a time.  [default: usable cores]")
 @click.option("--executor", type=click.Choice(get_args(ExecutorKind)), help="Where runs are carried out.")
 @click.option(
     "--scheduler", metavar="ADDRESS", help="Of a running Dask cluster, such as tcp://10.0.0.1:8786."
@@ -257,7 +257,7 @@ def _carry_out(
     if sources:
         console.print(f"{taken} runs taken over from other folders")
     summaries.read(store, keep=True)
-    here = Executor(store=store, n_jobs=jobs or os.cpu_count() or 1, retry=earlier.retry)
+    here = Executor(store=store, n_jobs=jobs or usable_cores(), retry=earlier.retry)
     missing = len(here.missing(planned))
     with _sent_to(planned.suite.executor if missing else ExecutorConfig(), here, jobs=jobs) as executor:
         write_plan(store, planned.runs, n_jobs=executor.n_jobs)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -23,6 +22,7 @@ from cellular_bench.benchmark.cli.score_rows import (
 )
 from cellular_bench.benchmark.cli.score_table import print_table
 from cellular_bench.benchmark.cli.scored_files import Predicted, read_label_terms, read_predictions
+from cellular_bench.benchmark.environment import usable_cores
 from cellular_bench.benchmark.errors import UserError
 
 if TYPE_CHECKING:
@@ -76,7 +76,7 @@ batches beside the embeddings.""",
 @click.option(
     "--jobs",
     type=click.IntRange(min=1),
-    help="Threads and processes for embeddings; no value depends on it.  [default: number of cores]",
+    help="Threads and processes for embeddings; no value depends on it.  [default: usable cores]",
 )
 @click.option(
     "--ontology", type=options.EXISTING_FILE, help="OBO file such as cl.obo: credit for near misses."
@@ -176,7 +176,7 @@ def _of_embeddings(request: Mapping[str, Any]) -> Iterator[Row]:
         engine=request["engine"],
         profile=request["profile"],
         metric_ids=request["metrics"],
-        n_jobs=request["jobs"] or os.cpu_count() or 1,
+        n_jobs=request["jobs"] or usable_cores(),
     )
     if request["adata"] is None:
         yield from score_bundles(request["embedding"], **known)

@@ -6,13 +6,13 @@ There is no second way to anything: :func:`run` calls what ``run-benchmark run``
 from __future__ import annotations
 
 import inspect
-import os
 import sys
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from cellular_bench.benchmark import registry
+from cellular_bench.benchmark.environment import usable_cores
 from cellular_bench.benchmark.errors import UnknownNameError, UserError
 from cellular_bench.benchmark.store import Store
 from cellular_bench.benchmark.types import MethodSpec, ProfileName
@@ -69,7 +69,7 @@ def run(
     out
         Folder of results.
     jobs
-        Runs at a time; the number of cores if None.
+        Runs at a time; the usable cores if None.
     figures
         Draw UMAPs and confusion matrices, which takes longer than many methods.
     quiet
@@ -206,7 +206,7 @@ def score(
     else:
         if label_key is None or batch_key is None:
             raise UserError("adata needs batch_key and label_key: columns of obs.")
-        how = score_rows.Scoring(profile=profile, metric_ids=metric_ids, n_jobs=jobs or os.cpu_count() or 1)
+        how = score_rows.Scoring(profile=profile, metric_ids=metric_ids, n_jobs=jobs or usable_cores())
         rows = score_rows.score_embeddings(
             Path(adata) if isinstance(adata, str) else adata,
             batch_key=batch_key,

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import tempfile
 from collections import Counter
 from collections.abc import Iterator, Sequence
@@ -10,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from cellular_bench.benchmark import registry
+from cellular_bench.benchmark.environment import usable_cores
 from cellular_bench.benchmark.errors import UserError
 from cellular_bench.benchmark.leaderboard import OVERALL_WEIGHTS, Board, Row, build_boards
 from cellular_bench.benchmark.store import Store
@@ -106,7 +106,7 @@ class Results:
         """
         from cellular_bench.benchmark.cli.report import write_reports
 
-        how: dict[str, Any] = {"figures": figures, "n_jobs": os.cpu_count() or 1}
+        how: dict[str, Any] = {"figures": figures, "n_jobs": usable_cores()}
         target = self.folder if path is None else Path(path)
         if target.suffix not in SUFFIXES:
             return write_reports([self._store], target, **how)[0]

@@ -195,6 +195,19 @@ def test_progress_has_colours_in_a_terminal_alone(terminal, no_colour, coloured,
     assert (COLOUR in text.getvalue()) == coloured
 
 
+def test_progress_tells_the_genes_of_a_method_that_was_given_others_than_its_own_choice() -> None:
+    text = StringIO()
+    progress = RunProgress(2, console=Console(file=text))
+    ended = record()
+    for name in ("kNN", "kNN, all genes"):
+        method = ended.method.model_copy(update={"name": name, "features": "all"})
+        progress.finished(ended.model_copy(update={"method": method}))
+    assert [line for line in text.getvalue().splitlines() if "knn" in line] == [
+        "[1/2] failed          annotation d all knn seed 0",
+        "[2/2] failed          annotation d all knn (all) seed 0",
+    ]
+
+
 def test_a_pipe_gets_plain_text() -> None:
     done = run_benchmark("list", "suites", TERM="xterm-256color")
     assert "quickstart" in done.stdout

@@ -13,6 +13,7 @@ from scipy.io import mmwrite
 
 from cellular_bench.benchmark.errors import DataError, UnknownNameError
 from cellular_bench.datasets.genes import are_ensembl, make_unique, name_genes, read_mapping
+from cellular_bench.datasets.prepare import sample_name
 from cellular_bench.datasets.readers import detect, read, read_10x_mtx, read_table
 
 COUNTS = np.array([[1, 0, 2, 0], [0, 3, 0, 1], [5, 0, 0, 0]])
@@ -299,3 +300,10 @@ def test_tables_of_genes_that_cannot_be_used(tmp_path):
 def test_read_table_refuses_other_orientations(tmp_path):
     with pytest.raises(UnknownNameError, match="Did you mean 'genes'"):
         read_table(write_table(tmp_path / "x.csv"), orientation="gene")
+
+
+def test_a_sample_has_the_name_that_it_was_given_with(tmp_path):
+    (tmp_path / "GSM1_counts.csv.gz").touch()
+    (tmp_path / "donor1.csv.gz").symlink_to(tmp_path / "GSM1_counts.csv.gz")
+    assert sample_name(tmp_path / "donor1.csv.gz") == "donor1"
+    assert sample_name(tmp_path / "GSM1_counts.csv.gz") == "GSM1_counts"
