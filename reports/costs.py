@@ -5,9 +5,12 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+import numpy as np
+
 from cellular_bench.benchmark.leaderboard import Board, method_key
 from cellular_bench.reports.canvas import COLOURS, MARKERS, new_canvas, plain
 from cellular_bench.reports.cells import number, quantity
+from cellular_bench.reports.point_names import place_names
 from cellular_bench.reports.tables import RANKED, display_names
 
 if TYPE_CHECKING:
@@ -85,15 +88,6 @@ def cost_canvas(board: Board) -> Canvas | None:
             linestyle="",
             label=track,
         )
-        for point in mine:
-            ax.annotate(
-                plain(point.name),
-                (point.seconds, point.score),
-                textcoords="offset points",
-                xytext=(5, 3),
-                fontsize=7,
-                weight="bold" if point.is_efficient else "normal",
-            )
     ax.set_xscale("log")
     # As plain text: the usual labels, powers as mathematics, take most of the time of the whole picture.
     ax.xaxis.set_major_formatter("{x:g}")
@@ -104,6 +98,12 @@ def cost_canvas(board: Board) -> Canvas | None:
     ax.set_ylabel("overall score", fontsize=9)
     ax.tick_params(labelsize=8)
     ax.spines[["top", "right"]].set_visible(False)
+    place_names(
+        ax,
+        np.array([(point.seconds, point.score) for point in found]),
+        [plain(point.name) for point in found],
+        bold=[point.is_efficient for point in found],
+    )
     ax.legend(loc="upper center", bbox_to_anchor=(0.5, -0.16), ncols=3, fontsize=7, frameon=False)
     return canvas
 

@@ -1,12 +1,16 @@
 """Score against cost: who is beaten in both."""
 
 import xml.etree.ElementTree as ET
+from itertools import combinations
 
+import numpy as np
 import pytest
+from matplotlib.text import Text
 
 from cellular_bench.benchmark.leaderboard import build_boards
-from cellular_bench.reports.canvas import as_vectors
+from cellular_bench.reports.canvas import as_vectors, new_canvas
 from cellular_bench.reports.costs import cost_canvas, cost_in_words, points
+from cellular_bench.reports.point_names import place_names
 
 METRICS = ("ilisi", "kbet", "ari", "clisi")
 
@@ -53,3 +57,21 @@ def test_words_say_what_the_picture_shows(board):
 def test_one_method_makes_no_picture(make, specs):
     (board,) = build_boards([run(make, "Only", 0.5, 1.0)], specs.values())
     assert cost_canvas(board) is None
+
+
+def test_names_cover_neither_each_other_nor_points():
+    canvas = new_canvas(6.4, 3.6, layout=None)
+    ax = canvas.subplots()
+    rng = np.random.default_rng(0)
+    xy = 10 ** rng.normal(scale=[0.5, 0.03], size=(20, 2))
+    ax.plot(*xy.T, "o", markersize=5)
+    ax.set_xscale("log")
+    ax.margins(x=0.15)
+    names = [f"Method {i} of twenty" for i in range(20)]
+    place_names(ax, xy, names, bold=[i % 5 == 0 for i in range(20)])
+    assert sorted(text.get_text() for text in ax.texts) == sorted(names)
+    canvas.canvas.draw()
+    boxes = [Text.get_window_extent(text) for text in ax.texts]
+    assert [(i, j) for i, j in combinations(range(20), 2) if boxes[i].overlaps(boxes[j])] == []
+    points_on_screen = ax.transData.transform(xy)
+    assert [i for i, box in enumerate(boxes) if box.count_contains(points_on_screen)] == []

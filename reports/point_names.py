@@ -1,0 +1,90 @@
+"""Names beside the points of a drawing, so that none covers another or a point."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from itertools import product
+from typing import TYPE_CHECKING
+
+import numpy as np
+from numpy.typing import NDArray
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+
+SIZE = 7
+HEIGHT = 1.15 * SIZE
+#: Half the side of the square that a point takes.
+REACH = 3.5
+#: Where a name may lie: distances from its point, and directions, the upper right first. In points of print.
+DISTANCES = (5.0, 12.0, 20.0, 30.0, 42.0, 56.0)
+DIRECTIONS = ((1.0, 0.5), (1.0, -0.7), (-1.0, 0.5), (-1.0, -0.7), (0.0, 1.6), (0.0, -1.6))
+#: From here on a thin line leads from the point to its name.
+NEAR = 10.0
+
+
+def place_names(ax: Axes, xy: NDArray[np.float64], names: Sequence[str], *, bold: Sequence[bool]) -> None:
+    """Write names beside their points, the ones in bold first, each at the nearest place that is free.
+
+    Where no place is free, it is the one that covers least. Axes must have their scales.
+
+    Parameters
+    ----------
+    xy
+        Points, in data coordinates, (n_points, 2).
+    names
+        A name for each point.
+    bold
+        Which names are in bold.
+    """
+    ax.autoscale_view()  # limits wait until the drawing is drawn
+    scale = 72 / ax.figure.dpi
+    at = ax.transData.transform(xy) * scale
+    left, bottom, right, top = np.asarray(ax.bbox.extents) * scale
+    taken = np.column_stack([at - REACH, at + REACH])
+    for i in sorted(range(len(names)), key=lambda i: (not bold[i], -at[i, 1], at[i, 0])):
+        width = _width(names[i], bold=bold[i])
+        found = [
+            (box, distance) for distance, box in _places(at[i], width)
+            if left <= box[0] and box[2] <= right + width / 2 and bottom <= box[1] and box[3] <= top + HEIGHT
+        ]  # fmt: skip
+        covered = [_overlap(box, taken) for box, _ in found]
+        box, distance = found[int(np.argmin(covered))]
+        taken = np.vstack([taken, box])
+        line = {"arrowstyle": "-", "linewidth": 0.4, "color": "#7A7A7A", "shrinkA": 0, "shrinkB": 2}
+        ax.annotate(
+            names[i],
+            tuple(xy[i]),
+            xytext=((box[0] - at[i, 0]), (box[1] - at[i, 1])),
+            textcoords="offset points",
+            fontsize=SIZE,
+            weight="bold" if bold[i] else "normal",
+            arrowprops=line if distance > NEAR else None,
+        )
+
+
+def _places(point: NDArray[np.float64], width: float) -> list[tuple[float, NDArray[np.float64]]]:
+    """Return the boxes that a name may take, the nearest first, with their distances from the point."""
+    found = []
+    for distance, (right, up) in product(DISTANCES, DIRECTIONS):
+        middle_y = point[1] + up * distance
+        start = {1.0: 0.0, -1.0: -width, 0.0: -width / 2}[right] + right * distance + point[0]
+        box = np.array([start, middle_y - HEIGHT / 2, start + width, middle_y + HEIGHT / 2])
+        found.append((distance, box))
+    return found
+
+
+def _overlap(box: NDArray[np.float64], others: NDArray[np.float64]) -> float:
+    """Return the area of a box that others cover, with what several cover counted for each."""
+    sides = np.minimum(box[2:], others[:, 2:]) - np.maximum(box[:2], others[:, :2])
+    return float(np.prod(np.clip(sides, 0, None), axis=1).sum())
+
+
+def _width(name: str, *, bold: bool) -> float:
+    from matplotlib.font_manager import FontProperties
+    from matplotlib.textpath import TextPath
+
+    if not name.strip():
+        return 0.0
+    path = TextPath((0, 0), name, size=SIZE, prop=FontProperties(weight="bold" if bold else "normal"))
+    return float(path.get_extents().x1) + 1
