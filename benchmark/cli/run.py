@@ -455,11 +455,13 @@ def _choices(block: Block, method_id: str) -> list[MethodChoice]:
 def _check_all_used(
     blocks: Sequence[Block],
     method_ids: Sequence[str],
-    params: Mapping[str, Any],
+    params: Mapping[str, Mapping[str, Any]],
     known: Mapping[str, registry.Method],
 ) -> None:
     for name in {*method_ids, *params} - {"all"}:
-        registry.pick("method", name, known)
+        method = registry.pick("method", name, known)
+        for parameter in params.get(name, ()):
+            registry.pick(f"{name} parameter", parameter, method.defaults)
     used = {choice.method_id for block in blocks for choice in block.methods}
     for name in {*method_ids, *params} - used - {"all"}:
         can = ", ".join(known[name].spec.tasks)

@@ -7,7 +7,9 @@ each with a link to its card. A method without a card, or with two, is a warning
 
 from __future__ import annotations
 
+import csv
 import re
+from collections import defaultdict
 from collections.abc import Iterable
 from functools import cache
 from pathlib import Path
@@ -24,6 +26,8 @@ from cellular_bench.benchmark.registry import Method
 
 CARDS = "methods"
 BLOCK = re.compile(r"^```\{method-facts\}\n(.*?)^```$", flags=re.DOTALL | re.MULTILINE)
+#: Written by ``benchmarks/method_costs.py``.
+COSTS = Path(__file__).parents[1] / "methods" / "costs.csv"
 LABELS = {"none": "none", "train": "of training cells", "all": "**of all cells, the scored ones too**"}
 
 
@@ -60,9 +64,31 @@ def facts(method: Method) -> list[tuple[str, str]]:
         "parameters": ", ".join(f"`{name}={value!r}`" for name, value in method.defaults.items()),
         "must be given": ", ".join(f"`{name}`" for name in spec.needs_params),
         "version of the adapter": str(spec.version),
+        **costs().get(spec.method_id, {}),
         **{f"may fail the check `{name}`": reason for name, reason in spec.expected_failed_checks.items()},
     }
     return [(name, text) for name, text in told.items() if text]
+
+
+@cache
+def costs() -> dict[str, dict[str, str]]:
+    """Return what is known of each method's time and memory: data and task -> in words."""
+    found: dict[str, dict[str, str]] = defaultdict(dict)
+    with COSTS.open(encoding="utf-8", newline="") as file:
+        for row in csv.DictReader(file):
+            found[row["method_id"]][f"cost on {row['data']}, {row['task']}"] = _cost(row)
+    return found
+
+
+def _cost(row: dict[str, str]) -> str:
+    seconds, n_runs = float(row["cpu_time_s"]), int(row["n_runs"])
+    told = f"{seconds:,.0f}" if seconds >= 10 else f"{seconds:.2g}"
+    cells = f"{int(row['n_train']):,} cells"
+    if row["task"] != "integration":
+        cells += f" learned from, {int(row['n_test']):,} named"
+    rests_on = {0: row["how"], 1: "one run"}.get(n_runs, f"mean of {n_runs} runs")
+    memory, genes = f"{int(row['peak_rss_mib']):,} MiB", f"{int(row['n_vars']):,} genes"
+    return f"{told} CPU s, {memory} ({cells}, {genes}; {rests_on})"
 
 
 def _link(address: str, text: str) -> str:

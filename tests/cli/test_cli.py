@@ -58,6 +58,7 @@ def results(tmp_path_factory) -> Path:
         (["run", "--n-splits", "3"], "are options of --split, which is missing"),
         (["run", "--param", "knn=3"], "is not of the form METHOD.NAME=VALUE"),
         (["run", "--param", "knn.k=3"], "Unknown knn parameter 'k'"),
+        (["run", "--suite", "paper", "--param", "scibet.q=1"], "Unknown scibet parameter 'q'"),
         (["run", "--task", "novelty", "--method", "harmony"], "'harmony' is not run: it does integration"),
         (["run", "--seeds", "a"], "'a' is not a list of whole numbers"),
         (["run", "--seeds", ","], "names nothing"),
