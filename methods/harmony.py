@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 
 from cellular_bench.benchmark.keys import BATCH
 from cellular_bench.benchmark.types import MethodSpec
+from cellular_bench.methods._components import ScaledComponents
 from cellular_bench.methods._support import batches_of, principal_components, require_batches
 
 if TYPE_CHECKING:
@@ -25,6 +26,8 @@ class Harmony:
     ----------
     n_components
         Principal components that go in and come out; fewer where the data have no more.
+    scale_genes
+        Scale each gene to its standard deviation before the components, so that all genes count the same.
     theta
         Diversity penalty: larger values mix batches more.
     max_iter
@@ -51,9 +54,16 @@ class Harmony:
     )
 
     def __init__(
-        self, *, n_components: int = 50, theta: float = 2.0, max_iter: int = 10, seed: int = 0
+        self,
+        *,
+        n_components: int = 50,
+        scale_genes: bool = False,
+        theta: float = 2.0,
+        max_iter: int = 10,
+        seed: int = 0,
     ) -> None:
         self.n_components = n_components
+        self.scale_genes = scale_genes
         self.theta = theta
         self.max_iter = max_iter
         self.seed = seed
@@ -61,11 +71,15 @@ class Harmony:
     def fit_embed(self, adata: AnnData) -> NDArray[np.float32]:
         """Return the corrected principal components, (n_obs, n_components)."""
         require_batches(adata, self.spec.method_id)
-        scores = principal_components(adata.X, n_components=self.n_components, seed=self.seed)
         result = run_harmony(
-            scores, batches_of(adata), theta=self.theta, max_iter=self.max_iter, seed=self.seed
+            self._scores(adata.X), batches_of(adata), theta=self.theta, max_iter=self.max_iter, seed=self.seed
         )
         return np.asarray(result.Z_corr, dtype=np.float32)
+
+    def _scores(self, X: Any) -> NDArray[np.float32]:
+        if self.scale_genes:
+            return ScaledComponents(X, n_components=self.n_components, seed=self.seed).scores(X)
+        return principal_components(X, n_components=self.n_components, seed=self.seed)
 
 
 def run_harmony(
