@@ -1,5 +1,6 @@
 """Method cards: what their tables say by hand is what the code declares."""
 
+import csv
 import re
 from pathlib import Path
 
@@ -53,3 +54,18 @@ def test_a_card_says_what_its_methods_declare(card: str) -> None:
 def test_every_method_has_a_card() -> None:
     described = {spec.method_id for _, specs in cards().values() for spec in specs}
     assert described == set(registry.methods())
+
+
+def test_every_method_has_its_time_and_memory_on_both_data_sets() -> None:
+    """Controls, results made elsewhere and variants of a method aside."""
+    with (CARDS / "costs.csv").open(encoding="utf-8", newline="") as file:
+        rows = list(csv.DictReader(file))
+    assert {row["method_id"] for row in rows} <= set(registry.methods())
+    assert all(float(row["cpu_time_s"]) >= 0 and float(row["peak_rss_mib"]) > 100 for row in rows)
+    wanted = {
+        (name, data)
+        for name, method in registry.methods().items()
+        if not (method.spec.is_control or method.spec.variant_of or name.startswith("precomputed"))
+        for data in ("Baron", "PBMC")
+    }
+    assert wanted - {(row["method_id"], row["data"]) for row in rows} == set()
