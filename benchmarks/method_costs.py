@@ -5,8 +5,9 @@ default parameters and its own choice of genes, on all cells of the data, with n
 ``python benchmarks/method_costs.py rates --data FILE METHOD...`` is for methods that train for hours: they
 are trained for a few epochs on all cells of an h5ad file, and the time of an epoch is multiplied.
 
-A row replaces an older one of the same method and data. CPU time is the mean over runs of fit, embed and
-predict; memory is the peak of any, libraries and data included. One thread is used.
+A row replaces an older one of the same method and data. Rows that neither way can make (TOSICA, MixMatch on
+PBMC, scGen on Baron) are entered by hand; ``how`` says what they rest on. CPU time is the mean over runs of
+fit, embed and predict; memory is the peak of any, libraries and data included. One thread is used.
 """
 
 import argparse
