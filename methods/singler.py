@@ -7,19 +7,22 @@ from typing import TYPE_CHECKING, Any, Self
 import numpy as np
 from numpy.typing import NDArray
 
-from cellular_bench.benchmark.errors import ContractError
+from cellular_bench.benchmark.errors import ContractError, UnknownNameError
 from cellular_bench.benchmark.types import MethodSpec, Prediction
 from cellular_bench.methods._support import labels_of, require_labels, require_same_genes
 
 if TYPE_CHECKING:
     from anndata import AnnData
 
+#: Ways to find the markers between two labels.
+MARKER_METHODS = ("auc", "cohens_d", "classic")
+
 
 class SingleR:
-    """SingleR with its classic markers and fine-tuning, by the BiocPy library.
+    """SingleR with fine-tuning, by the BiocPy library.
 
     The score of a label is a high quantile of the cell's Spearman correlations with the reference
-    cells of that label, on genes whose medians differ between labels. Labels with close scores are
+    cells of that label, on the genes that tell every two labels apart. Labels with close scores are
     compared again on the markers between them alone.
 
     Confidence is the score of the chosen label minus the median score of all labels; novelty is
@@ -29,6 +32,11 @@ class SingleR:
 
     Parameters
     ----------
+    marker_method
+        How the markers between two labels are found: ``"auc"``, the ten genes that best rank the
+        cells of one above those of the other; ``"cohens_d"``, the ten whose means differ most by
+        their standard deviation; ``"classic"``, those whose medians differ most, for references of
+        bulk samples: the median of most genes is 0 in single cells.
     quantile
         Quantile of the correlations that is a label's score.
     fine_tune_threshold
@@ -50,17 +58,21 @@ class SingleR:
         doi="10.1038/s41590-018-0276-y",
         url="https://github.com/BiocPy/singler",
         license="MIT",
-        requires=("singler",),
+        requires=("scranpy", "singler"),
     )
 
     def __init__(
         self,
         *,
+        marker_method: str = "auc",
         quantile: float = 0.8,
         fine_tune_threshold: float = 0.05,
         n_mads: float = 3.0,
         seed: int = 0,
     ) -> None:
+        if marker_method not in MARKER_METHODS:
+            raise UnknownNameError("marker method", marker_method, MARKER_METHODS)
+        self.marker_method = marker_method
         self.quantile = quantile
         self.fine_tune_threshold = fine_tune_threshold
         self.n_mads = n_mads
@@ -75,7 +87,11 @@ class SingleR:
         require_labels(labels, self.spec.method_id)
         self._genes = list(train.var_names)
         self._reference = singler.train_single(
-            _genes_by_cells(train), labels.tolist(), self._genes, num_threads=1
+            _genes_by_cells(train),
+            labels.tolist(),
+            self._genes,
+            marker_method=self.marker_method,
+            num_threads=1,
         )
         return self
 

@@ -9,7 +9,12 @@ from anndata import AnnData
 from scipy.sparse import csr_matrix
 from scipy.special import expit
 
-from cellular_bench.benchmark.errors import ContractError, DataError, NotApplicableError
+from cellular_bench.benchmark.errors import (
+    ContractError,
+    DataError,
+    NotApplicableError,
+    UnknownNameError,
+)
 from cellular_bench.methods import singler as singler_adapter
 from cellular_bench.methods.actinn import ACTINN
 from cellular_bench.methods.cellid import CellIDCell, CellIDGroup
@@ -325,7 +330,8 @@ def test_celltypist_leaves_the_root_logger_alone(train):
     assert (logging.getLogger().level, list(logging.getLogger().handlers)) == before
 
 
-def test_singler_equals_the_library(train, query):
+@pytest.mark.parametrize("marker_method", ["auc", "cohens_d", "classic"])
+def test_singler_equals_the_library(train, query, marker_method):
     import singler
 
     found = singler.annotate_single(
@@ -334,13 +340,52 @@ def test_singler_equals_the_library(train, query):
         ref_labels=labels(train).tolist(),
         test_features=list(query.var_names),
         ref_features=list(train.var_names),
+        train_args={"marker_method": marker_method},
     )
-    prediction = SingleR().fit(train).predict(query)
+    prediction = SingleR(marker_method=marker_method).fit(train).predict(query)
     assert prediction.label_pred.tolist() == list(found["best"])
     scores = np.column_stack([found["scores"][name] for name in ("acinar", "beta", "delta")])
     np.testing.assert_allclose(
         prediction.novelty, 1 - scores.max(axis=1) + np.median(scores, axis=1), atol=1e-6
     )
+
+
+def sparse_types(n_cells, seed):
+    """Two types of which each has 20 genes that its cells hold more often, but most do not hold."""
+    rng = np.random.default_rng(seed)
+    label = np.repeat(["a", "b"], n_cells // 2)
+    often = np.zeros((2, 60))
+    often[0, :20] = often[1, 20:40] = 0.35
+    chance = 0.05 + np.repeat(often, n_cells // 2, axis=0)
+    held = rng.random(chance.shape) < chance
+    # One gene that every cell holds, so that no cell is empty; it tells nothing.
+    held[:, -1] = True
+    return small(np.log1p(held * rng.uniform(1, 3, size=held.shape)), label)
+
+
+def test_singler_finds_the_markers_of_sparse_cells():
+    from sklearn.metrics import roc_auc_score
+
+    train, query = sparse_types(200, seed=0), sparse_types(100, seed=1)
+    assert np.median(train.X.toarray(), axis=0)[:-1].max() == 0
+    fitted = SingleR().fit(train)
+    markers = fitted._reference.markers
+    above = {"a": {f"gene{i}" for i in range(20)}, "b": {f"gene{i}" for i in range(20, 40)}}
+    for one, other in (("a", "b"), ("b", "a")):
+        found = list(markers[one][other])
+        assert len(found) == 10 and set(found) <= above[one]
+        # The ten that best rank the cells of one label above those of the other.
+        rows = labels(train) == one
+        area = {gene: roc_auc_score(rows, train[:, gene].X.toarray().ravel()) for gene in train.var_names}
+        assert found == sorted(area, key=area.__getitem__, reverse=True)[:10]
+    named = fitted.predict(query).label_pred == labels(query)
+    by_medians = SingleR(marker_method="classic").fit(train).predict(query).label_pred == labels(query)
+    assert named.mean() > 0.95 > 0.8 > by_medians.mean()
+
+
+def test_singler_refuses_unknown_markers():
+    with pytest.raises(UnknownNameError, match="Unknown marker method 'aux'. Did you mean 'auc'"):
+        SingleR(marker_method="aux")
 
 
 def test_singler_rejects_outliers_of_each_label():
