@@ -14,7 +14,9 @@ title = "SingleR in R"
 [r]
 version = "4.0"
 packages = { SingleR = "2.0.0", scran = "1.26.0", Matrix = "1.2", rhdf5 = "2.30.0", jsonlite = "1.6" }
-install = { "Debian, Ubuntu" = "sudo apt-get install r-bioc-singler r-bioc-scran r-bioc-rhdf5 r-cran-jsonlite" }
+
+[r.install]
+"Debian, Ubuntu" = "sudo apt-get install r-bioc-singler r-bioc-scran r-bioc-rhdf5 r-cran-jsonlite"
 """
 # The original finds markers by medians, or by the p-values of rank sums; those by the area under the
 # curve, which scran gives beside the p-values, are handed to it.

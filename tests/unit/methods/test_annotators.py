@@ -384,7 +384,7 @@ def test_singler_finds_the_markers_of_sparse_cells():
 
 
 def test_singler_refuses_unknown_markers():
-    with pytest.raises(UnknownNameError, match="Unknown marker method 'aux'. Did you mean 'auc'"):
+    with pytest.raises(UnknownNameError, match=r"Unknown marker method 'aux'\. Did you mean 'auc'\?"):
         SingleR(marker_method="aux")
 
 
