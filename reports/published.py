@@ -104,11 +104,11 @@ def _remarks(board: Board, protocol: str) -> list[str]:
 def method_name(of_method: Sequence[Compared], scores: Sequence[Compared]) -> str:
     """Name a published row after our row of it, and after its genes where the study has both."""
     first = of_method[0]
+    if first.row is not None:
+        return first.method_name
     published = [score.published for score in scores]
-    if first.row is None:
-        genes = first.published.features if is_on_both(first.published.method_id, published) else ""
-        return first.published.method_id + GENES[genes]
-    return first.row.method.name
+    genes = first.published.features if is_on_both(first.published.method_id, published) else ""
+    return first.method_name + GENES[genes]
 
 
 def _comparison(metric: str, score: Compared) -> Comparison:

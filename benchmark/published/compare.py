@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from statistics import fmean
 from typing import Final
 
+from cellular_bench.benchmark import registry
 from cellular_bench.benchmark.errors import UndefinedError
 from cellular_bench.benchmark.leaderboard import Board, Row, Summary, summarise
 from cellular_bench.benchmark.published import PARTS_OF, PublishedScore, published_scores
@@ -52,6 +53,14 @@ class Compared:
     published: PublishedScore
     row: Row | None
     ours: Summary | None
+
+    @property
+    def method_name(self) -> str:
+        """The name of our row, or of our method where it was not run."""
+        if self.row is not None:
+            return self.row.method.name
+        known = registry.methods().get(self.published.method_id)
+        return known.spec.name if known else self.published.method_id
 
     @property
     def difference(self) -> float | None:
