@@ -400,7 +400,7 @@ def _tailor(
         chosen = () if method_ids and not here else _methods_of(block, here, known, params)
         if chosen:
             tailored.append(_stressed(block.model_copy(update={**changes, "methods": chosen}), stress))
-    _check_all_used(tailored, method_ids, params, known)
+    _check_names_used(tailored, method_ids, params, known)
     bounds = {name: value for name, value in limits.items() if value is not None}
     title = f"{suite.title}: {', '.join(dataset_ids)}" if dataset_ids else suite.title
     return suite.model_copy(
@@ -452,12 +452,13 @@ def _choices(block: Block, method_id: str) -> list[MethodChoice]:
     return own or [MethodChoice(method_id=method_id)]
 
 
-def _check_all_used(
+def _check_names_used(
     blocks: Sequence[Block],
     method_ids: Sequence[str],
     params: Mapping[str, Mapping[str, Any]],
     known: Mapping[str, registry.Method],
 ) -> None:
+    """Refuse names of methods and parameters that nothing would come of."""
     for name in {*method_ids, *params} - {"all"}:
         method = registry.pick("method", name, known)
         for parameter in params.get(name, ()):
