@@ -75,8 +75,7 @@ def is_plain(run):
     params = {name: value for name, value in run.method.params.items() if name not in needed}
     defaults = {name: value for name, value in method.defaults.items() if name not in needed}
     whole = run.dataset.subsample is None and run.split.stress is None
-    # A run from before a parameter was there is one with its default.
-    plain = json.dumps(defaults | params) == json.dumps(defaults)
+    plain = json.dumps(params, sort_keys=True) == json.dumps(defaults, sort_keys=True)
     return plain and run.method.features == method.spec.features and whole
 
 

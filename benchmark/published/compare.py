@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import cache
 from statistics import fmean
 from typing import Final
 
@@ -59,8 +60,7 @@ class Compared:
         """The name of our row, or of our method where it was not run."""
         if self.row is not None:
             return self.row.method.name
-        known = registry.methods().get(self.published.method_id)
-        return known.spec.name if known else self.published.method_id
+        return _our_names().get(self.published.method_id, self.published.method_id)
 
     @property
     def difference(self) -> float | None:
@@ -87,6 +87,11 @@ class Compared:
             return "agrees"
         spread = (self.published.std or 0.0) + ((self.ours.std if self.ours else None) or 0.0)
         return "within spread" if abs(self.difference) <= spread else "differs"
+
+
+@cache
+def _our_names() -> dict[str, str]:
+    return {method_id: method.spec.name for method_id, method in registry.methods().items()}
 
 
 def compared(board: Board) -> dict[tuple[str, str], tuple[Compared, ...]]:

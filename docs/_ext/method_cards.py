@@ -87,8 +87,7 @@ def _cost(row: dict[str, str]) -> str:
     if row["task"] != "integration":
         cells += f" learned from, {int(row['n_test']):,} named"
     rests_on = {0: row["how"], 1: "one run"}.get(n_runs, f"mean of {n_runs} runs")
-    memory = f"{int(row['peak_rss_mib']):,} MiB" if row["peak_rss_mib"] else "memory not measured"
-    genes = f"{int(row['n_vars']):,} genes"
+    memory, genes = f"{int(row['peak_rss_mib']):,} MiB", f"{int(row['n_vars']):,} genes"
     return f"{told} CPU s, {memory} ({cells}, {genes}; {rests_on})"
 
 
