@@ -20,7 +20,7 @@ from cellular_bench.metrics.clusterings import (
     resolved,
 )
 from cellular_bench.metrics.inputs import Ints, several
-from cellular_bench.metrics.regression import pcr_comparison
+from cellular_bench.metrics.regression import pcr_ratio
 from cellular_bench.metrics.sharing import share_out
 from cellular_bench.metrics.spec import metric
 
@@ -104,7 +104,12 @@ def _best(graph: csr_matrix, label: ArrayLike, clusters: tuple[Ints, ...] | None
 def pcr_scib(X_pre_all: ArrayLike, X_emb: ArrayLike, batch: ArrayLike) -> float:
     """How much less of the variance lies between batches than in all genes before integration, 0 to 1.
 
-    As :func:`~cellular_bench.metrics.pcr_comparison`, whose parameters and errors it has, but ``X_pre_all``
-    are principal components of all genes, not of those that a method was given.
+    As :func:`~cellular_bench.metrics.pcr_comparison`, but ``X_pre_all`` are principal components of all
+    genes, not of those that a method was given, and batches may explain as little before as chance does.
+
+    Raises
+    ------
+    UndefinedError
+        If there is one batch only, an embedding is not usable, or batches explained nothing before.
     """
-    return pcr_comparison(X_pre_all, X_emb, batch)
+    return pcr_ratio(X_pre_all, X_emb, batch)

@@ -14,7 +14,7 @@ from cellular_bench.benchmark.records import RunRecord
 from cellular_bench.benchmark.types import MetricSpec
 from cellular_bench.reports.cells import Cell, Line, Table
 from cellular_bench.reports.contents import board_tables
-from cellular_bench.reports.overview import overview, runs_in_words, weights_in_words
+from cellular_bench.reports.overview import outdated, overview, runs_in_words, weights_in_words
 
 CSV_COLUMNS = (
     "run_id",
@@ -100,6 +100,9 @@ def markdown(
     parts = [f"# {escape(title)}", f"{runs_in_words(records)}."]
     for board in boards:
         parts += _board_markdown(board)
+    old = outdated(records, specs)
+    if old:
+        parts += ["## Scores of other versions", "\n".join(f"- {escape(text)}." for text in old)]
     used = [spec for key, spec in specs.items() if any(spec in board.metrics for board in boards)]
     if used:
         parts += ["## Metrics", *(_definition(spec) for spec in used)]

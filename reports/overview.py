@@ -245,7 +245,7 @@ def provenance(records: Sequence[RunRecord], specs: Mapping[str, MetricSpec]) ->
             for text, n in environments.most_common()
         ),
         warnings=_warnings(records),
-        outdated=_outdated(records, specs),
+        outdated=outdated(records, specs),
         suites=tuple(sorted({run.suite_id for run in records})),
         started=_stamp(min(run.started_at for run in records)),
         finished=_stamp(max(run.finished_at for run in records)),
@@ -274,7 +274,7 @@ def _warnings(records: Sequence[RunRecord]) -> tuple[RunWarning, ...]:
     return tuple(RunWarning(method=name, text=text, n_runs=n) for (name, text), n in sorted(counts.items()))
 
 
-def _outdated(records: Sequence[RunRecord], specs: Mapping[str, MetricSpec]) -> tuple[str, ...]:
+def outdated(records: Sequence[RunRecord], specs: Mapping[str, MetricSpec]) -> tuple[str, ...]:
     """Say which scores were computed by another version of a metric than the one described here."""
     found = {
         (spec.name, score.version, spec.version)

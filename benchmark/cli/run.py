@@ -277,7 +277,8 @@ def _carry_out(
     for page in pages:
         console.print(f"  {page}", soft_wrap=True, markup=False, highlight=False)
     _say_what_is_less_exact(records, planned.suite.profile, out=out, console=console)
-    for note in _unscored(planned, [record for record in records if record], out):
+    found = [record for record in records if record]
+    for note in (*_outdated(found, out), *_unscored(planned, found, out)):
         console.print(note, soft_wrap=True, markup=False, highlight=False)
     return 1 if any(counts[status] for status in _BAD) else 0
 
@@ -294,6 +295,24 @@ def _say_what_is_less_exact(
             f"To score their outputs anew: run-benchmark rescore {out} --profile {profile}",
             soft_wrap=True, markup=False, highlight=False,
         )  # fmt: skip
+
+
+def _outdated(records: Sequence[RunRecord], out: Path) -> Iterator[str]:
+    """Say which scores are of another version of their metric than the one here."""
+    from cellular_bench.metrics import METRICS
+
+    here = {metric_id: spec.version for metric_id, spec in METRICS.items()}
+    counts = Counter(
+        (score.metric_id, score.version)
+        for record in records
+        for score in record.scores
+        if score.version != here.get(score.metric_id, score.version)
+    )
+    for (metric_id, version), n in sorted(counts.items()):
+        yield (
+            f"{n} scores of {metric_id} are of its version {version}; here is {here[metric_id]}. "
+            f"To score their outputs anew: run-benchmark rescore {out}"
+        )
 
 
 def _unscored(planned: Plan, records: Sequence[RunRecord], out: Path) -> Iterator[str]:

@@ -211,6 +211,29 @@ def test_rescore_repairs_changed_scores(results: Path) -> None:
     assert json.loads(path.read_text()) == json.loads(original)
 
 
+def test_scores_of_an_older_version_of_a_metric_are_said(results: Path) -> None:
+    path = sorted(results.glob("runs/annotation*knn*/record.json"))[0]
+    original = path.read_text()
+    record = json.loads(original)
+    (score,) = (score for score in record["scores"] if score["metric_id"] == "accuracy")
+    score["version"] = 0
+    path.write_text(json.dumps(record))
+    methods = "pca,perfect_labels,shuffled,knn,true_labels,random_label"
+    again = run_benchmark(
+        *SMALL, "--task", "integration", "--task", "annotation", "--method", methods, "--n-splits", 2,
+        "--split", "kfold", "--out", results, "--no-figures",
+    )  # fmt: skip
+    assert "12 runs, 0 to do" in again.stdout
+    told = "1 scores of accuracy are of its version 0; here is 1. To score their outputs anew: run-benchmark"
+    assert told in again.stdout
+    lines = (results / "leaderboard.md").read_text(encoding="utf-8").splitlines()
+    assert "- Accuracy: computed by version 0, described here is version 1." in lines
+    assert run_benchmark("rescore", results).returncode == 0
+    assert path.read_text() == original
+    assert run_benchmark("report", results, "--no-figures").returncode == 0
+    assert "computed by version" not in (results / "leaderboard.md").read_text(encoding="utf-8")
+
+
 def test_rescore_can_choose_a_profile_and_keeps_that_of_each_record(results: Path) -> None:
     path = sorted(results.glob("runs/integration*pca*/record.json"))[0]
     original = json.loads(path.read_text())

@@ -289,12 +289,19 @@ class TestKbet:
 class TestPcr:
     def test_by_hand(self):
         # Between batches 4 of 5 (0, 1, 2, 3) before, 1 of 5 (0, 2, 1, 3) after.
-        before, after = np.arange(4.0)[:, None], np.array([[0.0], [2.0], [1.0], [3.0]])
-        assert pcr_comparison(before, after, list("xxyy")) == pytest.approx((0.8 - 0.2) / 0.8)
+        before, after = np.array([[0.0, 1, 2, 3] * 5, [0.0, 2, 1, 3] * 5])[:, :, None]
+        assert pcr_comparison(before, after, list("xxyy") * 5) == pytest.approx((0.8 - 0.2) / 0.8)
 
     def test_a_gain_counts_zero(self):
-        before, after = np.array([[0.0], [2.0], [1.0], [3.0]]), np.arange(4.0)[:, None]
-        assert pcr_comparison(before, after, list("xxyy")) == 0.0
+        before, after = np.array([[0.0, 2, 1, 3] * 7, [0.0, 1, 2, 3] * 7])[:, :, None]
+        assert pcr_comparison(before, after, list("xxyy") * 7) == 0.0
+
+    def test_what_chance_explains_is_no_batch_effect(self):
+        # Between batches 1 of 5 before, where 24 cells give 1 of 23 by chance: not five times as much.
+        before, after = np.array([[0.0, 2, 1, 3] * 6, [0.0, 1, 2, 3] * 6])[:, :, None]
+        with pytest.raises(UndefinedError, match=r"explain 0.2 of .* explain 0.043: there") as found:
+            pcr_comparison(before, after, list("xxyy") * 6)
+        assert not found.value.by_output
 
 
 def test_ends_of_the_scale_where_labels_are_apart_and_batches_mixed(separated):
