@@ -102,7 +102,7 @@ def markdown(
         parts += _board_markdown(board)
     old = outdated(records, specs)
     if old:
-        parts += ["## Scores of other versions", "\n".join(f"- {escape(text)}." for text in old)]
+        parts += ["## Versions that differ", "\n".join(f"- {escape(text)}." for text in old)]
     used = [spec for key, spec in specs.items() if any(spec in board.metrics for board in boards)]
     if used:
         parts += ["## Metrics", *(_definition(spec) for spec in used)]
