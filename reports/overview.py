@@ -275,6 +275,13 @@ def _warnings(records: Sequence[RunRecord]) -> tuple[RunWarning, ...]:
 
 
 def outdated(records: Sequence[RunRecord], specs: Mapping[str, MetricSpec]) -> tuple[str, ...]:
+    """Say which scores are of a metric that is described otherwise here, or not at all."""
+    unknown = {s.metric_id for run in records for s in run.scores if s.metric_id not in specs}
+    told = (f"{metric_id}: not a known metric; in scores.csv only" for metric_id in unknown)
+    return tuple(sorted((*other_versions(records, specs), *told)))
+
+
+def other_versions(records: Sequence[RunRecord], specs: Mapping[str, MetricSpec]) -> tuple[str, ...]:
     """Say which scores were computed by another version of a metric than the one described here."""
     found = {
         (spec.name, score.version, spec.version)
@@ -282,7 +289,5 @@ def outdated(records: Sequence[RunRecord], specs: Mapping[str, MetricSpec]) -> t
         for score in run.scores
         if (spec := specs.get(score.metric_id)) is not None and spec.version != score.version
     }
-    unknown = {s.metric_id for run in records for s in run.scores if s.metric_id not in specs}
-    told = [f"{name}: computed by version {was}, described here is version {now}" for name, was, now in found]
-    told += [f"{metric_id}: not a known metric; in scores.csv only" for metric_id in unknown]
-    return tuple(sorted(told))
+    told = "{}: computed by version {}, described here is version {}"
+    return tuple(told.format(*one) for one in sorted(found))

@@ -300,19 +300,10 @@ def _say_what_is_less_exact(
 def _outdated(records: Sequence[RunRecord], out: Path) -> Iterator[str]:
     """Say which scores are of another version of their metric than the one here."""
     from cellular_bench.metrics import METRICS
+    from cellular_bench.reports.overview import other_versions
 
-    here = {metric_id: spec.version for metric_id, spec in METRICS.items()}
-    counts = Counter(
-        (score.metric_id, score.version)
-        for record in records
-        for score in record.scores
-        if score.version != here.get(score.metric_id, score.version)
-    )
-    for (metric_id, version), n in sorted(counts.items()):
-        yield (
-            f"{n} scores of {metric_id} are of its version {version}; here is {here[metric_id]}. "
-            f"To score their outputs anew: run-benchmark rescore {out}"
-        )
+    for text in other_versions(records, METRICS):
+        yield f"{text}. To score the kept outputs anew: run-benchmark rescore {out}"
 
 
 def _unscored(planned: Plan, records: Sequence[RunRecord], out: Path) -> Iterator[str]:

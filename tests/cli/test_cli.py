@@ -224,10 +224,10 @@ def test_scores_of_an_older_version_of_a_metric_are_said(results: Path) -> None:
         "--split", "kfold", "--out", results, "--no-figures",
     )  # fmt: skip
     assert "12 runs, 0 to do" in again.stdout
-    told = "1 scores of accuracy are of its version 0; here is 1. To score their outputs anew: run-benchmark"
-    assert told in again.stdout
+    told = "Accuracy: computed by version 0, described here is version 1"
+    assert f"{told}. To score the kept outputs anew: run-benchmark rescore {results}" in again.stdout
     lines = (results / "leaderboard.md").read_text(encoding="utf-8").splitlines()
-    assert "- Accuracy: computed by version 0, described here is version 1." in lines
+    assert f"- {told}." in lines
     assert run_benchmark("rescore", results).returncode == 0
     assert path.read_text() == original
     assert run_benchmark("report", results, "--no-figures").returncode == 0
