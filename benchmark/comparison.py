@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import json
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from cellular_bench.benchmark.leaderboard import scaled, unit_of
-from cellular_bench.benchmark.records import RunRecord
+from cellular_bench.benchmark.records import RunRecord, Score
 from cellular_bench.benchmark.statistics import Interval, average_seeds, interval
 from cellular_bench.benchmark.types import MetricSpec
 
@@ -56,11 +56,21 @@ class Change:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Lost:
-    """A run that ended well in the first folder and not in the second."""
+    """A run that ended well in the first folder and not in the second, or one of its scores that is gone."""
 
     subject: Subject
     run: str
     reason: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class OtherVersion:
+    """Scores that the folders computed by different versions of a metric, which are not compared."""
+
+    metric_id: str
+    before: int
+    after: int
+    n_runs: int
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -72,6 +82,7 @@ class Report:
 
     changes: tuple[Change, ...]
     lost: tuple[Lost, ...]
+    other_versions: tuple[OtherVersion, ...]
     only_before: tuple[Subject, ...]
     only_after: tuple[Subject, ...]
 
@@ -80,8 +91,8 @@ class Report:
         return [change for change in self.changes if -change.gain.mean > threshold]
 
 
-#: Scores of the same cells and seed, by split digest and seed.
-_Runs = Mapping[tuple[str, int], RunRecord]
+#: A run before, and what one metric gave for it before and after.
+_Pair = tuple[RunRecord, Score, Score]
 
 
 def compare(
@@ -89,18 +100,30 @@ def compare(
 ) -> Report:
     """Compare runs of the same method, parameters, cells and seed.
 
-    Versions of methods and packages may differ: their effect is what a comparison is for.
+    Versions of methods and packages may differ: their effect is what a comparison is for. Versions of a
+    metric may not.
     """
     first, second = _by_subject(before), _by_subject(after)
     changes: list[Change] = []
     lost: list[Lost] = []
+    versions: Counter[tuple[str, int, int]] = Counter()
     for subject in first:
         if subject in second:
-            changes += _changes(subject, first[subject], second[subject], specs)
-            lost += _lost(subject, first[subject], second[subject])
+            pairs = [
+                (run, second[subject][key]) for key, run in first[subject].items() if key in second[subject]
+            ]
+            scores = list(_scores(pairs))
+            versions.update((old.metric_id, old.version, new.version) for _, old, new in scores)
+            changes += _changes(subject, scores, specs)
+            lost += _lost(subject, pairs, scores)
     return Report(
         changes=tuple(changes),
         lost=tuple(lost),
+        other_versions=tuple(
+            OtherVersion(metric_id=metric_id, before=old, after=new, n_runs=n)
+            for (metric_id, old, new), n in sorted(versions.items())
+            if old != new
+        ),
         only_before=tuple(subject for subject in first if subject not in second),
         only_after=tuple(subject for subject in second if subject not in first),
     )
@@ -124,21 +147,22 @@ def _by_subject(records: Iterable[RunRecord]) -> dict[Subject, dict[tuple[str, i
     return dict(sorted(found.items(), key=lambda item: str(item[0])))
 
 
-def _changes(
-    subject: Subject, before: _Runs, after: _Runs, specs: Mapping[str, MetricSpec]
-) -> Iterable[Change]:
-    pairs = [
-        (run, after[key])
-        for key, run in before.items()
-        if key in after and run.status == after[key].status == "ok"
-    ]
-    metric_ids = dict.fromkeys(score.metric_id for run, _ in pairs for score in run.scores)
-    for metric_id in metric_ids:
-        spec = specs.get(metric_id)
-        both = [(run, run.value(metric_id), new.value(metric_id)) for run, new in pairs]
-        values = [(run, old, new) for run, old, new in both if old is not None and new is not None]
-        if spec is not None and values:
-            yield _change(subject, spec, values)
+def _scores(pairs: Iterable[tuple[RunRecord, RunRecord]]) -> Iterable[_Pair]:
+    for run, again in pairs:
+        new = {score.metric_id: score for score in again.scores}
+        for old in run.scores:
+            if run.status == again.status == "ok" and old.metric_id in new:
+                yield run, old, new[old.metric_id]
+
+
+def _changes(subject: Subject, scores: Sequence[_Pair], specs: Mapping[str, MetricSpec]) -> Iterable[Change]:
+    values: dict[str, list[tuple[RunRecord, float, float]]] = defaultdict(list)
+    for run, old, new in scores:
+        if old.version == new.version and old.value is not None and new.value is not None:
+            values[old.metric_id].append((run, old.value, new.value))
+    for metric_id, found in values.items():
+        if metric_id in specs:
+            yield _change(subject, specs[metric_id], found)
 
 
 def _change(subject: Subject, spec: MetricSpec, values: Sequence[tuple[RunRecord, float, float]]) -> Change:
@@ -152,9 +176,16 @@ def _change(subject: Subject, spec: MetricSpec, values: Sequence[tuple[RunRecord
     )
 
 
-def _lost(subject: Subject, before: _Runs, after: _Runs) -> Iterable[Lost]:
-    for key, run in before.items():
-        again = after.get(key)
-        if run.status == "ok" and again is not None and again.status != "ok":
-            name = f"{run.split.split_id}, seed {run.seed}"
-            yield Lost(subject=subject, run=name, reason=f"{again.status}: {again.reason}")
+def _lost(
+    subject: Subject, pairs: Sequence[tuple[RunRecord, RunRecord]], scores: Sequence[_Pair]
+) -> Iterable[Lost]:
+    for run, again in pairs:
+        if run.status == "ok" and again.status != "ok":
+            yield Lost(subject=subject, run=_name(run), reason=f"{again.status}: {again.reason}")
+    for run, old, new in scores:
+        if old.version == new.version and old.value is not None and new.value is None:
+            yield Lost(subject=subject, run=_name(run), reason=f"no {old.metric_id}: {new.reason}")
+
+
+def _name(run: RunRecord) -> str:
+    return f"{run.split.split_id}, seed {run.seed}"

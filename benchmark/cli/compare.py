@@ -33,7 +33,8 @@ Exit code: 0 nothing got worse than allowed, 1 something did, 2 the request was 
     "--fail-if-worse",
     "threshold",
     type=click.FloatRange(min=0),
-    help="End with code 1 where a mean falls by more than this share of its range, or a run is lost.",
+    help="End with code 1 where a mean falls by more than this share of its range, or a run or a score is "
+    "lost.",
 )
 @plugin_option
 @format_option
@@ -47,7 +48,7 @@ def command(
 
     first, second = (list(Store.open(folder).records()) for folder in (before, after))
     report = compare(first, second, registry.metrics(plugins))
-    if not report.changes and not report.lost:
+    if not report.changes and not report.lost and not report.other_versions:
         raise UserError(f"{before} and {after} have no run in common that ended well: nothing to compare.")
     regressions = report.regressions(threshold) if threshold is not None else []
     if output == "json":
@@ -91,13 +92,18 @@ def _print(report: Report, regressions: Sequence[Change], threshold: float | Non
     click.echo(
         f"{len(moved)} of {len(report.changes)} means differ; {unchanged} are the same to the last digit."
     )
+    for other in report.other_versions:
+        click.echo(
+            f"Not compared: {other.metric_id} of {other.n_runs} runs, by version {other.before} before and "
+            f"{other.after} after. run-benchmark rescore FOLDER computes kept outputs' scores anew."
+        )
     for lost in report.lost:
         click.echo(f"Lost: {lost.subject.name} on {_data(lost.subject)}, {lost.run}: {lost.reason}")
     for where, subjects in (("first", report.only_before), ("second", report.only_after)):
         for subject in subjects:
             click.echo(f"Only in the {where} folder: {subject.name} on {_data(subject)}")
     if threshold is not None:
-        click.echo(f"{len(regressions)} worse by more than {threshold:g}, {len(report.lost)} runs lost.")
+        click.echo(f"{len(regressions)} worse by more than {threshold:g}, {len(report.lost)} lost.")
 
 
 def _data(subject: Subject) -> str:

@@ -186,6 +186,41 @@ def test_compare_ends_with_1_on_a_regression_only_where_asked(original, copy) ->
     assert CliRunner().invoke(compare, [*folders[::-1], "--fail-if-worse", "0.02"]).exit_code == 0
 
 
+def test_scores_of_different_versions_of_a_metric_are_named_and_not_compared(original, copy) -> None:
+    (record, *_) = of(copy, "healthy")
+    newer = [
+        score.model_copy(update={"version": 9, "value": 0.0}) if score.metric_id == "accuracy" else score
+        for score in record.scores
+    ]
+    copy.write(record.model_copy(update={"scores": tuple(newer)}))
+    folders = [str(original.root), str(copy.root)]
+    told = CliRunner().invoke(compare, [*folders, "--fail-if-worse", "0"])
+    assert told.exit_code == 0, told.output
+    assert "Not compared: accuracy of 1 runs, by version 1 before and 9 after." in told.output
+    found = json.loads(CliRunner().invoke(compare, [*folders, "--format", "json"]).output)
+    assert found["other_versions"] == [{"metric_id": "accuracy", "before": 1, "after": 9, "n_runs": 1}]
+    (change,) = [
+        change
+        for change in found["changes"]
+        if change["metric_id"] == "accuracy" and change["subject"]["method_id"] == "healthy"
+    ]
+    assert change["gain"]["n"] == len(of(original, "healthy")) - 1
+
+
+def test_a_score_that_is_undefined_now_is_lost(original, copy) -> None:
+    record = of(copy, "healthy")[0]
+    gone = {"value": None, "reason": "no cells are left", "undefined_by": "output"}
+    scores = [
+        score.model_copy(update=gone) if score.metric_id == "accuracy" else score for score in record.scores
+    ]
+    copy.write(record.model_copy(update={"scores": tuple(scores)}))
+    folders = [str(original.root), str(copy.root)]
+    told = CliRunner().invoke(compare, [*folders, "--fail-if-worse", "1"])
+    assert told.exit_code == 1, told.output
+    assert f"{record.split.split_id}, seed {record.seed}: no accuracy: no cells are left" in told.output
+    assert CliRunner().invoke(compare, [*folders[::-1], "--fail-if-worse", "1"]).exit_code == 0
+
+
 def test_a_run_that_ends_badly_now_is_lost(original, copy) -> None:
     victim = of(copy, "healthy")[0]
     changes = {"status": "timeout", "reason": "too slow", "scores": (), "outputs": None}
