@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from cellular_bench.benchmark.errors import UserError
-from cellular_bench.benchmark.registry import Method, pick
+from cellular_bench.benchmark.registry import BUILT_IN, Method, pick
 
 
 def completed(method: Method, overrides: Mapping[str, Any]) -> dict[str, Any]:
@@ -19,7 +19,8 @@ def completed(method: Method, overrides: Mapping[str, Any]) -> dict[str, Any]:
     Raises
     ------
     UserError
-        If a name is unknown, a value cannot be recorded, or a parameter that has to be given is not.
+        If a name is unknown, a value cannot be recorded or is refused by one of our own methods, or a
+        parameter that has to be given is not.
     """
     defaults = method.defaults
     for name in overrides:
@@ -28,6 +29,7 @@ def completed(method: Method, overrides: Mapping[str, Any]) -> dict[str, Any]:
     for name, value in params.items():
         _check_param(method, name, value)
     _check_given(method, overrides)
+    _check_values(method, params)
     # A run has a working folder of its own, where a relative path leads nowhere.
     return params | {name: str(path) for name, path in _files(method, params).items()}
 
@@ -71,6 +73,19 @@ def _check_given(method: Method, overrides: Mapping[str, Any]) -> None:
                 f"Method '{method.spec.method_id}' needs the parameter '{name}'. Give it, such as "
                 f"--param {method.spec.method_id}.{name}=VALUE."
             )
+
+
+def _check_values(method: Method, params: Mapping[str, Any]) -> None:
+    """Let one of our own methods refuse a value now, not in each of its runs; it computes nothing yet.
+
+    Foreign code is left to the runs, which a crash or a hang of its constructor ends alone.
+    """
+    if method.origin != BUILT_IN:
+        return
+    try:
+        method.factory(**params, seed=0)
+    except UserError as error:
+        raise UserError(f"Method '{method.spec.method_id}': {error}") from error
 
 
 def _files(method: Method, params: Mapping[str, Any]) -> dict[str, Path]:

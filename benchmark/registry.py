@@ -34,6 +34,8 @@ from cellular_bench.benchmark.types import TASKS, DatasetSpec, LabelAccess, Meth
 T = TypeVar("T")
 
 ENTRY_POINT_GROUP = "cellular_bench.methods"
+#: Origin of the methods that come with this package.
+BUILT_IN = "built in"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -218,7 +220,7 @@ def pick(kind: str, name: str, known: Mapping[str, T]) -> T:
 
 def _all_methods(plugins: Sequence[Path]) -> Iterator[Method]:
     for factory in _methods_package().built_in():
-        yield Method(spec=factory.spec, factory=factory, origin="built in")
+        yield Method(spec=factory.spec, factory=factory, origin=BUILT_IN)
     for path in plugins:
         yield from _from_file(path)
     for point in entry_points(group=ENTRY_POINT_GROUP):

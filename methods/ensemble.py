@@ -65,6 +65,7 @@ class Ensemble:
         reject_below: float = 0.0,
         seed: int = 0,
     ) -> None:
+        _check_members(methods)
         self.methods = tuple(methods)
         self.reject_below = reject_below
         self.seed = seed
@@ -138,21 +139,27 @@ def member_classes(method_ids: Sequence[str]) -> list[Any]:
 
     Raises
     ------
-    UserError
-        If there is none, one is named twice or unknown, or one cannot be a member.
     NotApplicableError
         If one needs what is not installed.
     """
-    if not method_ids or len(set(method_ids)) < len(method_ids):
+    known = _candidates()
+    return [_available(known[name]) for name in method_ids]
+
+
+def _check_members(method_ids: Sequence[str]) -> None:
+    if isinstance(method_ids, str) or not method_ids or len(set(method_ids)) < len(method_ids):
         raise UserError(
-            f"ensemble: methods is {list(method_ids)}; wanted are one or more different methods, such as "
+            f"methods is {method_ids!r}; wanted are one or more different methods, such as "
             '["celltypist", "knn"].'
         )
-    known = {factory.spec.method_id: factory for factory in built_in() if _may_vote(factory.spec)}
+    known = _candidates()
     for name in method_ids:
         if name not in known:
             raise UnknownNameError("member of the ensemble", name, known)
-    return [_available(known[name]) for name in method_ids]
+
+
+def _candidates() -> dict[str, Any]:
+    return {factory.spec.method_id: factory for factory in built_in() if _may_vote(factory.spec)}
 
 
 def _may_vote(spec: MethodSpec) -> bool:

@@ -162,6 +162,8 @@ def run(
     console: Console,
 ) -> int:
     """Plan, execute and report; return the exit code."""
+    from cellular_bench.benchmark.planner import choose_methods
+
     if adata is not None and datasets:
         raise UserError("Give either --adata or --dataset, not both: your file, or the catalogue's data.")
     known = registry.methods(plugins)
@@ -190,6 +192,8 @@ def run(
     chosen = chosen if recipe is None else chosen.model_copy(update={"recipe": recipe})
     specs = known_datasets(chosen, own, data_dir, plugins)
     chosen = settle(chosen, methods=known, datasets=specs)
+    for block in chosen.blocks:
+        choose_methods(block, known)  # refuses methods and parameters before data are read, which takes long
     _say_what_is_missing(chosen, console)
     loaded = _load(chosen, specs, subsample=subsample, console=console)
     earlier = _Earlier(reuse=reuse, retry=frozenset(retry), fresh=fresh)

@@ -58,6 +58,7 @@ def results(tmp_path_factory) -> Path:
         (["run", "--n-splits", "3"], "are options of --split, which is missing"),
         (["run", "--param", "knn=3"], "is not of the form METHOD.NAME=VALUE"),
         (["run", "--param", "knn.k=3"], "Unknown knn parameter 'k'"),
+        (["run", "--method", "singler", "--param", "singler.marker_method=aux"], "Did you mean 'auc'?"),
         (["run", "--suite", "paper", "--param", "scibet.q=1"], "Unknown scibet parameter 'q'"),
         (["run", "--task", "novelty", "--method", "harmony"], "'harmony' is not run: it does integration"),
         (["run", "--seeds", "a"], "'a' is not a list of whole numbers"),
@@ -83,6 +84,7 @@ def test_a_wrong_request_ends_with_code_2_and_no_traceback(tmp_path, arguments, 
     assert done.returncode == 2
     assert message in " ".join(done.stderr.split()).replace("│ ", "")
     assert "Traceback" not in done.stderr
+    assert " cells x " not in done.stdout, "data were read first"
     assert list(tmp_path.iterdir()) == []
 
 

@@ -75,6 +75,14 @@ def test_all_stands_for_every_method_of_the_task(datasets) -> None:
             {"methods": [{"method_id": "knn", "params": {"n_neighbors": float("nan")}}]},
             "Parameter 'n_neighbors' of method 'knn' is nan; it must be text, a finite number",
         ),
+        (
+            {"methods": [{"method_id": "singler", "params": {"marker_method": "aux"}}]},
+            "Method 'singler': Unknown marker method 'aux'. Did you mean 'auc'?",
+        ),
+        (
+            {"methods": [{"method_id": "ensemble", "params": {"methods": ["knnn"]}}]},
+            "Method 'ensemble': Unknown member of the ensemble 'knnn'. Did you mean 'knn'?",
+        ),
     ],
 )
 def test_an_impossible_request_is_refused_in_words(datasets, block, message: str) -> None:

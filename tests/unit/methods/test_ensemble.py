@@ -69,12 +69,13 @@ def test_members_see_the_genes_that_they_ask_for(train, query, monkeypatch):
         (["pca"], "Unknown member of the ensemble 'pca'"),
         (["true_labels"], "Unknown member of the ensemble 'true_labels'"),
         ([], "wanted are one or more different methods"),
+        ("knn", "methods is 'knn'; wanted are"),
         (["knn", "knn"], "wanted are one or more different methods"),
     ],
 )
-def test_members_that_cannot_vote_are_refused(train, methods, message):
+def test_members_that_cannot_vote_are_refused(methods, message):
     with pytest.raises(UserError) as caught:
-        Ensemble(methods=methods).fit(train)
+        Ensemble(methods=methods)
     assert message in str(caught.value)
 
 
