@@ -10,7 +10,8 @@ from pathlib import Path
 from typing import Any
 
 from cellular_bench.benchmark.errors import UserError
-from cellular_bench.benchmark.registry import BUILT_IN, Method, pick
+from cellular_bench.benchmark.registry import BUILT_IN, Method, built_in, pick
+from cellular_bench.benchmark.types import MethodSpec
 
 
 def completed(method: Method, overrides: Mapping[str, Any]) -> dict[str, Any]:
@@ -53,6 +54,11 @@ def file_digests(method: Method, params: Mapping[str, Any]) -> dict[str, str]:
                 f"{error.strerror}."
             ) from error
     return digests
+
+
+def members(method: Method, params: Mapping[str, Any]) -> list[MethodSpec]:
+    """Describe the methods that a parameter names."""
+    return built_in(name for param in method.spec.method_params for name in params[param] or ())
 
 
 def _check_param(method: Method, name: str, value: Any) -> None:

@@ -16,7 +16,7 @@ from cellular_bench.benchmark import keys
 from cellular_bench.benchmark.config import Block, MethodChoice, SplitChoice, Suite
 from cellular_bench.benchmark.environment import packages_of
 from cellular_bench.benchmark.errors import UserError
-from cellular_bench.benchmark.params import completed, file_digests
+from cellular_bench.benchmark.params import completed, file_digests, members
 from cellular_bench.benchmark.records import (
     DatasetIdentity,
     Limits,
@@ -216,8 +216,9 @@ def method_identity(method: Method, params: Mapping[str, Any]) -> MethodIdentity
         doi=spec.doi,
         source_digest=method.source_digest[:10] if method.source_digest else None,
         features=spec.features,
-        packages=_packages(method),
+        packages=_packages(method, params),
         files=file_digests(method, params),
+        members={member.method_id: member.version for member in members(method, params)},
     )
 
 
@@ -226,18 +227,20 @@ def _without_environment(method: Method, params: Mapping[str, Any]) -> MethodIde
     own = method.environment()
     if own is None or not own.is_ready:
         return None
-    packages = {**_packages_here(method), **own.absent}
+    packages = {**_packages_here(method, params), **own.absent}
     return method_identity(method, params).model_copy(update={"packages": packages})
 
 
-def _packages(method: Method) -> dict[str, str]:
+def _packages(method: Method, params: Mapping[str, Any]) -> dict[str, str]:
     """Return the versions that the numbers of a method depend on; those of its own environment go first."""
     own = method.environment()
-    return {**_packages_here(method), **own.versions} if own else _packages_here(method)
+    here = _packages_here(method, params)
+    return {**here, **own.versions} if own else here
 
 
-def _packages_here(method: Method) -> dict[str, str]:
-    return packages_of(method.spec.requires, [method.distribution] if method.distribution else [])
+def _packages_here(method: Method, params: Mapping[str, Any]) -> dict[str, str]:
+    modules = [name for spec in (method.spec, *members(method, params)) for name in spec.requires]
+    return packages_of(modules, [method.distribution] if method.distribution else [])
 
 
 def dataset_identity(dataset: Dataset) -> DatasetIdentity:
@@ -290,7 +293,7 @@ def run_id(
     genes = [] if identity.features == own_choice else [identity.features]
     # What a file holds, not where it lies.
     params = {**identity.params, **identity.files}
-    facts = {
+    facts: dict[str, Any] = {
         "protocol": PROTOCOL_VERSION,
         "task": task,
         "method": [identity.method_id, identity.version, params, method.source_digest, *genes],
@@ -301,6 +304,8 @@ def run_id(
     }
     if study_metrics:
         facts["study_metrics"] = True
+    if identity.members:
+        facts["members"] = identity.members
     digest = hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()[:10]
     what = f"{dataset.dataset_id}-{fitting(split.split_id)}-{identity.method_id}"
     return f"{task}-{what}-s{seed}-{digest}"

@@ -40,7 +40,8 @@ class MethodIdentity(Model):
     ``source_digest`` begins the sha256 of a plug-in file: an edited method is another row.
     ``features`` are the genes that it was given; where they are not its own choice, ``name`` says so.
     ``packages`` holds the versions of what its numbers depend on (:func:`environment.packages_of`),
-    ``files`` the sha256 of each file that a parameter names.
+    ``files`` the sha256 of each file that a parameter names, ``members`` the version of each method that a
+    parameter names.
     """
 
     method_id: str
@@ -56,6 +57,7 @@ class MethodIdentity(Model):
     features: Features | None = None
     packages: dict[str, str] = Field(default_factory=dict)
     files: dict[str, str] = Field(default_factory=dict)
+    members: dict[str, int] = Field(default_factory=dict)
 
 
 class DatasetIdentity(Model):

@@ -10,6 +10,7 @@ it, and data sets (functions with ``@dataset``).
 
 from __future__ import annotations
 
+import functools
 import hashlib
 import importlib
 import importlib.util
@@ -225,6 +226,16 @@ def _all_methods(plugins: Sequence[Path]) -> Iterator[Method]:
         yield from _from_file(path)
     for point in entry_points(group=ENTRY_POINT_GROUP):
         yield from _from_entry_point(point)
+
+
+def built_in(method_ids: Iterable[str]) -> list[MethodSpec]:
+    """Describe methods of this package by name."""
+    return [pick("method", name, _built_in()) for name in method_ids]
+
+
+@functools.cache
+def _built_in() -> dict[str, MethodSpec]:
+    return {factory.spec.method_id: factory.spec for factory in _methods_package().built_in()}
 
 
 def _methods_package() -> Any:

@@ -207,6 +207,9 @@ class MethodSpec:
     file_params
         Parameters that hold the path of a file, or None. What the file holds is part of what a run is, and
         where it lies is not.
+    method_params
+        Parameters that hold names of methods of this package, which the method runs. Their versions and
+        packages are part of what a run is.
     check_params
         Parameters with which the method learns for a shorter time: those of the conformance checks, whose
         promises do not depend on how well it learns.
@@ -236,6 +239,7 @@ class MethodSpec:
     version: int = 1
     needs_params: tuple[str, ...] = ()
     file_params: tuple[str, ...] = ()
+    method_params: tuple[str, ...] = ()
     check_params: Mapping[str, Any] = field(default_factory=dict)
     expected_failed_checks: Mapping[str, str] = field(default_factory=dict)
 

@@ -55,6 +55,7 @@ class Ensemble:
         features="all",
         inductive=True,
         doi="10.1038/s41588-024-01993-3",
+        method_params=("methods",),
         check_params={"methods": ["knn", "nearest_centroid", "logistic_regression"]},
     )
 

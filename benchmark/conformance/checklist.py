@@ -80,9 +80,11 @@ def _constructor_problems(method_class: Any) -> Iterator[str]:
     bad = [p.name for p in parameters.values() if p.kind is not p.KEYWORD_ONLY or p.default is p.empty]
     if bad:
         yield f"constructor parameters {', '.join(bad)} are not keyword-only with a default."
-    named = {*method_class.spec.needs_params, *method_class.spec.file_params}
+    spec = method_class.spec
+    named = {*spec.needs_params, *spec.file_params, *spec.method_params}
     if not named <= set(parameters):
-        yield f"needs_params or file_params name no parameter: {', '.join(sorted(named - set(parameters)))}."
+        unknown = ", ".join(sorted(named - set(parameters)))
+        yield f"needs_params, file_params or method_params name no parameter: {unknown}."
     if "seed" not in parameters:
         yield "the constructor takes no seed."
 

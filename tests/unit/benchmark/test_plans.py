@@ -100,6 +100,18 @@ def test_the_name_of_a_run_does_not_change_between_versions_of_the_code(datasets
     assert run.run_id != runs_of(datasets, methods=["knn"], seeds=[1])[0].run_id
 
 
+def test_a_new_version_of_a_member_makes_another_run_of_the_ensemble(datasets, monkeypatch) -> None:
+    members = [{"method_id": "ensemble", "params": {"methods": ["celltypist", "knn"]}}]
+    run = runs_of(datasets, methods=members)[0]
+    assert {"celltypist", "scikit-learn"} <= set(run.method.packages)
+    assert run.method.members == {"celltypist": 1, "knn": 1}
+    newer = {name: replace(spec, version=2) for name, spec in registry._built_in().items()}
+    monkeypatch.setattr(registry, "_built_in", lambda: newer)
+    again = runs_of(datasets, methods=members)[0]
+    assert again.method.members == {"celltypist": 2, "knn": 2}
+    assert again.run_id != run.run_id
+
+
 def test_derived_seeds_are_fixed_and_differ() -> None:
     assert derive_seed(0, "a", "b") == derive_seed(0, "a", "b")
     seeds = {derive_seed(base, *parts) for base in (0, 1) for parts in (("a", "b"), ("ab", ""), ("a", "c"))}
