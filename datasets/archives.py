@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import lzma
 import shutil
 import stat
 import tarfile
@@ -22,6 +23,8 @@ MAX_BYTES = 64 * 1024**3
 MAX_FILES = 100_000
 BLOCK_BYTES = 1 << 20
 RAR_MAGIC = b"Rar!\x1a\x07"
+#: What reading a damaged archive may raise; an OSError with a number is about this machine instead.
+_DAMAGE = (zipfile.BadZipFile, tarfile.TarError, zlib.error, lzma.LZMAError, EOFError, OSError)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -57,6 +60,8 @@ def unpack(path: Path, target: Path, *, max_bytes: int = MAX_BYTES, max_files: i
     DataError
         If an entry points outside the folder, is a link or a device, the limits are exceeded, the
         archive is damaged or of an unknown kind, or it is a rar archive and libarchive is absent.
+    OSError
+        If the files cannot be written, such as on a full disk.
     """
     if not target.is_dir():
         target.parent.mkdir(parents=True, exist_ok=True)
@@ -86,7 +91,9 @@ def _unpack_into(folder: Path, path: Path, *, max_bytes: int, max_files: int) ->
                 if n_files > max_files:
                     raise DataError(str(path), [f"It holds more than {max_files} files; refused."])
                 left -= _write(place, member.blocks, path, left=left, max_bytes=max_bytes)
-    except (zipfile.BadZipFile, tarfile.TarError, zlib.error, EOFError, OSError) as error:
+    except _DAMAGE as error:
+        if isinstance(error, OSError) and error.errno is not None:
+            raise
         problem = f"The archive is damaged or incomplete: {error}. Fetch it again."
         raise DataError(str(path), [problem]) from error
 
@@ -128,7 +135,8 @@ def _opened(path: Path) -> AbstractContextManager[Iterator[_Member]]:
         return _zip_members(path)
     if tarfile.is_tarfile(path):
         return _tar_members(path)
-    raise DataError(str(path), ["This is no archive that can be unpacked: expected zip, tar or rar."])
+    problem = "This is no archive that can be unpacked, or a damaged one: expected zip, tar or rar."
+    raise DataError(str(path), [problem])
 
 
 def _is_rar(path: Path) -> bool:
@@ -156,7 +164,15 @@ def _zip_members(path: Path) -> Iterator[Iterator[_Member]]:
 
 
 def _blocks_of(archive: zipfile.ZipFile, info: zipfile.ZipInfo) -> Iterator[bytes]:
-    with archive.open(info) as file:
+    try:
+        file = archive.open(info)
+    except NotImplementedError as error:
+        problem = (
+            f"Its entry '{info.filename}' is compressed by method {info.compress_type}, which Python cannot "
+            "undo. Unpack it by another program, such as 7-Zip, and use the files as your own data."
+        )
+        raise DataError(archive.filename or "archive", [problem]) from error
+    with file:
         while block := file.read(BLOCK_BYTES):
             yield block
 
@@ -173,6 +189,9 @@ def _tar_members(path: Path) -> Iterator[Iterator[_Member]]:
                     is_link=info.issym() or info.islnk(),
                     is_special=not (info.isfile() or info.isdir() or info.issym() or info.islnk()),
                 )
+            # The checksum of a compressed archive comes after the last entry; whoever reads on checks it.
+            while archive.fileobj.read(BLOCK_BYTES):
+                pass
 
         yield members()
 

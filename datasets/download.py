@@ -173,6 +173,15 @@ def _state(part: Path) -> Path:
     return part.with_name(f"{part.name}.json")
 
 
+def _read_state(part: Path) -> dict[str, Any]:
+    """Return what is known of a part; nothing where writing that down was broken off."""
+    try:
+        found = json.loads(_state(part).read_text(encoding="utf-8"))
+    except (FileNotFoundError, ValueError):
+        return {}
+    return found if isinstance(found, dict) else {}
+
+
 class _FailedError(Exception):
     """An address that did not give the whole file."""
 
@@ -231,7 +240,7 @@ def _connect(url: str, part: Path, wanted: Wanted, options: Options) -> None:
 def _resume_headers(url: str, part: Path, wanted: Wanted) -> dict[str, str]:
     """Ask for the rest of a file, but only of the same file."""
     size = _size(part)
-    state = json.loads(_state(part).read_text(encoding="utf-8")) if _state(part).is_file() else {}
+    state = _read_state(part)
     validator = state.get("validator") if state.get("url") == url else None
     # Without a validator only a checksum can tell that two halves belong together.
     if not size or not (validator or wanted.is_verified):

@@ -1,6 +1,8 @@
 """Archives from elsewhere: what is harmless is unpacked, the rest leaves no trace."""
 
+import errno
 import io
+import random
 import stat
 import sys
 import tarfile
@@ -11,6 +13,7 @@ from pathlib import Path
 import pytest
 
 from cellular_bench.benchmark.errors import DataError
+from cellular_bench.datasets import archives
 from cellular_bench.datasets.archives import is_archive, unpack
 
 
@@ -165,6 +168,59 @@ def test_truncated_archives_are_named(tmp_path, make, name):
     with pytest.raises(DataError, match=r"damaged or incomplete|no archive that can be unpacked"):
         unpack(path, tmp_path / "out")
     assert not (tmp_path / "out").exists()
+
+
+def damaged(path: Path) -> Path:
+    content = bytearray(path.read_bytes())
+    content[len(content) // 2] ^= 0xFF
+    path.write_bytes(content)
+    return path
+
+
+@pytest.mark.parametrize("kind", ["gz", "xz"])
+def test_a_damaged_byte_in_a_tar_is_found_by_its_checksum(tmp_path, kind):
+    noise = random.Random(0).randbytes(300_000)
+    path = tmp_path / f"x.tar.{kind}"
+    with tarfile.open(path, f"w:{kind}") as archive:
+        info = tarfile.TarInfo("noise")
+        info.size = len(noise)
+        archive.addfile(info, io.BytesIO(noise))
+    unpack(path, tmp_path / "whole")
+    assert contents(tmp_path / "whole") == {"noise": noise}
+    with pytest.raises(DataError, match="damaged or incomplete"):
+        unpack(damaged(path), tmp_path / "out")
+    assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize("method", [zipfile.ZIP_DEFLATED, zipfile.ZIP_BZIP2, zipfile.ZIP_LZMA])
+def test_a_damaged_byte_in_a_zip_is_found(tmp_path, method):
+    path = tmp_path / "x.zip"
+    with zipfile.ZipFile(path, "w", method) as archive:
+        archive.writestr("noise", random.Random(0).randbytes(300_000))
+    with pytest.raises(DataError, match="damaged or incomplete"):
+        unpack(damaged(path), tmp_path / "out")
+
+
+def test_a_compression_that_python_lacks_is_named(tmp_path):
+    path = zip_of(tmp_path / "x.zip", GOOD)
+    content = bytearray(path.read_bytes())
+    for start, offset in ((b"PK\x03\x04", 8), (b"PK\x01\x02", 10)):
+        content[content.index(start) + offset] = 9  # Deflate64, which Windows writes where files are large
+    path.write_bytes(content)
+    with pytest.raises(DataError, match="is compressed by method 9, which Python cannot undo"):
+        unpack(path, tmp_path / "out")
+
+
+def test_a_full_disk_is_not_called_a_damaged_archive(tmp_path, monkeypatch):
+    path = zip_of(tmp_path / "x.zip", GOOD)
+
+    def full(*args, **kwargs):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(archives, "_write", full)
+    with pytest.raises(OSError, match="No space left"):
+        unpack(path, tmp_path / "out")
+    assert [entry.name for entry in tmp_path.iterdir()] == ["x.zip"]
 
 
 def test_other_files_are_no_archives(tmp_path):

@@ -159,6 +159,16 @@ def test_a_later_call_goes_on_where_an_earlier_one_ended(server):
     assert server.requests[-1] == ("x.h5ad", f"bytes={len(CONTENT) // 2}-")
 
 
+@pytest.mark.parametrize("note", ["", '{"url": "http', "[]"])
+def test_a_broken_note_beside_a_part_does_not_end_every_later_call(server, note):
+    server.odd["x.h5ad"] = half_then_range()
+    request = wanted(server, "x.h5ad", sha256=sha256(CONTENT))
+    with pytest.raises(DataError, match="bytes are kept"):
+        obtain(request, dataset_id="x", options=quick(attempts=1))
+    place(request).with_name("x.h5ad.part.json").write_text(note)
+    assert obtain(request, dataset_id="x", options=quick(attempts=1)).read_bytes() == CONTENT
+
+
 def test_a_server_that_dies_often_is_asked_as_long_as_the_file_grows(server):
     content = CONTENT * 1000
 
