@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import hashlib
+import json
 import os
 import sys
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 #: Environment variable that names the folder for downloads.
 CACHE_VARIABLE = "CELLULAR_BENCH_CACHE"
@@ -106,6 +108,15 @@ def _file_hash(path: Path, kind: str) -> str:
     with path.open("rb") as file:
         # md5 is what the deposits publish; it guards against damage, not against malice.
         return hashlib.file_digest(file, lambda: hashlib.new(kind, usedforsecurity=False)).hexdigest()
+
+
+def read_note(path: Path) -> dict[str, Any]:
+    """Return what a JSON file says; nothing where it is absent, or writing it was broken off."""
+    try:
+        found = json.loads(path.read_text(encoding="utf-8"))
+    except (FileNotFoundError, ValueError):
+        return {}
+    return found if isinstance(found, dict) else {}
 
 
 def note_of(target: Path) -> Path:

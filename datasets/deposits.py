@@ -98,9 +98,10 @@ def _known(entry: Mapping[str, Any]) -> Wanted | None:
     """Describe a file by its manifest, or by what a listing said of it earlier."""
     known = dict(entry)
     if "urls" not in entry:
-        if not _remembered(entry).is_file():
+        found = cache.read_note(_remembered(entry))
+        if not found:
             return None
-        known |= json.loads(_remembered(entry).read_text(encoding="utf-8"))
+        known |= found
     return Wanted(
         urls=tuple(known["urls"]),
         name=str(known["name"]),

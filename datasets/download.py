@@ -23,6 +23,7 @@ from cellular_bench.datasets.cache import (
     is_cached,
     note_of,
     place,
+    read_note,
 )
 
 #: Seconds without a byte after which a connection is given up.
@@ -173,15 +174,6 @@ def _state(part: Path) -> Path:
     return part.with_name(f"{part.name}.json")
 
 
-def _read_state(part: Path) -> dict[str, Any]:
-    """Return what is known of a part; nothing where writing that down was broken off."""
-    try:
-        found = json.loads(_state(part).read_text(encoding="utf-8"))
-    except (FileNotFoundError, ValueError):
-        return {}
-    return found if isinstance(found, dict) else {}
-
-
 class _FailedError(Exception):
     """An address that did not give the whole file."""
 
@@ -240,7 +232,7 @@ def _connect(url: str, part: Path, wanted: Wanted, options: Options) -> None:
 def _resume_headers(url: str, part: Path, wanted: Wanted) -> dict[str, str]:
     """Ask for the rest of a file, but only of the same file."""
     size = _size(part)
-    state = _read_state(part)
+    state = read_note(_state(part))
     validator = state.get("validator") if state.get("url") == url else None
     # Without a validator only a checksum can tell that two halves belong together.
     if not size or not (validator or wanted.is_verified):

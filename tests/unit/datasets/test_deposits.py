@@ -23,7 +23,7 @@ from scipy.io import mmwrite
 from cellular_bench.benchmark.errors import DataError
 from cellular_bench.benchmark.types import DatasetSpec
 from cellular_bench.datasets import builders, carriers, deposits
-from cellular_bench.datasets.cache import file_sha256
+from cellular_bench.datasets.cache import cache_dir, file_sha256
 from cellular_bench.datasets.catalog import from_h5ad, load, specs
 from cellular_bench.datasets.download import Options
 from cellular_bench.datasets.sources import fetch_source, open_source
@@ -184,6 +184,16 @@ def test_a_deposit_says_where_its_files_are_and_what_they_must_be(server, deposi
     assert deposits.state(spec.source) == "cached"
     (server.served / "record").unlink()
     assert load(spec, options=Options(offline=True)).adata.shape == (6, 4)
+
+
+def test_a_listing_whose_note_was_broken_off_is_asked_again(server, deposit):
+    spec = described("h5ad", deposit, batch_key="donor")
+    assert load(spec).adata.shape == (6, 4)
+    (note,) = (cache_dir() / "listings").iterdir()
+    note.write_text(note.read_text()[:20])
+    assert deposits.state(spec.source) == "deposited"
+    assert load(spec).adata.shape == (6, 4)
+    assert deposits.state(spec.source) == "cached"
 
 
 @pytest.mark.parametrize(
