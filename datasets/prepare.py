@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import zlib
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -58,8 +59,8 @@ def join(
     Parameters
     ----------
     labels
-        Table, not compressed, with tabs or commas: names of cells in its first column; the others go
-        into ``obs``. Cells without a row are left out.
+        Table with tabs or commas, gzipped or not: names of cells in its first column; the others go into
+        ``obs``. Cells without a row are left out.
 
     Returns
     -------
@@ -174,10 +175,9 @@ def _read_labels(path: Path) -> pd.DataFrame:
     import pandas as pd
 
     try:
-        with path.open("rb") as file:
-            separator = "\t" if b"\t" in file.readline() else ","
-        table = pd.read_csv(path, sep=separator, index_col=0, dtype={0: str})
-    except (OSError, ValueError, LookupError) as error:
+        with readers.opened(path) as file:
+            table = pd.read_csv(file, sep=readers.separator_of(path, file), index_col=0, dtype={0: str})
+    except (OSError, EOFError, zlib.error, ValueError, LookupError) as error:
         raise DataError(str(path), [f"Cannot read this table of labels: {error}."]) from error
     table.index = table.index.astype(str)
     repeated = table.index[table.index.duplicated()]

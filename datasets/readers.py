@@ -127,7 +127,7 @@ def read_10x_mtx(path: Path) -> AnnData:
     prefix = matrix.name.partition("matrix.mtx")[0]
     genes_file = _beside(matrix, prefix, "features.tsv", "genes.tsv")
     barcodes_file = _beside(matrix, prefix, "barcodes.tsv")
-    with _told(matrix, "Matrix Market"), _open(matrix) as file:
+    with _told(matrix, "Matrix Market"), opened(matrix) as file:
         values = csr_matrix(mmread(file).T)
     genes, barcodes = (_lines(file) for file in (genes_file, barcodes_file))
     if values.shape != (len(barcodes), len(genes)):
@@ -182,8 +182,8 @@ def read_table(path: Path, *, orientation: Orientation = "auto", separator: str 
     if orientation not in get_args(Orientation):
         raise UnknownNameError("orientation", orientation, get_args(Orientation))
     blocks, others, names = [], [], []
-    with _told(path, "table"), _open(path) as file:
-        separator = separator or _separator(path, file)
+    with _told(path, "table"), opened(path) as file:
+        separator = separator or separator_of(path, file)
         for chunk in pd.read_csv(file, sep=separator, index_col=0, chunksize=CHUNK_ROWS):
             is_number = np.array([dtype.kind in "iuf" for dtype in chunk.dtypes])
             if chunk.loc[:, is_number].isna().to_numpy().any():
@@ -242,7 +242,8 @@ def _first_gap(numbers: pd.DataFrame) -> str:
     )
 
 
-def _separator(path: Path, file: IO[bytes]) -> str:
+def separator_of(path: Path, file: IO[bytes]) -> str:
+    """Tell tabs from commas by the name of a table and its first row; goes back to the beginning of the file."""
     name = path.name.lower().removesuffix(".gz")
     guess = TABLE_SUFFIXES.get(Path(name).suffix, ",")
     first = file.readline()
@@ -290,13 +291,14 @@ def _beside(matrix: Path, prefix: str, *names: str) -> Path:
 def _lines(path: Path) -> pd.DataFrame:
     import pandas as pd
 
-    with _told(path, "list of names"), _open(path) as file:
+    with _told(path, "list of names"), opened(path) as file:
         # keep_default_na: "NA" and "nan" are names that occur.
         return pd.read_csv(file, sep="\t", header=None, dtype=str, keep_default_na=False, quoting=3)
 
 
 @contextmanager
-def _open(path: Path) -> Iterator[IO[bytes]]:
+def opened(path: Path) -> Iterator[IO[bytes]]:
+    """Open a file for reading, gzipped or not, whatever its name says."""
     with path.open("rb") as raw:
         if raw.read(2) == b"\x1f\x8b":
             raw.seek(0)

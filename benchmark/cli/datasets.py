@@ -169,7 +169,9 @@ def validate_command(
     show_default=True,
     help=RECIPE_HELP,
 )
-@click.option("--labels", type=click.Path(path_type=Path), help="Table: cell names, then columns for obs.")
+@click.option(
+    "--labels", type=click.Path(path_type=Path), help="Table (also .gz): cell names, then columns for obs."
+)
 @click.option("--batch-key", help="Column of obs that holds the batches; by default each file is one.")
 @click.option("--gene-names", type=click.Path(path_type=Path), help="Table: gene id, tab, symbol.")
 @click.option("--gene-column", help="Column of var that holds the symbols.")

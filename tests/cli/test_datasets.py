@@ -221,6 +221,18 @@ def test_batches_can_come_from_a_column(tmp_path):
         said("prepare", tmp_path / "x.h5ad", "--batch-key", "dnor", "--out", tmp_path / "y.h5ad")
 
 
+def test_a_table_of_labels_may_be_gzipped(tmp_path):
+    rows = pd.DataFrame({"cell_type": ["B", "NK"] * 15}, index=[f"cell{i}" for i in range(30)])
+    rows.to_csv(tmp_path / "labels.tsv.gz", sep="\t")
+    options = ["--labels", tmp_path / "labels.tsv.gz", "--out", tmp_path / "x.h5ad"]
+    said("prepare", table(tmp_path / "s1.csv"), *options)
+    made = ad.read_h5ad(tmp_path / "x.h5ad")
+    assert made.obs["cell_type"].to_dict() == rows["cell_type"].loc[made.obs_names].to_dict()
+    (tmp_path / "labels.tsv.gz").write_bytes((tmp_path / "labels.tsv.gz").read_bytes()[:-6])
+    with pytest.raises(DataError, match="Cannot read this table of labels: Compressed file ended"):
+        said("prepare", table(tmp_path / "s1.csv"), *options)
+
+
 @pytest.mark.parametrize(
     ("content", "message"),
     [
