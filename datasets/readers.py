@@ -243,7 +243,7 @@ def _first_gap(numbers: pd.DataFrame) -> str:
 
 
 def separator_of(path: Path, file: IO[bytes]) -> str:
-    """Tell tabs from commas by the name of a table and its first row; goes back to the beginning of the file."""
+    """Tell tabs from commas by the name of a table and its first row; goes back to the file's beginning."""
     name = path.name.lower().removesuffix(".gz")
     guess = TABLE_SUFFIXES.get(Path(name).suffix, ",")
     first = file.readline()

@@ -169,7 +169,7 @@ def _kept_genes(n_vars: int, stress: Stress) -> NDArray[np.int64]:
 
 
 def _thinned(adata: AnnData, stress: Stress) -> AnnData:
-    from scipy import sparse
+    from scipy import sparse, stats
 
     from cellular_bench.datasets.preprocess import normalise
 
@@ -178,25 +178,13 @@ def _thinned(adata: AnnData, stress: Stress) -> AnnData:
     counts: Any = sparse.csr_matrix(adata.layers[COUNTS], dtype=np.float64, copy=True)
     # One uniform draw per value, read through the binomial's quantiles: smaller at a lower level.
     draws = np.random.default_rng(stress.seed).random(counts.nnz)
-    thin = _binomial_quantile(draws, counts.data, stress.level)
-    counts.data = _never_empty(thin, counts)
+    thin = stats.binom.ppf(draws, counts.data, stress.level)
+    counts.data = _never_empty(np.maximum(thin, 0.0), counts)  # the quantile at 0 is -1
     counts.eliminate_zeros()
     result = adata.copy()
     result.layers[COUNTS] = counts.astype(adata.layers[COUNTS].dtype)
     result.X = normalise(counts)
     return result
-
-
-def _binomial_quantile(
-    draws: NDArray[np.float64], n: NDArray[np.float64], share: float
-) -> NDArray[np.float64]:
-    from scipy import stats
-
-    found: NDArray[np.float64] = np.empty_like(n)
-    for value in np.unique(n):  # few: counts are small whole numbers
-        here = n == value
-        found[here] = np.searchsorted(stats.binom.cdf(np.arange(value + 1), value, share), draws[here])
-    return found
 
 
 def _never_empty(thin: NDArray[np.float64], counts: Any) -> NDArray[np.float64]:

@@ -2,6 +2,8 @@
 
 import numpy as np
 import pytest
+from anndata import AnnData
+from scipy import sparse
 
 from cellular_bench.benchmark import keys
 from cellular_bench.benchmark.errors import UserError
@@ -92,6 +94,18 @@ def test_thinned_counts_are_a_binomial_part_of_the_counts(adata):
     np.testing.assert_allclose(np.expm1(thin.X.toarray()).sum(axis=1), 1e4, rtol=1e-4)
     thinner = stressed_data(adata, Stress(kind="shallow", level=0.1, seed=3)).layers["counts"].toarray()
     assert (thinner <= after).all()
+
+
+def test_read_counts_of_tens_of_thousands_of_values_are_thinned_too():
+    # Full-length protocols count reads: nearly every value is another one.
+    rng = np.random.default_rng(0)
+    reads = sparse.csr_matrix(np.ceil(rng.lognormal(6, 2.5, (400, 250))).astype(np.float32))
+    read_counts = AnnData(reads.copy(), layers={"counts": reads})
+    thin = stressed_data(read_counts, Stress(kind="shallow", level=0.3, seed=1)).layers["counts"].toarray()
+    before = reads.toarray().astype(np.float64)
+    spread = (thin - 0.3 * before) / np.sqrt(0.3 * 0.7 * before)
+    assert len(np.unique(before)) > 10_000
+    assert (spread.mean(), spread.std()) == pytest.approx((0.0, 1.0), abs=0.02)
 
 
 def test_no_cell_is_left_without_counts(adata):
