@@ -18,7 +18,7 @@ from typing import Any
 
 from cellular_bench.benchmark.errors import DataError
 
-#: Most bytes that an archive may unpack to, and most files in it.
+#: Most bytes that an archive may unpack to, and most files and folders in it.
 MAX_BYTES = 64 * 1024**3
 MAX_FILES = 100_000
 BLOCK_BYTES = 1 << 20
@@ -83,13 +83,15 @@ def _unpack_into(folder: Path, path: Path, *, max_bytes: int, max_files: int) ->
     try:
         with _opened(path) as members:
             for member in members:
+                n_files += 1
+                if n_files > max_files:
+                    raise DataError(
+                        str(path), [f"It holds more than {max_files} files and folders; refused."]
+                    )
                 place = _place(folder, member, path)
                 if member.blocks is None:
                     place.mkdir(parents=True, exist_ok=True)
                     continue
-                n_files += 1
-                if n_files > max_files:
-                    raise DataError(str(path), [f"It holds more than {max_files} files; refused."])
                 left -= _write(place, member.blocks, path, left=left, max_bytes=max_bytes)
     except _DAMAGE as error:
         if isinstance(error, OSError) and error.errno is not None:

@@ -145,9 +145,10 @@ def test_a_size_that_the_archive_lies_about_does_not_help_it(tmp_path):
         unpack(path, tmp_path / "out", max_bytes=1_000_000)
 
 
-def test_too_many_files_are_refused(tmp_path):
-    path = zip_of(tmp_path / "x.zip", {str(number): b"" for number in range(11)})
-    with pytest.raises(DataError, match="It holds more than 10 files"):
+@pytest.mark.parametrize("name", ["{}", "{}/"])
+def test_too_many_files_or_folders_are_refused(tmp_path, name):
+    path = zip_of(tmp_path / "x.zip", {name.format(number): b"" for number in range(11)})
+    with pytest.raises(DataError, match="It holds more than 10 files and folders"):
         unpack(path, tmp_path / "out", max_files=10)
 
 
