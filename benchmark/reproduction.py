@@ -133,9 +133,11 @@ def changes(recorded: RunRecord, again: RunRecord) -> list[Difference]:
         Difference(what=name, recorded=packages[0].get(name), again=packages[1].get(name))
         for name in sorted({*packages[0], *packages[1]})
     ]
-    found.append(
-        Difference(what="method version", recorded=recorded.method.version, again=again.method.version)
-    )
+    versions = [{"method": record.method.version, **record.method.members} for record in (recorded, again)]
+    found += [
+        Difference(what=f"{name} version", recorded=versions[0].get(name), again=versions[1].get(name))
+        for name in sorted({*versions[0], *versions[1]})
+    ]
     return [difference for difference in found if difference.recorded != difference.again]
 
 

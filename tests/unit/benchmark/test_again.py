@@ -134,6 +134,15 @@ def test_packages_that_changed_are_named(original) -> None:
     assert len(told) == 2
 
 
+def test_another_version_of_a_method_or_of_its_members_is_named(original) -> None:
+    record = of(original, "healthy")[0]
+    newer = record.method.model_copy(update={"version": 7, "members": {"knn": 2}})
+    older = record.method.model_copy(update={"members": {"knn": 1}})
+    first, second = (record.model_copy(update={"method": method}) for method in (older, newer))
+    told = reproduction.told(reproduction.changes(first, second))
+    assert told == ["knn version: 1 -> 2", f"method version: {record.method.version} -> 7"]
+
+
 def test_gains_are_means_over_folds_with_the_corrected_interval(original) -> None:
     before = of(original, "healthy")
     by_hand = [-0.01, -0.04, 0.02]
