@@ -30,7 +30,7 @@ def completed(method: Method, overrides: Mapping[str, Any]) -> dict[str, Any]:
     for name, value in params.items():
         _check_param(method, name, value)
     _check_given(method, overrides)
-    _check_values(method, params)
+    _check_values(method, params, overrides)
     # A run has a working folder of its own, where a relative path leads nowhere.
     return params | {name: str(path) for name, path in _files(method, params).items()}
 
@@ -81,7 +81,7 @@ def _check_given(method: Method, overrides: Mapping[str, Any]) -> None:
             )
 
 
-def _check_values(method: Method, params: Mapping[str, Any]) -> None:
+def _check_values(method: Method, params: Mapping[str, Any], overrides: Mapping[str, Any]) -> None:
     """Let one of our own methods refuse a value now, not in each of its runs; it computes nothing yet.
 
     Foreign code is left to the runs, which a crash or a hang of its constructor ends alone.
@@ -92,6 +92,9 @@ def _check_values(method: Method, params: Mapping[str, Any]) -> None:
         method.factory(**params, seed=0)
     except UserError as error:
         raise UserError(f"Method '{method.spec.method_id}': {error}") from error
+    except (TypeError, ValueError) as error:
+        given = ", ".join(f"{name}={value!r}" for name, value in overrides.items())
+        raise UserError(f"Method '{method.spec.method_id}' cannot be made with {given}: {error}.") from error
 
 
 def _files(method: Method, params: Mapping[str, Any]) -> dict[str, Path]:

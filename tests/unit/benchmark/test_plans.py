@@ -80,6 +80,14 @@ def test_all_stands_for_every_method_of_the_task(datasets) -> None:
             "Method 'singler': Unknown marker method 'aux'. Did you mean 'auc'?",
         ),
         (
+            {"methods": [{"method_id": "singler", "params": {"marker_method": 1}}]},
+            "Method 'singler': Unknown marker method '1'. Known: auc, classic, cohens_d.",
+        ),
+        (
+            {"methods": [{"method_id": "tosica", "params": {"epochs": "many"}}]},
+            "Method 'tosica' cannot be made with epochs='many': '<' not supported",
+        ),
+        (
             {"methods": [{"method_id": "ensemble", "params": {"methods": ["knnn"]}}]},
             "Method 'ensemble': Unknown member of the ensemble 'knnn'. Did you mean 'knn'?",
         ),
