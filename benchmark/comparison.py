@@ -64,35 +64,46 @@ class Lost:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class OtherVersion:
-    """Scores that the folders computed by different versions of a metric, which are not compared."""
+class NotCompared:
+    """Scores of one metric that common runs have and that were not compared, and why."""
 
     metric_id: str
-    before: int
-    after: int
     n_runs: int
+    reason: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class OneSided:
+    """How many of the runs of a subject are in one of the folders only."""
+
+    subject: Subject
+    n_runs: int
+    of: int
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Report:
     """What a comparison found.
 
-    ``only_before`` and ``only_after`` are subjects that one of the folders lacks.
+    ``only_before`` and ``only_after`` count runs that the other folder lacks, however they ended.
     """
 
     changes: tuple[Change, ...]
     lost: tuple[Lost, ...]
-    other_versions: tuple[OtherVersion, ...]
-    only_before: tuple[Subject, ...]
-    only_after: tuple[Subject, ...]
+    not_compared: tuple[NotCompared, ...]
+    only_before: tuple[OneSided, ...]
+    only_after: tuple[OneSided, ...]
 
     def regressions(self, threshold: float) -> list[Change]:
         """Return the metrics whose mean is worse by more than a share of their range."""
         return [change for change in self.changes if -change.gain.mean > threshold]
 
 
-#: A run before, and what one metric gave for it before and after.
-_Pair = tuple[RunRecord, Score, Score]
+#: Cells and cuttings by their content, and the seed: what makes a run the same run.
+_Key = tuple[str, int]
+
+#: A run before, a metric, and what it gave before and after, where it did.
+_Scores = tuple[RunRecord, str, Score | None, Score | None]
 
 
 def compare(
@@ -106,31 +117,29 @@ def compare(
     first, second = _by_subject(before), _by_subject(after)
     changes: list[Change] = []
     lost: list[Lost] = []
-    versions: Counter[tuple[str, int, int]] = Counter()
-    for subject in first:
-        if subject in second:
-            pairs = [
-                (run, second[subject][key]) for key, run in first[subject].items() if key in second[subject]
-            ]
-            scores = list(_scores(pairs))
-            versions.update((old.metric_id, old.version, new.version) for _, old, new in scores)
-            changes += _changes(subject, scores, specs)
-            lost += _lost(subject, pairs, scores)
+    not_compared: Counter[tuple[str, str]] = Counter()
+    for subject, runs in first.items():
+        pairs = [(run, second[subject][key]) for key, run in runs.items() if key in second.get(subject, {})]
+        scores = list(_scores(pairs))
+        for _, metric_id, old, new in scores:
+            if why := _why_not(old, new, known=metric_id in specs):
+                not_compared[metric_id, why] += 1
+        changes += _changes(subject, scores, specs)
+        lost += _lost(subject, pairs, scores)
     return Report(
         changes=tuple(changes),
         lost=tuple(lost),
-        other_versions=tuple(
-            OtherVersion(metric_id=metric_id, before=old, after=new, n_runs=n)
-            for (metric_id, old, new), n in sorted(versions.items())
-            if old != new
+        not_compared=tuple(
+            NotCompared(metric_id=metric_id, n_runs=n, reason=reason)
+            for (metric_id, reason), n in sorted(not_compared.items())
         ),
-        only_before=tuple(subject for subject in first if subject not in second),
-        only_after=tuple(subject for subject in second if subject not in first),
+        only_before=tuple(_one_sided(first, second)),
+        only_after=tuple(_one_sided(second, first)),
     )
 
 
-def _by_subject(records: Iterable[RunRecord]) -> dict[Subject, dict[tuple[str, int], RunRecord]]:
-    found: dict[Subject, dict[tuple[str, int], RunRecord]] = defaultdict(dict)
+def _by_subject(records: Iterable[RunRecord]) -> dict[Subject, dict[_Key, RunRecord]]:
+    found: dict[Subject, dict[_Key, RunRecord]] = defaultdict(dict)
     for record in records:
         subject = Subject(
             task=record.task,
@@ -147,22 +156,45 @@ def _by_subject(records: Iterable[RunRecord]) -> dict[Subject, dict[tuple[str, i
     return dict(sorted(found.items(), key=lambda item: str(item[0])))
 
 
-def _scores(pairs: Iterable[tuple[RunRecord, RunRecord]]) -> Iterable[_Pair]:
+def _one_sided(
+    here: Mapping[Subject, Mapping[_Key, RunRecord]], there: Mapping[Subject, Mapping[_Key, RunRecord]]
+) -> Iterable[OneSided]:
+    for subject, runs in here.items():
+        if alone := runs.keys() - there.get(subject, {}).keys():
+            yield OneSided(subject=subject, n_runs=len(alone), of=len(runs))
+
+
+def _scores(pairs: Iterable[tuple[RunRecord, RunRecord]]) -> Iterable[_Scores]:
     for run, again in pairs:
-        new = {score.metric_id: score for score in again.scores}
-        for old in run.scores:
-            if run.status == again.status == "ok" and old.metric_id in new:
-                yield run, old, new[old.metric_id]
+        if run.status == again.status == "ok":
+            old = {score.metric_id: score for score in run.scores}
+            new = {score.metric_id: score for score in again.scores}
+            for metric_id in old | new:
+                yield run, metric_id, old.get(metric_id), new.get(metric_id)
 
 
-def _changes(subject: Subject, scores: Sequence[_Pair], specs: Mapping[str, MetricSpec]) -> Iterable[Change]:
+def _why_not(old: Score | None, new: Score | None, *, known: bool) -> str:
+    """Say why two scores of a metric are not compared: nothing where they are, or the second is lost."""
+    if old is None:
+        return "in the second folder only"
+    if new is None:
+        return ""
+    if old.version != new.version:
+        return f"version {old.version} before, {new.version} after"
+    return "" if known else "unknown here"
+
+
+def _changes(
+    subject: Subject, scores: Sequence[_Scores], specs: Mapping[str, MetricSpec]
+) -> Iterable[Change]:
     values: dict[str, list[tuple[RunRecord, float, float]]] = defaultdict(list)
-    for run, old, new in scores:
-        if old.version == new.version and old.value is not None and new.value is not None:
-            values[old.metric_id].append((run, old.value, new.value))
+    for run, metric_id, old, new in scores:
+        if old is None or new is None or _why_not(old, new, known=metric_id in specs):
+            continue
+        if old.value is not None and new.value is not None:
+            values[metric_id].append((run, old.value, new.value))
     for metric_id, found in values.items():
-        if metric_id in specs:
-            yield _change(subject, specs[metric_id], found)
+        yield _change(subject, specs[metric_id], found)
 
 
 def _change(subject: Subject, spec: MetricSpec, values: Sequence[tuple[RunRecord, float, float]]) -> Change:
@@ -177,14 +209,18 @@ def _change(subject: Subject, spec: MetricSpec, values: Sequence[tuple[RunRecord
 
 
 def _lost(
-    subject: Subject, pairs: Sequence[tuple[RunRecord, RunRecord]], scores: Sequence[_Pair]
+    subject: Subject, pairs: Sequence[tuple[RunRecord, RunRecord]], scores: Sequence[_Scores]
 ) -> Iterable[Lost]:
     for run, again in pairs:
         if run.status == "ok" and again.status != "ok":
             yield Lost(subject=subject, run=_name(run), reason=f"{again.status}: {again.reason}")
-    for run, old, new in scores:
-        if old.version == new.version and old.value is not None and new.value is None:
-            yield Lost(subject=subject, run=_name(run), reason=f"no {old.metric_id}: {new.reason}")
+    for run, metric_id, old, new in scores:
+        if old is None or old.value is None:
+            continue
+        if new is None:
+            yield Lost(subject=subject, run=_name(run), reason=f"no {metric_id}: it was not computed")
+        elif new.value is None and old.version == new.version:
+            yield Lost(subject=subject, run=_name(run), reason=f"no {metric_id}: {new.reason}")
 
 
 def _name(run: RunRecord) -> str:

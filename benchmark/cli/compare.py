@@ -48,7 +48,7 @@ def command(
 
     first, second = (list(Store.open(folder).records()) for folder in (before, after))
     report = compare(first, second, registry.metrics(plugins))
-    if not report.changes and not report.lost and not report.other_versions:
+    if not report.changes and not report.lost and not report.not_compared:
         raise UserError(f"{before} and {after} have no run in common that ended well: nothing to compare.")
     regressions = report.regressions(threshold) if threshold is not None else []
     if output == "json":
@@ -92,16 +92,16 @@ def _print(report: Report, regressions: Sequence[Change], threshold: float | Non
     click.echo(
         f"{len(moved)} of {len(report.changes)} means differ; {unchanged} are the same to the last digit."
     )
-    for other in report.other_versions:
-        click.echo(
-            f"Not compared: {other.metric_id} of {other.n_runs} runs, by version {other.before} before and "
-            f"{other.after} after. run-benchmark rescore FOLDER computes kept outputs' scores anew."
-        )
+    for apart in report.not_compared:
+        click.echo(f"Not compared: {apart.metric_id} of {apart.n_runs} runs: {apart.reason}.")
+    if any(apart.reason.startswith("version") for apart in report.not_compared):
+        click.echo("run-benchmark rescore FOLDER computes kept outputs' scores anew.")
     for lost in report.lost:
         click.echo(f"Lost: {lost.subject.name} on {_data(lost.subject)}, {lost.run}: {lost.reason}")
-    for where, subjects in (("first", report.only_before), ("second", report.only_after)):
-        for subject in subjects:
-            click.echo(f"Only in the {where} folder: {subject.name} on {_data(subject)}")
+    for where, alone in (("first", report.only_before), ("second", report.only_after)):
+        for found in alone:
+            runs = f"{found.n_runs} of {found.of} runs"
+            click.echo(f"Only in the {where} folder: {found.subject.name} on {_data(found.subject)}, {runs}")
     if threshold is not None:
         click.echo(f"{len(regressions)} worse by more than {threshold:g}, {len(report.lost)} lost.")
 

@@ -205,9 +205,11 @@ def test_scores_of_different_versions_of_a_metric_are_named_and_not_compared(ori
     folders = [str(original.root), str(copy.root)]
     told = CliRunner().invoke(compare, [*folders, "--fail-if-worse", "0"])
     assert told.exit_code == 0, told.output
-    assert "Not compared: accuracy of 1 runs, by version 1 before and 9 after." in told.output
+    assert "Not compared: accuracy of 1 runs: version 1 before, 9 after." in told.output
+    assert "run-benchmark rescore" in told.output
     found = json.loads(CliRunner().invoke(compare, [*folders, "--format", "json"]).output)
-    assert found["other_versions"] == [{"metric_id": "accuracy", "before": 1, "after": 9, "n_runs": 1}]
+    reason = "version 1 before, 9 after"
+    assert found["not_compared"] == [{"metric_id": "accuracy", "n_runs": 1, "reason": reason}]
     (change,) = [
         change
         for change in found["changes"]
@@ -228,6 +230,38 @@ def test_a_score_that_is_undefined_now_is_lost(original, copy) -> None:
     assert told.exit_code == 1, told.output
     assert f"{record.split.split_id}, seed {record.seed}: no accuracy: no cells are left" in told.output
     assert CliRunner().invoke(compare, [*folders[::-1], "--fail-if-worse", "1"]).exit_code == 0
+
+
+def test_a_score_of_one_folder_only_is_lost_or_named(original, copy) -> None:
+    record = of(copy, "healthy")[0]
+    scores = tuple(score for score in record.scores if score.metric_id != "accuracy")
+    copy.write(record.model_copy(update={"scores": scores}))
+    folders = [str(original.root), str(copy.root)]
+    gone = CliRunner().invoke(compare, [*folders, "--fail-if-worse", "1"])
+    assert gone.exit_code == 1, gone.output
+    assert f"{record.split.split_id}, seed {record.seed}: no accuracy: it was not computed" in gone.output
+    gained = CliRunner().invoke(compare, [*folders[::-1], "--fail-if-worse", "1"])
+    assert gained.exit_code == 0, gained.output
+    assert "Not compared: accuracy of 1 runs: in the second folder only." in gained.output
+    assert "rescore" not in gained.output
+
+
+def test_a_metric_that_is_unknown_here_is_named(original) -> None:
+    records = of(original, "healthy")
+    specs = {name: spec for name, spec in registry.metrics().items() if name != "accuracy"}
+    report = comparison.compare(records, records, specs)
+    (apart,) = report.not_compared
+    assert (apart.metric_id, apart.n_runs, apart.reason) == ("accuracy", len(records), "unknown here")
+    assert report.changes and "accuracy" not in {change.metric_id for change in report.changes}
+
+
+def test_runs_of_one_folder_only_are_counted(original) -> None:
+    records = of(original, "healthy")
+    report = comparison.compare(records, records[1:], registry.metrics())
+    (alone,) = report.only_before
+    assert (alone.n_runs, alone.of, report.only_after) == (1, len(records), ())
+    none = comparison.compare(records, [], registry.metrics())
+    assert [found.n_runs for found in none.only_before] == [len(records)]
 
 
 def test_a_run_that_ends_badly_now_is_lost(original, copy) -> None:
