@@ -141,6 +141,12 @@ def track_of(record: RunRecord) -> Track:
     return "supervised"
 
 
+def is_transductive(record: RunRecord) -> bool:
+    """Tell if a method embedded the scored cells on their own where others learn from training cells."""
+    apart = record.task == "integration" and record.split.kind != "all"
+    return apart and not record.method.inductive and not record.method.is_control
+
+
 def scaled(spec: MetricSpec, value: float) -> float:
     """Map a value to 0 (worst end of the metric's range) ... 1 (best end)."""
     share = (value - spec.minimum) / (spec.maximum - spec.minimum)

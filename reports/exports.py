@@ -15,6 +15,7 @@ from cellular_bench.benchmark.types import MetricSpec
 from cellular_bench.reports.cells import Cell, Line, Table
 from cellular_bench.reports.contents import board_tables
 from cellular_bench.reports.overview import outdated, overview, runs_in_words, weights_in_words
+from cellular_bench.reports.tables import TRANSDUCTIVE, transductive_in_words
 
 CSV_COLUMNS = (
     "run_id",
@@ -116,7 +117,8 @@ def _board_markdown(board: Board) -> list[str]:
         names = ", ".join(escape(name) for name in winner.names)
         parts.append(f"{winner.title}: **{names}**, {winner.score} {winner.spread}".rstrip() + ".")
     formula = weights_in_words(board.task)
-    parts.append(f"Overall = {formula}; mean [95 % interval over splits], aspects ± standard deviation.")
+    overall = f"Overall = {formula}; mean [95 % interval over splits], aspects ± standard deviation."
+    parts.append(f"{overall} {transductive_in_words(board)}".rstrip())
     for table in board_tables(board):
         parts += [f"### {table.title}", table_markdown(table), *_notes(table)]
     failures = [run for row in board.rows for run in row.failures]
@@ -138,7 +140,8 @@ def table_markdown(table: Table) -> str:
 
 def _name(line: Line) -> str:
     remark = f" — {line.remark}" if line.remark else ""
-    detail = f" ({line.detail})" if line.detail else ""
+    told = [line.detail, *(badge for badge in line.badges if badge == TRANSDUCTIVE)]
+    detail = f" ({', '.join(filter(None, told))})" if any(told) else ""
     return escape(f"{line.name}{detail}{remark}")
 
 

@@ -12,6 +12,7 @@ from cellular_bench.benchmark.leaderboard import (
     Board,
     Row,
     Track,
+    is_transductive,
     method_key,
 )
 from cellular_bench.benchmark.records import (
@@ -24,7 +25,7 @@ from cellular_bench.benchmark.robustness import against_best, aspect_leaders
 from cellular_bench.benchmark.statistics import Comparison
 from cellular_bench.benchmark.types import STRESSES, Aspect, MetricSpec, SplitKind, Task
 from cellular_bench.reports.cells import number, plural
-from cellular_bench.reports.tables import ASPECT_TITLES, display_names, overall_spread
+from cellular_bench.reports.tables import ASPECT_TITLES, TRANSDUCTIVE, display_names, overall_spread
 
 TASK_TITLES: Mapping[Task, str] = {
     "integration": "Integration",
@@ -139,7 +140,7 @@ def _winner(board: Board, track: Track) -> Winner | None:
     some = "Best of" if len(ranked) > 1 else "Only"
     return Winner(
         title=f"{some} {plural(len(ranked), 'method')} {RANKED_TRACKS[track]}",
-        names=tuple(_full_name(row, names) for row in best),
+        names=tuple(_full_name(row, names, TRANSDUCTIVE) for row in best),
         score=number(best[0].overall.mean or 0.0),
         spread=overall_spread(best[0]),
         verdicts=_verdicts(board, ranked, names),
@@ -178,9 +179,11 @@ def _tied(found: Sequence[Comparison], names: Mapping[str, str]) -> str:
     return ", ".join([*tied[:MOST_NAMED], *rest])
 
 
-def _full_name(row: Row, names: Mapping[str, tuple[str, str]]) -> str:
+def _full_name(row: Row, names: Mapping[str, tuple[str, str]], mark: str = "") -> str:
+    """Write the name of a row, what tells it from others of that name, and a mark if it is transductive."""
     name, detail = names[method_key(row.method)]
-    return f"{name} ({detail})" if detail else name
+    told = ", ".join(filter(None, (detail, mark if is_transductive(row.runs[0]) else "")))
+    return f"{name} ({told})" if told else name
 
 
 def weights_in_words(task: Task) -> str:

@@ -28,6 +28,7 @@ from cellular_bench.reports.tables import (
     method_anchor,
     overall_spread,
     scales_json,
+    transductive_in_words,
 )
 
 
@@ -69,7 +70,7 @@ def ranking_table(board: Board) -> Table:
         kind="ranking",
         title="Ranking",
         caption="Overall: mean [95 % confidence interval over splits]; elsewhere mean ± standard deviation "
-        "over splits and seeds. Ranked within each track.",
+        f"over splits and seeds. Ranked within each track. {transductive_in_words(board)}".rstrip(),
         columns=_ranking_columns(shown, with_controls=bool(controlled)),
         groups=groups,
         notes=notes.all(1 + len(shown)),

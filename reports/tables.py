@@ -18,6 +18,7 @@ from cellular_bench.benchmark.leaderboard import (
     Row,
     Summary,
     Track,
+    is_transductive,
     method_key,
     scaled,
     split_scores,
@@ -55,6 +56,9 @@ GROUPS: Mapping[str, tuple[str, str]] = {
     "incomplete": ("Incomplete", "not ranked; means are over the runs that have a value"),
 }
 
+
+#: Mark of a method that :func:`~cellular_bench.benchmark.leaderboard.is_transductive`.
+TRANSDUCTIVE = "transductive"
 
 #: Tracks whose rows are ranked.
 RANKED: tuple[Track, ...] = ("unsupervised", "supervised", "sees scored labels")
@@ -216,6 +220,8 @@ def _line(row: Row, board: Board, name: tuple[str, str], cells: tuple[Cell, ...]
     badges = ["control"] if row.track == "control" else []
     if row.incomplete_because is not None and row.track != "control":
         badges.append(row.track)
+    if is_transductive(row.runs[0]):
+        badges.append(TRANSDUCTIVE)
     if row.method.is_reimplementation:
         badges.append("reimplementation")
     return Line(
@@ -228,6 +234,13 @@ def _line(row: Row, board: Board, name: tuple[str, str], cells: tuple[Cell, ...]
         remark=row.incomplete_because or outside_controls(row, board),
         cells=cells,
     )
+
+
+def transductive_in_words(board: Board) -> str:
+    """Say what the mark of transductive methods means; empty where no row has it."""
+    if not any(is_transductive(row.runs[0]) for row in board.rows):
+        return ""
+    return "Transductive methods embed the scored cells on their own; others learn from training cells."
 
 
 def outside_controls(row: Row, board: Board) -> str:

@@ -52,6 +52,7 @@ def make() -> Callable[..., RunRecord]:
     def record(name: str, split: int, values: Mapping[str, float | str], **changes: Any) -> RunRecord:
         method_id = "".join(filter(str.isalnum, name.lower()))[:12]
         method = {"method_id": method_id, "name": name, "version": 1, "params": {"k": 5, "alpha": 0.5}}
+        method["inductive"] = True
         fields: dict[str, Any] = {
             "suite_id": "core",
             "task": "integration",
@@ -84,14 +85,14 @@ def make() -> Callable[..., RunRecord]:
 @pytest.fixture(scope="session")
 def records(make: Callable[..., RunRecord]) -> list[RunRecord]:
     """Two splits of seven methods on an integration board; annotation and novelty boards of one run."""
-    trained, control = {"labels": "train"}, {"is_control": True}
+    trained, control = {"labels": "train"}, {"is_control": True, "inductive": False}
     crash = {"status": "failed", "reason": "ValueError: <b>bad</b> | input", "log_tail": "a < b\nlast line"}
     no_cost = {"cost": None}
     found = []
     for split, up in enumerate((0.0, 0.2)):
         plain = {"ilisi": 0.5 + up, "kbet": 0.3 + up, "ari": 0.2, "clisi": 0.8}
         found += [
-            make("Harmony", split, plain),
+            make("Harmony", split, plain, method={"inductive": False}),
             make("PCA", split, {"ilisi": 0.1, "kbet": 0.1, "ari": 0.2, "clisi": 0.8}),
             make("CELLULAR", split, {"ilisi": 0.9, "kbet": 0.9, "ari": 0.8, "clisi": 0.9}, method=trained),
             make(EVIL, split, plain | {"kbet": "data only one batch"}),

@@ -2,6 +2,7 @@
 
 import csv
 import json
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -66,8 +67,8 @@ def test_markdown_tables_are_rectangular_whatever_is_in_a_name(markdown: str) ->
 def test_markdown_rows_and_words(markdown: str) -> None:
     assert markdown.startswith("# Toy &lt;results&gt;\n\n15 of 16 runs succeeded; 1 failed.\n")
     assert (
-        "| Harmony | unsupervised | 2 | 0.620 [0.000, 1.000] | 0.500 ± 0.141 | 0.700 ± 0.000 | – | 2 of 2 | "
-        "10.5 ± 0.71 | 8.00 ± 0.00 | 1,500 ± 0.00 |"
+        "| Harmony (transductive) | unsupervised | 2 | 0.620 [0.000, 1.000] | 0.500 ± 0.141 | 0.700 ± 0.000 "
+        "| – | 2 of 2 | 10.5 ± 0.71 | 8.00 ± 0.00 | 1,500 ± 0.00 |"
     ) in markdown
     assert "| &lt;script&gt;alert('x')&lt;/script&gt;\\|a\\*b | unsupervised | 1 |" in markdown
     assert "Only 1 method with training labels: **CELLULAR**, " in markdown
@@ -111,3 +112,25 @@ def test_numbers_are_written_for_people() -> None:
         "3 batches",
         "2 runs",
     ]
+
+
+def test_methods_that_embed_the_scored_cells_alone_are_marked_where_others_learn_first(
+    make: Callable[..., RunRecord], specs: dict[str, MetricSpec], tmp_path: Path
+) -> None:
+    values = {"ilisi": 0.5, "kbet": 0.5, "ari": 0.5, "clisi": 0.5}
+    runs = [
+        make("Harmony", 0, values, method={"inductive": False}),
+        make("Symphony", 0, values | {"ilisi": 0.4}),
+        make("Shuffled", 0, values, method={"inductive": False, "is_control": True}),
+    ]
+    split = runs[0].split.model_copy(update={"kind": "all"})
+    at_once = [run.model_copy(update={"split": split}) for run in runs]
+    write(runs, specs, tmp_path / "apart", title="Toy")
+    write(at_once, specs, tmp_path / "at once", title="Toy")
+    apart = (tmp_path / "apart" / "leaderboard.md").read_text(encoding="utf-8")
+    assert "Best of 2 methods without labels: **Harmony (transductive)**" in apart
+    assert "Transductive methods embed the scored cells on their own; others learn from training" in apart
+    assert "Symphony (transductive)" not in apart and "Shuffled (transductive)" not in apart
+    # Where all cells are given at once, every method sees the cells that it embeds.
+    at_once_text = (tmp_path / "at once" / "leaderboard.md").read_text(encoding="utf-8")
+    assert "Harmony" in at_once_text and "ransductive" not in at_once_text
