@@ -7,13 +7,13 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from cellular_bench.benchmark.across import Across, Standing, across
-from cellular_bench.benchmark.leaderboard import Board, method_key
+from cellular_bench.benchmark.leaderboard import Board, is_transductive, method_key
 from cellular_bench.benchmark.statistics import Comparison
 from cellular_bench.benchmark.types import Task
 from cellular_bench.reports.canvas import as_vectors, new_canvas, plain
 from cellular_bench.reports.cells import MISSING, bounds, number, plural
 from cellular_bench.reports.overview import RANKED_TRACKS, TASK_TITLES, subtitle
-from cellular_bench.reports.tables import RANKED, display_names
+from cellular_bench.reports.tables import RANKED, TRANSDUCTIVE, display_names
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure as Canvas
@@ -85,8 +85,9 @@ def _names(found: Across) -> tuple[str, ...]:
 
 
 def _line(standing: Standing, name: str) -> AcrossLine:
+    mark = f" ({TRANSDUCTIVE})" if is_transductive(standing.row.runs[0]) else ""
     return AcrossLine(
-        name=name,
+        name=f"{name}{mark}",
         mean=number(standing.mean),
         interval=bounds(standing.low, standing.high),
         mean_rank=f"{standing.mean_rank:.2f}",
