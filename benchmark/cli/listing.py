@@ -81,6 +81,7 @@ def _methods(plugins: Sequence[Path]) -> list[dict[str, Any]]:
             "reads": method.spec.reads,
             "inductive": method.spec.inductive,
             "control": method.spec.is_control,
+            "reimplementation": method.spec.is_reimplementation,
             "variant_of": method.spec.variant_of,
             "missing": method.missing_modules(),
             "environment": method.spec.environment,
@@ -147,7 +148,7 @@ def _suites() -> list[dict[str, Any]]:
 
 #: What a person sees of each kind; ``--format json`` has everything.
 _SHOWN = {
-    "methods": ("method_id", "tasks", "labels", "environment", "status"),
+    "methods": ("method_id", "tasks", "labels", "unseen\ncells", "environment", "status"),
     "metrics": ("metric_id", "aspect", "range", "better", "name"),
     "datasets": ("dataset_id", "n_obs", "n_vars", "batches", "title"),
     "suites": ("suite_id", "tasks", "description"),
@@ -160,7 +161,8 @@ def _print_table(kind: str, rows: Sequence[dict[str, Any]]) -> None:
 
     table = Table(box=None, pad_edge=False, header_style="bold")
     for name in _SHOWN[kind]:
-        table.add_column(name, no_wrap=name.endswith("_id"), overflow="fold")
+        least = len("integration,") if name == "tasks" else None
+        table.add_column(name, no_wrap=name.endswith("_id"), overflow="fold", min_width=least)
     for row in rows:
         shown = {**row, **_summary(kind, row)}
         table.add_row(*(_text(shown[name]) for name in _SHOWN[kind]))
@@ -175,9 +177,12 @@ def _summary(kind: str, row: Mapping[str, Any]) -> dict[str, Any]:
             status = f"environment missing: {row['environment_problem']}"
         if row["control"]:
             status = "control"
-        elif row["variant_of"]:
-            status = f"{status}; variant of {row['variant_of']}"
-        return {"status": status, "environment": Path(row["environment"] or "common").stem}
+        if row["reimplementation"]:
+            status += "; written anew"
+        if row["variant_of"]:
+            status += f"; variant of {row['variant_of']}"
+        environment = Path(row["environment"] or "common").stem
+        return {"status": status, "environment": environment, "unseen\ncells": row["inductive"]}
     if kind == "metrics":
         low, high = row["range"]
         return {"range": f"{low:g} to {high:g}", "better": "higher" if row["higher_is_better"] else "lower"}
