@@ -8,6 +8,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from cellular_bench.benchmark.leaderboard import scaled, unit_of
+from cellular_bench.benchmark.planner import given_genes
 from cellular_bench.benchmark.records import RunRecord, Score
 from cellular_bench.benchmark.statistics import Interval, average_seeds, interval
 from cellular_bench.benchmark.types import MetricSpec
@@ -15,18 +16,23 @@ from cellular_bench.benchmark.types import MetricSpec
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Subject:
-    """What is compared: a method with its parameters on one cutting of a data set."""
+    """What is compared: a method with its genes and parameters on one cutting of a data set.
+
+    ``genes`` is empty where the method was given those of its own choice.
+    """
 
     task: str
     dataset_id: str
     scheme: str
     method_id: str
+    genes: str
     params: str
 
     @property
     def name(self) -> str:
-        """Name the method, with its parameters where they are not the defaults of both."""
-        return self.method_id if self.params in ("", "{}") else f"{self.method_id} {self.params}"
+        """Name the method, with its genes where they are not its own choice, and its parameters."""
+        told = (f"({self.genes})" if self.genes else "", self.params if self.params != "{}" else "")
+        return " ".join(filter(None, (self.method_id, *told)))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -146,6 +152,7 @@ def _by_subject(records: Iterable[RunRecord]) -> dict[Subject, dict[_Key, RunRec
             dataset_id=record.dataset.dataset_id,
             scheme=record.split.scheme or record.split.kind,
             method_id=record.method.method_id,
+            genes=given_genes(record.method) or "",
             params=json.dumps(record.method.params, sort_keys=True),
         )
         # The later record of one run wins, such as that of a newer version in the same folder.

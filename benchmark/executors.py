@@ -85,11 +85,12 @@ class Executor:
             If the result folder cannot be written any more.
         """
         runs = self.missing(plan)
+        self.write_data(plan, datasets)
         with (
             ThreadPoolExecutor(min(self.n_jobs, usable_cores())) as pool,
             self._ending_all_on_exit(pool),
         ):
-            self._prepare(plan, runs, datasets, pool)
+            self._prepare(plan, runs, pool)
         with ThreadPoolExecutor(self.n_jobs) as pool, self._ending_all_on_exit(pool):
             futures = [pool.submit(self._run, run, progress) for run in runs]
             yield from _as_completed(futures)
@@ -103,18 +104,19 @@ class Executor:
             self._cancelled.set()
             pool.shutdown(wait=True, cancel_futures=True)
 
-    def _prepare(
-        self, plan: Plan, runs: Sequence[Run], datasets: Mapping[str, Dataset], pool: ThreadPoolExecutor
-    ) -> None:
-        """Write the data, cells and truth that the missing runs need."""
+    def write_data(self, plan: Plan, datasets: Mapping[str, Dataset]) -> None:
+        """Write the data of all runs, done ones too: new scores of corrected values need them."""
+        for identity in {run.dataset.digest: run.dataset for run in plan.runs}.values():
+            with _disk_errors(self.store):
+                preparation.write_data(datasets[identity.dataset_id], self.store.data_file(identity))
+
+    def _prepare(self, plan: Plan, runs: Sequence[Run], pool: ThreadPoolExecutor) -> None:
+        """Write the cells and truth that the missing runs need."""
         needed: dict[Path, tuple[Run, Split]] = {}
         # Of the runs on a split one that asks for more is prepared for: it comes last.
         for run in sorted(runs, key=_wants_all_genes):
             folder = self.store.split_folder(run.dataset, run.split)
             needed[folder] = run, plan.splits[run.dataset.digest, run.split.digest]
-        for run, _ in needed.values():
-            with _disk_errors(self.store):
-                preparation.write_data(datasets[run.dataset.dataset_id], self.store.data_file(run.dataset))
         todo = [
             (run, split)
             for folder, (run, split) in needed.items()

@@ -39,7 +39,7 @@ class Run:
     """One run that is to be carried out.
 
     ``replaces`` is the name that it had when its method's environment was missing; such a record says
-    nothing any more once there is this one.
+    nothing any more once there is this one. ``warnings`` are what was worth knowing of the data.
     """
 
     run_id: str
@@ -56,6 +56,7 @@ class Run:
     study_metrics: bool = False
     replaces: str | None = None
     gpu: bool = False
+    warnings: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -109,6 +110,12 @@ def choose_methods(block: Block, known: Mapping[str, Method]) -> list[tuple[Meth
             raise UserError(f"Method '{choice.method_id}' does {can}, not {block.task}.")
         chosen.append((_given(method, choice.features), completed(method, choice.params)))
     return chosen
+
+
+def given_genes(method: MethodIdentity) -> Features | None:
+    """Return the genes of a method that was given others than its own choice: its name says so."""
+    told = method.features is not None and method.name.endswith(f", {GENES[method.features]}")
+    return method.features if told else None
 
 
 def _given(method: Method, features: Features | None) -> Method:
@@ -198,6 +205,7 @@ def _runs(
                 plugins=tuple(plugins),
                 study_metrics=study_metrics,
                 gpu=method.spec.gpu,
+                warnings=dataset.warnings,
             )
 
 

@@ -182,7 +182,7 @@ def read_expression(data: Path, folder: Path, genes: NDArray[np.str_]) -> Any:
     from cellular_bench.datasets.stress import stressed_data
 
     if not data.exists():
-        raise UserError(f"{data} is missing; run the benchmark again.")
+        raise UserError(f"{data} is missing; the command that ran the benchmark writes it again.")
     cells = read_cells(folder / CELLS)
     adata = stressed_data(anndata.read_h5ad(data), cells.stress)
     return adata.X[cells.test_obs][:, adata.var_names.get_indexer(genes)]
@@ -266,4 +266,6 @@ def _load(path: Path) -> dict[str, Any]:
         with np.load(path, allow_pickle=False) as arrays:
             return {name: arrays[name] for name in arrays.files}
     except (OSError, ValueError, EOFError, zipfile.BadZipFile, zlib.error) as error:
-        raise UserError(f"{path} is missing or damaged ({error}); run the benchmark again.") from error
+        raise UserError(
+            f"{path} is missing or damaged ({error}); run the benchmark again with --fresh."
+        ) from error

@@ -231,6 +231,8 @@ class RunRecord(Model):
         the data set and the split.
     status, reason
         How the run ended; every status but ``ok`` has a reason in words.
+    warnings
+        What was worth knowing of the data: they can be used, but not for everything.
     scores
         Every metric of the task, each with a value or with a reason.
     evaluation

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import math
 import shutil
 from collections import Counter
 from collections.abc import Collection, Iterable, Sequence
@@ -106,7 +107,9 @@ def _was_tighter(record: RunRecord, run: Run) -> bool:
     if record.status == "timeout":
         return record.limits.time_limit_s < run.limits.time_limit_s
     if record.status == "out_of_memory":
-        return record.limits.memory_limit_mib < run.limits.memory_limit_mib
+        before, now = record.limits, run.limits
+        gpu = before.gpu_memory_limit_mib or math.inf, now.gpu_memory_limit_mib or math.inf
+        return before.memory_limit_mib < now.memory_limit_mib or gpu[0] < gpu[1]
     return False
 
 
@@ -135,6 +138,18 @@ def _copy_split(record: RunRecord, source: Store, target: Store) -> None:
             _copy_whole(old / name, new / name)
 
 
+def _copy_data(record: RunRecord, source: Store, target: Store) -> None:
+    """Copy the data, which new scores of corrected values need; a link, where the file system has them."""
+    old, new = (store.data_file(record.dataset) for store in (source, target))
+    if not old.exists() or new.exists():
+        return
+    new.parent.mkdir(parents=True, exist_ok=True)
+    try:
+        new.hardlink_to(old)
+    except OSError:
+        _copy_whole(old, new)
+
+
 def _copy_whole(source: Path, target: Path) -> None:
     temporary = target.with_name(f".{target.name}")
     shutil.copyfile(source, temporary)
@@ -157,6 +172,7 @@ def merge(sources: Sequence[Store], out: Path) -> Merged:
     store = Store.create(out, merged_suite(sources))
     for record, source in chosen.runs.values():
         copy_run(record, source, store)
+        _copy_data(record, source, store)
     statuses = Counter(record.status for record, _ in chosen.runs.values())
     return Merged(
         n_records=len(chosen.runs),

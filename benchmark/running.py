@@ -84,6 +84,7 @@ def _record(run: Run, ended: _Ended, *, started_at: datetime, log_tail: str) -> 
         limits=run.limits,
         status=ended.status,
         reason=ended.reason,
+        warnings=run.warnings,
         scores=ended.scored.scores,
         per_label=ended.scored.per_label,
         confusion=ended.scored.confusion,

@@ -11,9 +11,9 @@ from cellular_bench.benchmark.leaderboard import Board, is_transductive, method_
 from cellular_bench.benchmark.statistics import Comparison
 from cellular_bench.benchmark.types import Task
 from cellular_bench.reports.canvas import as_vectors, new_canvas, plain
-from cellular_bench.reports.cells import MISSING, bounds, number, plural
+from cellular_bench.reports.cells import MISSING, TRANSDUCTIVE, bounds, number, plural
 from cellular_bench.reports.overview import RANKED_TRACKS, TASK_TITLES, subtitle
-from cellular_bench.reports.tables import RANKED, TRANSDUCTIVE, display_names
+from cellular_bench.reports.tables import RANKED, display_names
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure as Canvas

@@ -64,6 +64,10 @@ class Cell:
     approximate: str = ""
 
 
+#: Mark of a method that :func:`~cellular_bench.benchmark.leaderboard.is_transductive`.
+TRANSDUCTIVE = "transductive"
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Line:
     """One method in a table.
@@ -90,6 +94,13 @@ class Line:
     remark: str
     cells: tuple[Cell, ...]
     scales: str = ""
+
+    @property
+    def marked_name(self) -> str:
+        """The name with what tells it from others of that name, and the mark of transductive methods."""
+        told = (self.detail, TRANSDUCTIVE if TRANSDUCTIVE in self.badges else "")
+        told_in_words = ", ".join(filter(None, told))
+        return f"{self.name} ({told_in_words})" if told_in_words else self.name
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -13,9 +13,9 @@ from cellular_bench.benchmark.leaderboard import Board
 from cellular_bench.benchmark.records import RunRecord
 from cellular_bench.benchmark.types import MetricSpec
 from cellular_bench.reports.cells import Cell, Line, Table
-from cellular_bench.reports.contents import board_tables
+from cellular_bench.reports.contents import View, board_tables
 from cellular_bench.reports.overview import outdated, overview, runs_in_words, weights_in_words
-from cellular_bench.reports.tables import TRANSDUCTIVE, transductive_in_words
+from cellular_bench.reports.tables import transductive_in_words
 
 CSV_COLUMNS = (
     "run_id",
@@ -95,12 +95,17 @@ def escape(text: str) -> str:
 
 
 def markdown(
-    boards: Sequence[Board], records: Sequence[RunRecord], specs: Mapping[str, MetricSpec], *, title: str
+    boards: Sequence[Board],
+    records: Sequence[RunRecord],
+    specs: Mapping[str, MetricSpec],
+    *,
+    title: str,
+    view: View = "default",
 ) -> str:
-    """Return the boards as GitHub-flavoured Markdown."""
+    """Return the boards as GitHub-flavoured Markdown; ``view`` as in :func:`cellular_bench.reports.write`."""
     parts = [f"# {escape(title)}", f"{runs_in_words(records)}."]
     for board in boards:
-        parts += _board_markdown(board)
+        parts += _board_markdown(board, view)
     old = outdated(records, specs)
     if old:
         parts += ["## Versions that differ", "\n".join(f"- {escape(text)}." for text in old)]
@@ -110,7 +115,7 @@ def markdown(
     return "\n\n".join(parts) + "\n"
 
 
-def _board_markdown(board: Board) -> list[str]:
+def _board_markdown(board: Board, view: View) -> list[str]:
     summary = overview(board)
     parts = [f"## {escape(summary.title)} ({summary.subtitle})", f"{summary.facts}. {summary.runs}."]
     for winner in summary.winners:
@@ -119,8 +124,10 @@ def _board_markdown(board: Board) -> list[str]:
     formula = weights_in_words(board.task)
     overall = f"Overall = {formula}; mean [95 % interval over splits], aspects ± standard deviation."
     parts.append(f"{overall} {transductive_in_words(board)}".rstrip())
-    for table in board_tables(board):
-        parts += [f"### {table.title}", table_markdown(table), *_notes(table)]
+    for table in board_tables(board, view):
+        # What other captions say is said above, or is of colours.
+        meaning = (escape(table.caption),) if table.kind == "robustness" else ()
+        parts += [f"### {table.title}", *meaning, table_markdown(table), *_notes(table)]
     failures = [run for row in board.rows for run in row.failures]
     if failures:
         parts += ["### Runs without scores", *(_failure(run) for run in failures)]
@@ -140,9 +147,7 @@ def table_markdown(table: Table) -> str:
 
 def _name(line: Line) -> str:
     remark = f" — {line.remark}" if line.remark else ""
-    told = [line.detail, *(badge for badge in line.badges if badge == TRANSDUCTIVE)]
-    detail = f" ({', '.join(filter(None, told))})" if any(told) else ""
-    return escape(f"{line.name}{detail}{remark}")
+    return escape(f"{line.marked_name}{remark}")
 
 
 def _cell(cell: Cell) -> str:

@@ -24,8 +24,8 @@ from cellular_bench.benchmark.records import (
 from cellular_bench.benchmark.robustness import against_best, aspect_leaders
 from cellular_bench.benchmark.statistics import Comparison
 from cellular_bench.benchmark.types import STRESSES, Aspect, MetricSpec, SplitKind, Task
-from cellular_bench.reports.cells import number, plural
-from cellular_bench.reports.tables import ASPECT_TITLES, TRANSDUCTIVE, display_names, overall_spread
+from cellular_bench.reports.cells import TRANSDUCTIVE, number, plural
+from cellular_bench.reports.tables import ASPECT_TITLES, display_names, overall_spread
 
 TASK_TITLES: Mapping[Task, str] = {
     "integration": "Integration",
@@ -215,9 +215,9 @@ class EnvironmentUse:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RunWarning:
-    """A warning of one or more runs."""
+    """A warning of the data of one or more runs."""
 
-    method: str
+    dataset: str
     text: str
     n_runs: int
 
@@ -273,8 +273,8 @@ def _splits(records: Sequence[RunRecord]) -> tuple[SplitUse, ...]:
 
 
 def _warnings(records: Sequence[RunRecord]) -> tuple[RunWarning, ...]:
-    counts = Counter((run.method.name, text) for run in records for text in run.warnings)
-    return tuple(RunWarning(method=name, text=text, n_runs=n) for (name, text), n in sorted(counts.items()))
+    counts = Counter((run.dataset.title, text) for run in records for text in run.warnings)
+    return tuple(RunWarning(dataset=name, text=text, n_runs=n) for (name, text), n in sorted(counts.items()))
 
 
 def outdated(records: Sequence[RunRecord], specs: Mapping[str, MetricSpec]) -> tuple[str, ...]:

@@ -122,7 +122,7 @@ def write(
             lambda: page(boards, records, specs, title=title, figures=figures, missing=missing, view=view),
         ),
         "csv": ("scores.csv", lambda: scores_csv(records)),
-        "md": ("leaderboard.md", lambda: markdown(boards, records, specs, title=title)),
+        "md": ("leaderboard.md", lambda: markdown(boards, records, specs, title=title, view=view)),
         "latex": ("leaderboard.tex", lambda: latex(boards)),
     }
     written = []

@@ -213,9 +213,8 @@ def _latex_table(table: Table, caption: str) -> str:
     for group in table.groups:
         lines += [r"\midrule", rf"\multicolumn{{{len(columns)}}}{{l}}{{\textit{{{tex(group.title)}}}}} \\"]
         for line in group.lines:
-            name = f"{line.name} ({line.detail})" if line.detail else line.name
             cells = (tex(f"{cell.text} {cell.detail}".strip()) for cell in line.cells)
-            lines.append(" & ".join([tex(name), *cells]) + r" \\")
+            lines.append(" & ".join([tex(line.marked_name), *cells]) + r" \\")
     return "\n".join([*lines, r"\bottomrule", r"\end{tabular}", r"\end{table}"])
 
 

@@ -8,10 +8,18 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from cellular_bench.benchmark.leaderboard import Board, Row, Summary, build_boards, split_scores
+from cellular_bench.benchmark.leaderboard import (
+    Board,
+    Row,
+    Summary,
+    build_boards,
+    is_transductive,
+    split_scores,
+)
 from cellular_bench.benchmark.records import Missing, RunRecord, write_text_atomically
 from cellular_bench.benchmark.statistics import interval
 from cellular_bench.benchmark.types import TASKS, MetricSpec, Task
+from cellular_bench.reports.contents import View
 from cellular_bench.reports.engine import engine
 from cellular_bench.reports.figures import Figure
 from cellular_bench.reports.linked import linked, write_linked
@@ -39,6 +47,7 @@ def write_site_pages(
     title: str,
     figures: Sequence[Figure] = (),
     missing: Sequence[Missing] = (),
+    view: View = "default",
 ) -> list[Path]:
     """Write ``index.html``, and ``TASK.html`` and ``TASK.json`` of each task that has records.
 
@@ -55,7 +64,9 @@ def write_site_pages(
         shown = [figure for figure in figures if figure.board_id in ids]
         heading = f"{title}: {TASK_TITLES[task].lower()}"
         texts = {
-            f"{task}.html": page(boards, mine, specs, title=heading, figures=shown, missing=missing),
+            f"{task}.html": page(
+                boards, mine, specs, title=heading, figures=shown, missing=missing, view=view
+            ),
             f"{task}.json": boards_json(boards),
         }
         for name, text in texts.items():
@@ -114,6 +125,7 @@ def _row(row: Row) -> dict[str, Any]:
     return {
         "method": row.method.model_dump(mode="json"),
         "track": row.track,
+        "transductive": is_transductive(row.runs[0]),
         "rank": row.rank,
         "not_ranked_because": row.incomplete_because,
         "overall": _summary(row.overall) | ({"interval": [found.low, found.high]} if found else {}),

@@ -29,6 +29,7 @@ from cellular_bench.benchmark.scales import Scale, UnitAspects
 from cellular_bench.benchmark.statistics import SplitScore, half_width, interval
 from cellular_bench.benchmark.types import Aspect, MetricSpec
 from cellular_bench.reports.cells import (
+    TRANSDUCTIVE,
     Cell,
     Column,
     Group,
@@ -56,9 +57,6 @@ GROUPS: Mapping[str, tuple[str, str]] = {
     "incomplete": ("Incomplete", "not ranked; means are over the runs that have a value"),
 }
 
-
-#: Mark of a method that :func:`~cellular_bench.benchmark.leaderboard.is_transductive`.
-TRANSDUCTIVE = "transductive"
 
 #: Tracks whose rows are ranked.
 RANKED: tuple[Track, ...] = ("unsupervised", "supervised", "sees scored labels")

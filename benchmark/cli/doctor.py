@@ -122,7 +122,7 @@ def _memory() -> Finding:
 
     memory = psutil.virtual_memory()
     free, total = memory.available / 2**30, memory.total / 2**30
-    told = f"{free:.1f} of {total:.1f} GiB free; a run may use 8 GiB (`run --memory-limit`)"
+    told = f"{free:.1f} of {total:.1f} GiB free; most suites give a run 6 or 8 (`run --memory-limit`)"
     if free < _LEAST_MEMORY_GIB:
         remedy = "end other programs, or run with --jobs 1 on few cells (--subsample)"
         return Finding(topic="memory", status="problem", found=told, remedy=remedy)

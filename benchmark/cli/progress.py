@@ -16,7 +16,7 @@ from rich.progress import (
     TimeElapsedColumn,
 )
 
-from cellular_bench.benchmark.planner import GENES, Run
+from cellular_bench.benchmark.planner import Run, given_genes
 from cellular_bench.benchmark.records import MethodIdentity, RunRecord
 
 _MARKS = {"ok": "green", "not_applicable": "yellow", "skipped": "yellow"}
@@ -74,6 +74,5 @@ class RunProgress:
 
 
 def _genes(method: MethodIdentity) -> str:
-    """Tell the genes of a method that was given others than its own choice: its name says so, not its id."""
-    given = method.features
-    return f" ({given})" if given and method.name.endswith(GENES[given]) else ""
+    given = given_genes(method)
+    return f" ({given})" if given else ""

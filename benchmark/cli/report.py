@@ -19,6 +19,9 @@ from cellular_bench.benchmark.records import Missing, RunRecord, write_text_atom
 from cellular_bench.benchmark.store import Store
 from cellular_bench.reports.contents import View
 
+#: What is written unless ``--format`` asks for others.
+FORMATS = ("html", "csv", "md")
+
 
 @click.command(
     "report",
@@ -50,9 +53,8 @@ Examples:
     "--format",
     "formats",
     type=NameList(),
-    default="html,csv,md",
-    show_default=True,
-    help="Any of html, csv, md, latex, and svg, pdf, png for figures sized for a paper.",
+    help="Any of html, csv, md, latex, and svg, pdf, png for figures sized for a paper.  "
+    "[default: html,csv,md]",
 )
 @click.option(
     "--view",
@@ -70,7 +72,7 @@ def command(
     interval: float,
     figures: bool,
     jobs: int | None,
-    formats: Sequence[str],
+    formats: Sequence[str] | None,
     view: View | None,
     plugins: Sequence[Path],
 ) -> None:
@@ -79,16 +81,18 @@ def command(
     registry.load(plugins)
     if len(stores) > 1 and out is None and site is None:
         raise UserError("Several folders need a place for their report: give --out FOLDER.")
+    if site is not None and (out is not None or formats is not None):
+        raise UserError("--site writes HTML and JSON into a folder of its own: leave out --out and --format.")
     if watch and len(stores) > 1:
         raise UserError(f"--watch looks at one benchmark; {len(stores)} folders came.")
     for store in stores if watch else ():
         _watch(store, interval=interval)
     n_jobs = jobs or usable_cores()
     if site is not None:
-        written = write_site(stores, site, figures=figures, n_jobs=n_jobs)
+        written = write_site(stores, site, figures=figures, n_jobs=n_jobs, view=view)
     else:
-        to = out or stores[0].root
-        written = write_reports(stores, to, figures=figures, n_jobs=n_jobs, formats=formats, view=view)
+        to, kinds = out or stores[0].root, formats or FORMATS
+        written = write_reports(stores, to, figures=figures, n_jobs=n_jobs, formats=kinds, view=view)
     for path in written:
         click.echo(path)
 
@@ -104,7 +108,7 @@ def write_reports(
     *,
     figures: bool,
     n_jobs: int,
-    formats: Sequence[str] = ("html", "csv", "md"),
+    formats: Sequence[str] = FORMATS,
     view: View | None = None,
 ) -> list[Path]:
     """Write one leaderboard of one or more result folders.
@@ -115,10 +119,10 @@ def write_reports(
         If the folders hold no record, or a format is unknown.
     """
     from cellular_bench import reports
-    from cellular_bench.reports.pages import FORMATS
+    from cellular_bench.reports import pages
 
     for name in formats:
-        registry.pick("format", name, dict.fromkeys(FORMATS))
+        registry.pick("format", name, dict.fromkeys(pages.FORMATS))
     contents = _contents(stores)
     drawn = []
     if figures and "html" in formats:
@@ -131,12 +135,14 @@ def write_reports(
         figures=drawn,
         missing=contents.missing,
         formats=formats,
-        view=view or ("paper" if contents.is_paper else "default"),
+        view=view or contents.view,
     )
     return [*written, *_write_published(out, contents.boards, contents.missing)]
 
 
-def write_site(stores: Sequence[Store], out: Path, *, figures: bool, n_jobs: int) -> list[Path]:
+def write_site(
+    stores: Sequence[Store], out: Path, *, figures: bool, n_jobs: int, view: View | None = None
+) -> list[Path]:
     """Write a site of static pages: an index, and for each task a page and its numbers as JSON.
 
     Raises
@@ -156,6 +162,7 @@ def write_site(stores: Sequence[Store], out: Path, *, figures: bool, n_jobs: int
         title=contents.title,
         figures=drawn,
         missing=contents.missing,
+        view=view or contents.view,
     )
 
 
@@ -167,7 +174,7 @@ class _Contents:
     records: tuple[RunRecord, ...]
     boards: tuple[Board, ...]
     missing: tuple[Missing, ...]
-    is_paper: bool
+    view: View
 
 
 def _contents(stores: Sequence[Store]) -> _Contents:
@@ -200,7 +207,7 @@ def _contents(stores: Sequence[Store]) -> _Contents:
         records=records,
         boards=build_boards(records, registry.metrics().values()),
         missing=tuple(item for suite in suites for item in suite.missing),
-        is_paper=any(suite.suite_id == "paper" for suite in suites),
+        view="paper" if any(suite.suite_id == "paper" for suite in suites) else "default",
     )
 
 

@@ -23,26 +23,40 @@ from cellular_bench.benchmark.types import ProfileName
 Examples:
   run-benchmark rescore results
   run-benchmark rescore results --plugin my_metric.py    # adds its scores to every run
-  run-benchmark report results""",
+  run-benchmark report results
+
+Exit code: 0 every run with outputs was scored, 1 some could not be, 2 the request was wrong.""",
 )
 @click.argument("folder", type=EXISTING_FOLDER)
 @profile_option(None, "that of each record")
 @plugin_option
 def command(folder: Path, profile: ProfileName | None, plugins: Sequence[Path]) -> None:
-    """Compute the scores of a result folder again from the kept outputs, and write them to the records."""
+    """Compute the scores of a result folder again from the kept outputs, and write them to the records.
+
+    A run whose outputs, or what they are compared with, are missing or damaged keeps its scores and is named.
+    """
     store = Store.open(folder)
     registry.load(plugins)
-    changed = kept = 0
-    for record in store.records():
-        if record.status != "ok":
-            kept += 1
-            continue
-        rescored = rescore(store, record, profile=profile)
-        if rescored != record:
-            store.write(rescored)
-            changed += 1
+    changed = kept = failed = 0
+    with store.locked():
+        for record in store.records():
+            if record.status != "ok":
+                kept += 1
+                continue
+            try:
+                rescored = rescore(store, record, profile=profile)
+            except UserError as error:
+                failed += 1
+                click.echo(f"Not scored anew, {record.run_id}: {error}", err=True)
+                continue
+            if rescored != record:
+                store.write(rescored)
+                changed += 1
     click.echo(f"{changed} records changed; {kept} without outputs were left alone.")
+    if failed:
+        click.echo(f"{failed} records keep their scores, for the reasons above.")
     click.echo(f"Write the leaderboard anew with `run-benchmark report {folder}`.")
+    raise click.exceptions.Exit(1 if failed else 0)
 
 
 def rescore(store: Store, record: RunRecord, *, profile: ProfileName | None = None) -> RunRecord:
@@ -68,7 +82,7 @@ def rescore(store: Store, record: RunRecord, *, profile: ProfileName | None = No
             profile=profile or _profile_of(record),
         )
     except ContractError as error:
-        raise UserError(f"{record.run_id}: {error}") from error
+        raise UserError(str(error)) from error
     changed = ("scores", "per_label", "confusion", "evaluation")
     return record.model_copy(update={name: getattr(scored, name) for name in changed})
 

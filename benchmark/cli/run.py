@@ -271,6 +271,8 @@ def _carry_out(
             with RunProgress(missing, console=console) as progress:
                 for _ in executor.execute(planned, datasets=datasets, progress=progress):
                     pass
+        else:
+            here.write_data(planned, datasets)  # which may have been deleted
     pages = write_report(store, figures=figures, n_jobs=here.n_jobs)
     records = [store.record(run.run_id) for run in planned.runs]
     counts = Counter(record.status if record else "missing" for record in records)

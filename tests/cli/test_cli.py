@@ -155,6 +155,13 @@ def test_a_site_is_written_beside_the_results(halves: list[Path], tmp_path: Path
     assert truth["metrics"]["accuracy"]["mean"] == 1.0
 
 
+def test_a_site_takes_no_options_of_a_report_in_a_folder(halves: list[Path], tmp_path: Path) -> None:
+    for option in (["--format", "latex"], ["--out", tmp_path / "out"]):
+        with pytest.raises(UserError, match="leave out --out and --format"):
+            report(halves[0], "--site", tmp_path / "site", *option)
+    assert not (tmp_path / "site").exists()
+
+
 def test_watching_ends_with_the_benchmark(halves: list[Path]) -> None:
     ended = threading.Event()
 
@@ -211,6 +218,33 @@ def test_rescore_repairs_changed_scores(results: Path) -> None:
     assert done.returncode == 0, done.stderr
     assert "1 records changed" in done.stdout
     assert json.loads(path.read_text()) == json.loads(original)
+
+
+def test_rescore_names_what_it_cannot_score_and_the_same_command_brings_the_data_back(tmp_path: Path) -> None:
+    command = (
+        *SMALL, "--task", "integration", "--method", "pca,combat", "--split", "all", "--seeds", 0,
+        "--out", tmp_path / "a", "--no-figures",
+    )  # fmt: skip
+    assert run_benchmark(*command).returncode == 0
+    paths = {name: next(tmp_path.glob(f"a/runs/*-{name}-*/record.json")) for name in ("pca", "combat")}
+    originals = {name: json.loads(path.read_text()) for name, path in paths.items()}
+    shutil.rmtree(tmp_path / "a" / "data")
+    for name, path in paths.items():
+        changed = originals[name]["scores"]
+        path.write_text(json.dumps(originals[name] | {"scores": changed[1:]}))
+    rescored = run_benchmark("rescore", tmp_path / "a")
+    assert rescored.returncode == 1
+    assert "1 records changed" in rescored.stdout and "1 records keep their scores" in rescored.stdout
+    assert f"Not scored anew, {originals['combat']['run_id']}: " in rescored.stderr
+    assert json.loads(paths["pca"].read_text()) == originals["pca"], "corrected values alone need the data"
+    again = run_benchmark(*command)
+    assert "2 runs, 0 to do" in again.stdout
+    merged = run_benchmark("merge", tmp_path / "a", "--out", tmp_path / "b")
+    assert merged.returncode == 0, merged.stderr
+    shutil.rmtree(tmp_path / "a")
+    assert run_benchmark("rescore", tmp_path / "b").returncode == 0
+    (combat,) = tmp_path.glob("b/runs/*-combat-*/record.json")
+    assert json.loads(combat.read_text()) == originals["combat"]
 
 
 def test_scores_of_an_older_version_of_a_metric_are_said(results: Path) -> None:

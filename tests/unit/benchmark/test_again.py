@@ -255,6 +255,25 @@ def test_a_metric_that_is_unknown_here_is_named(original) -> None:
     assert report.changes and "accuracy" not in {change.metric_id for change in report.changes}
 
 
+def test_genes_that_are_not_the_methods_own_choice_make_another_row(original) -> None:
+    records = of(original, "healthy")
+    method = records[0].method
+    other = method.model_copy(update={"features": "all", "name": f"{method.name}, all genes"})
+    on_all = [
+        with_value(run.model_copy(update={"method": other}), "accuracy", run.value("accuracy") / 2)
+        for run in records
+    ]
+    both = [*records, *on_all]
+    report = comparison.compare(both, both, registry.metrics())
+    means = {c.subject.name: c.before for c in report.changes if c.metric_id == "accuracy"}
+    (own, given) = sorted(means, key=len)
+    assert given == own.replace("healthy", "healthy (all)", 1)
+    assert means[given] == pytest.approx(means[own] / 2)
+    apart = comparison.compare(records, on_all, registry.metrics())
+    assert not apart.changes
+    assert [len(apart.only_before), len(apart.only_after)] == [1, 1]
+
+
 def test_runs_of_one_folder_only_are_counted(original) -> None:
     records = of(original, "healthy")
     report = comparison.compare(records, records[1:], registry.metrics())

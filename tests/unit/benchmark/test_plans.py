@@ -3,6 +3,7 @@
 import hashlib
 import os
 from dataclasses import replace
+from datetime import UTC, datetime
 
 import pandas as pd
 import pytest
@@ -11,6 +12,7 @@ from cellular_bench.benchmark import registry
 from cellular_bench.benchmark.config import Suite, read_suite
 from cellular_bench.benchmark.errors import UserError
 from cellular_bench.benchmark.planner import derive_seed, plan
+from cellular_bench.benchmark.running import unfinished
 from cellular_bench.benchmark.store import Store
 from cellular_bench.datasets import catalog
 
@@ -40,6 +42,16 @@ def test_a_suite_is_the_product_of_its_parts(datasets) -> None:
     assert len(runs) == 2 * 3 * 2
     assert len({run.run_id for run in runs}) == 12
     assert {run.split.split_id for run in runs} == {f"kfold-3-42.{fold}" for fold in (1, 2, 3)}
+
+
+def test_what_is_worth_knowing_of_the_data_goes_with_each_run(datasets) -> None:
+    warnings = ("There is one batch.", "There are no counts.")
+    loaded = {"simulated_small": replace(datasets["simulated_small"], warnings=warnings)}
+    (run,) = runs_of(loaded)
+    assert run.warnings == warnings
+    started = datetime(2026, 1, 1, tzinfo=UTC)
+    assert unfinished(run, status="failed", reason="x", started_at=started).warnings == warnings
+    assert run.run_id == runs_of(datasets)[0].run_id
 
 
 def test_all_stands_for_every_method_of_the_task(datasets) -> None:

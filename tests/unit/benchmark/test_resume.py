@@ -101,6 +101,21 @@ def test_a_timeout_counts_again_only_where_the_limit_was_not_tighter(
     assert reuse.take_over(plan.runs, [source], Store.create(tmp_path / "new", plan.suite)) == taken
 
 
+@pytest.mark.parametrize(("recorded", "asked", "taken"), [(None, 900, 1), (500, 900, 0), (900, None, 0)])
+def test_a_run_out_of_gpu_memory_counts_again_only_where_that_limit_was_not_tighter(
+    planned, original, tmp_path, recorded: float | None, asked: float | None, taken: int
+) -> None:
+    plan = planned("raises", gpu_memory_limit_mib=asked)
+    source = Store.create(tmp_path / "source", plan.suite)
+    changed = {
+        "run_id": plan.runs[0].run_id,
+        "status": "out_of_memory",
+        "limits": plan.runs[0].limits.model_copy(update={"gpu_memory_limit_mib": recorded}),
+    }
+    source.write(first(original, "failed").model_copy(update=changed))
+    assert reuse.take_over(plan.runs, [source], Store.create(tmp_path / "new", plan.suite)) == taken
+
+
 @pytest.mark.parametrize("damage", ["record", "outputs", "cells", "data"])
 def test_a_half_written_file_is_noticed_and_redone(plan, copy, carried_out, damage: str) -> None:
     victim = first(copy, "ok")

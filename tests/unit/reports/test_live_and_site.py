@@ -8,6 +8,7 @@ from datetime import UTC, datetime, timedelta
 import pytest
 
 from cellular_bench.benchmark.status import Overview, Running
+from cellular_bench.reports import write
 from cellular_bench.reports.live import live_page
 from cellular_bench.reports.site import write_site_pages
 
@@ -47,6 +48,16 @@ def test_one_that_has_ended_is_told_and_loads_no_more(n, state):
     assert "<script>" not in text
 
 
+def test_the_scale_of_the_study_is_wherever_it_is_asked_for(records, specs, tmp_path):
+    write_site_pages(records, specs, tmp_path, title="Toy", view="paper")
+    write(records, specs, tmp_path, title="Toy", view="paper")
+    for name in ("integration.html", "leaderboard.html"):
+        assert "Min-max over methods (the study" in (tmp_path / name).read_text("utf-8")
+    text = (tmp_path / "leaderboard.md").read_text("utf-8")
+    warning = text.split("### Min-max over methods")[1].split("\n\n")[1]
+    assert "A score depends on who else is in the table" in warning
+
+
 def test_a_site_has_an_index_and_a_page_and_numbers_per_task(records, specs, tmp_path):
     paths = write_site_pages(records, specs, tmp_path / "site", title="Toy")
     assert [path.name for path in paths] == [
@@ -69,6 +80,7 @@ def test_a_site_has_an_index_and_a_page_and_numbers_per_task(records, specs, tmp
     rows = {row["method"]["name"]: row for row in board["rows"]}
     assert rows["Harmony"]["overall"]["mean"] == pytest.approx(0.62)
     assert rows["Harmony"]["rank"] == 2
+    assert [name for name, row in rows.items() if row["transductive"]] == ["Harmony"]
     assert rows["Crasher"]["rank"] is None
     assert "failed" in rows["Crasher"]["not_ranked_because"]
     assert rows["Flat"]["metrics"]["clisi"] == {

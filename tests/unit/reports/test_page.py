@@ -167,7 +167,7 @@ def test_what_was_used_is_told(text: str, page: Page) -> None:
         row[:8] for row in page.rows["splits"]
     ]
     assert "<code>alpha=0.5</code>, <code>k=5</code>" in text
-    assert page.rows["warnings"][1] == ["SciBet", "slow | <i>", "1"]
+    assert page.rows["warnings"][1] == ["Toy & co", "slow | <i>", "1"]
     assert page.rows["metric-definitions"][3][:5] == [
         "ARI",
         "Bio conservation",
