@@ -141,7 +141,7 @@ class LabelScore(Model):
 class Shortcut(Model):
     """What was not computed exactly, how, and which scores rest on it.
 
-    ``quantity`` is ``neighbors`` or ``silhouettes``; ``library`` names whose algorithm it was, with its
+    ``quantity`` is ``neighbors``, ``silhouettes`` or ``cells``; ``library`` names whose algorithm it was, with its
     version; ``figures`` holds what was chosen and measured: ``recall``, ``n_sampled``, ``n_obs``, ``seed``.
     """
 
