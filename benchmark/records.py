@@ -141,8 +141,9 @@ class LabelScore(Model):
 class Shortcut(Model):
     """What was not computed exactly, how, and which scores rest on it.
 
-    ``quantity`` is ``neighbors``, ``silhouettes`` or ``cells``; ``library`` names whose algorithm it was, with its
-    version; ``figures`` holds what was chosen and measured: ``recall``, ``n_sampled``, ``n_obs``, ``seed``.
+    ``quantity`` is ``neighbors``, ``silhouettes`` or ``cells``; ``library`` names whose algorithm it was,
+    with its version; ``figures`` holds what was chosen and measured: ``recall``, ``n_sampled``, ``n_obs``,
+    ``seed``.
     """
 
     quantity: str

@@ -193,9 +193,9 @@ def _download(url: str, part: Path, wanted: Wanted, options: Options) -> None:
         else:
             return
         # A connection that brought the file on is no failure: large files break off many times.
-        failures = 1 if _size(part) >= before + PROGRESS_BYTES else failures + 1
+        failures = 0 if _size(part) >= before + PROGRESS_BYTES else failures + 1
         if failures < options.attempts:
-            time.sleep(options.pause_s * 2 ** (failures - 1))
+            time.sleep(options.pause_s * 2 ** max(failures - 1, 0))
     kept = _size(part)
     more = f" {kept} bytes are kept, and the next call goes on from there." if kept else ""
     raise _FailedError(

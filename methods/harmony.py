@@ -105,7 +105,7 @@ def run_harmony(
         [BATCH],
         theta=theta,
         max_iter_harmony=max_iter,
-        # The library's own rule, which gives no cluster at all below 15 cells.
+        # The library's own rule, which gives no cluster at all below 16 cells.
         nclust=max(1, min(round(len(batches) / 30), 100)),
         random_state=seed,
         ncores=1,

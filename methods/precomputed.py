@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import zipfile
+import zlib
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
@@ -193,7 +195,7 @@ def read_table(path: Path, *, key: str | None = None) -> Table:
         raise DataError(str(path), [f"Its name ends in '{path.suffix}'; known are {', '.join(readers)}."])
     try:
         names, X_emb = reader(path, key)
-    except (OSError, ValueError, KeyError) as error:
+    except (OSError, EOFError, ValueError, KeyError, zipfile.BadZipFile, zlib.error) as error:
         raise DataError(str(path), [f"It cannot be read as {path.suffix[1:]}: {error}"]) from error
     table = np.asarray(X_emb, dtype=np.float32)
     if table.ndim != 2 or len(table) != len(names) or not table.size:

@@ -183,7 +183,9 @@ def validate_command(
     type=click.Choice(["h5ad", "10x_h5", "10x_mtx", "loom", "table"]),
     help="What RAW is, where its name does not say it.",
 )
-@click.option("--subsample", type=click.IntRange(min=1), help="Draw so many cells, in equal proportions.")
+@click.option(
+    "--subsample", type=click.IntRange(min=1), help="Draw so many cells, in the proportions of the batches."
+)
 @click.option("--seed", type=click.IntRange(min=0), default=0, show_default=True, help="Of --subsample.")
 @click.option("--figures", type=click.Path(path_type=Path), help="Folder for figures of quality.")
 def prepare_command(raw: Sequence[Path], out: Path, **options: Any) -> None:

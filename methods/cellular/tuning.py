@@ -19,8 +19,8 @@ from cellular_bench.methods.cellular.training import train_classifier
 if TYPE_CHECKING:
     from cellular_bench.methods.cellular.state import Fitted
 
-#: With pruning, a trial goes on after this many epochs, and after 3, 9 ... times as many, only if it is
-#: among the best third of those that came so far.
+#: With pruning, a trial goes on after the epoch of this number, counted from 0, and of 3, 9 ... times it,
+#: only if it is among the best third of those that came so far.
 EPOCHS_BEFORE_PRUNING = 2
 KEPT_SHARE = 3
 #: A line of progress comes after this many trials.

@@ -97,6 +97,9 @@ def test_arrays_of_other_names_and_text_for_numbers_are_refused(tmp_path):
     with pytest.raises(DataError, match=r"write names as numpy\.asarray\(adata\.obs_names, dtype=str\)"):
         read_table(tmp_path / "objects.npz")
     (tmp_path / "text.csv").write_text("cell,x\na,high\n")
+    (tmp_path / "cut.npz").write_bytes((tmp_path / "other.npz").read_bytes()[:200])
+    with pytest.raises(DataError, match=r"(?s)cut\.npz.*cannot be read as npz"):
+        read_table(tmp_path / "cut.npz")
     with pytest.raises(DataError, match=r"cannot be read as csv: .*high"):
         read_table(tmp_path / "text.csv")
 
