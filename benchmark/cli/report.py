@@ -20,7 +20,7 @@ from cellular_bench.benchmark.store import Store
 from cellular_bench.reports.contents import View
 
 #: What is written unless ``--format`` asks for others.
-FORMATS = ("html", "csv", "md")
+DEFAULT_FORMATS = ("html", "csv", "md")
 
 
 @click.command(
@@ -91,7 +91,7 @@ def command(
     if site is not None:
         written = write_site(stores, site, figures=figures, n_jobs=n_jobs, view=view)
     else:
-        to, kinds = out or stores[0].root, formats or FORMATS
+        to, kinds = out or stores[0].root, formats or DEFAULT_FORMATS
         written = write_reports(stores, to, figures=figures, n_jobs=n_jobs, formats=kinds, view=view)
     for path in written:
         click.echo(path)
@@ -108,7 +108,7 @@ def write_reports(
     *,
     figures: bool,
     n_jobs: int,
-    formats: Sequence[str] = FORMATS,
+    formats: Sequence[str] = DEFAULT_FORMATS,
     view: View | None = None,
 ) -> list[Path]:
     """Write one leaderboard of one or more result folders.
@@ -119,10 +119,10 @@ def write_reports(
         If the folders hold no record, or a format is unknown.
     """
     from cellular_bench import reports
-    from cellular_bench.reports import pages
+    from cellular_bench.reports.pages import FORMATS
 
     for name in formats:
-        registry.pick("format", name, dict.fromkeys(pages.FORMATS))
+        registry.pick("format", name, dict.fromkeys(FORMATS))
     contents = _contents(stores)
     drawn = []
     if figures and "html" in formats:
