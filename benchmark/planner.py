@@ -143,7 +143,8 @@ def _check_task(task: Task, dataset: Dataset) -> None:
     if task == "integration" and n_batches < 2:
         raise UserError(
             f"Data set '{dataset.spec.dataset_id}' has one batch; integration needs two or more. "
-            "Name the column of the batches with --batch-key, or choose another task."
+            "Name the column of the batches (--batch-key with --adata, batch_key in a data set of your own), "
+            "or choose another task."
         )
 
 
@@ -151,7 +152,7 @@ def _check_split(task: Task, split: Split, dataset: Dataset) -> None:
     if split.stress and split.stress.kind == "shallow" and keys.COUNTS not in dataset.adata.layers:
         raise UserError(
             f"Stress 'shallow' thins raw counts; data set '{dataset.spec.dataset_id}' has none. "
-            "Name their layer with --counts-layer, or choose another stress."
+            "Name their layer (--counts-layer with --adata), or choose another stress."
         )
     if split.stress and split.stress.kind == "shallow" and dataset.recipe:
         raise UserError(

@@ -96,7 +96,7 @@ def _curves(kind: StressKind, levels: Sequence[tuple[float, Board]]) -> Curves:
         lines=lines,
         board_ids=tuple(board.board_id for board in boards),
         picture=_picture(at, lines, unit=unit),
-        alt=f"Overall score against the {unit}, one line per method; the table has the numbers.",
+        alt=f"Overall score against the {unit}, a line for each {_some(lines)}; the table has the numbers.",
     )
 
 
@@ -122,6 +122,11 @@ def _order(line: Line) -> tuple[bool, float, str]:
     means = [s.mean for s in line.scores if s is not None and s.mean is not None]
     average = sum(means) / len(means) if means else 0.0
     return len(means) < len(line.scores), -average, line.name
+
+
+def _some(lines: Sequence[Line]) -> str:
+    n = sum(any(line.scores) for line in lines)
+    return "method" if n <= MOST_LINES else f"of the {MOST_LINES} best of {n} methods"
 
 
 def _picture(levels: Sequence[float], lines: Sequence[Line], *, unit: str) -> bytes:

@@ -28,6 +28,7 @@ def embedding_figure(
     batch: ArrayLike,
     *,
     title: str,
+    what: str = "Embedding",
     board_id: str = "",
     method_id: str = "",
     seed: int = 0,
@@ -48,6 +49,8 @@ def embedding_figure(
         What was embedded: method, split and seed.
     board_id, method_id
         Where the figure belongs in the report.
+    what
+        What the coordinates are, for the caption.
     seed
         Of the subsample, of UMAP and of the order in which points are drawn.
     max_obs
@@ -84,7 +87,7 @@ def embedding_figure(
         kind="embedding",
         board_id=board_id,
         method_id=method_id,
-        caption=f"{title}. Embedding ({how}, seed {seed}) of {some}, by label and by batch.",
+        caption=f"{title}. {what} ({how}, seed {seed}) of {some}, by label and by batch.",
         data=as_webp(canvas),
         alt=f"Two scatter plots of the same {len(chosen):,} cells embedded by {title}: coloured by "
         f"{n_labels} labels on the left, by {n_batches} batches on the right.",

@@ -15,7 +15,7 @@ from cellular_bench.benchmark.types import MetricSpec
 from cellular_bench.reports.cells import Cell, Line, Table
 from cellular_bench.reports.contents import View, board_tables
 from cellular_bench.reports.overview import outdated, overview, runs_in_words, weights_in_words
-from cellular_bench.reports.tables import transductive_in_words
+from cellular_bench.reports.tables import transductive_in_words, units_in_words
 
 CSV_COLUMNS = (
     "run_id",
@@ -121,8 +121,9 @@ def _board_markdown(board: Board, view: View) -> list[str]:
     for winner in summary.winners:
         names = ", ".join(escape(name) for name in winner.names)
         parts.append(f"{winner.title}: **{names}**, {winner.score} {winner.spread}".rstrip() + ".")
-    formula = weights_in_words(board.task)
-    overall = f"Overall = {formula}; mean [95 % interval over splits], aspects ± standard deviation."
+    formula = weights_in_words(board.task, board.metrics)
+    brackets = f"95 % interval over {units_in_words(board)}"
+    overall = f"Overall = {formula}; mean [{brackets}], aspects ± standard deviation."
     parts.append(f"{overall} {transductive_in_words(board)}".rstrip())
     for table in board_tables(board, view):
         # What other captions say is said above, or is of colours.

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 
@@ -186,10 +186,12 @@ def _full_name(row: Row, names: Mapping[str, tuple[str, str]], mark: str = "") -
     return f"{name} ({told})" if told else name
 
 
-def weights_in_words(task: Task) -> str:
-    """Write the formula of the overall score: ``"0.4 × batch correction + 0.6 × ..."``."""
+def weights_in_words(task: Task, specs: Iterable[MetricSpec]) -> str:
+    """Write the formula of the overall score: ``"0.4 × batch correction + 0.6 × ..."``, or its metrics."""
     if len(OVERALL_WEIGHTS[task]) == 1:
-        return "the mean of the metrics below"
+        (aspect,) = OVERALL_WEIGHTS[task]
+        names = [spec.name for spec in specs if spec.aspect == aspect and spec.in_overall]
+        return f"the mean of {', '.join(names)}"
     terms = (
         f"{weight:g} × {ASPECT_TITLES[aspect].lower()}" for aspect, weight in OVERALL_WEIGHTS[task].items()
     )

@@ -75,6 +75,7 @@ def write(
     missing: Sequence[Missing] = (),
     formats: Sequence[str] = ("html", "csv", "md"),
     view: View = "default",
+    inside: bool = False,
 ) -> list[Path]:
     """Write ``leaderboard.html``, ``scores.csv`` and ``leaderboard.md``, or what ``formats`` asks for.
 
@@ -98,6 +99,8 @@ def write(
 
     view
         ``"paper"`` adds the ranking on the scale of the CELLULAR study, which depends on who takes part.
+    inside
+        True: every figure is in the page, however heavy they are together.
 
     Returns
     -------
@@ -115,11 +118,13 @@ def write(
     boards = build_boards(records, specs.values())
     _refuse_stray_figures(boards, figures)
     out.mkdir(parents=True, exist_ok=True)
-    heavy = linked(figures) if "html" in formats else ()
+    heavy = linked(figures) if "html" in formats and not inside else ()
     writers: dict[str, tuple[str, Callable[[], str]]] = {
         "html": (
             "leaderboard.html",
-            lambda: page(boards, records, specs, title=title, figures=figures, missing=missing, view=view),
+            lambda: page(
+                boards, records, specs, title=title, figures=figures, heavy=heavy, missing=missing, view=view
+            ),
         ),
         "csv": ("scores.csv", lambda: scores_csv(records)),
         "md": ("leaderboard.md", lambda: markdown(boards, records, specs, title=title, view=view)),
@@ -141,14 +146,14 @@ def page(
     *,
     title: str,
     figures: Sequence[Figure] = (),
+    heavy: Sequence[Figure] = (),
     missing: Sequence[Missing] = (),
     view: View = "default",
 ) -> str:
     """Return the page: style, script and pictures are inside it, and it asks the network for nothing.
 
-    Figures that are too heavy for it are not in it but counted, with a link; see ``linked.write_linked``.
+    Figures that are too ``heavy`` for it are not in it but counted, with a link; see ``linked.write_linked``.
     """
-    heavy = linked(figures)
     figures = [figure for figure in figures if figure not in heavy]
     tasks = sorted({board.task for board in boards}, key=list(TASK_TITLES).index)
     views = [_board_view(board, figures, heavy, view) for board in boards]
@@ -168,7 +173,7 @@ def page(
             tasks=[(task, TASK_TITLES[task]) for task in tasks],
             datasets=sorted({board.dataset.dataset_id: board.dataset.title for board in boards}.items()),
             scales=SCALES,
-            formulas=[(TASK_TITLES[task], weights_in_words(task)) for task in tasks],
+            formulas=[(TASK_TITLES[task], weights_in_words(task, used.values())) for task in tasks],
             metrics=[spec for metric_id, spec in specs.items() if metric_id in used],
             provenance=provenance(records, specs),
             aspect_titles=ASPECT_TITLES,

@@ -192,7 +192,7 @@ def _values(row: Row, spec: MetricSpec) -> list[float]:
 
 def latex(boards: Sequence[Board]) -> str:
     """Return the ranking and the metrics of every board as LaTeX tables (package booktabs)."""
-    parts = ["% Needs \\usepackage{booktabs}. Brackets: 95 % confidence interval over splits."]
+    parts = ["% Needs \\usepackage{booktabs}. Brackets: 95 % confidence interval over splits or labels."]
     for board in boards:
         summary = overview(board)
         caption = f"{summary.title} ({summary.subtitle})"

@@ -84,7 +84,8 @@ def risk_figure(curves: Mapping[str, Curve], *, board_id: str) -> Figure:
         board_id=board_id,
         method_id="",
         caption="Wrong names among the cells that a method is surest of, averaged over splits and seeds; at "
-        "the right all cells are named. Methods without probabilities have no curve. "
+        "the right are all cells; rejected ones come last and count as wrong. Methods without "
+        "probabilities have no curve. "
         f"{_some(len(names), len(curves))}",
         data=as_webp(canvas),
         alt=f"Risk-coverage curves of {plural(len(names), 'method')}. Wrong among the surer half: {told}.",

@@ -29,6 +29,7 @@ from cellular_bench.reports.tables import (
     overall_spread,
     scales_json,
     transductive_in_words,
+    units_in_words,
 )
 
 
@@ -52,7 +53,7 @@ def ranking_table(board: Board) -> Table:
             _plain_score(row.aspects[aspect], done, row, (notes, full, ASPECT_TITLES[aspect]))
             for aspect in shown
         ]
-        out.append(_versus_cell(row, versus.get(key)))
+        out.append(_versus_cell(row, versus.get(key), units_in_words(board)))
         out += [_control_scale_cell(row, controlled.get(key))] if controlled else []
         out.append(Cell(text=f"{done} of {planned}", sort=done / planned))
         out += [cost_cell(cost) for cost in (row.wall_time_s, row.cpu_time_s, row.peak_rss_mib)]
@@ -69,15 +70,17 @@ def ranking_table(board: Board) -> Table:
         board_id=board.board_id,
         kind="ranking",
         title="Ranking",
-        caption="Overall: mean [95 % confidence interval over splits]; elsewhere mean ± standard deviation "
-        f"over splits and seeds. Ranked within each track. {transductive_in_words(board)}".rstrip(),
-        columns=_ranking_columns(shown, with_controls=bool(controlled)),
+        caption=f"Overall: mean [95 % confidence interval over {units_in_words(board)}]; elsewhere mean ± "
+        "standard deviation over splits and seeds. Ranked within each track. "
+        f"{transductive_in_words(board)}".rstrip(),
+        columns=_ranking_columns(shown, with_controls=bool(controlled), units=units_in_words(board)),
         groups=groups,
         notes=notes.all(1 + len(shown)),
     )
 
 
-def _ranking_columns(aspects: Sequence[Aspect], *, with_controls: bool) -> tuple[Column, ...]:
+def _ranking_columns(aspects: Sequence[Aspect], *, with_controls: bool, units: str) -> tuple[Column, ...]:
+    corrected = "corrected for overlapping training cells and" if units == "splits" else "corrected"
     controls = Column(
         title="Between controls",
         hint="Overall with each metric scaled between the worst (0) and the best (1) control of a split",
@@ -95,8 +98,8 @@ def _ranking_columns(aspects: Sequence[Aspect], *, with_controls: bool) -> tuple
         ),
         Column(
             title="Told from best",
-            hint="p value of the difference to the track's best row: t test on the same splits, corrected "
-            "for overlapping training cells and for the number of rows; below 0.05 they are told apart",
+            hint=f"p value of the difference to the track's best row: t test on the same {units}, "
+            f"{corrected} for the number of rows; below 0.05 they are told apart",
             best="low",
         ),
         *([controls] if with_controls else []),
@@ -107,11 +110,11 @@ def _ranking_columns(aspects: Sequence[Aspect], *, with_controls: bool) -> tuple
     )
 
 
-def _versus_cell(row: Row, comparison: Comparison | None) -> Cell:
+def _versus_cell(row: Row, comparison: Comparison | None, units: str) -> Cell:
     if comparison is None:
         reason = _unranked(row) or "no other row in its track"
         return Cell(text="best", sort=-1.0) if row.rank == 1 else Cell(text=MISSING, reason=reason)
-    wins = f"the best is ahead on {comparison.wins:.0%} of {comparison.n} splits"
+    wins = f"the best is ahead on {comparison.wins:.0%} of {comparison.n} {units}"
     if comparison.p_value is None:
         return Cell(text=MISSING, reason=f"{comparison.reason}; {wins}")
     text = "p < 0.001" if comparison.p_value < 0.001 else f"p = {comparison.p_value:.3f}"

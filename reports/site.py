@@ -62,17 +62,18 @@ def write_site_pages(
         boards = build_boards(mine, specs.values())
         ids = {board.board_id for board in boards}
         shown = [figure for figure in figures if figure.board_id in ids]
+        heavy = linked(shown)
         heading = f"{title}: {TASK_TITLES[task].lower()}"
         texts = {
             f"{task}.html": page(
-                boards, mine, specs, title=heading, figures=shown, missing=missing, view=view
+                boards, mine, specs, title=heading, figures=shown, heavy=heavy, missing=missing, view=view
             ),
             f"{task}.json": boards_json(boards),
         }
         for name, text in texts.items():
             write_text_atomically(out / name, text)
             written.append(out / name)
-        written += write_linked(boards, linked(shown), out, back=f"{task}.html")
+        written += write_linked(boards, heavy, out, back=f"{task}.html")
         entries.append(_entry(task, boards))
     index = engine().get_template("index.html.j2")
     text = index.render(title=title, summary=runs_in_words(records), tasks=entries)
@@ -86,7 +87,7 @@ def _entry(task: Task, boards: Sequence[Board]) -> TaskEntry:
         title=TASK_TITLES[task],
         page=f"{task}.html",
         json=f"{task}.json",
-        formula=weights_in_words(task).replace("the metrics below", "its metrics"),
+        formula=weights_in_words(task, dict.fromkeys(spec for board in boards for spec in board.metrics)),
         overviews=tuple(overview(board) for board in boards),
     )
 

@@ -234,6 +234,11 @@ def _line(row: Row, board: Board, name: tuple[str, str], cells: tuple[Cell, ...]
     )
 
 
+def units_in_words(board: Board) -> str:
+    """Say what intervals and tests of a board are over; see ``leaderboard.unit_of``."""
+    return "held-out labels" if board.splits[0].unseen_labels else "splits"
+
+
 def transductive_in_words(board: Board) -> str:
     """Say what the mark of transductive methods means; empty where no row has it."""
     if not any(is_transductive(row.runs[0]) for row in board.rows):

@@ -103,6 +103,7 @@ def draw(stores: Sequence[Store], out: Path, boards: Sequence[Board], *, n_jobs:
     out
         Figures are kept in its folder ``figures``.
     """
+    out = out.resolve()  # the children work in folders of their own
     (out / "figures").mkdir(parents=True, exist_ok=True)
     store = Kept(tuple(stores), out)
     drawings = [drawing for board in boards for drawing in _drawings(store, board)]
@@ -220,7 +221,9 @@ def _draw_embedding(store: Kept, drawing: Drawing) -> None:
     run = drawing.runs[0]
     outputs, truth = _read(store, run)
     X_emb = _coordinates(outputs.graph) if outputs.X_emb is None else outputs.X_emb
-    _keep(embedding_figure(X_emb, truth.label, truth.batch, title=drawing.title), drawing.file)
+    what = "Spectral coordinates of its graph" if outputs.X_emb is None else "Embedding"
+    figure = embedding_figure(X_emb, truth.label, truth.batch, title=drawing.title, what=what)
+    _keep(figure, drawing.file)
 
 
 def _read(store: Kept, run: RunRecord) -> tuple[Outputs, Truth]:

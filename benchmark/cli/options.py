@@ -28,6 +28,9 @@ RECIPE_HELP = (
 )
 
 
+FIGURES_HELP = "Draw UMAPs, curves, confusion matrices and training."
+
+
 class NameList(click.ParamType):  # type: ignore[type-arg]  # generic only in the stubs
     """Names separated by commas."""
 
@@ -111,10 +114,10 @@ format_option = click.option(
     "--format", "output", type=click.Choice(["table", "json"]), default="table", show_default=True
 )
 adata_option = click.option("--adata", type=click.Path(path_type=Path), help="Your own h5ad file.")
-batch_key_option = click.option("--batch-key", help="Column of obs that holds the batches of --adata.")
-label_key_option = click.option("--label-key", help="Column of obs that holds the cell types of --adata.")
+batch_key_option = click.option("--batch-key", help="Column of obs that holds the batches of your cells.")
+label_key_option = click.option("--label-key", help="Column of obs that holds the cell types of your cells.")
 counts_layer_option = click.option(
-    "--counts-layer", help="Layer of --adata that holds raw counts, or X. Found by itself where possible."
+    "--counts-layer", help="Layer that holds raw counts, or X. Found by itself where possible."
 )
 
 
@@ -218,7 +221,6 @@ def choose_executor(
     try:
         return ExecutorConfig.model_validate(given)
     except ValidationError as error:
-        raise UserError(
-            f"--executor {wanted}: {explain(error)} Give --scheduler ADDRESS, --slurm-config FILE, or a "
-            "table [executor] in the suite."
-        ) from error
+        remedy = " Give --scheduler ADDRESS, --slurm-config FILE, or a table [executor] in the suite."
+        told = explain(error) + ("" if "retries" in str(error) else remedy)
+        raise UserError(f"--executor {wanted}: {told}") from error

@@ -10,6 +10,7 @@ from pathlib import Path
 import click
 
 from cellular_bench.benchmark import registry
+from cellular_bench.benchmark.cli import options
 from cellular_bench.benchmark.cli.drawings import draw
 from cellular_bench.benchmark.cli.options import EXISTING_FOLDER, NameList, plugin_option
 from cellular_bench.benchmark.environment import usable_cores
@@ -47,7 +48,7 @@ Examples:
     show_default=True,
     help="Seconds, for --watch.",
 )
-@click.option("--figures/--no-figures", default=True, help="Draw UMAPs, curves and confusion matrices.")
+@click.option("--figures/--no-figures", default=True, help=options.FIGURES_HELP)
 @click.option("--jobs", type=click.IntRange(min=1), help="Figures at a time.  [default: usable cores]")
 @click.option(
     "--format",
@@ -110,8 +111,9 @@ def write_reports(
     n_jobs: int,
     formats: Sequence[str] = DEFAULT_FORMATS,
     view: View | None = None,
+    inside: bool = False,
 ) -> list[Path]:
-    """Write one leaderboard of one or more result folders.
+    """Write one leaderboard of one or more result folders; see :func:`cellular_bench.reports.write`.
 
     Raises
     ------
@@ -136,6 +138,7 @@ def write_reports(
         missing=contents.missing,
         formats=formats,
         view=view or contents.view,
+        inside=inside,
     )
     return [*written, *_write_published(out, contents.boards, contents.missing)]
 

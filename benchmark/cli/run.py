@@ -46,7 +46,7 @@ Examples:
       --task annotation --split leave-one-batch-out
   run-benchmark run --plugin my_method.py --out results/mine
 
-Exit code: 0 all runs ended well, 1 some did not, 2 the request was wrong.""",
+Exit code: 0 all runs ended well or do not apply, 1 some did not, 2 the request was wrong.""",
 )
 @click.option(
     "--suite",
@@ -97,13 +97,21 @@ Exit code: 0 all runs ended well, 1 some did not, 2 the request was wrong.""",
 @click.option("--seeds", type=options.IntList(), help="Instead of the suite's, such as 0,1,2.")
 @click.option("--out", type=click.Path(path_type=Path), default=Path("results"), show_default=True)
 @options.profile_option(None, "the suite's, which is standard unless it says otherwise")
-@click.option("--jobs", type=click.IntRange(min=1), help="Runs at a time.  [default: usable cores]")
+@click.option(
+    "--jobs",
+    type=click.IntRange(min=1),
+    help="Runs at a time.  [default: usable cores, or the slots of a cluster]",
+)
 @click.option("--executor", type=click.Choice(get_args(ExecutorKind)), help="Where runs are carried out.")
 @click.option(
     "--scheduler", metavar="ADDRESS", help="Of a running Dask cluster, such as tcp://10.0.0.1:8786."
 )
 @click.option("--slurm-config", type=options.EXISTING_FILE, help="TOML file: what to ask a Slurm system for.")
-@click.option("--retries", type=click.IntRange(min=0), help="Tries again after a lost worker.  [default: 2]")
+@click.option(
+    "--retries",
+    type=click.IntRange(min=0),
+    help="Tries again after a lost worker.  [default: that of the suite or --slurm-config, else 2]",
+)
 @click.option("--time-limit", type=options.PositiveNumber(), help="Seconds for one run.")
 @click.option("--memory-limit", type=options.PositiveNumber(), help="MiB for one run.")
 @click.option("--gpu-memory-limit", type=options.PositiveNumber(), help="MiB of GPU memory for one run.")
@@ -114,7 +122,7 @@ Exit code: 0 all runs ended well, 1 some did not, 2 the request was wrong.""",
 @click.option(
     "--fresh/--only-missing", help="Forget the records of these runs first.  [default: only-missing]"
 )
-@click.option("--figures/--no-figures", default=True, help="Draw UMAPs and confusion matrices.")
+@click.option("--figures/--no-figures", default=True, help=options.FIGURES_HELP)
 def command(**given: Any) -> None:
     """Run a suite and write its leaderboard.
 
@@ -366,6 +374,14 @@ def own_data(
     return describe(adata, batch_key=batch_key, label_key=label_key, counts_layer=counts_layer)
 
 
+#: Option of the command line and the splits that take it, by the name that splits have for it.
+_OPTIONS_OF_SPLITS = {
+    "n_splits": ("--n-splits", ("kfold", "unseen-label")),
+    "reference": ("--reference", ("reference-query",)),
+    "labels": ("--unseen", ("unseen-label", "private-label")),
+}
+
+
 def _split(
     kind: str | None,
     *,
@@ -379,6 +395,10 @@ def _split(
         if chosen:
             raise UserError("--n-splits, --reference and --unseen are options of --split, which is missing.")
         return None
+    for name in chosen:
+        option, kinds = _OPTIONS_OF_SPLITS[name]
+        if kind.replace("_", "-") not in kinds:
+            raise UserError(f"{option} is for --split {' or '.join(kinds)}, not for {kind}.")
     return SplitChoice.model_validate({"kind": kind.replace("-", "_"), "options": chosen})
 
 

@@ -55,7 +55,11 @@ batches beside the embeddings.""",
 @click.option(
     "--embedding", type=options.EXISTING_FILE, multiple=True, help="npy, or npz; rows as in --adata."
 )
-@click.option("--pre", help="Embedding from before integration, in obsm or in the npz, for PCR comparison.")
+@click.option(
+    "--pre",
+    help="Embedding from before integration, for PCR comparison: in obsm, or in the npz where there is no "
+    "--adata.",
+)
 @click.option("--pre-all", help="As --pre, of all genes, for pcr_scib.  [default: computed from --adata]")
 @click.option(
     "--corrected", multiple=True, help="Layer of --adata with corrected log-expression; may be repeated."
@@ -118,6 +122,8 @@ def _check(request: Mapping[str, Any]) -> None:
             "Give either --predictions FILE, or --adata FILE with --obsm KEY or --embedding FILE, or "
             "--embedding FILE.npz alone where it holds labels and batches too."
         )
+    if request["obsm"] and request["adata"] is None:
+        raise UserError("--obsm names embeddings of --adata, which is missing.")
     if not predictions and (request["batch_key"] is None or request["label_key"] is None):
         raise UserError(
             f"{'--adata' if request['adata'] else '--embedding'} needs --batch-key and --label-key."

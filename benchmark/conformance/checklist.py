@@ -93,8 +93,8 @@ CHECKS = (
     Check(
         check_id="spec_sane",
         claim="the class says what it is, has what its tasks need, and takes keywords with defaults.",
-        hint="Correct the field named above; `run-benchmark new method NAME` writes a class with every one, "
-        "the docstring of cellular_bench.MethodSpec describes them.",
+        hint="Correct the field named above; `run-benchmark new method NAME` writes a class with the usual "
+        "ones, the docstring of cellular_bench.MethodSpec describes them.",
         run=_spec_is_sane,
     ),
     Check(

@@ -36,7 +36,7 @@ def run(
     label_key: str | None = None,
     params: Mapping[str, Mapping[str, Any]] | None = None,
     plugins: Path | str | Sequence[Path | str] = (),
-    seeds: Sequence[int] = (),
+    seeds: int | Sequence[int] = (),
     out: Path | str = "results",
     jobs: int | None = None,
     figures: bool = False,
@@ -71,12 +71,13 @@ def run(
     jobs
         Runs at a time; the usable cores if None.
     figures
-        Draw UMAPs and confusion matrices, which takes longer than many methods.
+        Draw UMAPs, curves, confusion matrices and training, which takes longer than many methods.
     quiet
         Print nothing.
     **options
         Every other option of ``run-benchmark run`` by its name: ``split="kfold"``, ``n_splits=3``,
         ``subsample=2000``, ``stress={"kind": "label_noise", "levels": [0.0, 0.3]}``, ``time_limit=600``...
+        Those about messages (``verbose``, ``log_file``) are of the command alone.
 
     Returns
     -------
@@ -115,9 +116,9 @@ def run(
         "batch_key": batch_key,
         "label_key": label_key,
         "params": params or {},
-        "seeds": tuple(seeds) or None,
+        "seeds": _several(seeds) or None,
         "out": (store := Store.claim(Path(out))).root,
-        "jobs": jobs,
+        **_checked({"jobs": jobs}, cli.command),
         "figures": figures,
     }
     method_ids, files = _chosen_methods(_several(methods), store.root / "plugins")
@@ -160,18 +161,24 @@ def score(
     embeddings
         More of them by name: arrays of shape (n_obs, n_latent) in the order of the cells.
     pre
-        Key of an embedding from before integration, for the comparison of principal components.
+        Key of ``obsm`` of an embedding from before integration, for the comparison of principal components.
     corrected
         Layers with corrected log-normalised expression.
     metrics
         Only these; the usual ones if empty.
     plugins
         Files with metrics of your own.
+    profile
+        How exact the scores of embeddings are: ``"fast"`` and ``"standard"`` approximate where cells are
+        very many, ``"full"`` never.
+    jobs
+        Threads and processes for embeddings; no value depends on it. The usable cores if None.
 
     Returns
     -------
     DataFrame
-        ``method_id``, ``metric_id``, ``fold``, ``value``, ``reason``: a missing value has a reason.
+        ``method_id``, ``metric_id``, ``fold``, ``value``, ``reason``: a missing value has a reason. Where a
+        score rests on a sample of the cells, also its ``standard_error``.
 
     Raises
     ------
@@ -236,15 +243,32 @@ def _checked(options: Mapping[str, Any], command: click.Command) -> dict[str, An
     import click
 
     known = {str(option.name): option for option in command.params}
+    context = click.Context(command)
+    read = {}
     for name, value in options.items():
         if name not in known:
             raise UnknownNameError("option", name, known)
-        kind = known[name].type
-        if isinstance(kind, click.Choice) and not known[name].multiple:
-            registry.pick(
-                name, str(value).replace("_", "-"), {str(c).replace("_", "-"): c for c in kind.choices}
-            )
-    return dict(options)
+        try:
+            read[name] = _read(known[name], value, context)
+        except click.UsageError as error:
+            raise UserError(f"{name}: {error.message}") from error
+    return read
+
+
+def _read(option: click.Parameter, value: Any, context: click.Context) -> Any:
+    """Read a value as the command line would, where it is not of Python's own kind already."""
+    import click
+
+    if value is None:
+        return None
+    if option.callback is not None:  # reads text
+        return option.callback(context, option, value) if isinstance(value, str) else value
+    if isinstance(option.type, click.Choice) and not option.multiple:
+        offered = {str(choice).replace("_", "-"): choice for choice in option.type.choices}
+        return registry.pick(str(option.name), str(value).replace("_", "-"), offered)
+    if option.multiple:
+        return option.type_cast_value(context, _several(value))
+    return option.type_cast_value(context, tuple(value) if isinstance(value, list) else value)
 
 
 def _chosen_methods(methods: Sequence[Any], folder: Path) -> tuple[tuple[str, ...], list[Path]]:

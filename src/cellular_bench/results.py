@@ -102,7 +102,7 @@ class Results:
             A file that ends in .html, .csv, .md or .tex; a folder for the first three; by default the result
             folder.
         figures
-            Draw UMAPs and confusion matrices into the page.
+            Draw UMAPs, curves, confusion matrices and training; into the page where it is one file.
         """
         from cellular_bench.benchmark.cli.report import write_reports
 
@@ -112,7 +112,9 @@ class Results:
             return write_reports([self._store], target, **how)[0]
         target.parent.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryDirectory(dir=target.parent) as folder:
-            pages = write_reports([self._store], Path(folder), **how, formats=(SUFFIXES[target.suffix],))
+            pages = write_reports(
+                [self._store], Path(folder), **how, formats=(SUFFIXES[target.suffix],), inside=True
+            )
             return pages[0].replace(target)
 
     def _boards(self, task: str | None, dataset: str | None) -> Iterator[Board]:

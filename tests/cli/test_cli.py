@@ -56,6 +56,14 @@ def results(tmp_path_factory) -> Path:
         (["run", "--adata", "x.h5ad"], "--adata needs --label-key"),
         (["run", "--batch-key", "donor"], "describe --adata, which is missing"),
         (["run", "--n-splits", "3"], "are options of --split, which is missing"),
+        (
+            ["run", "--split", "kfold", "--unseen", "type1"],
+            "--unseen is for --split unseen-label or private-label, not for kfold.",
+        ),
+        (
+            ["score", "--embedding", "tox.ini", "--obsm", "X", "--batch-key", "b", "--label-key", "l"],
+            "--obsm names embeddings of --adata, which is missing.",
+        ),
         (["run", "--param", "knn=3"], "is not of the form METHOD.NAME=VALUE"),
         (["run", "--param", "knn.k=3"], "Unknown knn parameter 'k'"),
         (["run", "--method", "singler", "--param", "singler.marker_method=aux"], "Did you mean 'auc'?"),

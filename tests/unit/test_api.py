@@ -116,6 +116,17 @@ def test_reports_go_where_they_are_asked_to(results, tmp_path) -> None:
     assert (tmp_path / "folder" / "scores.csv").exists()
 
 
+def test_a_page_in_a_relative_place_holds_its_figures_however_heavy(results, tmp_path, monkeypatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr("cellular_bench.reports.linked.MOST_FIGURE_BYTES", 1000)
+    page = results.report("deep/mine.html", figures=True)
+    assert [path.name for path in page.parent.iterdir()] == ["mine.html"]
+    text = page.read_text(encoding="utf-8")
+    assert text.count("data:image/webp") == 4, "curves, and a confusion matrix for each method"
+    assert "boards/" not in text
+    assert "boards/annotation" in results.report("folder", figures=True).read_text(encoding="utf-8")
+
+
 def test_an_older_folder_opens_and_no_other(results, tmp_path) -> None:
     assert Results(str(results.folder)).to_frame().equals(results.to_frame())
     with pytest.raises(UserError, match="is not a result folder"):
@@ -205,11 +216,27 @@ def test_a_class_of_a_file_is_that_file(tmp_path, monkeypatch) -> None:
         ({"splitt": "kfold"}, "Unknown option 'splitt'. Did you mean 'split'?"),
         ({"split": "kfolds"}, "Unknown split 'kfolds'. Did you mean 'kfold'?"),
         ({"adata": "x.h5ad"}, "adata needs label_key"),
+        ({"retry": "bogus"}, "retry: 'bogus' is not one of"),
+        ({"time_limit": -1}, "time_limit: '-1' is not a number above 0"),
+        ({"jobs": 0}, "jobs: 0 is not in the range"),
+        ({"n_splits": 3}, "--n-splits, --reference and --unseen are options of --split"),
+        ({"data_dir": "nowhere"}, "data_dir: Directory 'nowhere' does not exist"),
+        ({"stress": "label_nois=0"}, "Did you mean 'label_noise'"),
     ],
 )
 def test_wrong_requests_say_what_is_wrong(request_, problem, tmp_path) -> None:
     with pytest.raises(UserError, match=problem):
         cellular_bench.run(**request_, out=tmp_path / "out", quiet=True)
+
+
+def test_options_are_read_as_on_the_command_line(results, tmp_path) -> None:
+    again = cellular_bench.run(
+        methods="knn", out=tmp_path / "again", reuse=str(results.folder), retry="failed", seeds=0,
+        stress="label_noise=0,0.3", **SMALL,
+    )  # fmt: skip
+    assert len(again.records) == 4
+    ids = {record.run_id for record in results.records}
+    assert sum(record.run_id in ids for record in again.records) == 2, "those at no noise are taken over"
 
 
 def test_scores_of_embeddings_in_memory_are_those_of_the_file(tmp_path) -> None:

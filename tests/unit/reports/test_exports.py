@@ -76,6 +76,7 @@ def test_markdown_rows_and_words(markdown: str) -> None:
         "- **Crasher, split fold-1, seed 3**: failed. ValueError: &lt;b&gt;bad&lt;/b&gt; \\| input"
         in markdown
     )
+    assert "Overall = the mean of Accuracy; mean [95 % interval over splits]" in markdown
     assert "[doi:10.1000/xyz](https://doi.org/10.1000/xyz)" in markdown
     assert "<script" not in markdown
 
@@ -134,3 +135,20 @@ def test_methods_that_embed_the_scored_cells_alone_are_marked_where_others_learn
     # Where all cells are given at once, every method sees the cells that it embeds.
     at_once_text = (tmp_path / "at once" / "leaderboard.md").read_text(encoding="utf-8")
     assert "Harmony" in at_once_text and "ransductive" not in at_once_text
+
+
+def test_intervals_are_over_held_out_labels_where_labels_were_held_out(
+    make: Callable[..., RunRecord], specs: dict[str, MetricSpec], tmp_path: Path
+) -> None:
+    runs = []
+    for name, value in (("Good", 0.9), ("Fair", 0.6)):
+        for i, label in enumerate(("a", "b", "c")):
+            run = make(name, i, {"auroc": value - 0.1 * i * (name == "Good")}, task="novelty")
+            changed = {"kind": "unseen_label", "unseen_labels": (label,)}
+            runs.append(run.model_copy(update={"split": run.split.model_copy(update=changed)}))
+    write(runs, specs, tmp_path, title="Toy")
+    text = (tmp_path / "leaderboard.md").read_text(encoding="utf-8")
+    page = (tmp_path / "leaderboard.html").read_text(encoding="utf-8")
+    assert "Overall = the mean of AUROC; mean [95 % interval over held-out labels]" in text
+    assert "mean [95 % confidence interval over held-out labels]" in page
+    assert "t test on the same held-out labels, corrected for the number of rows" in page
