@@ -25,14 +25,23 @@ _ANY_ORDER = {"reassoc", "contract", "nsz"}
 _LANES = 32
 #: In the search for a kernel's width: the largest change of its logarithm at a time.
 _LONGEST_STEP = 2.0
+_OPTIONS: dict[str, Any] = {"nogil": True, "fastmath": _ANY_ORDER, "error_model": "numpy"}
 
 
 def _compiled(function: _Function) -> _Function:
-    options: dict[str, Any] = {"nogil": True, "fastmath": _ANY_ORDER, "error_model": "numpy"}
     try:
-        return cast(_Function, numba.njit(cache=True, **options)(function))
+        return cast(_Function, numba.njit(cache=True, **_OPTIONS)(function))
     except RuntimeError:  # no folder where machine code could be kept: every process compiles anew
-        return cast(_Function, numba.njit(**options)(function))
+        return cast(_Function, numba.njit(**_OPTIONS)(function))
+
+
+def _inlined(function: _Function) -> _Function:
+    """Compile a function as a part of those that call it.
+
+    Called as a function of its own, it is there twice, compiled in two ways: the process that compiles
+    links one of them, those that load the machine code the other, and sums end in other digits.
+    """
+    return cast(_Function, numba.njit(forceinline=True, **_OPTIONS)(function))
 
 
 @_compiled
@@ -91,7 +100,7 @@ def add_roots(
                 segment += 1
 
 
-@_compiled
+@_inlined
 def _keep_least(values: Array, indices: Array, row: int, n: int, k: int) -> Any:
     """Move the k least of a row's first n values to its front, with their indices; return their largest."""
     low, high = 0, n - 1
@@ -229,7 +238,7 @@ def exact_neighbors(
         proven[row] = np.isinf(limit) or limit - rounding * reach * reach > keys[max(k - 2, 0)]
 
 
-@_compiled
+@_inlined
 def _weigh(near: Floats, row: int, beta: float, weights: Floats) -> tuple[float, float]:
     """Fill one row of kernel weights, summing to 1; return their entropy and its slope along log beta."""
     total = 0.0

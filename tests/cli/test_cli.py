@@ -61,7 +61,7 @@ def results(tmp_path_factory) -> Path:
             "--unseen is for --split unseen-label or private-label, not for kfold.",
         ),
         (
-            ["score", "--embedding", "tox.ini", "--obsm", "X", "--batch-key", "b", "--label-key", "l"],
+            ["score", "--embedding", __file__, "--obsm", "X", "--batch-key", "b", "--label-key", "l"],
             "--obsm names embeddings of --adata, which is missing.",
         ),
         (["run", "--param", "knn=3"], "is not of the form METHOD.NAME=VALUE"),
