@@ -4,13 +4,16 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Mapping
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 from cellular_bench.benchmark.config import Block, MethodChoice, Suite
 from cellular_bench.benchmark.errors import UserError
 from cellular_bench.benchmark.records import Missing
 from cellular_bench.benchmark.registry import Method, pick
 from cellular_bench.benchmark.types import DatasetSpec
+
+if TYPE_CHECKING:
+    from cellular_bench.benchmark.types import Dataset
 
 #: What is missing, why, and how it can be had.
 Lack = tuple[Literal["method", "data set"], str, str, str]
@@ -39,6 +42,32 @@ def settle(suite: Suite, *, methods: Mapping[str, Method], datasets: Mapping[str
         told = " ".join(f"{item.name}: {item.reason} {item.remedy}" for item in missing)
         raise UserError(f"Nothing of suite '{suite.suite_id}' can be run here. {told}")
     return suite.model_copy(update={"blocks": left, "missing": missing})
+
+
+def allowed_by(suite: Suite, datasets: Mapping[str, Dataset], methods: Mapping[str, Method]) -> Suite:
+    """Leave out the tasks that the cells do not allow, such as integration of one batch, and write down why.
+
+    Raises
+    ------
+    UserError
+        If they allow none.
+    """
+    from cellular_bench.benchmark.planner import plan
+
+    left, missing, refused = [], [], None
+    for block in suite.blocks:
+        try:
+            plan(suite.model_copy(update={"blocks": (block,)}), datasets=datasets, methods=methods)
+        except UserError as error:
+            refused = error
+            rows = (f"{block.task}: {', '.join(_name(choice) for choice in block.methods)}",)
+            remedy = f"To run it, ask for it alone (--task {block.task}) with what fits these cells."
+            missing.append(Missing(kind="task", name=block.task, reason=str(error), remedy=remedy, rows=rows))
+        else:
+            left.append(block)
+    if not left and refused is not None:
+        raise refused
+    return suite.model_copy(update={"blocks": tuple(left), "missing": (*suite.missing, *missing)})
 
 
 def _settled(

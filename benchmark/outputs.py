@@ -90,10 +90,12 @@ def _checked_graph(method_id: str, returned: Graph, names: NDArray[np.str_]) -> 
 def _checked_corrected(
     method_id: str, returned: Corrected, names: NDArray[np.str_], genes: NDArray[np.str_]
 ) -> Outputs:
-    corrected = _rows(f"{method_id}: the corrected expression", returned.X, names)
+    where = f"{method_id}: the corrected expression"
+    corrected = _rows(where, returned.X, names)
+    _check_columns(where, returned.X, genes)
     if corrected.shape[1] != len(genes):
         raise ContractError(
-            f"{method_id}: the corrected expression has {corrected.shape[1]} genes, expected {len(genes)}: "
+            f"{where} has {corrected.shape[1]} genes, expected {len(genes)}: "
             "those that the method was given, in their order."
         )
     if returned.X_emb is None:
@@ -105,7 +107,7 @@ def _checked_corrected(
 
 def _rows(where: str, returned: Any, names: NDArray[np.str_]) -> NDArray[np.float32]:
     """Return a finite matrix with one row per cell."""
-    _check_order(where, returned, names)
+    check_order(where, returned, names)
     array = _numeric(where, returned)
     if array.ndim != 2 or array.shape[0] != len(names) or array.shape[1] == 0:
         raise ContractError(
@@ -213,6 +215,7 @@ def _probabilities(
     if prediction.label_proba is None:
         return None, None
     where = f"{method_id}: label_proba"
+    check_order(where, prediction.label_proba, names)
     array = _numeric(where, prediction.label_proba)
     labels = np.asarray(prediction.labels if prediction.labels is not None else [], dtype=str)
     if array.shape != (len(names), len(labels)):
@@ -220,12 +223,13 @@ def _probabilities(
             f"{where} has shape {array.shape}, expected {(len(names), len(labels))}: one row per cell, "
             "one column per name in labels."
         )
+    _check_columns(where, prediction.label_proba, labels)
     _check_finite(where, array)
     return array.astype(np.float32, copy=False), labels
 
 
 def _column(method_id: str, field: str, value: Any, names: NDArray[np.str_]) -> NDArray[Any]:
-    _check_order(f"{method_id}: {field}", value, names)
+    check_order(f"{method_id}: {field}", value, names)
     array = np.asarray(value)
     if array.shape != names.shape:
         raise ContractError(
@@ -275,8 +279,14 @@ def _check_finite(where: str, array: NDArray[np.floating[Any]]) -> None:
         raise ContractError(f"{where} is NaN or infinite for {rows} of {len(array)} cells.")
 
 
-def _check_order(where: str, value: Any, names: NDArray[np.str_]) -> None:
-    """Compare the names that a DataFrame or Series carries; a plain array carries none."""
+def check_order(where: str, value: Any, names: NDArray[np.str_]) -> None:
+    """Compare the names of rows that a DataFrame or Series carries; a plain array carries none.
+
+    Raises
+    ------
+    ContractError
+        If they are not ``names``, in that order.
+    """
     index = getattr(value, "index", None)
     if index is None or callable(index) or len(index) != len(names):
         return
@@ -287,6 +297,22 @@ def _check_order(where: str, value: Any, names: NDArray[np.str_]) -> None:
         first = int(np.flatnonzero(given != names)[0])
         raise ContractError(
             f"{where} has its rows in another order: row {first} is '{given[first]}', expected "
-            f"'{names[first]}'. Return rows in obs_names order."
+            f"'{names[first]}'. Rows must be in obs_names order."
         )
     raise ContractError(f"{where} names its rows '{given[0]}'..., expected obs_names ('{names[0]}'...).")
+
+
+def _check_columns(where: str, value: Any, names: NDArray[np.str_]) -> None:
+    """Compare the names of columns that a DataFrame carries; as many of them as are expected."""
+    import pandas as pd
+
+    columns = getattr(value, "columns", None)
+    if columns is None or isinstance(columns, pd.RangeIndex) or len(columns) != len(names):
+        return
+    differ = np.flatnonzero(np.asarray(columns).astype(str) != names)
+    if differ.size:
+        first = int(differ[0])
+        raise ContractError(
+            f"{where} has other columns than expected: column {first} is '{columns[first]}', expected "
+            f"'{names[first]}'."
+        )

@@ -169,9 +169,9 @@ class Limits(Model):
 
 
 class Missing(Model):
-    """What a suite asks for and this machine does not have, and the rows that are absent for it."""
+    """What a suite asks for and is not there or not possible, and the rows that are absent for it."""
 
-    kind: Literal["method", "data set"]
+    kind: Literal["method", "data set", "task"]
     name: str
     reason: str
     remedy: str

@@ -419,7 +419,7 @@ def _spread(names: NDArray[np.str_], n_labels: int) -> list[str]:
     if n_labels > len(ranked):
         raise UserError(
             f"unseen_label: {n_labels} labels to hide, but only {len(ranked)} of {len(present)} labels have "
-            f"at least {MIN_UNSEEN_CELLS} cells. Ask for fewer (n_labels) or name them (labels)."
+            f"at least {MIN_UNSEEN_CELLS} cells. Ask for fewer (n_labels) or name them (labels, --unseen)."
         )
     return [str(ranked[(2 * i + 1) * len(ranked) // (2 * n_labels)]) for i in range(n_labels)]
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import json
 import math
 from collections import defaultdict
@@ -32,7 +33,7 @@ FIGURES_HELP = "Draw UMAPs, curves, confusion matrices and training."
 
 
 class NameList(click.ParamType):  # type: ignore[type-arg]  # generic only in the stubs
-    """Names separated by commas."""
+    """Names separated by commas; one that holds a comma, or begins or ends with a space, in double quotes."""
 
     name = "names"
 
@@ -40,10 +41,15 @@ class NameList(click.ParamType):  # type: ignore[type-arg]  # generic only in th
         """Split the text; a tuple passes."""
         if isinstance(value, tuple):
             return value
-        parts = tuple(part.strip() for part in str(value).split(",") if part.strip())
-        if not parts:  # as good as not given: everything would run
+        text = str(value)
+        try:
+            parts = next(csv.reader([text], skipinitialspace=True), [])
+        except csv.Error as error:
+            self.fail(f"'{value}' is not a list of names: {error}.", param, ctx)
+        names = tuple(part for part in (parts if '"' in text else map(str.strip, parts)) if part)
+        if not names:  # as good as not given: everything would run
             self.fail(f"'{value}' names nothing.", param, ctx)
-        return parts
+        return names
 
 
 class IntList(NameList):

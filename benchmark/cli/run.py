@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, get_args
 import click
 
 from cellular_bench.benchmark import registry
-from cellular_bench.benchmark.availability import settle
+from cellular_bench.benchmark.availability import allowed_by, settle
 from cellular_bench.benchmark.cli import messages, options
 from cellular_bench.benchmark.cluster_config import ExecutorConfig, ExecutorKind
 from cellular_bench.benchmark.config import Block, MethodChoice, SplitChoice, Suite, read_suite
@@ -84,9 +84,15 @@ Exit code: 0 all runs ended well or do not apply, 1 some did not, 2 the request 
 @options.plugin_option
 @click.option("--split", type=click.Choice(_SPLITS), help="Instead of the suite's.")
 @click.option("--n-splits", type=click.IntRange(min=2), help="Folds of --split kfold or unseen-label.")
-@click.option("--reference", type=options.NameList(), help="Training batches, for --split reference-query.")
 @click.option(
-    "--unseen", type=options.NameList(), help="Labels to hold out, for --split unseen-label or private-label."
+    "--reference",
+    type=options.NameList(),
+    help="Training batches, for --split reference-query; names with commas in double quotes.",
+)
+@click.option(
+    "--unseen",
+    type=options.NameList(),
+    help="Labels to hold out, for --split unseen-label or private-label; names with commas in double quotes.",
 )
 @click.option(
     "--stress",
@@ -204,6 +210,9 @@ def run(
         choose_methods(block, known)  # refuses methods and parameters before data are read, which takes long
     _say_what_is_missing(chosen, console)
     loaded = _load(chosen, specs, subsample=subsample, console=console)
+    if own and not (suite or tasks or split):  # nobody asked for each of the tasks
+        chosen = allowed_by(chosen, loaded, known)
+        _say_what_is_missing(chosen, console)
     earlier = _Earlier(reuse=reuse, retry=frozenset(retry), fresh=fresh)
     return _execute(
         chosen, loaded, known, plugins, out=out, jobs=jobs, earlier=earlier, figures=figures, console=console

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -51,6 +52,7 @@ batches beside the embeddings.""",
 @options.adata_option
 @options.batch_key_option
 @options.label_key_option
+@options.counts_layer_option
 @click.option("--obsm", multiple=True, help="Embedding in obsm of --adata; may be repeated.")
 @click.option(
     "--embedding", type=options.EXISTING_FILE, multiple=True, help="npy, or npz; rows as in --adata."
@@ -124,6 +126,8 @@ def _check(request: Mapping[str, Any]) -> None:
         )
     if request["obsm"] and request["adata"] is None:
         raise UserError("--obsm names embeddings of --adata, which is missing.")
+    if request["counts_layer"] is not None and request["adata"] is None:
+        raise UserError("--counts-layer names a layer of --adata, which is missing.")
     if not predictions and (request["batch_key"] is None or request["label_key"] is None):
         raise UserError(
             f"{'--adata' if request['adata'] else '--embedding'} needs --batch-key and --label-key."
@@ -154,7 +158,11 @@ def _of_predictions(request: Mapping[str, Any]) -> tuple[list[Row], dict[str, An
         resampling = Resampling(
             n_resamples=request["bootstrap"], seed=request["seed"] or 0, stratify=request["stratify"]
         )
-    parts = [part for path in request["predictions"] for part in read_predictions(path)]
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        parts = [part for path in request["predictions"] for part in read_predictions(path)]
+    for warning in caught:
+        click.echo(f"note: {warning.message}", err=True)
     rows = list(score_parts(parts, ontology=ontology, resampling=resampling, metric_ids=request["metrics"]))
     return rows, {} if ontology is None else {"ontology": _mapped(parts, ontology)}
 
@@ -187,5 +195,5 @@ def _of_embeddings(request: Mapping[str, Any]) -> Iterator[Row]:
     if request["adata"] is None:
         yield from score_bundles(request["embedding"], **known)
         return
-    chosen = {"obsm": request["obsm"], "files": request["embedding"], "corrected": request["corrected"]}
-    yield from score_embeddings(request["adata"], **known, **chosen)
+    chosen = {name: request[name] for name in ("counts_layer", "obsm", "corrected")}
+    yield from score_embeddings(request["adata"], **known, **chosen, files=request["embedding"])

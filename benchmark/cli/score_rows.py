@@ -145,6 +145,7 @@ def score_embeddings(
     *,
     batch_key: str | None,
     label_key: str,
+    counts_layer: str | None = None,
     obsm: Sequence[str] = (),
     files: Sequence[Path] = (),
     pre: str | None = None,
@@ -165,10 +166,13 @@ def score_embeddings(
     from cellular_bench.datasets import catalog
 
     describe = catalog.from_h5ad if isinstance(adata, Path) else catalog.from_memory
-    dataset = catalog.load(describe(adata, batch_key=batch_key, label_key=label_key))
-    n_obs = dataset.adata.n_obs
+    spec = describe(adata, batch_key=batch_key, label_key=label_key, counts_layer=counts_layer)
+    dataset = catalog.load(spec)
+    n_obs, obs_names = dataset.adata.n_obs, dataset.adata.obs_names
     embeddings = dict(read_embeddings(adata, obsm, files, n_obs=n_obs))
-    embeddings |= dict(checked_embedding(name, found, n_obs) for name, found in (arrays or {}).items())
+    embeddings |= dict(
+        checked_embedding(name, found, n_obs, obs_names=obs_names) for name, found in (arrays or {}).items()
+    )
     if not embeddings and not corrected:
         raise UserError("Name what is to be scored: --obsm KEY, --embedding FILE or --corrected LAYER.")
     inputs = _facts(dataset.adata)

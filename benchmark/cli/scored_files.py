@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import warnings
 import zipfile
 import zlib
 from collections.abc import Iterator, Mapping, Sequence
@@ -12,7 +13,8 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
-from cellular_bench.benchmark.errors import UnknownNameError, UserError
+from cellular_bench.benchmark.errors import ContractError, UnknownNameError, UserError
+from cellular_bench.benchmark.outputs import check_order
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -22,6 +24,7 @@ _TRUE = ("label", "true_label")
 _PREDICTED = ("label_pred", "pred")
 #: Columns whose names begin so hold the probability of the label that follows.
 PROBA = "proba:"
+_WHOLE, _WHOLE_AS_FLOAT = re.compile(r"-?[0-9]+"), re.compile(r"-?[0-9]+\.0")
 _FLAGS = {"true": True, "1": True, "false": False, "0": False}
 
 
@@ -62,6 +65,14 @@ def predicted_in(table: pd.DataFrame, method_id: str, *, where: object) -> Itera
         raise UserError(
             f"{where}: {empty} of {len(table)} rows have no value in '{true}'; each cell needs a label."
         )
+    table = table.assign(**_as_whole_numbers(table[[true, predicted]]))
+    strange = set(table[predicted]) - {""} if set(table[predicted]).isdisjoint(table[true]) else None
+    if strange:
+        warnings.warn(
+            f"{where}: no predicted label is among the true ones, so none is right: "
+            f"{_some(strange)} against {_some(set(table[true]))}.",
+            stacklevel=2,
+        )
     groups = [name for name in ("method", "fold") if name in table]
     parts = table.groupby(groups, sort=False) if groups else [((), table)]
     for key, part in parts:
@@ -77,6 +88,28 @@ def predicted_in(table: pd.DataFrame, method_id: str, *, where: object) -> Itera
                 **_scores(where, part),
             },
         )
+
+
+def _as_whole_numbers(labels: pd.DataFrame) -> pd.DataFrame:
+    """Undo what pandas makes of whole numbers beside a missing one: 1.0 is the label 1, if all are such.
+
+    Where every column is like that, 1.0 is what the labels are called.
+    """
+    is_float = {
+        name: all(_WHOLE_AS_FLOAT.fullmatch(text) for text in set(column) - {""})
+        for name, column in labels.items()
+    }
+    others = labels[[name for name, told in is_float.items() if not told]]
+    if others.empty or not all(_WHOLE.fullmatch(text) for text in set(others.to_numpy().ravel()) - {""}):
+        return labels
+    return labels.assign(
+        **{str(name): labels[name].str.removesuffix(".0") for name, told in is_float.items() if told}
+    )
+
+
+def _some(labels: set[str]) -> str:
+    shown = [f"'{label}'" for label in sorted(labels)[:3]]
+    return ", ".join([*shown, "..."] if len(labels) > len(shown) else shown)
 
 
 def _read_table(path: Path) -> pd.DataFrame:
@@ -148,7 +181,7 @@ def read_embeddings(
                 raise UnknownNameError("key of obsm", key, list(stored))
             matrix = stored[key]
             dense = np.asarray(matrix.toarray() if hasattr(matrix, "toarray") else matrix)
-            yield checked_embedding(key, dense, n_obs)
+            yield checked_embedding(key, dense, n_obs)  # its rows are in order, or AnnData refuses it
     for path in files:
         yield from _arrays(path, n_obs)
 
@@ -222,9 +255,23 @@ def read_bundles(files: Sequence[Path], *, label_key: str, batch_key: str) -> It
 def _load(path: Path) -> Any:
     try:
         loaded = np.load(path, allow_pickle=False)
-        return loaded if isinstance(loaded, np.ndarray) else {name: loaded[name] for name in loaded.files}
+        if isinstance(loaded, np.ndarray):
+            return loaded
+        return {name: _array_in(loaded, name, path) for name in loaded.files}
     except (ValueError, OSError, EOFError, zipfile.BadZipFile, zlib.error) as error:
         raise UserError(f"{path} is not an npy or npz file: {error}.") from error
+
+
+def _array_in(loaded: Any, name: str, path: Path) -> Any:
+    try:
+        return loaded[name]
+    except ValueError as error:
+        if "Object arrays" not in str(error):
+            raise
+        raise UserError(
+            f"{path}: array '{name}' holds Python objects, which are not read. Write it with a type, such as "
+            f"np.asarray(adata.obs['{name}'], dtype=str)."
+        ) from error
 
 
 def _arrays(path: Path, n_obs: int) -> Iterator[tuple[str, Any]]:
@@ -245,14 +292,19 @@ def _chosen(path: Path, matrices: Mapping[str, Any], n_obs: int) -> Iterator[tup
     yield from chosen.items()
 
 
-def checked_embedding(name: str, given: Any, n_obs: int) -> tuple[str, Any]:
+def checked_embedding(name: str, given: Any, n_obs: int, *, obs_names: Any = None) -> tuple[str, Any]:
     """Return an embedding with its name, or say why it is none of these cells.
 
     Raises
     ------
     UserError
-        If it has not one row per cell, or is not finite.
+        If it has not one row per cell, is not finite, or names its rows otherwise than ``obs_names``.
     """
+    if obs_names is not None:
+        try:
+            check_order(f"Embedding '{name}'", given, np.asarray(obs_names, dtype=str))
+        except ContractError as error:
+            raise UserError(str(error)) from error
     array = np.asarray(given)
     if array.ndim != 2 or len(array) != n_obs:
         raise UserError(f"Embedding '{name}' has shape {array.shape}, expected ({n_obs}, n_latent).")

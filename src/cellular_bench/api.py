@@ -136,6 +136,7 @@ def score(
     predictions: pd.DataFrame | Path | str | None = None,
     batch_key: str | None = None,
     label_key: str | None = None,
+    counts_layer: str | None = None,
     obsm: str | Sequence[str] = (),
     embeddings: Mapping[str, Any] | None = None,
     pre: str | None = None,
@@ -156,10 +157,13 @@ def score(
         ``is_novel`` and ``proba:LABEL`` are read where they are there. An empty prediction is a rejection.
     batch_key, label_key
         Columns of ``obs`` with batches and cell types.
+    counts_layer
+        Layer that holds raw counts, ``"X"`` or ``"raw"``; found by itself where possible.
     obsm
         Keys of embeddings in ``adata``.
     embeddings
-        More of them by name: arrays of shape (n_obs, n_latent) in the order of the cells.
+        More of them by name: arrays of shape (n_obs, n_latent) in the order of the cells, or DataFrames
+        that name them.
     pre
         Key of ``obsm`` of an embedding from before integration, for the comparison of principal components.
     corrected
@@ -218,6 +222,7 @@ def score(
             Path(adata) if isinstance(adata, str) else adata,
             batch_key=batch_key,
             label_key=label_key,
+            counts_layer=counts_layer,
             obsm=_several(obsm),
             arrays=embeddings,
             pre=pre,

@@ -216,6 +216,18 @@ def test_status_merge_and_reuse_from_the_command_line(results: Path, tmp_path) -
     assert "3 of 4 runs done; stopped." in run_benchmark("status", tmp_path / "new").stdout
 
 
+@pytest.mark.parametrize(
+    ("text", "names"),
+    [
+        ("knn, pca ", ("knn", "pca")),
+        ('"CD4-positive, alpha-beta T cell",B', ("CD4-positive, alpha-beta T cell", "B")),
+        ('"B cell "', ("B cell ",)),
+    ],
+)
+def test_names_with_commas_and_outer_spaces_stand_in_quotes(text: str, names: tuple[str, ...]) -> None:
+    assert NameList().convert(text, None, None) == names
+
+
 def test_rescore_repairs_changed_scores(results: Path) -> None:
     path = sorted(results.glob("runs/annotation*knn*/record.json"))[0]
     original = path.read_text()

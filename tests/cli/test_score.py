@@ -186,6 +186,12 @@ def test_an_npz_can_bring_its_labels_and_batches(score, bundle):
     assert _found(score(*ask))["good", None, "pcr_comparison"]["value"] is None
 
 
+def test_python_objects_in_an_npz_are_named_with_the_way_out(score, tmp_path):
+    np.savez(tmp_path / "o.npz", emb=np.zeros((3, 2)), donor=np.array(["a", "b", None], dtype=object))
+    with pytest.raises(UserError, match=r"array 'donor' holds Python objects.*obs\['donor'\], dtype=str\)"):
+        score("--embedding", tmp_path / "o.npz", "--label-key", "cell_type", "--batch-key", "donor")
+
+
 def test_metrics_on_request_are_computed_where_they_are_named(score, bundle):
     ask = ("--embedding", bundle, "--label-key", "cell_type", "--batch-key", "donor", "--format", "json")
     found = _found(score(*ask, "--metrics", "nmi_scib,pcr_scib,clisi", "--pre-all", "pre"))
@@ -267,6 +273,7 @@ def test_a_single_matrix_has_no_labels(score, tmp_path):
         (["--stratify"], "--stratify describes --bootstrap"),
         (["--engine", "scib-metrics"], "--engine is for embeddings"),
         (["--corrected", "x"], "--corrected names layers of --adata"),
+        (["--counts-layer", "x"], "--counts-layer names a layer of --adata"),
     ],
 )
 def test_options_that_do_not_go_together_are_refused(score, predictions, arguments, message):
@@ -328,6 +335,18 @@ def test_a_corrected_layer_is_scored_by_its_own_metrics(score, own_file):
     )
     with pytest.raises(UserError, match=r"Unknown layer 'smoth'\. Did you mean 'smooth'"):
         score(*ask, "--corrected", "smoth")
+
+
+def test_embeddings_of_scaled_cells_are_scored_by_the_layer_of_counts(score, own_file, tmp_path):
+    adata = anndata.read_h5ad(own_file)
+    adata.layers["raw_counts"] = adata.X.copy()
+    adata.X = (adata.X - adata.X.mean(axis=0)) / (adata.X.std(axis=0) + 1)
+    adata.write_h5ad(tmp_path / "scaled.h5ad")
+    ask = ("--batch-key", "donor", "--label-key", "cell_type", "--obsm", "X_few", "--format", "json")
+    with pytest.raises(UserError, match="values are negative"):
+        score("--adata", tmp_path / "scaled.h5ad", *ask)
+    scaled = score("--adata", tmp_path / "scaled.h5ad", *ask, "--counts-layer", "raw_counts")
+    assert _found(scaled) == _found(score("--adata", own_file, *ask))
 
 
 def test_an_absent_scib_metrics_is_explained(score, bundle, monkeypatch):

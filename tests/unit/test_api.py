@@ -252,6 +252,11 @@ def test_scores_of_embeddings_in_memory_are_those_of_the_file(tmp_path) -> None:
     np.testing.assert_array_equal(in_memory.value[:2], in_memory.value[2:])
     with pytest.raises(UserError, match="shape"):
         cellular_bench.score(adata, embeddings={"b": emb[:9]}, **known)
+    named = pd.DataFrame(emb, index=adata.obs_names)
+    of_frame = cellular_bench.score(adata, embeddings={"b": named}, **known)
+    np.testing.assert_array_equal(of_frame.value, of_file.value)
+    with pytest.raises(UserError, match="Embedding 'b' has its rows in another order"):
+        cellular_bench.score(adata, embeddings={"b": named[::-1]}, **known)
 
 
 def test_scores_of_predictions_in_a_table() -> None:
@@ -265,3 +270,22 @@ def test_scores_of_predictions_in_a_table() -> None:
     assert values[1, "coverage"] == 0.5
     with pytest.raises(UserError, match="Give either"):
         cellular_bench.score()
+
+
+def test_whole_numbers_beside_a_rejection_are_the_same_labels_in_a_file(tmp_path) -> None:
+    table = pd.DataFrame({"label": [0, 1, 2, 1, 0], "label_pred": [0, 1, 2, None, 1]})
+    table.to_csv(tmp_path / "p.csv", index=False)
+    assert "1,1.0" in (tmp_path / "p.csv").read_text()
+    for given in (table, tmp_path / "p.csv"):
+        assert cellular_bench.score(predictions=given, metrics="accuracy").value.item() == 0.6
+
+
+def test_labels_that_end_in_a_zero_are_not_whole_numbers_beside_text() -> None:
+    table = pd.DataFrame({"label": ["1.0", "1", "x"], "label_pred": ["1.0", "1.0", "x"]})
+    assert cellular_bench.score(predictions=table, metrics="accuracy").value.item() == pytest.approx(2 / 3)
+
+
+def test_predictions_of_another_vocabulary_are_told() -> None:
+    table = pd.DataFrame({"label": ["B ", "T "], "label_pred": ["B", "T"]})
+    with pytest.warns(UserWarning, match="no predicted label is among the true ones.*'B', 'T' against 'B '"):
+        assert cellular_bench.score(predictions=table, metrics="accuracy").value.item() == 0

@@ -5,10 +5,11 @@ from dataclasses import replace
 import pytest
 
 from cellular_bench.benchmark import registry
-from cellular_bench.benchmark.availability import settle
+from cellular_bench.benchmark.availability import allowed_by, settle
 from cellular_bench.benchmark.config import Suite, read_suite
 from cellular_bench.benchmark.errors import UserError
 from cellular_bench.datasets import catalog
+from cellular_bench.datasets.simulator import simulate
 
 
 @pytest.fixture(scope="module")
@@ -92,3 +93,24 @@ def test_the_studys_suite_has_every_published_row(known):
     assert "baron" in {name for block in settled.blocks for name in block.datasets}
     assert {"kidney", "zheng68k"} <= {item.name for item in settled.missing}
     assert all(item.remedy and item.rows for item in settled.missing)
+
+
+def test_tasks_that_the_cells_do_not_allow_are_left_out_and_written_down(known):
+    cells = catalog.from_memory(simulate(n_obs=60, n_vars=20, n_labels=2, n_batches=1, seed=0),
+                                batch_key=None, label_key="label")  # fmt: skip
+    loaded = {cells.dataset_id: catalog.load(cells)}
+    blocks = [
+        {"task": task, "datasets": [cells.dataset_id], "methods": [method], "splits": [split]}
+        for task, method, split in [
+            ("integration", "pca", "all"), ("annotation", "knn", "kfold"), ("novelty", "knn", "unseen_label")
+        ]
+    ]  # fmt: skip
+    suite = Suite(suite_id="s", title="S", blocks=blocks)
+    allowed = allowed_by(suite, loaded, known["methods"])
+    assert [block.task for block in allowed.blocks] == ["annotation"]
+    batches, labels = allowed.missing
+    assert batches.lines()[0].startswith("missing task integration. Data set 'adata' has one batch;")
+    assert batches.rows == ("integration: pca",)
+    assert "3 labels to hide, but only 2 of 2 labels" in labels.reason
+    with pytest.raises(UserError, match="has one batch"):
+        allowed_by(suite.model_copy(update={"blocks": suite.blocks[:1]}), loaded, known["methods"])

@@ -81,7 +81,7 @@ def test_every_run_has_one_right_record_whatever_happens(tmp_path, plugin) -> No
     well = [name for name, status in EXPECTED.items() if status == "ok"]
     assert calm.start(well).wait(timeout=1800) == 0
 
-    rng = random.Random(7)
+    rng, n_killed = random.Random(7), 0
     for _ in range(N_KILLS):
         before = stormy.n_records
         process = stormy.start()
@@ -89,11 +89,14 @@ def test_every_run_has_one_right_record_whatever_happens(tmp_path, plugin) -> No
         deadline = time.monotonic() + 600
         while stormy.n_records < until and process.poll() is None and time.monotonic() < deadline:
             time.sleep(0.05)
-        time.sleep(rng.uniform(0, 5))
-        assert process.poll() is None, "it must be killed while it works"
+        time.sleep(rng.uniform(0, 1))
+        if process.poll() is not None:  # on a fast machine all runs may be done before the last kill
+            break
         process.kill()
+        n_killed += 1
         process.wait()
         assert stormy.n_records >= before, "what had a record keeps it"
+    assert n_killed >= 2, "it must be killed while it works"
 
     assert stormy.start().wait(timeout=1800) == 1, "some runs did not end well"
     store = Store.open(stormy.out)

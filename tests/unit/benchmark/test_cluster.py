@@ -133,11 +133,14 @@ def kill_workers(store: Store, run_id: str, times: int) -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(("kills", "status"), [(1, "timeout"), (2, "failed")])
+@pytest.mark.parametrize(
+    ("kills", "status", "time_limit_s"),
+    [(1, "timeout", 15), (2, "failed", 300)],
+)
 def test_a_run_whose_worker_is_killed_is_tried_again_on_another(
-    dask, planned, small, tmp_path, kills: int, status: str
+    dask, planned, small, tmp_path, kills: int, status: str, time_limit_s: float
 ) -> None:
-    plan = planned("sleeps", time_limit_s=15)
+    plan = planned("sleeps", time_limit_s=time_limit_s)
     run_id = plan.runs[0].run_id
     store = Store.create(tmp_path / "out", plan.suite)
     killer = threading.Thread(target=kill_workers, args=(store, run_id, kills))

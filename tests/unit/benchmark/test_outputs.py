@@ -100,6 +100,10 @@ def test_corrected_expression_may_bring_its_own_embedding() -> None:
             Corrected(X=pd.DataFrame(np.ones((3, 2)), index=["a", "b", "c"])),
             "m: the corrected expression has its rows in another order",
         ),
+        (
+            Corrected(X=pd.DataFrame(np.ones((3, 2)), columns=GENES[::-1])),
+            f"m: the corrected expression has other columns than expected: column 0 is '{GENES[1]}'",
+        ),
     ],
 )
 def test_a_wrong_graph_or_corrected_matrix_is_refused(returned: object, message: str) -> None:
@@ -147,12 +151,30 @@ def test_a_prediction_survives_a_file(tmp_path) -> None:
         ({"rejected": [0.0, np.nan, 1.0]}, "m: rejected holds other values than True and False"),
         ({"labels": ("x",)}, "m: label_proba has shape (3, 2), expected (3, 1)"),
         ({"label_pred": pd.Series(["x", "y", "x"], index=["a", "b", "c"])}, "in another order"),
+        (
+            {"label_proba": pd.DataFrame(np.eye(3)[:, :2], index=NAMES[::-1])},
+            "m: label_proba has its rows in another order",
+        ),
+        (
+            {"label_proba": pd.DataFrame(np.eye(3)[:, :2], columns=["y", "x"])},
+            "m: label_proba has other columns than expected: column 0 is 'y', expected 'x'",
+        ),
     ],
 )
 def test_a_wrong_prediction_is_refused(changes: dict, message: str) -> None:
     with pytest.raises(ContractError) as caught:
         checked_prediction("m", prediction(**changes), NAMES)
     assert message in str(caught.value)
+
+
+def test_names_in_the_right_order_and_frames_without_names_pass() -> None:
+    frame = pd.DataFrame([[0.9, 0.1], [0.2, 0.8], [0.6, 0.4]])
+    named = frame.set_axis(NAMES).set_axis(["x", "y"], axis=1)
+    for proba in (frame, named):
+        found = checked_prediction("m", prediction(label_proba=proba), NAMES)
+        np.testing.assert_array_equal(found.label_proba, frame.to_numpy(dtype=np.float32))
+    whole = checked_prediction("m", prediction(label_proba=frame, labels=(1, 0)), NAMES)
+    assert whole.labels.tolist() == ["1", "0"], "a frame without names says nothing of their order"
 
 
 def test_something_else_than_a_prediction_is_refused() -> None:
