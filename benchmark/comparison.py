@@ -80,10 +80,11 @@ class NotCompared:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class OneSided:
-    """How many of the runs of a subject are in one of the folders only."""
+    """How many of the runs of a subject are in one of the folders only, and how many of them ended well."""
 
     subject: Subject
     n_runs: int
+    n_ok: int
     of: int
 
 
@@ -91,7 +92,7 @@ class OneSided:
 class Report:
     """What a comparison found.
 
-    ``only_before`` and ``only_after`` count runs that the other folder lacks, however they ended.
+    ``only_before`` and ``only_after`` count runs that the other folder lacks.
     """
 
     changes: tuple[Change, ...]
@@ -99,6 +100,11 @@ class Report:
     not_compared: tuple[NotCompared, ...]
     only_before: tuple[OneSided, ...]
     only_after: tuple[OneSided, ...]
+
+    @property
+    def n_absent(self) -> int:
+        """Number of runs that ended well and that the second folder lacks."""
+        return sum(found.n_ok for found in self.only_before)
 
     def regressions(self, threshold: float) -> list[Change]:
         """Return the metrics whose mean is worse by more than a share of their range."""
@@ -168,7 +174,8 @@ def _one_sided(
 ) -> Iterable[OneSided]:
     for subject, runs in here.items():
         if alone := runs.keys() - there.get(subject, {}).keys():
-            yield OneSided(subject=subject, n_runs=len(alone), of=len(runs))
+            n_ok = sum(runs[key].status == "ok" for key in alone)
+            yield OneSided(subject=subject, n_runs=len(alone), n_ok=n_ok, of=len(runs))
 
 
 def _scores(pairs: Iterable[tuple[RunRecord, RunRecord]]) -> Iterable[_Scores]:

@@ -24,6 +24,7 @@ from typing import Any, Final
 
 from cellular_bench.benchmark.errors import UserError
 from cellular_bench.benchmark.records import (
+    PUBLISHED_SPLIT,
     Cost,
     DatasetIdentity,
     Environment,
@@ -195,7 +196,7 @@ def _record(
             n_labels=0,
         ),
         split=SplitIdentity(
-            split_id="published",
+            split_id=PUBLISHED_SPLIT,
             kind="all" if task == "integration" else "reference_query",
             digest=digest,
             n_train=0,

@@ -168,6 +168,10 @@ class Limits(Model):
     gpu_memory_limit_mib: float | None = Field(default=None, gt=0)
 
 
+#: Split of the results that were computed elsewhere: no outputs are kept of them.
+PUBLISHED_SPLIT = "published"
+
+
 class Missing(Model):
     """What a suite asks for and is not there or not possible, and the rows that are absent for it."""
 

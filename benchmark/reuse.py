@@ -14,7 +14,7 @@ from cellular_bench.benchmark import preparation, worker
 from cellular_bench.benchmark.config import Suite
 from cellular_bench.benchmark.errors import UserError
 from cellular_bench.benchmark.planner import Run
-from cellular_bench.benchmark.records import OutputFile, RunRecord, Status
+from cellular_bench.benchmark.records import PUBLISHED_SPLIT, OutputFile, RunRecord, Status
 from cellular_bench.benchmark.store import Store
 from cellular_bench.benchmark.summaries import RunSummary, summarise
 
@@ -64,7 +64,7 @@ def is_whole(store: Store, run: RunSummary) -> bool:
     """
     path = store.run_folder(run.run_id) / worker.OUTPUTS
     if run.n_bytes is None:
-        return run.status != "ok" or path.exists()
+        return run.status != "ok" or run.split_id == PUBLISHED_SPLIT or path.exists()
     return path.exists() and path.stat().st_size == run.n_bytes
 
 

@@ -17,7 +17,14 @@ from typing import TYPE_CHECKING, Any, Final
 
 from cellular_bench.benchmark.errors import UnknownNameError, UserError
 from cellular_bench.benchmark.open_problems import unstated_environment
-from cellular_bench.benchmark.records import DatasetIdentity, MethodIdentity, RunRecord, Score, SplitIdentity
+from cellular_bench.benchmark.records import (
+    PUBLISHED_SPLIT,
+    DatasetIdentity,
+    MethodIdentity,
+    RunRecord,
+    Score,
+    SplitIdentity,
+)
 from cellular_bench.benchmark.types import Aspect
 
 if TYPE_CHECKING:
@@ -171,7 +178,7 @@ def _record(name: str, row: Any, dataset_id: str, finished_at: datetime, *, show
             n_batches=0,
             n_labels=0,
         ),
-        split=SplitIdentity(split_id="published", kind="all", digest=digest, n_train=0, n_test=0),
+        split=SplitIdentity(split_id=PUBLISHED_SPLIT, kind="all", digest=digest, n_train=0, n_test=0),
         seed=0,
         status="ok",
         scores=tuple(_score(*METRICS[str(theirs)], float(value)) for theirs, value in row.items()),

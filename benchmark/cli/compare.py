@@ -34,7 +34,7 @@ Exit code: 0 nothing got worse than allowed, 1 something did, 2 the request was 
     "threshold",
     type=click.FloatRange(min=0),
     help="End with code 1 where a mean falls by more than this share of its range, or a run or a score is "
-    "lost.",
+    "lost, or absent from the second folder.",
 )
 @plugin_option
 @format_option
@@ -55,7 +55,7 @@ def command(
         click.echo(json.dumps(_as_json(report, regressions), indent=1))
     else:
         _print(report, regressions, threshold)
-    failed = threshold is not None and bool(regressions or report.lost)
+    failed = threshold is not None and bool(regressions or report.lost or report.n_absent)
     raise click.exceptions.Exit(1 if failed else 0)
 
 
@@ -103,7 +103,10 @@ def _print(report: Report, regressions: Sequence[Change], threshold: float | Non
             runs = f"{found.n_runs} of {found.of} runs"
             click.echo(f"Only in the {where} folder: {found.subject.name} on {_data(found.subject)}, {runs}")
     if threshold is not None:
-        click.echo(f"{len(regressions)} worse by more than {threshold:g}, {len(report.lost)} lost.")
+        click.echo(
+            f"{len(regressions)} worse by more than {threshold:g}, {len(report.lost)} lost, "
+            f"{report.n_absent} absent from the second folder."
+        )
 
 
 def _data(subject: Subject) -> str:

@@ -38,6 +38,7 @@ def command(folder: Path, profile: ProfileName | None, plugins: Sequence[Path]) 
     store = Store.open(folder)
     registry.load(plugins)
     changed = kept = failed = 0
+    unknown: set[str] = set()
     with store.locked():
         for record in store.records():
             if record.status != "ok":
@@ -49,10 +50,16 @@ def command(folder: Path, profile: ProfileName | None, plugins: Sequence[Path]) 
                 failed += 1
                 click.echo(f"Not scored anew, {record.run_id}: {error}", err=True)
                 continue
+            unknown |= unknown_metrics(record)
             if rescored != record:
                 store.write(rescored)
                 changed += 1
     click.echo(f"{changed} records changed; {kept} without outputs were left alone.")
+    if unknown:
+        click.echo(
+            f"Scores of {', '.join(sorted(unknown))} are kept: not known here. To compute them anew, give "
+            "their file with --plugin."
+        )
     if failed:
         click.echo(f"{failed} records keep their scores, for the reasons above.")
     click.echo(f"Write the leaderboard anew with `run-benchmark report {folder}`.")
@@ -61,6 +68,8 @@ def command(folder: Path, profile: ProfileName | None, plugins: Sequence[Path]) 
 
 def rescore(store: Store, record: RunRecord, *, profile: ProfileName | None = None) -> RunRecord:
     """Return a record with its scores computed from the kept outputs, in the record's profile or another.
+
+    Scores of metrics that are not known here are kept.
 
     Raises
     ------
@@ -83,8 +92,14 @@ def rescore(store: Store, record: RunRecord, *, profile: ProfileName | None = No
         )
     except ContractError as error:
         raise UserError(str(error)) from error
-    changed = ("scores", "per_label", "confusion", "evaluation")
-    return record.model_copy(update={name: getattr(scored, name) for name in changed})
+    kept = tuple(score for score in record.scores if score.metric_id in unknown_metrics(record))
+    changed = {name: getattr(scored, name) for name in ("per_label", "confusion", "evaluation")}
+    return record.model_copy(update={**changed, "scores": (*scored.scores, *kept)})
+
+
+def unknown_metrics(record: RunRecord) -> set[str]:
+    """Return the metrics of a record that are not known here, so that their scores stay as they are."""
+    return {score.metric_id for score in record.scores} - registry.metrics().keys()
 
 
 def _profile_of(record: RunRecord) -> ProfileName:

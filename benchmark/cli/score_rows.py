@@ -110,6 +110,7 @@ def score_parts(
     metric_ids: Sequence[str] | None = None,
 ) -> Iterator[Row]:
     """Score what methods said of the cells of each fold, with resampled scores where asked for."""
+    _check_once([(part.method_id, part.fold) for part in parts])
     # Folds are independent: each has its own seed, which depends on the order of the parts alone.
     seeds = np.random.SeedSequence(0 if resampling is None else resampling.seed).generate_state(len(parts))
     for part, seed in zip(parts, seeds, strict=True):
@@ -125,6 +126,17 @@ def score_parts(
                 fold=part.fold,
                 score=score,
                 resampled=resampled.get(score.metric_id),
+            )
+
+
+def _check_once(names: Sequence[tuple[str, str | int | None]]) -> None:
+    """Refuse what would be shown as one: a name that comes twice, of the same fold."""
+    for name, fold in names:
+        if names.count((name, fold)) > 1:
+            of_fold = "" if fold is None else f", fold {fold},"
+            raise UserError(
+                f"'{name}'{of_fold} comes more than once. Names are those of files, arrays and keys of obsm, "
+                "and of the column method of predictions: give each a name of its own."
             )
 
 
@@ -169,10 +181,12 @@ def score_embeddings(
     spec = describe(adata, batch_key=batch_key, label_key=label_key, counts_layer=counts_layer)
     dataset = catalog.load(spec)
     n_obs, obs_names = dataset.adata.n_obs, dataset.adata.obs_names
-    embeddings = dict(read_embeddings(adata, obsm, files, n_obs=n_obs))
-    embeddings |= dict(
+    named = list(read_embeddings(adata, obsm, files, n_obs=n_obs))
+    named += [
         checked_embedding(name, found, n_obs, obs_names=obs_names) for name, found in (arrays or {}).items()
-    )
+    ]
+    _check_once([(name, None) for name, _ in named])
+    embeddings = dict(named)
     if not embeddings and not corrected:
         raise UserError("Name what is to be scored: --obsm KEY, --embedding FILE or --corrected LAYER.")
     inputs = _facts(dataset.adata)
@@ -205,7 +219,9 @@ def score_bundles(
     UserError
         If an array is missing, or has not one row per cell.
     """
-    for bundle in read_bundles(files, label_key=label_key, batch_key=batch_key):
+    bundles = list(read_bundles(files, label_key=label_key, batch_key=batch_key))
+    _check_once([(name, None) for bundle in bundles for name in bundle.embeddings])
+    for bundle in bundles:
         inputs = {"label": bundle.label, "batch": bundle.batch}
         for option, argument, key in (("--pre", "X_pre", pre), ("--pre-all", "X_pre_all", pre_all)):
             if key is None:

@@ -38,7 +38,15 @@ def print_table(rows: Sequence[Row], notes: Mapping[str, Any]) -> None:
     if not console.is_terminal:  # a file or a pipe has no edge to wrap at
         console = Console(width=24 + (40 if with_intervals else 22) * len(methods))
     console.print(table)
-    _print_notes(console, rows, max(map(len, cells.values())), notes, with_intervals=with_intervals)
+    _print_notes(console, rows, _n_folds(cells), notes, with_intervals=with_intervals)
+
+
+def _n_folds(cells: Mapping[tuple[str, str], Sequence[Row]]) -> dict[str, int]:
+    """Return the folds of each method."""
+    found: dict[str, int] = {}
+    for (method_id, _), rows in cells.items():
+        found[method_id] = max(found.get(method_id, 0), len(rows))
+    return found
 
 
 def _cell(rows: Sequence[Row]) -> str:
@@ -79,11 +87,20 @@ def _interval(rows: Sequence[Row]) -> str:
 
 
 def _print_notes(
-    console: Console, rows: Sequence[Row], n_folds: int, notes: Mapping[str, Any], *, with_intervals: bool
+    console: Console,
+    rows: Sequence[Row],
+    n_folds: Mapping[str, int],
+    notes: Mapping[str, Any],
+    *,
+    with_intervals: bool,
 ) -> None:
     lines = []
-    if n_folds > 1:
-        lines.append(f"Mean ± standard deviation over {n_folds} folds; --format json has each.")
+    numbers = set(n_folds.values())
+    if len(numbers) > 1:
+        told = ", ".join(f"{n} of {method_id}" for method_id, n in n_folds.items())
+        lines.append(f"Mean ± standard deviation over folds: {told}; --format json has each.")
+    elif max(numbers) > 1:
+        lines.append(f"Mean ± standard deviation over {max(numbers)} folds; --format json has each.")
     if with_intervals:
         n = max(len(row.resampled) for row in rows if row.resampled is not None)
         lines.append(f"[ ]: 95 % of {n} resamplings of the cells; [-] where too few have a value.")

@@ -39,7 +39,8 @@ class Predicted:
 
 def read_predictions(path: Path) -> Iterator[Predicted]:
     """Read a file of true and predicted labels, per method and fold; see :func:`predicted_in`."""
-    yield from predicted_in(_read_table(path), path.name.split(".")[0], where=path)
+    name = re.sub(r"(\.(csv|tsv|txt))?(\.gz)?$", "", path.name)
+    yield from predicted_in(_read_table(path), name, where=path)
 
 
 def predicted_in(table: pd.DataFrame, method_id: str, *, where: object) -> Iterator[Predicted]:

@@ -14,6 +14,7 @@ import pytest
 from scipy import sparse
 
 from cellular_bench.benchmark.cli import LazyGroup
+from cellular_bench.benchmark.cli.options import NameList
 from cellular_bench.benchmark.cli.report import command as report_command
 from cellular_bench.benchmark.cli.score import score_embeddings
 from cellular_bench.benchmark.errors import UserError

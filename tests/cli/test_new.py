@@ -109,6 +109,15 @@ def test_an_older_folder_gets_the_scores_of_a_new_metric(folder) -> None:
         capture_output=True, text=True, check=False, cwd=folder,
     )  # fmt: skip
     assert "Left out: scores of my_metric" in without.stderr
+    paths = sorted((folder / "older").glob("runs/*/record.json"))
+    records = [path.read_text(encoding="utf-8") for path in paths]
+    kept = subprocess.run(
+        [sys.executable, "-c", command, "rescore", "older"],
+        capture_output=True, text=True, check=False, cwd=folder,
+    )  # fmt: skip
+    assert "0 records changed" in kept.stdout
+    assert "Scores of my_metric are kept: not known here." in kept.stdout
+    assert [path.read_text(encoding="utf-8") for path in paths] == records
     lines = (folder / "older" / "leaderboard.md").read_text(encoding="utf-8").splitlines()
     told = "- my_metric: not a known metric; in scores.csv only."
     assert [line for line in lines if "my_metric" in line] == [told]

@@ -192,6 +192,28 @@ def test_python_objects_in_an_npz_are_named_with_the_way_out(score, tmp_path):
         score("--embedding", tmp_path / "o.npz", "--label-key", "cell_type", "--batch-key", "donor")
 
 
+def test_what_would_be_shown_as_one_is_refused(score, tmp_path):
+    for name in ("a", "b"):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "p.csv").write_text("label,pred\nx,x\ny,x\n")
+        np.savez(tmp_path / name / "e.npz", emb=np.ones((4, 2)), l=np.array([*"xxyy"]), d=np.array([*"abab"]))
+    tables = [part for name in ("a", "b") for part in ("--predictions", tmp_path / name / "p.csv")]
+    with pytest.raises(UserError, match="'p' comes more than once"):
+        score(*tables)
+    bundles = [part for name in ("a", "b") for part in ("--embedding", tmp_path / name / "e.npz")]
+    with pytest.raises(UserError, match="'emb' comes more than once"):
+        score(*bundles, "--label-key", "l", "--batch-key", "d")
+    (tmp_path / "a" / "p.csv").rename(tmp_path / "a" / "p.v1.csv")
+    found = _found(score("--predictions", tmp_path / "a" / "p.v1.csv", *tables[2:], "--format", "json"))
+    assert {method for method, _, _ in found} == {"p.v1", "p"}
+
+
+def test_each_methods_number_of_folds_is_told(score, tmp_path):
+    (tmp_path / "t.csv").write_text("label,pred,method,fold\nx,x,A,1\ny,x,A,2\nx,x,B,1\n")
+    told = score("--predictions", tmp_path / "t.csv", "--metrics", "accuracy")
+    assert "over folds: 2 of A, 1 of B;" in told
+
+
 def test_metrics_on_request_are_computed_where_they_are_named(score, bundle):
     ask = ("--embedding", bundle, "--label-key", "cell_type", "--batch-key", "donor", "--format", "json")
     found = _found(score(*ask, "--metrics", "nmi_scib,pcr_scib,clisi", "--pre-all", "pre"))

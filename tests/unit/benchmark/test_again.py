@@ -281,6 +281,17 @@ def test_runs_of_one_folder_only_are_counted(original) -> None:
     assert (alone.n_runs, alone.of, report.only_after) == (1, len(records), ())
     none = comparison.compare(records, [], registry.metrics())
     assert [found.n_runs for found in none.only_before] == [len(records)]
+    failed = [run.model_copy(update={"status": "failed", "reason": "x", "scores": ()}) for run in records]
+    assert (none.n_absent, comparison.compare(failed, [], registry.metrics()).n_absent) == (len(records), 0)
+
+
+def test_a_run_that_ended_well_and_is_absent_now_counts_as_worse(original, copy) -> None:
+    shutil.rmtree(copy.run_folder(of(copy, "healthy")[0].run_id))
+    folders = [str(original.root), str(copy.root)]
+    told = CliRunner().invoke(compare, [*folders, "--fail-if-worse", "1"])
+    assert told.exit_code == 1, told.output
+    assert "0 worse by more than 1, 0 lost, 1 absent from the second folder." in told.output
+    assert CliRunner().invoke(compare, [*folders[::-1], "--fail-if-worse", "1"]).exit_code == 0
 
 
 def test_a_run_that_ends_badly_now_is_lost(original, copy) -> None:

@@ -43,7 +43,9 @@ def test_a_table_becomes_a_folder_with_the_totals_that_it_states(tmp_path, capsy
     arguments += ["--saw-labels", "X_scANVI"]
     group.main([*arguments, "--out", str(tmp_path / "out")], standalone_mode=False)
     assert "Taken as made without labels: X_scVI;" in capsys.readouterr().out
-    board = Results(tmp_path / "out").leaderboard().set_index("method")
+    group.main(["merge", str(tmp_path / "out"), "--out", str(tmp_path / "merged")], standalone_mode=False)
+    assert "2 records in" in capsys.readouterr().out, "what was imported has no outputs to miss"
+    board = Results(tmp_path / "merged").leaderboard().set_index("method")
     stated = table()
     for name, track in (("X_scVI", "unsupervised"), ("X_scANVI", "sees scored labels")):
         assert board.overall[name] == pytest.approx(stated.loc[name, "Total"])
