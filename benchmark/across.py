@@ -10,6 +10,7 @@ import math
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from datetime import datetime
 from typing import Final
 
 import numpy as np
@@ -87,7 +88,14 @@ class RankTest:
 class Across:
     """One track of methods on the boards of one task and one way to cut the data.
 
-    ``left_out`` maps names of methods to the reason.
+    Attributes
+    ----------
+    boards
+        One for each data set.
+    left_out
+        Names of methods, and the reason.
+    passed_over
+        Boards of other versions of data sets in ``boards``.
     """
 
     task: Task
@@ -96,20 +104,31 @@ class Across:
     standings: tuple[Standing, ...]
     left_out: Mapping[str, str]
     test: RankTest
+    passed_over: tuple[Board, ...] = ()
 
 
 def across(boards: Sequence[Board], track: Track) -> tuple[Across, ...]:
-    """Sum up each task and cutting that has boards of two or more data sets, without stressed ones."""
-    groups: dict[tuple[Task, str], dict[str, Board]] = defaultdict(dict)
+    """Sum up each task and cutting that has boards of two or more data sets, without stressed ones.
+
+    Versions of a data set may share cells and are no independent data sets. The one with the most cells
+    counts; of equally large ones, the one that was run last.
+    """
+    groups: dict[tuple[Task, str], dict[str, list[Board]]] = defaultdict(lambda: defaultdict(list))
     for board in boards:
         split = board.splits[0]
         if split.stress is None:
-            groups[board.task, split.scheme or split.kind][board.dataset.dataset_id] = board
-    found = (_across(tuple(group.values()), track) for group in groups.values() if len(group) > 1)
+            groups[board.task, split.scheme or split.kind][board.dataset.dataset_id].append(board)
+    found = (_across(list(group.values()), track) for group in groups.values() if len(group) > 1)
     return tuple(one for one in found if one is not None)
 
 
-def _across(boards: tuple[Board, ...], track: Track) -> Across | None:
+def _size_and_end(board: Board) -> tuple[int, datetime]:
+    return board.dataset.n_obs, max(run.finished_at for row in board.rows for run in row.runs)
+
+
+def _across(versions: Sequence[Sequence[Board]], track: Track) -> Across | None:
+    boards = tuple(max(of_one, key=_size_and_end) for of_one in versions)
+    counted = {board.board_id for board in boards}
     rows, left_out = _complete(boards, track)
     if len(rows) < 2:
         return None
@@ -144,6 +163,7 @@ def _across(boards: tuple[Board, ...], track: Track) -> Across | None:
         ),
         left_out=left_out,
         test=rank_test(means),
+        passed_over=tuple(board for of_one in versions for board in of_one if board.board_id not in counted),
     )
 
 
@@ -156,8 +176,8 @@ def _complete(boards: Sequence[Board], track: Track) -> tuple[list[list[Row]], d
                 by_method[method_key(row.method)][i] = row
     complete, left_out = [], {}
     for found in by_method.values():
-        bad = [boards[i].dataset.title for i, row in found.items() if row.incomplete_because is not None]
-        absent = [board.dataset.title for i, board in enumerate(boards) if i not in found]
+        bad = [boards[i].dataset_title for i, row in found.items() if row.incomplete_because is not None]
+        absent = [board.dataset_title for i, board in enumerate(boards) if i not in found]
         if bad or absent:
             parts = [f"incomplete on {', '.join(bad)}"] if bad else []
             parts += [f"not run on {', '.join(absent)}"] if absent else []

@@ -7,6 +7,7 @@ from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
+from cellular_bench.benchmark.data_versions import Version, version_names
 from cellular_bench.benchmark.leaderboard import scaled, unit_of
 from cellular_bench.benchmark.planner import given_genes
 from cellular_bench.benchmark.records import RunRecord, Score
@@ -18,11 +19,13 @@ from cellular_bench.benchmark.types import MetricSpec
 class Subject:
     """What is compared: a method with its genes and parameters on one cutting of a data set.
 
-    ``genes`` is empty where the method was given those of its own choice.
+    ``genes`` is empty where the method was given those of its own choice. ``data_version`` tells data of
+    the same ``dataset_id`` apart and is empty where there are no others.
     """
 
     task: str
     dataset_id: str
+    data_version: str
     scheme: str
     method_id: str
     genes: str
@@ -126,7 +129,9 @@ def compare(
     Versions of methods and packages may differ: their effect is what a comparison is for. Versions of a
     metric may not.
     """
-    first, second = _by_subject(before), _by_subject(after)
+    before, after = tuple(before), tuple(after)
+    versions = version_names(record.dataset for record in (*before, *after))
+    first, second = _by_subject(before, versions), _by_subject(after, versions)
     changes: list[Change] = []
     lost: list[Lost] = []
     not_compared: Counter[tuple[str, str]] = Counter()
@@ -150,12 +155,15 @@ def compare(
     )
 
 
-def _by_subject(records: Iterable[RunRecord]) -> dict[Subject, dict[_Key, RunRecord]]:
+def _by_subject(
+    records: Iterable[RunRecord], versions: Mapping[Version, str]
+) -> dict[Subject, dict[_Key, RunRecord]]:
     found: dict[Subject, dict[_Key, RunRecord]] = defaultdict(dict)
     for record in records:
         subject = Subject(
             task=record.task,
             dataset_id=record.dataset.dataset_id,
+            data_version=versions[record.dataset.dataset_id, record.dataset.digest],
             scheme=record.split.scheme or record.split.kind,
             method_id=record.method.method_id,
             genes=given_genes(record.method) or "",

@@ -13,6 +13,7 @@ from dataclasses import dataclass, field, replace
 from statistics import fmean, stdev
 from typing import Literal
 
+from cellular_bench.benchmark.data_versions import version_names, versioned
 from cellular_bench.benchmark.errors import UserError
 from cellular_bench.benchmark.records import Cost, DatasetIdentity, MethodIdentity, RunRecord, SplitIdentity
 from cellular_bench.benchmark.statistics import SplitScore, average_seeds
@@ -110,9 +111,9 @@ class Board:
     ----------
     splits
         Every split that any method was run on, in the order of their names.
-    is_version
-        True where the same result folder holds other contents under the same ``dataset_id``; the
-        digest is then part of ``board_id``.
+    version
+        What tells the data from others of the same ``dataset_id`` in the result folder, such as
+        ``"300 cells"``; the digest is then part of ``board_id``. Empty where there are no others.
     """
 
     task: Task
@@ -121,13 +122,18 @@ class Board:
     metrics: tuple[MetricSpec, ...]
     splits: tuple[SplitIdentity, ...]
     rows: tuple[Row, ...]
-    is_version: bool = False
+    version: str = ""
 
     @property
     def board_id(self) -> str:
         """Name of the board, unique in a result folder."""
-        version = f"-{self.dataset.digest[:8]}" if self.is_version else ""
+        version = f"-{self.dataset.digest[:8]}" if self.version else ""
         return f"{self.task}-{self.dataset.dataset_id}-{_scheme(self.splits[0])}{version}"
+
+    @property
+    def dataset_title(self) -> str:
+        """Title of the data set, with what tells it from others of the same ``dataset_id``."""
+        return versioned(self.dataset.title, self.version)
 
 
 def track_of(record: RunRecord) -> Track:
@@ -232,10 +238,9 @@ def build_boards(records: Iterable[RunRecord], specs: Iterable[MetricSpec]) -> t
         data = record.dataset
         groups[record.task, data.dataset_id, _scheme(record.split), data.digest].append(record)
     known = {spec.metric_id: spec for spec in specs}
-    versions = Counter(key[:3] for key in groups)
+    versions = version_names(record.dataset for record in records)
     return tuple(
-        _board(groups[key], known, is_version=versions[key[:3]] > 1)
-        for key in sorted(groups, key=_place_of_board)
+        _board(groups[key], known, versions[key[1], key[3]]) for key in sorted(groups, key=_place_of_board)
     )
 
 
@@ -264,7 +269,7 @@ def _refuse_repeats(records: Sequence[RunRecord]) -> None:
         )
 
 
-def _board(records: Sequence[RunRecord], known: Mapping[str, MetricSpec], *, is_version: bool) -> Board:
+def _board(records: Sequence[RunRecord], known: Mapping[str, MetricSpec], version: str) -> Board:
     first = records[0]
     wanted = {score.metric_id for record in records for score in record.scores}
     specs = tuple(spec for metric_id, spec in known.items() if metric_id in wanted)
@@ -280,7 +285,7 @@ def _board(records: Sequence[RunRecord], known: Mapping[str, MetricSpec], *, is_
         metrics=specs,
         splits=tuple(sorted(splits.values(), key=lambda split: (split.split_id, split.digest))),
         rows=_ranked(rows),
-        is_version=is_version,
+        version=version,
     )
 
 

@@ -79,6 +79,11 @@ class DatasetIdentity(Model):
     subsample: dict[str, int] | None = None
     recipe: dict[str, Any] | None = None
 
+    @property
+    def version_id(self) -> str:
+        """Name these contents: the name of the data with the first digits of the digest."""
+        return f"{self.dataset_id}-{self.digest[:10]}"
+
 
 class StressIdentity(Model):
     """What was made harder than the data are, and how much."""

@@ -125,7 +125,7 @@ def _gaps(boards: Sequence[Board]) -> dict[str, str]:
         for row in board.rows:
             if row.incomplete_because is not None:
                 reasons = where.setdefault(row.method.name, {})
-                reasons.setdefault(_short(row), []).append(board.dataset.title)
+                reasons.setdefault(_short(row), []).append(board.dataset_title)
     return {
         name: "; ".join(f"{reason} ({', '.join(places)})" for reason, places in found.items())
         for name, found in where.items()

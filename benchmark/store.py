@@ -124,11 +124,11 @@ class Store:
 
     def data_file(self, dataset: DatasetIdentity) -> Path:
         """Return the file of the prepared data."""
-        return self.root / "data" / f"{_name(dataset)}.h5ad"
+        return self.root / "data" / f"{dataset.version_id}.h5ad"
 
     def split_folder(self, dataset: DatasetIdentity, split: SplitIdentity) -> Path:
         """Return the folder with the cells and the truth of a split."""
-        return self.root / "splits" / _name(dataset) / f"{fitting(split.split_id)}-{split.digest[:10]}"
+        return self.root / "splits" / dataset.version_id / f"{fitting(split.split_id)}-{split.digest[:10]}"
 
     @contextmanager
     def locked(self) -> Iterator[None]:
@@ -220,7 +220,3 @@ def fitting(name: str) -> str:
     ('lobo.human1', 100)
     """
     return name.encode()[:MAX_NAME_BYTES].decode(errors="ignore")
-
-
-def _name(dataset: DatasetIdentity) -> str:
-    return f"{dataset.dataset_id}-{dataset.digest[:10]}"

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -42,6 +42,8 @@ class AcrossView:
     ----------
     verdict
         What the test of ranks says, in words.
+    versions
+        Which version of a data set counts, where there are several.
     picture
         Average ranks with bars over methods not told apart, SVG; None where no test could be made.
     """
@@ -52,6 +54,7 @@ class AcrossView:
     datasets: tuple[tuple[str, str], ...]
     lines: tuple[AcrossLine, ...]
     left_out: tuple[tuple[str, str], ...]
+    versions: tuple[str, ...]
     verdict: str
     picture: bytes | None
 
@@ -68,14 +71,27 @@ def _view(found: Across) -> AcrossView:
         title=f"{TASK_TITLES[found.task]} over {plural(len(found.boards), 'data set')}, "
         f"methods {RANKED_TRACKS[found.track]}",
         subtitle=subtitle(first),
-        datasets=tuple((board.dataset.title, board.board_id) for board in found.boards),
+        datasets=tuple((board.dataset_title, board.board_id) for board in found.boards),
         lines=tuple(
             _line(standing, name) for standing, name in zip(found.standings, _names(found), strict=True)
         ),
         left_out=tuple(sorted(found.left_out.items())),
+        versions=tuple(_versions(found)),
         verdict=_verdict(found),
         picture=None if found.test.critical_difference is None else as_vectors(rank_canvas(found)),
     )
+
+
+def _versions(found: Across) -> Iterator[str]:
+    """Say which version of a data set counts and which do not."""
+    for board in found.boards:
+        others = [
+            other.dataset_title
+            for other in found.passed_over
+            if other.dataset.dataset_id == board.dataset.dataset_id
+        ]
+        if others:
+            yield f"{board.dataset_title} counts, not {'; '.join(others)}"
 
 
 def _names(found: Across) -> tuple[str, ...]:

@@ -85,7 +85,7 @@ def curves(boards: Sequence[Board]) -> tuple[Curves, ...]:
 def _curves(kind: StressKind, levels: Sequence[tuple[float, Board]]) -> Curves:
     boards = [board for _, board in levels]
     unit = STRESSES[kind].unit
-    title = f"{TASK_TITLES[boards[0].task]} · {boards[0].dataset.title}: {STRESSES[kind].title.lower()}"
+    title = f"{TASK_TITLES[boards[0].task]} · {boards[0].dataset_title}: {STRESSES[kind].title.lower()}"
     lines = _lines(boards)
     at = tuple(level for level, _ in levels)
     return Curves(

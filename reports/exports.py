@@ -38,6 +38,7 @@ CSV_COLUMNS = (
     "wall_time_s",
     "cpu_time_s",
     "peak_rss_mib",
+    "dataset_version",
 )
 
 
@@ -65,6 +66,7 @@ def score_rows(run: RunRecord) -> Iterator[dict[str, Any]]:
         "seed": run.seed,
         "status": run.status,
         "reason": run.reason,
+        "dataset_version": run.dataset.version_id,
     }
     if run.evaluation is not None:
         common["profile"] = run.evaluation.profile

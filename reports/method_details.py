@@ -83,7 +83,7 @@ def _place(board: Board, row: Row) -> Place:
     return Place(
         board_id=board.board_id,
         task=board.task,
-        dataset=board.dataset.title,
+        dataset=board.dataset_title,
         rank=MISSING if row.rank is None else f"{row.rank}, {row.track}",
         overall=MISSING if mean is None else f"{number(mean)} {overall_spread(row)}".strip(),
         remark=row.incomplete_because or "",

@@ -7,6 +7,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 
+from cellular_bench.benchmark.data_versions import version_names, versioned
 from cellular_bench.benchmark.leaderboard import (
     OVERALL_WEIGHTS,
     Board,
@@ -85,7 +86,7 @@ def overview(board: Board) -> Overview:
     n_failed = sum(run.status != "ok" for run in runs)
     return Overview(
         board_id=board.board_id,
-        title=f"{TASK_TITLES[board.task]} · {board.dataset.title}",
+        title=f"{TASK_TITLES[board.task]} · {board.dataset_title}",
         subtitle=subtitle(board),
         facts=facts(board),
         winners=tuple(w for track in RANKED_TRACKS if (w := _winner(board, track)) is not None),
@@ -202,7 +203,7 @@ def weights_in_words(task: Task, specs: Iterable[MetricSpec]) -> str:
 class SplitUse:
     """A split of a data set, and the seeds that were run on it."""
 
-    dataset_id: str
+    dataset: str
     split: SplitIdentity
     seeds: tuple[int, ...]
 
@@ -262,20 +263,26 @@ def _stamp(time: datetime) -> str:
 
 
 def _splits(records: Sequence[RunRecord]) -> tuple[SplitUse, ...]:
-    splits: dict[tuple[str, str, str, str], SplitIdentity] = {}
-    seeds: dict[tuple[str, str, str, str], set[int]] = {}
+    names = version_names(run.dataset for run in records)
+    splits: dict[tuple[str, ...], SplitIdentity] = {}
+    seeds: dict[tuple[str, ...], set[int]] = {}
     for run in records:
-        key = (run.dataset.dataset_id, run.split.kind, run.split.split_id, run.split.digest)
+        data = versioned(run.dataset.dataset_id, names[run.dataset.dataset_id, run.dataset.digest])
+        key = (data, run.split.kind, run.split.split_id, run.split.digest)
         splits[key] = run.split
         seeds.setdefault(key, set()).add(run.seed)
     return tuple(
-        SplitUse(dataset_id=key[0], split=splits[key], seeds=tuple(sorted(seeds[key])))
-        for key in sorted(splits)
+        SplitUse(dataset=key[0], split=splits[key], seeds=tuple(sorted(seeds[key]))) for key in sorted(splits)
     )
 
 
 def _warnings(records: Sequence[RunRecord]) -> tuple[RunWarning, ...]:
-    counts = Counter((run.dataset.title, text) for run in records for text in run.warnings)
+    names = version_names(run.dataset for run in records)
+    counts = Counter(
+        (versioned(run.dataset.title, names[run.dataset.dataset_id, run.dataset.digest]), text)
+        for run in records
+        for text in run.warnings
+    )
     return tuple(RunWarning(dataset=name, text=text, n_runs=n) for (name, text), n in sorted(counts.items()))
 
 

@@ -147,6 +147,7 @@ CSV_COLUMNS = (
     "our_n",
     "difference",
     "verdict",
+    "dataset_version",
 )
 
 
@@ -182,6 +183,7 @@ def _csv_row(board: Board, score: Compared) -> dict[str, object]:
         **{name: "" if value is None else f"{value:.6f}" for name, value in values.items()},
         "our_n": ours.n if ours else 0,
         "verdict": score.verdict,
+        "dataset_version": board.dataset.version_id,
     }
 
 
@@ -194,7 +196,7 @@ def published_markdown(boards: Sequence[Board], missing: Sequence[str] = ()) -> 
     )
     for board in boards:
         for table in published_tables(board):
-            parts.append(f"## {board.dataset.title}: {table.title.removeprefix('Published: ')}")
+            parts.append(f"## {board.dataset_title}: {table.title.removeprefix('Published: ')}")
             parts.append(table.remark)
             parts.append(_markdown_table(table))
     if missing:

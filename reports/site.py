@@ -55,11 +55,12 @@ def write_site_pages(
     """
     out.mkdir(parents=True, exist_ok=True)
     written, entries = [out / "index.html"], []
+    every = build_boards(records, specs.values())
     for task in TASKS:
         mine = [record for record in records if record.task == task]
         if not mine:
             continue
-        boards = build_boards(mine, specs.values())
+        boards = tuple(board for board in every if board.task == task)
         ids = {board.board_id for board in boards}
         shown = [figure for figure in figures if figure.board_id in ids]
         heavy = linked(shown)

@@ -20,6 +20,7 @@ ALLOWED = {
     "reports": {
         "cellular_bench.reports",
         "cellular_bench.benchmark.across",
+        "cellular_bench.benchmark.data_versions",
         "cellular_bench.benchmark.diagnostics",
         "cellular_bench.benchmark.leaderboard",
         "cellular_bench.benchmark.published",

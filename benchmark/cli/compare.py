@@ -110,7 +110,9 @@ def _print(report: Report, regressions: Sequence[Change], threshold: float | Non
 
 
 def _data(subject: Subject) -> str:
-    return f"{subject.task} {subject.dataset_id} {subject.scheme}"
+    # A comma ends what tells the data from others of that name: "annotation my, 300 cells, kfold-3-42".
+    data = f"{subject.dataset_id}, {subject.data_version}," if subject.data_version else subject.dataset_id
+    return f"{subject.task} {data} {subject.scheme}"
 
 
 def _interval(change: Change) -> str:

@@ -64,13 +64,18 @@ def command(folder: Path, *, output: str, out: Path | None) -> None:
 
 
 def _write_cells(folder: Path, records: Sequence[RunRecord], target: Path) -> None:
+    from cellular_bench.benchmark.data_versions import version_names
     from cellular_bench.benchmark.exporting import as_anndata, by_cells
     from cellular_bench.benchmark.store import Store
 
     store = Store.open(folder)
+    versions = version_names(record.dataset for record in records)
     for runs in by_cells(records):
         first = runs[0]
-        name = re.sub(r"[^A-Za-z0-9._-]+", "_", f"{first.dataset.dataset_id}-{first.split.split_id}")
+        data = first.dataset
+        # Data of one name may be cut into the same cells, such as the same file with other labels.
+        known = data.version_id if versions[data.dataset_id, data.digest] else data.dataset_id
+        name = re.sub(r"[^A-Za-z0-9._-]+", "_", f"{known}-{first.split.split_id}")
         path = target / f"{name}-{first.split.digest[:8]}.h5ad"
         as_anndata(store, runs).write_h5ad(path, compression="gzip")
         click.echo(path)

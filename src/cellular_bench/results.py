@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from cellular_bench.benchmark import registry
+from cellular_bench.benchmark.data_versions import versioned
 from cellular_bench.benchmark.environment import usable_cores
 from cellular_bench.benchmark.errors import UserError
 from cellular_bench.benchmark.leaderboard import OVERALL_WEIGHTS, Board, Row, build_boards
@@ -81,17 +82,14 @@ class Results:
 
         A board is a task on a data set under one kind of split. ``rank`` counts within a ``track`` (which
         labels a method saw); controls and incomplete methods have none. Scores are 0 to 1, higher is better.
+        ``dataset_version`` tells apart data of one name, such as a subsample and the whole.
 
         Raises
         ------
         UserError
             If there is no such board.
         """
-        import pandas as pd
-
-        boards = list(self._boards(task, dataset))
-        rows = [_as_dict(board, row) for board in boards for row in board.rows]
-        return pd.DataFrame(rows).astype({"rank": "Int64"}).dropna(axis="columns", how="all")
+        return _as_frame(list(self._boards(task, dataset)))
 
     def report(self, path: Path | str | None = None, *, figures: bool = False) -> Path:
         """Write the leaderboard and return where.
@@ -141,12 +139,24 @@ class Results:
         parts = [f"<p>{escape(repr(self))}</p>"]
         if not self.records:
             return parts[0]
-        board = ["task", "dataset_id", "split"]
-        for (task, dataset, split), rows in self.leaderboard().groupby(board, sort=False):
-            shown = rows.drop(columns=[*board, "method_id"]).dropna(axis="columns", how="all")
+        told = ["task", "dataset_id", "split", "dataset_version", "method_id"]
+        for board in self._boards(None, None):
+            shown = _as_frame([board]).drop(columns=told)
             table = shown.to_html(index=False, na_rep="-", float_format="{:.3f}".format, border=0)
-            parts.append(f"<h4>{escape(task)}: {escape(dataset)}, {escape(split)}</h4>{table}")
+            data = versioned(board.dataset.dataset_id, board.version)
+            parts.append(f"<h4>{escape(f'{board.task}: {data}, {_split(board)}')}</h4>{table}")
         return "\n".join(parts)
+
+
+def _as_frame(boards: Sequence[Board]) -> pd.DataFrame:
+    import pandas as pd
+
+    rows = [_as_dict(board, row) for board in boards for row in board.rows]
+    return pd.DataFrame(rows).astype({"rank": "Int64"}).dropna(axis="columns", how="all")
+
+
+def _split(board: Board) -> str:
+    return board.splits[0].scheme or board.split_kind
 
 
 def _as_dict(board: Board, row: Row) -> dict[str, Any]:
@@ -154,7 +164,7 @@ def _as_dict(board: Board, row: Row) -> dict[str, Any]:
     return {
         "task": board.task,
         "dataset_id": board.dataset.dataset_id,
-        "split": board.splits[0].scheme or board.split_kind,
+        "split": _split(board),
         "rank": row.rank,
         "track": row.track,
         "method_id": row.method.method_id,
@@ -167,4 +177,5 @@ def _as_dict(board: Board, row: Row) -> dict[str, Any]:
         "wall_time_s": row.wall_time_s.mean,
         "peak_rss_mib": row.peak_rss_mib.mean,
         "incomplete_because": row.incomplete_because,
+        "dataset_version": board.dataset.version_id,
     }

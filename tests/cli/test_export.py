@@ -10,6 +10,7 @@ import pytest
 import cellular_bench
 from cellular_bench import Results, UserError
 from cellular_bench.benchmark.cli import group
+from cellular_bench.datasets.simulator import simulate
 
 
 @pytest.fixture(scope="module")
@@ -61,6 +62,19 @@ def test_cells_come_with_embeddings_and_predictions(results, tmp_path) -> None:
             record = next(r for r in results.records if r.run_id == run_id)
             right = np.mean(fold.obs[f"{name}_label"].astype(str) == fold.obs["label"].astype(str))
             assert right == pytest.approx(record.value("accuracy"))
+
+
+def test_files_of_the_same_cells_with_other_labels_do_not_replace_each_other(tmp_path) -> None:
+    adata = simulate(n_obs=200, n_vars=60, n_labels=4, n_batches=2, seed=0)
+    adata.obs["coarse"] = np.where(adata.obs["label"] == adata.obs["label"].iloc[0], "one", "rest")
+    for label_key in ("label", "coarse"):
+        found = cellular_bench.run(
+            adata=adata, batch_key="batch", label_key=label_key, methods="knn", tasks="annotation",
+            split="leave_one_batch_out", out=tmp_path / "out", quiet=True,
+        )  # fmt: skip
+    paths = export(found, "h5ad", tmp_path / "export")
+    assert len(paths) == 4
+    assert sorted(anndata.read_h5ad(path).obs["label"].nunique() for path in paths) == [2, 2, 4, 4]
 
 
 def test_cells_come_without_expression_where_the_data_were_deleted(results, tmp_path) -> None:

@@ -107,6 +107,22 @@ def test_a_notebook_shows_the_leaderboard(results) -> None:
     assert f"{results.leaderboard().overall.iloc[1]:.3f}" in shown
 
 
+def test_a_subsample_and_the_whole_in_one_folder_are_told_apart(tmp_path) -> None:
+    for part in ({"subsample": 120}, {}):
+        found = cellular_bench.run(methods="knn", out=tmp_path / "out", **SMALL, **part)
+    board, frame = found.leaderboard(), found.to_frame()
+    assert list(board["rank"]) == [1, 1]
+    assert board.dataset_version.is_unique
+    assert (
+        set(board.dataset_version)
+        == set(frame.dataset_version)
+        == {path.name for path in (found.folder / "splits").iterdir()}
+    )
+    shown = found._repr_html_()
+    for size in (120, 300):
+        assert f"<h4>annotation: simulated_small, {size} cells, kfold-2-42</h4>" in shown
+
+
 def test_reports_go_where_they_are_asked_to(results, tmp_path) -> None:
     page = results.report(tmp_path / "mine.html")
     assert page == tmp_path / "mine.html"

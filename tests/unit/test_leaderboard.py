@@ -206,6 +206,15 @@ def test_changed_data_of_the_same_name_are_another_board() -> None:
     assert [b.board_id for b in boards] == ["integration-d-kfold-changed!", "integration-d-kfold-dd"]
 
 
+def test_data_of_one_name_have_titles_of_their_own_wherever_they_are_in_the_folder() -> None:
+    small = make("a", mix=0.5)
+    large = make("b", mix=0.5, digest="changed", kind="all")
+    large = large.model_copy(update={"dataset": large.dataset.model_copy(update={"n_obs": 20})})
+    titles = [b.dataset_title for b in build_boards([small, large], SPECS)]
+    assert titles == ["D, 20 cells", "D, 10 cells"]
+    assert board(small).dataset_title == "D"
+
+
 def test_other_folds_are_another_board() -> None:
     three = [make("a", fold, mix=0.5, scheme="kfold-3-42") for fold in range(3)]
     five = [make("a", fold + 3, mix=0.7, scheme="kfold-5-42") for fold in range(5)]

@@ -274,6 +274,26 @@ def test_genes_that_are_not_the_methods_own_choice_make_another_row(original) ->
     assert [len(apart.only_before), len(apart.only_after)] == [1, 1]
 
 
+def test_data_of_one_name_are_compared_each_with_its_own(original) -> None:
+    records = of(original, "healthy")
+    small = records[0].dataset.model_copy(update={"digest": "f" * 64, "n_obs": 7})
+    on_small = [
+        with_value(run.model_copy(update={"dataset": small}), "accuracy", run.value("accuracy") / 2)
+        for run in records
+    ]
+    both = [*records, *on_small]
+    found = comparison.compare(both, both, registry.metrics()).changes
+    means = {c.subject.data_version: c.before for c in found if c.metric_id == "accuracy"}
+    assert len(means) == 2
+    (whole,) = means.keys() - {"7 cells"}
+    assert means["7 cells"] == pytest.approx(means[whole] / 2)
+    apart = comparison.compare(records, on_small, registry.metrics())
+    assert not apart.changes
+    assert [one.subject.data_version for one in apart.only_after] == ["7 cells"]
+    alone = comparison.compare(records, records, registry.metrics()).changes
+    assert {change.subject.data_version for change in alone} == {""}
+
+
 def test_runs_of_one_folder_only_are_counted(original) -> None:
     records = of(original, "healthy")
     report = comparison.compare(records, records[1:], registry.metrics())

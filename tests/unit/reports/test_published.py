@@ -194,6 +194,7 @@ def test_the_files_hold_every_published_row_with_ours_and_the_difference(make_bo
     ]  # fmt: skip
     assert float(mine["difference"]) == pytest.approx(0.95 - 0.986813, abs=1e-6)
     assert mine["verdict"] == "differs"
+    assert mine["dataset_version"] == "baron_full-f00df00df0"
     assert {row["verdict"] for row in rows if row["method_id"] == "tosica"} == {"missing"}
     text = published_markdown([board], ["missing method x. Why.", "  row"])
     assert "| Any | 0.987 ± 0.002; 0.950; **−0.037** | 0.980 ± 0.011; – |" in text
