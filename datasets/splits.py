@@ -124,7 +124,8 @@ def unseen_label(
     """Hide one label from training, to see whether its cells are recognised as new.
 
     As in the CELLULAR study: take a fold of :func:`kfold`, take the cells of the label out of
-    its training cells and add them to its test cells.
+    its training cells and add them to its test cells. Other cells of which training has no type,
+    such as the only one of a rare type, are not scored: they are neither known nor the hidden label.
 
     Parameters
     ----------
@@ -446,6 +447,8 @@ def _hide(
 ) -> Split:
     is_hidden = np.isin(names[train], unseen)
     _check_known(names[train[~is_hidden]], unseen, "unseen_label")
+    # The only cell of a type is in a test fold: no training cell has that type, and it is not the hidden one.
+    test = test[np.isin(names[test], [*names[train], *unseen])]
     return _split(
         f"unseen-{n_splits}-{seed}",
         f"{'+'.join(map(_id, unseen))}.{number}",

@@ -170,7 +170,7 @@ def test_digest_is_the_same_everywhere():
         (
             lambda: splits.unseen_label(LABEL, n_labels=4),
             "unseen_label: 4 labels to hide, but only 3 of 4 labels have at least 10 cells. "
-            "Ask for fewer (n_labels) or name them (labels).",
+            "Ask for fewer (n_labels) or name them (labels, --unseen).",
         ),
         (
             lambda: splits.unseen_label(LABEL, labels=["delta"], folds=[6]),
@@ -287,3 +287,14 @@ def test_all_labels_are_hidden_however_rare():
     assert not (set(np.asarray(label)[first.train_obs]) & {"alpha"})
     # The removed training cells are scored: every cell of the label is among the test cells.
     assert np.asarray(label)[first.test_obs].tolist().count("alpha") == 20
+
+
+def test_the_only_cell_of_another_type_is_no_known_cell() -> None:
+    label = np.array(["a"] * 20 + ["b"] * 20 + ["c"] * 10 + ["lonely"])
+    every = splits.unseen_label(label, labels=["c"], n_splits=5, folds=[1, 2, 3, 4, 5])
+    for split in every:
+        assert 50 not in split.test_obs
+        assert set(label[split.test_obs]) - set(label[split.train_obs]) == {"c"}
+    assert sum(50 in split.train_obs for split in every) == 4, "where it is learned from, it stays"
+    hidden = splits.unseen_label(label, labels=["lonely"], n_splits=5, folds=[1, 2, 3, 4, 5])
+    assert all(50 in split.test_obs for split in hidden)
