@@ -66,6 +66,10 @@ class ContractError(BenchError):
     """A method whose output is not what the interface promises; recorded as ``failed``."""
 
 
+class NotFiniteError(ContractError):
+    """An output of the right shape that holds NaN or infinity, or lacks a value."""
+
+
 class ProgramError(BenchError):
     """A program in an environment of its own that failed there; recorded as ``failed``."""
 

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from cellular_bench.benchmark.errors import ContractError, UserError
+from cellular_bench.benchmark.errors import ContractError, NotFiniteError, UserError
 from cellular_bench.benchmark.preparation import principal_components
 from cellular_bench.benchmark.types import Corrected, Graph, Prediction
 
@@ -136,7 +136,7 @@ def _links(where: str, returned: Any, names: NDArray[np.str_]) -> csr_matrix:
         )
     bad = ~np.isfinite(links.data) | (links.data < 0)
     if bad.any():
-        raise ContractError(f"{where}: {bad.sum()} of {links.nnz} values are negative, NaN or infinite.")
+        raise NotFiniteError(f"{where}: {bad.sum()} of {links.nnz} values are negative, NaN or infinite.")
     return links
 
 
@@ -243,7 +243,7 @@ def _labels(method_id: str, column: NDArray[Any]) -> NDArray[np.str_]:
     """Return names as text. A missing one would turn into a label called 'None' or 'nan'."""
     missing = _n_missing(column)
     if missing:
-        raise ContractError(
+        raise NotFiniteError(
             f"{method_id}: label_pred is missing (None or NaN) for {missing} of {len(column)} cells. "
             "Name every cell; mark those that the method declines to name in rejected."
         )
@@ -276,7 +276,7 @@ def _check_finite(where: str, array: NDArray[np.floating[Any]]) -> None:
     bad = ~np.isfinite(array)
     if bad.any():
         rows = int(bad.reshape(len(array), -1).any(axis=1).sum())
-        raise ContractError(f"{where} is NaN or infinite for {rows} of {len(array)} cells.")
+        raise NotFiniteError(f"{where} is NaN or infinite for {rows} of {len(array)} cells.")
 
 
 def check_order(where: str, value: Any, names: NDArray[np.str_]) -> None:

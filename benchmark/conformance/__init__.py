@@ -10,7 +10,7 @@ from __future__ import annotations
 import importlib.util
 import sysconfig
 import traceback
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, Protocol
@@ -18,10 +18,20 @@ from typing import Any, Literal, Protocol
 from cellular_bench.benchmark.conformance.checklist import CHECKS, Check
 from cellular_bench.benchmark.conformance.promises import BrokenPromiseError
 from cellular_bench.benchmark.conformance.subject import SkippedError, Subject
-from cellular_bench.benchmark.errors import NotApplicableError
+from cellular_bench.benchmark.errors import ContractError, NotApplicableError
 from cellular_bench.benchmark.types import DatasetSpec, MethodSpec, MetricSpec
 
-__all__ = ["Check", "CheckResult", "CheckStatus", "check_dataset", "check_method", "check_metric", "checks"]
+__all__ = [
+    "Check",
+    "CheckResult",
+    "CheckStatus",
+    "check_dataset",
+    "check_method",
+    "check_metric",
+    "checks",
+    "each_check",
+    "each_metric_check",
+]
 
 CheckStatus = Literal["passed", "failed", "expected_failure", "skipped"]
 
@@ -70,15 +80,22 @@ def check_method(method_class: Any, *, params: Mapping[str, Any] | None = None) 
     >>> sorted({result.status for result in check_method(Unintegrated)})
     ['passed', 'skipped']
     """
+    return tuple(each_check(method_class, params=params))
+
+
+def each_check(method_class: Any, *, params: Mapping[str, Any] | None = None) -> Iterator[CheckResult]:
+    """Make the checks of :func:`check_method` and yield each result as it comes."""
     spec = getattr(method_class, "spec", None)
     short = spec.check_params if isinstance(spec, MethodSpec) else {}
     subject = Subject(method_class=method_class, params={**short, **(params or {})})
     sane = _result(CHECKS[0], subject)
+    yield sane
     obstacle = _obstacle(subject, sane)
-    if obstacle:
-        rest = [CheckResult(check_id=c.check_id, status="skipped", message=obstacle) for c in CHECKS[1:]]
-        return (sane, *rest)
-    return (sane, *(_result(check, subject) for check in CHECKS[1:]))
+    for check in CHECKS[1:]:
+        if obstacle:
+            yield CheckResult(check_id=check.check_id, status="skipped", message=obstacle)
+        else:
+            yield _result(check, subject)
 
 
 def _obstacle(subject: Subject, sane: CheckResult) -> str:
@@ -101,10 +118,16 @@ def check_metric(spec: MetricSpec) -> tuple[CheckResult, ...]:
     >>> {result.status for result in check_metric(accuracy.spec)}
     {'passed'}
     """
+    return tuple(each_metric_check(spec))
+
+
+def each_metric_check(spec: MetricSpec) -> Iterator[CheckResult]:
+    """Make the checks of :func:`check_metric` and yield each result as it comes."""
     from cellular_bench.benchmark.conformance.metrics import METRIC_CHECKS, MetricSubject
 
     subject = MetricSubject(spec)
-    return tuple(_result(check, subject) for check in METRIC_CHECKS)
+    for check in METRIC_CHECKS:
+        yield _result(check, subject)
 
 
 def check_dataset(spec: DatasetSpec) -> tuple[CheckResult, ...]:
@@ -132,7 +155,7 @@ def _result(check: _AnyCheck, subject: Any) -> CheckResult:
     try:
         check.run(subject)
     except (SkippedError, NotApplicableError) as reason:
-        return CheckResult(check_id=check.check_id, status="skipped", message=str(reason))
+        return CheckResult(check_id=check.check_id, status="skipped", message=_text(reason))
     except (Exception, SystemExit) as error:
         return _failure(check, subject, error)
     return CheckResult(check_id=check.check_id, status="passed")
@@ -143,7 +166,7 @@ def _failure(check: _AnyCheck, subject: Any, error: BaseException) -> CheckResul
     excuse = spec.expected_failed_checks.get(check.check_id) if isinstance(spec, MethodSpec) else None
     if excuse:
         return CheckResult(check_id=check.check_id, status="expected_failure", message=excuse)
-    found = str(error) if isinstance(error, BrokenPromiseError) else _raised(error)
+    found = _text(error) if isinstance(error, BrokenPromiseError | ContractError) else _raised(error)
     return CheckResult(
         check_id=check.check_id,
         status="failed",
@@ -160,4 +183,12 @@ def _raised(error: BaseException) -> str:
     own = [frame for frame in frames if not str(Path(frame.filename).resolve()).startswith(elsewhere)]
     last = (own or frames)[-1]
     where = f"{Path(last.filename).name}, line {last.lineno}: {last.line}"
-    return f"it raised {type(error).__name__}: {error} ({where})"
+    return f"it raised {type(error).__name__}: {_text(error)} ({where})"
+
+
+def _text(error: BaseException) -> str:
+    """Return the text of an error, which may be one of a class that cannot say it."""
+    try:
+        return str(error)
+    except Exception as unsaid:
+        return f"(no text: its __str__ raised {type(unsaid).__name__})"

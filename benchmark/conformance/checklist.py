@@ -106,20 +106,22 @@ CHECKS = (
     ),
     Check(
         check_id="output_shape",
-        claim="one row or value per cell.",
-        hint="Return arrays of n_obs rows: every cell that came in, filtered by nothing.",
+        claim="a run takes what it returns: one row or value per cell, in a form that the interface knows.",
+        hint="Return arrays of n_obs rows: every cell that came in, filtered by nothing, and every gene in "
+        "corrected expression. Set Prediction.labels to the names of the columns of label_proba.",
         run=promises.output_has_shape,
     ),
     Check(
         check_id="finite",
-        claim="no NaN and no infinity.",
-        hint="Guard divisions by zero and logarithms; raise NotApplicableError where there is no answer.",
+        claim="no NaN, no infinity and no missing label; weights of links are 0 or above.",
+        hint="Guard divisions by zero and logarithms, and name every cell; raise NotApplicableError where "
+        "there is no answer.",
         run=promises.output_is_finite,
     ),
     Check(
         check_id="probabilities",
         claim="label_proba has a named column per label, and rows that sum to 1.",
-        hint="Set Prediction.labels to the names of the columns; divide scores by their sum.",
+        hint="Name every column of label_proba once in Prediction.labels; divide scores by their sum.",
         run=promises.probabilities_add_up,
     ),
     Check(

@@ -8,15 +8,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cellular_bench.benchmark.conformance import data
-from cellular_bench.benchmark.conformance.subject import (
-    Observed,
-    SkippedError,
-    Subject,
-    not_finite,
-    shape_problem,
-)
-from cellular_bench.benchmark.errors import NotApplicableError
+from cellular_bench.benchmark.conformance.subject import SkippedError, Subject
+from cellular_bench.benchmark.errors import NotApplicableError, NotFiniteError
 from cellular_bench.benchmark.keys import LABEL
+from cellular_bench.benchmark.outputs import Outputs
 
 #: How far beyond the share of the most frequent label a method must get to know anything.
 BEYOND_CHANCE = 0.15
@@ -30,6 +25,13 @@ ROUNDING = 1e-3
 MAY_CHANGE = 0.05
 #: What a transductive method may turn or shift a little where cells come in another order.
 MAY_TURN = ("the embedding", "the corrected expression")
+#: Outputs that are compared between runs, and what messages call them.
+COMPARED = {
+    "X_emb": "the embedding",
+    "corrected": "the corrected expression",
+    "graph": "the graph",
+    **{name: name for name in ("label_pred", "label_proba", "novelty", "rejected")},
+}
 
 
 class BrokenPromiseError(Exception):
@@ -49,27 +51,26 @@ def runs(subject: Subject) -> None:
 
 
 def output_has_shape(subject: Subject) -> None:
-    """Demand one row or value per cell in every output."""
-    problem = shape_problem(subject.plain, subject.example.query.n_obs)
-    demand(problem is None, problem or "")
+    """Demand outputs in the form that a run takes, which raises ContractError at all others."""
+    try:
+        _ = subject.plain.outputs
+    except NotFiniteError:
+        return  # the form is right; the next check looks at the values
 
 
 def output_is_finite(subject: Subject) -> None:
-    """Demand that no output is NaN or infinite."""
-    problem = not_finite(subject.shaped)
-    demand(problem is None, problem or "")
+    """Demand that no output is NaN or infinite: a run raises NotFiniteError there."""
+    _ = subject.shaped.outputs
 
 
 def probabilities_add_up(subject: Subject) -> None:
     """Demand probabilities that are named, not negative, and sum to 1 over the labels."""
-    prediction = subject.sound.prediction
-    if prediction is None or prediction.label_proba is None:
+    outputs = subject.sound.outputs
+    probability, labels = outputs.label_proba, outputs.labels
+    if probability is None or labels is None:
         raise SkippedError("it gives no probabilities")
-    labels = prediction.labels or ()
-    wanted = subject.example.query.n_obs, len(labels)
-    probability = np.asarray(prediction.label_proba)
-    demand(labels and probability.shape == wanted, f"shape {probability.shape} for {len(labels)} names.")
-    demand(len(set(labels)) == len(labels), f"columns share names: {labels}.")
+    demand(labels.size, "it has no column.")
+    demand(len(set(labels)) == len(labels), f"columns share names: {', '.join(labels)}.")
     demand(probability.min() >= 0, f"the lowest is {probability.min():g}.")
     far = np.abs(probability.sum(axis=1) - 1.0).max()
     demand(far <= TOLERANCE, f"a row differs from a sum of 1 by {far:g}.")
@@ -77,11 +78,10 @@ def probabilities_add_up(subject: Subject) -> None:
 
 def labels_are_known(subject: Subject) -> None:
     """Demand that predicted labels are labels of training cells."""
-    prediction = subject.sound.prediction
-    if prediction is None:
+    predicted = subject.sound.outputs.label_pred
+    if predicted is None:
         raise SkippedError("it predicts nothing")
-    given = {str(label) for label in prediction.label_pred}
-    unknown = sorted(given - set(data.LABELS))
+    unknown = sorted(set(predicted.tolist()) - set(data.LABELS))
     demand(not unknown, f"it predicts {', '.join(unknown)}, which no training cell has.")
 
 
@@ -89,21 +89,21 @@ def novelty_is_given(subject: Subject) -> None:
     """Demand that a method with the task novelty says how novel each cell is."""
     if "novelty" not in subject.spec.tasks:
         raise SkippedError("'novelty' is not among its tasks")
-    demand(subject.sound.prediction.novelty is not None, "Prediction.novelty is None.")
+    demand(subject.sound.outputs.novelty is not None, "Prediction.novelty is None.")
 
 
 def beats_chance(subject: Subject) -> None:
     """Demand labels and neighbours that are right more often than the most frequent label."""
-    observed = subject.sound
+    outputs = subject.sound.outputs
     label = np.asarray(subject.example.query.obs[LABEL], dtype=np.str_)
     chance = np.unique(label, return_counts=True)[1].max() / label.size
     known: dict[str, float] = {}
-    if observed.X_emb is not None:
-        known["neighbours in the embedding"] = data.neighbor_accuracy(np.asarray(observed.X_emb), label)
-    if observed.graph is not None:
-        known["the linked cells"] = data.link_accuracy(observed.graph, label)
-    if observed.prediction is not None and "annotation" in subject.spec.tasks:
-        known["predictions"] = float(np.mean(np.asarray(observed.prediction.label_pred).astype(str) == label))
+    if outputs.X_emb is not None:
+        known["neighbours in the embedding"] = data.neighbor_accuracy(outputs.X_emb, label)
+    if outputs.graph is not None:
+        known["the linked cells"] = data.link_accuracy(outputs.graph, label)
+    if outputs.label_pred is not None and "annotation" in subject.spec.tasks:
+        known["predictions"] = float(np.mean(outputs.label_pred == label))
     for what, accuracy in known.items():
         demand(
             accuracy > chance + BEYOND_CHANCE,
@@ -117,13 +117,15 @@ def order_is_kept(subject: Subject) -> None:
     order = np.random.default_rng(1).permutation(subject.example.query.n_obs)
     moved = subject.again(plain, subject.example.query[order].copy())
     back = np.argsort(order)
-    for name, (first, second) in _pairs(plain, moved).items():
+    for name, (first, second) in _pairs(plain.outputs, moved.outputs).items():
         if name == "the graph":
             _demand_same_links(first, second[back][:, back])
         elif name in MAY_TURN and not subject.spec.inductive:
-            _demand_same_shape(np.asarray(first), np.asarray(second)[back])
+            _demand_same_shape(first, second[back])
         else:
-            share = _share_changed(np.asarray(first), np.asarray(second)[back])
+            shapes = f"{first.shape} and {second.shape}"
+            demand(first.shape == second.shape, f"in another order, {name} has another shape: {shapes}.")
+            share = _share_changed(first, second[back])
             demand(share <= MAY_CHANGE, f"in another order, {name} changes for {share:.0%} of the cells.")
 
 
@@ -151,7 +153,7 @@ def names_do_not_matter(subject: Subject) -> None:
     """Demand the same results for cells with other names."""
     plain = subject.sound
     renamed = subject.observe(subject.example.map(data.barcoded))
-    _demand_equal(plain, renamed, "With cells called AAAC-1_lib1")
+    _demand_equal(plain.outputs, renamed.outputs, "With cells called AAAC-1_lib1")
 
 
 def input_is_unchanged(subject: Subject) -> None:
@@ -175,7 +177,8 @@ def nothing_is_written(subject: Subject) -> None:
 def seed_repeats(subject: Subject) -> None:
     """Demand the same results from the same seed."""
     plain = subject.sound
-    _demand_equal(plain, subject.observe(subject.example, disturb=True), "A second time")
+    again = subject.observe(subject.example, disturb=True)
+    _demand_equal(plain.outputs, again.outputs, "A second time")
 
 
 def hidden_labels_are_unused(subject: Subject) -> None:
@@ -184,9 +187,10 @@ def hidden_labels_are_unused(subject: Subject) -> None:
         raise SkippedError("it declares that it reads all labels")
     plain = subject.sound
     if subject.spec.labels == "none":
-        _demand_equal(plain, subject.observe(subject.example, with_labels=True), "With labels in obs")
+        shown, when = subject.observe(subject.example, with_labels=True), "With labels in obs"
     else:
-        _demand_equal(plain, subject.peeking(plain), "With labels in the query's obs")
+        shown, when = subject.peeking(plain), "With labels in the query's obs"
+    _demand_equal(plain.outputs, shown.outputs, when)
 
 
 def single_batch_works(subject: Subject) -> None:
@@ -197,7 +201,7 @@ def single_batch_works(subject: Subject) -> None:
     except NotApplicableError as error:
         demand(subject.spec.needs_batches, f"it says '{error}', but needs_batches is False.")
         return
-    _demand_usable(observed, subject.example.query.n_obs)
+    _ = observed.outputs  # raises where a run would refuse it
 
 
 def rare_label_works(subject: Subject) -> None:
@@ -205,30 +209,24 @@ def rare_label_works(subject: Subject) -> None:
     if subject.spec.labels == "none":
         raise SkippedError("it reads no labels")
     subject.require_sound()
-    example = data.with_rare_label(subject.example)
-    _demand_usable(subject.observe(example), example.query.n_obs)
+    observed = subject.observe(data.with_rare_label(subject.example))
+    _ = observed.outputs  # raises where a run would refuse it
 
 
-def _demand_usable(observed: Observed, n_obs: int) -> None:
-    problem = shape_problem(observed, n_obs) or not_finite(observed)
-    demand(problem is None, problem or "")
-
-
-def _demand_equal(plain: Observed, other: Observed, when: str) -> None:
+def _demand_equal(plain: Outputs, other: Outputs, when: str) -> None:
     """Demand that another run gave what the plain run gave, but for rounding."""
     for name, (first, second) in _pairs(plain, other).items():
         far = _distance(first, second)
         demand(far <= TOLERANCE, f"{when}, {name} differs by {far:.2g} of its largest value.")
 
 
-def _pairs(first: Observed, second: Observed) -> dict[str, tuple[Any, Any]]:
-    pairs = {"the embedding": (first.X_emb, second.X_emb)}
-    pairs["the corrected expression"] = first.corrected, second.corrected
-    if first.graph is not None and second.graph is not None:
-        pairs["the graph"] = first.graph.toarray(), second.graph.toarray()
-    for name in ("label_pred", "label_proba", "novelty", "rejected"):
-        pairs[name] = getattr(first.prediction, name, None), getattr(second.prediction, name, None)
-    return {name: pair for name, pair in pairs.items() if pair[0] is not None and pair[1] is not None}
+def _pairs(first: Outputs, second: Outputs) -> dict[str, tuple[NDArray[Any], NDArray[Any]]]:
+    """Return what both runs have, by name; links between cells as a dense matrix."""
+    one, two = first.arrays(), second.arrays()
+    pairs = {name: (one[key], two[key]) for key, name in COMPARED.items() if key in one and key in two}
+    if "the graph" in pairs:
+        pairs["the graph"] = one["graph"].toarray(), two["graph"].toarray()
+    return pairs
 
 
 def _share_changed(first: NDArray[Any], second: NDArray[Any]) -> float:
@@ -239,9 +237,8 @@ def _share_changed(first: NDArray[Any], second: NDArray[Any]) -> float:
     return float(np.mean(far > ROUNDING * np.abs(first).max()))
 
 
-def _distance(first: Any, second: Any) -> float:
+def _distance(one: NDArray[Any], two: NDArray[Any]) -> float:
     """Largest difference as a share of the largest value; for labels, the share that differs."""
-    one, two = np.asarray(first), np.asarray(second)
     if one.shape != two.shape:
         return float("inf")
     if not np.issubdtype(one.dtype, np.number):

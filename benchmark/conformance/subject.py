@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import os
 import random
 import sys
 import tempfile
@@ -17,9 +18,10 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from cellular_bench.benchmark.conformance import data
-from cellular_bench.benchmark.errors import NotApplicableError
+from cellular_bench.benchmark.conformance.observed import Observed, embeds, predicts
+from cellular_bench.benchmark.errors import ContractError, NotApplicableError, NotFiniteError
 from cellular_bench.benchmark.keys import LABEL
-from cellular_bench.benchmark.types import Corrected, Graph, MethodSpec, Prediction
+from cellular_bench.benchmark.types import MethodSpec
 
 if TYPE_CHECKING:
     from anndata import AnnData
@@ -27,37 +29,6 @@ if TYPE_CHECKING:
 
 class SkippedError(Exception):
     """A check does not apply to this method, or cannot be made."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Observed:
-    """A run of a method, and what it did beside returning something.
-
-    Attributes
-    ----------
-    X_emb, prediction
-        What ``embed`` or ``fit_embed``, and ``predict``, returned; None where not asked for. Corrected
-        expression stands for the embedding where it comes without one.
-    corrected, graph
-        The corrected expression, and the weights of the links between cells, where it returned these.
-    fitted
-        The instance that saw the training cells.
-    input_changed
-        Part of the input that was written to.
-    generators_changed
-        Global random generators that were left in another state.
-    files
-        What was left in the working folder.
-    """
-
-    X_emb: Any
-    prediction: Any
-    fitted: Any
-    input_changed: str | None
-    generators_changed: tuple[str, ...]
-    files: tuple[str, ...]
-    corrected: Any = None
-    graph: Any = None
 
 
 @dataclass(kw_only=True)
@@ -71,16 +42,6 @@ class Subject:
     def spec(self) -> MethodSpec:
         """Its declaration."""
         return self.method_class.spec  # type: ignore[no-any-return]
-
-    @property
-    def embeds(self) -> bool:
-        """Whether it can be asked for an embedding."""
-        return "integration" in self.spec.tasks
-
-    @property
-    def predicts(self) -> bool:
-        """Whether it can be asked for labels or novelty."""
-        return bool({"annotation", "novelty"} & set(self.spec.tasks))
 
     @cached_property
     def example(self) -> data.Example:
@@ -106,17 +67,28 @@ class Subject:
 
     @property
     def shaped(self) -> Observed:
-        """The plain run, where its output has the right shape."""
-        if shape_problem(self.plain, self.example.query.n_obs):
+        """The plain run, where its output has the form that a run takes."""
+        if self._failing == "output_shape":
             raise SkippedError("needs the check 'output_shape' to pass")
         return self.plain
 
     @property
     def sound(self) -> Observed:
-        """The plain run, where its output has the right shape and is finite."""
-        if not_finite(self.shaped):
-            raise SkippedError("needs the check 'finite' to pass")
+        """The plain run, where its output is one that a run takes."""
+        if self._failing:
+            raise SkippedError(f"needs the check '{self._failing}' to pass")
         return self.plain
+
+    @property
+    def _failing(self) -> str | None:
+        """The check of the output of the plain run that fails, if one does."""
+        try:
+            _ = self.plain.outputs
+        except NotFiniteError:
+            return "finite"
+        except ContractError:
+            return "output_shape"
+        return None
 
     def require_sound(self) -> None:
         """Skip a check of unusual data where the method fails already on usual ones."""
@@ -139,7 +111,10 @@ class Subject:
             generators, files = changed(), tuple(sorted(path.name for path in folder.iterdir()))
         parts = (data.difference(*pair) for pair in zip(before, (train, query), strict=True))
         return Observed(
-            **_parts(returned),
+            spec=self.spec,
+            obs_names=before[1].obs_names,
+            var_names=before[1].var_names,
+            returned=returned,
             prediction=prediction,
             fitted=fitted,
             input_changed=next((part for part in parts if part), None),
@@ -161,14 +136,17 @@ class Subject:
         return self._asked(observed, self.example.query.copy())
 
     def _asked(self, observed: Observed, query: AnnData) -> Observed:
+        obs_names, var_names = query.obs_names.copy(), query.var_names.copy()
         with _workbench(), _generators(self.spec, disturb=False):
-            returned = observed.fitted.embed(query) if self.embeds else None
-            prediction = observed.fitted.predict(query) if self.predicts else None
-        return replace(observed, **_parts(returned), prediction=prediction)
+            returned = observed.fitted.embed(query) if embeds(self.spec) else None
+            prediction = observed.fitted.predict(query) if predicts(self.spec) else None
+        return replace(
+            observed, obs_names=obs_names, var_names=var_names, returned=returned, prediction=prediction
+        )
 
     @property
     def _has_fitted(self) -> bool:
-        return self.spec.inductive or not self.embeds
+        return self.spec.inductive or not embeds(self.spec)
 
     def _seen(self, example: data.Example, *, with_labels: bool) -> tuple[AnnData, AnnData]:
         train, query = example.train.copy(), example.query.copy()
@@ -181,62 +159,13 @@ class Subject:
     def _call(self, train: AnnData, query: AnnData) -> tuple[Any, Any, Any]:
         model = self.method_class(**{"seed": 0, **self.params})
         returned = None
-        if self.embeds and not self.spec.inductive:
+        if embeds(self.spec) and not self.spec.inductive:
             returned = model.fit_embed(query)
-        if self._has_fitted or self.predicts:
+        if self._has_fitted or predicts(self.spec):
             model.fit(train)
-        if self.embeds and self.spec.inductive:
+        if embeds(self.spec) and self.spec.inductive:
             returned = model.embed(query)
-        return returned, model.predict(query) if self.predicts else None, model
-
-
-def _parts(returned: Any) -> dict[str, Any]:
-    """Name what an integrator returned as :class:`Observed` does."""
-    if isinstance(returned, Graph):
-        return {"X_emb": None, "graph": returned.connectivities}
-    if isinstance(returned, Corrected):
-        X_emb = returned.X if returned.X_emb is None else returned.X_emb
-        return {"X_emb": X_emb, "corrected": returned.X}
-    return {"X_emb": returned}
-
-
-def shape_problem(observed: Observed, n_obs: int) -> str | None:
-    """Say which output has not one row or value per cell, if any."""
-    if observed.graph is not None and np.shape(observed.graph) != (n_obs, n_obs):
-        return f"the graph has shape {np.shape(observed.graph)}, expected ({n_obs}, {n_obs})."
-    if observed.corrected is not None:
-        shape = np.shape(observed.corrected)
-        if len(shape) != 2 or shape[0] != n_obs:
-            return f"the corrected expression has shape {shape}, expected ({n_obs}, n_vars)."
-    if observed.X_emb is not None:
-        shape = np.shape(observed.X_emb)
-        if len(shape) != 2 or shape[0] != n_obs or shape[1] == 0:
-            return f"the embedding has shape {shape}, expected ({n_obs}, n_latent)."
-    if observed.prediction is None:
-        return None
-    if not isinstance(observed.prediction, Prediction):
-        return f"predict returned {type(observed.prediction).__name__}, expected Prediction."
-    for name in ("label_pred", "novelty", "rejected"):
-        value = getattr(observed.prediction, name)
-        if value is not None and np.shape(value) != (n_obs,):
-            return f"{name} has shape {np.shape(value)}, expected ({n_obs},)."
-    return None
-
-
-def not_finite(observed: Observed) -> str | None:
-    """Say which output holds NaN or infinity, if any."""
-    arrays = {"the embedding": observed.X_emb, "the corrected expression": observed.corrected}
-    if observed.graph is not None:
-        arrays["the graph"] = observed.graph.toarray()
-    for name in ("label_proba", "novelty"):
-        arrays[name] = getattr(observed.prediction, name, None)
-    for name, array in arrays.items():
-        if array is None:
-            continue
-        finite = np.isfinite(np.asarray(array, dtype=np.float64)).reshape(len(array), -1).all(axis=1)
-        if not finite.all():
-            return f"{name} is NaN or infinite for {int((~finite).sum())} cells."
-    return None
+        return returned, model.predict(query) if predicts(self.spec) else None, model
 
 
 def without_labels(adata: AnnData) -> AnnData:
@@ -248,9 +177,18 @@ def without_labels(adata: AnnData) -> AnnData:
 
 @contextmanager
 def _workbench() -> Iterator[Path]:
-    """Work in an empty folder."""
+    """Work in an empty folder.
+
+    A method may fork. Where the child comes back as well, it ends here: it would make, and report, all
+    checks that follow a second time.
+    """
+    owner = os.getpid()
     with tempfile.TemporaryDirectory() as folder, chdir(folder):
-        yield Path(folder)
+        try:
+            yield Path(folder)
+        finally:
+            if os.getpid() != owner:
+                os._exit(0)
 
 
 @contextmanager

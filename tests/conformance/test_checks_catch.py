@@ -3,6 +3,7 @@
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import pytest
 from scipy.sparse import csr_matrix
 
@@ -85,6 +86,72 @@ class HealthyAnnotator:
             labels=tuple(self.labels.tolist()),
             novelty=distance.min(axis=1),
         )
+
+
+class SparseCorrection(HealthyIntegrator):
+    """The expression matrix as corrected expression, sparse as it came."""
+
+    spec = INTEGRATOR
+
+    def fit_embed(self, adata):
+        return Corrected(X=adata.X)
+
+
+class EncodedCorrection(HealthyEncoder):
+    """Corrected expression of unseen cells, without an embedding of its own."""
+
+    spec = HealthyEncoder.spec
+
+    def embed(self, query):
+        return Corrected(X=super().embed(query))
+
+
+class DenseLinks(HealthyLinks):
+    """Links as a plain matrix."""
+
+    spec = INTEGRATOR
+
+    def fit_embed(self, adata):
+        return Graph(connectivities=super().fit_embed(adata).connectivities.toarray())
+
+
+class NamedRows(HealthyIntegrator):
+    """A table whose rows carry the names of the cells."""
+
+    spec = INTEGRATOR
+
+    def fit_embed(self, adata):
+        return pd.DataFrame(super().fit_embed(adata), index=adata.obs_names)
+
+
+class ListsAndBytes(HealthyAnnotator):
+    """Labels as bytes, and everything else as lists."""
+
+    spec = ANNOTATOR
+
+    def predict(self, query):
+        prediction = super().predict(query)
+        return Prediction(
+            label_pred=prediction.label_pred.astype("S"),
+            label_proba=prediction.label_proba.tolist(),
+            labels=list(prediction.labels),
+            novelty=prediction.novelty.tolist(),
+            rejected=[False] * query.n_obs,
+        )
+
+
+HEALTHY = [
+    HealthyIntegrator,
+    HealthyEncoder,
+    HealthyLinks,
+    HealthyCorrection,
+    HealthyAnnotator,
+    SparseCorrection,
+    EncodedCorrection,
+    DenseLinks,
+    NamedRows,
+    ListsAndBytes,
+]
 
 
 def changed(prediction, **values):
@@ -181,6 +248,34 @@ class LosesPredictions(HealthyAnnotator):
         return changed(prediction, novelty=prediction.novelty[1:])
 
 
+class ReturnsNothing(HealthyIntegrator):
+    """Forgets to return what it computed."""
+
+    spec = INTEGRATOR
+
+    def fit_embed(self, adata):
+        super().fit_embed(adata)
+
+
+class LosesGenes(HealthyCorrection):
+    """Corrects some of the genes."""
+
+    spec = INTEGRATOR
+
+    def fit_embed(self, adata):
+        return Corrected(X=super().fit_embed(adata).X[:, :50])
+
+
+class RenamesCells(HealthyIntegrator):
+    """Names its rows after no cell that it was given."""
+
+    spec = INTEGRATOR
+
+    def fit_embed(self, adata):
+        X = super().fit_embed(adata)
+        return pd.DataFrame(X, index=[f"c{position}" for position in range(len(X))])
+
+
 class NotFinite(HealthyIntegrator):
     """Divides by zero."""
 
@@ -222,6 +317,39 @@ class NotFiniteNovelty(HealthyAnnotator):
     def predict(self, query):
         prediction = super().predict(query)
         return changed(prediction, novelty=np.where(prediction.novelty > 0, np.inf, 0.0))
+
+
+class NegativeLinks(HealthyLinks):
+    """Takes correlations for weights."""
+
+    spec = INTEGRATOR
+
+    def fit_embed(self, adata):
+        links = super().fit_embed(adata).connectivities
+        links.data[0] = -0.1
+        return Graph(connectivities=links)
+
+
+class LeavesLabelsOut(HealthyAnnotator):
+    """Has no label for a cell."""
+
+    spec = ANNOTATOR
+
+    def predict(self, query):
+        prediction = super().predict(query)
+        label_pred = prediction.label_pred.astype(object)
+        label_pred[0] = np.nan
+        return changed(prediction, label_pred=label_pred)
+
+
+class SharesNames(HealthyAnnotator):
+    """Calls two columns of probabilities the same."""
+
+    spec = ANNOTATOR
+
+    def predict(self, query):
+        prediction = super().predict(query)
+        return changed(prediction, labels=(prediction.labels[0], *prediction.labels[:-1]))
 
 
 class Unnormalised(HealthyAnnotator):
@@ -497,12 +625,18 @@ BROKEN = {
     LosesLinks: "output_shape",
     LosesCorrectedCells: "output_shape",
     LosesPredictions: "output_shape",
+    ReturnsNothing: "output_shape",
+    LosesGenes: "output_shape",
+    RenamesCells: "output_shape",
+    Unnamed: "output_shape",
     NotFinite: "finite",
     NotFiniteLinks: "finite",
     NotFiniteCorrection: "finite",
     NotFiniteNovelty: "finite",
+    NegativeLinks: "finite",
+    LeavesLabelsOut: "finite",
+    SharesNames: "probabilities",
     Unnormalised: "probabilities",
-    Unnamed: "probabilities",
     InventsLabels: "known_labels",
     NoNovelty: "novelty_given",
     Ignorant: "beats_chance",
@@ -533,9 +667,7 @@ def failures(method_class):
     return [result.check_id for result in check_method(method_class) if result.status == "failed"]
 
 
-@pytest.mark.parametrize(
-    "method_class", [HealthyIntegrator, HealthyEncoder, HealthyLinks, HealthyCorrection, HealthyAnnotator]
-)
+@pytest.mark.parametrize("method_class", HEALTHY)
 def test_healthy_adapters_fail_nothing(method_class):
     assert failures(method_class) == []
 
@@ -543,6 +675,70 @@ def test_healthy_adapters_fail_nothing(method_class):
 @pytest.mark.parametrize("method_class", BROKEN, ids=lambda method_class: method_class.__name__)
 def test_a_broken_adapter_fails_its_check_and_no_other(method_class):
     assert failures(method_class) == [BROKEN[method_class]]
+
+
+@pytest.mark.parametrize(
+    ("method_class", "check_id", "message"),
+    [
+        (ReturnsNothing, "output_shape", "healthy: the embedding has shape ()"),
+        (LosesGenes, "output_shape", "has 50 genes, expected 80"),
+        (Unnamed, "output_shape", "expected (120, 0): one row per cell, one column per name in labels"),
+        (LeavesLabelsOut, "finite", "label_pred is missing (None or NaN) for 1 of 120 cells"),
+    ],
+)
+def test_an_output_that_a_run_refuses_is_told_once_in_its_words(method_class, check_id, message):
+    results = {result.check_id: result for result in check_method(method_class)}
+    assert message in results[check_id].message
+    assert "it raised" not in results[check_id].message
+    for dependent in ("beats_chance", "cell_order", "cell_names", "seed_repeats", "labels_unused"):
+        assert results[dependent].status == "skipped"
+        assert results[dependent].message == f"needs the check '{check_id}' to pass"
+    assert results["input_unchanged"].status == "passed"
+
+
+def test_an_output_of_later_data_that_a_run_refuses_is_told_in_its_words():
+    class LosesOneBatch(HealthyIntegrator):
+        """Drops a cell where there is one batch."""
+
+        spec = INTEGRATOR
+
+        def fit_embed(self, adata):
+            return super().fit_embed(adata)[int(adata.obs["batch"].nunique() == 1) :]
+
+    failed = [result for result in check_method(LosesOneBatch) if result.status == "failed"]
+    assert [result.check_id for result in failed] == ["single_batch"]
+    assert "Found: healthy: the embedding has shape (119, 80), expected (120, n_latent)" in failed[0].message
+
+
+def test_an_embedding_of_another_width_in_another_order_is_told_as_such():
+    class WidthByOrder(HealthyEncoder):
+        """Loses a column where another cell comes first."""
+
+        spec = HealthyEncoder.spec
+
+        def embed(self, query):
+            return super().embed(query)[:, int(query.obs_names[0] != "1240") :]
+
+    failed = {result.check_id: result for result in check_method(WidthByOrder) if result.status == "failed"}
+    assert "has another shape: (120, 80) and (120, 79)" in failed["cell_order"].message
+
+
+def test_an_error_that_cannot_say_its_text_is_told_by_its_class():
+    class UnsayableError(Exception):
+        def __str__(self):
+            raise RuntimeError("no text")
+
+    class Unsayable(HealthyIntegrator):
+        """Raises what cannot be printed."""
+
+        spec = INTEGRATOR
+
+        def fit_embed(self, adata):
+            raise UnsayableError
+
+    runs = {result.check_id: result for result in check_method(Unsayable)}["runs"]
+    assert runs.status == "failed"
+    assert "it raised UnsayableError: (no text: its __str__ raised RuntimeError)" in runs.message
 
 
 def test_an_unseeded_adapter_is_caught():
