@@ -7,7 +7,7 @@ from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
-from cellular_bench.benchmark.leaderboard import scaled, unit_of
+from cellular_bench.benchmark.leaderboard import over_units, scaled, unit_of
 from cellular_bench.benchmark.planner import given_genes
 from cellular_bench.benchmark.records import RunRecord, Score
 from cellular_bench.benchmark.statistics import Interval, average_seeds, interval
@@ -42,7 +42,8 @@ class Change:
     Attributes
     ----------
     before, after
-        Means over the splits that both have, on the metric's own scale.
+        Means over the splits that both have, on the metric's own scale. Over the same units as the
+        interval, see ``leaderboard.unit_of``.
     gain
         How much better the second is, as a share of the metric's range, with its 95 % interval over splits.
     """
@@ -205,12 +206,13 @@ def _changes(
 
 
 def _change(subject: Subject, spec: MetricSpec, values: Sequence[tuple[RunRecord, float, float]]) -> Change:
+    runs = [run for run, _, _ in values]
     gains = [(*unit_of(run.split), scaled(spec, new) - scaled(spec, old)) for run, old, new in values]
     return Change(
         subject=subject,
         metric_id=spec.metric_id,
-        before=sum(old for _, old, _ in values) / len(values),
-        after=sum(new for _, _, new in values) / len(values),
+        before=over_units(runs, (old for _, old, _ in values)).mean or 0.0,
+        after=over_units(runs, (new for _, _, new in values)).mean or 0.0,
         gain=interval(average_seeds(gains)),
     )
 

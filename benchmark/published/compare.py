@@ -11,7 +11,7 @@ from typing import Final
 
 from cellular_bench.benchmark import registry
 from cellular_bench.benchmark.errors import UndefinedError
-from cellular_bench.benchmark.leaderboard import Board, Row, Summary, summarise
+from cellular_bench.benchmark.leaderboard import Board, Row, Summary, over_units, summarise
 from cellular_bench.benchmark.published import PARTS_OF, PublishedScore, published_scores
 from cellular_bench.benchmark.records import RunRecord
 from cellular_bench.benchmark.types import Aspect
@@ -138,13 +138,13 @@ def _row(board: Board, score: PublishedScore, *, on_both: bool) -> Row | None:
 
 def _ours(board: Board, row: Row, metric_id: str) -> Summary:
     if metric_id == "overall":
-        return summarise(_study_overall(run) for run in row.done)
+        return over_units(row.done, (_study_overall(run) for run in row.done))
     for aspect, (_, metric_ids) in STUDY_ASPECTS.items():
         if metric_id == aspect:
-            return summarise(_mean_of(run, metric_ids) for run in row.done)
+            return over_units(row.done, (_mean_of(run, metric_ids) for run in row.done))
     if metric_id.startswith(("sample_precision_", "sample_coverage_")):
         return _samples(row, metric_id, n_labels=board.dataset.n_labels)
-    return summarise(run.value(metric_id) for run in row.done)
+    return over_units(row.done, (run.value(metric_id) for run in row.done))
 
 
 def _mean_of(run: RunRecord, metric_ids: Sequence[str]) -> float | None:
