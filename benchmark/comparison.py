@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from cellular_bench.benchmark.leaderboard import over_units, scaled, unit_of
 from cellular_bench.benchmark.planner import given_genes
 from cellular_bench.benchmark.records import RunRecord, Score
-from cellular_bench.benchmark.statistics import Interval, average_seeds, interval
+from cellular_bench.benchmark.statistics import ROUNDING, Interval, average_seeds, interval
 from cellular_bench.benchmark.types import MetricSpec
 
 
@@ -58,7 +58,7 @@ class Change:
     def is_certain(self) -> bool:
         """Whether the interval leaves zero out."""
         low, high = self.gain.low, self.gain.high
-        return low is not None and high is not None and not low <= 0 <= high
+        return low is not None and high is not None and not low - ROUNDING <= 0 <= high + ROUNDING
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -15,7 +15,7 @@ from typing import Literal
 
 from cellular_bench.benchmark.errors import UserError
 from cellular_bench.benchmark.records import Cost, DatasetIdentity, MethodIdentity, RunRecord, SplitIdentity
-from cellular_bench.benchmark.statistics import SplitScore, average_seeds
+from cellular_bench.benchmark.statistics import ROUNDING, SplitScore, average_seeds
 from cellular_bench.benchmark.types import TASKS, Aspect, MetricSpec, SplitKind, Task
 
 Track = Literal["unsupervised", "supervised", "sees scored labels", "control"]
@@ -402,5 +402,4 @@ def _place(row: Row, rows: Sequence[Row]) -> int | None:
         return None
     peers = [r for r in rows if r.track == row.track and r.incomplete_because is None]
     mine = row.overall.mean or 0.0
-    # Sums in another order differ in the last bits; a rank must not hang on them.
-    return 1 + sum((peer.overall.mean or 0.0) > mine + 1e-12 for peer in peers)
+    return 1 + sum((peer.overall.mean or 0.0) > mine + ROUNDING for peer in peers)

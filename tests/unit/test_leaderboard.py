@@ -334,3 +334,10 @@ def test_a_comparison_averages_the_same_units_before_after_and_between() -> None
     (change,) = report.changes
     assert (change.before, change.after) == pytest.approx((0.5, 0.7))
     assert change.gain.mean == pytest.approx(change.after - change.before)
+
+
+def test_a_change_by_rounding_alone_is_not_certain() -> None:
+    before, after = ([make("m", split, mix=mix) for split in range(3)] for mix in (0.3, 0.1 + 0.2))
+    (change,) = compare(before, after, {spec.metric_id: spec for spec in SPECS}).changes
+    assert change.gain.low == change.gain.high != 0
+    assert not change.is_certain
