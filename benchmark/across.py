@@ -133,7 +133,7 @@ def _across(versions: Sequence[Sequence[Board]], track: Track) -> Across | None:
     if len(rows) < 2:
         return None
     scores = [_unit_scores([found[i] for found in rows]) for i in range(len(boards))]
-    means = np.array([np.nanmean(one, axis=(1, 2)) for one in scores]).T
+    means = np.array([np.nanmean(one, axis=2).mean(axis=1) for one in scores]).T
     drawn = resampled_means(scores)
     tail = 100 * (1 - LEVEL) / 2
     low, high = np.percentile(drawn, [tail, 100 - tail], axis=0)

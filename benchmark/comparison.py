@@ -8,10 +8,10 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from cellular_bench.benchmark.data_versions import Version, version_names
-from cellular_bench.benchmark.leaderboard import scaled, unit_of
+from cellular_bench.benchmark.leaderboard import over_units, scaled, unit_of
 from cellular_bench.benchmark.planner import given_genes
 from cellular_bench.benchmark.records import RunRecord, Score
-from cellular_bench.benchmark.statistics import Interval, average_seeds, interval
+from cellular_bench.benchmark.statistics import ROUNDING, Interval, average_seeds, interval
 from cellular_bench.benchmark.types import MetricSpec
 
 
@@ -45,7 +45,8 @@ class Change:
     Attributes
     ----------
     before, after
-        Means over the splits that both have, on the metric's own scale.
+        Means over the splits that both have, on the metric's own scale. Over the same units as the
+        interval, see ``leaderboard.unit_of``.
     gain
         How much better the second is, as a share of the metric's range, with its 95 % interval over splits.
     """
@@ -60,7 +61,7 @@ class Change:
     def is_certain(self) -> bool:
         """Whether the interval leaves zero out."""
         low, high = self.gain.low, self.gain.high
-        return low is not None and high is not None and not low <= 0 <= high
+        return low is not None and high is not None and not low - ROUNDING <= 0 <= high + ROUNDING
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -220,12 +221,13 @@ def _changes(
 
 
 def _change(subject: Subject, spec: MetricSpec, values: Sequence[tuple[RunRecord, float, float]]) -> Change:
+    runs = [run for run, _, _ in values]
     gains = [(*unit_of(run.split), scaled(spec, new) - scaled(spec, old)) for run, old, new in values]
     return Change(
         subject=subject,
         metric_id=spec.metric_id,
-        before=sum(old for _, old, _ in values) / len(values),
-        after=sum(new for _, _, new in values) / len(values),
+        before=over_units(runs, (old for _, old, _ in values)).mean or 0.0,
+        after=over_units(runs, (new for _, _, new in values)).mean or 0.0,
         gain=interval(average_seeds(gains)),
     )
 

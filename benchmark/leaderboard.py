@@ -16,7 +16,7 @@ from typing import Literal
 from cellular_bench.benchmark.data_versions import version_names, versioned
 from cellular_bench.benchmark.errors import UserError
 from cellular_bench.benchmark.records import Cost, DatasetIdentity, MethodIdentity, RunRecord, SplitIdentity
-from cellular_bench.benchmark.statistics import SplitScore, average_seeds
+from cellular_bench.benchmark.statistics import ROUNDING, SplitScore, average_seeds
 from cellular_bench.benchmark.types import TASKS, Aspect, MetricSpec, SplitKind, Task
 
 Track = Literal["unsupervised", "supervised", "sees scored labels", "control"]
@@ -35,6 +35,8 @@ class Summary:
 
     Attributes
     ----------
+    mean
+        Over runs; of scores of methods over splits or held-out labels, see :func:`over_units`.
     n
         Runs with a value.
     std
@@ -61,7 +63,7 @@ class Row:
     track
         Which labels the method saw; rows of different tracks are not ranked against each other.
     overall, aspects, metrics
-        Summaries over all splits and seeds.
+        Summaries over all splits and seeds; see :func:`over_units`.
     missing_metrics
         Metrics that these cells do not permit, left out of the means of every method alike.
     missing_splits
@@ -220,6 +222,22 @@ def summarise(values: Iterable[float | None], reasons: Iterable[str | None] = ()
     )
 
 
+def over_units(
+    runs: Iterable[RunRecord], values: Iterable[float | None], reasons: Iterable[str | None] = ()
+) -> Summary:
+    """Summarise a value of each run; the mean is over units, so that each counts the same.
+
+    A unit is what intervals and tests are over, see :func:`unit_of`: its runs are averaged first, however
+    many there are. The deviation stays that of the runs.
+    """
+    values = tuple(values)
+    found = summarise(values, reasons)
+    units = average_seeds(
+        [(*unit_of(run.split), value) for run, value in zip(runs, values, strict=True) if value is not None]
+    )
+    return replace(found, mean=fmean(unit.value for unit in units)) if units else found
+
+
 def build_boards(records: Iterable[RunRecord], specs: Iterable[MetricSpec]) -> tuple[Board, ...]:
     """Group records into boards and rank the methods of each.
 
@@ -303,8 +321,8 @@ def _row(runs: Sequence[RunRecord], specs: Sequence[MetricSpec], splits: Mapping
         method=first.method,
         rank=None,
         track=track_of(first),
-        overall=summarise(overall),
-        aspects={name: summarise(scores.get(name) for scores in aspects) for name in names},
+        overall=over_units(done, overall),
+        aspects={name: over_units(done, (scores.get(name) for scores in aspects)) for name in names},
         metrics={spec.metric_id: _metric_summary(spec.metric_id, runs) for spec in specs},
         wall_time_s=summarise(cost.wall_time_s for cost in costs),
         cpu_time_s=summarise(cost.cpu_time_s for cost in costs),
@@ -328,7 +346,7 @@ def _metric_summary(metric_id: str, runs: Sequence[RunRecord]) -> Summary:
         else:
             values.append(score.value if score else None)
             reasons.append(score.reason if score else "not computed in this run")
-    return summarise(values, reasons)
+    return over_units(runs, values, reasons)
 
 
 def _incomplete(
@@ -389,5 +407,4 @@ def _place(row: Row, rows: Sequence[Row]) -> int | None:
         return None
     peers = [r for r in rows if r.track == row.track and r.incomplete_because is None]
     mine = row.overall.mean or 0.0
-    # Sums in another order differ in the last bits; a rank must not hang on them.
-    return 1 + sum((peer.overall.mean or 0.0) > mine + 1e-12 for peer in peers)
+    return 1 + sum((peer.overall.mean or 0.0) > mine + ROUNDING for peer in peers)

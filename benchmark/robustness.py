@@ -87,7 +87,7 @@ def stability(board: Board, track: Track) -> dict[str, Stability]:
     by_metric = dict(_without_each_metric(board, values, weights))
     by_split = dict(_without_each_unit(board, values, weights))
     by_weight = dict(_with_each_weight(board, values))
-    by_scale = None if between is None else ranks(overall(board, between, weights))
+    by_scale = None if between is None else ranks(overall(board, between, weights, values.units))
     resampled = _resampled(rows)
     return {
         method_key(row.method): Stability(
@@ -149,10 +149,11 @@ def between_controls(board: Board) -> dict[str, float]:
     Empty where fewer than two controls are complete.
     """
     rows = [row for row in board.rows if row.incomplete_because is None]
-    found = by_controls(board, own_range(board, rows)) if rows else None
+    values = own_range(board, rows)
+    found = by_controls(board, values) if rows else None
     if found is None:
         return {}
-    scores = overall(board, found, OVERALL_WEIGHTS[board.task])
+    scores = overall(board, found, OVERALL_WEIGHTS[board.task], values.units)
     return {
         method_key(row.method): float(score)
         for row, score in zip(rows, scores, strict=True)
@@ -180,17 +181,18 @@ def _without_each_metric(
         if spec.in_overall and len(peers) > 1:
             left = values.array.copy()
             left[:, :, k] = np.nan
-            yield spec.name, ranks(overall(board, left, weights))
+            yield spec.name, ranks(overall(board, left, weights, values.units))
 
 
 def _without_each_unit(
     board: Board, values: Values, weights: Weights
 ) -> Iterator[tuple[str, NDArray[np.int64]]]:
-    units = np.array([unit for unit, _ in values.units])
-    names = dict.fromkeys(units.tolist())
+    names = dict.fromkeys(unit for unit, _ in values.units)
     if len(names) > 1:
         for name in names:
-            yield name, ranks(overall(board, values.array[:, units != name], weights))
+            left = [i for i, (unit, _) in enumerate(values.units) if unit != name]
+            units = [values.units[i] for i in left]
+            yield name, ranks(overall(board, values.array[:, left], weights, units))
 
 
 def _with_each_weight(board: Board, values: Values) -> Iterator[tuple[float, NDArray[np.int64]]]:
@@ -198,7 +200,7 @@ def _with_each_weight(board: Board, values: Values) -> Iterator[tuple[float, NDA
         return
     for weight in np.linspace(0, 1, N_WEIGHTS).round(2).tolist():
         weights: Weights = {"batch_correction": weight, "bio_conservation": 1 - weight}
-        yield weight, ranks(overall(board, values.array, weights))
+        yield weight, ranks(overall(board, values.array, weights, values.units))
 
 
 def _resampled(rows: Sequence[Row]) -> list[tuple[int, int]] | None:

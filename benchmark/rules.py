@@ -16,7 +16,7 @@ from cellular_bench.benchmark.across import across
 from cellular_bench.benchmark.leaderboard import OVERALL_WEIGHTS, Board, Row, Track
 from cellular_bench.benchmark.open_problems import their_scores
 from cellular_bench.benchmark.records import RunRecord
-from cellular_bench.benchmark.scales import Scores, by_aspect, by_controls, every_run, mean
+from cellular_bench.benchmark.scales import Scores, by_controls, every_run, mean, overall
 
 #: What changes from step to step.
 STEPS: Final = (
@@ -98,10 +98,7 @@ def _scores(board: Board, step: int) -> Scores:
         array = values.array
     if step == 1:
         return mean(mean(np.clip(array, 0, 1), axis=2), axis=1)
-    total = np.zeros(array.shape[:2])
-    for aspect, scores in by_aspect(board, array).items():
-        total += OVERALL_WEIGHTS[board.task][aspect] * scores
-    return mean(total, axis=1)
+    return overall(board, array, OVERALL_WEIGHTS[board.task], values.units)
 
 
 def _ranks(scores: Mapping[str, float]) -> dict[str, int]:

@@ -145,14 +145,30 @@ def by_aspect(board: Board, array: Scores) -> dict[Aspect, Scores]:
     return found
 
 
-def overall(board: Board, array: Scores, weights: Mapping[Aspect, float]) -> Scores:
-    """Weigh metrics as the leaderboard does: aspects run by run, then the mean over runs."""
+def overall(
+    board: Board, array: Scores, weights: Mapping[Aspect, float], units: Sequence[tuple[str, float]]
+) -> Scores:
+    """Weigh metrics as the leaderboard does: aspects run by run, then the mean over units.
+
+    ``units`` are those of the runs; see :class:`Values`.
+    """
     aspects = by_aspect(board, array)
     total = np.zeros(array.shape[:2])
     for aspect, weight in weights.items():
         if weight:
             total += weight * aspects[aspect]
-    return mean(total, axis=1)
+    return over_units(total, units)
+
+
+def over_units(scores: Scores, units: Sequence[tuple[str, float]]) -> Scores:
+    """Average (n_methods, n_runs) scores over the runs of each unit, then over units."""
+    places: dict[tuple[str, float], list[int]] = defaultdict(list)
+    for place, unit in enumerate(units):
+        places[unit].append(place)
+    by_unit = np.full((len(scores), len(places)), np.nan)
+    for i, runs in enumerate(places.values()):
+        by_unit[:, i] = mean(scores[:, runs], axis=1)
+    return mean(by_unit, axis=1)
 
 
 def on_scales(

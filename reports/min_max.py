@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import replace
 from typing import Final
 
@@ -11,8 +10,7 @@ import numpy as np
 from cellular_bench.benchmark.leaderboard import OVERALL_WEIGHTS, Board, Row, method_key
 from cellular_bench.benchmark.published.compare import STUDY_ASPECTS
 from cellular_bench.benchmark.robustness import ranks
-from cellular_bench.benchmark.scales import Scores, by_aspect, mean, over_methods, own_range
-from cellular_bench.benchmark.types import Aspect
+from cellular_bench.benchmark.scales import by_aspect, over_methods, over_units, overall, own_range
 from cellular_bench.reports.cells import Cell, Column, Table, number
 from cellular_bench.reports.tables import ASPECT_TITLES, grouped
 
@@ -29,9 +27,11 @@ def min_max_table(board: Board) -> Table | None:
     if board.task != "integration" or len(rows) < 2:
         return None
     study, is_study = as_study(board)
-    aspects = by_aspect(study, over_methods(own_range(study, rows)))
-    means = {aspect: mean(scores, axis=1) for aspect, scores in aspects.items()}
-    total = _overall(aspects)
+    values = own_range(study, rows)
+    array = over_methods(values)
+    aspects = by_aspect(study, array)
+    means = {aspect: over_units(scores, values.units) for aspect, scores in aspects.items()}
+    total = overall(study, array, OVERALL_WEIGHTS["integration"], values.units)
     places = ranks(total)
     lines = {method_key(row.method): i for i, row in enumerate(rows)}
 
@@ -62,12 +62,6 @@ def as_study(board: Board) -> tuple[Board, bool]:
         return board, False
     specs = (replace(spec, in_overall=spec.metric_id in wanted) for spec in board.metrics)
     return replace(board, metrics=tuple(specs)), True
-
-
-def _overall(aspects: Mapping[Aspect, Scores]) -> Scores:
-    weights = OVERALL_WEIGHTS["integration"]
-    runs = np.sum([weight * aspects[aspect] for aspect, weight in weights.items()], axis=0)
-    return mean(runs, axis=1)
 
 
 def _cell(score: float) -> Cell:

@@ -27,7 +27,10 @@ GENES = {"hvg": ", highly variable genes", "all": ", all genes", "": ""}
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Comparison:
-    """One score of a method: as published, here, here minus published, and whether they agree."""
+    """One score of a method: as published, here, here minus published, and whether they agree.
+
+    ``ours`` says of how many folds it is where some are missing.
+    """
 
     metric: str
     published: str
@@ -80,7 +83,7 @@ def _table(board: Board, study_id: str, protocol: str, scores: Sequence[Compared
                 name=method_name([found[*method, metric_id] for metric_id in metric_ids], scores),
                 is_run_here=found[*method, metric_ids[0]].row is not None,
                 comparisons=tuple(
-                    _comparison(names.get(name, name), found[*method, name]) for name in metric_ids
+                    _comparison(board, names.get(name, name), found[*method, name]) for name in metric_ids
                 ),
             )
             for method in methods
@@ -95,10 +98,18 @@ def _key(score: Compared) -> tuple[str, str, str]:
 
 def _remarks(board: Board, protocol: str) -> list[str]:
     _, part = PARTS_OF.get(board.dataset.dataset_id, ("", ""))
-    here = f"{len(board.splits)} folds" if board.split_kind == "kfold" else f"{len(board.splits)} splits"
+    n_splits = len(board.splits)
+    wanted = board.splits[0].options.get("n_splits", 0) if board.split_kind == "kfold" else 0
+    here = f"{n_splits} of {wanted} folds" if n_splits < wanted else f"{n_splits} {_unit(board)}"
+    drawn = board.dataset.subsample
+    cells = f"{board.dataset.n_obs:,} cells, drawn from {drawn['of']:,}" if drawn else ""
     recipe = board.dataset.recipe
     prepared = f"prepared by the recipe {recipe['name']}" if recipe else "not prepared as the study did"
-    return [text for text in (f"Published: {protocol}; here: {here}", prepared, part) if text]
+    return [text for text in (f"Published: {protocol}; here: {here}", cells, prepared, part) if text]
+
+
+def _unit(board: Board) -> str:
+    return "folds" if board.split_kind == "kfold" else "splits"
 
 
 def method_name(of_method: Sequence[Compared], scores: Sequence[Compared]) -> str:
@@ -111,12 +122,14 @@ def method_name(of_method: Sequence[Compared], scores: Sequence[Compared]) -> st
     return first.method_name + GENES[genes]
 
 
-def _comparison(metric: str, score: Compared) -> Comparison:
+def _comparison(board: Board, metric: str, score: Compared) -> Comparison:
     difference = score.difference
+    unit = _unit(board) if score.n_planned == len(board.splits) else "runs"
+    part = f" ({score.n_runs} of {score.n_planned} {unit})" if score.verdict == "incomplete" else ""
     return Comparison(
         metric=metric,
         published=_spread(score.published.mean, score.published.std),
-        ours="–" if score.ours is None else _summary(score.ours),
+        ours="–" if score.ours is None else _summary(score.ours) + part,
         difference="" if difference is None else f"{'+' if difference > 0 else ''}{number(difference)}",
         is_large=score.is_large,
         verdict=score.verdict,
@@ -145,6 +158,7 @@ CSV_COLUMNS = (
     "our_mean",
     "our_std",
     "our_n",
+    "our_n_planned",
     "difference",
     "verdict",
     "dataset_version",
@@ -181,7 +195,8 @@ def _csv_row(board: Board, score: Compared) -> dict[str, object]:
         "metric_id": published.metric_id,
         "published_mean": f"{published.mean:.6f}",
         **{name: "" if value is None else f"{value:.6f}" for name, value in values.items()},
-        "our_n": ours.n if ours else 0,
+        "our_n": score.n_runs,
+        "our_n_planned": score.n_planned,
         "verdict": score.verdict,
         "dataset_version": board.dataset.version_id,
     }
@@ -192,7 +207,8 @@ def published_markdown(boards: Sequence[Board], missing: Sequence[str] = ()) -> 
     parts = ["# Published scores beside ours"]
     parts.append(
         "In a cell: published mean ± deviation over folds, ours, and the difference. Bold: they differ by "
-        "more than 0.02 and by more than both deviations together. Italic: by more than 0.02, within both."
+        "more than 0.02 and by more than both deviations together. Italic: by more than 0.02, within both. "
+        "Where some of our folds are missing, the cell says so and is not marked."
     )
     for board in boards:
         for table in published_tables(board):

@@ -7,22 +7,20 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
-from statistics import fmean
 from typing import Any
 
 from cellular_bench.benchmark.leaderboard import (
     Board,
     Row,
-    Summary,
     Track,
     is_transductive,
     method_key,
+    over_units,
     scaled,
     split_scores,
-    summarise,
 )
 from cellular_bench.benchmark.records import LabelScore, MethodIdentity, RunRecord
 from cellular_bench.benchmark.scales import Scale, UnitAspects
@@ -149,8 +147,7 @@ def _metric_column(spec: MetricSpec) -> Column:
 
 def labels_table(board: Board) -> Table | None:
     """Return the F1 score of each label and method; None where no run has per-label results."""
-    scores = {method_key(row.method): _label_scores(row.runs) for row in board.rows}
-    support = _support(run for row in board.rows for run in row.runs)
+    support = _support([run for row in board.rows for run in row.runs if run.per_label])
     if not support:
         return None
     notes = Notes()
@@ -158,46 +155,68 @@ def labels_table(board: Board) -> Table | None:
 
     def cells(row: Row) -> tuple[Cell, ...]:
         full = " ".join(names[method_key(row.method)]).strip()
-        found = scores[method_key(row.method)]
-        return tuple(_label_cell(found.get(label, []), (notes, full, label)) for label in support)
+        found = [{score.label: score for score in run.per_label} for run in row.runs]
+        return tuple(
+            _label_cell(row.runs, [scores.get(label) for scores in found], (notes, full, label))
+            for label in support
+        )
 
     groups = grouped(board, cells)
     return Table(
         table_id=f"{board.board_id}-labels",
         kind="labels",
         title="F1 score of each label",
-        caption="Mean ± standard deviation over the runs where it is defined; under each label, the mean "
-        "number of scored cells per run.",
+        caption="Mean ± standard deviation over the runs in which scored cells have the label: the same runs "
+        "for every method. Under each label, the mean number of its scored cells per run.",
         columns=tuple(
-            Column(title=label, hint=f"{count:,.0f} scored cells per run on average", group=f"{count:,.0f}")
-            for label, count in support.items()
+            Column(title=label, hint=f"{_count(mean)} scored cells per run on average", group=_count(mean))
+            for label, mean in support.items()
         ),
         groups=groups,
         notes=notes.all(len(support)),
     )
 
 
-def _label_scores(runs: Iterable[RunRecord]) -> dict[str, list[LabelScore]]:
-    found: dict[str, list[LabelScore]] = defaultdict(list)
+def _support(runs: Sequence[RunRecord]) -> dict[str, float]:
+    """Return the mean number of scored cells of each label, the most frequent label first.
+
+    A run lists the labels that its cells have or were given; of any other it has no cell.
+    """
+    totals: Counter[str] = Counter()
     for run in runs:
         for score in run.per_label:
-            found[score.label].append(score)
-    return found
-
-
-def _support(runs: Iterable[RunRecord]) -> dict[str, float]:
-    """Return the mean number of scored cells of each label, the most frequent label first."""
-    found = _label_scores(runs)
-    means = {label: fmean(score.support for score in scores) for label, scores in found.items()}
+            totals[score.label] += score.support
+    means = {label: total / len(runs) for label, total in totals.items()}
     return dict(sorted(means.items(), key=lambda item: (-item[1], item[0])))
 
 
-def _label_cell(scores: Sequence[LabelScore], place: tuple[Notes, str, str]) -> Cell:
-    reasons = ["neither among the scored cells nor predicted" if s.f1 is None else None for s in scores]
-    summary = summarise([score.f1 for score in scores], reasons)
-    if not scores:
-        summary = Summary(mean=None, std=None, n=0, reasons={"no run with results for this label": 1})
-    return score_cell(summary, max(1, len(scores)), summary.mean, place)
+def _count(mean: float) -> str:
+    """Write a mean number of cells; below ten, a fraction is told."""
+    return f"{mean:,.0f}" if mean >= 10 or mean.is_integer() else f"{mean:.2g}"
+
+
+def _label_cell(
+    runs: Sequence[RunRecord], scores: Sequence[LabelScore | None], place: tuple[Notes, str, str]
+) -> Cell:
+    """Write the mean F1 score of a label over the runs of a row whose scored cells have it.
+
+    Elsewhere it is 0 for who gives the name once and undefined for who does not: means would be over
+    other runs for each method.
+    """
+    values: list[float | None] = []
+    reasons: list[str | None] = []
+    for run, score in zip(runs, scores, strict=True):
+        counts = score is not None and score.support > 0
+        values.append(score.f1 if score is not None and counts else None)
+        reasons.append(None if counts else _why_no_label(run))
+    summary = over_units(runs, values, reasons)
+    return score_cell(summary, len(runs), summary.mean, place)
+
+
+def _why_no_label(run: RunRecord) -> str:
+    if run.status != "ok":
+        return f"run {run.status.replace('_', ' ')}: {run.reason}"
+    return "no scored cell has this label" if run.per_label else "no scores by label"
 
 
 def grouped(board: Board, cells: Callable[[Row], tuple[Cell, ...]]) -> tuple[Group, ...]:

@@ -276,14 +276,21 @@ def _draw_curves(store: Kept, drawing: Drawing) -> None:
 def _averaged(
     store: Kept, drawing: Drawing, curve: Callable[[Outputs, Truth], Curve | None]
 ) -> dict[str, Curve]:
-    """Return the curve of each method that has one for all its runs, averaged over them."""
+    """Return the curve of each method that has one for all its runs, averaged as its scores are."""
     from cellular_bench.benchmark.diagnostics import averaged
+    from cellular_bench.benchmark.leaderboard import unit_of
 
-    found: dict[str, list[Curve | None]] = defaultdict(list)
+    n_runs = Counter(drawing.names)
+    found: dict[str, dict[str, list[Curve]]] = defaultdict(lambda: defaultdict(list))
     for name, run in zip(drawing.names, drawing.runs, strict=True):
-        found[name].append(curve(*_read(store, run)))
-    whole = {name: [curve for curve in curves if curve is not None] for name, curves in found.items()}
-    return {name: averaged(curves) for name, curves in whole.items() if len(curves) == len(found[name])}
+        drawn = curve(*_read(store, run))
+        if drawn is not None:
+            found[name][unit_of(run.split)[0]].append(drawn)
+    return {
+        name: averaged([averaged(curves) for curves in units.values()])
+        for name, units in found.items()
+        if sum(map(len, units.values())) == n_runs[name]
+    }
 
 
 def _roc(outputs: Outputs, truth: Truth) -> Curve | None:

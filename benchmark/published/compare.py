@@ -11,7 +11,7 @@ from typing import Final
 
 from cellular_bench.benchmark import registry
 from cellular_bench.benchmark.errors import UndefinedError
-from cellular_bench.benchmark.leaderboard import Board, Row, Summary, summarise
+from cellular_bench.benchmark.leaderboard import Board, Row, Summary, over_units, summarise
 from cellular_bench.benchmark.published import PARTS_OF, PublishedScore, published_scores
 from cellular_bench.benchmark.records import RunRecord
 from cellular_bench.benchmark.types import Aspect
@@ -49,11 +49,14 @@ class Compared:
         Our row of the same method, on the same genes where the study has both; None where it was not run.
     ours
         Mean and standard deviation over our folds; None where there is no row.
+    n_runs
+        Our runs that have a value.
     """
 
     published: PublishedScore
     row: Row | None
     ours: Summary | None
+    n_runs: int = 0
 
     @property
     def method_name(self) -> str:
@@ -70,6 +73,16 @@ class Compared:
         return self.ours.mean - self.published.mean
 
     @property
+    def n_planned(self) -> int:
+        """Our runs that there should be: failed ones and splits that were never run count, too."""
+        return 0 if self.row is None else self.row.coverage[1]
+
+    @property
+    def is_incomplete(self) -> bool:
+        """True where ours is of a part of the runs that there should be."""
+        return 0 < self.n_runs < self.n_planned
+
+    @property
     def is_large(self) -> bool:
         """True where they differ by more than 0.02."""
         return self.difference is not None and abs(self.difference) > LARGE_DIFFERENCE
@@ -79,10 +92,13 @@ class Compared:
         """Say whether they agree.
 
         ``agrees``: to 0.02. ``within spread``: by not more than both standard deviations over folds
-        together. ``differs``: by more. ``missing``: we have none.
+        together. ``differs``: by more. ``incomplete``: ours lacks some of its runs, so that it is of other
+        folds. ``missing``: we have none.
         """
         if self.difference is None:
             return "missing"
+        if self.is_incomplete:
+            return "incomplete"
         if not self.is_large:
             return "agrees"
         spread = (self.published.std or 0.0) + ((self.ours.std if self.ours else None) or 0.0)
@@ -117,9 +133,10 @@ def compared(board: Board) -> dict[tuple[str, str], tuple[Compared, ...]]:
 
 def _compared(board: Board, score: PublishedScore, scores: Sequence[PublishedScore]) -> Compared:
     row = _row(board, score, on_both=is_on_both(score.method_id, scores))
-    return Compared(
-        published=score, row=row, ours=None if row is None else _ours(board, row, score.metric_id)
-    )
+    if row is None:
+        return Compared(published=score, row=None, ours=None)
+    ours, n_runs = _ours(board, row, score.metric_id)
+    return Compared(published=score, row=row, ours=ours, n_runs=n_runs)
 
 
 def is_on_both(method_id: str, scores: Sequence[PublishedScore]) -> bool:
@@ -136,15 +153,21 @@ def _row(board: Board, score: PublishedScore, *, on_both: bool) -> Row | None:
     return next(iter([*as_in_study, *rows]), None)
 
 
-def _ours(board: Board, row: Row, metric_id: str) -> Summary:
-    if metric_id == "overall":
-        return summarise(_study_overall(run) for run in row.done)
-    for aspect, (_, metric_ids) in STUDY_ASPECTS.items():
-        if metric_id == aspect:
-            return summarise(_mean_of(run, metric_ids) for run in row.done)
+def _ours(board: Board, row: Row, metric_id: str) -> tuple[Summary, int]:
+    """Return our score, and how many runs have a value."""
     if metric_id.startswith(("sample_precision_", "sample_coverage_")):
         return _samples(row, metric_id, n_labels=board.dataset.n_labels)
-    return summarise(run.value(metric_id) for run in row.done)
+    found = over_units(row.done, (_of_run(run, metric_id) for run in row.done))
+    return found, found.n
+
+
+def _of_run(run: RunRecord, metric_id: str) -> float | None:
+    if metric_id == "overall":
+        return _study_overall(run)
+    for aspect, (_, metric_ids) in STUDY_ASPECTS.items():
+        if metric_id == aspect:
+            return _mean_of(run, metric_ids)
+    return run.value(metric_id)
 
 
 def _mean_of(run: RunRecord, metric_ids: Sequence[str]) -> float | None:
@@ -159,7 +182,7 @@ def _study_overall(run: RunRecord) -> float | None:
     return sum(weight * value for weight, value in parts if value is not None)
 
 
-def _samples(row: Row, metric_id: str, *, n_labels: int) -> Summary:
+def _samples(row: Row, metric_id: str, *, n_labels: int) -> tuple[Summary, int]:
     """Judge every run's known and novel cells as two samples; the study rescales by all its types."""
     from cellular_bench.metrics import flag_samples, likelihood
 
@@ -167,10 +190,10 @@ def _samples(row: Row, metric_id: str, *, n_labels: int) -> Summary:
     pairs = [(run.value("lowest_confidence_known"), run.value("lowest_confidence_novel")) for run in row.done]
     told = [pair for pair in pairs if None not in pair]
     if not told:
-        return summarise([])
+        return summarise([]), 0
     known, novel = (likelihood(values, n_labels) for values in zip(*told, strict=True))
     try:
         found = flag_samples(known, novel, threshold=float(threshold))
     except UndefinedError as error:
-        return summarise([None], [str(error)])
-    return summarise([found.precision if name == "sample_precision" else found.coverage])
+        return summarise([None], [str(error)]), len(told)
+    return summarise([found.precision if name == "sample_precision" else found.coverage]), len(told)

@@ -5,12 +5,16 @@ from typing import Any
 
 import pytest
 
+from cellular_bench.benchmark.across import across
+from cellular_bench.benchmark.comparison import compare
 from cellular_bench.benchmark.errors import UserError
 from cellular_bench.benchmark.leaderboard import (
+    OVERALL_WEIGHTS,
     Board,
     Row,
     aspect_scores,
     build_boards,
+    method_key,
     overall_score,
     scaled,
     split_scores,
@@ -18,6 +22,9 @@ from cellular_bench.benchmark.leaderboard import (
     track_of,
 )
 from cellular_bench.benchmark.records import RunRecord
+from cellular_bench.benchmark.robustness import against_best, between_controls, stability
+from cellular_bench.benchmark.scales import overall, own_range
+from cellular_bench.benchmark.statistics import interval
 from cellular_bench.benchmark.types import MetricSpec
 
 
@@ -247,3 +254,99 @@ def test_statistics_take_a_split_once_and_a_held_out_label_over_its_folds():
     assert by_fold == [("fold-1", 0.6, 0.25), ("fold-2", 0.9, 0.25)]
     held_out = units([run(1, 0, 0.5, ("mast",)), run(2, 0, 0.9, ("mast",)), run(3, 0, 0.4, ("beta",))])
     assert held_out == [("beta", 0.4, 0.0), ("mast", 0.7, 0.0)]
+
+
+def test_every_split_counts_the_same_however_many_seeds_it_has() -> None:
+    """Over runs the first has .627 and the second .587; over splits .560 and .570, as the test says."""
+    seeds = (6, 1, 1, 1)
+    scores = {"first": (0.9, 0.1, 0.1, 0.1), "second": (0.5, 0.3, 0.3, 0.3)}
+    found = board(
+        *(
+            make(method, split, seed, mix=mix, leak=0.0, asw=0.0)
+            for method, values in scores.items()
+            for split, mix in enumerate(values)
+            for seed in range(seeds[split])
+        )
+    )
+    assert [(r.method.name, r.rank, round(r.overall.mean or 0.0, 9)) for r in found.rows] == [
+        ("second", 1, 0.57),
+        ("first", 2, 0.56),
+    ]
+    for each in found.rows:
+        assert each.overall.mean == pytest.approx(interval(split_scores(each)).mean)
+        assert each.overall.n == 9
+    first = row(found, "first")
+    assert first.metrics["mix"].mean == pytest.approx(0.3)
+    assert first.aspects["batch_correction"].mean == pytest.approx((0.3 + 1) / 2)
+    # The other ways to compute it agree.
+    (tested,) = against_best(found, "unsupervised").values()
+    assert tested.difference == pytest.approx(0.01)
+    values = own_range(found, found.rows)
+    means = overall(found, values.array, OVERALL_WEIGHTS["integration"], values.units)
+    assert means.tolist() == pytest.approx([0.57, 0.56])
+    # Weighed by hand as by default, ranks are those of the board.
+    second, first_too = stability(found, "unsupervised").values()
+    assert (second.by_weight[0.4], first_too.by_weight[0.4]) == (second.rank, first_too.rank) == (1, 2)
+
+
+def test_between_controls_every_split_counts_the_same_too() -> None:
+    ends = [
+        make(name, split, mix=end, leak=1 - end, asw=2 * end - 1, is_control=True)
+        for name, end in (("worst", 0.0), ("best", 1.0))
+        for split in range(2)
+    ]
+    runs = [make("m", 0, seed, mix=0.8, leak=0.2, asw=0.6) for seed in range(3)]
+    runs.append(make("m", 1, mix=0.4, leak=0.6, asw=-0.2))
+    found = board(*ends, *runs)
+    scores = between_controls(found)
+    assert scores[method_key(row(found, "m").method)] == pytest.approx(0.6)
+
+
+def test_every_held_out_label_counts_the_same_however_many_folds_it_has() -> None:
+    records = []
+    for number, (label, value) in enumerate([("a", 0.9), ("a", 0.9), ("a", 0.9), ("b", 0.3)]):
+        made = make("m", number, mix=value, leak=1 - value, asw=2 * value - 1)
+        split = made.split.model_copy(update={"unseen_labels": (label,)})
+        records.append(made.model_copy(update={"split": split}))
+    (only,) = board(*records).rows
+    assert only.overall.mean == pytest.approx(0.6)
+    assert only.overall.std == pytest.approx(0.3)  # of the runs
+
+
+def test_over_data_sets_every_split_counts_the_same() -> None:
+    values = {"a": (0.9, 0.1), "b": (0.4, 0.4)}
+    boards = build_boards(
+        [
+            make(method, split, seed, mix=mix, leak=0.0, asw=0.0, dataset=dataset)
+            for dataset in ("d", "e")
+            for method, mixes in values.items()
+            for split, mix in enumerate(mixes)
+            for seed in range((3, 1)[split])
+        ],
+        SPECS,
+    )
+    (found,) = across(boards, "unsupervised")
+    for standing in found.standings:
+        on_boards = [row(one, standing.row.method.method_id).overall.mean for one in boards]
+        assert standing.by_dataset == pytest.approx(on_boards)
+        assert standing.low < standing.mean < standing.high or standing.row.method.name == "b"
+    assert [s.mean for s in found.standings] == pytest.approx([0.6, 0.58])  # a: .4 * .75 + .6 * .5
+
+
+def test_a_comparison_averages_the_same_units_before_after_and_between() -> None:
+    def runs(values: tuple[float, float]) -> list[RunRecord]:
+        return [
+            make("m", split, seed, mix=values[split]) for split in range(2) for seed in range((3, 1)[split])
+        ]
+
+    report = compare(runs((0.9, 0.1)), runs((0.8, 0.6)), {spec.metric_id: spec for spec in SPECS})
+    (change,) = report.changes
+    assert (change.before, change.after) == pytest.approx((0.5, 0.7))
+    assert change.gain.mean == pytest.approx(change.after - change.before)
+
+
+def test_a_change_by_rounding_alone_is_not_certain() -> None:
+    before, after = ([make("m", split, mix=mix) for split in range(3)] for mix in (0.3, 0.1 + 0.2))
+    (change,) = compare(before, after, {spec.metric_id: spec for spec in SPECS}).changes
+    assert change.gain.low == change.gain.high != 0
+    assert not change.is_certain

@@ -86,6 +86,15 @@ def test_a_pair_is_compared_on_its_common_splits_as_by_scipy():
     assert found.wins == 0.75
 
 
+def test_scores_that_are_equal_but_for_rounding_are_not_told_apart():
+    """0.1 + 0.2 is not 0.3 in binary, on every split by the same: a spread of 0 around what is not 0."""
+    assert 0.1 + 0.2 != 0.3
+    (found,) = compare({"a": _scores([0.1 + 0.2] * 3), "b": _scores([0.3] * 3)})
+    assert (found.p_value, found.difference, found.wins, found.is_different) == (1.0, 0.0, 0.5, False)
+    (found,) = compare({"a": _scores([0.301] * 3), "b": _scores([0.3] * 3)})
+    assert found.is_different
+
+
 def test_p_values_are_adjusted_by_holm():
     rng = np.random.default_rng(2)
     scores = {name: _scores(rng.normal(mean, 0.01, 8)) for name, mean in (("a", 0.9), ("b", 0.9), ("c", 0.8))}

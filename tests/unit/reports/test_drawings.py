@@ -4,7 +4,12 @@ from collections.abc import Callable
 from datetime import timedelta
 from pathlib import Path
 
-from cellular_bench.benchmark.cli.drawings import Drawing, Kept, _drawings
+import numpy as np
+import pytest
+
+from cellular_bench.benchmark.cli import drawings
+from cellular_bench.benchmark.cli.drawings import Drawing, Kept, _averaged, _drawings
+from cellular_bench.benchmark.diagnostics import Curve
 from cellular_bench.benchmark.leaderboard import build_boards
 from cellular_bench.benchmark.records import RunRecord
 from cellular_bench.benchmark.store import Store
@@ -25,3 +30,28 @@ def test_a_run_done_again_is_another_picture(
     assert confusion(run).file == confusion(run).file
     assert confusion(run).file != confusion(again).file
     assert confusion(run).title == confusion(again).title
+
+
+def test_curves_are_averaged_over_the_units_of_the_scores(
+    make: Callable[..., RunRecord], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Three runs of one split and one of another: the mean of the tables is .5, so is that of curves."""
+    runs = tuple(
+        make("SciBet", split, {"auroc": y}, task="novelty")
+        for split, y in ((0, 0.9), (0, 0.9), (0, 0.9), (1, 0.1))
+    )
+    monkeypatch.setattr(drawings, "_read", lambda store, run: (run, None))
+    drawing = Drawing(
+        kind="curves", board_id="b", method_id="", title="", file=tmp_path / "f",
+        runs=(*runs, *runs), names=("whole",) * 4 + ("part",) * 4,
+    )  # fmt: skip
+    n_drawn = 0
+
+    def curve(run: RunRecord, _: None) -> Curve | None:
+        nonlocal n_drawn
+        n_drawn += 1  # the last run of the second method has no curve
+        return Curve(x=np.arange(2.0), y=np.full(2, run.value("auroc"))) if n_drawn < 8 else None
+
+    found = _averaged(Kept((Store.claim(tmp_path),), tmp_path), drawing, curve)
+    assert found.keys() == {"whole"}
+    assert found["whole"].y.tolist() == pytest.approx([0.5, 0.5])

@@ -7,11 +7,13 @@ from pathlib import Path
 
 import pytest
 
+from cellular_bench.benchmark.leaderboard import build_boards
 from cellular_bench.benchmark.records import RunRecord
 from cellular_bench.benchmark.types import MetricSpec
 from cellular_bench.reports import write
-from cellular_bench.reports.cells import number, plural, quantity
+from cellular_bench.reports.cells import Table, number, plural, quantity
 from cellular_bench.reports.exports import CSV_COLUMNS, escape
+from cellular_bench.reports.tables import labels_table
 
 
 @pytest.fixture(scope="module")
@@ -152,3 +154,47 @@ def test_intervals_are_over_held_out_labels_where_labels_were_held_out(
     assert "Overall = the mean of AUROC; mean [95 % interval over held-out labels]" in text
     assert "mean [95 % confidence interval over held-out labels]" in page
     assert "t test on the same held-out labels, corrected for the number of rows" in page
+
+
+@pytest.fixture
+def by_label(make: Callable[..., RunRecord], specs: dict[str, MetricSpec]) -> Table:
+    """Two methods on five folds; the last fold of the second failed. Only the first fold has a rare cell."""
+
+    def scores(found: dict[str, tuple[int, int, float]]) -> list[dict[str, object]]:
+        return [
+            {"label": label, "support": n, "n_predicted": given, "precision": f1, "recall": f1, "f1": f1}
+            for label, (n, given, f1) in found.items()
+        ]
+
+    runs = []
+    for name in ("Careful", "Bold"):
+        for fold in range(5):
+            told = {"T": (20, 20, 0.9)}
+            if fold == 0:
+                told["rare"] = (1, 1, 1.0)
+            elif fold == 1 and name == "Bold":
+                told["rare"] = (0, 1, 0.0)  # given once where no cell has it
+            values = {"accuracy": 0.9}
+            runs.append(make(name, fold, values, task="annotation", per_label=scores(told)))
+    lost = {"status": "failed", "reason": "crashed", "scores": (), "per_label": ()}
+    (board,) = build_boards([*runs[:-1], runs[-1].model_copy(update=lost)], specs.values())
+    table = labels_table(board)
+    assert table is not None
+    return table
+
+
+def test_a_label_is_averaged_over_the_runs_that_have_its_cells(by_label: Table) -> None:
+    cells = {line.name: line.cells for group in by_label.groups for line in group.lines}
+    told = {name: [(c.text, c.detail, c.count) for c in found] for name, found in cells.items()}
+    assert told == {
+        "Careful": [("0.900", "± 0.000", ""), ("1.000", "", "1 of 5")],
+        "Bold": [("0.900", "± 0.000", "4 of 5"), ("1.000", "", "1 of 5")],
+    }
+    assert cells["Careful"][1].reason == "4 of 5 runs: no scored cell has this label"
+    assert cells["Bold"][0].reason == "1 of 5 runs: run failed: crashed"
+
+
+def test_the_cells_of_a_label_are_counted_over_all_runs_with_results(by_label: Table) -> None:
+    """Two rare cells in nine runs."""
+    assert [(column.title, column.group) for column in by_label.columns] == [("T", "20"), ("rare", "0.22")]
+    assert by_label.columns[1].hint == "0.22 scored cells per run on average"

@@ -146,6 +146,62 @@ def test_agreement_takes_the_spread_over_folds_into_account(five_folds):
         assert found.is_large == (shift > 0.02)
 
 
+@pytest.fixture
+def part_of_the_folds(make, specs):
+    """The published scores of Seurat come out exactly, in two of five folds; the others failed."""
+    published = {"accuracy": _score("segerstolpe", "seurat", "accuracy", features="hvg").mean}
+    drawn = {"dataset_id": "segerstolpe", "n_obs": 500, "subsample": {"of": 2127, "seed": 0}}
+    dataset = make("Any", 1, {}).dataset.model_copy(update=drawn)
+    method = {"method_id": "seurat", "name": "Seurat", "features": "hvg"}
+    records = []
+    for fold in range(5):
+        record = make("Any", fold, published, task="annotation", dataset=dataset.model_dump(), method=method)
+        lost = {"status": "failed", "reason": "crashed", "scores": ()}
+        records.append(record if fold < 2 else record.model_copy(update=lost))
+    return records
+
+
+def test_a_part_of_the_folds_agrees_with_nothing(part_of_the_folds, specs):
+    (board,) = build_boards(part_of_the_folds, specs.values())
+    ((_, scores),) = compared(board).items()
+    (found,) = [s for s in scores if s.row and s.published.metric_id == "accuracy"]
+    assert found.difference == pytest.approx(0)
+    assert (found.verdict, found.n_runs, found.n_planned) == ("incomplete", 2, 5)
+    rows = csv.DictReader(published_csv([board]).splitlines())
+    (mine,) = [
+        row for row in rows
+        if (row["method_id"], row["features"], row["metric_id"]) == ("seurat", "hvg", "accuracy")
+    ]  # fmt: skip
+    assert [mine[key] for key in ("our_n", "our_n_planned", "verdict")] == ["2", "5", "incomplete"]
+    assert "± 0.000 (2 of 5 folds); 0.000 |" in published_markdown([board])
+
+
+def test_all_folds_of_a_method_that_lacks_another_metric_are_compared(part_of_the_folds, specs):
+    """A row may be incomplete for a metric that is not the one compared."""
+    first, second = part_of_the_folds[:2]
+    other = Score(metric_id="auroc", aspect="annotation", value=None, reason="r", undefined_by="output")
+    second = second.model_copy(update={"scores": (*second.scores, other)})
+    known = {**specs, "auroc": replace(specs["auroc"], aspect="annotation")}
+    (board,) = build_boards([first, second], known.values())
+    assert board.rows[0].incomplete_because is not None
+    ((_, scores),) = compared(board).items()
+    (found,) = [s for s in scores if s.row and s.published.metric_id == "accuracy"]
+    assert (found.verdict, found.n_runs, found.n_planned) == ("agrees", 2, 2)
+
+
+def test_remarks_say_which_cells_and_folds_are_there(part_of_the_folds, specs):
+    (board,) = build_boards(part_of_the_folds, specs.values())
+    (table,) = published_tables(board)
+    assert "here: 5 folds; 500 cells, drawn from 2,127; not prepared" in table.remark
+    planned = [
+        run.model_copy(update={"split": run.split.model_copy(update={"options": {"n_splits": 5}})})
+        for run in part_of_the_folds[:2]
+    ]
+    (board,) = build_boards(planned, specs.values())
+    (table,) = published_tables(board)
+    assert "here: 2 of 5 folds; " in table.remark
+
+
 def test_the_studys_means_are_those_of_its_nine_metrics(five_folds):
     batch, bio = ((name, metrics) for name, (_, metrics) in STUDY_ASPECTS.items())
     scores = dict.fromkeys(batch[1], 0.9) | dict.fromkeys(bio[1], 0.6)
@@ -179,6 +235,8 @@ def test_samples_are_judged_over_all_runs_with_all_types(five_folds):
     )
     ((_, found),) = compared(board).items()
     ours = {s.published.metric_id: s.ours.mean for s in found}
+    judged = [s for s in found if s.published.metric_id.startswith("sample_")]
+    assert {s.n_runs for s in judged} == {s.n_planned for s in judged} == {4}
     assert ours["sample_precision_0.25"] == pytest.approx(1 / 2)
     assert ours["sample_coverage_0.25"] == pytest.approx(1 / 4)
     assert ours["sample_precision_0.26"] == pytest.approx(2 / 3)
