@@ -16,6 +16,7 @@ from cellular_bench.benchmark import keys
 from cellular_bench.benchmark.config import Block, MethodChoice, SplitChoice, Suite
 from cellular_bench.benchmark.environment import packages_of
 from cellular_bench.benchmark.errors import UserError
+from cellular_bench.benchmark.file_names import fitting
 from cellular_bench.benchmark.params import completed, file_digests, members
 from cellular_bench.benchmark.records import (
     DatasetIdentity,
@@ -25,7 +26,6 @@ from cellular_bench.benchmark.records import (
     StressIdentity,
 )
 from cellular_bench.benchmark.registry import Method, methods_for, pick
-from cellular_bench.benchmark.store import fitting
 from cellular_bench.benchmark.types import Dataset, DatasetSpec, Features, ProfileName, Split, Task
 
 #: Raised when the way runs are carried out changes their results; old records are then not reused.
