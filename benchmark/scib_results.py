@@ -19,6 +19,7 @@ from cellular_bench.benchmark.errors import UnknownNameError, UserError
 from cellular_bench.benchmark.open_problems import unstated_environment
 from cellular_bench.benchmark.records import DatasetIdentity, MethodIdentity, RunRecord, Score, SplitIdentity
 from cellular_bench.benchmark.types import Aspect
+from cellular_bench.datasets.names import check_name
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -134,7 +135,7 @@ def records(
     Parameters
     ----------
     dataset_id
-        What to call the data.
+        What to call the data: lower-case letters, digits and underscores.
     finished_at
         When the table was made.
     saw_labels
@@ -143,8 +144,9 @@ def records(
     Raises
     ------
     UserError
-        If ``saw_labels`` names another embedding than those of the table.
+        If ``saw_labels`` names another embedding than those of the table, or ``dataset_id`` is no name.
     """
+    check_name(dataset_id)
     for name in saw_labels:
         if name not in numbers.index:
             raise UnknownNameError("embedding", name, list(numbers.index))
