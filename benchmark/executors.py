@@ -17,7 +17,7 @@ from cellular_bench.benchmark.environment import usable_cores
 from cellular_bench.benchmark.errors import BenchError, UserError
 from cellular_bench.benchmark.planner import Plan, Run
 from cellular_bench.benchmark.records import RunRecord, Status
-from cellular_bench.benchmark.reuse import is_whole
+from cellular_bench.benchmark.reuse import forget_replaced, is_whole
 from cellular_bench.benchmark.store import Store
 from cellular_bench.benchmark.summaries import RunSummary
 from cellular_bench.benchmark.types import Dataset, Split
@@ -150,8 +150,7 @@ class Executor:
             self.store.write(record)
             with self._indexing:
                 summaries.append(self.store, record)
-            if run.replaces is not None:
-                self.store.forget([run.replaces])
+            forget_replaced(run, self.store)
         seconds = (record.finished_at - record.started_at).total_seconds()
         LOG.info("ended %s: %s after %.1f s%s", run.run_id, record.status, seconds, _because(record))
         progress.finished(record)

@@ -35,6 +35,7 @@ from cellular_bench.benchmark.records import (
     Status,
 )
 from cellular_bench.benchmark.types import Aspect, Task
+from cellular_bench.datasets.names import check_name
 
 SUITE_ID: Final = "open-problems"
 MISSING: Final = "NA"
@@ -160,7 +161,8 @@ def records(published: Published) -> list[RunRecord]:
     Raises
     ------
     UserError
-        If a result is of a method that the list of methods lacks.
+        If a result is of a method that the list of methods lacks, or the last part of a data set's name
+        cannot be the name of one here.
     """
     task = published.task
     named = [result for result in published.results if result["dataset_id"] is not None]
@@ -180,6 +182,7 @@ def _record(
     seconds = _known(result["resources"]["duration_sec"]) or 0.0
     start = datetime.fromisoformat(result["resources"]["submit"]).replace(tzinfo=UTC)
     short = dataset_id.rpartition("/")[2]
+    check_name(short)
     digest = hashlib.sha256(f"{SUITE_ID}/{task}/{dataset_id}".encode()).hexdigest()
     return RunRecord(
         run_id=f"{SUITE_ID}-{task}-{short}-{method_id}",

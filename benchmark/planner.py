@@ -14,8 +14,9 @@ import numpy as np
 
 from cellular_bench.benchmark import keys
 from cellular_bench.benchmark.config import Block, MethodChoice, SplitChoice, Suite
-from cellular_bench.benchmark.environment import packages_of
+from cellular_bench.benchmark.environment import packages_before, packages_of
 from cellular_bench.benchmark.errors import UserError
+from cellular_bench.benchmark.file_names import fitting
 from cellular_bench.benchmark.params import completed, file_digests, members
 from cellular_bench.benchmark.records import (
     DatasetIdentity,
@@ -25,7 +26,6 @@ from cellular_bench.benchmark.records import (
     StressIdentity,
 )
 from cellular_bench.benchmark.registry import Method, methods_for, pick
-from cellular_bench.benchmark.store import fitting
 from cellular_bench.benchmark.types import Dataset, DatasetSpec, Features, ProfileName, Split, Task
 
 #: Raised when the way runs are carried out changes their results; old records are then not reused.
@@ -38,8 +38,9 @@ GENES: Mapping[Features, str] = {"hvg": "highly variable genes", "all": "all gen
 class Run:
     """One run that is to be carried out.
 
-    ``replaces`` is the name that it had when its method's environment was missing; such a record says
-    nothing any more once there is this one. ``warnings`` are what was worth knowing of the data.
+    ``replaces`` are the names that it had when its method's environment, or a package, was missing; that
+    it did not apply then says nothing any more once there is this one. ``warnings`` are what was worth
+    knowing of the data.
     """
 
     run_id: str
@@ -54,7 +55,7 @@ class Run:
     profile: ProfileName = "standard"
     plugins: tuple[Path, ...] = ()
     study_metrics: bool = False
-    replaces: str | None = None
+    replaces: tuple[str, ...] = ()
     gpu: bool = False
     warnings: tuple[str, ...] = ()
 
@@ -188,12 +189,12 @@ def _runs(
     data = dataset_identity(dataset)
     study_metrics = suite.study_metrics and block.task != "annotation"
     for method, params in chosen:
-        identity, absent = method_identity(method, params), _without_environment(method, params)
+        identity, absent = method_identity(method, params), _before_installing(method, params)
         for seed in block.seeds:
             name = partial(run_id, block.task, method, study_metrics=study_metrics)
             yield Run(
                 run_id=name(identity, data, cells, seed),
-                replaces=name(absent, data, cells, seed) if absent else None,
+                replaces=tuple(name(before, data, cells, seed) for before in absent),
                 suite_id=suite.suite_id,
                 task=block.task,
                 method=identity,
@@ -231,13 +232,18 @@ def method_identity(method: Method, params: Mapping[str, Any]) -> MethodIdentity
     )
 
 
-def _without_environment(method: Method, params: Mapping[str, Any]) -> MethodIdentity | None:
-    """Describe a method as it ran, in vain, before its environment was there; None where it is not."""
-    own = method.environment()
-    if own is None or not own.is_ready:
-        return None
-    packages = {**_packages_here(method, params), **own.absent}
-    return method_identity(method, params).model_copy(update={"packages": packages})
+def _before_installing(method: Method, params: Mapping[str, Any]) -> list[MethodIdentity]:
+    """Describe a method as it ran, in vain, before its environment or packages were there."""
+    own, identity = method.environment(), method_identity(method, params)
+    here = _packages_here(method, params)
+    earlier = [here, *packages_before(here, *_needs(method, params))]
+    states = [own.versions, own.absent] if own else [{}]
+    found = [{**packages, **versions} for versions in states for packages in earlier]
+    return [
+        identity.model_copy(update={"packages": packages})
+        for packages in found
+        if packages != identity.packages
+    ]
 
 
 def _packages(method: Method, params: Mapping[str, Any]) -> dict[str, str]:
@@ -248,8 +254,13 @@ def _packages(method: Method, params: Mapping[str, Any]) -> dict[str, str]:
 
 
 def _packages_here(method: Method, params: Mapping[str, Any]) -> dict[str, str]:
+    return packages_of(*_needs(method, params))
+
+
+def _needs(method: Method, params: Mapping[str, Any]) -> tuple[list[str], list[str]]:
+    """Return the modules that a method requires, and the package that it comes from."""
     modules = [name for spec in (method.spec, *members(method, params)) for name in spec.requires]
-    return packages_of(modules, [method.distribution] if method.distribution else [])
+    return modules, [method.distribution] if method.distribution else []
 
 
 def dataset_identity(dataset: Dataset) -> DatasetIdentity:

@@ -87,7 +87,8 @@ def only(plan: Plan, record: RunRecord) -> Plan:
     UserError
         If the split of the record is not among those that the plan has.
     """
-    runs = tuple(run for run in plan.runs if run.split.digest == record.split.digest)
+    own = record.split.split_id, record.split.digest
+    runs = tuple(run for run in plan.runs if (run.split.split_id, run.split.digest) == own)
     if not runs:
         raise UserError(
             f"Split '{record.split.split_id}' comes out with other cells today: the recorded run cannot be "

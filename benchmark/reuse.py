@@ -96,9 +96,18 @@ def take_over(
                 continue
             if problem(source, record) is None:
                 copy_run(record, source, store)
+                forget_replaced(run, store)
                 taken += 1
                 break
     return taken
+
+
+def forget_replaced(run: Run, store: Store) -> None:
+    """Delete what a run left while something that its method needs was not installed."""
+    for run_id in run.replaces:
+        record = store.record(run_id)
+        if record is not None and record.status == "not_applicable":
+            store.forget([run_id])
 
 
 def _was_tighter(record: RunRecord, run: Run) -> bool:

@@ -26,6 +26,7 @@ from cellular_bench.benchmark.records import (
     SplitIdentity,
 )
 from cellular_bench.benchmark.types import Aspect
+from cellular_bench.datasets.names import check_name
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -141,7 +142,7 @@ def records(
     Parameters
     ----------
     dataset_id
-        What to call the data.
+        What to call the data: lower-case letters, digits and underscores.
     finished_at
         When the table was made.
     saw_labels
@@ -150,8 +151,9 @@ def records(
     Raises
     ------
     UserError
-        If ``saw_labels`` names another embedding than those of the table.
+        If ``saw_labels`` names another embedding than those of the table, or ``dataset_id`` is no name.
     """
+    check_name(dataset_id)
     for name in saw_labels:
         if name not in numbers.index:
             raise UnknownNameError("embedding", name, list(numbers.index))

@@ -28,6 +28,7 @@ from pathlib import Path
 
 from cellular_bench.benchmark.config import Suite
 from cellular_bench.benchmark.errors import UserError
+from cellular_bench.benchmark.file_names import fitting
 from cellular_bench.benchmark.records import (
     DatasetIdentity,
     RunRecord,
@@ -40,8 +41,6 @@ from cellular_bench.benchmark.records import (
 )
 
 RECORD = "record.json"
-#: File systems allow 255 bytes for a name; the rest of it needs its share.
-MAX_NAME_BYTES = 100
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -209,14 +208,3 @@ class Store:
             (folder / RECORD).unlink(missing_ok=True)  # first: what is left without it is not a result
             if folder.exists():
                 shutil.rmtree(folder)
-
-
-def fitting(name: str) -> str:
-    """Cut a name that would make the name of a file too long; a digest beside it tells such names apart.
-
-    Examples
-    --------
-    >>> fitting("lobo.human1"), len(fitting("x" * 300))
-    ('lobo.human1', 100)
-    """
-    return name.encode()[:MAX_NAME_BYTES].decode(errors="ignore")

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 from cellular_bench.benchmark.errors import DataError, UnknownNameError, UserError
 from cellular_bench.benchmark.keys import BATCH, COUNTS, LABEL
 from cellular_bench.benchmark.types import Dataset, DatasetSpec
+from cellular_bench.datasets.names import check_name
 
 if TYPE_CHECKING:
     from anndata import AnnData
@@ -60,13 +61,18 @@ def described(table: Mapping[str, Any], *, where: str) -> DatasetSpec:
     Raises
     ------
     DataError
-        If an entry is unknown or missing; ``where`` says in what.
+        If an entry is unknown or missing, or the name is none; ``where`` says in what.
     """
     given = {"counts_layer": None} | dict(table)
     known = {field.name for field in fields(DatasetSpec)}
     needed = {field.name for field in fields(DatasetSpec) if field.default is MISSING}
     problems = [f"Unknown entry '{name}'." for name in sorted(given.keys() - known)]
     problems += [f"The entry '{name}' is missing." for name in sorted(needed - given.keys())]
+    if "dataset_id" in given:
+        try:
+            check_name(given["dataset_id"])
+        except UserError as error:
+            problems.append(str(error))
     if problems:
         raise DataError(where, problems)
     return DatasetSpec(**given)
@@ -104,15 +110,13 @@ def from_h5ad(
     """
     path = Path(path)
     taken = {manifest.stem for manifest in MANIFESTS.glob("*.toml")}
+    named = dataset_id is not None
     if dataset_id is None:
         stem = re.sub(r"[^a-z0-9]+", "_", path.stem.lower()).strip("_") or "data"
         # Rows of a user's file must never land in the table of another data set.
         dataset_id = f"{stem}_file" if stem in taken else stem
-    elif not re.fullmatch(r"[a-z0-9_]+", dataset_id):
-        raise UserError(
-            f"Data set names are made of lower-case letters, digits and underscores, came: {dataset_id!r}."
-        )
-    elif dataset_id in taken:
+    check_name(dataset_id)
+    if named and dataset_id in taken:
         raise UserError(f"'{dataset_id}' is the name of a data set in the catalogue; choose another.")
     return DatasetSpec(
         dataset_id=dataset_id,

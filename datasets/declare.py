@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from cellular_bench.benchmark.errors import UserError
 from cellular_bench.benchmark.types import DatasetSpec
+from cellular_bench.datasets.names import check_name
 
 if TYPE_CHECKING:
     from anndata import AnnData
@@ -48,10 +47,7 @@ def dataset(
     >>> catalog.load(mine.spec).adata.shape
     (100, 50)
     """
-    if not re.fullmatch(r"[a-z0-9_]+", dataset_id):
-        raise UserError(
-            f"Data set names are made of lower-case letters, digits and underscores, came: {dataset_id!r}."
-        )
+    check_name(dataset_id)
 
     def declare(function: _Function) -> _Function:
         attributes: Any = function

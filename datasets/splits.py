@@ -181,7 +181,8 @@ def private_label(
     are themselves from a batch never seen, so that a batch effect may pass for a new type. For each
     label the batch with most of its cells is scored; the cells of that label are taken out of all
     other batches, which are learned from, and are left out altogether. Other labels that only the
-    scored batch has count as new too.
+    scored batch has count as new too. Labels of ``labels`` that one batch alone has would all give the
+    same split: each is scored without the cells of the others.
 
     Parameters
     ----------
@@ -207,21 +208,28 @@ def private_label(
     names, where = _names(label, "label"), _names(batch, "batch")
     batches = _batches(where, "private_label")
     hidden = _labels_to_hide(names, labels=labels, n_labels=n_labels)
-    return tuple(_private(names, where, unseen, batches) for unseen in hidden)
+    return tuple(_private(names, where, unseen, batches, hidden) for unseen in hidden)
 
 
-def _private(names: NDArray[np.str_], where: NDArray[np.str_], unseen: str, batches: list[str]) -> Split:
+def _private(
+    names: NDArray[np.str_], where: NDArray[np.str_], unseen: str, batches: list[str], hidden: list[str]
+) -> Split:
     n_cells = [int(((where == name) & (names == unseen)).sum()) for name in batches]
     scored = where == batches[int(np.argmax(n_cells))]
-    if (names[scored] == unseen).all():
+    # Labels that are nowhere else either would give this very split.
+    alone = set(hidden) - set(names[~scored].tolist())
+    twins = sorted(alone - {unseen}) if unseen in alone else []
+    tested = scored & ~np.isin(names, twins)
+    if (names[tested] == unseen).all():
+        also = f" but {', '.join(map(repr, twins))}, made private too" if twins else ""
         raise UserError(
             f"private_label: batch '{batches[int(np.argmax(n_cells))]}', which has most cells of "
-            f"'{unseen}', holds no other label, so known and new cells cannot be told apart there."
+            f"'{unseen}', holds no other label{also}, so known and new cells cannot be told apart there."
         )
     train = np.flatnonzero(~scored & (names != unseen))
     _check_known(names[train], (unseen,), "private_label")
-    new = tuple(np.setdiff1d(names[scored], names[train]).tolist())
-    return _split("private", _id(unseen), "private_label", train, np.flatnonzero(scored), unseen=new)
+    new = tuple(np.setdiff1d(names[tested], names[train]).tolist())
+    return _split("private", _id(unseen), "private_label", train, np.flatnonzero(tested), unseen=new)
 
 
 def reference_query(batch: ArrayLike, *, reference: Sequence[str]) -> tuple[Split, ...]:

@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Final
 
+from cellular_bench.benchmark.file_names import short
 from cellular_bench.benchmark.leaderboard import Board
 from cellular_bench.benchmark.records import write_text_atomically
 from cellular_bench.reports.cells import plural
@@ -36,7 +37,7 @@ def linked(figures: Sequence[Figure]) -> tuple[Figure, ...]:
 
 def page_of(board: Board) -> str:
     """Return the address of a board's figures, from the page."""
-    return f"{FOLDER}/{anchor(board.board_id)}.html"
+    return f"{FOLDER}/{short(anchor(board.board_id))}.html"
 
 
 def write_linked(boards: Sequence[Board], figures: Sequence[Figure], out: Path, *, back: str) -> list[Path]:

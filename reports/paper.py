@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Final
 import numpy as np
 
 from cellular_bench.benchmark.across import across
+from cellular_bench.benchmark.file_names import short
 from cellular_bench.benchmark.leaderboard import Board, Row, method_key, scaled, split_scores
 from cellular_bench.benchmark.statistics import interval
 from cellular_bench.benchmark.types import MetricSpec
@@ -52,15 +53,17 @@ def write_figures(boards: Sequence[Board], folder: Path, kinds: Sequence[str]) -
     """
     folder.mkdir(parents=True, exist_ok=True)
     written = []
-    for name, canvas in _canvases(boards):
+    for name, what, canvas in _canvases(boards):
+        stem = re.sub(r"[^A-Za-z0-9_.-]+", "-", f"{short(name)}-{what}")
         for kind in kinds:
-            path = folder / f"{re.sub(r'[^A-Za-z0-9_.-]+', '-', name)}.{kind}"
+            path = folder / f"{stem}.{kind}"
             path.write_bytes(FIGURE_WRITERS[kind](canvas))
             written.append(path)
     return written
 
 
-def _canvases(boards: Sequence[Board]) -> Iterator[tuple[str, Canvas]]:
+def _canvases(boards: Sequence[Board]) -> Iterator[tuple[str, str, Canvas]]:
+    """Yield each figure with the name of what it is drawn of, and with what it shows."""
     for board in boards:
         drawn = {
             "ranking": ranking_canvas(board),
@@ -70,12 +73,12 @@ def _canvases(boards: Sequence[Board]) -> Iterator[tuple[str, Canvas]]:
         }
         for kind, canvas in drawn.items():
             if canvas is not None:
-                yield f"{board.board_id}-{kind}", canvas
+                yield board.board_id, kind, canvas
     for track in RANKED:
         for found in across(boards, track):
             if found.test.critical_difference is not None:
                 scheme = found.boards[0].splits[0].scheme or found.boards[0].split_kind
-                yield f"{found.task}-{scheme}-{track}-ranks", rank_canvas(found)
+                yield f"{found.task}-{scheme}", f"{track}-ranks", rank_canvas(found)
 
 
 def _shown(board: Board) -> list[tuple[Row, str]]:

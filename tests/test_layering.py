@@ -22,6 +22,7 @@ ALLOWED = {
         "cellular_bench.benchmark.across",
         "cellular_bench.benchmark.data_versions",
         "cellular_bench.benchmark.diagnostics",
+        "cellular_bench.benchmark.file_names",
         "cellular_bench.benchmark.leaderboard",
         "cellular_bench.benchmark.published",
         "cellular_bench.benchmark.robustness",

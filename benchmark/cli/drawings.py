@@ -15,10 +15,11 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from cellular_bench.benchmark.file_names import fitting
 from cellular_bench.benchmark.leaderboard import Board, Row, method_key
 from cellular_bench.benchmark.preparation import Truth, read_truth
 from cellular_bench.benchmark.records import RunRecord
-from cellular_bench.benchmark.store import Store, fitting
+from cellular_bench.benchmark.store import Store
 from cellular_bench.benchmark.worker import ARTIFACTS, OUTPUTS
 from cellular_bench.reports.cells import plural
 from cellular_bench.reports.figures import Figure, FigureKind

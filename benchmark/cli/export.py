@@ -12,6 +12,7 @@ import click
 
 from cellular_bench.benchmark.cli.options import EXISTING_FOLDER
 from cellular_bench.benchmark.errors import UserError
+from cellular_bench.benchmark.file_names import short
 
 if TYPE_CHECKING:
     from cellular_bench.benchmark.records import RunRecord
@@ -76,6 +77,6 @@ def _write_cells(folder: Path, records: Sequence[RunRecord], target: Path) -> No
         # Data of one name may be cut into the same cells, such as the same file with other labels.
         known = data.version_id if versions[data.dataset_id, data.digest] else data.dataset_id
         name = re.sub(r"[^A-Za-z0-9._-]+", "_", f"{known}-{first.split.split_id}")
-        path = target / f"{name}-{first.split.digest[:8]}.h5ad"
+        path = target / f"{short(name)}-{first.split.digest[:8]}.h5ad"
         as_anndata(store, runs).write_h5ad(path, compression="gzip")
         click.echo(path)

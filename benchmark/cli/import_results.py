@@ -81,7 +81,9 @@ Examples:
 The table is what Benchmarker writes: benchmarker.get_results(min_max_scale=False).to_csv("scib.csv").""",
 )
 @click.argument("file", type=EXISTING_FILE)
-@click.option("--dataset-id", required=True, help="What to call the data.")
+@click.option(
+    "--dataset-id", required=True, help="What to call the data: lower-case letters, digits, underscores."
+)
 @click.option(
     "--saw-labels",
     type=NameList(),

@@ -33,6 +33,7 @@ if TYPE_CHECKING:
 LOG = logging.getLogger(__name__)
 _SPLITS = [kind.replace("_", "-") for kind in get_args(SplitKind)]
 _BAD = ("failed", "timeout", "out_of_memory")
+_RETRIED = (*_BAD, "not_applicable")
 
 
 @click.command(
@@ -124,7 +125,7 @@ Exit code: 0 all runs ended well or do not apply, 1 some did not, 2 the request 
 @click.option(
     "--reuse", type=options.EXISTING_FOLDER, multiple=True, help="Take over results of another result folder."
 )
-@click.option("--retry", type=click.Choice(_BAD), multiple=True, help="Do runs that ended so again.")
+@click.option("--retry", type=click.Choice(_RETRIED), multiple=True, help="Do runs that ended so again.")
 @click.option(
     "--fresh/--only-missing", help="Forget the records of these runs first.  [default: only-missing]"
 )

@@ -90,6 +90,29 @@ def test_cells_come_without_expression_where_the_data_were_deleted(results, tmp_
             (tmp_path / file.name).rename(file)
 
 
+def test_a_long_list_of_references_gives_names_of_files_that_fit(tmp_path) -> None:
+    from cellular_bench.datasets import catalog
+
+    adata = catalog.load(catalog.specs()["simulated_small"]).adata
+    donors = [f"donor_{i:03d}_hospital" for i in range(24)]
+    adata.obs["donor"] = [donors[i % 24] for i in range(adata.n_obs)]
+    results = cellular_bench.run(
+        adata=adata, batch_key="donor", label_key="label", tasks="annotation", methods="random_label",
+        split="reference-query", reference=donors[:20], seeds=0, out=tmp_path / "out", quiet=True,
+        figures=False,
+    )  # fmt: skip
+    assert len(results.records[0].split.split_id) > 255
+    (path,) = export(results, "h5ad", tmp_path / "cells")
+    assert anndata.read_h5ad(path).n_obs == results.records[0].split.n_test
+    figures = tmp_path / "figures"
+    group.main(
+        ["report", str(results.folder), "--format", "svg", "--out", str(figures)], standalone_mode=False
+    )
+    names = sorted(file.name for file in (figures / "paper").iterdir())
+    assert names
+    assert {name.rpartition("-")[2] for name in names} <= {"ranking.svg", "metrics.svg", "cost.svg"}
+
+
 def test_parquet_without_its_package_says_what_to_do(results, tmp_path, monkeypatch) -> None:
     from cellular_bench.benchmark.cli import export as module
 

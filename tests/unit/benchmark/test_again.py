@@ -2,6 +2,7 @@
 
 import json
 import shutil
+from dataclasses import replace
 from hashlib import sha256
 from pathlib import Path
 
@@ -73,6 +74,17 @@ def test_the_request_of_a_record_is_its_own_run(original, small, plugin) -> None
         (run,) = reproduction.only(planned, record).runs
         assert run.run_id == record.run_id
         assert run.method_seed == record.method_seed
+
+
+def test_of_two_splits_with_the_same_cells_the_one_of_the_record_is_done(original, small, plugin) -> None:
+    from cellular_bench.benchmark.planner import plan
+
+    record = of(original, "healthy")[0]
+    planned = plan(reproduction.request(record), datasets=small, methods=registry.methods([plugin]))
+    (own,) = reproduction.only(planned, record).runs
+    twin = replace(own, run_id="twin", split=own.split.model_copy(update={"split_id": "twin"}))
+    both = replace(planned, runs=(twin, *planned.runs))
+    assert reproduction.only(both, record).runs == (own,)
 
 
 def test_a_healthy_and_a_failed_run_are_reproduced(original, plugin) -> None:

@@ -2,6 +2,7 @@
 
 import gzip
 import json
+from dataclasses import replace
 
 import pytest
 
@@ -80,6 +81,13 @@ def test_a_result_becomes_a_record(published):
     assert (runs["killed"].status, runs["scanvi"].status) == ("failed", "not_applicable")
     assert runs["low"].method.is_control
     assert runs["scanvi"].method.labels == "all"
+
+
+@pytest.mark.parametrize("name", ["atlas/..", "atlas/", "Lung atlas"])
+def test_a_data_set_whose_name_is_no_part_of_a_file_name_is_refused(published, name):
+    odd = replace(published, results=(result("first", 0, dataset=name),))
+    with pytest.raises(UserError, match="Data set names are made of"):
+        open_problems.records(odd)
 
 
 def test_their_rule_as_worked_by_hand(published):

@@ -7,8 +7,10 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from click.testing import CliRunner
 
 from cellular_bench.benchmark import environment, preparation, reuse, status, summaries
+from cellular_bench.benchmark.cli.run import command as run_command
 from cellular_bench.benchmark.cli.status import lines
 from cellular_bench.benchmark.config import Suite
 from cellular_bench.benchmark.errors import UserError
@@ -57,6 +59,71 @@ def test_the_packages_of_a_method_are_part_of_its_identity(planned, monkeypatch)
 
 def test_an_absent_package_is_recorded_as_such() -> None:
     assert environment.packages_of(["no_such_module_at_all"])["no_such_module_at_all"] == "not installed"
+
+
+def installed(monkeypatch, *modules: str) -> None:
+    """Pretend that modules came with a package each, called NAME-package 1.0."""
+    real, found = environment.version, environment._distributions()
+    came = {f"{name}-package": "1.0" for name in modules}
+    monkeypatch.setattr(environment, "version", lambda name: came.get(name) or real(name))
+    more = {name: [f"{name}-package"] for name in modules}
+    monkeypatch.setattr(environment, "_distributions", lambda: {**found, **more})
+
+
+def test_a_run_replaces_the_one_that_lacked_a_package(planned, carried_out, tmp_path, monkeypatch) -> None:
+    before = planned("needs_missing", "healthy")
+    store = carried_out(before, tmp_path / "out")
+    assert len(list(store.records())) == 2
+    installed(monkeypatch, "no_such_module_at_all")
+    after = planned("needs_missing", "healthy")
+    assert after.runs[0].replaces == (before.runs[0].run_id,)
+    assert after.runs[1].run_id == before.runs[1].run_id
+    carried_out(after, store.root)
+    assert {record.run_id for record in store.records()} == {run.run_id for run in after.runs}
+
+
+def test_only_a_run_that_did_not_apply_is_replaced(
+    planned, original, carried_out, tmp_path, monkeypatch
+) -> None:
+    before = planned("needs_missing")
+    store = Store.create(tmp_path / "out", before.suite)
+    store.write(first(original, "failed").model_copy(update={"run_id": before.runs[0].run_id}))
+    installed(monkeypatch, "no_such_module_at_all")
+    carried_out(planned("needs_missing"), store.root)
+    assert len(list(store.records())) == 2
+
+
+def test_what_was_missing_may_have_been_any_of_several_packages(monkeypatch) -> None:
+    lacks_both = environment.packages_of(["absent_a", "absent_b", "sklearn"])
+    installed(monkeypatch, "absent_a")
+    lacks_b = environment.packages_of(["absent_a", "absent_b", "sklearn"])
+    monkeypatch.undo()
+    installed(monkeypatch, "absent_a", "absent_b")
+    now = environment.packages_of(["absent_a", "absent_b", "sklearn"])
+    before = list(environment.packages_before(now, ["absent_a", "absent_b", "sklearn"]))
+    assert len(before) == 7
+    assert lacks_both in before
+    assert lacks_b in before
+    assert now not in before
+
+
+def test_what_did_not_apply_is_done_again_on_request(plugin, tmp_path) -> None:
+    arguments = [
+        "--method",
+        "needs_missing",
+        "--dataset",
+        "simulated_small",
+        "--split",
+        "all",
+        "--no-figures",
+    ]
+    arguments += ["--seeds", "0", "--plugin", str(plugin), "--out", str(tmp_path / "out")]
+    todo = []
+    for more in ([], [], ["--retry", "not_applicable"]):
+        done = CliRunner().invoke(run_command, [*arguments, *more])
+        assert done.exit_code == 0, done.output
+        todo.append("1 runs, 1 to do" in done.output)
+    assert todo == [True, False, True]
 
 
 def test_results_of_another_folder_are_taken_over_whole(plan, original, carried_out, tmp_path) -> None:

@@ -108,6 +108,15 @@ def test_a_scaled_table_is_refused() -> None:
         scib_results.checked(scaled, where="it")
 
 
+@pytest.mark.parametrize("name", ["lung/atlas", "../../../evil", "Lung", ""])
+def test_a_name_that_is_no_part_of_a_file_name_is_refused(name, tmp_path) -> None:
+    table().to_csv(tmp_path / "scib.csv")
+    arguments = ["import", "scib-metrics", str(tmp_path / "scib.csv"), "--dataset-id", name]
+    with pytest.raises(UserError, match="lower-case letters, digits and underscores, came: "):
+        group.main([*arguments, "--out", str(tmp_path / "out")], standalone_mode=False)
+    assert not (tmp_path / "out").exists()
+
+
 def test_only_embeddings_of_the_table_can_have_seen_labels(tmp_path) -> None:
     numbers = scib_results.checked(table(), where="it")
     with pytest.raises(UserError, match="Did you mean 'X_scANVI'"):

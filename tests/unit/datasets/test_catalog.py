@@ -13,9 +13,25 @@ from scipy import sparse
 from cellular_bench.benchmark.errors import DataError, UserError
 from cellular_bench.benchmark.types import DatasetSpec
 from cellular_bench.datasets import builders, deposits
-from cellular_bench.datasets.catalog import from_h5ad, load, prepared, read_manifest, specs, subsampled
+from cellular_bench.datasets.catalog import (
+    described,
+    from_h5ad,
+    load,
+    prepared,
+    read_manifest,
+    specs,
+    subsampled,
+)
 
 KEYS = {"batch_key": "donor", "label_key": "cell_type"}
+
+
+@pytest.mark.parametrize("name", ["../evil", "My data", 5])
+def test_a_described_data_set_has_a_name_that_can_be_part_of_a_file_name(name):
+    table = {"dataset_id": name, "title": "T", "source": {}, "label_key": "cell_type"}
+    with pytest.raises(DataError, match="lower-case letters, digits and underscores, came: "):
+        described(table, where="suite 'mine'")
+    assert described({**table, "dataset_id": "my_data"}, where="suite 'mine'").dataset_id == "my_data"
 
 
 #: What needs nothing but this package and scanpy.

@@ -268,7 +268,28 @@ def test_a_label_that_only_the_scored_batch_has_is_new_as_well():
     assert split.unseen_labels == ("epsilon", "gamma")
 
 
+def test_private_labels_that_one_batch_alone_has_are_scored_one_at_a_time():
+    label = LABELS.astype(object)
+    label[:5], label[5:9], label[100] = "A", "B", "epsilon"  # A and B are in human1 alone
+    made = {split.split_id: split for split in splits.private_label(label, BATCHES, labels=["A", "B"])}
+    assert [split.unseen_labels for split in made.values()] == [("A",), ("B",)]
+    assert made["private.A"].digest != made["private.B"].digest
+    for name, other in (("A", "B"), ("B", "A")):
+        tested = label[made[f"private.{name}"].test_obs]
+        assert (tested == name).sum() == (label == name).sum()
+        assert other not in tested
+        assert "alpha" in tested
+    # Asked for alone, and beside a label that other batches have, a split is what it was.
+    (alone,) = splits.private_label(label, BATCHES, labels=["A"])
+    assert alone.unseen_labels == ("A", "B")
+    first, _ = splits.private_label(label, BATCHES, labels=["A", "gamma"])
+    assert first.digest == alone.digest
+
+
 def test_a_private_label_needs_known_cells_beside_it():
+    two = ["a"] * 5 + ["b"] * 5 + ["c"] * 3 + ["d"] * 2
+    with pytest.raises(UserError, match="holds no other label but 'd', made private too, so"):
+        splits.private_label(two, ["x"] * 10 + ["y"] * 5, labels=["c", "d"])
     with pytest.raises(UserError, match="holds no other label"):
         splits.private_label(["a"] * 5 + ["b"] * 5 + ["c"] * 5, ["x"] * 10 + ["y"] * 5, labels=["c"])
     with pytest.raises(UserError, match="at least 2 batches"):

@@ -1,11 +1,13 @@
 """Heavy figures go to pages beside the page; light ones stay in it."""
 
 import re
+from dataclasses import replace
 
 import pytest
 
+from cellular_bench.benchmark.leaderboard import build_boards
 from cellular_bench.reports import Figure, write
-from cellular_bench.reports.linked import MOST_FIGURE_BYTES, linked
+from cellular_bench.reports.linked import MOST_FIGURE_BYTES, linked, page_of, write_linked
 
 PNG = b"\x89PNG\r\n\x1a\n"
 BOARD = "integration-toy-kfold"
@@ -50,6 +52,21 @@ def test_heavy_figures_are_in_a_page_of_their_board_the_best_method_first(heavy)
     assert captions == ["embedding of cellular", "embedding of pca", "history of cellular"]
     assert f'href="../leaderboard.html#{BOARD}"' in linked_page
     assert "http" not in re.sub(r"http-equiv", "", linked_page)
+
+
+def test_the_page_of_a_board_with_a_long_name_has_a_name_that_fits(records, specs, tmp_path):
+    boards = []
+    for last in "ab":  # they differ behind what is cut
+        scheme = "ref." + "+".join(f"donor_{i:03d}_hospital" for i in range(20)) + last
+        made = [
+            record.model_copy(update={"split": record.split.model_copy(update={"scheme": scheme})})
+            for record in records
+        ]
+        boards.append(build_boards(made, specs.values())[0])
+    figures = [replace(_figures(100)[1], board_id=board.board_id) for board in boards]
+    paths = write_linked(boards, figures, tmp_path, back="leaderboard.html")
+    assert len(set(paths)) == 2
+    assert paths == [tmp_path / page_of(board) for board in boards]
 
 
 def test_what_is_linked_depends_on_all_figures_together():
