@@ -108,7 +108,7 @@ def by_hand(files: Mapping[str, Path]) -> AnnData:
 
 
 def _baron_donor(path: Path, donor: str) -> AnnData:
-    adata = read_table(path, orientation="cells")
+    adata, _ = name_genes(read_table(path, orientation="cells"))
     absent = [name for name in BARON_COLUMNS if name not in adata.obs]
     if absent:
         raise DataError(str(path), [f"It lacks the column {', '.join(absent)}."])

@@ -18,7 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cellular_bench.benchmark.errors import DataError, UnknownNameError
-from cellular_bench.benchmark.keys import BATCH, COUNTS, LABEL
+from cellular_bench.benchmark.keys import BATCH, COUNTS, LABEL, MISSING_TEXTS
 from cellular_bench.datasets.expression import Expression, choose
 from cellular_bench.datasets.preprocess import normalise
 
@@ -129,7 +129,7 @@ def _column(adata: AnnData, key: str, role: str, found: Findings) -> list[str]:
         return []
     values = adata.obs[key]
     names = values.astype(str).str.strip()
-    is_missing = np.asarray(values.isna() | names.str.lower().isin(["", "nan"]))
+    is_missing = np.asarray(values.isna() | names.str.lower().isin(MISSING_TEXTS))
     if is_missing.any():
         found.problems.append(
             f"{_cells(adata.obs_names[is_missing])} no {role} in obs['{key}'] (empty or NaN). "

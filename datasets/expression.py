@@ -6,6 +6,7 @@ values themselves: no flag in the file says it reliably.
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
@@ -25,6 +26,8 @@ if TYPE_CHECKING:
 MAX_LOGNORM = 20.0
 #: Layers that may hold raw counts: our name, and that of the CELLULAR study's deposit.
 COUNTS_LAYERS = (COUNTS, "pp_counts")
+#: Values of a layer that are looked at together.
+BLOCK_VALUES = 1 << 20
 #: Relative distance from 10,000 that the sum over genes of a cell may have, by rounding.
 TOTAL_TOLERANCE = 0.01
 
@@ -75,9 +78,9 @@ def choose(
     if seen:
         name, expression = next(iter(seen.items()))
         _warn_of_place(name, warnings)
-        _warn_of_lognorm(expression.values, warnings)
+        _warn_of_lognorm(expression.values, _likely_counts(adata), warnings)
         return expression
-    problems.extend(faults[:1])
+    problems.extend(f"{fault}{_likely_counts(adata)}" for fault in faults[:1])
     return None
 
 
@@ -166,14 +169,36 @@ def _warn_of_place(name: str, warnings: list[str]) -> None:
         warnings.append(f"Expression values were taken from {name}, not from X.")
 
 
-def _warn_of_lognorm(values: csr_matrix, warnings: list[str]) -> None:
-    warnings.append("There are no counts: methods that read counts do not apply.")
+def _warn_of_lognorm(values: csr_matrix, elsewhere: str, warnings: list[str]) -> None:
+    where = " where they are looked for" if elsewhere else ""
+    warnings.append(f"There are no counts{where}: methods that read counts do not apply.{elsewhere}")
     totals = np.asarray(values.expm1().sum(axis=1)).ravel()
     if np.abs(totals / TARGET_SUM - 1).max() > TOTAL_TOLERANCE:
         warnings.append(
             "The values are not log1p of counts per 10,000 over these genes (undone, the median cell sums to "
             f"{np.median(totals):.0f}): methods that insist on it fail."
         )
+
+
+def _likely_counts(adata: AnnData) -> str:
+    """Name the first layer that is not looked at by itself and may hold counts, as a sentence to append."""
+    for name, matrix in adata.layers.items():
+        if name not in COUNTS_LAYERS and _are_whole_numbers(matrix):
+            return f" {_layer(name)} looks like counts: --counts-layer {shlex.quote(str(name))}."
+    return ""
+
+
+def _are_whole_numbers(matrix: Any) -> bool:
+    """Tell whether no value is negative or a fraction, and some are above 1: marks are 0 and 1."""
+    from scipy import sparse
+
+    values = np.ravel(matrix.data if sparse.issparse(matrix) else np.asarray(matrix), order="K")
+    if values.dtype.kind not in "iuf" or not values.size or not values.min() >= 0:
+        return False
+    # In blocks: the first fraction ends it, and no copy of a large matrix is made.
+    starts = range(0, values.size, BLOCK_VALUES)
+    blocks = (values[start : start + BLOCK_VALUES] for start in starts)
+    return bool(1 < values.max() < np.inf) and all((block == np.floor(block)).all() for block in blocks)
 
 
 def _where(values: csr_matrix, hits: NDArray[np.bool_], obs_names: pd.Index, var_names: pd.Index) -> str:

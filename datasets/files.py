@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+import shlex
 import warnings
 from importlib.metadata import version
 from pathlib import Path
@@ -64,19 +65,30 @@ def _problem_of_hdf5(path: Path) -> str | None:
         return f"This is not an HDF5 file; expected a file that AnnData.write_h5ad wrote.{remedy}"
     try:
         with h5py.File(path, "r") as file:
-            return _problem_of_content(set(file))
+            return _problem_of_content(path, set(file))
     except OSError as error:
         return _problem_of_opening(str(error))
 
 
-def _problem_of_content(keys: set[str]) -> str | None:
+def _problem_of_content(path: Path, keys: set[str]) -> str | None:
     if {"obs", "var"} <= keys:
         return None
     held = ", ".join(sorted(keys)) or "nothing"
     remedy = ""
-    if "matrix" in keys:
-        remedy = " It looks like 10x output: read it with scanpy.read_10x_h5, add the labels, write_h5ad."
+    # Both have a matrix; a loom file has attributes of its columns, too.
+    if "col_attrs" in keys:
+        remedy = f" It looks like a loom file: {_prepare(path, 'loom', ('.loom',))}."
+    elif "matrix" in keys:
+        remedy = f" It looks like 10x output: {_prepare(path, '10x_h5', ('.h5', '.hdf5'))}."
     return f"This HDF5 file is not AnnData: expected obs, var and X, it holds {held}.{remedy}"
+
+
+def _prepare(path: Path, kind: str, suffixes: tuple[str, ...]) -> str:
+    """Return the command that makes AnnData of a file, with its format where the name does not say it."""
+    told = "" if path.suffix.lower() in suffixes else f" --input-format {kind}"
+    # Loom files often hold the labels, 10x output never does.
+    labels = " --labels TABLE" if kind == "10x_h5" else ""
+    return f"run-benchmark datasets prepare {shlex.quote(str(path))}{told}{labels} --out my.h5ad"
 
 
 def _problem_of_opening(message: str) -> str:

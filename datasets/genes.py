@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import re
+import warnings
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from cellular_bench.benchmark.errors import DataError, UnknownNameError
+from cellular_bench.benchmark.keys import MISSING_TEXTS
 
 if TYPE_CHECKING:
     from anndata import AnnData
@@ -83,9 +85,12 @@ def name_genes(
     UnknownNameError
         If ``var`` has no such column.
     """
-    named = adata.copy()
+    with warnings.catch_warnings():
+        # Repeated names are dealt with here.
+        warnings.filterwarnings("ignore", message="Variable names are not unique")
+        named = adata.copy()
     names = [str(name) for name in adata.var_names]
-    symbols, warnings = _symbols(adata, names, mapping, column)
+    symbols, notes = _symbols(adata, names, mapping, column)
     if symbols is not None:
         named.var["gene_ids"] = names
     names = names if symbols is None else symbols
@@ -93,12 +98,12 @@ def name_genes(
     n_changed = sum(old != new for old, new in zip(names, unique, strict=True))
     if n_changed:
         repeated = sorted(name for name, n in Counter(names).items() if n > 1)
-        warnings.append(
+        notes.append(
             f"{n_changed} gene{' has' if n_changed == 1 else 's have'} the name of another gene and got a "
             f"number: {_examples(repeated)}."
         )
     named.var_names = unique
-    return named, tuple(warnings)
+    return named, tuple(notes)
 
 
 def make_unique(names: Sequence[str]) -> list[str]:
@@ -141,17 +146,18 @@ def _symbols(
     else:
         return None, []
     lost = [name for name, symbol in zip(names, found, strict=True) if not symbol]
-    warnings = []
+    notes = []
     if lost:
-        warnings.append(
+        notes.append(
             f"{len(lost)} of {len(names)} genes have no symbol and keep their name: {_examples(lost)}."
         )
-    return [symbol or name for name, symbol in zip(names, found, strict=True)], warnings
+    return [symbol or name for name, symbol in zip(names, found, strict=True)], notes
 
 
 def _clean(value: object) -> str:
     text = str(value).strip()
-    return "" if text.lower() in ("nan", "none", "<na>") else text
+    # No gene is called "None", as a label may be.
+    return "" if text.lower() in MISSING_TEXTS | {"none"} else text
 
 
 def _bare(name: str) -> str:

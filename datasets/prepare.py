@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import json
 import re
 import zlib
@@ -23,6 +24,8 @@ if TYPE_CHECKING:
 
 #: What is taken off the end of a file's name to get the name of its sample.
 ENDINGS = re.compile(r"(\.(gz|h5ad|h5|hdf5|loom|csv|tsv|txt|tab))+$", re.IGNORECASE)
+#: How many samples a note names as examples.
+N_EXAMPLES = 3
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -38,7 +41,8 @@ class Reading:
     gene_column
         Column of ``var`` that holds symbols, or None to find it.
     batch_key
-        Column of ``obs`` that already says the batch; None: every file is a batch.
+        Column of ``obs``, of the files or of the table of labels, that says the batch; None: every file
+        is a batch.
     """
 
     format: readers.Format | None = None
@@ -53,14 +57,14 @@ def join(
 ) -> tuple[AnnData, tuple[str, ...]]:
     """Read raw files, each a sample, into one data set of counts.
 
-    Genes that not all samples have are left out. Where cells of several samples share a name, the names of
-    all get the sample in front.
+    Genes and columns of ``obs`` that not all samples have are left out. Where cells of several samples
+    share a name, the names of all get the sample in front.
 
     Parameters
     ----------
     labels
-        Table with tabs or commas, gzipped or not: names of cells in its first column; the others go into
-        ``obs``. Cells without a row are left out.
+        Table with tabs, commas or semicolons, gzipped or not: names of cells in its first column; the others
+        go into ``obs``. Cells without a row are left out.
 
     Returns
     -------
@@ -79,12 +83,14 @@ def join(
     if not paths:
         raise UserError("There is no file to prepare.")
     reading = reading or Reading()
+    table = None if labels is None else _read_labels(labels)
+    given = [] if table is None else [str(name) for name in table.columns]
     samples, warnings = {}, []
     for path in paths:
         name = sample_name(path)
         if name in samples:
             raise DataError(str(path), [f"Two files would be the sample '{name}': rename one of them."])
-        samples[name], said = _read(path, name, reading)
+        samples[name], said = _read(path, name, reading, given)
         warnings += [f"{name}: {sentence}" for sentence in said]
     n_genes = {name: adata.n_vars for name, adata in samples.items()}
     _make_cells_unique(samples)
@@ -96,9 +102,13 @@ def join(
     if max(n_genes.values()) > joined.n_vars:
         lost = ", ".join(f"{name} {n - joined.n_vars}" for name, n in n_genes.items())
         warnings.append(f"{joined.n_vars} genes are in all samples; others are left out ({lost}).")
-    if labels is not None:
-        joined, lost_cells = _with_labels(joined, labels)
+    warnings += _lost_columns(samples, given)
+    warnings += _shared_batches(samples)
+    if labels is not None and table is not None:
+        joined, lost_cells = _with_labels(joined, table, labels)
         warnings += lost_cells
+    if (reading.batch_key or BATCH) in given:
+        joined.obs[BATCH] = joined.obs[reading.batch_key or BATCH].astype(str)
     return joined, tuple(warnings)
 
 
@@ -126,26 +136,67 @@ def sample_name(path: Path) -> str:
     return ENDINGS.sub("", path.absolute().name) or path.name
 
 
-def _read(path: Path, name: str, reading: Reading) -> tuple[AnnData, tuple[str, ...]]:
-    import pandas as pd
+def _read(path: Path, name: str, reading: Reading, given: Sequence[str]) -> tuple[AnnData, tuple[str, ...]]:
+    """Read a sample; ``given`` are the columns that a table of labels adds to it later."""
+    from anndata import AnnData
+    from scipy import sparse
 
     adata = readers.read(path, format=reading.format, orientation=reading.orientation)
     adata, warnings = genes.name_genes(adata, mapping=reading.gene_names, column=reading.gene_column)
     # An h5ad file can hold its counts beside normalised values.
     counts = adata.layers.get(COUNTS, adata.X)
-    if reading.batch_key is None:
-        batch = pd.Series(name, index=adata.obs_names)
-    elif reading.batch_key in adata.obs:
-        batch = adata.obs[reading.batch_key].astype(str)
-    else:
-        known = ", ".join(map(str, adata.obs.columns)) or "none"
-        raise DataError(
-            str(path), [f"obs has no column '{reading.batch_key}' for the batch. Known: {known}."]
-        )
-    from anndata import AnnData
-    from scipy import sparse
+    batch = _batch(adata, path, name, reading.batch_key, given)
+    if BATCH in adata.obs and BATCH not in given and (adata.obs[BATCH].astype(str) != batch).any():
+        by = "the name of the file" if reading.batch_key is None else f"obs['{reading.batch_key}']"
+        warnings += (f"obs['{BATCH}'] is replaced by {by}. To keep it: --batch-key {BATCH}.",)
+    obs = adata.obs.assign(**{BATCH: batch})
+    return AnnData(sparse.csr_matrix(counts), obs=obs, var=adata.var), warnings
 
-    return AnnData(sparse.csr_matrix(counts), obs=adata.obs.assign(**{BATCH: batch}), var=adata.var), warnings
+
+def _batch(
+    adata: AnnData, path: Path, name: str, batch_key: str | None, given: Sequence[str]
+) -> pd.Series[str]:
+    import pandas as pd
+
+    if batch_key is None or batch_key in given:
+        return pd.Series(name, index=adata.obs_names)
+    if batch_key in adata.obs:
+        return adata.obs[batch_key].astype(str)
+    known = ", ".join(dict.fromkeys([*map(str, adata.obs.columns), *given])) or "none"
+    raise DataError(str(path), [f"obs has no column '{batch_key}' for the batch. Known: {known}."])
+
+
+def _lost_columns(samples: Mapping[str, AnnData], given: Sequence[str]) -> list[str]:
+    """Say which columns of obs are not in every sample: joining leaves them out."""
+    columns = dict.fromkeys(str(column) for adata in samples.values() for column in adata.obs)
+    lost = []
+    for column in columns:
+        absent = [name for name, adata in samples.items() if column not in adata.obs]
+        if absent and column not in given:
+            shown = ", ".join(absent[:N_EXAMPLES]) + (", ..." if len(absent) > N_EXAMPLES else "")
+            lost.append(f"'{column}' (not in {shown})")
+    if not lost:
+        return []
+    return [
+        f"Columns of obs that not all samples have are left out: {', '.join(lost)}. "
+        "To keep one, give it the same name in every file."
+    ]
+
+
+def _shared_batches(samples: Mapping[str, AnnData]) -> list[str]:
+    """Say which batches of several samples have one name: they become one batch."""
+    of_batch: dict[str, list[str]] = {}
+    for sample, adata in samples.items():
+        for batch in adata.obs[BATCH].unique():
+            of_batch.setdefault(str(batch), []).append(sample)
+    shared = [f"'{batch}' ({', '.join(found)})" for batch, found in of_batch.items() if len(found) > 1]
+    if not shared:
+        return []
+    more = ", ..." if len(shared) > N_EXAMPLES else ""
+    return [
+        f"Batches of one name in several samples are one batch: {', '.join(shared[:N_EXAMPLES])}{more}. "
+        "Where they are not, rename them."
+    ]
 
 
 def _make_cells_unique(samples: Mapping[str, AnnData]) -> None:
@@ -156,8 +207,7 @@ def _make_cells_unique(samples: Mapping[str, AnnData]) -> None:
             adata.obs_names_make_unique()
 
 
-def _with_labels(adata: AnnData, path: Path) -> tuple[AnnData, list[str]]:
-    table = _read_labels(path)
+def _with_labels(adata: AnnData, table: pd.DataFrame, path: Path) -> tuple[AnnData, list[str]]:
     known = adata.obs_names.isin(table.index)
     if not known.any():
         cells, rows = list(adata.obs_names[:2]), list(table.index[:2])
@@ -176,10 +226,13 @@ def _read_labels(path: Path) -> pd.DataFrame:
 
     try:
         with readers.opened(path) as file:
-            table = pd.read_csv(file, sep=readers.separator_of(path, file), index_col=0, dtype={0: str})
-    except (OSError, EOFError, zlib.error, ValueError, LookupError) as error:
+            separator = readers.separator_of(path, file)
+            titles = genes.make_unique(readers.titles_of(path, file, separator))
+            # A converter keeps names as they are written, where a type would not: "007", "NA".
+            options: dict[str, Any] = {"header": 0, "names": titles, "converters": {0: str}}
+            table = pd.read_csv(file, sep=separator, **options).set_index(titles[0])
+    except (OSError, EOFError, zlib.error, ValueError, LookupError, csv.Error) as error:
         raise DataError(str(path), [f"Cannot read this table of labels: {error}."]) from error
-    table.index = table.index.astype(str)
     repeated = table.index[table.index.duplicated()]
     if len(repeated):
         raise DataError(str(path), [f"The cell '{repeated[0]}' has two rows in it."])

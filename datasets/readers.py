@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import csv
 import gzip
+import io
+import itertools
+import re
 import warnings
 import zlib
 from collections.abc import Callable, Iterator, Mapping
@@ -14,6 +18,7 @@ import numpy as np
 
 from cellular_bench.benchmark.errors import DataError, UnknownNameError
 from cellular_bench.datasets.files import read_h5ad
+from cellular_bench.datasets.genes import make_unique
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -24,6 +29,10 @@ Format = Literal["h5ad", "10x_h5", "10x_mtx", "loom", "table"]
 Orientation = Literal["auto", "cells", "genes"]
 FORMATS: tuple[Format, ...] = get_args(Format)
 TABLE_SUFFIXES = {".csv": ",", ".tsv": "\t", ".txt": "\t", ".tab": "\t"}
+#: Separator of tables whose columns are set apart by spaces or tabs, any number of them.
+SPACES = r"\s+"
+#: A number as R's ``write.csv2`` writes it.
+DECIMAL_COMMA = re.compile(r"-?\d+,\d+([eE][-+]?\d+)?")
 #: Rows of a table, or columns of a loom file, that are held as dense numbers at a time.
 CHUNK_ROWS = 512
 #: Names that nearly every human or mouse matrix holds, in capitals: they tell genes from cells.
@@ -40,7 +49,8 @@ def read(path: Path, *, format: Format | None = None, orientation: Orientation =
     ----------
     path
         An ``.h5ad``, 10x ``.h5`` or ``.loom`` file, a folder with a 10x ``matrix.mtx`` (also gzipped), or
-        a table (``.csv``, ``.tsv``, ``.txt``, also ``.gz``) with names in its first row and column.
+        a table (``.csv``, ``.tsv``, ``.txt``, also ``.gz``) with names in its first row and column, separated
+        by commas, tabs, semicolons or spaces.
     format
         What it is, where the name does not say it.
     orientation
@@ -66,7 +76,10 @@ def read(path: Path, *, format: Format | None = None, orientation: Orientation =
         "10x_mtx": read_10x_mtx,
         "loom": read_loom,
     }
-    adata = read_table(path, orientation=orientation) if kind == "table" else readers[kind](path)
+    with warnings.catch_warnings():
+        # Repeated names are dealt with by name_genes.
+        warnings.filterwarnings("ignore", message="Variable names are not unique")
+        adata = read_table(path, orientation=orientation) if kind == "table" else readers[kind](path)
     if not (adata.n_obs and adata.n_vars):
         raise DataError(str(path), [f"It holds {adata.n_obs} cells and {adata.n_vars} genes; none may be 0."])
     return adata
@@ -171,6 +184,8 @@ def read_loom(path: Path) -> AnnData:
 def read_table(path: Path, *, orientation: Orientation = "auto", separator: str | None = None) -> AnnData:
     """Read a table of text with names in its first row and column, some rows at a time.
 
+    Names are text as it stands in the file: ``007`` keeps its zeros, ``NA`` is a name, and a name may occur
+    again. The first row may lack the name of the first column, as R's ``write.table`` leaves it out.
     Columns that are no numbers become columns of ``obs`` where the rows are cells (and of ``var``
     where they are genes). ``auto`` takes the side with known gene names or Ensembl ids for the genes; if
     no name is known, it refuses to guess.
@@ -183,24 +198,64 @@ def read_table(path: Path, *, orientation: Orientation = "auto", separator: str 
         raise UnknownNameError("orientation", orientation, get_args(Orientation))
     blocks, others, names = [], [], []
     with _told(path, "table"), opened(path) as file:
-        separator = separator or separator_of(path, file)
-        for chunk in pd.read_csv(file, sep=separator, index_col=0, chunksize=CHUNK_ROWS):
-            is_number = np.array([dtype.kind in "iuf" for dtype in chunk.dtypes])
-            if chunk.loc[:, is_number].isna().to_numpy().any():
-                raise DataError(str(path), [_first_gap(chunk.loc[:, is_number])])
-            names.extend(chunk.index.astype(str))
-            others.append(chunk.loc[:, ~is_number])
-            blocks.append((list(chunk.columns[is_number].astype(str)), chunk.loc[:, is_number].to_numpy()))
+        separator = separator or _separator_of_numbers(path, file)
+        titles = titles_of(path, file, separator)
+        # Columns by number, because pandas renames titles that occur again; a converter keeps names as text.
+        options: dict[str, Any] = {"header": 0, "names": range(len(titles)), "converters": {0: str}}
+        for chunk in pd.read_csv(file, sep=separator, chunksize=CHUNK_ROWS, **options):
+            names.extend(chunk.pop(0))
+            is_number = np.array([dtype.kind in "iuf" for dtype in chunk.dtypes], dtype=bool)
+            numbers, rest = chunk.loc[:, is_number], chunk.loc[:, ~is_number]
+            _check_gaps(path, numbers, names[-len(chunk) :], titles)
+            if separator == ";":
+                _check_decimals(path, rest, titles)
+            others.append(rest)
+            blocks.append((list(numbers.columns), numbers.to_numpy()))
     if not names:
         raise DataError(str(path), ["It has a first row of names and no further rows."])
-    columns = _same_columns([block[0] for block in blocks], path)
+    columns = _same_columns([[titles[at] for at in block[0]] for block in blocks], path)
     values = sparse.vstack([sparse.csr_matrix(block[1]) for block in blocks], format="csr")
     rows, cols = (pd.DataFrame(index=pd.Index(side)) for side in (names, columns))
-    for name, column in pd.concat(others).items():
-        rows[str(name)] = column.to_numpy()
+    told = pd.concat(others)
+    for name, at in zip(make_unique([titles[at] for at in told.columns]), told.columns, strict=True):
+        rows[name] = told[at].to_numpy()
     if _rows_are(orientation, names, columns, path) == "cells":
         return AnnData(values, obs=rows, var=cols)
     return AnnData(sparse.csr_matrix(values.T), obs=cols, var=rows)
+
+
+def _first_rows(file: IO[bytes], separator: str) -> tuple[list[str], list[str]]:
+    """Return the first two rows that are not blank, empty lists for those that are not there."""
+    text = io.TextIOWrapper(file, encoding="utf-8-sig", newline="")
+    try:
+        lines: Iterator[str] = (line for line in text if line.strip(" \r\n"))
+        if separator == SPACES:
+            lines = (f"{' '.join(line.split())}\n" for line in lines)
+        reader = csv.reader(lines, delimiter=" " if separator == SPACES else separator)
+        first, second = itertools.islice(itertools.chain(reader, ([], [])), 2)
+    finally:
+        text.detach()
+        file.seek(0)
+    return first, second
+
+
+def _check_gaps(path: Path, numbers: pd.DataFrame, names: list[str], titles: list[str]) -> None:
+    is_gap = numbers.isna().to_numpy()
+    if is_gap.any():
+        row, column = np.argwhere(is_gap)[0]
+        problem = (
+            f"There is no number in row '{names[row]}', column '{titles[numbers.columns[column]]}': the file "
+            "is truncated, or a value is missing. Fetch or write it again."
+        )
+        raise DataError(str(path), [problem])
+
+
+def _check_decimals(path: Path, texts: pd.DataFrame, titles: list[str]) -> None:
+    for at in texts.columns:
+        hit = next((value for value in texts[at].astype(str) if DECIMAL_COMMA.fullmatch(value)), None)
+        if hit is not None:
+            problem = f"Column '{titles[at]}' has decimal commas ('{hit}'): write it with decimal points."
+            raise DataError(str(path), [problem])
 
 
 def _rows_are(orientation: Orientation, rows: list[str], columns: list[str], path: Path) -> Orientation:
@@ -234,22 +289,47 @@ def _same_columns(columns: list[list[str]], path: Path) -> list[str]:
     return columns[0]
 
 
-def _first_gap(numbers: pd.DataFrame) -> str:
-    row, column = np.argwhere(numbers.isna().to_numpy())[0]
-    return (
-        f"There is no number in row '{numbers.index[row]}', column '{numbers.columns[column]}': the file is "
-        "truncated, or a value is missing. Fetch or write it again."
-    )
-
-
 def separator_of(path: Path, file: IO[bytes]) -> str:
-    """Tell tabs from commas by the name of a table and its first row; goes back to the file's beginning."""
+    """Tell what separates the columns of a table by its name and first row: a comma, tab or semicolon.
+
+    Goes back to the file's beginning.
+    """
     name = path.name.lower().removesuffix(".gz")
     guess = TABLE_SUFFIXES.get(Path(name).suffix, ",")
     first = file.readline()
     file.seek(0)
-    other = "," if guess == "\t" else "\t"
-    return guess if guess.encode() in first or other.encode() not in first else other
+    return next((one for one in (guess, ",", "\t", ";") if one.encode() in first), guess)
+
+
+def titles_of(path: Path, file: IO[bytes], separator: str) -> list[str]:
+    """Return the names of all columns of a table, the first included.
+
+    Where the first row lacks that one, as R's ``write.table`` leaves it out, it is called as pandas calls
+    columns without a name. Goes back to the file's beginning.
+
+    Raises
+    ------
+    DataError
+        If there is no first row, or the next one is longer than it by more than that name.
+    """
+    first, second = _first_rows(file, separator)
+    if not first:
+        raise DataError(str(path), ["It has no first row of names: the table is empty."])
+    if len(second) == len(first) + 1:
+        first = ["", *first]
+    if len(second) > len(first):
+        problem = f"Its first row has {len(first)} names, the next one {len(second)} entries. Write it again."
+        raise DataError(str(path), [problem])
+    return [title or f"Unnamed: {at}" for at, title in enumerate(first)]
+
+
+def _separator_of_numbers(path: Path, file: IO[bytes]) -> str:
+    """Do as :func:`separator_of`, and know spaces; not for labels, which have spaces of their own."""
+    separator = separator_of(path, file)
+    if len(_first_rows(file, separator)[0]) != 1:
+        return separator
+    first, second = _first_rows(file, SPACES)
+    return SPACES if len(second) > 1 and len(second) - len(first) in (0, 1) else separator
 
 
 def _attributes(group: Any, n: int, candidates: tuple[str, ...]) -> pd.DataFrame:
@@ -319,7 +399,7 @@ def _told(path: Path, kind: str) -> Iterator[None]:
     except (EOFError, zlib.error, gzip.BadGzipFile) as error:
         problem = f"The file is truncated or damaged: {error}. Fetch it again."
         raise DataError(str(path), [problem]) from error
-    except (OSError, ValueError, LookupError, TypeError, AttributeError) as error:
+    except (OSError, ValueError, LookupError, TypeError, AttributeError, csv.Error) as error:
         said = (str(error).strip().splitlines() or [type(error).__name__])[0]
         is_cut = "truncated" in str(error) or "unexpected end" in str(error).lower()
         problem = f"The file is truncated: {said}. Fetch it again." if is_cut else f"No {kind}: {said}."

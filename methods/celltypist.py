@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cellular_bench.benchmark.errors import ContractError, NotApplicableError
-from cellular_bench.benchmark.keys import TARGET_SUM
+from cellular_bench.benchmark.keys import COUNTS, TARGET_SUM
 from cellular_bench.benchmark.types import MethodSpec, Prediction
 from cellular_bench.methods._support import (
     labels_of,
@@ -225,9 +225,17 @@ def _require_target_sum(adata: AnnData, method_id: str) -> None:
     farthest = totals[np.abs(totals - TARGET_SUM).argmax()]
     # Within 1 %: sums of rounded numbers, and of genes without those that a filter dropped.
     if not abs(farthest - TARGET_SUM) <= 0.01 * TARGET_SUM:
+        # The harness normalises counts so, over all genes: what differs then was asked for.
+        remedy = (
+            "Genes were left out after normalising (a stress fewer_genes, or features other than all), or a "
+            "recipe normalised otherwise. Run it on all genes, without such a stress or recipe."
+            if COUNTS in adata.layers
+            else "Use data with counts, or with all genes and that normalisation; a stress fewer_genes or "
+            "features other than all leave genes out."
+        )
         raise NotApplicableError(
             f"{method_id}: wants log1p of counts per {TARGET_SUM:g} over all genes, but a cell has a total "
-            f"of {farthest:g}. Use data with counts, or with all genes and that normalisation."
+            f"of {farthest:g}. {remedy}"
         )
 
 

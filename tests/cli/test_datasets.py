@@ -221,6 +221,78 @@ def test_batches_can_come_from_a_column(tmp_path):
         said("prepare", tmp_path / "x.h5ad", "--batch-key", "dnor", "--out", tmp_path / "y.h5ad")
 
 
+def sample(path: Path, **obs: list[str]) -> Path:
+    names = [f"{path.stem}{i}" for i in range(2)]
+    frame = pd.DataFrame(obs, index=names)
+    ad.AnnData(sparse.csr_matrix(np.eye(2)), frame, pd.DataFrame(index=["A", "B"])).write_h5ad(path)
+    return path
+
+
+def test_columns_that_a_sample_lacks_are_named(tmp_path):
+    first = sample(tmp_path / "d1.h5ad", cell_type=["B", "NK"], sex=["f", "m"], age=["1", "2"])
+    second = sample(tmp_path / "d2.h5ad", celltype=["B", "NK"], sex=["f", "m"])
+    text = said("prepare", first, second, "--out", tmp_path / "x.h5ad")
+    assert (
+        "note: Columns of obs that not all samples have are left out: 'cell_type' (not in d2), 'age' (not in "
+        "d2), 'celltype' (not in d1). To keep one, give it the same name in every file.\n"
+    ) in text
+    assert set(ad.read_h5ad(tmp_path / "x.h5ad").obs) == {"sex", "batch"}
+    labels = pd.DataFrame({"cell_type": list("abcd")}, index=["d10", "d11", "d20", "d21"])
+    labels.to_csv(tmp_path / "labels.csv", sep=";")
+    text = said("prepare", first, second, "--labels", tmp_path / "labels.csv", "--out", tmp_path / "x.h5ad")
+    assert "left out: 'age' (not in d2), 'celltype' (not in d1)." in text
+    assert ad.read_h5ad(tmp_path / "x.h5ad").obs["cell_type"].tolist() == list("abcd")
+
+
+def test_a_batch_that_is_replaced_is_named_and_can_be_kept(tmp_path):
+    path = sample(tmp_path / "base.h5ad", batch=["ctrl", "stim"], donor=["d1", "d2"])
+    out = tmp_path / "x.h5ad"
+    told = "note: base: obs['batch'] is replaced by {}. To keep it: --batch-key batch.\n"
+    assert told.format("the name of the file") in said("prepare", path, "--out", out)
+    assert ad.read_h5ad(out).obs["batch"].tolist() == ["base", "base"]
+    assert told.format("obs['donor']") in said("prepare", path, "--batch-key", "donor", "--out", out)
+    assert ad.read_h5ad(out).obs["batch"].tolist() == ["d1", "d2"]
+    assert "note:" not in said("prepare", path, "--batch-key", "batch", "--out", out)
+    assert ad.read_h5ad(out).obs["batch"].tolist() == ["ctrl", "stim"]
+
+
+def test_batches_of_one_name_in_several_samples_are_told(tmp_path):
+    first = sample(tmp_path / "a.h5ad", donor=["1", "2"])
+    second = sample(tmp_path / "b.h5ad", donor=["2", "3"])
+    text = said("prepare", first, second, "--batch-key", "donor", "--out", tmp_path / "x.h5ad")
+    assert "note: Batches of one name in several samples are one batch: '2' (a, b). Where they" in text
+    assert "several samples" not in said("prepare", first, second, "--out", tmp_path / "y.h5ad")
+
+
+def test_a_batch_that_is_the_name_of_the_file_is_no_news(tmp_path):
+    path = sample(tmp_path / "base.h5ad", batch=["base", "base"])
+    assert "note:" not in said("prepare", path, "--out", tmp_path / "x.h5ad")
+
+
+@pytest.mark.parametrize("title", ["donor", "batch"])
+def test_batches_can_come_from_the_table_of_labels(tmp_path, title):
+    path = sample(tmp_path / "s.h5ad", sex=["f", "m"], batch=["x", "y"])
+    pd.DataFrame({title: [1, 2]}, index=["s0", "s1"]).to_csv(tmp_path / "labels.csv")
+    options = ["--labels", tmp_path / "labels.csv", "--out", tmp_path / "x.h5ad"]
+    said("prepare", path, "--batch-key", title, *options)
+    assert ad.read_h5ad(tmp_path / "x.h5ad").obs["batch"].tolist() == ["1", "2"]
+    known = ", ".join(dict.fromkeys(["sex", "batch", title]))
+    with pytest.raises(DataError, match=f"obs has no column 'doner' for the batch. Known: {known}"):
+        said("prepare", path, "--batch-key", "doner", *options)
+
+
+def test_cells_with_numbers_for_names_keep_their_labels(tmp_path):
+    cells = [f"{i:03d}" for i in range(4)]
+    pd.DataFrame(np.ones((4, 2), dtype=int), cells, ["ACTB", "NA"]).to_csv(tmp_path / "s.csv")
+    pd.DataFrame({"type": list("abab")}, index=cells).to_csv(tmp_path / "labels.csv")
+    out = tmp_path / "x.h5ad"
+    text = said("prepare", tmp_path / "s.csv", "--labels", tmp_path / "labels.csv", "--out", out)
+    assert "note:" not in text
+    made = ad.read_h5ad(out)
+    assert made.obs["type"].to_dict() == dict(zip(cells, "abab", strict=True))
+    assert made.var_names.tolist() == ["ACTB", "NA"]
+
+
 def test_a_table_of_labels_may_be_gzipped(tmp_path):
     rows = pd.DataFrame({"cell_type": ["B", "NK"] * 15}, index=[f"cell{i}" for i in range(30)])
     rows.to_csv(tmp_path / "labels.tsv.gz", sep="\t")
@@ -238,7 +310,8 @@ def test_a_table_of_labels_may_be_gzipped(tmp_path):
     [
         ("cell,type\nnobody,B\n", "No cell has a row in it"),
         ("cell,type\ncell1,B\ncell1,NK\n", "The cell 'cell1' has two rows in it"),
-        ("", "Cannot read this table of labels"),
+        ("", "It has no first row of names: the table is empty"),
+        ('cell,type\ncell1,"B\n', "Cannot read this table of labels"),
     ],
 )
 def test_labels_that_do_not_fit(tmp_path, content, message):

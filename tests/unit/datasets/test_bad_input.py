@@ -113,7 +113,19 @@ def test_10x_output(tmp_path, problems):
         file.create_group("matrix")
     assert problems(path) == [
         "This HDF5 file is not AnnData: expected obs, var and X, it holds matrix. It looks like "
-        "10x output: read it with scanpy.read_10x_h5, add the labels, write_h5ad."
+        f"10x output: run-benchmark datasets prepare {path} --labels TABLE --out my.h5ad."
+    ]
+
+
+@pytest.mark.parametrize(("name", "told"), [("s1.loom", ""), ("s1.h5ad", " --input-format loom")])
+def test_loom_file(tmp_path, problems, name, told):
+    path = tmp_path / name
+    with h5py.File(path, "w") as file:
+        for group in ("col_attrs", "matrix", "row_attrs"):
+            file.create_group(group)
+    assert problems(path) == [
+        "This HDF5 file is not AnnData: expected obs, var and X, it holds col_attrs, matrix, row_attrs. "
+        f"It looks like a loom file: run-benchmark datasets prepare {path}{told} --out my.h5ad."
     ]
 
 
@@ -144,13 +156,19 @@ def test_one_column_for_two_roles(adata, write, problems):
     ]
 
 
-@pytest.mark.parametrize("nothing", [None, "", "  ", "nan", "NaN"])
+@pytest.mark.parametrize("nothing", [None, "", "  ", "nan", "NaN", "<NA>", "<na> "])
 def test_cells_without_label(adata, write, problems, nothing):
     adata.obs["cell_type"] = ["alpha", nothing, "beta", "beta", nothing, "alpha"]
     assert problems(write(adata)) == [
         "2 cells ('c2', 'c5') have no label in obs['cell_type'] (empty or NaN). "
         "Remove these cells or name them, for instance 'unknown'."
     ]
+
+
+@pytest.mark.parametrize("name", ["NA", "None", "none"])
+def test_labels_that_only_look_like_nothing(adata, write, problems, name):
+    adata.obs["cell_type"] = ["alpha", name, "beta", "beta", name, "alpha"]
+    assert problems(write(adata)) == []
 
 
 def test_cells_without_batch(adata, write, problems):
@@ -196,6 +214,15 @@ def test_values_that_are_neither_counts_nor_logarithms(adata, write, problems):
         "X holds neither counts (not all values are whole numbers) nor log-normalised values (the largest is "
         "812.5, expected below 20). Keep raw counts in a layer and name it (counts layer)."
     ]
+
+
+def test_scaled_values_beside_a_layer_that_looks_like_counts(adata, write, problems):
+    adata.layers["raw counts"] = adata.X.copy()
+    (message,) = problems(write(with_value(adata, -1.5)))
+    assert message.endswith(
+        "Keep raw counts in a layer and name it (counts layer). layers['raw counts'] looks like counts: "
+        "--counts-layer 'raw counts'."
+    )
 
 
 def test_no_values(adata, write, problems):

@@ -141,6 +141,30 @@ def test_log_normalised_values_are_taken_as_they_are(adata, write):
     assert dataset.warnings == ("There are no counts: methods that read counts do not apply.",)
 
 
+@pytest.mark.parametrize("dense", [False, True])
+def test_counts_in_a_layer_of_another_name_are_pointed_to(adata, write, dense):
+    counts = adata.X.toarray()
+    adata.layers["corrected"] = counts + 0.5
+    adata.layers["detected"] = (counts > 0).astype("int8")
+    adata.layers["raw_counts"] = counts if dense else adata.X.copy()
+    adata.X = np.log1p(1e4 * counts / counts.sum(axis=1, keepdims=True))
+    assert load(from_h5ad(write(adata), **KEYS)).warnings == (
+        "There are no counts where they are looked for: methods that read counts do not apply. "
+        "layers['raw_counts'] looks like counts: --counts-layer raw_counts.",
+    )
+    assert load(from_h5ad(write(adata), **KEYS, counts_layer="raw_counts")).warnings == ()
+
+
+def test_layers_that_hold_no_counts_are_not_pointed_to(adata, write):
+    counts = adata.X.toarray()
+    adata.layers["corrected"], adata.layers["scaled"] = counts + 0.5, counts - 3
+    adata.layers["detected"] = (counts > 0).astype("int8")
+    adata.layers["odd"] = np.where(counts > 2, np.nan, counts)
+    adata.X = np.log1p(1e4 * counts / counts.sum(axis=1, keepdims=True))
+    (warning,) = load(from_h5ad(write(adata), **KEYS)).warnings
+    assert warning == "There are no counts: methods that read counts do not apply."
+
+
 def test_other_logarithms_are_accepted_with_a_warning(adata, write):
     adata.X = np.log1p(adata.X.toarray())
     assert load(from_h5ad(write(adata), **KEYS)).warnings == (

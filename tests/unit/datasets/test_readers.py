@@ -158,6 +158,50 @@ def test_a_txt_file_with_commas(tmp_path):
     check(read(tmp_path / "x.txt"))
 
 
+@pytest.mark.parametrize("separator", [";", " ", "  "])
+@pytest.mark.parametrize("first", ["id", ""])
+def test_tables_with_semicolons_or_spaces(tmp_path, separator, first):
+    frame = pd.DataFrame(COUNTS, index=CELLS, columns=GENES)
+    rows = [[first, *GENES] if first else GENES, *([cell, *map(str, row)] for cell, row in frame.T.items())]
+    (tmp_path / "x.txt").write_text("\n".join(separator.join(row) for row in rows))
+    check(read(tmp_path / "x.txt"))
+
+
+def test_quoted_names_of_write_table_may_hold_spaces(tmp_path):
+    (tmp_path / "x.txt").write_text('"ACTB" "B2M"\n"cell 1" 1 2\n"cell 2" 3 4\n')
+    adata = read(tmp_path / "x.txt")
+    assert adata.obs_names.tolist() == ["cell 1", "cell 2"]
+    assert adata.X.toarray().tolist() == [[1, 2], [3, 4]]
+
+
+@pytest.mark.parametrize("rows", ["cells", "genes"])
+def test_names_are_text_as_it_stands_in_the_file(tmp_path, monkeypatch, rows):
+    monkeypatch.setattr("cellular_bench.datasets.readers.CHUNK_ROWS", 1)
+    cells, genes = ["000", "01", "1e3"], ["ACTB", "NA", "nan", ""]
+    frame = pd.DataFrame(COUNTS, index=cells, columns=genes)
+    (frame if rows == "cells" else frame.T).to_csv(tmp_path / "x.csv")
+    adata = read(tmp_path / "x.csv")
+    assert adata.obs_names.tolist() == cells
+    assert adata.var_names[:3].tolist() == genes[:3]
+    np.testing.assert_array_equal(adata.X.toarray(), COUNTS)
+
+
+@pytest.mark.filterwarnings("error")
+@pytest.mark.parametrize("rows", ["cells", "genes"])
+def test_repeated_genes_of_tables_get_the_usual_number_and_note(tmp_path, rows):
+    frame = pd.DataFrame(COUNTS, index=CELLS, columns=["ACTB", "B2M", "ACTB", "NOVEL1"])
+    (frame if rows == "cells" else frame.T).to_csv(tmp_path / "x.csv")
+    adata, (note,) = name_genes(read(tmp_path / "x.csv"))
+    check(adata, names=["ACTB", "B2M", "ACTB-1", "NOVEL1"])
+    assert note == "1 gene has the name of another gene and got a number: 'ACTB'."
+
+
+def test_repeated_columns_of_text_are_both_kept(tmp_path):
+    (tmp_path / "x.csv").write_text(",type,ACTB,type\nc1,a,1,b\nc2,c,2,d\n")
+    obs = read(tmp_path / "x.csv").obs
+    assert obs.to_dict("list") == {"type": ["a", "c"], "type-1": ["b", "d"]}
+
+
 def test_unknown_names_are_not_guessed(tmp_path):
     (tmp_path / "x.csv").write_text(",a,b\nc,1,2\nd,3,4\n")
     with pytest.raises(DataError, match=r"Neither its 2 rows nor its 2 columns .*\(--orientation\)"):
@@ -170,9 +214,12 @@ def test_unknown_names_are_not_guessed(tmp_path):
     [
         (",ACTB,B2M\nc1,1,2\nc2,3\n", "no number in row 'c2', column 'B2M': the file is truncated"),
         (",ACTB,B2M\n", "a first row of names and no further rows"),
-        ("", "No table: No columns to parse"),
+        ("", "It has no first row of names: the table is empty"),
         (",ACTB,B2M\nc1,a,b\n", "No column holds numbers"),
-        (",ACTB,B2M\nc1,1,2,3,4\nc2,1,2\n", "No table|no number"),
+        ("ACTB|B2M\nc1|1|2\n", "No column holds numbers: is the separator another one"),
+        ("cell 1 cell 2\nACTB 1 2\n", "No column holds numbers: is the separator another one"),
+        (";ACTB;B2M\nc1;1;0\nc2;2;1,5\n", r"Column 'B2M' has decimal commas \('1,5'\)"),
+        (",ACTB,B2M\nc1,1,2,3,4\nc2,1,2\n", "first row has 3 names, the next one 5 entries"),
     ],
 )
 def test_broken_tables(tmp_path, content, message):

@@ -324,6 +324,24 @@ def test_celltypist_refuses_another_normalisation(train):
         CellTypist().fit(train)
 
 
+@pytest.mark.parametrize(
+    ("has_counts", "remedy"),
+    [
+        (True, "Genes were left out after normalising .* Run it on all genes"),
+        (False, "Use data with counts, or with all genes and that normalisation; a stress fewer_genes"),
+    ],
+)
+def test_celltypist_says_why_values_do_not_add_up(train, has_counts, remedy):
+    fewer = train[:, : train.n_vars // 2].copy()
+    if has_counts:
+        fewer.layers["counts"] = fewer.X.copy()
+    else:
+        fewer.layers.pop("counts", None)
+    with pytest.raises(NotApplicableError, match=remedy) as caught:
+        CellTypist().fit(fewer)
+    assert not has_counts or "Use data with counts" not in str(caught.value)
+
+
 def test_celltypist_leaves_the_root_logger_alone(train):
     before = logging.getLogger().level, list(logging.getLogger().handlers)
     CellTypist().fit(train)
