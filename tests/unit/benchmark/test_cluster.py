@@ -129,6 +129,7 @@ def kill_workers(store: Store, run_id: str, times: int) -> None:
     for _ in range(times):
         wait_for(lambda: worker_of(store, run_id) not in {None, *before})
         before.add(worker_of(store, run_id))
+        time.sleep(1)  # what it said of beginning is on its way: a try that nobody heard of is not counted
         os.kill(worker_of(store, run_id), signal.SIGKILL)
 
 
