@@ -92,7 +92,8 @@ def rescore(store: Store, record: RunRecord, *, profile: ProfileName | None = No
         )
     except ContractError as error:
         raise UserError(str(error)) from error
-    kept = tuple(score for score in record.scores if score.metric_id in unknown_metrics(record))
+    unknown = unknown_metrics(record)
+    kept = tuple(score for score in record.scores if score.metric_id in unknown)
     changed = {name: getattr(scored, name) for name in ("per_label", "confusion", "evaluation")}
     return record.model_copy(update={**changed, "scores": (*scored.scores, *kept)})
 

@@ -7,6 +7,7 @@ from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, get_args
 
@@ -178,6 +179,7 @@ def run(
 ) -> int:
     """Plan, execute and report; return the exit code."""
     from cellular_bench.benchmark.planner import choose_methods
+    from cellular_bench.benchmark.store import Store
 
     if adata is not None and datasets:
         raise UserError("Give either --adata or --dataset, not both: your file, or the catalogue's data.")
@@ -211,13 +213,15 @@ def run(
         choose_methods(block, known)  # refuses methods and parameters before data are read, which takes long
     _say_what_is_missing(chosen, console)
     loaded = _load(chosen, specs, subsample=subsample, console=console)
-    if own and not (suite or tasks or split):  # nobody asked for each of the tasks
-        chosen = allowed_by(chosen, loaded, known)
-        _say_what_is_missing(chosen, console)
+    # Where the suite is our choice, nobody asked for each of its tasks.
+    is_asked = not own or bool(suite or tasks or split)
+    planned = _planned(chosen, loaded, known, plugins, is_asked=is_asked, console=console)
     earlier = _Earlier(reuse=reuse, retry=frozenset(retry), fresh=fresh)
-    return _execute(
-        chosen, loaded, known, plugins, out=out, jobs=jobs, earlier=earlier, figures=figures, console=console
-    )
+    store = Store.create(out, planned.suite)
+    with store.locked():
+        return _carry_out(
+            planned, store, loaded, jobs=jobs, earlier=earlier, figures=figures, out=out, console=console
+        )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -229,27 +233,27 @@ class _Earlier:
     fresh: bool
 
 
-def _execute(
+def _planned(
     suite: Suite,
     datasets: Mapping[str, Dataset],
     known: Mapping[str, registry.Method],
     plugins: Sequence[Path],
     *,
-    out: Path,
-    jobs: int | None,
-    earlier: _Earlier,
-    figures: bool,
+    is_asked: bool,
     console: Console,
-) -> int:
+) -> Plan:
+    """Plan a suite; tasks that the cells do not allow are left out unless they were asked for."""
     from cellular_bench.benchmark.planner import plan
-    from cellular_bench.benchmark.store import Store
 
-    planned = plan(suite, datasets=datasets, methods=known, plugins=[p.resolve() for p in plugins])
-    store = Store.create(out, suite)
-    with store.locked():
-        return _carry_out(
-            planned, store, datasets, jobs=jobs, earlier=earlier, figures=figures, out=out, console=console
-        )
+    make = partial(plan, datasets=datasets, methods=known, plugins=[p.resolve() for p in plugins])
+    try:
+        return make(suite)
+    except UserError:
+        if is_asked:
+            raise
+    allowed = allowed_by(suite, datasets, known)
+    _say_what_is_missing(allowed, console)
+    return make(allowed)
 
 
 def _carry_out(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -131,8 +132,8 @@ def score_parts(
 
 def _check_once(names: Sequence[tuple[str, str | int | None]]) -> None:
     """Refuse what would be shown as one: a name that comes twice, of the same fold."""
-    for name, fold in names:
-        if names.count((name, fold)) > 1:
+    for (name, fold), n in Counter(names).items():
+        if n > 1:
             of_fold = "" if fold is None else f", fold {fold},"
             raise UserError(
                 f"'{name}'{of_fold} comes more than once. Names are those of files, arrays and keys of obsm, "
