@@ -27,10 +27,9 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any, TypeVar, get_args
 
-from cellular_bench.benchmark import environments
-from cellular_bench.benchmark.errors import UnknownNameError, UserError
-from cellular_bench.benchmark.records import RunRecord
-from cellular_bench.benchmark.types import TASKS, DatasetSpec, LabelAccess, MethodSpec, MetricSpec, Task
+from cellular_bench import environments
+from cellular_bench.core.errors import UnknownNameError, UserError
+from cellular_bench.core.types import TASKS, DatasetSpec, LabelAccess, MethodSpec, MetricSpec, Task
 
 T = TypeVar("T")
 
@@ -176,12 +175,6 @@ def metrics(plugins: Sequence[Path] = ()) -> Mapping[str, MetricSpec]:
 
     load(plugins)
     return METRICS
-
-
-def has_metrics_on_request(record: RunRecord) -> bool:
-    """Tell whether a run was also scored by metrics that are computed on request."""
-    known = metrics()
-    return any(score.metric_id in known and known[score.metric_id].on_request for score in record.scores)
 
 
 def datasets(plugins: Sequence[Path] = ()) -> dict[str, DatasetSpec]:

@@ -12,11 +12,12 @@ from statistics import fmean
 import psutil
 import pytest
 
-from cellular_bench.benchmark import registry, summaries
-from cellular_bench.benchmark.config import Suite
-from cellular_bench.benchmark.executors import Executor
-from cellular_bench.benchmark.planner import plan
-from cellular_bench.benchmark.store import Store
+from cellular_bench.benchmark import registry
+from cellular_bench.benchmark.execution.executor import Executor
+from cellular_bench.benchmark.plan.planner import plan
+from cellular_bench.benchmark.results import index as summaries
+from cellular_bench.benchmark.results.store import Store
+from cellular_bench.benchmark.schema.suite import Suite
 from cellular_bench.datasets import catalog
 
 N_RUNS, SECONDS_PER_RUN = 200, 0.25

@@ -18,10 +18,11 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
-from cellular_bench.benchmark.errors import DataError, UserError
-from cellular_bench.datasets import carriers, catalog
+from cellular_bench.core.errors import DataError, UserError
+from cellular_bench.datasets import catalog
 from cellular_bench.datasets.preprocess import highly_variable, normalise
-from cellular_bench.datasets.sources import BUNDLED
+from cellular_bench.datasets.sources import wheels
+from cellular_bench.datasets.sources.openers import BUNDLED
 
 if TYPE_CHECKING:
     from anndata import AnnData
@@ -45,7 +46,7 @@ N_VARIABLE_GENES = 4000
 CELL_CYCLE_GENES = Path(__file__).parent.parent / "metrics" / "data" / "cell_cycle_genes.toml"
 
 
-def build(wheels: Path) -> AnnData:
+def build(folder: Path) -> AnnData:
     """Make the bundled data set from a folder that holds the two wheels.
 
     Returns
@@ -58,8 +59,8 @@ def build(wheels: Path) -> AnnData:
     DataError
         If a wheel is absent or another one than expected, or the two disagree on a cell.
     """
-    _check_wheels(wheels)
-    adata = carriers.baron_human({package: wheels / name for package, (name, _) in WHEELS.items()})
+    _check_wheels(folder)
+    adata = wheels.baron_human({package: folder / name for package, (name, _) in WHEELS.items()})
     adata = adata[:, _choose_genes(adata)].copy()
     adata.X.sort_indices()
     return adata
@@ -79,8 +80,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--wheels", type=Path, help="folder that holds the wheels already")
     options = parser.parse_args(arguments)
     with tempfile.TemporaryDirectory() as temporary:
-        wheels = options.wheels or _fetch_wheels(Path(temporary))
-        write(build(wheels), options.output)
+        folder = options.wheels or _fetch_wheels(Path(temporary))
+        write(build(folder), options.output)
     made = catalog.from_h5ad(options.output, batch_key=spec.batch_key, label_key=spec.label_key)
     digest = catalog.load(made).digest
     sys.stdout.write(f"{options.output}: {options.output.stat().st_size} bytes, content sha256 {digest}\n")
@@ -89,12 +90,12 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
 
 def _fetch_wheels(folder: Path) -> Path:
-    carriers.pip_download(REQUIREMENTS, folder, dataset_id=DATASET_ID)
+    wheels.pip_download(REQUIREMENTS, folder, dataset_id=DATASET_ID)
     return folder
 
 
 def _check_wheels(folder: Path) -> None:
-    checked = [carriers.check_wheel(folder / name, sha256) for name, sha256 in WHEELS.values()]
+    checked = [wheels.check_wheel(folder / name, sha256) for name, sha256 in WHEELS.values()]
     problems = [problem for problem in checked if problem]
     if problems:
         raise DataError(str(folder), problems)

@@ -11,15 +11,15 @@ from dataclasses import MISSING, fields, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from cellular_bench.benchmark.errors import DataError, UnknownNameError, UserError
-from cellular_bench.benchmark.keys import BATCH, COUNTS, LABEL
-from cellular_bench.benchmark.types import Dataset, DatasetSpec
+from cellular_bench.core.errors import DataError, UnknownNameError, UserError
+from cellular_bench.core.keys import BATCH, COUNTS, LABEL
+from cellular_bench.core.types import Dataset, DatasetSpec
 from cellular_bench.datasets.names import check_name
 
 if TYPE_CHECKING:
     from anndata import AnnData
 
-    from cellular_bench.datasets.download import Options
+    from cellular_bench.datasets.sources.download import Options
 
 #: One TOML file per data set, named after it.
 MANIFESTS = Path(__file__).parent / "manifests"
@@ -39,7 +39,7 @@ def specs() -> dict[str, DatasetSpec]:
 def read_manifest(path: Path) -> DatasetSpec:
     """Read the description of one data set; the file's name is its ``dataset_id``.
 
-    The entries are the fields of :class:`~cellular_bench.benchmark.types.DatasetSpec`;
+    The entries are the fields of :class:`~cellular_bench.core.types.DatasetSpec`;
     ``[source]`` says where the data come from. Without ``counts_layer`` the values decide.
 
     Raises
@@ -170,7 +170,8 @@ def load(spec: DatasetSpec, *, options: Options | None = None) -> Dataset:
     >>> dataset.adata.shape, sorted(dataset.adata.obs)
     ((300, 200), ['batch', 'label'])
     """
-    from cellular_bench.datasets import contract, sources
+    from cellular_bench.datasets import contract
+    from cellular_bench.datasets.sources import openers as sources
 
     name = str(spec.source["path"]) if spec.source.get("kind") in ("file", "local") else spec.dataset_id
     adata, notes = _told_apart(spec, sources.open_source(spec, options=options))
@@ -218,7 +219,8 @@ def prepared(dataset: Dataset, name: str) -> Dataset:
     """
     from anndata import AnnData
 
-    from cellular_bench.datasets import contract, recipes
+    from cellular_bench.datasets import contract
+    from cellular_bench.datasets.preparation import recipes
 
     if name not in recipes.RECIPES:
         raise UnknownNameError("recipe", name, recipes.RECIPES)

@@ -1,7 +1,7 @@
 """The data contract: from whatever a file holds to the one form that the harness works on.
 
 ``docs/data-contract.md`` says in words what is demanded. All problems of a data set are
-collected before one :class:`~cellular_bench.benchmark.errors.DataError` is raised, so that a
+collected before one :class:`~cellular_bench.core.errors.DataError` is raised, so that a
 user mends a file once.
 """
 
@@ -17,8 +17,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from cellular_bench.benchmark.errors import DataError, UnknownNameError
-from cellular_bench.benchmark.keys import BATCH, COUNTS, LABEL, MISSING_TEXTS
+from cellular_bench.core.errors import DataError, UnknownNameError
+from cellular_bench.core.keys import BATCH, COUNTS, LABEL, MISSING_TEXTS
 from cellular_bench.datasets.expression import Expression, choose
 from cellular_bench.datasets.preprocess import normalise
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from cellular_bench.benchmark.types import DatasetSpec
+from cellular_bench.core.types import DatasetSpec
 from cellular_bench.datasets.names import check_name
 
 if TYPE_CHECKING:
@@ -29,7 +29,7 @@ def dataset(
     label_key, batch_key
         Columns of ``obs``; ``batch_key=None`` for data without batches.
     **facts
-        Other fields of :class:`~cellular_bench.benchmark.types.DatasetSpec`, such as ``organism``, ``doi``
+        Other fields of :class:`~cellular_bench.core.types.DatasetSpec`, such as ``organism``, ``doi``
         and ``counts_layer`` (found by the values where it is not given).
 
     Raises

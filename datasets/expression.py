@@ -14,8 +14,8 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from cellular_bench.benchmark.errors import UnknownNameError
-from cellular_bench.benchmark.keys import COUNTS, TARGET_SUM
+from cellular_bench.core.errors import UnknownNameError
+from cellular_bench.core.keys import COUNTS, TARGET_SUM
 
 if TYPE_CHECKING:
     import pandas as pd

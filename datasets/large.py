@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from cellular_bench.benchmark.errors import DataError, UnknownNameError, UserError
+from cellular_bench.core.errors import DataError, UnknownNameError, UserError
 
 if TYPE_CHECKING:
     from anndata import AnnData

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 
-from cellular_bench.benchmark.errors import UserError
+from cellular_bench.core.errors import UserError
 
 
 def check_name(dataset_id: object) -> None:

@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from cellular_bench.benchmark.errors import UserError
-from cellular_bench.benchmark.keys import TARGET_SUM
+from cellular_bench.core.errors import UserError
+from cellular_bench.core.keys import TARGET_SUM
 
 if TYPE_CHECKING:
     from anndata import AnnData

@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from cellular_bench.benchmark.errors import UnknownNameError, UserError
-from cellular_bench.benchmark.keys import BATCH, LABEL, TARGET_SUM
+from cellular_bench.core.errors import UnknownNameError, UserError
+from cellular_bench.core.keys import BATCH, LABEL, TARGET_SUM
 
 if TYPE_CHECKING:
     from anndata import AnnData

@@ -1,9 +1,9 @@
 """Splits: which cells a method learns from and which it is scored on.
 
 Pure functions of the label or batch of every cell, in cell order. Each returns a tuple of
-:class:`~cellular_bench.benchmark.types.Split` whose positions are ascending; the same input
+:class:`~cellular_bench.core.types.Split` whose positions are ascending; the same input
 and seed give the same splits, digests included. Requests that cannot be met raise a
-:class:`~cellular_bench.benchmark.errors.UserError` that says why.
+:class:`~cellular_bench.core.errors.UserError` that says why.
 """
 
 from __future__ import annotations
@@ -19,8 +19,8 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from cellular_bench.benchmark.errors import UnknownNameError, UserError
-from cellular_bench.benchmark.types import Split, SplitKind
+from cellular_bench.core.errors import UnknownNameError, UserError
+from cellular_bench.core.types import Split, SplitKind
 
 #: Labels with fewer cells are not chosen by :func:`unseen_label` on its own account.
 MIN_UNSEEN_CELLS = 10

@@ -16,9 +16,9 @@ from typing import TYPE_CHECKING, Any, Final
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from cellular_bench.benchmark.errors import UnknownNameError, UserError
-from cellular_bench.benchmark.keys import COUNTS
-from cellular_bench.benchmark.types import STRESSES, Split, Stress, StressKind
+from cellular_bench.core.errors import UnknownNameError, UserError
+from cellular_bench.core.keys import COUNTS
+from cellular_bench.core.types import STRESSES, Split, Stress, StressKind
 
 if TYPE_CHECKING:
     from anndata import AnnData
@@ -41,7 +41,7 @@ def stressed_splits(
     kind
         Which stress.
     levels
-        Shares from 0 to 1, see :data:`~cellular_bench.benchmark.types.STRESSES`; at the level that
+        Shares from 0 to 1, see :data:`~cellular_bench.core.types.STRESSES`; at the level that
         changes nothing the split itself is returned.
     seed
         Seed of every draw.

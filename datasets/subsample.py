@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from cellular_bench.benchmark.errors import UnknownNameError, UserError
-from cellular_bench.benchmark.keys import BATCH, LABEL
+from cellular_bench.core.errors import UnknownNameError, UserError
+from cellular_bench.core.keys import BATCH, LABEL
 
 if TYPE_CHECKING:
     from anndata import AnnData

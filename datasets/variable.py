@@ -9,7 +9,7 @@ from typing import Any, Literal, get_args
 import numpy as np
 from numpy.typing import NDArray
 
-from cellular_bench.benchmark.errors import UnknownNameError, UserError
+from cellular_bench.core.errors import UnknownNameError, UserError
 
 #: ``cell_ranger``: Zheng et al. 2017, https://doi.org/10.1038/ncomms14049.
 #: ``seurat``: Satija et al. 2015, https://doi.org/10.1038/nbt.3192.

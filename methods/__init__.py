@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from types import ModuleType
 from typing import Any
 
-from cellular_bench.benchmark.types import MethodSpec
+from cellular_bench.core.types import MethodSpec
 
 
 def built_in() -> Iterator[Any]:

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from cellular_bench.benchmark.errors import DataError, NotApplicableError
+from cellular_bench.core.errors import DataError, NotApplicableError
 from cellular_bench.methods._support import fit_pca
 
 #: Distances between that many points and all genes are held at a time.

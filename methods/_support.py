@@ -11,9 +11,9 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
-from cellular_bench.benchmark.errors import DataError, NotApplicableError, UnknownNameError
-from cellular_bench.benchmark.keys import BATCH, COUNTS, LABEL, TARGET_SUM
-from cellular_bench.benchmark.types import Prediction
+from cellular_bench.core.errors import DataError, NotApplicableError, UnknownNameError
+from cellular_bench.core.keys import BATCH, COUNTS, LABEL, TARGET_SUM
+from cellular_bench.core.types import Prediction
 
 if TYPE_CHECKING:
     import torch

@@ -6,8 +6,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from cellular_bench.benchmark.errors import NotApplicableError
-from cellular_bench.benchmark.types import Graph, MethodSpec
+from cellular_bench.core.errors import NotApplicableError
+from cellular_bench.core.types import Graph, MethodSpec
 from cellular_bench.methods._support import (
     batches_of,
     principal_components,

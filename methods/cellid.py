@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING, Any, ClassVar, Final, Self
 import numpy as np
 from numpy.typing import NDArray
 
-from cellular_bench.benchmark.errors import ContractError, NotApplicableError
-from cellular_bench.benchmark.types import MethodSpec, Prediction
+from cellular_bench.core.errors import ContractError, NotApplicableError
+from cellular_bench.core.types import MethodSpec, Prediction
 from cellular_bench.methods._mca import Coordinates, correspondence, nearest_genes
 from cellular_bench.methods._support import labels_of, preset_with, require_labels, require_same_genes
 

@@ -10,9 +10,9 @@ from typing import TYPE_CHECKING, Any, Final, Self
 import numpy as np
 from numpy.typing import NDArray
 
-from cellular_bench.benchmark.errors import ContractError, NotApplicableError
-from cellular_bench.benchmark.keys import COUNTS, TARGET_SUM
-from cellular_bench.benchmark.types import MethodSpec, Prediction
+from cellular_bench.core.errors import ContractError, NotApplicableError
+from cellular_bench.core.keys import COUNTS, TARGET_SUM
+from cellular_bench.core.types import MethodSpec, Prediction
 from cellular_bench.methods._support import (
     labels_of,
     require_labels,

@@ -6,9 +6,9 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from cellular_bench.benchmark.errors import NotApplicableError
-from cellular_bench.benchmark.keys import BATCH
-from cellular_bench.benchmark.types import Corrected, MethodSpec
+from cellular_bench.core.errors import NotApplicableError
+from cellular_bench.core.keys import BATCH
+from cellular_bench.core.types import Corrected, MethodSpec
 from cellular_bench.methods._support import batches_of, dense, principal_components, require_batches
 
 if TYPE_CHECKING:

@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING, Any, Self
 import numpy as np
 from numpy.typing import NDArray
 
-from cellular_bench.benchmark.errors import ContractError
-from cellular_bench.benchmark.keys import BATCH
-from cellular_bench.benchmark.types import MethodSpec
+from cellular_bench.core.errors import ContractError
+from cellular_bench.core.keys import BATCH
+from cellular_bench.core.types import MethodSpec
 from cellular_bench.methods._scvi import bare
 from cellular_bench.methods._session import session
 from cellular_bench.methods._support import batches_of, require_same_genes

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Self
 import numpy as np
 from numpy.typing import NDArray
 
-from cellular_bench.benchmark.types import MethodSpec, Prediction
+from cellular_bench.core.types import MethodSpec, Prediction
 from cellular_bench.methods._support import batches_of, labels_of, principal_components, require_labels
 
 if TYPE_CHECKING:

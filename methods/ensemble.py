@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING, Any, Self
 import numpy as np
 from numpy.typing import NDArray
 
-from cellular_bench.benchmark.errors import ContractError, NotApplicableError, UnknownNameError, UserError
-from cellular_bench.benchmark.keys import HIGHLY_VARIABLE
-from cellular_bench.benchmark.types import MethodSpec, Prediction
+from cellular_bench.core.errors import ContractError, NotApplicableError, UnknownNameError, UserError
+from cellular_bench.core.keys import HIGHLY_VARIABLE
+from cellular_bench.core.types import MethodSpec, Prediction
 from cellular_bench.methods import built_in
 from cellular_bench.methods._support import labels_of, most_frequent, require_labels, require_same_genes
 

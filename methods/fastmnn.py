@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from cellular_bench.benchmark.errors import NotApplicableError
-from cellular_bench.benchmark.types import MethodSpec
+from cellular_bench.core.errors import NotApplicableError
+from cellular_bench.core.types import MethodSpec
 from cellular_bench.methods._support import batches_of, require_batches
 
 if TYPE_CHECKING:

@@ -6,8 +6,8 @@ from typing import TYPE_CHECKING, Self
 
 import numpy as np
 
-from cellular_bench.benchmark.errors import ContractError
-from cellular_bench.benchmark.types import MethodSpec, Prediction
+from cellular_bench.core.errors import ContractError
+from cellular_bench.core.types import MethodSpec, Prediction
 from cellular_bench.methods._classifier import nearest_voters
 from cellular_bench.methods._support import (
     batches_of,

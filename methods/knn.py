@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from cellular_bench.benchmark.types import MethodSpec
+from cellular_bench.core.types import MethodSpec
 from cellular_bench.methods._classifier import ComponentsAnnotator, nearest_voters
 
 

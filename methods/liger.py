@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from cellular_bench.benchmark.environments import run_inside
-from cellular_bench.benchmark.types import MethodSpec
+from cellular_bench.core.types import MethodSpec
+from cellular_bench.environments import run_inside
 from cellular_bench.methods._support import require_batches, require_counts
 
 if TYPE_CHECKING:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from cellular_bench.benchmark.types import MethodSpec, Prediction
+from cellular_bench.core.types import MethodSpec, Prediction
 from cellular_bench.methods._classifier import ClassifierAnnotator
 from cellular_bench.methods._support import sparse_rows
 

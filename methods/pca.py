@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
-from cellular_bench.benchmark.types import MethodSpec
+from cellular_bench.core.types import MethodSpec
 from cellular_bench.methods._support import principal_components
 
 if TYPE_CHECKING:

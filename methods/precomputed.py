@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING, Any, Self
 import numpy as np
 from numpy.typing import NDArray
 
-from cellular_bench.benchmark.errors import ContractError, DataError, UnknownNameError, UserError
-from cellular_bench.benchmark.types import MethodSpec, Prediction
+from cellular_bench.core.errors import ContractError, DataError, UnknownNameError, UserError
+from cellular_bench.core.types import MethodSpec, Prediction
 from cellular_bench.methods._classifier import nearest_voters
 from cellular_bench.methods._support import labels_of, most_probable, require_labels
 

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from cellular_bench.benchmark.types import Corrected, MethodSpec
+from cellular_bench.core.types import Corrected, MethodSpec
 from cellular_bench.methods._support import batches_of, dense, require_batches, unchanged_random_state
 
 if TYPE_CHECKING:

@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, Any, Self
 import numpy as np
 from numpy.typing import NDArray
 
-from cellular_bench.benchmark.errors import ContractError
-from cellular_bench.benchmark.types import MethodSpec, Prediction
+from cellular_bench.core.errors import ContractError
+from cellular_bench.core.types import MethodSpec, Prediction
 from cellular_bench.methods._classifier import repeat_rare
 from cellular_bench.methods._components import ScaledComponents
 from cellular_bench.methods._support import labels_of, require_labels, require_same_genes

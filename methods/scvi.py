@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, Any, Self
 import numpy as np
 from numpy.typing import NDArray
 
-from cellular_bench.benchmark.keys import BATCH, LABEL
-from cellular_bench.benchmark.types import MethodSpec, Prediction
+from cellular_bench.core.keys import BATCH, LABEL
+from cellular_bench.core.types import MethodSpec, Prediction
 from cellular_bench.methods._scvi import VariationalIntegrator, bare, split_options
 from cellular_bench.methods._support import batches_of, labels_of, most_probable, require_labels
 

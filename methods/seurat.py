@@ -5,9 +5,9 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any, ClassVar, Literal, Self
 
-from cellular_bench.benchmark.environments import run_inside
-from cellular_bench.benchmark.errors import ContractError
-from cellular_bench.benchmark.types import MethodSpec, Prediction
+from cellular_bench.core.errors import ContractError
+from cellular_bench.core.types import MethodSpec, Prediction
+from cellular_bench.environments import run_inside
 from cellular_bench.methods._support import labels_of, most_probable, require_labels, require_same_genes
 
 if TYPE_CHECKING:

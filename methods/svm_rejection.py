@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from cellular_bench.benchmark.types import MethodSpec
+from cellular_bench.core.types import MethodSpec
 from cellular_bench.methods._classifier import ClassifierAnnotator, repeat_rare
 from cellular_bench.methods._support import sparse_rows
 from cellular_bench.methods.linear_svm import linear_machine

@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Self
 import numpy as np
 from numpy.typing import NDArray
 
-from cellular_bench.benchmark.errors import ContractError
-from cellular_bench.benchmark.types import MethodSpec, Prediction
+from cellular_bench.core.errors import ContractError
+from cellular_bench.core.types import MethodSpec, Prediction
 from cellular_bench.methods._classifier import nearest_voters
 from cellular_bench.methods._components import ScaledComponents
 from cellular_bench.methods._correlation import unit_rows

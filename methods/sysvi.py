@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, Self
 
-from cellular_bench.benchmark.keys import BATCH
-from cellular_bench.benchmark.types import MethodSpec
+from cellular_bench.core.keys import BATCH
+from cellular_bench.core.types import MethodSpec
 from cellular_bench.methods._scvi import VariationalIntegrator
 from cellular_bench.methods._support import require_batches
 

@@ -1,6 +1,46 @@
 """What a result is worth: pure functions of arrays, and one call that evaluates many of them."""
 
-from cellular_bench.metrics.annotation import (
+from cellular_bench.metrics.annotation.calibration import (
+    CalibrationCurve,
+    brier,
+    calibration_curve,
+    expected_calibration_error,
+    log_loss,
+    top3_accuracy,
+)
+from cellular_bench.metrics.annotation.label_tables import LabelFigures, confusion, per_label
+from cellular_bench.metrics.annotation.likelihood import (
+    NovelSamples,
+    flag_samples,
+    likelihood,
+    lowest_confidence_known,
+    lowest_confidence_novel,
+    lowest_likelihoods,
+)
+from cellular_bench.metrics.annotation.novelty import (
+    KnownAccuracyCurve,
+    known_accuracy,
+    known_accuracy_curve,
+    novelty_auroc,
+    novelty_average_precision,
+    novelty_fpr95,
+    novelty_oscr,
+)
+from cellular_bench.metrics.annotation.obo import Ontology, parse_obo, read_obo
+from cellular_bench.metrics.annotation.ontology import (
+    MappedLabels,
+    map_labels,
+    ontology_accuracy,
+    ontology_f1,
+)
+from cellular_bench.metrics.annotation.rejection import (
+    RejectionCurve,
+    coverage_at_accuracy_95,
+    coverage_at_accuracy_99,
+    rejection_area,
+    rejection_curve,
+)
+from cellular_bench.metrics.annotation.scores import (
     accuracy,
     accuracy_accepted,
     balanced_accuracy,
@@ -11,61 +51,31 @@ from cellular_bench.metrics.annotation import (
     mcc,
     rare_recall,
 )
-from cellular_bench.metrics.batch_tests import kbet, kbet_per_label
-from cellular_bench.metrics.calibration import (
-    CalibrationCurve,
-    brier,
-    calibration_curve,
-    expected_calibration_error,
-    log_loss,
-    top3_accuracy,
-)
+from cellular_bench.metrics.annotation.uncertainty import Interval, bootstrap, interval, kendall, spearman
 from cellular_bench.metrics.cards import MetricCard, card
-from cellular_bench.metrics.cell_cycle import CellCycle, cell_cycle_conservation, score_cell_cycle
-from cellular_bench.metrics.clusterings import (
+from cellular_bench.metrics.embedding.batch_tests import kbet, kbet_per_label
+from cellular_bench.metrics.embedding.cell_cycle import CellCycle, cell_cycle_conservation, score_cell_cycle
+from cellular_bench.metrics.embedding.clusterings import (
     isolated_label_f1,
     kmeans_ari,
     kmeans_nmi,
     leiden_ari,
     leiden_nmi,
 )
-from cellular_bench.metrics.corrected import fold_change_kept, gene_correlation_kept, hvg_overlap
-from cellular_bench.metrics.distances import Neighbors, nearest_neighbors
+from cellular_bench.metrics.embedding.corrected import fold_change_kept, gene_correlation_kept, hvg_overlap
+from cellular_bench.metrics.embedding.graphs import graph_connectivity, graph_connectivity_scib
+from cellular_bench.metrics.embedding.local_diversity import cilisi, clisi, ilisi
+from cellular_bench.metrics.embedding.regression import pcr_comparison
+from cellular_bench.metrics.embedding.scib_definitions import ari_scib, nmi_scib, pcr_scib
+from cellular_bench.metrics.embedding.silhouettes import (
+    bras,
+    isolated_labels,
+    silhouette_batch,
+    silhouette_label,
+)
 from cellular_bench.metrics.engine import evaluate
-from cellular_bench.metrics.graphs import graph_connectivity, graph_connectivity_scib
-from cellular_bench.metrics.label_tables import LabelFigures, confusion, per_label
-from cellular_bench.metrics.likelihood import (
-    NovelSamples,
-    flag_samples,
-    likelihood,
-    lowest_confidence_known,
-    lowest_confidence_novel,
-    lowest_likelihoods,
-)
-from cellular_bench.metrics.local_diversity import cilisi, clisi, ilisi
-from cellular_bench.metrics.novelty import (
-    KnownAccuracyCurve,
-    known_accuracy,
-    known_accuracy_curve,
-    novelty_auroc,
-    novelty_average_precision,
-    novelty_fpr95,
-    novelty_oscr,
-)
-from cellular_bench.metrics.obo import Ontology, parse_obo, read_obo
-from cellular_bench.metrics.ontology import MappedLabels, map_labels, ontology_accuracy, ontology_f1
-from cellular_bench.metrics.regression import pcr_comparison
-from cellular_bench.metrics.rejection import (
-    RejectionCurve,
-    coverage_at_accuracy_95,
-    coverage_at_accuracy_99,
-    rejection_area,
-    rejection_curve,
-)
-from cellular_bench.metrics.scib_definitions import ari_scib, nmi_scib, pcr_scib
-from cellular_bench.metrics.silhouettes import bras, isolated_labels, silhouette_batch, silhouette_label
+from cellular_bench.metrics.numerics.distances import Neighbors, nearest_neighbors
 from cellular_bench.metrics.spec import METRICS, metric, required_inputs, sort_metrics
-from cellular_bench.metrics.uncertainty import Interval, bootstrap, interval, kendall, spearman
 
 sort_metrics()
 

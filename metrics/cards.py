@@ -16,8 +16,8 @@ from functools import cache
 from importlib.resources import files
 from typing import get_args
 
-from cellular_bench.benchmark.errors import UnknownNameError
-from cellular_bench.benchmark.types import Aspect, MetricSpec
+from cellular_bench.core.errors import UnknownNameError
+from cellular_bench.core.types import Aspect, MetricSpec
 from cellular_bench.metrics.spec import METRICS, required_inputs
 
 TITLES: dict[Aspect, str] = {

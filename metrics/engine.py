@@ -11,18 +11,18 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import ArrayLike
 
-from cellular_bench.benchmark.errors import UndefinedError, UnknownNameError
-from cellular_bench.metrics.approximate import stratified_sample
-from cellular_bench.metrics.clusterings import communities, kmeans
-from cellular_bench.metrics.distances import Neighbors
-from cellular_bench.metrics.graphs import checked_graph, connectivities
+from cellular_bench.core.errors import UndefinedError, UnknownNameError
+from cellular_bench.metrics.embedding.clusterings import communities, kmeans
+from cellular_bench.metrics.embedding.graphs import checked_graph, connectivities
+from cellular_bench.metrics.embedding.local_diversity import perplexity_weights
+from cellular_bench.metrics.embedding.scib_definitions import scib_communities
+from cellular_bench.metrics.embedding.silhouettes import silhouettes_by_label
 from cellular_bench.metrics.inputs import Ints, encode
-from cellular_bench.metrics.local_diversity import perplexity_weights
+from cellular_bench.metrics.numerics.approximate import stratified_sample
+from cellular_bench.metrics.numerics.distances import Neighbors
+from cellular_bench.metrics.numerics.shared_distances import Survey, survey
 from cellular_bench.metrics.profiles import FULL, Profile, Shortcut, profile_of
-from cellular_bench.metrics.scib_definitions import scib_communities
-from cellular_bench.metrics.silhouettes import silhouettes_by_label
 from cellular_bench.metrics.spec import METRICS
-from cellular_bench.metrics.survey import Survey, survey
 
 if TYPE_CHECKING:
     from scipy.sparse import csr_matrix

@@ -6,8 +6,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from types import MappingProxyType
 
-from cellular_bench.benchmark.errors import UnknownNameError
-from cellular_bench.benchmark.types import ProfileName
+from cellular_bench.core.errors import UnknownNameError
+from cellular_bench.core.types import ProfileName
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

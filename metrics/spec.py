@@ -6,7 +6,7 @@ import inspect
 from collections.abc import Callable
 from typing import Any, TypeVar, get_args
 
-from cellular_bench.benchmark.types import Aspect, MetricSpec
+from cellular_bench.core.types import Aspect, MetricSpec
 
 #: Every metric by its id; aspects in the order of :data:`Aspect`, metrics of the overall score first,
 #: those on request last.

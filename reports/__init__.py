@@ -5,8 +5,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from cellular_bench.reports.figures import Figure
-    from cellular_bench.reports.pages import write
+    from cellular_bench.reports.figures.confusion_and_training import Figure
+    from cellular_bench.reports.page.page import write
 
 __all__ = ["Figure", "write"]
 
@@ -14,11 +14,11 @@ __all__ = ["Figure", "write"]
 def __getattr__(name: str) -> Any:
     """Import on first use: listing and ``--help`` need neither templates nor figures."""
     if name == "write":
-        from cellular_bench.reports.pages import write
+        from cellular_bench.reports.page.page import write
 
         return write
     if name == "Figure":
-        from cellular_bench.reports.figures import Figure
+        from cellular_bench.reports.figures.confusion_and_training import Figure
 
         return Figure
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

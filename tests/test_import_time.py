@@ -8,7 +8,7 @@ import pytest
 HEAVY = ("torch", "scanpy", "scvi", "anndata", "jax", "sklearn", "pandas", "matplotlib")
 PROBE = """
 import sys
-from cellular_bench.benchmark.cli import group
+from cellular_bench.cli import group
 group.main({arguments!r}, standalone_mode=False)
 print("LOADED", *[name for name in {heavy!r} if name in sys.modules])
 """

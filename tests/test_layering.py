@@ -7,30 +7,30 @@ from pathlib import Path
 import pytest
 
 LAYER_0 = {
-    "cellular_bench.benchmark.errors",
-    "cellular_bench.benchmark.keys",
-    "cellular_bench.benchmark.types",
+    "cellular_bench.core.errors",
+    "cellular_bench.core.keys",
+    "cellular_bench.core.types",
 }
 #: Folder -> prefixes of this package that its modules may import, at any depth of their code.
 ALLOWED = {
     "metrics": {"cellular_bench.metrics", *LAYER_0},
     "datasets": {"cellular_bench.datasets", *LAYER_0},
     # Environments are what some methods run in; they know of no method.
-    "methods": {"cellular_bench.methods", "cellular_bench.benchmark.environments", *LAYER_0},
+    "methods": {"cellular_bench.methods", "cellular_bench.environments", *LAYER_0},
     "reports": {
         "cellular_bench.reports",
-        "cellular_bench.benchmark.across",
-        "cellular_bench.benchmark.data_versions",
-        "cellular_bench.benchmark.diagnostics",
-        "cellular_bench.benchmark.file_names",
-        "cellular_bench.benchmark.leaderboard",
-        "cellular_bench.benchmark.published",
-        "cellular_bench.benchmark.robustness",
-        "cellular_bench.benchmark.rules",
-        "cellular_bench.benchmark.scales",
-        "cellular_bench.benchmark.statistics",
-        "cellular_bench.benchmark.status",
-        "cellular_bench.benchmark.records",
+        "cellular_bench.benchmark.analysis.across_datasets",
+        "cellular_bench.benchmark.analysis.data_versions",
+        "cellular_bench.benchmark.analysis.curves",
+        "cellular_bench.core.files",
+        "cellular_bench.benchmark.analysis.leaderboard",
+        "cellular_bench.benchmark.external.published",
+        "cellular_bench.benchmark.analysis.rank_stability",
+        "cellular_bench.benchmark.external.rank_comparison",
+        "cellular_bench.benchmark.analysis.scales",
+        "cellular_bench.benchmark.analysis.statistics",
+        "cellular_bench.benchmark.results.progress",
+        "cellular_bench.benchmark.schema.records",
         *LAYER_0,
     },
     "benchmark": {"cellular_bench.benchmark", "cellular_bench.metrics", "cellular_bench.datasets"},
@@ -72,7 +72,7 @@ def test_a_layer_imports_only_the_layers_below_it(repo: Path, folder: str) -> No
 
 
 def test_the_rule_finds_a_method_that_reaches_into_the_harness() -> None:
-    name = next(imports(ast.parse("from cellular_bench.benchmark.store import Store")))
+    name = next(imports(ast.parse("from cellular_bench.benchmark.results.store import Store")))
     assert not may_import("methods", name)
     assert may_import("benchmark", name)
 
@@ -81,7 +81,7 @@ def may_be_heavy(path: Path) -> bool:
     """Tell the file that exists to import libraries, and the methods that are written in torch."""
     if path.parts[0] == "methods" and path.parts[1] in {"cellular", "scgen", "scnym", "tosica"}:
         return path.name not in {"__init__.py", "adapter.py"}
-    return path == Path("benchmark/preload.py")
+    return path == Path("benchmark/execution/preload.py")
 
 
 @pytest.mark.parametrize("folder", sorted(ALLOWED))

@@ -59,7 +59,7 @@ def test_the_wheel_says_what_it_is(built: Path) -> None:
         parts = {name.rpartition("/")[2]: name for name in wheel.namelist() if ".dist-info/" in name}
         facts = wheel.read(parts["METADATA"]).decode()
         entries = wheel.read(parts["entry_points.txt"]).decode()
-    assert "run-benchmark = cellular_bench.benchmark.cli:main" in entries
+    assert "run-benchmark = cellular_bench.cli:main" in entries
     assert f"Version: {cellular_bench.__version__}" in facts.splitlines()
     assert "License-Expression: BSD-3-Clause" in facts.splitlines()
     assert "LICENSE" in parts

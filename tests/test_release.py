@@ -11,7 +11,7 @@ import pytest
 import yaml
 
 import cellular_bench
-from cellular_bench.benchmark.cli import group
+from cellular_bench.cli import group
 
 WORKFLOW = "examples/github-actions/benchmark-my-method.yml"
 

@@ -18,8 +18,9 @@ from typing import Any, Literal, Protocol
 from cellular_bench.benchmark.conformance.checklist import CHECKS, Check
 from cellular_bench.benchmark.conformance.promises import BrokenPromiseError
 from cellular_bench.benchmark.conformance.subject import SkippedError, Subject
-from cellular_bench.benchmark.errors import ContractError, NotApplicableError
-from cellular_bench.benchmark.types import DatasetSpec, MethodSpec, MetricSpec
+from cellular_bench.core import keys
+from cellular_bench.core.errors import ContractError, NotApplicableError
+from cellular_bench.core.types import DatasetSpec, MethodSpec, MetricSpec
 
 __all__ = [
     "Check",
@@ -177,8 +178,8 @@ def _failure(check: _AnyCheck, subject: Any, error: BaseException) -> CheckResul
 
 def _raised(error: BaseException) -> str:
     """Say what was raised and where: the last line of the method itself, before it went into libraries."""
-    harness = str(Path(__file__).resolve().parents[1])
-    elsewhere = (harness, sysconfig.get_path("stdlib"), sysconfig.get_path("purelib"))
+    harness = (str(Path(__file__).resolve().parents[1]), str(Path(keys.__file__).resolve().parent))
+    elsewhere = (*harness, sysconfig.get_path("stdlib"), sysconfig.get_path("purelib"))
     frames = traceback.extract_tb(error.__traceback__)
     own = [frame for frame in frames if not str(Path(frame.filename).resolve()).startswith(elsewhere)]
     last = (own or frames)[-1]

@@ -10,7 +10,7 @@ from typing import Any
 
 from cellular_bench.benchmark.conformance import promises
 from cellular_bench.benchmark.conformance.subject import Subject
-from cellular_bench.benchmark.types import TASKS, MethodSpec
+from cellular_bench.core.types import TASKS, MethodSpec
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

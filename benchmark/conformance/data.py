@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from cellular_bench.benchmark.keys import BATCH, COUNTS, LABEL, TARGET_SUM
+from cellular_bench.core.keys import BATCH, COUNTS, LABEL, TARGET_SUM
 
 if TYPE_CHECKING:
     from anndata import AnnData

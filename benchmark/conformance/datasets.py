@@ -9,12 +9,12 @@ from typing import TYPE_CHECKING
 
 from cellular_bench.benchmark.conformance.promises import demand
 from cellular_bench.benchmark.conformance.subject import SkippedError
-from cellular_bench.benchmark.errors import DataError
-from cellular_bench.benchmark.keys import LABEL
-from cellular_bench.benchmark.types import DatasetSpec
+from cellular_bench.core.errors import DataError
+from cellular_bench.core.keys import LABEL
+from cellular_bench.core.types import DatasetSpec
 
 if TYPE_CHECKING:
-    from cellular_bench.benchmark.types import Dataset
+    from cellular_bench.core.types import Dataset
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -15,7 +15,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any, Literal
 
-from cellular_bench.benchmark import isolation, registry, scratch
+from cellular_bench.benchmark import registry
 from cellular_bench.benchmark.conformance import (
     Check,
     CheckResult,
@@ -24,7 +24,9 @@ from cellular_bench.benchmark.conformance import (
     each_metric_check,
 )
 from cellular_bench.benchmark.conformance.metrics import METRIC_CHECKS, MetricCheck
-from cellular_bench.benchmark.records import Limits
+from cellular_bench.benchmark.isolation import call as isolation
+from cellular_bench.benchmark.isolation import scratch
+from cellular_bench.benchmark.schema.records import Limits
 
 LOG = logging.getLogger(__name__)
 #: These only keep a defect from hanging the command: methods that start R for each check take minutes.

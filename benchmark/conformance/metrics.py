@@ -14,9 +14,9 @@ import numpy as np
 from cellular_bench.benchmark.conformance import data
 from cellular_bench.benchmark.conformance.promises import demand
 from cellular_bench.benchmark.conformance.subject import SkippedError
-from cellular_bench.benchmark.errors import UndefinedError
-from cellular_bench.benchmark.keys import BATCH, LABEL
-from cellular_bench.benchmark.types import MetricSpec
+from cellular_bench.core.errors import UndefinedError
+from cellular_bench.core.keys import BATCH, LABEL
+from cellular_bench.core.types import MetricSpec
 
 #: Two values are equal within this share of the metric's range: sums are rounded in another order.
 ROUNDING = 1e-6

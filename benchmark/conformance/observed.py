@@ -7,8 +7,8 @@ from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any
 
-from cellular_bench.benchmark.outputs import Outputs, checked_integration, checked_prediction
-from cellular_bench.benchmark.types import Corrected, MethodSpec
+from cellular_bench.core.outputs import Outputs, checked_integration, checked_prediction
+from cellular_bench.core.types import Corrected, MethodSpec
 
 
 def embeds(spec: MethodSpec) -> bool:

@@ -9,9 +9,9 @@ from numpy.typing import NDArray
 
 from cellular_bench.benchmark.conformance import data
 from cellular_bench.benchmark.conformance.subject import SkippedError, Subject
-from cellular_bench.benchmark.errors import NotApplicableError, NotFiniteError
-from cellular_bench.benchmark.keys import LABEL
-from cellular_bench.benchmark.outputs import Outputs
+from cellular_bench.core.errors import NotApplicableError, NotFiniteError
+from cellular_bench.core.keys import LABEL
+from cellular_bench.core.outputs import Outputs
 
 #: How far beyond the share of the most frequent label a method must get to know anything.
 BEYOND_CHANCE = 0.15

@@ -19,9 +19,9 @@ import numpy as np
 
 from cellular_bench.benchmark.conformance import data
 from cellular_bench.benchmark.conformance.observed import Observed, embeds, predicts
-from cellular_bench.benchmark.errors import ContractError, NotApplicableError, NotFiniteError
-from cellular_bench.benchmark.keys import LABEL
-from cellular_bench.benchmark.types import MethodSpec
+from cellular_bench.core.errors import ContractError, NotApplicableError, NotFiniteError
+from cellular_bench.core.keys import LABEL
+from cellular_bench.core.types import MethodSpec
 
 if TYPE_CHECKING:
     from anndata import AnnData

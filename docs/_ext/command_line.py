@@ -9,7 +9,7 @@ from docutils import nodes
 from sphinx.application import Sphinx
 from sphinx.util.docutils import SphinxDirective
 
-from cellular_bench.benchmark.cli import group
+from cellular_bench.cli import group
 
 PROGRAM = "run-benchmark"
 

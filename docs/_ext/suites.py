@@ -7,7 +7,7 @@ from sphinx.application import Sphinx
 from sphinx.util.docutils import SphinxDirective
 
 from cellular_bench.benchmark import registry
-from cellular_bench.benchmark.config import Block, SplitChoice, read_suite
+from cellular_bench.benchmark.schema.suite import Block, SplitChoice, read_suite
 
 HEAD = "| suite | task | data | splits | seeds | methods |"
 

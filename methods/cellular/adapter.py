@@ -10,9 +10,9 @@ from typing import TYPE_CHECKING, Any, ClassVar, Self
 import numpy as np
 from numpy.typing import NDArray
 
-from cellular_bench.benchmark.errors import UserError
-from cellular_bench.benchmark.keys import BATCH, LABEL
-from cellular_bench.benchmark.types import MethodSpec, Prediction
+from cellular_bench.core.errors import UserError
+from cellular_bench.core.keys import BATCH, LABEL
+from cellular_bench.core.types import MethodSpec, Prediction
 
 if TYPE_CHECKING:
     from anndata import AnnData

@@ -10,8 +10,8 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from cellular_bench.benchmark.errors import NotApplicableError, UnknownNameError, UserError
-from cellular_bench.benchmark.types import Prediction
+from cellular_bench.core.errors import NotApplicableError, UnknownNameError, UserError
+from cellular_bench.core.types import Prediction
 from cellular_bench.methods.cellular import inputs, persistence
 from cellular_bench.methods.cellular.centroids import RepresentationKind, type_means, type_representations
 from cellular_bench.methods.cellular.minibatches import embed_rows, inner_split

@@ -8,7 +8,7 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from cellular_bench.benchmark.errors import UnknownNameError
+from cellular_bench.core.errors import UnknownNameError
 
 Codes = NDArray[np.int64]
 RepresentationKind = Literal["centroid", "median", "medoid"]

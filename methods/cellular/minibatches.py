@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from scipy import sparse
 from torch import nn
 
-from cellular_bench.benchmark.errors import NotApplicableError
+from cellular_bench.core.errors import NotApplicableError
 from cellular_bench.methods._support import dense_rows
 from cellular_bench.methods.cellular.centroids import Codes
 

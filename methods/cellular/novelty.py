@@ -9,7 +9,7 @@ from typing import Any, Final, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from cellular_bench.benchmark.errors import UnknownNameError
+from cellular_bench.core.errors import UnknownNameError
 
 Floats = NDArray[np.floating[Any]]
 NoveltyKind = Literal["likelihood", "max_logit", "energy", "centroid", "knn"]

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, Final
 import numpy as np
 import torch
 
-from cellular_bench.benchmark.errors import UserError
+from cellular_bench.core.errors import UserError
 from cellular_bench.methods.cellular.loop import Epoch, History
 from cellular_bench.methods.cellular.model import EncoderWithTemperature, build_classifier, build_encoder
 from cellular_bench.methods.cellular.settings import ClassifierSettings

@@ -9,7 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass, fields, replace
 from typing import Any, Final
 
-from cellular_bench.benchmark.errors import UnknownNameError, UserError
+from cellular_bench.core.errors import UnknownNameError, UserError
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, Any, Self
 import numpy as np
 from numpy.typing import NDArray
 
-from cellular_bench.benchmark.errors import ContractError, NotApplicableError, UnknownNameError
-from cellular_bench.benchmark.types import Corrected, MethodSpec
+from cellular_bench.core.errors import ContractError, NotApplicableError, UnknownNameError
+from cellular_bench.core.types import Corrected, MethodSpec
 from cellular_bench.methods._session import session
 from cellular_bench.methods._support import (
     batches_of,

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn import functional
 
-from cellular_bench.benchmark.errors import NotApplicableError
+from cellular_bench.core.errors import NotApplicableError
 from cellular_bench.methods._support import available_device, dense_rows
 from cellular_bench.methods.cellular.loop import seeded_torch
 from cellular_bench.methods.scnym.mixmatch import mixmatch_loss

@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Any, ClassVar, Self
 import numpy as np
 from numpy.typing import NDArray
 
-from cellular_bench.benchmark.errors import ContractError, UnknownNameError, UserError
-from cellular_bench.benchmark.types import MethodSpec, Prediction
+from cellular_bench.core.errors import ContractError, UnknownNameError, UserError
+from cellular_bench.core.types import MethodSpec, Prediction
 from cellular_bench.methods._support import (
     labels_of,
     most_probable,

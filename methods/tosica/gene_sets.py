@@ -11,7 +11,7 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
-from cellular_bench.benchmark.errors import NotApplicableError, UserError
+from cellular_bench.core.errors import NotApplicableError, UserError
 
 #: Sets with fewer genes of the data are left out.
 MIN_GENES: Final = 5

@@ -6,19 +6,19 @@ The names below are all that a method, a metric or a data set of your own needs,
 
 from typing import TYPE_CHECKING, Any
 
-from cellular_bench.benchmark.errors import (
+from cellular_bench.core.errors import (
     BenchError,
     DataError,
     NotApplicableError,
     UndefinedError,
     UserError,
 )
-from cellular_bench.benchmark.types import Corrected, Graph, MethodSpec, Prediction
+from cellular_bench.core.types import Corrected, Graph, MethodSpec, Prediction
 
 if TYPE_CHECKING:
     from cellular_bench.api import run, score
-    from cellular_bench.benchmark.environments import run_inside
     from cellular_bench.datasets.declare import dataset
+    from cellular_bench.environments import run_inside
     from cellular_bench.metrics.spec import metric
     from cellular_bench.results import Results
 

@@ -12,10 +12,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from cellular_bench.benchmark import registry
-from cellular_bench.benchmark.environment import usable_cores
-from cellular_bench.benchmark.errors import UnknownNameError, UserError
-from cellular_bench.benchmark.store import Store
-from cellular_bench.benchmark.types import MethodSpec, ProfileName
+from cellular_bench.benchmark.execution.machine import usable_cores
+from cellular_bench.benchmark.results.store import Store
+from cellular_bench.core.errors import UnknownNameError, UserError
+from cellular_bench.core.types import MethodSpec, ProfileName
 from cellular_bench.notebook_code import write_plugin
 from cellular_bench.results import Results
 
@@ -102,7 +102,7 @@ def run(
     """
     from rich.console import Console
 
-    from cellular_bench.benchmark.cli import run as cli
+    from cellular_bench.cli import run as cli
 
     if adata is not None and label_key is None:
         raise UserError("adata needs label_key: the column of obs that holds the cell types.")
@@ -198,8 +198,8 @@ def score(
     """
     import pandas as pd
 
-    from cellular_bench.benchmark.cli import score_rows
-    from cellular_bench.benchmark.cli.scored_files import predicted_in, read_predictions
+    from cellular_bench.workflows import score as score_rows
+    from cellular_bench.workflows.score_files import predicted_in, read_predictions
 
     if (adata is None) == (predictions is None):
         raise UserError("Give either adata, with obsm or embeddings, or predictions.")

@@ -23,7 +23,7 @@ from pathlib import Path
 from types import FunctionType, ModuleType
 from typing import Any
 
-from cellular_bench.benchmark.errors import UserError
+from cellular_bench.core.errors import UserError
 
 _REMEDY = "Put the class into a file, such as my_method.py, and give that file instead."
 

@@ -9,16 +9,16 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from cellular_bench.benchmark import registry
-from cellular_bench.benchmark.data_versions import versioned
-from cellular_bench.benchmark.environment import usable_cores
-from cellular_bench.benchmark.errors import UserError
-from cellular_bench.benchmark.leaderboard import OVERALL_WEIGHTS, Board, Row, build_boards
-from cellular_bench.benchmark.store import Store
+from cellular_bench.benchmark.analysis.data_versions import versioned
+from cellular_bench.benchmark.analysis.leaderboard import OVERALL_WEIGHTS, Board, Row, build_boards
+from cellular_bench.benchmark.execution.machine import usable_cores
+from cellular_bench.benchmark.results.store import Store
+from cellular_bench.core.errors import UserError
 
 if TYPE_CHECKING:
     import pandas as pd
 
-    from cellular_bench.benchmark.records import RunRecord
+    from cellular_bench.benchmark.schema.records import RunRecord
 
 #: Suffix of a report -> its format.
 SUFFIXES = {".html": "html", ".csv": "csv", ".md": "md", ".tex": "latex"}
@@ -45,7 +45,7 @@ class Results:
     --------
     >>> Results("nowhere")
     Traceback (most recent call last):
-    cellular_bench.benchmark.errors.UserError: nowhere is not a result folder: it has no folder 'runs'.
+    cellular_bench.core.errors.UserError: nowhere is not a result folder: it has no folder 'runs'.
     """
 
     def __init__(self, folder: Path | str, *, plugins: Sequence[Path | str] = ()) -> None:
@@ -71,7 +71,7 @@ class Results:
         """Return one row per run and metric, and one for a run without scores, as in ``scores.csv``."""
         import pandas as pd
 
-        from cellular_bench.reports.exports import CSV_COLUMNS, score_rows
+        from cellular_bench.reports.text.markdown_and_csv import CSV_COLUMNS, score_rows
 
         rows = [row for run in self.records for row in score_rows(run)]
         frame = pd.DataFrame(rows, columns=list(CSV_COLUMNS))
@@ -102,7 +102,7 @@ class Results:
         figures
             Draw UMAPs, curves, confusion matrices and training; into the page where it is one file.
         """
-        from cellular_bench.benchmark.cli.report import write_reports
+        from cellular_bench.cli.report import write_reports
 
         how: dict[str, Any] = {"figures": figures, "n_jobs": usable_cores()}
         target = self.folder if path is None else Path(path)

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from cellular_bench.benchmark.records import (
+from cellular_bench.benchmark.schema.records import (
     Cost,
     DatasetIdentity,
     Environment,
@@ -19,7 +19,7 @@ from cellular_bench.benchmark.records import (
     Score,
     SplitIdentity,
 )
-from cellular_bench.benchmark.types import MetricSpec
+from cellular_bench.core.types import MetricSpec
 from cellular_bench.reports import write
 
 START = datetime(2026, 3, 1, 9, 30, tzinfo=UTC)

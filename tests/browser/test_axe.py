@@ -14,13 +14,13 @@ from typing import Any
 
 import pytest
 
-from cellular_bench.benchmark.records import RunRecord
-from cellular_bench.benchmark.status import Overview, Running
-from cellular_bench.benchmark.types import MetricSpec
+from cellular_bench.benchmark.results.progress import Overview, Running
+from cellular_bench.benchmark.schema.records import RunRecord
+from cellular_bench.core.types import MetricSpec
 from cellular_bench.reports import Figure, write
-from cellular_bench.reports.figures import confusion_figure
-from cellular_bench.reports.live import live_page
-from cellular_bench.reports.site import write_site_pages
+from cellular_bench.reports.figures.confusion_and_training import confusion_figure
+from cellular_bench.reports.page.live import live_page
+from cellular_bench.reports.page.site import write_site_pages
 
 pytestmark = pytest.mark.browser
 

@@ -7,10 +7,10 @@ from typing import Any
 
 import pytest
 
-from cellular_bench.benchmark.leaderboard import build_boards, method_key
-from cellular_bench.benchmark.records import RunRecord
-from cellular_bench.benchmark.robustness import between_controls
-from cellular_bench.benchmark.types import MetricSpec
+from cellular_bench.benchmark.analysis.leaderboard import build_boards, method_key
+from cellular_bench.benchmark.analysis.rank_stability import between_controls
+from cellular_bench.benchmark.schema.records import RunRecord
+from cellular_bench.core.types import MetricSpec
 
 pytestmark = pytest.mark.browser
 

@@ -13,17 +13,17 @@ import pandas as pd
 import pytest
 from scipy import sparse
 
-from cellular_bench.benchmark.cli import LazyGroup
-from cellular_bench.benchmark.cli.options import NameList
-from cellular_bench.benchmark.cli.report import command as report_command
-from cellular_bench.benchmark.cli.score import score_embeddings
-from cellular_bench.benchmark.errors import UserError
-from cellular_bench.benchmark.store import Store
+from cellular_bench.benchmark.results.store import Store
+from cellular_bench.cli import LazyGroup
+from cellular_bench.cli.options import NameList
+from cellular_bench.cli.report import command as report_command
+from cellular_bench.cli.score import score_embeddings
+from cellular_bench.core.errors import UserError
 from cellular_bench.datasets import catalog
 
 
 def run_benchmark(*arguments: object, cwd: Path | None = None) -> subprocess.CompletedProcess[str]:
-    command = [sys.executable, "-c", "from cellular_bench.benchmark.cli import main; main()"]
+    command = [sys.executable, "-c", "from cellular_bench.cli import main; main()"]
     return subprocess.run(
         [*command, *map(str, arguments)], capture_output=True, text=True, check=False, cwd=cwd, timeout=600
     )

@@ -13,14 +13,14 @@ import pytest
 from click.testing import CliRunner
 from scipy import sparse
 
-from cellular_bench.benchmark.cli.datasets import command
-from cellular_bench.benchmark.errors import DataError, UserError
+from cellular_bench.cli.datasets import command
+from cellular_bench.core.errors import DataError, UserError
 
 GENES = [*(f"G{i}" for i in range(40)), "ACTB", "GAPDH", "MT-CO1"]
 
 
 def run_benchmark(*arguments: object, cache: Path) -> subprocess.CompletedProcess[str]:
-    code = [sys.executable, "-c", "from cellular_bench.benchmark.cli import main; main()", "datasets"]
+    code = [sys.executable, "-c", "from cellular_bench.cli import main; main()", "datasets"]
     environment = {**os.environ, "CELLULAR_BENCH_CACHE": str(cache)}
     return subprocess.run(
         [*code, *map(str, arguments)],
@@ -135,7 +135,7 @@ def test_errors_end_with_code_2_and_no_traceback(tmp_path, cache):
 
 def test_help_loads_nothing_heavy(cache):
     code = (
-        "import sys; from cellular_bench.benchmark.cli import group;"
+        "import sys; from cellular_bench.cli import group;"
         "group.main({0!r}, standalone_mode=False);"
         "heavy = {{'torch', 'scanpy', 'anndata', 'pandas', 'scipy', 'matplotlib'}};"
         "print('LOADED', sorted(heavy & set(sys.modules)))"

@@ -15,12 +15,12 @@ import pytest
 from rich.console import Console
 
 from cellular_bench import UserError
-from cellular_bench.benchmark import environment
-from cellular_bench.benchmark.cli import LazyGroup, doctor, group
-from cellular_bench.benchmark.cli.progress import RunProgress
-from cellular_bench.benchmark.records import RunRecord
+from cellular_bench.benchmark.plan import installed as environment
+from cellular_bench.benchmark.schema.records import RunRecord
+from cellular_bench.cli import LazyGroup, doctor, group
+from cellular_bench.cli.progress import RunProgress
 
-MAIN = "import sys; sys.argv[0] = 'run-benchmark'; from cellular_bench.benchmark.cli import main; main()"
+MAIN = "import sys; sys.argv[0] = 'run-benchmark'; from cellular_bench.cli import main; main()"
 COLOUR = "\x1b[3"
 
 

@@ -4,8 +4,8 @@ import json
 
 import pytest
 
-from cellular_bench.benchmark.cli.listing import command
-from cellular_bench.benchmark.errors import UnknownNameError, UserError
+from cellular_bench.cli.listing import command
+from cellular_bench.core.errors import UnknownNameError, UserError
 
 
 @pytest.fixture

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from cellular_bench import Results, UserError
-from cellular_bench.benchmark.cli import group
+from cellular_bench.cli import group
 from cellular_bench.metrics import METRICS
 
 
@@ -103,7 +103,7 @@ def test_an_older_folder_gets_the_scores_of_a_new_metric(folder) -> None:
     assert "2 runs were done before and have no score of my_metric. To add it: run-benchmark" in again.stdout
     added = run_benchmark("rescore", "older", "--plugin", "my_metric.py", cwd=folder)
     assert "2 records changed" in added.stdout, added.stderr
-    command = "from cellular_bench.benchmark.cli import main; main()"
+    command = "from cellular_bench.cli import main; main()"
     without = subprocess.run(  # this process knows the metric by now
         [sys.executable, "-c", command, "report", "older", "--no-figures"],
         capture_output=True, text=True, check=False, cwd=folder,
@@ -129,7 +129,7 @@ def test_an_older_folder_gets_the_scores_of_a_new_metric(folder) -> None:
 
 def test_scores_of_files_and_comparisons_know_the_new_metric(folder) -> None:
     (folder / "predictions.csv").write_text("label,label_pred\na,a\na,a\nb,b\nb,a\n", encoding="utf-8")
-    command = [sys.executable, "-c", "from cellular_bench.benchmark.cli import main; main()"]
+    command = [sys.executable, "-c", "from cellular_bench.cli import main; main()"]
     plugin = ["--plugin", "my_metric.py", "--format", "json"]
     done = subprocess.run(  # a process that does not know the metric yet
         [*command, "score", "--predictions", "predictions.csv", "--metrics", "my_metric", *plugin],

@@ -9,10 +9,10 @@ import numpy as np
 import pytest
 
 from cellular_bench.benchmark import registry
-from cellular_bench.benchmark.cli import run
-from cellular_bench.benchmark.leaderboard import build_boards
+from cellular_bench.benchmark.analysis.leaderboard import build_boards
 from cellular_bench.benchmark.registry import metrics
-from cellular_bench.benchmark.store import Store
+from cellular_bench.benchmark.results.store import Store
+from cellular_bench.cli import run
 from cellular_bench.datasets.simulator import simulate
 
 
@@ -38,7 +38,7 @@ def deposit(tmp_path_factory) -> Path:
 @pytest.fixture(scope="module")
 def results(deposit: Path) -> Path:
     """The suite's own rows of two methods that take no time."""
-    command = [sys.executable, "-c", "from cellular_bench.benchmark.cli import main; main()", "run"]
+    command = [sys.executable, "-c", "from cellular_bench.cli import main; main()", "run"]
     suite = ["--suite", "paper", "--data-dir", str(deposit), "--method", "pca,unintegrated"]
     suite += ["--dataset", "bone_marrow,macparland,kidney", "--task", "integration"]
     done = subprocess.run(

@@ -21,7 +21,7 @@ def my_method(repo: Path, tmp_path: Path) -> Path:
 
 
 def run_benchmark(*arguments: object) -> subprocess.CompletedProcess[str]:
-    command = [sys.executable, "-c", "from cellular_bench.benchmark.cli import main; main()"]
+    command = [sys.executable, "-c", "from cellular_bench.cli import main; main()"]
     return subprocess.run([*command, *map(str, arguments)], capture_output=True, text=True, check=False)
 
 

@@ -8,9 +8,9 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from cellular_bench.benchmark.cli.score import command
-from cellular_bench.benchmark.errors import UserError
-from cellular_bench.benchmark.preparation import principal_components
+from cellular_bench.cli.score import command
+from cellular_bench.core.components import principal_components
+from cellular_bench.core.errors import UserError
 from cellular_bench.metrics import (
     METRICS,
     evaluate,
@@ -237,7 +237,7 @@ def test_shortcuts_are_told_with_the_scores(score, bundle, monkeypatch):
     monkeypatch.setattr(profiles, "PROFILES", {"fast": few})
     # A recall that is known stands in for one that is measured.
     monkeypatch.setattr(
-        "cellular_bench.metrics.survey.approximate_neighbors",
+        "cellular_bench.metrics.numerics.shared_distances.approximate_neighbors",
         lambda X, k, *, seed, n_jobs: (nearest_neighbors(X, k), 0.981),
     )
     ask = ("--embedding", bundle, "--label-key", "cell_type", "--batch-key", "donor", "--profile", "fast")
@@ -372,7 +372,7 @@ def test_embeddings_of_scaled_cells_are_scored_by_the_layer_of_counts(score, own
 
 
 def test_an_absent_scib_metrics_is_explained(score, bundle, monkeypatch):
-    monkeypatch.setattr("cellular_bench.metrics.peer.find_spec", lambda name: None)
+    monkeypatch.setattr("cellular_bench.metrics.scib_metrics_engine.find_spec", lambda name: None)
     with pytest.raises(
         UserError, match=r"not installed. Install it with: pip install 'cellular-bench\[parity\]'"
     ):

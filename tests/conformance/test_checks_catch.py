@@ -8,8 +8,8 @@ import pytest
 from scipy.sparse import csr_matrix
 
 from cellular_bench.benchmark.conformance import check_method, checks
-from cellular_bench.benchmark.errors import NotApplicableError
-from cellular_bench.benchmark.types import Corrected, Graph, MethodSpec, Prediction
+from cellular_bench.core.errors import NotApplicableError
+from cellular_bench.core.types import Corrected, Graph, MethodSpec, Prediction
 
 INTEGRATOR = MethodSpec(method_id="healthy", name="Healthy", tasks=("integration",))
 ANNOTATOR = MethodSpec(

@@ -8,10 +8,10 @@ from pathlib import Path
 import psutil
 import pytest
 
-from cellular_bench.benchmark.cli import group
 from cellular_bench.benchmark.conformance import checks
 from cellular_bench.benchmark.conformance.isolated import check_isolated
 from cellular_bench.benchmark.conformance.metrics import METRIC_CHECKS
+from cellular_bench.cli import group
 
 METHOD = '''
 import ctypes, os, signal, threading, time

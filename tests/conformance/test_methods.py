@@ -6,7 +6,7 @@ import pytest
 
 from cellular_bench.benchmark import registry
 from cellular_bench.benchmark.conformance import check_method, checks
-from cellular_bench.benchmark.environments import missing_text
+from cellular_bench.environments import missing_text
 
 METHODS = registry.methods()
 

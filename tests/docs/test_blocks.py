@@ -22,8 +22,8 @@ from sybil.evaluators.python import PythonEvaluator
 from sybil.parsers.markdown import CodeBlockParser, SkipParser
 
 from cellular_bench.benchmark import registry
-from cellular_bench.benchmark.cli import group
-from cellular_bench.benchmark.errors import BenchError
+from cellular_bench.cli import group
+from cellular_bench.core.errors import BenchError
 from cellular_bench.metrics import METRICS
 
 REPO = Path(__file__).resolve().parents[2]

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from cellular_bench.benchmark import registry
-from cellular_bench.benchmark.types import MethodSpec
+from cellular_bench.core.types import MethodSpec
 
 CARDS = Path(__file__).parents[2] / "docs" / "methods"
 FACTS = re.compile(r"```\{method-facts\}\n(.*?)\n```", re.DOTALL)

@@ -9,7 +9,7 @@ import pytest
 
 import cellular_bench
 from cellular_bench.benchmark import registry
-from cellular_bench.benchmark.config import read_suite
+from cellular_bench.benchmark.schema.suite import read_suite
 from cellular_bench.metrics import METRICS
 
 

@@ -4,7 +4,7 @@ import json
 
 import pytest
 
-from cellular_bench.benchmark.diagnostics import Sample, by_threshold
+from cellular_bench.benchmark.analysis.curves import Sample, by_threshold
 from cellular_bench.metrics import likelihood
 
 

@@ -5,9 +5,10 @@ from statistics import fmean
 
 import pytest
 
-from cellular_bench.benchmark import open_problems, registry
-from cellular_bench.benchmark.leaderboard import build_boards
-from cellular_bench.benchmark.rules import ways
+from cellular_bench.benchmark import registry
+from cellular_bench.benchmark.analysis.leaderboard import build_boards
+from cellular_bench.benchmark.external import open_problems
+from cellular_bench.benchmark.external.rank_comparison import ways
 
 
 @pytest.fixture(scope="module", params=["batch_integration", "label_projection"])

@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 
 from cellular_bench.benchmark.conformance import data
-from cellular_bench.benchmark.environments import find, missing_text, run_inside, state
-from cellular_bench.benchmark.types import MethodSpec
+from cellular_bench.core.types import MethodSpec
+from cellular_bench.environments import find, missing_text, run_inside, state
 from cellular_bench.methods.singler import SingleR
 
 DECLARATION = """

@@ -11,7 +11,7 @@ import pytest
 import cellular_bench
 from cellular_bench import Results, UserError
 from cellular_bench.benchmark import registry
-from cellular_bench.benchmark.records import read_record
+from cellular_bench.benchmark.schema.records import read_record
 from cellular_bench.datasets.simulator import simulate
 from cellular_bench.notebook_code import plugin_source, write_plugin
 
@@ -134,7 +134,7 @@ def test_reports_go_where_they_are_asked_to(results, tmp_path) -> None:
 
 def test_a_page_in_a_relative_place_holds_its_figures_however_heavy(results, tmp_path, monkeypatch) -> None:
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr("cellular_bench.reports.linked.MOST_FIGURE_BYTES", 1000)
+    monkeypatch.setattr("cellular_bench.reports.page.figure_pages.MOST_FIGURE_BYTES", 1000)
     page = results.report("deep/mine.html", figures=True)
     assert [path.name for path in page.parent.iterdir()] == ["mine.html"]
     text = page.read_text(encoding="utf-8")

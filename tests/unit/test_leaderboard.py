@@ -5,10 +5,9 @@ from typing import Any
 
 import pytest
 
-from cellular_bench.benchmark.across import across
-from cellular_bench.benchmark.comparison import compare
-from cellular_bench.benchmark.errors import UserError
-from cellular_bench.benchmark.leaderboard import (
+from cellular_bench.benchmark.analysis.across_datasets import across
+from cellular_bench.benchmark.analysis.folder_comparison import compare
+from cellular_bench.benchmark.analysis.leaderboard import (
     OVERALL_WEIGHTS,
     Board,
     Row,
@@ -21,11 +20,12 @@ from cellular_bench.benchmark.leaderboard import (
     summarise,
     track_of,
 )
-from cellular_bench.benchmark.records import RunRecord
-from cellular_bench.benchmark.robustness import against_best, between_controls, stability
-from cellular_bench.benchmark.scales import overall, own_range
-from cellular_bench.benchmark.statistics import interval
-from cellular_bench.benchmark.types import MetricSpec
+from cellular_bench.benchmark.analysis.rank_stability import against_best, between_controls, stability
+from cellular_bench.benchmark.analysis.scales import overall, own_range
+from cellular_bench.benchmark.analysis.statistics import interval
+from cellular_bench.benchmark.schema.records import RunRecord
+from cellular_bench.core.errors import UserError
+from cellular_bench.core.types import MetricSpec
 
 
 def _spec(metric_id: str, aspect: Any, **changes: Any) -> MetricSpec:

@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from cellular_bench.benchmark.errors import UndefinedError
+from cellular_bench.core.errors import UndefinedError
 from cellular_bench.metrics import METRICS, evaluate
 
 EMBEDDINGS = ("pca", "harmony", "noise", "jittered_labels")

@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 
 from cellular_bench.metrics import evaluate, nearest_neighbors, pcr_comparison
-from cellular_bench.metrics.graphs import connectivities
-from cellular_bench.metrics.scib_definitions import ari_scib, nmi_scib, pcr_scib, scib_communities
+from cellular_bench.metrics.embedding.graphs import connectivities
+from cellular_bench.metrics.embedding.scib_definitions import ari_scib, nmi_scib, pcr_scib, scib_communities
 
 
 @pytest.fixture(scope="module")

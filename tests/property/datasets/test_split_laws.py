@@ -5,7 +5,7 @@ import pytest
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
-from cellular_bench.benchmark.errors import UserError
+from cellular_bench.core.errors import UserError
 from cellular_bench.datasets import splits
 
 pytestmark = pytest.mark.filterwarnings("error")

@@ -5,10 +5,10 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from cellular_bench.benchmark.errors import UndefinedError
+from cellular_bench.core.errors import UndefinedError
 from cellular_bench.metrics import evaluate, nearest_neighbors
-from cellular_bench.metrics.clusterings import adjusted_rand_index, normalized_mutual_information
-from cellular_bench.metrics.survey import survey
+from cellular_bench.metrics.embedding.clusterings import adjusted_rand_index, normalized_mutual_information
+from cellular_bench.metrics.numerics.shared_distances import survey
 
 few = settings(max_examples=12, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 seeds = st.integers(0, 2**32 - 1)

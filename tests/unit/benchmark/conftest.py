@@ -6,10 +6,11 @@ from pathlib import Path
 import pytest
 
 from cellular_bench.benchmark import registry
-from cellular_bench.benchmark.config import Suite
-from cellular_bench.benchmark.executors import Executor
-from cellular_bench.benchmark.planner import Plan, plan
-from cellular_bench.benchmark.store import Store
+from cellular_bench.benchmark.execution.executor import Executor
+from cellular_bench.benchmark.plan.planner import plan
+from cellular_bench.benchmark.plan.run import Plan
+from cellular_bench.benchmark.results.store import Store
+from cellular_bench.benchmark.schema.suite import Suite
 from cellular_bench.datasets import catalog
 
 PLUGIN = '''

@@ -3,7 +3,12 @@
 import numpy as np
 import pytest
 
-from cellular_bench.benchmark.across import average_ranks, critical_difference, rank_test, resampled_means
+from cellular_bench.benchmark.analysis.across_datasets import (
+    average_ranks,
+    critical_difference,
+    rank_test,
+    resampled_means,
+)
 
 #: Areas under the curve of four variants of C4.5 on 14 data sets: Demšar 2006, J Mach Learn Res 7, table 6.
 #: Two of them are printed as 0.975, but ranked 2 and 3.

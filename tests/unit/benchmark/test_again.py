@@ -11,12 +11,14 @@ import pytest
 from click.testing import CliRunner
 from scipy import stats
 
-from cellular_bench.benchmark import comparison, registry, reproduction
-from cellular_bench.benchmark.cli.compare import command as compare
-from cellular_bench.benchmark.cli.reproduce import command as reproduce
-from cellular_bench.benchmark.errors import UserError
-from cellular_bench.benchmark.records import RunRecord
-from cellular_bench.benchmark.store import Store
+from cellular_bench.benchmark import registry
+from cellular_bench.benchmark.analysis import folder_comparison as comparison
+from cellular_bench.benchmark.results.store import Store
+from cellular_bench.benchmark.schema.records import RunRecord
+from cellular_bench.cli.compare import command as compare
+from cellular_bench.cli.reproduce import command as reproduce
+from cellular_bench.core.errors import UserError
+from cellular_bench.workflows import reproduce as reproduction
 
 KFOLD = {"kind": "kfold", "n_splits": 3, "seed": 5}
 
@@ -65,7 +67,7 @@ def test_a_record_names_what_made_it(original) -> None:
 
 
 def test_the_request_of_a_record_is_its_own_run(original, small, plugin) -> None:
-    from cellular_bench.benchmark.planner import plan
+    from cellular_bench.benchmark.plan.planner import plan
 
     known = registry.methods([plugin])
     for record in original.records():
@@ -77,7 +79,7 @@ def test_the_request_of_a_record_is_its_own_run(original, small, plugin) -> None
 
 
 def test_of_two_splits_with_the_same_cells_the_one_of_the_record_is_done(original, small, plugin) -> None:
-    from cellular_bench.benchmark.planner import plan
+    from cellular_bench.benchmark.plan.planner import plan
 
     record = of(original, "healthy")[0]
     planned = plan(reproduction.request(record), datasets=small, methods=registry.methods([plugin]))

@@ -6,13 +6,13 @@ from pathlib import Path
 import pytest
 
 from cellular_bench.benchmark import registry
-from cellular_bench.benchmark.cli.report import draw
-from cellular_bench.benchmark.config import Suite
-from cellular_bench.benchmark.executors import Executor
-from cellular_bench.benchmark.leaderboard import build_boards
-from cellular_bench.benchmark.planner import plan
-from cellular_bench.benchmark.records import RunRecord
-from cellular_bench.benchmark.store import Store
+from cellular_bench.benchmark.analysis.leaderboard import build_boards
+from cellular_bench.benchmark.execution.executor import Executor
+from cellular_bench.benchmark.plan.planner import plan
+from cellular_bench.benchmark.results.store import Store
+from cellular_bench.benchmark.schema.records import RunRecord
+from cellular_bench.benchmark.schema.suite import Suite
+from cellular_bench.cli.report import draw
 from cellular_bench.datasets import catalog
 
 PLUGIN = '''

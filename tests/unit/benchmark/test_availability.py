@@ -5,9 +5,9 @@ from dataclasses import replace
 import pytest
 
 from cellular_bench.benchmark import registry
-from cellular_bench.benchmark.availability import allowed_by, settle
-from cellular_bench.benchmark.config import Suite, read_suite
-from cellular_bench.benchmark.errors import UserError
+from cellular_bench.benchmark.plan.availability import allowed_by, settle
+from cellular_bench.benchmark.schema.suite import Suite, read_suite
+from cellular_bench.core.errors import UserError
 from cellular_bench.datasets import catalog
 from cellular_bench.datasets.simulator import simulate
 
@@ -76,7 +76,7 @@ def test_other_suites_are_left_alone_and_nothing_at_all_is_an_error(known):
 
 def test_the_studys_suite_has_every_published_row(known):
     """Each method x data set of the published tables is asked for, and what is not here has a remedy."""
-    from cellular_bench.benchmark.published import published_scores
+    from cellular_bench.benchmark.external.published import published_scores
 
     suite = read_suite(registry.suites()["paper"])
     asked = {

@@ -11,7 +11,7 @@ from pathlib import Path
 import psutil
 import pytest
 
-from cellular_bench.benchmark.store import Store
+from cellular_bench.benchmark.results.store import Store
 
 pytestmark = pytest.mark.slow
 
@@ -48,7 +48,7 @@ class Harness:
         self.temporary.mkdir()
         suite = folder / "chaos.toml"
         suite.write_text(SUITE)
-        self.command = [sys.executable, "-c", "from cellular_bench.benchmark.cli import main; main()", "run"]
+        self.command = [sys.executable, "-c", "from cellular_bench.cli import main; main()", "run"]
         self.command += ["--suite", str(suite), "--plugin", str(plugin), "--out", str(self.out)]
         self.command += ["--no-figures", "--jobs", "4"]
 

@@ -14,13 +14,13 @@ import psutil
 import pytest
 from pydantic import ValidationError
 
-from cellular_bench.benchmark.cluster import Cluster, connect
-from cellular_bench.benchmark.cluster_config import ExecutorConfig, read_executor
-from cellular_bench.benchmark.errors import BenchError, UserError
-from cellular_bench.benchmark.executors import Executor
-from cellular_bench.benchmark.records import RunRecord
-from cellular_bench.benchmark.status import Running
-from cellular_bench.benchmark.store import Store
+from cellular_bench.benchmark.cluster.dask import Cluster, connect
+from cellular_bench.benchmark.execution.executor import Executor
+from cellular_bench.benchmark.results.progress import Running
+from cellular_bench.benchmark.results.store import Store
+from cellular_bench.benchmark.schema.executor import ExecutorConfig, read_executor
+from cellular_bench.benchmark.schema.records import RunRecord
+from cellular_bench.core.errors import BenchError, UserError
 
 pytest.importorskip("distributed")
 

@@ -2,8 +2,8 @@
 
 import pytest
 
-from cellular_bench.benchmark.data_versions import version_names
-from cellular_bench.benchmark.records import DatasetIdentity
+from cellular_bench.benchmark.analysis.data_versions import version_names
+from cellular_bench.benchmark.schema.records import DatasetIdentity
 
 
 def data(digest: str, dataset_id: str = "my", **counts: int) -> DatasetIdentity:

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from sklearn.metrics import precision_recall_curve, roc_curve
 
-from cellular_bench.benchmark.diagnostics import (
+from cellular_bench.benchmark.analysis.curves import (
     Sample,
     averaged,
     by_threshold,
@@ -13,7 +13,7 @@ from cellular_bench.benchmark.diagnostics import (
     risk_coverage,
     roc,
 )
-from cellular_bench.benchmark.errors import UserError
+from cellular_bench.core.errors import UserError
 from cellular_bench.metrics import novelty_auroc, novelty_average_precision, rejection_area
 
 

@@ -13,9 +13,9 @@ import psutil
 import pytest
 from click.testing import CliRunner
 
-from cellular_bench.benchmark.cli import environments as cli
-from cellular_bench.benchmark.environments import building, find, required, shipped, state, status
-from cellular_bench.benchmark.errors import NotApplicableError, UnknownNameError, UserError
+from cellular_bench.cli import environments as cli
+from cellular_bench.core.errors import NotApplicableError, UnknownNameError, UserError
+from cellular_bench.environments import building, find, required, shipped, state, status
 
 HERE = f"{sys.version_info.major}.{sys.version_info.minor}"
 TINY = f"""
@@ -136,7 +136,7 @@ def test_an_environment_without_h5py_is_refused(tmp_path, index):
 def test_a_creation_that_is_killed_is_not_taken_for_a_finished_one(tmp_path, index, repo):
     path = declared(tmp_path)
     code = (
-        "import os, signal; from cellular_bench.benchmark.environments import building, find\n"
+        "import os, signal; from cellular_bench.environments import building, find\n"
         "def say(line):\n    if 'installing' in line: os.kill(os.getpid(), signal.SIGKILL)\n"
         f"building.create(find({str(path)!r}), installer='pip', say=say)"
     )

@@ -16,14 +16,14 @@ import pytest
 from scipy.sparse import csr_matrix
 
 from cellular_bench.benchmark import registry
-from cellular_bench.benchmark.config import Suite
-from cellular_bench.benchmark.environments import building, exchange, find, run_inside, state, status
-from cellular_bench.benchmark.errors import ContractError, NotApplicableError, ProgramError, UserError
-from cellular_bench.benchmark.executors import Executor
-from cellular_bench.benchmark.planner import plan
-from cellular_bench.benchmark.store import Store
-from cellular_bench.benchmark.types import MethodSpec
+from cellular_bench.benchmark.execution.executor import Executor
+from cellular_bench.benchmark.plan.planner import plan
+from cellular_bench.benchmark.results.store import Store
+from cellular_bench.benchmark.schema.suite import Suite
+from cellular_bench.core.errors import ContractError, NotApplicableError, ProgramError, UserError
+from cellular_bench.core.types import MethodSpec
 from cellular_bench.datasets import catalog
+from cellular_bench.environments import building, exchange, find, run_inside, state, status
 
 DECLARATION = """
 title = "Here"

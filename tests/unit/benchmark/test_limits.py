@@ -11,9 +11,12 @@ from pathlib import Path
 import psutil
 import pytest
 
-from cellular_bench.benchmark import gpu, isolation, scratch, worker
-from cellular_bench.benchmark.logs import BoundedLog
-from cellular_bench.benchmark.records import Limits
+from cellular_bench.benchmark.execution import worker
+from cellular_bench.benchmark.isolation import call as isolation
+from cellular_bench.benchmark.isolation import gpu_memory as gpu
+from cellular_bench.benchmark.isolation import scratch
+from cellular_bench.benchmark.isolation.bounded_log import BoundedLog
+from cellular_bench.benchmark.schema.records import Limits
 
 ROOMY = Limits(time_limit_s=120, memory_limit_mib=4096)
 
@@ -70,7 +73,7 @@ def test_a_long_temporary_folder_is_no_obstacle(tmp_path) -> None:
     script = (
         "from pathlib import Path\n"
         "from cellular_bench.benchmark import isolation\n"
-        "from cellular_bench.benchmark.records import Limits\n"
+        "from cellular_bench.benchmark.schema.records import Limits\n"
         "isolation.PRELOADED = []\n"
         f"log = Path({str(tmp_path / 'log.txt')!r})\n"
         "for _ in range(2):\n"
@@ -131,7 +134,7 @@ def test_a_daemon_ends_with_a_killed_harness(tmp_path) -> None:
     script = (
         "from pathlib import Path\n"
         "from cellular_bench.benchmark import isolation\n"
-        "from cellular_bench.benchmark.records import Limits\n"
+        "from cellular_bench.benchmark.schema.records import Limits\n"
         "isolation.PRELOADED = []\n"
         f"isolation.call(exec, {code!r}, limits=Limits(), log=Path({str(tmp_path / 'log')!r}))\n"
     )
@@ -151,7 +154,7 @@ SPIN = "t = time.process_time()\n        while time.process_time() - t < {second
 def test_processor_time_of_a_daemon_is_counted_while_it_runs_and_after(tmp_path) -> None:
     pid_file, told = tmp_path / "pid", tmp_path / "told"
     then = f"""
-from cellular_bench.benchmark.process_tree import cpu_time_s
+from cellular_bench.benchmark.isolation.process_tree import cpu_time_s
 while cpu_time_s(os.getppid()) < 0.5: time.sleep(0.05)
 Path({str(told)!r}).write_text(str(cpu_time_s(os.getppid())))
 """
@@ -313,8 +316,8 @@ def test_gpu_memory_is_watched_where_a_driver_tells_it(tmp_path) -> None:
     tool.chmod(0o755)
     script = f"""
 from pathlib import Path
-from cellular_bench.benchmark import isolation
-from cellular_bench.benchmark.records import Limits
+from cellular_bench.benchmark.isolation import call as isolation
+from cellular_bench.benchmark.schema.records import Limits
 isolation.PRELOADED = []
 for allowed in (800, 2700):
     limits = Limits(time_limit_s=4, gpu_memory_limit_mib=allowed)
@@ -338,7 +341,7 @@ def test_the_drivers_answer_is_summed_by_process() -> None:
 
 HARNESS = """
 import time
-from cellular_bench.benchmark import scratch
+from cellular_bench.benchmark.isolation import scratch
 with scratch.folder() as folder:
     (folder / "big").write_bytes(bytes(1000))
     print(folder, flush=True)

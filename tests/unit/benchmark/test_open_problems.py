@@ -6,12 +6,13 @@ from dataclasses import replace
 
 import pytest
 
-from cellular_bench.benchmark import open_problems, registry
-from cellular_bench.benchmark.cli.import_results import command
-from cellular_bench.benchmark.errors import UserError
-from cellular_bench.benchmark.leaderboard import build_boards
-from cellular_bench.benchmark.rules import ways
-from cellular_bench.benchmark.store import Store
+from cellular_bench.benchmark import registry
+from cellular_bench.benchmark.analysis.leaderboard import build_boards
+from cellular_bench.benchmark.external import open_problems
+from cellular_bench.benchmark.external.rank_comparison import ways
+from cellular_bench.benchmark.results.store import Store
+from cellular_bench.cli.import_results import command
+from cellular_bench.core.errors import UserError
 from cellular_bench.reports import write
 
 RESOURCES = {"submit": "2025-01-23 17:13:33", "duration_sec": 50, "cpu_pct": 200.0, "peak_memory_mb": 900}

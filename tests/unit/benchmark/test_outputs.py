@@ -6,8 +6,8 @@ import pytest
 from scipy import sparse
 
 from cellular_bench import Corrected, Graph, Prediction
-from cellular_bench.benchmark.errors import ContractError, UserError
-from cellular_bench.benchmark.outputs import (
+from cellular_bench.core.errors import ContractError, UserError
+from cellular_bench.core.outputs import (
     checked_integration,
     checked_prediction,
     read_outputs,

@@ -9,11 +9,12 @@ import pandas as pd
 import pytest
 
 from cellular_bench.benchmark import registry
-from cellular_bench.benchmark.config import Suite, read_suite
-from cellular_bench.benchmark.errors import UserError
-from cellular_bench.benchmark.planner import derive_seed, plan
-from cellular_bench.benchmark.running import unfinished
-from cellular_bench.benchmark.store import Store
+from cellular_bench.benchmark.execution.run import unfinished
+from cellular_bench.benchmark.plan.identity import derive_seed
+from cellular_bench.benchmark.plan.planner import plan
+from cellular_bench.benchmark.results.store import Store
+from cellular_bench.benchmark.schema.suite import Suite, read_suite
+from cellular_bench.core.errors import UserError
 from cellular_bench.datasets import catalog
 
 

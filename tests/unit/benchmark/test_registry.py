@@ -6,8 +6,8 @@ from pathlib import Path
 import pytest
 
 from cellular_bench.benchmark import registry
-from cellular_bench.benchmark.errors import UnknownNameError, UserError
-from cellular_bench.benchmark.types import MethodSpec
+from cellular_bench.core.errors import UnknownNameError, UserError
+from cellular_bench.core.types import MethodSpec
 
 ONE_METHOD = """
 from cellular_bench import MethodSpec

@@ -9,14 +9,18 @@ import numpy as np
 import pytest
 from click.testing import CliRunner
 
-from cellular_bench.benchmark import environment, preparation, reuse, status, summaries
-from cellular_bench.benchmark.cli.run import command as run_command
-from cellular_bench.benchmark.cli.status import lines
-from cellular_bench.benchmark.config import Suite
-from cellular_bench.benchmark.errors import UserError
-from cellular_bench.benchmark.executors import Executor
-from cellular_bench.benchmark.records import Limits, read_record
-from cellular_bench.benchmark.store import Store
+from cellular_bench.benchmark.execution import preparation
+from cellular_bench.benchmark.execution.executor import Executor
+from cellular_bench.benchmark.plan import installed as environment
+from cellular_bench.benchmark.results import index as summaries
+from cellular_bench.benchmark.results import merge as reuse
+from cellular_bench.benchmark.results import progress as status
+from cellular_bench.benchmark.results.store import Store
+from cellular_bench.benchmark.schema.records import Limits, read_record
+from cellular_bench.benchmark.schema.suite import Suite
+from cellular_bench.cli.run import command as run_command
+from cellular_bench.cli.status import lines
+from cellular_bench.core.errors import UserError
 
 KFOLD = {"kind": "kfold", "n_splits": 2}
 

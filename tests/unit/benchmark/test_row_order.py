@@ -3,10 +3,10 @@
 import numpy as np
 import pytest
 
-from cellular_bench.benchmark.errors import ContractError
-from cellular_bench.benchmark.outputs import Outputs
-from cellular_bench.benchmark.preparation import Truth
-from cellular_bench.benchmark.scoring import check_rows_belong_to_cells
+from cellular_bench.benchmark.execution.preparation import Truth
+from cellular_bench.benchmark.execution.scoring import check_rows_belong_to_cells
+from cellular_bench.core.errors import ContractError
+from cellular_bench.core.outputs import Outputs
 
 N_OBS = 600
 

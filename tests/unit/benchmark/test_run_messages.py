@@ -7,8 +7,8 @@ from types import SimpleNamespace
 import pytest
 from rich.console import Console
 
-from cellular_bench.benchmark.cli.run import _say_what_is_less_exact
-from cellular_bench.benchmark.records import Evaluation, Shortcut
+from cellular_bench.benchmark.schema.records import Evaluation, Shortcut
+from cellular_bench.cli.run import _say_what_is_less_exact
 
 SHORTCUT = Shortcut(quantity="cells", description="Of a sample.", metric_ids=("leiden_nmi",))
 

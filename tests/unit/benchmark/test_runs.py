@@ -18,16 +18,18 @@ import numpy as np
 import psutil
 import pytest
 
-from cellular_bench.benchmark import isolation, registry
-from cellular_bench.benchmark.cli.rescore import rescore
-from cellular_bench.benchmark.config import Suite
-from cellular_bench.benchmark.errors import UserError
-from cellular_bench.benchmark.executors import Executor
-from cellular_bench.benchmark.leaderboard import method_key
-from cellular_bench.benchmark.outputs import read_outputs
-from cellular_bench.benchmark.planner import Plan, plan
-from cellular_bench.benchmark.records import Limits, RunRecord
-from cellular_bench.benchmark.store import Store
+from cellular_bench.benchmark import registry
+from cellular_bench.benchmark.analysis.leaderboard import method_key
+from cellular_bench.benchmark.execution.executor import Executor
+from cellular_bench.benchmark.isolation import call as isolation
+from cellular_bench.benchmark.plan.planner import plan
+from cellular_bench.benchmark.plan.run import Plan
+from cellular_bench.benchmark.results.store import Store
+from cellular_bench.benchmark.schema.records import Limits, RunRecord
+from cellular_bench.benchmark.schema.suite import Suite
+from cellular_bench.cli.rescore import rescore
+from cellular_bench.core.errors import UserError
+from cellular_bench.core.outputs import read_outputs
 from cellular_bench.datasets import catalog
 
 
@@ -242,8 +244,8 @@ def test_a_second_benchmark_is_kept_out_of_the_folder(tmp_path) -> None:
 HARNESS = """
 import sys
 from pathlib import Path
-from cellular_bench.benchmark import isolation
-from cellular_bench.benchmark.records import Limits
+from cellular_bench.benchmark.isolation import call as isolation
+from cellular_bench.benchmark.schema.records import Limits
 
 isolation.call({function}, {argument!r}, limits=Limits(), log=Path({log!r}))
 """
@@ -302,7 +304,7 @@ def test_a_full_disk_is_said_plainly(tmp_path, dataset, plugin, monkeypatch) -> 
     def full(record: RunRecord, path: Path) -> None:
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr("cellular_bench.benchmark.store.write_record", full)
+    monkeypatch.setattr("cellular_bench.benchmark.results.store.write_record", full)
     executor = Executor(store=store, n_jobs=1)
     with pytest.raises(UserError, match=r"No space left on device\. Records written so far are intact"):
         list(

@@ -7,9 +7,10 @@ import pandas as pd
 import pytest
 
 from cellular_bench import UserError
-from cellular_bench.benchmark import registry, scib_results
-from cellular_bench.benchmark.cli import group
-from cellular_bench.benchmark.leaderboard import build_boards
+from cellular_bench.benchmark import registry
+from cellular_bench.benchmark.analysis.leaderboard import build_boards
+from cellular_bench.benchmark.external import scib_metrics as scib_results
+from cellular_bench.cli import group
 from cellular_bench.results import Results
 
 METRICS = {

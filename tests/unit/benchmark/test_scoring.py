@@ -4,10 +4,8 @@ import numpy as np
 import pytest
 from scipy.sparse import csr_matrix
 
-from cellular_bench.benchmark.errors import ContractError
-from cellular_bench.benchmark.outputs import Outputs
-from cellular_bench.benchmark.preparation import Truth
-from cellular_bench.benchmark.scoring import (
+from cellular_bench.benchmark.execution.preparation import Truth
+from cellular_bench.benchmark.execution.scoring import (
     ON_REQUEST,
     Scored,
     check_rows_belong_to_cells,
@@ -15,8 +13,10 @@ from cellular_bench.benchmark.scoring import (
     score,
     specs_for,
 )
+from cellular_bench.core.errors import ContractError
+from cellular_bench.core.outputs import Outputs
 from cellular_bench.metrics import METRICS, nearest_neighbors, profiles
-from cellular_bench.metrics.graphs import connectivities
+from cellular_bench.metrics.embedding.graphs import connectivities
 from cellular_bench.metrics.profiles import Profile
 
 #: A change here changes every ranking: give the metrics a new version and say so in the change log.
@@ -174,7 +174,7 @@ def test_shortcuts_and_their_errors_go_into_the_scores_and_from_there_into_json(
     monkeypatch.setattr(profiles, "PROFILES", {"fast": profile})
     # A recall that is known stands in for one that is measured.
     monkeypatch.setattr(
-        "cellular_bench.metrics.survey.approximate_neighbors",
+        "cellular_bench.metrics.numerics.shared_distances.approximate_neighbors",
         lambda X, k, *, seed, n_jobs: (nearest_neighbors(X, k), 0.97),
     )
     rng = np.random.default_rng(0)

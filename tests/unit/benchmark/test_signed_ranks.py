@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from cellular_bench.benchmark.signed_ranks import against_best, places, win_rates
+from cellular_bench.benchmark.analysis.signed_ranks import against_best, places, win_rates
 
 #: C4.5 and C4.5 with parameter m on 14 data sets: Demšar 2006, J Mach Learn Res 7, table 2.
 PLAIN = [0.763, 0.599, 0.954, 0.628, 0.882, 0.936, 0.661, 0.583, 0.775, 1.0, 0.94, 0.619, 0.972, 0.957]

@@ -10,10 +10,10 @@ from pathlib import Path
 
 import pytest
 
-from cellular_bench.benchmark.cluster import connect
-from cellular_bench.benchmark.cluster_config import ExecutorConfig
-from cellular_bench.benchmark.errors import UserError
-from cellular_bench.benchmark.store import Store
+from cellular_bench.benchmark.cluster.dask import connect
+from cellular_bench.benchmark.results.store import Store
+from cellular_bench.benchmark.schema.executor import ExecutorConfig
+from cellular_bench.core.errors import UserError
 
 pytest.importorskip("dask_jobqueue")
 pytestmark = [pytest.mark.slow, pytest.mark.slurm]
@@ -73,7 +73,7 @@ jobs = 2
 
 
 def run_benchmark(*arguments: object) -> subprocess.CompletedProcess[str]:
-    command = [sys.executable, "-c", "from cellular_bench.benchmark.cli import main; main()", "run"]
+    command = [sys.executable, "-c", "from cellular_bench.cli import main; main()", "run"]
     return subprocess.run(
         [*command, *map(str, arguments)], capture_output=True, text=True, check=False, timeout=900
     )
@@ -109,7 +109,7 @@ class Silent:
 
 def test_jobs_that_slurm_ends_become_records_that_say_so(slurm, planned, small, tmp_path) -> None:
     """Two jobs: one may use less memory than its run does, one ends before its run would."""
-    from cellular_bench.benchmark.executors import Executor
+    from cellular_bench.benchmark.execution.executor import Executor
 
     common = {"partition": "tests", "interface": "lo", "memory": "1500MB"}
     config = ExecutorConfig(

@@ -6,8 +6,7 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from cellular_bench.benchmark.errors import UserError
-from cellular_bench.benchmark.statistics import (
+from cellular_bench.benchmark.analysis.statistics import (
     Comparison,
     SplitScore,
     average_seeds,
@@ -16,6 +15,7 @@ from cellular_bench.benchmark.statistics import (
     rank_shares,
     tie_groups,
 )
+from cellular_bench.core.errors import UserError
 
 
 def _scores(values, *, overlap=0.0):

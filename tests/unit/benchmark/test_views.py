@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from cellular_bench import MethodSpec
-from cellular_bench.benchmark.views import Cells, views
+from cellular_bench.benchmark.execution.views import Cells, views
 from cellular_bench.datasets import catalog
 
 

@@ -6,8 +6,8 @@ import sys
 import numpy as np
 import pytest
 
-from cellular_bench.benchmark.errors import UserError
-from cellular_bench.benchmark.types import Annotator, Integrator
+from cellular_bench.core.errors import UserError
+from cellular_bench.core.types import Annotator, Integrator
 from cellular_bench.methods.cellular import (
     Cellular,
     CellularCentroidMethod,

@@ -8,7 +8,7 @@ import pytest
 import torch
 from scipy import sparse
 
-from cellular_bench.benchmark.errors import NotApplicableError, UnknownNameError, UserError
+from cellular_bench.core.errors import NotApplicableError, UnknownNameError, UserError
 from cellular_bench.methods.cellular import Cellular
 from cellular_bench.methods.cellular.novelty import SCORES
 from cellular_bench.methods.cellular.settings import ClassifierSettings

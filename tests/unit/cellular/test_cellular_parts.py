@@ -7,7 +7,7 @@ import pytest
 import torch
 from scipy import sparse
 
-from cellular_bench.benchmark.errors import NotApplicableError, UnknownNameError, UserError
+from cellular_bench.core.errors import NotApplicableError, UnknownNameError, UserError
 from cellular_bench.methods.cellular.centroids import (
     centroid_distances,
     inverse_frequency,

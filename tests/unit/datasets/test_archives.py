@@ -12,9 +12,9 @@ from pathlib import Path
 
 import pytest
 
-from cellular_bench.benchmark.errors import DataError
-from cellular_bench.datasets import archives
-from cellular_bench.datasets.archives import is_archive, unpack
+from cellular_bench.core.errors import DataError
+from cellular_bench.datasets.sources import archives
+from cellular_bench.datasets.sources.archives import is_archive, unpack
 
 
 def zip_of(path: Path, files: dict[str, bytes], *, link: str | None = None) -> Path:

@@ -14,7 +14,7 @@ import pandas as pd
 import pytest
 from scipy import sparse
 
-from cellular_bench.benchmark.errors import DataError
+from cellular_bench.core.errors import DataError
 from cellular_bench.datasets.catalog import from_h5ad, load, validate
 
 Write = Callable[[ad.AnnData], Path]

@@ -6,7 +6,7 @@ import sys
 
 import pytest
 
-from cellular_bench.benchmark.errors import DataError
+from cellular_bench.core.errors import DataError
 from cellular_bench.datasets import build_bundled
 from cellular_bench.datasets.catalog import from_h5ad, load, specs
 

@@ -10,9 +10,8 @@ import pandas as pd
 import pytest
 from scipy import sparse
 
-from cellular_bench.benchmark.errors import DataError, UserError
-from cellular_bench.benchmark.types import DatasetSpec
-from cellular_bench.datasets import builders, deposits
+from cellular_bench.core.errors import DataError, UserError
+from cellular_bench.core.types import DatasetSpec
 from cellular_bench.datasets.catalog import (
     described,
     from_h5ad,
@@ -22,6 +21,7 @@ from cellular_bench.datasets.catalog import (
     specs,
     subsampled,
 )
+from cellular_bench.datasets.sources import builders, deposits
 
 KEYS = {"batch_key": "donor", "label_key": "cell_type"}
 

@@ -20,13 +20,14 @@ import pytest
 from scipy import sparse
 from scipy.io import mmwrite
 
-from cellular_bench.benchmark.errors import DataError
-from cellular_bench.benchmark.types import DatasetSpec
-from cellular_bench.datasets import builders, carriers, deposits
-from cellular_bench.datasets.cache import cache_dir, file_sha256
+from cellular_bench.core.errors import DataError
+from cellular_bench.core.types import DatasetSpec
 from cellular_bench.datasets.catalog import from_h5ad, load, specs
-from cellular_bench.datasets.download import Options
-from cellular_bench.datasets.sources import fetch_source, open_source
+from cellular_bench.datasets.sources import builders, deposits
+from cellular_bench.datasets.sources import wheels as carriers
+from cellular_bench.datasets.sources.cache import cache_dir, file_sha256
+from cellular_bench.datasets.sources.download import Options
+from cellular_bench.datasets.sources.openers import fetch_source, open_source
 
 COUNTS = np.array([[1, 0, 2, 0], [0, 3, 0, 1], [5, 0, 0, 0]])
 GENES = ["ACTB", "GAPDH", "B2M", "INS"]

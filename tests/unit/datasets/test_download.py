@@ -14,11 +14,11 @@ from types import SimpleNamespace
 
 import pytest
 
-from cellular_bench.benchmark.errors import DataError
-from cellular_bench.benchmark.types import DatasetSpec
-from cellular_bench.datasets.cache import Wanted, cache_dir, place, remembered_sha256
+from cellular_bench.core.errors import DataError
+from cellular_bench.core.types import DatasetSpec
 from cellular_bench.datasets.catalog import load
-from cellular_bench.datasets.download import Options, fetch, obtain
+from cellular_bench.datasets.sources.cache import Wanted, cache_dir, place, remembered_sha256
+from cellular_bench.datasets.sources.download import Options, fetch, obtain
 
 CONTENT = bytes(range(256)) * 40
 

@@ -10,7 +10,7 @@ import scanpy as sc
 from scipy import sparse
 from sklearn.decomposition import PCA
 
-from cellular_bench.benchmark.errors import DataError, UnknownNameError, UserError
+from cellular_bench.core.errors import DataError, UnknownNameError, UserError
 from cellular_bench.datasets import large, variable
 from cellular_bench.datasets.catalog import load, specs
 from cellular_bench.datasets.subsample import positions, subsample

@@ -3,9 +3,9 @@
 import numpy as np
 import pytest
 
-from cellular_bench.benchmark.errors import DataError
+from cellular_bench.core.errors import DataError
 from cellular_bench.datasets.catalog import load, specs
-from cellular_bench.datasets.local import found_in, how_to_get, is_here
+from cellular_bench.datasets.sources.local import found_in, how_to_get, is_here
 
 
 @pytest.fixture

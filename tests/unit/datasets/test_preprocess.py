@@ -6,7 +6,7 @@ import pytest
 import scanpy as sc
 from scipy import sparse
 
-from cellular_bench.benchmark.errors import UserError
+from cellular_bench.core.errors import UserError
 from cellular_bench.datasets.catalog import load, specs
 from cellular_bench.datasets.preprocess import highly_variable, normalise
 

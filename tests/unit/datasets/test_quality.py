@@ -9,10 +9,11 @@ import pytest
 import scanpy as sc
 from scipy import sparse
 
-from cellular_bench.benchmark.errors import UserError
-from cellular_bench.datasets import figures, quality, recipes
+from cellular_bench.core.errors import UserError
 from cellular_bench.datasets.catalog import from_h5ad, load, specs
-from cellular_bench.datasets.recipes import NONE, RECIPES, SCANPY, STUDY, Recipe, prepare
+from cellular_bench.datasets.preparation import quality, recipes
+from cellular_bench.datasets.preparation import quality_figures as figures
+from cellular_bench.datasets.preparation.recipes import NONE, RECIPES, SCANPY, STUDY, Recipe, prepare
 
 
 @pytest.fixture(scope="module")

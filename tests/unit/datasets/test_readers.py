@@ -11,10 +11,10 @@ import pytest
 from scipy import sparse
 from scipy.io import mmwrite
 
-from cellular_bench.benchmark.errors import DataError, UnknownNameError
-from cellular_bench.datasets.genes import are_ensembl, make_unique, name_genes, read_mapping
-from cellular_bench.datasets.prepare import sample_name
-from cellular_bench.datasets.readers import detect, read, read_10x_mtx, read_table
+from cellular_bench.core.errors import DataError, UnknownNameError
+from cellular_bench.datasets.preparation.genes import are_ensembl, make_unique, name_genes, read_mapping
+from cellular_bench.datasets.preparation.join import sample_name
+from cellular_bench.datasets.preparation.readers import detect, read, read_10x_mtx, read_table
 
 COUNTS = np.array([[1, 0, 2, 0], [0, 3, 0, 1], [5, 0, 0, 0]])
 CELLS = ["AAAC-1", "AAAG-1", "AAAT-1"]
@@ -147,7 +147,7 @@ def test_tables_in_both_orientations(tmp_path, name, rows, orientation):
 
 
 def test_tables_are_read_in_pieces_with_their_other_columns(tmp_path, monkeypatch):
-    monkeypatch.setattr("cellular_bench.datasets.readers.CHUNK_ROWS", 2)
+    monkeypatch.setattr("cellular_bench.datasets.preparation.readers.CHUNK_ROWS", 2)
     adata = read(write_table(tmp_path / "x.csv", extra=True))
     check(adata)
     assert adata.obs["donor"].tolist() == ["d1", "d2", "d1"]
@@ -176,7 +176,7 @@ def test_quoted_names_of_write_table_may_hold_spaces(tmp_path):
 
 @pytest.mark.parametrize("rows", ["cells", "genes"])
 def test_names_are_text_as_it_stands_in_the_file(tmp_path, monkeypatch, rows):
-    monkeypatch.setattr("cellular_bench.datasets.readers.CHUNK_ROWS", 1)
+    monkeypatch.setattr("cellular_bench.datasets.preparation.readers.CHUNK_ROWS", 1)
     cells, genes = ["000", "01", "1e3"], ["ACTB", "NA", "nan", ""]
     frame = pd.DataFrame(COUNTS, index=cells, columns=genes)
     (frame if rows == "cells" else frame.T).to_csv(tmp_path / "x.csv")

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from cellular_bench.benchmark.errors import UserError
+from cellular_bench.core.errors import UserError
 from cellular_bench.datasets.preprocess import normalise
 from cellular_bench.datasets.simulator import simulate
 

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from sklearn.model_selection import StratifiedKFold
 
-from cellular_bench.benchmark.errors import UnknownNameError, UserError
+from cellular_bench.core.errors import UnknownNameError, UserError
 from cellular_bench.datasets import splits
 
 LABEL = np.array(["alpha"] * 30 + ["beta"] * 20 + ["delta"] * 10 + ["mast"] * 3)

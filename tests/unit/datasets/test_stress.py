@@ -5,10 +5,10 @@ import pytest
 from anndata import AnnData
 from scipy import sparse
 
-from cellular_bench.benchmark import keys
-from cellular_bench.benchmark.errors import UserError
-from cellular_bench.benchmark.types import Stress
-from cellular_bench.benchmark.views import Cells, views
+from cellular_bench.benchmark.execution.views import Cells, views
+from cellular_bench.core import keys
+from cellular_bench.core.errors import UserError
+from cellular_bench.core.types import Stress
 from cellular_bench.datasets import catalog, splits
 from cellular_bench.datasets.stress import stressed_data, stressed_labels, stressed_splits
 
@@ -41,7 +41,7 @@ def test_labels_wrong_at_a_low_level_are_wrong_in_the_same_way_at_a_higher_one(l
 
 
 def test_only_methods_that_learn_from_labels_meet_noise_and_only_in_training(adata, fold, label):
-    from cellular_bench.benchmark.types import MethodSpec
+    from cellular_bench.core.types import MethodSpec
 
     (noisy,) = stressed_splits([fold], label, kind="label_noise", levels=[0.5])
     cells = Cells(

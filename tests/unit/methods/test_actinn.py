@@ -5,7 +5,7 @@ import pytest
 import torch
 from scipy.sparse import csr_matrix
 
-from cellular_bench.benchmark.errors import NotApplicableError
+from cellular_bench.core.errors import NotApplicableError
 from cellular_bench.methods import actinn
 from cellular_bench.methods.actinn import ACTINN, stepped_rate, usual_genes
 

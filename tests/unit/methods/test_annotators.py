@@ -9,7 +9,7 @@ from anndata import AnnData
 from scipy.sparse import csr_matrix
 from scipy.special import expit
 
-from cellular_bench.benchmark.errors import (
+from cellular_bench.core.errors import (
     ContractError,
     DataError,
     NotApplicableError,

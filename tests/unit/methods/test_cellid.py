@@ -6,7 +6,7 @@ import pytest
 from anndata import AnnData
 from scipy.sparse import csr_matrix
 
-from cellular_bench.benchmark.errors import DataError, NotApplicableError
+from cellular_bench.core.errors import DataError, NotApplicableError
 from cellular_bench.methods._mca import correspondence, nearest_genes
 from cellular_bench.methods.cellid import CellIDCell, CellIDGroup, best_match, overlap_p, tail_table
 

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from cellular_bench.benchmark.errors import NotApplicableError, UserError
+from cellular_bench.core.errors import NotApplicableError, UserError
 from cellular_bench.methods import ensemble
 from cellular_bench.methods.ensemble import Ensemble, member_classes, vote
 from cellular_bench.methods.knn import KNearestNeighbours

@@ -5,7 +5,7 @@ import pytest
 from scipy.sparse import csr_matrix
 
 from cellular_bench.benchmark.conformance.data import neighbor_accuracy, one_batch, pairwise_distances
-from cellular_bench.benchmark.errors import NotApplicableError
+from cellular_bench.core.errors import NotApplicableError
 from cellular_bench.methods.fastmnn import (
     FastMNN,
     balanced_components,

@@ -10,7 +10,7 @@ from scipy.sparse import csr_matrix
 from scipy.sparse import random as sparse_random
 
 from cellular_bench.benchmark.conformance.data import neighbor_accuracy, one_batch
-from cellular_bench.benchmark.errors import NotApplicableError
+from cellular_bench.core.errors import NotApplicableError
 from cellular_bench.methods import _support
 from cellular_bench.methods._support import fit_pca, project
 from cellular_bench.methods.bbknn import BBKNN

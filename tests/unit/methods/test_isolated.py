@@ -5,8 +5,8 @@ import pandas as pd
 import pytest
 
 from cellular_bench.benchmark.conformance.data import neighbor_accuracy
-from cellular_bench.benchmark.environments import find, missing_text, state, status
-from cellular_bench.benchmark.errors import ContractError, DataError, NotApplicableError
+from cellular_bench.core.errors import ContractError, DataError, NotApplicableError
+from cellular_bench.environments import find, missing_text, state, status
 from cellular_bench.methods.liger import Liger
 from cellular_bench.methods.seurat import Seurat, SeuratCCA
 

@@ -9,7 +9,7 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
 from cellular_bench.benchmark.conformance import check_method, data
-from cellular_bench.benchmark.errors import DataError, UserError
+from cellular_bench.core.errors import DataError, UserError
 from cellular_bench.methods.knn import KNearestNeighbours
 from cellular_bench.methods.pca import PCA
 from cellular_bench.methods.precomputed import Precomputed, PrecomputedClassifier, read_table

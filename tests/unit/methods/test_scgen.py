@@ -7,7 +7,7 @@ import torch
 from scipy.sparse import csr_matrix
 
 from cellular_bench.benchmark.conformance.data import neighbor_accuracy, one_batch
-from cellular_bench.benchmark.errors import ContractError, NotApplicableError, UnknownNameError
+from cellular_bench.core.errors import ContractError, NotApplicableError, UnknownNameError
 from cellular_bench.methods.scgen import ScGen, ScGenPaper
 from cellular_bench.methods.scgen.network import (
     Network,

@@ -6,7 +6,7 @@ import pytest
 from anndata import AnnData
 from scipy.sparse import csr_matrix
 
-from cellular_bench.benchmark.errors import UnknownNameError, UserError
+from cellular_bench.core.errors import UnknownNameError, UserError
 from cellular_bench.methods.scibet import SciBet, confidence_weights, entropy_gap, log2_composition
 
 

@@ -6,7 +6,7 @@ import pytest
 from anndata import AnnData
 from scipy.sparse import csr_matrix
 
-from cellular_bench.benchmark.errors import NotApplicableError
+from cellular_bench.core.errors import NotApplicableError
 from cellular_bench.methods.scmap import ScmapCell, ScmapCluster, agreement, dropout_excess
 
 

@@ -8,7 +8,7 @@ import pandas as pd
 import pytest
 
 from cellular_bench.benchmark.conformance.data import neighbor_accuracy
-from cellular_bench.benchmark.errors import ContractError, NotApplicableError
+from cellular_bench.core.errors import ContractError, NotApplicableError
 from cellular_bench.methods._scvi import split_options
 from cellular_bench.methods._session import session
 from cellular_bench.methods.concord import CONCORD

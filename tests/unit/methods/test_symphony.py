@@ -5,7 +5,7 @@ import pytest
 from sklearn.metrics import roc_auc_score
 
 from cellular_bench.benchmark.conformance.data import neighbor_accuracy, one_batch
-from cellular_bench.benchmark.errors import ContractError, DataError
+from cellular_bench.core.errors import ContractError, DataError
 from cellular_bench.methods._components import ScaledComponents
 from cellular_bench.methods.symphony import (
     Clusters,

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from cellular_bench.benchmark.errors import UndefinedError
+from cellular_bench.core.errors import UndefinedError
 from cellular_bench.metrics import (
     METRICS,
     LabelFigures,

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from cellular_bench import metrics
-from cellular_bench.benchmark.errors import UnknownNameError
+from cellular_bench.core.errors import UnknownNameError
 from cellular_bench.metrics import METRICS, card, metric
 from cellular_bench.metrics.cards import _supplement, docstring_parts, render, render_all
 

@@ -3,10 +3,10 @@
 import numpy as np
 import pytest
 
-from cellular_bench.benchmark.errors import UndefinedError
+from cellular_bench.core.errors import UndefinedError
 from cellular_bench.metrics import cell_cycle_conservation, score_cell_cycle
-from cellular_bench.metrics.cell_cycle import _components, phase_genes
-from cellular_bench.metrics.regression import share_explained
+from cellular_bench.metrics.embedding.cell_cycle import _components, phase_genes
+from cellular_bench.metrics.embedding.regression import share_explained
 
 S = ["MCM5", "PCNA", "TYMS", "FEN1", "MCM2", "MCM4", "RRM1", "UNG", "GINS2", "MCM6", "CDCA7"]
 G2M = ["HMGB2", "CDK1", "NUSAP1", "UBE2C", "BIRC5", "TPX2", "TOP2A", "NDC80", "CKS2", "NUF2", "CKS1B"]

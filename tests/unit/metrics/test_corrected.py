@@ -4,9 +4,9 @@ import numpy as np
 import pytest
 from scipy import sparse
 
-from cellular_bench.benchmark.errors import UndefinedError
+from cellular_bench.core.errors import UndefinedError
 from cellular_bench.metrics import evaluate, fold_change_kept, gene_correlation_kept, hvg_overlap
-from cellular_bench.metrics.corrected import variable_genes
+from cellular_bench.metrics.embedding.corrected import variable_genes
 
 
 @pytest.fixture(scope="module")

@@ -5,7 +5,7 @@ import math
 import numpy as np
 import pytest
 
-from cellular_bench.benchmark.errors import UndefinedError
+from cellular_bench.core.errors import UndefinedError
 from cellular_bench.metrics import METRICS, evaluate, required_inputs
 
 IDS = [

@@ -4,9 +4,10 @@ import numpy as np
 import pytest
 from scipy.sparse import csr_matrix, diags, random_array
 
-from cellular_bench.metrics import diffusion, kbet_per_label, nearest_neighbors
-from cellular_bench.metrics.diffusion import leading_eigenpairs, magnitude_exceeded_by
-from cellular_bench.metrics.graphs import connectivities
+from cellular_bench.metrics import kbet_per_label, nearest_neighbors
+from cellular_bench.metrics.embedding.graphs import connectivities
+from cellular_bench.metrics.numerics import diffusion
+from cellular_bench.metrics.numerics.diffusion import leading_eigenpairs, magnitude_exceeded_by
 
 
 def _transitions(n_obs, seed=0):

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from cellular_bench.benchmark.errors import UndefinedError
+from cellular_bench.core.errors import UndefinedError
 from cellular_bench.metrics import (
     bras,
     cilisi,
@@ -22,11 +22,11 @@ from cellular_bench.metrics import (
     silhouette_batch,
     silhouette_label,
 )
-from cellular_bench.metrics.clusterings import adjusted_rand_index, normalized_mutual_information
-from cellular_bench.metrics.distances import Neighbors
-from cellular_bench.metrics.graphs import connectivities
-from cellular_bench.metrics.local_diversity import perplexity_weights
-from cellular_bench.metrics.threefry import bits, key_of, permutation, split, weighted_sample
+from cellular_bench.metrics.embedding.clusterings import adjusted_rand_index, normalized_mutual_information
+from cellular_bench.metrics.embedding.graphs import connectivities
+from cellular_bench.metrics.embedding.local_diversity import perplexity_weights
+from cellular_bench.metrics.numerics.distances import Neighbors
+from cellular_bench.metrics.numerics.threefry import bits, key_of, permutation, split, weighted_sample
 
 LINE = np.array([[0.0], [1.0], [4.0], [6.0]])
 TWO = np.array(["a", "a", "b", "b"])
@@ -61,8 +61,8 @@ class TestNeighbors:
     def test_panels_do_not_change_the_result(self, monkeypatch, panel):
         X = np.random.default_rng(0).normal(size=(101, 4))
         whole = nearest_neighbors(X, 20)
-        monkeypatch.setattr("cellular_bench.metrics.distances.PANEL", panel)
-        monkeypatch.setattr("cellular_bench.metrics.distances.TILE_HEIGHT", 3)
+        monkeypatch.setattr("cellular_bench.metrics.numerics.distances.PANEL", panel)
+        monkeypatch.setattr("cellular_bench.metrics.numerics.distances.TILE_HEIGHT", 3)
         tiled = nearest_neighbors(X, 20)
         assert np.array_equal(whole.indices, tiled.indices)
         assert whole.distances == pytest.approx(tiled.distances, abs=1e-12)
@@ -148,13 +148,13 @@ class TestLisi:
         rng = np.random.default_rng(3)
         X, batch = rng.normal(size=(300, 4)), rng.choice(["x", "y", "z"], 300)
         # harmonypy looks at 90 other cells, we (as scib-metrics) at 90 with the cell itself.
-        monkeypatch.setattr("cellular_bench.metrics.local_diversity.N_NEIGHBORS", 91)
+        monkeypatch.setattr("cellular_bench.metrics.embedding.local_diversity.N_NEIGHBORS", 91)
         theirs = np.median(compute(X, frame({"batch": batch}), ["batch"], perplexity=30))
         # Both stop where the entropy is within 1e-5 of its target, harmonypy by bisection.
         assert ilisi(nearest_neighbors(X), batch) == pytest.approx((theirs - 1) / 2, abs=1e-5)
 
     def test_a_few_steps_find_the_width_whatever_the_distances(self):
-        from cellular_bench.metrics import kernels
+        from cellular_bench.metrics.numerics import kernels
 
         rng = np.random.default_rng(0)
         near = np.sort(rng.lognormal(sigma=3, size=(500, 90)) * 10.0 ** rng.integers(-6, 6, (500, 1)), axis=1)

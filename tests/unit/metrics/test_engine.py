@@ -5,7 +5,7 @@ import inspect
 import numpy as np
 import pytest
 
-from cellular_bench.benchmark.errors import UndefinedError, UnknownNameError
+from cellular_bench.core.errors import UndefinedError, UnknownNameError
 from cellular_bench.metrics import METRICS, engine, evaluate, metric, nearest_neighbors, required_inputs
 
 EMBEDDING_METRICS = [

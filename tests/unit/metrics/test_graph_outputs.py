@@ -4,9 +4,9 @@ import numpy as np
 import pytest
 from scipy import sparse
 
-from cellular_bench.benchmark.errors import UndefinedError
+from cellular_bench.core.errors import UndefinedError
 from cellular_bench.metrics import evaluate, nearest_neighbors
-from cellular_bench.metrics.graphs import connectivities, nearest_along
+from cellular_bench.metrics.embedding.graphs import connectivities, nearest_along
 
 OF_GRAPH = ["leiden_nmi", "leiden_ari", "isolated_label_f1", "graph_connectivity_scib"]
 OF_NEIGHBORS = ["ilisi", "clisi", "kbet", "kbet_per_label", "graph_connectivity"]

@@ -7,7 +7,7 @@ BITS = """
 import hashlib
 import numpy as np
 from cellular_bench.metrics import ilisi, nearest_neighbors
-from cellular_bench.metrics.local_diversity import perplexity_weights
+from cellular_bench.metrics.embedding.local_diversity import perplexity_weights
 near = nearest_neighbors(np.random.default_rng(0).normal(size=(300, 10)), 90)
 weights = perplexity_weights(near)
 score = ilisi(near, np.repeat(["a", "b"], 150), neighbor_weights=weights)

@@ -6,7 +6,7 @@ from statistics import fmean
 import numpy as np
 import pytest
 
-from cellular_bench.benchmark.errors import UndefinedError
+from cellular_bench.core.errors import UndefinedError
 from cellular_bench.datasets.preprocess import normalise
 from cellular_bench.datasets.simulator import simulate
 from cellular_bench.methods._support import principal_components

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from cellular_bench.benchmark.errors import UndefinedError, UnknownNameError, UserError
+from cellular_bench.core.errors import UndefinedError, UnknownNameError, UserError
 from cellular_bench.metrics import (
     accuracy,
     evaluate,
@@ -13,7 +13,7 @@ from cellular_bench.metrics import (
     parse_obo,
     read_obo,
 )
-from cellular_bench.metrics.ontology import relation
+from cellular_bench.metrics.annotation.ontology import relation
 
 #          cell
 #        /      \

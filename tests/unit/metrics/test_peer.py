@@ -4,8 +4,9 @@ import sys
 
 import pytest
 
-from cellular_bench.benchmark.errors import UndefinedError, UserError
-from cellular_bench.metrics import METRICS, peer
+from cellular_bench.core.errors import UndefinedError, UserError
+from cellular_bench.metrics import METRICS
+from cellular_bench.metrics import scib_metrics_engine as peer
 
 
 @pytest.fixture

@@ -10,7 +10,7 @@ from typing import get_args
 import pytest
 
 import cellular_bench.metrics as package
-from cellular_bench.benchmark.types import Aspect, MetricSpec
+from cellular_bench.core.types import Aspect, MetricSpec
 from cellular_bench.metrics import METRICS, metric
 
 HEAVY = ("anndata", "igraph", "jax", "numba", "pandas", "scanpy", "sklearn", "torch", "umap")

@@ -3,18 +3,19 @@
 import numpy as np
 import pytest
 
-from cellular_bench.benchmark.errors import UnknownNameError
-from cellular_bench.metrics import approximate, evaluate, nearest_neighbors, silhouette_label
-from cellular_bench.metrics import distances as pairs
-from cellular_bench.metrics.approximate import (
+from cellular_bench.core.errors import UnknownNameError
+from cellular_bench.metrics import evaluate, nearest_neighbors, silhouette_label
+from cellular_bench.metrics.numerics import approximate
+from cellular_bench.metrics.numerics import distances as pairs
+from cellular_bench.metrics.numerics.approximate import (
     approximate_neighbors,
     neighbors_in_groups,
     sampled_sums,
     stratified_sample,
 )
+from cellular_bench.metrics.numerics.parallel import share_out
+from cellular_bench.metrics.numerics.shared_distances import Survey, survey
 from cellular_bench.metrics.profiles import PROFILES, Profile
-from cellular_bench.metrics.sharing import share_out
-from cellular_bench.metrics.survey import Survey, survey
 
 SILHOUETTES = ["silhouette_label", "isolated_labels", "silhouette_batch"]
 
@@ -140,7 +141,7 @@ class TestSamples:
         assert exact.standard_errors == {}
         # So few cells are all in groups near each other; here neighbours are to be exact.
         monkeypatch.setattr(
-            "cellular_bench.metrics.survey.approximate_neighbors",
+            "cellular_bench.metrics.numerics.shared_distances.approximate_neighbors",
             lambda X, k, *, seed, n_jobs: (nearest_neighbors(X, k), 1.0),
         )
         errors = []
@@ -155,7 +156,7 @@ class TestSamples:
 
     def test_shortcuts_are_recorded_with_the_metrics_that_rest_on_them(self, separated, monkeypatch):
         monkeypatch.setattr(
-            "cellular_bench.metrics.survey.approximate_neighbors",
+            "cellular_bench.metrics.numerics.shared_distances.approximate_neighbors",
             lambda X, k, *, seed, n_jobs: (nearest_neighbors(X, k), 0.987),
         )
         profile = Profile(name="fast", exact_cells=100, sample_cells=50)
@@ -171,7 +172,7 @@ class TestSamples:
 
     def test_communities_of_a_sample_are_those_of_its_cells_alone(self, separated, monkeypatch):
         monkeypatch.setattr(
-            "cellular_bench.metrics.survey.approximate_neighbors",
+            "cellular_bench.metrics.numerics.shared_distances.approximate_neighbors",
             lambda X, k, *, seed, n_jobs: (nearest_neighbors(X, k), 1.0),
         )
         profile = Profile(name="fast", exact_cells=100, graph_cells=120, seed=5)
@@ -207,7 +208,7 @@ class TestSamples:
 
 
 def test_kernels_compile_where_no_folder_can_be_written(monkeypatch):
-    from cellular_bench.metrics import kernels
+    from cellular_bench.metrics.numerics import kernels
 
     def njit(*, cache=False, **options):
         def compile_or_fail(function):

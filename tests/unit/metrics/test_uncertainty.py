@@ -5,9 +5,9 @@ import inspect
 import numpy as np
 import pytest
 
-from cellular_bench.benchmark.errors import UndefinedError, UnknownNameError
+from cellular_bench.core.errors import UndefinedError, UnknownNameError
 from cellular_bench.metrics import METRICS, accuracy, bootstrap, interval, kendall, parse_obo, spearman
-from cellular_bench.metrics.uncertainty import COUNTING
+from cellular_bench.metrics.annotation.uncertainty import COUNTING
 
 RNG = np.random.default_rng(5)
 LABEL = np.repeat(["T", "B", "NK", "mast"], [240, 120, 35, 5])

@@ -7,8 +7,8 @@ from typing import Any
 
 import pytest
 
-from cellular_bench.benchmark.records import RunRecord
-from cellular_bench.benchmark.types import MetricSpec
+from cellular_bench.benchmark.schema.records import RunRecord
+from cellular_bench.core.types import MetricSpec
 from cellular_bench.reports import write
 
 EVIL = "<script>alert('x')</script>|a*b"

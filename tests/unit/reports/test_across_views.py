@@ -2,9 +2,9 @@
 
 import pytest
 
-from cellular_bench.benchmark.leaderboard import build_boards
+from cellular_bench.benchmark.analysis.leaderboard import build_boards
 from cellular_bench.reports import write
-from cellular_bench.reports.across import across_views
+from cellular_bench.reports.page.across_datasets import across_views
 
 METRICS = ("ilisi", "kbet", "ari", "clisi")
 

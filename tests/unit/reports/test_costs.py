@@ -7,10 +7,10 @@ import numpy as np
 import pytest
 from matplotlib.text import Text
 
-from cellular_bench.benchmark.leaderboard import build_boards
-from cellular_bench.reports.canvas import as_vectors, new_canvas
-from cellular_bench.reports.costs import cost_canvas, cost_in_words, points
-from cellular_bench.reports.point_names import place_names
+from cellular_bench.benchmark.analysis.leaderboard import build_boards
+from cellular_bench.reports.figures.canvas import as_vectors, new_canvas
+from cellular_bench.reports.figures.costs import cost_canvas, cost_in_words, points
+from cellular_bench.reports.figures.point_labels import place_names
 
 METRICS = ("ilisi", "kbet", "ari", "clisi")
 

@@ -7,13 +7,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from cellular_bench.benchmark.cli import drawings
-from cellular_bench.benchmark.cli.drawings import Drawing, Kept, _averaged, _drawings
-from cellular_bench.benchmark.diagnostics import Curve
-from cellular_bench.benchmark.leaderboard import build_boards
-from cellular_bench.benchmark.records import RunRecord
-from cellular_bench.benchmark.store import Store
-from cellular_bench.benchmark.types import MetricSpec
+from cellular_bench.benchmark.analysis.curves import Curve
+from cellular_bench.benchmark.analysis.leaderboard import build_boards
+from cellular_bench.benchmark.results.store import Store
+from cellular_bench.benchmark.schema.records import RunRecord
+from cellular_bench.core.types import MetricSpec
+from cellular_bench.workflows import figures as drawings
+from cellular_bench.workflows.figures import Drawing, Kept, _averaged, _drawings
 
 
 def test_a_run_done_again_is_another_picture(

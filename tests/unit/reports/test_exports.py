@@ -7,13 +7,13 @@ from pathlib import Path
 
 import pytest
 
-from cellular_bench.benchmark.leaderboard import build_boards
-from cellular_bench.benchmark.records import RunRecord
-from cellular_bench.benchmark.types import MetricSpec
+from cellular_bench.benchmark.analysis.leaderboard import build_boards
+from cellular_bench.benchmark.schema.records import RunRecord
+from cellular_bench.core.types import MetricSpec
 from cellular_bench.reports import write
-from cellular_bench.reports.cells import Table, number, plural, quantity
-from cellular_bench.reports.exports import CSV_COLUMNS, escape
-from cellular_bench.reports.tables import labels_table
+from cellular_bench.reports.tables.common import labels_table
+from cellular_bench.reports.tables.model import Table, number, plural, quantity
+from cellular_bench.reports.text.markdown_and_csv import CSV_COLUMNS, escape
 
 
 @pytest.fixture(scope="module")

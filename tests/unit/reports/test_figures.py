@@ -6,9 +6,9 @@ from typing import Any
 import numpy as np
 import pytest
 
-from cellular_bench.benchmark.errors import UserError
-from cellular_bench.reports.embeddings import _apart, embedding_figure
-from cellular_bench.reports.figures import confusion_figure, history_figure
+from cellular_bench.core.errors import UserError
+from cellular_bench.reports.figures.confusion_and_training import confusion_figure, history_figure
+from cellular_bench.reports.figures.embeddings import _apart, embedding_figure
 
 
 @pytest.fixture
@@ -61,7 +61,7 @@ def test_drawing_opens_no_pyplot_figure(cells: dict[str, Any]) -> None:
 
 @pytest.mark.slow
 def test_more_dimensions_go_through_umap_and_groups_stay_apart() -> None:
-    from cellular_bench.reports.embeddings import _two_dimensions
+    from cellular_bench.reports.figures.embeddings import _two_dimensions
 
     rng = np.random.default_rng(0)
     label = np.repeat([0, 1], 60)
@@ -151,7 +151,7 @@ def test_history_of_many_runs_is_summed_up() -> None:
 def test_history_draws_validation_solid_and_training_dotted() -> None:
     from matplotlib.figure import Figure as Canvas
 
-    from cellular_bench.reports.figures import _losses
+    from cellular_bench.reports.figures.confusion_and_training import _losses
 
     ax = Canvas().subplots()
     _losses(ax, _history([3.0, 1.0, 2.0])["encoder"], "total", colour="k")

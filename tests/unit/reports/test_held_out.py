@@ -2,9 +2,9 @@
 
 import pytest
 
-from cellular_bench.benchmark.leaderboard import build_boards
-from cellular_bench.benchmark.records import SplitIdentity
-from cellular_bench.reports.held_out import held_out_table
+from cellular_bench.benchmark.analysis.leaderboard import build_boards
+from cellular_bench.benchmark.schema.records import SplitIdentity
+from cellular_bench.reports.tables.held_out import held_out_table
 
 
 def run(make, name, label, fold, scores, **changes):

@@ -5,9 +5,9 @@ from dataclasses import replace
 
 import pytest
 
-from cellular_bench.benchmark.leaderboard import build_boards
+from cellular_bench.benchmark.analysis.leaderboard import build_boards
 from cellular_bench.reports import Figure, write
-from cellular_bench.reports.linked import MOST_FIGURE_BYTES, linked, page_of, write_linked
+from cellular_bench.reports.page.figure_pages import MOST_FIGURE_BYTES, linked, page_of, write_linked
 
 PNG = b"\x89PNG\r\n\x1a\n"
 BOARD = "integration-toy-kfold"

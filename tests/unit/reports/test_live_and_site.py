@@ -7,10 +7,10 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from cellular_bench.benchmark.status import Overview, Running
+from cellular_bench.benchmark.results.progress import Overview, Running
 from cellular_bench.reports import write
-from cellular_bench.reports.live import live_page
-from cellular_bench.reports.site import write_site_pages
+from cellular_bench.reports.page.live import live_page
+from cellular_bench.reports.page.site import write_site_pages
 
 NOW = datetime(2026, 3, 1, 12, 0, tzinfo=UTC)
 

@@ -2,10 +2,10 @@
 
 import pytest
 
-from cellular_bench.benchmark.leaderboard import build_boards
+from cellular_bench.benchmark.analysis.leaderboard import build_boards
 from cellular_bench.reports import write
-from cellular_bench.reports.contents import board_tables
-from cellular_bench.reports.min_max import as_study, min_max_table
+from cellular_bench.reports.tables.board import board_tables
+from cellular_bench.reports.tables.min_max import as_study, min_max_table
 
 
 @pytest.fixture(scope="module")

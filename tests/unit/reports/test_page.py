@@ -8,11 +8,11 @@ from pathlib import Path
 
 import pytest
 
-from cellular_bench.benchmark.errors import UserError
-from cellular_bench.benchmark.records import RunRecord
-from cellular_bench.benchmark.types import MetricSpec
+from cellular_bench.benchmark.schema.records import RunRecord
+from cellular_bench.core.errors import UserError
+from cellular_bench.core.types import MetricSpec
 from cellular_bench.reports import Figure, write
-from cellular_bench.reports.engine import data_uri, doi_url
+from cellular_bench.reports.page.templating import data_uri, doi_url
 
 PNG = b"\x89PNG\r\n\x1a\n" + bytes(20)
 BOARD = "integration-toy-kfold"

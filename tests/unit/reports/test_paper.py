@@ -5,9 +5,9 @@ import re
 import pytest
 from PIL import Image
 
-from cellular_bench.benchmark.leaderboard import build_boards
+from cellular_bench.benchmark.analysis.leaderboard import build_boards
 from cellular_bench.reports import write
-from cellular_bench.reports.paper import boxes_canvas, heat_canvas, latex, ranking_canvas, tex
+from cellular_bench.reports.text.paper import boxes_canvas, heat_canvas, latex, ranking_canvas, tex
 
 BOARD = "integration-toy-kfold"
 

@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from cellular_bench.benchmark.diagnostics import PLACES, Curve, Sample, precision_recall, roc
-from cellular_bench.benchmark.errors import UserError
-from cellular_bench.reports.performance import novelty_curves_figure, risk_figure, samples_figure
+from cellular_bench.benchmark.analysis.curves import PLACES, Curve, Sample, precision_recall, roc
+from cellular_bench.core.errors import UserError
+from cellular_bench.reports.figures.novelty_curves import novelty_curves_figure, risk_figure, samples_figure
 
 
 def _curves(n_methods):

@@ -7,13 +7,13 @@ from statistics import fmean, stdev
 import pytest
 
 from cellular_bench.benchmark import registry
-from cellular_bench.benchmark.leaderboard import build_boards
-from cellular_bench.benchmark.published import PARTS_OF, STUDIES, published_scores
-from cellular_bench.benchmark.published.compare import STUDY_ASPECTS, compared
-from cellular_bench.benchmark.records import Missing, Score
-from cellular_bench.benchmark.types import TASKS
+from cellular_bench.benchmark.analysis.leaderboard import build_boards
+from cellular_bench.benchmark.external.published import PARTS_OF, STUDIES, published_scores
+from cellular_bench.benchmark.external.published_comparison import STUDY_ASPECTS, compared
+from cellular_bench.benchmark.schema.records import Missing, Score
+from cellular_bench.core.types import TASKS
 from cellular_bench.reports import write
-from cellular_bench.reports.published import published_csv, published_markdown, published_tables
+from cellular_bench.reports.tables.published import published_csv, published_markdown, published_tables
 
 
 @pytest.fixture

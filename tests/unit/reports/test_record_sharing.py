@@ -1,6 +1,6 @@
 """Equal parts of many records are held once."""
 
-from cellular_bench.benchmark.records import sharing
+from cellular_bench.benchmark.schema.records import sharing
 
 
 def test_equal_parts_are_one_object_and_others_are_not(make):

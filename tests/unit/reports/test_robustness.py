@@ -7,18 +7,18 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from cellular_bench.benchmark.leaderboard import build_boards, method_key
-from cellular_bench.benchmark.robustness import (
+from cellular_bench.benchmark.analysis.leaderboard import build_boards, method_key
+from cellular_bench.benchmark.analysis.rank_stability import (
     against_best,
     aspect_leaders,
     between_controls,
     ranks,
     stability,
 )
-from cellular_bench.benchmark.scales import on_scales
-from cellular_bench.reports.overview import overview
-from cellular_bench.reports.ranking import ranking_table
-from cellular_bench.reports.robustness import robustness_table
+from cellular_bench.benchmark.analysis.scales import on_scales
+from cellular_bench.reports.tables.overview import overview
+from cellular_bench.reports.tables.rank_stability import robustness_table
+from cellular_bench.reports.tables.ranking import ranking_table
 
 #: batch correction .7 and .5, bio conservation .7 and .8 (ARI from -1 to 1): overall .70 and .68
 FIRST = {"ilisi": 0.8, "kbet": 0.6, "ari": 0.0, "clisi": 0.9}

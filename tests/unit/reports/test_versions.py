@@ -6,7 +6,7 @@ from datetime import timedelta
 import pytest
 
 from cellular_bench.reports import write
-from cellular_bench.reports.site import write_site_pages
+from cellular_bench.reports.page.site import write_site_pages
 
 METRICS = ("ilisi", "kbet", "ari", "clisi")
 SIZES = {"a": ("toy", 1200), "b": ("toy", 300), "c": ("other", 500)}

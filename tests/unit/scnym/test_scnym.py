@@ -8,7 +8,7 @@ import torch
 from scipy.sparse import csr_matrix
 from torch.nn import functional
 
-from cellular_bench.benchmark.errors import NotApplicableError, UnknownNameError, UserError
+from cellular_bench.core.errors import NotApplicableError, UnknownNameError, UserError
 from cellular_bench.methods.scnym import ScNym, ScNymMixMatch
 from cellular_bench.methods.scnym.adapter import _inputs
 from cellular_bench.methods.scnym.mixmatch import (

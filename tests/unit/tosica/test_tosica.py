@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from cellular_bench.benchmark.errors import ContractError, NotApplicableError, UnknownNameError, UserError
+from cellular_bench.core.errors import ContractError, NotApplicableError, UnknownNameError, UserError
 from cellular_bench.methods.tosica import Tosica
 from cellular_bench.methods.tosica.gene_sets import at_random, from_gmt, read_gmt
 from cellular_bench.methods.tosica.model import Block, GeneSetTokens, halved, with_identity

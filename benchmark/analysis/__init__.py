@@ -1,0 +1,1 @@
+"""From run records to leaderboards, intervals, tests and comparisons."""

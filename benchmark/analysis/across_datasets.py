@@ -1,0 +1,299 @@
+"""Methods over several data sets: means with intervals, average ranks, and whether ranks differ at all.
+
+Only methods that are complete on every data set of a group take part: a mean over other data sets is
+another number. The rest are named with the reason.
+"""
+
+from __future__ import annotations
+
+import math
+from collections import defaultdict
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from cellular_bench.benchmark.analysis import signed_ranks
+from cellular_bench.benchmark.analysis.leaderboard import Board, Row, Track, method_key, unit_of
+from cellular_bench.benchmark.analysis.statistics import LEVEL, Comparison, tie_groups
+from cellular_bench.core.types import Task
+
+Scores = NDArray[np.float64]
+
+#: Below these numbers the Friedman test says next to nothing.
+LEAST_DATASETS: Final = 5
+LEAST_METHODS: Final = 3
+N_RESAMPLES: Final = 2000
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Standing:
+    """One method over the data sets of a group.
+
+    Attributes
+    ----------
+    by_dataset
+        Mean overall score on each data set.
+    mean, low, high
+        Mean over data sets, each counting the same, with the bounds of its interval: data sets are drawn
+        again, then their splits, then their seeds.
+    mean_rank
+        Average rank over data sets; equal scores share the mean of their ranks.
+    share_best
+        Share of the draws in which it has the highest mean.
+    win_rate
+        Share of data sets and other methods on which it scores higher; ties count half.
+    places
+        On how many data sets it takes which place.
+    against_best
+        The method with the highest mean compared with it over data sets; None for that method.
+    """
+
+    row: Row
+    by_dataset: tuple[float, ...]
+    mean: float
+    low: float
+    high: float
+    mean_rank: float
+    share_best: float
+    win_rate: float
+    places: Mapping[int, int]
+    against_best: Comparison | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RankTest:
+    """Whether average ranks differ by more than chance.
+
+    Attributes
+    ----------
+    p_value
+        Of the Friedman test; None where there are too few data sets or methods, with the ``reason``.
+    critical_difference
+        Average ranks that differ by less are not told apart at 5 % (Nemenyi).
+    groups
+        Places in the order of average ranks that are not told apart, from the first to one past the last.
+    """
+
+    p_value: float | None
+    critical_difference: float | None = None
+    groups: tuple[tuple[int, int], ...] = ()
+    reason: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Across:
+    """One track of methods on the boards of one task and one way to cut the data.
+
+    Attributes
+    ----------
+    boards
+        One for each data set.
+    left_out
+        Names of methods, and the reason.
+    passed_over
+        Boards of other versions of data sets in ``boards``.
+    """
+
+    task: Task
+    track: Track
+    boards: tuple[Board, ...]
+    standings: tuple[Standing, ...]
+    left_out: Mapping[str, str]
+    test: RankTest
+    passed_over: tuple[Board, ...] = ()
+
+
+def across(boards: Sequence[Board], track: Track) -> tuple[Across, ...]:
+    """Sum up each task and cutting that has boards of two or more data sets, without stressed ones.
+
+    Versions of a data set may share cells and are no independent data sets. The one with the most cells
+    counts; of equally large ones, the one that was run last.
+    """
+    groups: dict[tuple[Task, str], dict[str, list[Board]]] = defaultdict(lambda: defaultdict(list))
+    for board in boards:
+        split = board.splits[0]
+        if split.stress is None:
+            groups[board.task, split.scheme or split.kind][board.dataset.dataset_id].append(board)
+    found = (_across(list(group.values()), track) for group in groups.values() if len(group) > 1)
+    return tuple(one for one in found if one is not None)
+
+
+def _size_and_end(board: Board) -> tuple[int, datetime]:
+    return board.dataset.n_obs, max(run.finished_at for row in board.rows for run in row.runs)
+
+
+def _across(versions: Sequence[Sequence[Board]], track: Track) -> Across | None:
+    boards = tuple(max(of_one, key=_size_and_end) for of_one in versions)
+    counted = {board.board_id for board in boards}
+    rows, left_out = _complete(boards, track)
+    if len(rows) < 2:
+        return None
+    scores = [_unit_scores([found[i] for found in rows]) for i in range(len(boards))]
+    means = np.array([np.nanmean(one, axis=2).mean(axis=1) for one in scores]).T
+    drawn = resampled_means(scores)
+    tail = 100 * (1 - LEVEL) / 2
+    low, high = np.percentile(drawn, [tail, 100 - tail], axis=0)
+    best = np.bincount(drawn.argmax(axis=1), minlength=len(rows)) / len(drawn)
+    average, wins, taken = average_ranks(means), signed_ranks.win_rates(means), signed_ranks.places(means)
+    names = [method_key(found[0].method) for found in rows]
+    versus = {found.second: found for found in signed_ranks.against_best(names, means)}
+    order = np.argsort(-means.mean(axis=1), kind="stable")
+    return Across(
+        task=boards[0].task,
+        track=track,
+        boards=boards,
+        standings=tuple(
+            Standing(
+                row=rows[i][0],
+                by_dataset=tuple(means[i].tolist()),
+                mean=float(means[i].mean()),
+                low=float(low[i]),
+                high=float(high[i]),
+                mean_rank=float(average[i]),
+                share_best=float(best[i]),
+                win_rate=float(wins[i]),
+                places=taken[i],
+                against_best=versus.get(names[i]),
+            )
+            for i in order
+        ),
+        left_out=left_out,
+        test=rank_test(means),
+        passed_over=tuple(board for of_one in versions for board in of_one if board.board_id not in counted),
+    )
+
+
+def _complete(boards: Sequence[Board], track: Track) -> tuple[list[list[Row]], dict[str, str]]:
+    """Return the rows of the methods that are complete on every board, and why others are not."""
+    by_method: dict[str, dict[int, Row]] = defaultdict(dict)
+    for i, board in enumerate(boards):
+        for row in board.rows:
+            if row.track == track:
+                by_method[method_key(row.method)][i] = row
+    complete, left_out = [], {}
+    for found in by_method.values():
+        bad = [boards[i].dataset_title for i, row in found.items() if row.incomplete_because is not None]
+        absent = [board.dataset_title for i, board in enumerate(boards) if i not in found]
+        if bad or absent:
+            parts = [f"incomplete on {', '.join(bad)}"] if bad else []
+            parts += [f"not run on {', '.join(absent)}"] if absent else []
+            left_out[next(iter(found.values())).method.name] = "; ".join(parts)
+        else:
+            complete.append([found[i] for i in range(len(boards))])
+    return complete, left_out
+
+
+def _unit_scores(rows: Sequence[Row]) -> Scores:
+    """Return overall scores, (n_methods, n_units, n_seeds); NaN where a seed was not run."""
+    keys = [(unit_of(run.split)[0], run.split.split_id, run.seed) for row in rows for run in row.done]
+    units = {unit: i for i, unit in enumerate(dict.fromkeys(unit for unit, _, _ in keys))}
+    repeats: dict[str, dict[tuple[str, int], int]] = {unit: {} for unit in units}
+    for unit, split_id, seed in keys:
+        repeats[unit].setdefault((split_id, seed), len(repeats[unit]))
+    found = np.full((len(rows), len(units), max(map(len, repeats.values()))), np.nan)
+    for i, row in enumerate(rows):
+        for run, value in zip(row.done, row.run_scores, strict=True):
+            unit = unit_of(run.split)[0]
+            found[i, units[unit], repeats[unit][run.split.split_id, run.seed]] = value
+    return found
+
+
+def resampled_means(scores: Sequence[Scores], *, n_resamples: int = N_RESAMPLES, seed: int = 0) -> Scores:
+    """Draw data sets, their splits and their seeds again, with replacement, the same for every method.
+
+    Parameters
+    ----------
+    scores
+        One array (n_methods, n_units, n_seeds) for each data set.
+
+    Returns
+    -------
+    (n_resamples, n_methods) means over the data sets drawn.
+    """
+    rng = np.random.default_rng(seed)
+    total = np.zeros((n_resamples, scores[0].shape[0]))
+    for _ in scores:
+        chosen = rng.integers(len(scores), size=n_resamples)
+        for i, one in enumerate(scores):
+            draws = np.flatnonzero(chosen == i)
+            n_units, n_seeds = one.shape[1:]
+            units = rng.integers(n_units, size=(len(draws), n_units))
+            repeats = rng.integers(n_seeds, size=(len(draws), n_units))
+            known = np.where(np.isnan(one), np.nanmean(one, axis=2, keepdims=True), one)
+            total[draws] += known[:, units, repeats].mean(axis=2).T
+    return total / len(scores)
+
+
+def average_ranks(means: Scores) -> Scores:
+    """Return the average rank of each method, 1 for the highest score, over data sets.
+
+    Parameters
+    ----------
+    means
+        (n_methods, n_datasets) scores.
+    """
+    from scipy.stats import rankdata
+
+    return np.asarray(rankdata(-means, axis=0).mean(axis=1))
+
+
+def rank_test(means: Scores) -> RankTest:
+    """Test whether methods differ in rank (Friedman), and which do (Nemenyi), at 5 %.
+
+    Parameters
+    ----------
+    means
+        (n_methods, n_datasets) scores.
+
+    References
+    ----------
+    Demšar 2006, Statistical comparisons of classifiers over multiple data sets, J Mach Learn Res 7.
+    """
+    n_methods, n_datasets = means.shape
+    if n_datasets < LEAST_DATASETS or n_methods < LEAST_METHODS:
+        return RankTest(
+            p_value=None,
+            reason=f"a test of ranks needs {LEAST_DATASETS} data sets and {LEAST_METHODS} methods; there are "
+            f"{n_datasets} and {n_methods}",
+        )
+    from scipy.stats import friedmanchisquare
+
+    all_equal = bool((means == means[0]).all())  # for which the statistic is 0 / 0
+    return RankTest(
+        p_value=1.0 if all_equal else float(friedmanchisquare(*means).pvalue),
+        critical_difference=critical_difference(n_methods, n_datasets),
+        groups=_groups(means),
+    )
+
+
+def critical_difference(n_methods: int, n_datasets: int) -> float:
+    """Return the difference of average ranks from which the Nemenyi test tells methods apart at 5 %.
+
+    Examples
+    --------
+    >>> round(critical_difference(4, 14), 2)
+    1.25
+    """
+    from scipy.stats import studentized_range
+
+    quantile = float(studentized_range.ppf(LEVEL, n_methods, np.inf)) / math.sqrt(2)
+    return quantile * math.sqrt(n_methods * (n_methods + 1) / (6 * n_datasets))
+
+
+def _groups(means: Scores) -> tuple[tuple[int, int], ...]:
+    """Return stretches of the order of ranks that the Nemenyi test does not tell apart."""
+    average = average_ranks(means)
+    least = critical_difference(*means.shape)
+    order = [str(i) for i in np.argsort(average, kind="stable")]
+    pairs = [
+        Comparison(first=a, second=b, difference=gap, p_value=0.0 if abs(gap) > least else 1.0, wins=0.5, n=0)
+        for i, a in enumerate(order)
+        for b in order[i + 1 :]
+        for gap in (float(average[int(b)] - average[int(a)]),)
+    ]
+    found = tie_groups(order, pairs)
+    return tuple((order.index(group[0]), order.index(group[-1]) + 1) for group in found)

@@ -1,0 +1,416 @@
+"""Records to rankings: one board per task, data set and kind of split.
+
+A score depends on its own run alone: every metric is scaled by its own range, and the aspect
+scores are plain means. Nothing here looks at the other rows except to number them.
+"""
+
+from __future__ import annotations
+
+import json
+from collections import Counter, defaultdict
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from statistics import fmean, stdev
+from typing import Literal
+
+from cellular_bench.benchmark.analysis.data_versions import version_names, versioned
+from cellular_bench.benchmark.analysis.statistics import ROUNDING, SplitScore, average_seeds
+from cellular_bench.benchmark.schema.records import (
+    Cost,
+    DatasetIdentity,
+    MethodIdentity,
+    RunRecord,
+    SplitIdentity,
+)
+from cellular_bench.core.errors import UserError
+from cellular_bench.core.types import TASKS, Aspect, MetricSpec, SplitKind, Task
+
+Track = Literal["unsupervised", "supervised", "sees scored labels", "control"]
+
+#: Weights of the aspects in the overall score of a task.
+OVERALL_WEIGHTS: Mapping[Task, Mapping[Aspect, float]] = {
+    "integration": {"batch_correction": 0.4, "bio_conservation": 0.6},
+    "annotation": {"annotation": 1.0},
+    "novelty": {"novelty": 1.0},
+}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Summary:
+    """Mean and sample standard deviation over runs.
+
+    Attributes
+    ----------
+    mean
+        Over runs; of scores of methods over splits or held-out labels, see :func:`over_units`.
+    n
+        Runs with a value.
+    std
+        None for a single run.
+    reasons
+        Why values are missing, with how often.
+    """
+
+    mean: float | None
+    std: float | None
+    n: int
+    reasons: Mapping[str, int] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Row:
+    """One method on one board.
+
+    Attributes
+    ----------
+    rank
+        Place among the complete rows of the same track, shared by equal scores; None for controls
+        and incomplete rows.
+    track
+        Which labels the method saw; rows of different tracks are not ranked against each other.
+    overall, aspects, metrics
+        Summaries over all splits and seeds; see :func:`over_units`.
+    missing_metrics
+        Metrics that these cells do not permit, left out of the means of every method alike.
+    missing_splits
+        Splits of the board that the method was never run on.
+    runs
+        All its runs, failed ones too.
+    run_scores
+        Overall score of each of its runs that ended with scores.
+    """
+
+    method: MethodIdentity
+    rank: int | None
+    track: Track
+    overall: Summary
+    aspects: Mapping[Aspect, Summary]
+    metrics: Mapping[str, Summary]
+    wall_time_s: Summary
+    cpu_time_s: Summary
+    peak_rss_mib: Summary
+    missing_metrics: tuple[str, ...]
+    missing_splits: tuple[str, ...]
+    incomplete_because: str | None
+    runs: tuple[RunRecord, ...]
+    run_scores: tuple[float | None, ...] = ()
+
+    @property
+    def done(self) -> tuple[RunRecord, ...]:
+        """Runs that ended with scores."""
+        return tuple(run for run in self.runs if run.status == "ok")
+
+    @property
+    def failures(self) -> tuple[RunRecord, ...]:
+        """Runs that ended without scores."""
+        return tuple(run for run in self.runs if run.status != "ok")
+
+    @property
+    def coverage(self) -> tuple[int, int]:
+        """Runs with scores, and runs that there should be: a split never run counts as one."""
+        return len(self.runs) - len(self.failures), len(self.runs) + len(self.missing_splits)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Board:
+    """The ranking of one task on one data set under one kind of split.
+
+    Attributes
+    ----------
+    splits
+        Every split that any method was run on, in the order of their names.
+    version
+        What tells the data from others of the same ``dataset_id`` in the result folder, such as
+        ``"300 cells"``; the digest is then part of ``board_id``. Empty where there are no others.
+    """
+
+    task: Task
+    dataset: DatasetIdentity
+    split_kind: SplitKind
+    metrics: tuple[MetricSpec, ...]
+    splits: tuple[SplitIdentity, ...]
+    rows: tuple[Row, ...]
+    version: str = ""
+
+    @property
+    def board_id(self) -> str:
+        """Name of the board, unique in a result folder."""
+        version = f"-{self.dataset.digest[:8]}" if self.version else ""
+        return f"{self.task}-{self.dataset.dataset_id}-{_scheme(self.splits[0])}{version}"
+
+    @property
+    def dataset_title(self) -> str:
+        """Title of the data set, with what tells it from others of the same ``dataset_id``."""
+        return versioned(self.dataset.title, self.version)
+
+
+def track_of(record: RunRecord) -> Track:
+    """Tell which labels the method of a run saw."""
+    if record.method.is_control:
+        return "control"
+    if record.method.labels == "none":
+        return "unsupervised"
+    if record.method.labels == "all" or record.split.kind == "all":
+        return "sees scored labels"
+    return "supervised"
+
+
+def is_transductive(record: RunRecord) -> bool:
+    """Tell if a method embedded the scored cells on their own where others learn from training cells."""
+    apart = record.task == "integration" and record.split.kind != "all"
+    return apart and not record.method.inductive and not record.method.is_control
+
+
+def scaled(spec: MetricSpec, value: float) -> float:
+    """Map a value to 0 (worst end of the metric's range) ... 1 (best end)."""
+    share = (value - spec.minimum) / (spec.maximum - spec.minimum)
+    return share if spec.higher_is_better else 1.0 - share
+
+
+def aspect_scores(record: RunRecord, specs: Sequence[MetricSpec]) -> dict[Aspect, float]:
+    """Average the scaled metrics of each aspect of one run.
+
+    Metrics that the data do not permit are left out, for every method alike. An aspect that lacks
+    a metric because of the method's own output has no score.
+    """
+    scores = {score.metric_id: score for score in record.scores}
+    values: dict[Aspect, list[float]] = defaultdict(list)
+    broken: set[Aspect] = set()
+    for spec in specs:
+        score = scores.get(spec.metric_id)
+        if not spec.in_overall or (score is not None and score.undefined_by == "data"):
+            continue
+        if score is None or score.value is None:
+            broken.add(spec.aspect)
+        else:
+            values[spec.aspect].append(scaled(spec, score.value))
+    return {aspect: fmean(found) for aspect, found in values.items() if aspect not in broken}
+
+
+def overall_score(task: Task, aspects: Mapping[Aspect, float]) -> float | None:
+    """Weigh the aspect scores of one run; None where one is missing."""
+    weights = OVERALL_WEIGHTS[task]
+    if not weights.keys() <= aspects.keys():
+        return None
+    return sum(weight * aspects[aspect] for aspect, weight in weights.items())
+
+
+def split_scores(row: Row) -> tuple[SplitScore, ...]:
+    """Return the overall scores of a row as statistics want them: one per split, averaged over seeds.
+
+    Where labels were held out, the label is the unit, averaged over folds: the question is how a method
+    does on new types, and types differ far more than folds.
+    """
+    return average_seeds(
+        [
+            (*unit_of(run.split), value)
+            for run, value in zip(row.done, row.run_scores, strict=True)
+            if value is not None
+        ]
+    )
+
+
+def unit_of(split: SplitIdentity) -> tuple[str, float]:
+    """Return what a score counts as, and how much training cells of such units overlap."""
+    if split.unseen_labels:
+        return " + ".join(split.unseen_labels), 0.0
+    return split.split_id, split.n_test / split.n_train if split.n_train else 0.0
+
+
+def summarise(values: Iterable[float | None], reasons: Iterable[str | None] = ()) -> Summary:
+    """Summarise the values that exist and count the reasons of the others."""
+    found = [value for value in values if value is not None]
+    return Summary(
+        mean=fmean(found) if found else None,
+        std=stdev(found) if len(found) > 1 else None,
+        n=len(found),
+        reasons=Counter(reason for reason in reasons if reason),
+    )
+
+
+def over_units(
+    runs: Iterable[RunRecord], values: Iterable[float | None], reasons: Iterable[str | None] = ()
+) -> Summary:
+    """Summarise a value of each run; the mean is over units, so that each counts the same.
+
+    A unit is what intervals and tests are over, see :func:`unit_of`: its runs are averaged first, however
+    many there are. The deviation stays that of the runs.
+    """
+    values = tuple(values)
+    found = summarise(values, reasons)
+    units = average_seeds(
+        [(*unit_of(run.split), value) for run, value in zip(runs, values, strict=True) if value is not None]
+    )
+    return replace(found, mean=fmean(unit.value for unit in units)) if units else found
+
+
+def build_boards(records: Iterable[RunRecord], specs: Iterable[MetricSpec]) -> tuple[Board, ...]:
+    """Group records into boards and rank the methods of each.
+
+    Records of one ``dataset_id`` with different contents (digests), or split by different schemes
+    (three folds and five), are put on different boards: their numbers cannot be compared.
+
+    Raises
+    ------
+    UserError
+        If two records have the same ``run_id``: one run would count twice.
+    """
+    records = tuple(records)
+    _refuse_repeats(records)
+    groups: dict[tuple[Task, str, str, str], list[RunRecord]] = defaultdict(list)
+    for record in records:
+        data = record.dataset
+        groups[record.task, data.dataset_id, _scheme(record.split), data.digest].append(record)
+    known = {spec.metric_id: spec for spec in specs}
+    versions = version_names(record.dataset for record in records)
+    return tuple(
+        _board(groups[key], known, versions[key[1], key[3]]) for key in sorted(groups, key=_place_of_board)
+    )
+
+
+def _scheme(split: SplitIdentity) -> str:
+    return split.scheme or split.kind
+
+
+def _place_of_board(key: tuple[Task, str, str, str]) -> tuple[int, str, str, str]:
+    return TASKS.index(key[0]), *key[1:]
+
+
+def method_key(method: MethodIdentity) -> str:
+    """Tell apart the rows of a board: a method with other parameters is another row.
+
+    Genes that are not the method's own choice are part of its name.
+    """
+    return json.dumps(method.model_dump(mode="json", exclude={"features"}), sort_keys=True)
+
+
+def _refuse_repeats(records: Sequence[RunRecord]) -> None:
+    repeated = [run_id for run_id, n in Counter(record.run_id for record in records).items() if n > 1]
+    if repeated:
+        raise UserError(
+            f"{len(repeated)} run_id(s) came more than once, the first is '{repeated[0]}': "
+            "give every run once, from one result folder."
+        )
+
+
+def _board(records: Sequence[RunRecord], known: Mapping[str, MetricSpec], version: str) -> Board:
+    first = records[0]
+    wanted = {score.metric_id for record in records for score in record.scores}
+    specs = tuple(spec for metric_id, spec in known.items() if metric_id in wanted)
+    splits = {run.split.digest: run.split for run in records}
+    by_method: dict[str, list[RunRecord]] = defaultdict(list)
+    for record in sorted(records, key=lambda record: record.run_id):
+        by_method[method_key(record.method)].append(record)
+    rows = [_row(runs, specs, splits) for runs in by_method.values()]
+    return Board(
+        task=first.task,
+        dataset=first.dataset,
+        split_kind=first.split.kind,
+        metrics=specs,
+        splits=tuple(sorted(splits.values(), key=lambda split: (split.split_id, split.digest))),
+        rows=_ranked(rows),
+        version=version,
+    )
+
+
+def _row(runs: Sequence[RunRecord], specs: Sequence[MetricSpec], splits: Mapping[str, SplitIdentity]) -> Row:
+    first = runs[0]
+    done = [run for run in runs if run.status == "ok"]
+    aspects = [aspect_scores(run, specs) for run in done]
+    overall = [overall_score(first.task, scores) for scores in aspects]
+    names: tuple[Aspect, ...] = tuple(OVERALL_WEIGHTS[first.task])
+    costs: list[Cost] = [run.cost for run in done if run.cost is not None]
+    missing = sorted({s.metric_id for run in done for s in run.scores if s.undefined_by == "data"})
+    seen = {run.split.digest for run in runs}
+    absent = sorted(split.split_id for digest, split in splits.items() if digest not in seen)
+    return Row(
+        method=first.method,
+        rank=None,
+        track=track_of(first),
+        overall=over_units(done, overall),
+        aspects={name: over_units(done, (scores.get(name) for scores in aspects)) for name in names},
+        metrics={spec.metric_id: _metric_summary(spec.metric_id, runs) for spec in specs},
+        wall_time_s=summarise(cost.wall_time_s for cost in costs),
+        cpu_time_s=summarise(cost.cpu_time_s for cost in costs),
+        peak_rss_mib=summarise(cost.peak_rss_mib for cost in costs),
+        missing_metrics=tuple(missing),
+        missing_splits=tuple(absent),
+        incomplete_because=_incomplete(runs, specs, overall, absent),
+        runs=tuple(runs),
+        run_scores=tuple(overall),
+    )
+
+
+def _metric_summary(metric_id: str, runs: Sequence[RunRecord]) -> Summary:
+    values: list[float | None] = []
+    reasons: list[str | None] = []
+    for run in runs:
+        score = next((s for s in run.scores if s.metric_id == metric_id), None)
+        if run.status != "ok":
+            values.append(None)
+            reasons.append(f"run {run.status.replace('_', ' ')}: {run.reason}")
+        else:
+            values.append(score.value if score else None)
+            reasons.append(score.reason if score else "not computed in this run")
+    return over_units(runs, values, reasons)
+
+
+def _incomplete(
+    runs: Sequence[RunRecord],
+    specs: Sequence[MetricSpec],
+    overall: Sequence[float | None],
+    absent: Sequence[str],
+) -> str | None:
+    """Say in words why a row cannot be ranked; None where it can."""
+    parts = []
+    bad = Counter(run.status for run in runs if run.status != "ok")
+    if bad:
+        counts = ", ".join(f"{count} {status.replace('_', ' ')}" for status, count in bad.items())
+        parts.append(f"{sum(bad.values())} of {len(runs)} runs without scores ({counts})")
+    if absent:
+        parts.append(f"never run on {_listed(absent)}")
+    unscored = sum(score is None for score in overall)
+    if unscored:
+        parts.append(f"{unscored} of {len(runs)} runs without an overall score ({_culprits(runs, specs)})")
+    return "; ".join(parts) or None
+
+
+def _culprits(runs: Sequence[RunRecord], specs: Sequence[MetricSpec]) -> str:
+    """Name the metrics that keep scored runs from an overall score, the method's own faults first."""
+    done = [run for run in runs if run.status == "ok"]
+    own, given = [], []
+    for spec in specs:
+        by = [
+            next((s.undefined_by for s in r.scores if s.metric_id == spec.metric_id), "output") for r in done
+        ]
+        if spec.in_overall and "output" in by:
+            own.append(spec.name)
+        elif spec.in_overall and "data" in by:
+            given.append(spec.name)
+    if own:
+        return f"no {_listed(own)}"
+    return f"these cells permit no {_listed(given)}" if given else "an aspect has no metric at all"
+
+
+def _listed(names: Sequence[str], most: int = 4) -> str:
+    more = f" and {len(names) - most} more" if len(names) > most else ""
+    return ", ".join(names[:most]) + more
+
+
+def _ranked(rows: Sequence[Row]) -> tuple[Row, ...]:
+    """Sort complete rows by overall score, incomplete ones last, and number each track."""
+
+    def order(row: Row) -> tuple[bool, float, str]:
+        mean = row.overall.mean
+        return row.incomplete_because is not None, -mean if mean is not None else 0.0, row.method.name
+
+    return tuple(replace(row, rank=_place(row, rows)) for row in sorted(rows, key=order))
+
+
+def _place(row: Row, rows: Sequence[Row]) -> int | None:
+    """Return 1 + the number of complete rows of the same track that score higher."""
+    if row.track == "control" or row.incomplete_because is not None:
+        return None
+    peers = [r for r in rows if r.track == row.track and r.incomplete_because is None]
+    mine = row.overall.mean or 0.0
+    return 1 + sum((peer.overall.mean or 0.0) > mine + ROUNDING for peer in peers)

@@ -1,0 +1,217 @@
+"""How far a ranking hangs on choices: on splits, metrics, weights and scale.
+
+Every figure is the rank that a method would have had if one choice had been another. Nothing is trained
+or scored again: the metrics of each run are in its record.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from statistics import fmean
+from typing import Final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from cellular_bench.benchmark.analysis.leaderboard import (
+    OVERALL_WEIGHTS,
+    Board,
+    Row,
+    Track,
+    method_key,
+    split_scores,
+)
+from cellular_bench.benchmark.analysis.scales import (
+    Scores,
+    UnitAspects,
+    Values,
+    by_controls,
+    on_scales,
+    overall,
+    own_range,
+)
+from cellular_bench.benchmark.analysis.statistics import LEVEL, Comparison, SplitScore, compare, rank_shares
+from cellular_bench.core.types import Aspect
+
+Weights = Mapping[Aspect, float]
+N_WEIGHTS: Final = 11
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Stability:
+    """The ranks of one method of a track under other choices.
+
+    Attributes
+    ----------
+    by_metric, by_split, by_weight
+        Rank where one metric (one split, or one held-out label) is left out, and for each weight of batch
+        correction; empty where there is nothing to leave out or to weigh.
+    by_scale
+        Rank where metrics are scaled between the controls instead of by their own range; None without
+        controls.
+    resampled
+        Lowest and highest rank, without the rarest 2.5 % at each end, when splits are drawn again; None
+        for a single split.
+    """
+
+    rank: int
+    by_metric: Mapping[str, int]
+    by_split: Mapping[str, int]
+    by_weight: Mapping[float, int]
+    by_scale: int | None
+    resampled: tuple[int, int] | None
+
+    @property
+    def ranks(self) -> tuple[int, ...]:
+        """The rank under each of the other choices."""
+        scale = () if self.by_scale is None else (self.by_scale,)
+        return (*self.by_metric.values(), *self.by_split.values(), *self.by_weight.values(), *scale)
+
+    @property
+    def share_unchanged(self) -> float | None:
+        """Share of the other choices under which the rank stays; None where there is no other choice."""
+        if not self.ranks:
+            return None
+        return sum(rank == self.rank for rank in self.ranks) / len(self.ranks)
+
+
+def stability(board: Board, track: Track) -> dict[str, Stability]:
+    """Return how stable the rank of each ranked method of a track is, by ``method_key``."""
+    rows = [row for row in board.rows if row.track == track and row.rank is not None]
+    if not rows:
+        return {}
+    values = own_range(board, rows)
+    between = by_controls(board, values)
+    weights = OVERALL_WEIGHTS[board.task]
+    by_metric = dict(_without_each_metric(board, values, weights))
+    by_split = dict(_without_each_unit(board, values, weights))
+    by_weight = dict(_with_each_weight(board, values))
+    by_scale = None if between is None else ranks(overall(board, between, weights, values.units))
+    resampled = _resampled(rows)
+    return {
+        method_key(row.method): Stability(
+            rank=row.rank or 0,
+            by_metric={name: int(found[i]) for name, found in by_metric.items()},
+            by_split={name: int(found[i]) for name, found in by_split.items()},
+            by_weight={weight: int(found[i]) for weight, found in by_weight.items()},
+            by_scale=None if by_scale is None else int(by_scale[i]),
+            resampled=None if resampled is None else resampled[i],
+        )
+        for i, row in enumerate(rows)
+    }
+
+
+def against_best(board: Board, track: Track) -> dict[str, Comparison]:
+    """Compare the best ranked method of a track with each other one, by the other's ``method_key``.
+
+    Differences are the best one's score minus the other's, over splits (over held-out labels where labels
+    were held out); p values are adjusted by Holm's rule for the number of others.
+    """
+    rows = [row for row in board.rows if row.track == track and row.rank is not None]
+    if len(rows) < 2:
+        return {}
+    scores = {method_key(row.method): split_scores(row) for row in rows}
+    best, *others = scores
+    found = compare(scores, pairs=[(best, other) for other in others])
+    return {comparison.second: comparison for comparison in found}
+
+
+def aspect_leaders(board: Board, track: Track) -> dict[Aspect, tuple[str, tuple[Comparison, ...]]]:
+    """Return the best ranked method of a track on each aspect alone, compared with each other one.
+
+    As :func:`against_best`, but of one aspect; by ``method_key``. Empty with fewer than two ranked methods.
+    """
+    ranked = [method_key(row.method) for row in board.rows if row.track == track and row.rank is not None]
+    if len(ranked) < 2:
+        return {}
+    units = on_scales(board, ["own"])
+    found = {}
+    for place, aspect in enumerate(OVERALL_WEIGHTS[board.task]):
+        scores = {key: _of_aspect(units[key]["own"], place) for key in ranked}
+        best = max(ranked, key=lambda key: fmean(score.value for score in scores[key]))
+        pairs = [(best, other) for other in ranked if other != best]
+        found[aspect] = best, compare(scores, pairs=pairs)
+    return found
+
+
+def _of_aspect(units: Sequence[UnitAspects], place: int) -> tuple[SplitScore, ...]:
+    return tuple(
+        SplitScore(split_id=one.unit, value=one.aspects[place], overlap=one.overlap) for one in units
+    )
+
+
+def between_controls(board: Board) -> dict[str, float]:
+    """Return the overall score of each complete row with metrics scaled between the controls of its split.
+
+    0 and 1 are the worst and the best control of the same data, split and metric, so that values may lie
+    outside. Metrics on which the controls lie within 0.05 of each other are left out, for all rows alike.
+    Empty where fewer than two controls are complete.
+    """
+    rows = [row for row in board.rows if row.incomplete_because is None]
+    values = own_range(board, rows)
+    found = by_controls(board, values) if rows else None
+    if found is None:
+        return {}
+    scores = overall(board, found, OVERALL_WEIGHTS[board.task], values.units)
+    return {
+        method_key(row.method): float(score)
+        for row, score in zip(rows, scores, strict=True)
+        if np.isfinite(score)
+    }
+
+
+def ranks(scores: Scores) -> NDArray[np.int64]:
+    """Return the place of each score, 1 for the highest; equal ones share the better place, NaN the last.
+
+    Examples
+    --------
+    >>> ranks(np.array([0.2, 0.9, 0.9, np.nan])).tolist()
+    [3, 1, 1, 4]
+    """
+    known = np.where(np.isnan(scores), -np.inf, scores)
+    return 1 + np.asarray((known[None, :] > known[:, None] + 1e-12).sum(axis=1), dtype=np.int64)
+
+
+def _without_each_metric(
+    board: Board, values: Values, weights: Weights
+) -> Iterator[tuple[str, NDArray[np.int64]]]:
+    for k, spec in enumerate(board.metrics):
+        peers = [s for s in board.metrics if s.in_overall and s.aspect == spec.aspect]
+        if spec.in_overall and len(peers) > 1:
+            left = values.array.copy()
+            left[:, :, k] = np.nan
+            yield spec.name, ranks(overall(board, left, weights, values.units))
+
+
+def _without_each_unit(
+    board: Board, values: Values, weights: Weights
+) -> Iterator[tuple[str, NDArray[np.int64]]]:
+    names = dict.fromkeys(unit for unit, _ in values.units)
+    if len(names) > 1:
+        for name in names:
+            left = [i for i, (unit, _) in enumerate(values.units) if unit != name]
+            units = [values.units[i] for i in left]
+            yield name, ranks(overall(board, values.array[:, left], weights, units))
+
+
+def _with_each_weight(board: Board, values: Values) -> Iterator[tuple[float, NDArray[np.int64]]]:
+    if "batch_correction" not in OVERALL_WEIGHTS[board.task]:
+        return
+    for weight in np.linspace(0, 1, N_WEIGHTS).round(2).tolist():
+        weights: Weights = {"batch_correction": weight, "bio_conservation": 1 - weight}
+        yield weight, ranks(overall(board, values.array, weights, values.units))
+
+
+def _resampled(rows: Sequence[Row]) -> list[tuple[int, int]] | None:
+    scores = {method_key(row.method): split_scores(row) for row in rows}
+    if len(next(iter(scores.values()))) < 2:
+        return None
+    tail = (1 - LEVEL) / 2
+    found = []
+    for shares in rank_shares(scores).values():
+        reached = shares.cumsum()
+        low = int((reached <= tail + 1e-12).sum()) + 1
+        high = int((reached < 1 - tail - 1e-12).sum()) + 1
+        found.append((low, high))
+    return found

@@ -1,0 +1,224 @@
+"""Three scales for the same metrics: as they are, by their own range, between the controls of a split.
+
+The leaderboard ranks by each metric's own range, so that a score depends on its own run alone. The other
+two are there to see what hangs on that choice.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Final, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from cellular_bench.benchmark.analysis.leaderboard import (
+    OVERALL_WEIGHTS,
+    Board,
+    Row,
+    method_key,
+    scaled,
+    unit_of,
+)
+from cellular_bench.core.types import Aspect
+
+Scale = Literal["own", "raw", "controls"]
+Scores = NDArray[np.float64]
+
+#: Controls that lie closer than this on a metric's own range mark no scale.
+LEAST_CONTROL_RANGE: Final = 0.05
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Values:
+    """Metrics by their own range, (n_methods, n_runs, n_metrics).
+
+    NaN where there is no value or no run.
+
+    Attributes
+    ----------
+    runs
+        Digest of the split and seed of each run.
+    units
+        What each run counts as, with the overlap of its training cells; see ``leaderboard.unit_of``.
+    """
+
+    array: Scores
+    runs: tuple[tuple[str, int], ...]
+    units: tuple[tuple[str, float], ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class UnitAspects:
+    """Aspect scores of a method on one split or held-out label, averaged over its runs.
+
+    ``aspects`` are in the order of the weights of the task.
+    """
+
+    unit: str
+    overlap: float
+    aspects: tuple[float, ...]
+
+
+def own_range(board: Board, rows: Sequence[Row]) -> Values:
+    """Return the metrics of the runs that have an overall score, each scaled to 0 ... 1 by its own range."""
+    values = every_run(board, rows)
+    places = {key: place for place, key in enumerate(values.runs)}
+    for i, row in enumerate(rows):
+        for run, whole in zip(row.done, row.run_scores, strict=True):
+            if whole is None:
+                values.array[i, places[run.split.digest, run.seed]] = np.nan
+    return values
+
+
+def every_run(board: Board, rows: Sequence[Row]) -> Values:
+    """Return the metrics of rows, each scaled to 0 ... 1 by its own range, also of runs that lack some."""
+    units = {
+        (run.split.digest, run.seed): unit_of(run.split)
+        for row in board.rows
+        for run in row.runs
+        if run.status == "ok"
+    }
+    places = {key: place for place, key in enumerate(units)}
+    specs = {spec.metric_id: (k, spec) for k, spec in enumerate(board.metrics)}
+    array = np.full((len(rows), len(places), len(specs)), np.nan)
+    for i, row in enumerate(rows):
+        for run in row.done:
+            for score in run.scores:
+                if score.value is not None and score.metric_id in specs:
+                    k, spec = specs[score.metric_id]
+                    array[i, places[run.split.digest, run.seed], k] = scaled(spec, score.value)
+    return Values(array=array, runs=tuple(units), units=tuple(units.values()))
+
+
+def raw(board: Board, values: Values) -> Scores:
+    """Return the metrics as they are; those where lower is better are turned round within their range."""
+    low = np.array([spec.minimum for spec in board.metrics])
+    high = np.array([spec.maximum for spec in board.metrics])
+    found: Scores = low + values.array * (high - low)
+    return found
+
+
+def by_controls(board: Board, values: Values) -> Scores | None:
+    """Return the metrics scaled between the worst (0) and the best (1) control of the same split.
+
+    Values may lie outside. NaN where the controls lie within 0.05 of each other; None with fewer than two
+    complete controls.
+    """
+    controls = [row for row in board.rows if row.track == "control" and row.incomplete_because is None]
+    if len(controls) < 2:
+        return None
+    ends = own_range(board, controls).array
+    splits = np.array([digest for digest, _ in values.runs])
+    found = np.full_like(values.array, np.nan)
+    for digest in dict.fromkeys(splits):
+        here = splits == digest
+        means = mean(ends[:, here], axis=1)
+        known = np.isfinite(means).all(axis=0)
+        low, high = means.min(axis=0), means.max(axis=0)
+        usable = known & (high - low >= LEAST_CONTROL_RANGE)
+        span = np.where(usable, high - low, np.nan)
+        found[:, here] = (values.array[:, here] - low) / span
+    return found
+
+
+def over_methods(values: Values) -> Scores:
+    """Return the metrics scaled between the worst (0) and the best (1) of the methods on the same split.
+
+    As the figures of the CELLULAR study do. A score then depends on who else takes part: not for ranking.
+    NaN where all methods are equal.
+    """
+    splits = np.array([digest for digest, _ in values.runs])
+    found = np.full_like(values.array, np.nan)
+    for digest in dict.fromkeys(splits):
+        here = splits == digest
+        means = mean(values.array[:, here], axis=1)
+        known = np.isfinite(means)
+        low = np.where(known, means, np.inf).min(axis=0)
+        high = np.where(known, means, -np.inf).max(axis=0)
+        span = np.where(high > low, high - low, np.nan)
+        found[:, here] = (values.array[:, here] - np.where(np.isfinite(low), low, 0.0)) / span
+    return found
+
+
+def by_aspect(board: Board, array: Scores) -> dict[Aspect, Scores]:
+    """Average the metrics of each aspect of the task, run by run: (n_methods, n_runs) each."""
+    found = {}
+    for aspect in OVERALL_WEIGHTS[board.task]:
+        mine = [spec.in_overall and spec.aspect == aspect for spec in board.metrics]
+        found[aspect] = mean(array[:, :, mine], axis=2)
+    return found
+
+
+def overall(
+    board: Board, array: Scores, weights: Mapping[Aspect, float], units: Sequence[tuple[str, float]]
+) -> Scores:
+    """Weigh metrics as the leaderboard does: aspects run by run, then the mean over units.
+
+    ``units`` are those of the runs; see :class:`Values`.
+    """
+    aspects = by_aspect(board, array)
+    total = np.zeros(array.shape[:2])
+    for aspect, weight in weights.items():
+        if weight:
+            total += weight * aspects[aspect]
+    return over_units(total, units)
+
+
+def over_units(scores: Scores, units: Sequence[tuple[str, float]]) -> Scores:
+    """Average (n_methods, n_runs) scores over the runs of each unit, then over units."""
+    places: dict[tuple[str, float], list[int]] = defaultdict(list)
+    for place, unit in enumerate(units):
+        places[unit].append(place)
+    by_unit = np.full((len(scores), len(places)), np.nan)
+    for i, runs in enumerate(places.values()):
+        by_unit[:, i] = mean(scores[:, runs], axis=1)
+    return mean(by_unit, axis=1)
+
+
+def on_scales(
+    board: Board, wanted: Sequence[Scale] = ("own", "raw", "controls")
+) -> dict[str, dict[Scale, tuple[UnitAspects, ...]]]:
+    """Return the aspect scores of every row on each scale, by ``method_key``.
+
+    A split is left out where an aspect has no score on it; a scale of controls is absent where fewer than
+    two are complete.
+    """
+    values = own_range(board, board.rows)
+    ways: Mapping[Scale, Callable[[Board, Values], Scores | None]] = {
+        "own": lambda board, values: values.array,
+        "raw": raw,
+        "controls": by_controls,
+    }
+    found: dict[str, dict[Scale, tuple[UnitAspects, ...]]] = {method_key(r.method): {} for r in board.rows}
+    for scale in wanted:
+        array = ways[scale](board, values)
+        if array is not None:
+            aspects = np.stack(list(by_aspect(board, array).values()), axis=2)
+            for row, scores in zip(board.rows, aspects, strict=True):
+                found[method_key(row.method)][scale] = _by_unit(values.units, scores)
+    return found
+
+
+def _by_unit(units: Sequence[tuple[str, float]], scores: Scores) -> tuple[UnitAspects, ...]:
+    """Average (n_runs, n_aspects) scores over the runs of each unit."""
+    runs: dict[tuple[str, float], list[int]] = defaultdict(list)
+    for place, unit in enumerate(units):
+        if np.isfinite(scores[place]).all():
+            runs[unit].append(place)
+    return tuple(
+        UnitAspects(unit=unit, overlap=overlap, aspects=tuple(scores[places].mean(axis=0).tolist()))
+        for (unit, overlap), places in sorted(runs.items())
+    )
+
+
+def mean(values: Scores, axis: int) -> Scores:
+    """Return the mean of what is not NaN; NaN where nothing is."""
+    known = np.isfinite(values)
+    count = known.sum(axis=axis)
+    summed = np.where(known, values, 0.0).sum(axis=axis)
+    means: Scores = np.full(summed.shape, np.nan)
+    np.divide(summed, count, out=means, where=count > 0)
+    return means

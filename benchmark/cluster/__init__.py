@@ -1,0 +1,1 @@
+"""Runs on Dask clusters, and on Slurm through Dask."""

@@ -1,0 +1,368 @@
+"""Runs on the workers of Dask clusters: one that is there already, or jobs of a Slurm system.
+
+Every run is a task of its own, and on its worker a child process with the same limits and the same record
+as on one machine. What a lost worker was doing is done again on another one.
+"""
+
+from __future__ import annotations
+
+import re
+import shutil
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+import uuid
+from collections import defaultdict
+from collections.abc import Iterator, Mapping
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from cellular_bench.benchmark.cluster import worker
+from cellular_bench.benchmark.execution import run as running
+from cellular_bench.benchmark.isolation.call import CancelledError
+from cellular_bench.benchmark.plan.run import Run
+from cellular_bench.benchmark.results.progress import RUNNING
+from cellular_bench.benchmark.results.store import RUN_LOG, Store
+from cellular_bench.benchmark.schema.executor import ExecutorConfig, WorkerClass
+from cellular_bench.benchmark.schema.records import RunRecord, Status
+from cellular_bench.core.errors import BenchError, UserError
+
+if TYPE_CHECKING:
+    from distributed import Client, Future
+
+#: How often a waiting run looks whether it was cancelled, and how often lost jobs are asked for again.
+LOOK_S, RENEW_S = 0.5, 5.0
+#: How long a batch system may take to say how a job ended.
+ACCOUNTING_S = 15.0
+#: Slurm's own word for a job that it ended for want of memory.
+_OUT_OF_MEMORY = "OUT_OF_MEMORY"
+
+
+class _LostError(Exception):
+    """The worker of a run is gone."""
+
+
+@dataclass(slots=True, kw_only=True)
+class _Workers:
+    """One class of workers: how to reach them, and how to ask for as many as there should be."""
+
+    client: Client
+    n_slots: int
+    resources: Mapping[str, float] = field(default_factory=dict)
+    cluster: Any = None
+    jobs: int = 0
+    renewed: float = 0.0
+
+    def renew(self) -> None:
+        """Ask for jobs in the place of lost ones."""
+        if self.cluster is not None and time.monotonic() - self.renewed > RENEW_S:
+            self.renewed = time.monotonic()
+            self.cluster.scale(self.jobs)
+
+
+class Cluster:
+    """Carries out runs on workers; its :meth:`carry_out` stands for that of this machine."""
+
+    def __init__(self, workers: Mapping[str, _Workers], config: ExecutorConfig) -> None:
+        self._workers = workers
+        self._config = config
+        self._begun: dict[str, list[dict[str, Any]]] = defaultdict(list)
+        self._is_apart = False
+        self._sent: dict[tuple[str, str], Future] = {}
+        self._lock = threading.Lock()
+        for group in workers.values():
+            group.client.subscribe_topic(worker.TOPIC, self._hear)
+
+    @property
+    def n_slots(self) -> int:
+        """Runs that all workers together can carry out at a time."""
+        return sum(group.n_slots for group in self._workers.values())
+
+    def carry_out(self, run: Run, store: Store, *, cancelled: threading.Event | None = None) -> RunRecord:
+        """Carry out a run on a worker; where its workers are lost too often, the record says so.
+
+        Raises
+        ------
+        BenchError
+            If the scheduler is gone, or workers cannot carry out runs at all.
+        """
+        started_at = datetime.now(UTC)
+        name = self._config.class_of(run.method.method_id, gpu=run.gpu) if self._config.workers else ""
+        group = self._workers[name]
+        while True:
+            try:
+                answer = self._try(run, store, name, group, cancelled)
+            except worker.NotSharedError:
+                self._is_apart = True  # from now on, every worker gets what it needs sent
+            except (_LostError, worker.WorkerDiskError) as error:
+                if len(self._begun[run.run_id]) > self._config.retries:
+                    return self._lost(run, store, started_at, str(error))
+            else:
+                return _kept(answer, run, store)
+
+    def _try(
+        self, run: Run, store: Store, name: str, group: _Workers, cancelled: threading.Event | None
+    ) -> worker.Answer:
+        inputs, plugins = self._inputs(run, store, name, group) if self._is_apart else (None, {})
+        before = len(self._begun[run.run_id])
+        future = group.client.submit(
+            worker.carry_out,
+            run,
+            store.root,
+            token_in(store),
+            inputs,
+            plugins,
+            key=f"{run.run_id}-{uuid.uuid4().hex[:8]}",
+            pure=False,
+            resources=dict(group.resources) if run.gpu else None,
+        )
+        try:
+            return self._wait(future, run, group, cancelled)
+        except _LostError:
+            if len(self._begun[run.run_id]) == before:  # lost before it could say where it began
+                self._begun[run.run_id].append({})
+            raise
+        finally:
+            future.cancel()
+
+    def _wait(
+        self, future: Future, run: Run, group: _Workers, cancelled: threading.Event | None
+    ) -> worker.Answer:
+        from distributed import KilledWorker
+        from distributed.client import FutureCancelledError
+
+        while True:
+            try:
+                answer: worker.Answer = future.result(timeout=LOOK_S)
+                return answer
+            except TimeoutError as error:
+                if future.status == "error":  # the run's own, not that of waiting
+                    raise BenchError(f"A worker could not carry out {run.run_id}: {error}") from error
+                group.renew()
+                if cancelled is not None and cancelled.is_set():
+                    raise CancelledError from None
+                # A worker that says good-bye before it goes has its run begun again by the scheduler.
+                if len(self._begun[run.run_id]) > self._config.retries + 1:
+                    self._begun[run.run_id].pop()
+                    raise _LostError("") from None
+            except KilledWorker:
+                raise _LostError("") from None
+            except FutureCancelledError as error:
+                self._check_scheduler(group, error)
+                self._sent.clear()  # what had been sent is gone with the worker that held it
+                raise _LostError(str(error)) from error
+            except (BenchError, OSError):
+                raise
+            except Exception as error:
+                raise BenchError(
+                    f"A worker could not carry out {run.run_id}: {type(error).__name__}: {error}. Workers "
+                    "need this version of cellular-bench and of the packages of its methods."
+                ) from error
+
+    def _check_scheduler(self, group: _Workers, error: Exception) -> None:
+        if group.client.status != "running":
+            raise BenchError(
+                "The Dask scheduler is gone. Records written so far are intact; start a cluster, then run "
+                "the same command again."
+            ) from error
+
+    def _inputs(
+        self, run: Run, store: Store, name: str, group: _Workers
+    ) -> tuple[dict[str, Future], dict[str, bytes]]:
+        """Send the files that a run reads, each once per class of workers."""
+        split = store.split_folder(run.dataset, run.split)
+        paths = [store.data_file(run.dataset), *sorted(split.glob("*.npz"))]
+        inputs = {}
+        for path in paths:
+            relative = str(path.relative_to(store.root))
+            with self._lock:
+                if (name, relative) not in self._sent:
+                    self._sent[name, relative] = group.client.scatter(path.read_bytes(), hash=False)
+                inputs[relative] = self._sent[name, relative]
+        return inputs, {path.name: path.read_bytes() for path in run.plugins}
+
+    def _hear(self, event: tuple[float, dict[str, Any]]) -> None:
+        _, told = event
+        self._begun[told["run_id"]].append(told)
+
+    def _lost(self, run: Run, store: Store, started_at: datetime, why: str) -> RunRecord:
+        """Say in a record that the workers of a run were lost, and what the batch system says of the last."""
+        begun = self._begun[run.run_id]
+        last = begun[-1]
+        end = job_end(last["job"]) if last.get("job") else None
+        times = "once" if len(begun) == 1 else f"{len(begun)} times"
+        place = f", the last time on {last['host']}" if last else ""
+        reason = f"The worker was lost {times} while it carried out this run{place}."
+        if end:
+            memory = f" ({end.memory})" if end.memory else ""
+            reason += f" Its Slurm job {last['job']} ended as {end.state}{memory}."
+        if why:
+            reason += f" {why}"
+        status: Status = "out_of_memory" if end and end.is_out_of_memory else "failed"
+        folder = store.run_folder(run.run_id)
+        (folder / RUNNING).unlink(missing_ok=True)  # its worker cannot do that any more
+        log_tail = running.tail(folder / RUN_LOG)
+        return running.unfinished(run, status=status, reason=reason, started_at=started_at, log_tail=log_tail)
+
+
+def _kept(answer: worker.Answer, run: Run, store: Store) -> RunRecord:
+    """Write what a worker sent back; its record names the command line of this process, not its own."""
+    folder = store.run_folder(run.run_id)
+    for name, content in answer.files.items():
+        path = folder / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        temporary = path.with_name(f".{path.name}")
+        temporary.write_bytes(content)
+        temporary.replace(path)
+    environment = answer.record.environment.model_copy(update={"command_line": tuple(sys.argv)})
+    return answer.record.model_copy(update={"environment": environment})
+
+
+def token_in(store: Store) -> str:
+    """Return the name of the file that proves to a worker that it sees this result folder."""
+    return "plan.json" if (store.root / "plan.json").exists() else "suite.json"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class JobEnd:
+    """How a Slurm job ended: its state in Slurm's words, and what its log says of memory."""
+
+    state: str
+    memory: str = ""
+
+    @property
+    def is_out_of_memory(self) -> bool:
+        """Whether Slurm ended it for want of memory."""
+        return self.state == _OUT_OF_MEMORY or bool(self.memory)
+
+
+def job_end(job_id: str) -> JobEnd | None:
+    """Return how a Slurm job ended; None where that is not told.
+
+    Where Slurm counts memory through control groups, the state says that it ran out. Where it looks at
+    processes, the state is ``FAILED`` and only the job's log has the reason.
+    """
+    if shutil.which("scontrol") is None:
+        return None
+    deadline = time.monotonic() + ACCOUNTING_S
+    while True:
+        done = subprocess.run(  # noqa: S603  (the number of a job)
+            ["scontrol", "show", "job", "-o", job_id],  # noqa: S607
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+        state = re.search(r"\bJobState=(\w+)", done.stdout)
+        if state is None:
+            return None
+        if state[1] not in ("RUNNING", "COMPLETING") or time.monotonic() > deadline:
+            log = re.search(r"\bStdErr=(\S+)", done.stdout)
+            path = log[1].replace("%J", job_id) if log else ""  # Slurm shows the name as it was asked for
+            return JobEnd(state=state[1], memory=_told_of_memory(Path(path)) if path else "")
+        time.sleep(LOOK_S)
+
+
+def _told_of_memory(log: Path) -> str:
+    """Return the sentence in which a job's log says that it was ended for want of memory."""
+    found = re.search(
+        r"(?i)exceeded (job|step) memory limit|oom[-_]kill event|out of memory", running.tail(log)
+    )
+    return found[0] if found else ""
+
+
+@contextmanager
+def connect(config: ExecutorConfig, *, logs: Path) -> Iterator[Cluster]:
+    """Join a running Dask cluster, or start one as jobs of a Slurm system; leave or end it afterwards.
+
+    Parameters
+    ----------
+    logs
+        Folder for what the jobs print.
+
+    Raises
+    ------
+    UserError
+        If Dask is not installed, the scheduler cannot be reached, or Slurm refuses the jobs.
+    """
+    try:
+        import distributed  # noqa: F401
+    except ImportError as error:
+        raise UserError("Runs on a cluster need Dask: pip install 'cellular-bench[cluster]'.") from error
+    with ExitStack() as stack:
+        if config.kind == "dask":
+            workers = {"": _joined(config, stack)}
+        else:
+            workers = {group.name: _asked_for(group, stack, logs) for group in config.workers}
+        yield Cluster(workers, config)
+
+
+def _joined(config: ExecutorConfig, stack: ExitStack) -> _Workers:
+    from distributed import Client
+
+    try:
+        client = stack.enter_context(Client(config.scheduler, timeout="10s", set_as_default=False))
+    except (OSError, ValueError) as error:
+        raise UserError(f"No Dask scheduler answers at {config.scheduler}: {error}") from error
+    threads = client.nthreads()
+    offered = client.scheduler_info()["workers"].values()
+    has_gpu = any("GPU" in worker.get("resources", {}) for worker in offered)
+    return _Workers(
+        client=client,
+        n_slots=sum(threads.values()) or 1,
+        resources={"GPU": 1} if has_gpu else {},
+    )
+
+
+def _asked_for(group: WorkerClass, stack: ExitStack, logs: Path) -> _Workers:
+    import dask
+    from dask_jobqueue import SLURMCluster
+    from distributed import Client
+
+    logs.mkdir(parents=True, exist_ok=True)
+    gpus = [f"--gpus={group.gpus}"] if group.gpus else []
+    # A job that is lost is asked for again by us, so its name is free at once.
+    stack.enter_context(dask.config.set({"distributed.deploy.lost-worker-timeout": "1s"}))
+    cluster = SLURMCluster(
+        queue=group.partition,
+        account=group.account,
+        cores=group.slots,
+        job_cpu=group.cores,
+        processes=1,
+        memory=group.memory,
+        walltime=group.walltime,
+        interface=group.interface,
+        python=group.python or sys.executable,
+        nanny=False,
+        job_name=f"cellular-bench-{group.name}",
+        job_extra_directives=[*gpus, *group.directives],
+        job_script_prologue=list(group.prologue),
+        log_directory=str(logs),
+        scheduler_options={"dashboard": False, "dashboard_address": None, "allowed_failures": 0},
+    )
+    stack.callback(cluster.close)
+    _check_accepted(cluster.job_script())
+    cluster.scale(group.jobs)
+    client = stack.enter_context(Client(cluster, set_as_default=False))
+    return _Workers(client=client, n_slots=group.jobs * group.slots, cluster=cluster, jobs=group.jobs)
+
+
+def _check_accepted(script: str) -> None:
+    """Ask Slurm whether it would take a job, so that a wrong request is not waited for in vain."""
+    if shutil.which("sbatch") is None:
+        raise UserError("There is no command sbatch here: start from a machine that submits Slurm jobs.")
+    with tempfile.NamedTemporaryFile("w", suffix=".sh") as file:
+        file.write(script)
+        file.flush()
+        done = subprocess.run(  # noqa: S603  (a script of our own)
+            ["sbatch", "--test-only", file.name],  # noqa: S607
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+    if done.returncode:
+        raise UserError(f"Slurm does not take these jobs: {done.stderr.strip()}")

@@ -1,0 +1,149 @@
+"""The part of a run that happens on a worker of a cluster.
+
+A worker that sees the result folder and may write there works in it. Any other gets the data and splits
+of its runs sent, works in a folder of its own, and sends back what is to be kept.
+"""
+
+from __future__ import annotations
+
+import functools
+import multiprocessing
+import multiprocessing.process
+import os
+import shutil
+import socket
+import threading
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from cellular_bench.benchmark.execution import run as running
+from cellular_bench.benchmark.isolation import scratch
+from cellular_bench.benchmark.plan.run import Run
+from cellular_bench.benchmark.results.store import RECORD, Store
+from cellular_bench.benchmark.schema.records import RunRecord
+from cellular_bench.core.errors import BenchError
+
+#: Dask topic on which workers say that they have begun a run.
+TOPIC = "cellular-bench-runs"
+#: How often a worker looks whether its run is still wanted.
+LOOK_S = 1.0
+
+
+class NotSharedError(BenchError):
+    """The worker does not see the result folder, or may not write there."""
+
+
+class WorkerDiskError(BenchError):
+    """The worker's own disk is full or cannot be written."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Answer:
+    """What came of a run; ``files`` holds what is to be kept, by path below the run's folder."""
+
+    record: RunRecord
+    files: Mapping[str, bytes]
+
+
+def carry_out(
+    run: Run, root: Path, token: str, inputs: Mapping[str, bytes] | None, plugins: Mapping[str, bytes]
+) -> Answer:
+    """Carry out a run in a worker's thread.
+
+    Parameters
+    ----------
+    root
+        The result folder; ``token`` is the name of a file in it that proves that it is the same.
+    inputs
+        Files below ``root`` that the run reads, where the worker does not see that folder.
+    plugins
+        Content of the plug-in files, which then are sent too.
+
+    Raises
+    ------
+    NotSharedError
+        If there are no inputs, and the worker does not share the folder.
+    """
+    from distributed import get_worker
+
+    worker = get_worker()
+    where = {"host": socket.gethostname(), "pid": os.getpid(), "job": os.environ.get("SLURM_JOB_ID")}
+    if inputs is None and not shares(root, token):
+        raise NotSharedError(f"{root} cannot be written on {where['host']}.")
+    worker.log_event(TOPIC, {"run_id": run.run_id, **where})
+    _allow_children()
+    with _while_wanted(worker, worker.get_current_task()) as cancelled:
+        if inputs is None:
+            return Answer(record=running.carry_out(run, Store(root), cancelled=cancelled), files={})
+        try:
+            return _apart(run, inputs, plugins, cancelled)
+        except OSError as error:
+            raise WorkerDiskError(f"{where['host']} cannot write its temporary files: {error}") from error
+
+
+def shares(root: Path, token: str) -> bool:
+    """Whether this machine sees the harness's result folder and may write there."""
+    return (root / token).exists() and os.access(root / "runs", os.W_OK | os.X_OK)
+
+
+def _apart(
+    run: Run, inputs: Mapping[str, bytes], plugins: Mapping[str, bytes], cancelled: threading.Event
+) -> Answer:
+    store = Store(_own_root(os.getpid()))
+    for name, content in inputs.items():
+        _place(store.root / name, content)
+    placed = []
+    for number, (name, content) in enumerate(plugins.items()):
+        placed.append(store.root / "plugins" / str(number) / name)
+        _place(placed[-1], content)
+    record = running.carry_out(replace(run, plugins=tuple(placed)), store, cancelled=cancelled)
+    folder = store.run_folder(run.run_id)
+    kept = [path for path in folder.rglob("*") if path.is_file() and path.name != RECORD]
+    files = {str(path.relative_to(folder)): path.read_bytes() for path in kept}
+    shutil.rmtree(folder)
+    return Answer(record=record, files=files)
+
+
+@functools.cache
+def _own_root(pid: int) -> Path:
+    del pid  # a forked process has a folder of its own
+    root = scratch.home() / "results"
+    (root / "runs").mkdir(parents=True)
+    return root
+
+
+def _place(path: Path, content: bytes) -> None:
+    """Write a file unless it is there; names of inputs hold digests, and of plug-ins only the last counts."""
+    if path.exists() and path.read_bytes() == content:
+        return
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(f".{path.name}.{threading.get_ident()}")
+    temporary.write_bytes(content)
+    temporary.replace(path)
+
+
+def _allow_children() -> None:
+    """Let a worker that runs under a Dask nanny start processes, which its kind otherwise may not."""
+    multiprocessing.process.current_process()._config["daemon"] = False  # type: ignore[attr-defined]
+
+
+@contextmanager
+def _while_wanted(worker: Any, key: object) -> Iterator[threading.Event]:
+    """Yield an event that is set when the scheduler wants the run no longer, or the harness is gone."""
+    cancelled, ended = threading.Event(), threading.Event()
+
+    def look() -> None:
+        while not ended.wait(LOOK_S):
+            task = worker.state.tasks.get(key)
+            if task is None or task.state == "cancelled":
+                cancelled.set()
+                return
+
+    threading.Thread(target=look, daemon=True).start()
+    try:
+        yield cancelled
+    finally:
+        ended.set()

@@ -1,0 +1,187 @@
+"""Carry out the runs of a plan: prepare, isolate, score, record; one folder, nothing lost."""
+
+from __future__ import annotations
+
+import logging
+import threading
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from functools import partial
+from pathlib import Path
+from typing import Any, Protocol
+
+from cellular_bench.benchmark.execution import preparation
+from cellular_bench.benchmark.execution import run as running
+from cellular_bench.benchmark.execution.machine import usable_cores
+from cellular_bench.benchmark.plan.run import Plan, Run
+from cellular_bench.benchmark.results import index as summaries
+from cellular_bench.benchmark.results.index import RunSummary
+from cellular_bench.benchmark.results.merge import forget_replaced, is_whole
+from cellular_bench.benchmark.results.store import RUN_LOG, Store
+from cellular_bench.benchmark.schema.records import RunRecord, Status
+from cellular_bench.core.errors import BenchError, UserError
+from cellular_bench.core.types import Dataset, Split
+
+LOG = logging.getLogger(__name__)
+
+
+class Progress(Protocol):
+    """Who wants to know how far the work is."""
+
+    def started(self, run: Run) -> None:
+        """Hear that a run begins."""
+
+    def finished(self, record: RunRecord) -> None:
+        """Hear that a run has its record."""
+
+
+class CarryOut(Protocol):
+    """The one thing that differs between a machine and a cluster."""
+
+    def __call__(self, run: Run, store: Store, *, cancelled: threading.Event | None = None) -> RunRecord:
+        """Carry out a run whose data and split are prepared; return its record."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Executor:
+    """Carries out a plan, on this machine or wherever its runs are sent.
+
+    Parameters
+    ----------
+    n_jobs
+        Runs at a time; each uses one compute thread.
+    retry
+        Statuses of existing records that are done again.
+    carry_out
+        Brings a run to its record: on this machine (:func:`running.carry_out`), or on a cluster
+        (:meth:`cluster.Cluster.carry_out`).
+    """
+
+    store: Store
+    n_jobs: int = 1
+    retry: frozenset[Status] = frozenset()
+    carry_out: CarryOut = running.carry_out
+    _cancelled: threading.Event = field(default_factory=threading.Event)
+    _indexing: threading.Lock = field(default_factory=threading.Lock)
+
+    def missing(self, plan: Plan) -> list[Run]:
+        """Return the runs that have no whole record with its outputs, or one that is to be done again."""
+        known = {summary.run_id: summary for summary in summaries.read(self.store)[0]}
+        return [run for run in plan.runs if self._is_missing(known.get(run.run_id))]
+
+    def _is_missing(self, summary: RunSummary | None) -> bool:
+        return summary is None or summary.status in self.retry or not is_whole(self.store, summary)
+
+    def execute(
+        self, plan: Plan, *, datasets: Mapping[str, Dataset], progress: Progress
+    ) -> Iterator[RunRecord]:
+        """Carry out the missing runs and yield their records as they come.
+
+        Stopping the iteration (Ctrl-C included) ends the runs in flight; what has a record stays.
+
+        Raises
+        ------
+        UserError
+            If the result folder cannot be written any more.
+        """
+        runs = self.missing(plan)
+        self.write_data(plan, datasets)
+        with (
+            ThreadPoolExecutor(min(self.n_jobs, usable_cores())) as pool,
+            self._ending_all_on_exit(pool),
+        ):
+            self._prepare(plan, runs, pool)
+        with ThreadPoolExecutor(self.n_jobs) as pool, self._ending_all_on_exit(pool):
+            futures = [pool.submit(self._run, run, progress) for run in runs]
+            yield from _as_completed(futures)
+
+    @contextmanager
+    def _ending_all_on_exit(self, pool: ThreadPoolExecutor) -> Iterator[None]:
+        self._cancelled.clear()
+        try:
+            yield
+        finally:
+            self._cancelled.set()
+            pool.shutdown(wait=True, cancel_futures=True)
+
+    def write_data(self, plan: Plan, datasets: Mapping[str, Dataset]) -> None:
+        """Write the data of all runs, done ones too: new scores of corrected values need them."""
+        for identity in {run.dataset.digest: run.dataset for run in plan.runs}.values():
+            with _disk_errors(self.store):
+                preparation.write_data(datasets[identity.dataset_id], self.store.data_file(identity))
+
+    def _prepare(self, plan: Plan, runs: Sequence[Run], pool: ThreadPoolExecutor) -> None:
+        """Write the cells and truth that the missing runs need."""
+        needed: dict[Path, tuple[Run, Split]] = {}
+        # Of the runs on a split one that asks for more is prepared for: it comes last.
+        for run in sorted(runs, key=_wants_all_genes):
+            folder = self.store.split_folder(run.dataset, run.split)
+            needed[folder] = run, plan.splits[run.dataset.digest, run.split.digest]
+        todo = [
+            (run, split)
+            for folder, (run, split) in needed.items()
+            if not preparation.is_prepared(folder, all_genes=_wants_all_genes(run))
+        ]
+        for done in _as_completed([pool.submit(self._prepare_split, run, split) for run, split in todo]):
+            del done
+
+    def _prepare_split(self, run: Run, split: Split) -> None:
+        folder = self.store.split_folder(run.dataset, run.split)
+        LOG.info("preparing %s of %s", split.split_id, run.dataset.dataset_id)
+        with _disk_errors(self.store):
+            folder.mkdir(parents=True, exist_ok=True)
+            split_file, log = folder / "split.npz", folder / RUN_LOG
+            preparation.write_split(split, split_file)
+        data = self.store.data_file(run.dataset)
+        prepare = partial(preparation.prepare_split, all_genes=_wants_all_genes(run))
+        outcome = running.call(prepare, data, split_file, folder, log=log, cancelled=self._cancelled)
+        if outcome.status != "ok":
+            raise BenchError(
+                f"Split {split.split_id} of {run.dataset.dataset_id} could not be prepared: "
+                f"{outcome.reason}\n{running.tail(log)}"
+            )
+        split_file.unlink()
+
+    def _run(self, run: Run, progress: Progress) -> RunRecord:
+        progress.started(run)
+        LOG.info("started %s", run.run_id)
+        with _disk_errors(self.store):
+            record = self.carry_out(run, self.store, cancelled=self._cancelled)
+            self.store.write(record)
+            with self._indexing:
+                summaries.append(self.store, record)
+            forget_replaced(run, self.store)
+        seconds = (record.finished_at - record.started_at).total_seconds()
+        LOG.info("ended %s: %s after %.1f s%s", run.run_id, record.status, seconds, _because(record))
+        progress.finished(record)
+        return record
+
+
+def _because(record: RunRecord) -> str:
+    return f": {record.reason}" if record.reason else ""
+
+
+def _wants_all_genes(run: Run) -> bool:
+    return run.study_metrics and run.task == "integration"
+
+
+@contextmanager
+def _disk_errors(store: Store) -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        raise UserError(
+            f"{store.root} cannot be written: {error.strerror}. Records written so far are intact; "
+            "free space or mend the permissions, then run the same command again."
+        ) from error
+
+
+def _as_completed(futures: Iterable[Future[Any]]) -> Iterator[Any]:
+    """Yield results as they come, in a wait that Ctrl-C can interrupt."""
+    pending = set(futures)
+    while pending:
+        done, pending = wait(pending, timeout=0.2, return_when=FIRST_COMPLETED)
+        for future in done:
+            yield future.result()

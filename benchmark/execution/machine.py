@@ -1,0 +1,72 @@
+"""The machine that runs are carried out on: cores, processor, packages, commit of this project."""
+
+from __future__ import annotations
+
+import functools
+import os
+import platform
+import re
+import subprocess
+import sys
+from importlib.metadata import requires
+from pathlib import Path
+
+from cellular_bench.benchmark.plan.installed import DISTRIBUTION, _version
+from cellular_bench.benchmark.schema.records import Environment
+
+
+def usable_cores() -> int:
+    """Return how many cores this process may use, which may be fewer than the machine has."""
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
+
+
+@functools.cache
+def current_environment() -> Environment:
+    """Describe this machine and the installed packages that results depend on."""
+    commit, dirty = _git_state()
+    return Environment(
+        python=platform.python_version(),
+        platform=platform.platform(),
+        cpu=_cpu_name(),
+        n_cpus=os.cpu_count() or 1,
+        n_threads=1,
+        packages=_package_versions(),
+        git_commit=commit,
+        git_dirty=dirty,
+        command_line=tuple(sys.argv),
+    )
+
+
+def _package_versions() -> dict[str, str]:
+    """Return the versions of this package and of what it depends on, test tools left out."""
+    needed = [line for line in requires(DISTRIBUTION) or [] if "extra ==" not in line]
+    names = sorted(re.split(r"[^A-Za-z0-9_.-]", line)[0] for line in needed)
+    return {name: _version(name) for name in [DISTRIBUTION, *names]}
+
+
+def _cpu_name() -> str:
+    info = Path("/proc/cpuinfo")
+    if info.exists():
+        found = re.search(r"^model name\s*:\s*(.+)$", info.read_text(encoding="utf-8"), re.MULTILINE)
+        if found:
+            return found[1]
+    return platform.processor() or platform.machine()
+
+
+def _git_state() -> tuple[str | None, bool | None]:
+    """Return commit and dirty flag where this package runs from its own checkout."""
+    root = Path(__file__).resolve().parents[2]
+    if not (root / ".git").exists():
+        return None, None
+    try:
+        commit = _git(root, "rev-parse", "HEAD")
+        return commit, bool(_git(root, "status", "--porcelain"))
+    except (OSError, subprocess.CalledProcessError):
+        return None, None  # no git on this machine: the commit is unknown, and recorded as such
+
+
+def _git(root: Path, *arguments: str) -> str:
+    done = subprocess.run(["git", *arguments], cwd=root, capture_output=True, text=True, check=True)  # noqa: S603, S607
+    return done.stdout.strip()

@@ -1,0 +1,257 @@
+"""What is worked out once per data set and split, and then used by every run on it."""
+
+from __future__ import annotations
+
+import json
+import zipfile
+import zlib
+from dataclasses import asdict, dataclass, fields
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from cellular_bench.benchmark.execution.views import Cells
+from cellular_bench.benchmark.results.store import ALL_GENES, CELLS, TRUTH
+from cellular_bench.core import keys
+from cellular_bench.core.components import principal_components
+from cellular_bench.core.errors import UndefinedError, UserError
+from cellular_bench.core.types import Stress
+
+if TYPE_CHECKING:
+    from anndata import AnnData
+
+    from cellular_bench.core.types import Dataset, Split
+
+MIN_CELLS_PER_GENE = 3
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Truth:
+    """What the scored cells of a split are; no method sees it.
+
+    Attributes
+    ----------
+    obs_names, label, batch
+        (n_obs,) names, labels and batches.
+    is_novel
+        (n_obs,) True for cells of a label that was held out of training.
+    X_pre
+        (n_obs, n_comps) principal components before integration.
+    cell_cycle
+        (n_obs, 2) S and G2M scores; empty where they cannot be had.
+    cell_cycle_batches, cell_cycle_before
+        Batches, and the share of each one's variance that the cell cycle explains before integration.
+    cell_cycle_reason
+        Why there are no cell-cycle scores; empty where there are.
+    """
+
+    obs_names: NDArray[np.str_]
+    label: NDArray[np.str_]
+    batch: NDArray[np.str_]
+    is_novel: NDArray[np.bool_]
+    X_pre: NDArray[np.floating[Any]]
+    cell_cycle: NDArray[np.floating[Any]]
+    cell_cycle_batches: NDArray[np.str_]
+    cell_cycle_before: NDArray[np.floating[Any]]
+    cell_cycle_reason: str = ""
+
+    def inputs(self) -> dict[str, Any]:
+        """Return the arguments that metrics may ask for."""
+        return {
+            "label": self.label,
+            "batch": self.batch,
+            "is_novel": self.is_novel,
+            "X_pre": self.X_pre,
+            **self._cell_cycle_inputs(),
+        }
+
+    def _cell_cycle_inputs(self) -> dict[str, Any]:
+        if self.cell_cycle_reason:
+            missing = UndefinedError(self.cell_cycle_reason)
+            return {"cell_cycle": missing, "cell_cycle_before": missing}
+        before = zip(self.cell_cycle_batches.tolist(), self.cell_cycle_before.tolist(), strict=True)
+        return {"cell_cycle": self.cell_cycle, "cell_cycle_before": dict(before)}
+
+
+def write_data(dataset: Dataset, path: Path) -> None:
+    """Write a validated data set, uncompressed for fast reading, unless it is there and whole."""
+    if path.exists() and _is_whole_h5(path):
+        return
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(f".{path.name}")
+    dataset.adata.write_h5ad(temporary)
+    temporary.replace(path)
+
+
+def _is_whole_h5(path: Path) -> bool:
+    """Whether a file is as long as its own header says; HDF5 looks at that first."""
+    import h5py
+
+    try:
+        h5py.File(path).close()
+    except OSError:
+        return False
+    return True
+
+
+def _is_whole_zip(path: Path) -> bool:
+    try:
+        with zipfile.ZipFile(path) as archive:
+            return archive.testzip() is None
+    except (OSError, EOFError, zipfile.BadZipFile, zlib.error):
+        return False
+
+
+def write_split(split: Split, path: Path) -> None:
+    """Write what :func:`prepare_split` reads of a split."""
+    np.savez(
+        path,
+        train_obs=split.train_obs,
+        test_obs=split.test_obs,
+        unseen_labels=np.array(split.unseen_labels, dtype=str),
+        stress=np.array(json.dumps(split.stress and asdict(split.stress))),
+    )
+
+
+def is_prepared(folder: Path, *, all_genes: bool) -> bool:
+    """Tell whether :func:`prepare_split` was done to its end, and all of it can be read to the last byte."""
+    names = [CELLS, TRUTH, *([ALL_GENES] if all_genes else [])]
+    return all(_is_whole_zip(folder / name) for name in names)
+
+
+def prepare_split(data: Path, split_file: Path, folder: Path, *, all_genes: bool = False) -> None:
+    """Work out the highly variable genes of the training cells and the truth of the scored cells.
+
+    ``split_file`` holds ``train_obs``, ``test_obs``, ``unseen_labels`` and ``stress``. ``all_genes``: also
+    the principal components of all genes of the scored cells, which scib's PCR comparison starts from.
+    """
+    import anndata
+
+    from cellular_bench.datasets.preprocess import highly_variable
+    from cellular_bench.datasets.stress import stressed_data
+
+    with np.load(split_file, allow_pickle=False) as arrays:
+        train_obs, test_obs, unseen = arrays["train_obs"], arrays["test_obs"], arrays["unseen_labels"]
+        stress = arrays["stress"]
+    adata = stressed_data(anndata.read_h5ad(data), _read_stress(stress))
+    mask = highly_variable(adata[train_obs])
+    truth = make_truth(adata[test_obs], highly_variable=mask, unseen_labels=unseen)
+    _save(folder / TRUTH, {field.name: getattr(truth, field.name) for field in fields(truth)})
+    if all_genes:
+        _save(folder / ALL_GENES, {"X_pre_all": principal_components(adata[test_obs].X)})
+    # Written last: its presence says that the folder is complete.
+    cells = {"train_obs": train_obs, "test_obs": test_obs, "highly_variable": mask, "stress": stress}
+    _save(folder / CELLS, cells)
+
+
+def make_truth(
+    adata: AnnData, *, highly_variable: NDArray[np.bool_], unseen_labels: NDArray[np.str_]
+) -> Truth:
+    """Gather what metrics need to know of cells beside a method's output."""
+    label, batch = (np.asarray(adata.obs[key], dtype=str) for key in (keys.LABEL, keys.BATCH))
+    return Truth(
+        obs_names=np.asarray(adata.obs_names, dtype=str),
+        label=label,
+        batch=batch,
+        is_novel=np.isin(label, unseen_labels),
+        X_pre=principal_components(adata.X[:, highly_variable]),
+        **_cell_cycle(adata, batch),
+    )
+
+
+def read_cells(path: Path) -> Cells:
+    """Read the cells, genes and stress of a prepared split."""
+    arrays = _load(path)
+    return Cells(**{**arrays, "stress": _read_stress(arrays.get("stress", "null"))})
+
+
+def read_expression(data: Path, folder: Path, genes: NDArray[np.str_]) -> Any:
+    """Return the log-normalised expression of genes of the scored cells of a prepared split.
+
+    Raises
+    ------
+    UserError
+        If the data or the split are missing.
+    """
+    import anndata
+
+    from cellular_bench.datasets.stress import stressed_data
+
+    if not data.exists():
+        raise UserError(f"{data} is missing; the command that ran the benchmark writes it again.")
+    cells = read_cells(folder / CELLS)
+    adata = stressed_data(anndata.read_h5ad(data), cells.stress)
+    return adata.X[cells.test_obs][:, adata.var_names.get_indexer(genes)]
+
+
+def _read_stress(text: NDArray[np.str_] | str) -> Stress | None:
+    facts = json.loads(str(text))
+    return None if facts is None else Stress(**facts)
+
+
+def read_truth(folder: Path) -> Truth:
+    """Read the truth of a prepared split.
+
+    Raises
+    ------
+    UserError
+        If it is missing or damaged.
+    """
+    arrays = _load(folder / TRUTH)
+    return Truth(**{**arrays, "cell_cycle_reason": str(arrays["cell_cycle_reason"])})
+
+
+def read_all_genes(folder: Path) -> dict[str, NDArray[np.float32]]:
+    """Return ``X_pre_all``, (n_obs, n_comps), of a split that was prepared with ``all_genes``.
+
+    Raises
+    ------
+    UserError
+        If it is missing or damaged.
+    """
+    return _load(folder / ALL_GENES)
+
+
+def _cell_cycle(adata: AnnData, batch: NDArray[np.str_]) -> dict[str, Any]:
+    """Return the cell-cycle fields of the truth: arrays, which a file can hold."""
+    found = cell_cycle_inputs(adata, batch)
+    missing = isinstance(found["cell_cycle"], UndefinedError)
+    before = {} if missing else found["cell_cycle_before"]
+    return {
+        "cell_cycle": np.empty((0, 2)) if missing else found["cell_cycle"],
+        "cell_cycle_batches": np.array(sorted(before), dtype=str),
+        "cell_cycle_before": np.array([before[name] for name in sorted(before)], dtype=np.float64),
+        "cell_cycle_reason": str(found["cell_cycle"]) if missing else "",
+    }
+
+
+def cell_cycle_inputs(adata: AnnData, batch: NDArray[np.str_]) -> dict[str, Any]:
+    """Return the cell-cycle arguments of metrics for log-normalised data."""
+    from cellular_bench.metrics.embedding.cell_cycle import score_cell_cycle
+
+    # Genes that hardly any cell shows would serve as control genes and blur the scores.
+    kept = adata.X.getnnz(axis=0) >= MIN_CELLS_PER_GENE
+    try:
+        found = score_cell_cycle(adata.X[:, kept], list(adata.var_names[kept]), batch)
+    except UndefinedError as error:
+        return {"cell_cycle": error, "cell_cycle_before": error}
+    return {"cell_cycle": found.scores, "cell_cycle_before": found.variance_before}
+
+
+def _save(path: Path, arrays: dict[str, Any]) -> None:
+    temporary = path.with_name(f".{path.name}")
+    with temporary.open("wb") as file:
+        np.savez(file, allow_pickle=False, **arrays)
+    temporary.replace(path)
+
+
+def _load(path: Path) -> dict[str, Any]:
+    try:
+        with np.load(path, allow_pickle=False) as arrays:
+            return {name: arrays[name] for name in arrays.files}
+    except (OSError, ValueError, EOFError, zipfile.BadZipFile, zlib.error) as error:
+        raise UserError(
+            f"{path} is missing or damaged ({error}); run the benchmark again with --fresh."
+        ) from error

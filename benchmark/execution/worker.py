@@ -1,0 +1,208 @@
+"""The part of a run that touches the method: load, fit, predict, check, hand over files.
+
+Runs in a process of its own (:mod:`cellular_bench.benchmark.isolation.call`).
+"""
+
+from __future__ import annotations
+
+import importlib
+import json
+import os
+import random
+import sys
+import textwrap
+import time
+import traceback
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from cellular_bench.benchmark.execution.preparation import read_cells
+from cellular_bench.benchmark.execution.views import views
+from cellular_bench.benchmark.isolation.process_tree import cpu_time_s, peak_rss_mib
+from cellular_bench.benchmark.registry import Method, method
+from cellular_bench.benchmark.results.store import ARTIFACTS, OUTPUTS
+from cellular_bench.core.errors import ContractError, NotApplicableError, ProgramError
+from cellular_bench.core.outputs import (
+    Outputs,
+    checked_integration,
+    checked_prediction,
+    write_outputs,
+)
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from anndata import AnnData
+
+    from cellular_bench.benchmark.plan.run import Run
+
+RESULT = "result.json"
+MAX_REASON = 300
+_OUT_OF_MEMORY = (
+    "can't allocate memory",
+    "CUDA out of memory",
+    "CUDA_ERROR_OUT_OF_MEMORY",
+    "CUBLAS_STATUS_ALLOC_FAILED",
+    "RESOURCE_EXHAUSTED: Out of memory",
+)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Job:
+    """A run and the files that it reads and writes."""
+
+    run: Run
+    data: Path
+    cells: Path
+    folder: Path
+
+
+def execute(job: Job) -> None:
+    """Carry out a run: write ``outputs.npz``, and ``result.json`` with status and cost.
+
+    Where these cannot be written, the process ends with ``os.EX_IOERR``: the disk is at fault then,
+    not the method.
+    """
+    costs: dict[str, float] = {}
+    outputs, result = _attempt(job, costs)
+    try:
+        if outputs is not None:
+            write_outputs(outputs, job.folder / OUTPUTS)
+        (job.folder / RESULT).write_text(json.dumps({**result, "cost": costs}), encoding="utf-8")
+    except OSError:
+        traceback.print_exc()
+        sys.exit(os.EX_IOERR)
+
+
+def _attempt(job: Job, costs: dict[str, float]) -> tuple[Outputs | None, dict[str, Any]]:
+    """Call the method; return its outputs, or None and what went wrong."""
+    try:
+        return _outputs(job, costs), {"status": "ok", "reason": None}
+    except NotApplicableError as error:
+        return None, {"status": "not_applicable", "reason": str(error)}
+    except (ContractError, ProgramError) as error:
+        return None, {"status": "failed", "reason": str(error)}
+    except Exception as error:
+        traceback.print_exc()
+        status = "out_of_memory" if is_out_of_memory(error) else "failed"
+        return None, {"status": status, "reason": _describe(error)}
+
+
+def is_out_of_memory(error: BaseException) -> bool:
+    """Whether an error says that memory ran out: that of the machine, or that of a GPU.
+
+    Libraries have classes of their own for it, which need not be imported to be known by name: torch's and
+    CuPy's ``OutOfMemoryError``; JAX and torch's CPU allocator say it in words.
+
+    Examples
+    --------
+    >>> is_out_of_memory(MemoryError()), is_out_of_memory(RuntimeError("no memory of that"))
+    (True, False)
+    """
+    if isinstance(error, MemoryError):
+        return True
+    if any(kind.__name__ == "OutOfMemoryError" for kind in type(error).__mro__):
+        return True
+    return any(words in str(error) for words in _OUT_OF_MEMORY)
+
+
+def _outputs(job: Job, costs: dict[str, float]) -> Outputs:
+    import anndata
+
+    run = job.run
+    found = method(run.method.method_id, run.plugins)
+    missing = found.missing_modules()
+    if missing:
+        raise NotApplicableError(f"Needs {', '.join(missing)}, which is not installed.")
+    for name in found.spec.requires:  # so that the time of the import is not counted as the method's
+        importlib.import_module(name)
+    cells = read_cells(job.cells)
+    spec = replace(found.spec, features=run.method.features or found.spec.features)
+    train, query = views(anndata.read_h5ad(job.data), cells, spec)
+    _check_applicable(found, query)
+    seed_everything(run.method_seed)
+    names, genes = query.obs_names.copy(), query.var_names.copy()
+    with _measured(costs):
+        returned = _call(found, job, train, query)
+    if run.task == "integration":
+        return checked_integration(run.method.method_id, returned, names, genes)
+    outputs = checked_prediction(run.method.method_id, returned, names)
+    if run.task == "novelty" and outputs.novelty is None:
+        raise ContractError(f"{run.method.method_id}: predict gave no novelty score.")
+    return outputs
+
+
+def _check_applicable(method: Method, query: AnnData) -> None:
+    if method.spec.reads == "counts" and "counts" not in query.layers:
+        raise NotApplicableError("Reads raw counts; this data set has none.")
+    if method.spec.needs_batches and query.obs["batch"].nunique() < 2:
+        raise NotApplicableError("Needs two or more batches among the cells; there is one.")
+
+
+def _call(found: Method, job: Job, train: AnnData, query: AnnData) -> Any:
+    run = job.run
+    model = found.factory(seed=run.method_seed, **run.method.params)
+    _lend_folder(model, job.folder / ARTIFACTS)
+    if run.task != "integration":
+        model.fit(train)
+        return model.predict(query)
+    if not found.spec.inductive:
+        return model.fit_embed(query)
+    model.fit(train)
+    return model.embed(query)
+
+
+def _lend_folder(model: Any, folder: Path) -> None:
+    """Give a folder to a method that declares an attribute ``artifacts``.
+
+    It starts empty and stays beside the record. Where a run is interrupted or done again, the method
+    finds there what it wrote before: the name of a run holds all that its result depends on.
+    """
+    if hasattr(model, "artifacts"):
+        folder.mkdir(exist_ok=True)
+        model.artifacts = folder
+
+
+def seed_everything(seed: int) -> None:
+    """Seed the global generators, for libraries that take no seed of their own."""
+    random.seed(seed)
+    np.random.seed(seed)  # noqa: NPY002  (for libraries that draw from it)
+    if "torch" in sys.modules:
+        sys.modules["torch"].manual_seed(seed)
+
+
+@contextmanager
+def _measured(costs: dict[str, float]) -> Iterator[None]:
+    supervisor = os.getppid()
+    costs["baseline_rss_mib"] = peak_rss_mib()
+    wall, cpu = time.perf_counter(), cpu_time_s(supervisor)
+    try:
+        yield
+    finally:
+        costs["wall_time_s"] = time.perf_counter() - wall
+        costs["cpu_time_s"] = cpu_time_s(supervisor) - cpu
+        costs["peak_rss_mib"] = peak_rss_mib()
+        gpu = _peak_gpu_mib()
+        if gpu is not None:
+            costs["peak_gpu_mib"] = gpu
+
+
+def _peak_gpu_mib() -> float | None:
+    """Return the GPU memory that torch has held at most; None where torch has used no GPU."""
+    torch = sys.modules.get("torch")
+    if torch is None or not torch.cuda.is_initialized():
+        return None
+    devices = range(torch.cuda.device_count())
+    return float(sum(torch.cuda.max_memory_reserved(device) for device in devices)) / 2.0**20
+
+
+def _describe(error: BaseException) -> str:
+    """Say in a line what was raised and where; the log has the rest."""
+    last = traceback.extract_tb(error.__traceback__)[-1]
+    text = " ".join(str(error).split()) or "no message"
+    where = f"{Path(last.filename).name}, line {last.lineno}"
+    return f"{type(error).__name__}: {textwrap.shorten(text, MAX_REASON, placeholder=' ...')} ({where})"

@@ -1,0 +1,1 @@
+"""Results of other programs and studies, as records and published scores."""

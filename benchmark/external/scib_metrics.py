@@ -1,0 +1,203 @@
+"""Result tables of scib-metrics' ``Benchmarker``, as records of ours.
+
+A table has a row per embedding and a column per metric, as ``benchmarker.get_results(min_max_scale=False)``
+gives it. Numbers of cells, splits, seeds, versions and costs are not in it, and stay empty or 0 in the
+records made here. A table that was scaled between its own rows is refused: its values depend on who took
+part.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import math
+from collections.abc import Collection, Mapping
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final
+
+from cellular_bench.benchmark.external.open_problems import unstated_environment
+from cellular_bench.benchmark.schema.records import (
+    PUBLISHED_SPLIT,
+    DatasetIdentity,
+    MethodIdentity,
+    RunRecord,
+    Score,
+    SplitIdentity,
+)
+from cellular_bench.core.errors import UnknownNameError, UserError
+from cellular_bench.core.types import Aspect
+from cellular_bench.datasets.names import check_name
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+SUITE_ID: Final = "scib-metrics"
+_BIO: Final[Aspect] = "bio_conservation"
+_BATCH: Final[Aspect] = "batch_correction"
+#: Our metric for each of theirs, by the names of tables and of code.
+METRICS: Final[Mapping[str, tuple[str, Aspect]]] = {
+    "Isolated labels": ("isolated_labels", _BIO),
+    "isolated_labels": ("isolated_labels", _BIO),
+    "KMeans NMI": ("kmeans_nmi", _BIO),
+    "nmi_ari_cluster_labels_kmeans_nmi": ("kmeans_nmi", _BIO),
+    "KMeans ARI": ("kmeans_ari", _BIO),
+    "nmi_ari_cluster_labels_kmeans_ari": ("kmeans_ari", _BIO),
+    "Leiden NMI": ("leiden_nmi", _BIO),
+    "nmi_ari_cluster_labels_leiden_nmi": ("leiden_nmi", _BIO),
+    "Leiden ARI": ("leiden_ari", _BIO),
+    "nmi_ari_cluster_labels_leiden_ari": ("leiden_ari", _BIO),
+    "Silhouette label": ("silhouette_label", _BIO),
+    "silhouette_label": ("silhouette_label", _BIO),
+    "cLISI": ("clisi", _BIO),
+    "clisi_knn": ("clisi", _BIO),
+    "BRAS": ("bras", _BATCH),
+    "bras": ("bras", _BATCH),
+    "Silhouette batch": ("silhouette_batch", _BATCH),
+    "silhouette_batch": ("silhouette_batch", _BATCH),
+    "iLISI": ("ilisi", _BATCH),
+    "ilisi_knn": ("ilisi", _BATCH),
+    "KBET": ("kbet_per_label", _BATCH),
+    "kbet_per_label": ("kbet_per_label", _BATCH),
+    "Graph connectivity": ("graph_connectivity", _BATCH),
+    "graph_connectivity": ("graph_connectivity", _BATCH),
+    "PCR comparison": ("pcr_comparison", _BATCH),
+    "pcr_comparison": ("pcr_comparison", _BATCH),
+}
+_TYPES: Final = "Metric Type"
+_MEANS: Final[Mapping[Aspect, str]] = {_BIO: "Bio conservation", _BATCH: "Batch correction"}
+_TOTAL: Final = "Total"
+#: Tables are often written with few digits.
+_ROUNDING: Final = 5e-3
+
+
+def read(path: Path) -> pd.DataFrame:
+    """Read a table that ``DataFrame.to_csv`` wrote: embeddings in the first column; TSV by its suffix.
+
+    Raises
+    ------
+    UserError
+        If it is no such table, was scaled between its rows, or its means are not those of its metrics.
+    """
+    import pandas as pd
+
+    try:
+        table = pd.read_csv(path, index_col=0, sep="\t" if ".tsv" in path.suffixes else ",")
+    except (ValueError, OSError, EOFError) as error:
+        raise UserError(f"{path} cannot be read as a table: {error}.") from error
+    table.index = table.index.map(str)
+    return checked(table, where=path)
+
+
+def checked(table: pd.DataFrame, *, where: object) -> pd.DataFrame:
+    """Return the metrics of a table as numbers, an embedding a row; see :func:`read`."""
+    rows = table.drop(index=_TYPES, errors="ignore")
+    means = [name for name in (*_MEANS.values(), _TOTAL) if name in rows]
+    metrics = rows.drop(columns=means)
+    for name in metrics:
+        if name not in METRICS:
+            raise UnknownNameError(f"metric of scib-metrics in {where}", str(name), METRICS)
+    if metrics.empty or not len(metrics.columns):
+        raise UserError(f"{where} holds no score: expected a row per embedding and a column per metric.")
+    if not metrics.index.is_unique:
+        raise UserError(f"{where} names an embedding twice; each needs a row of its own.")
+    try:
+        numbers = metrics.astype(float)
+        stated = rows[means].astype(float)
+    except (ValueError, TypeError) as error:
+        raise UserError(f"{where} holds other values than numbers: {error}.") from error
+    _refuse_scaled(numbers, where)
+    _refuse_other_means(numbers, stated, where)
+    return numbers
+
+
+def _refuse_scaled(numbers: pd.DataFrame, where: object) -> None:
+    varied = numbers.loc[:, numbers.nunique() > 1]
+    if len(numbers) > 1 and len(varied.columns) and ((varied.min() == 0) & (varied.max() == 1)).all():
+        raise UserError(
+            f"{where} was scaled between its rows: every metric reaches from 0 to 1. Such values depend on "
+            "who took part; write get_results(min_max_scale=False) instead."
+        )
+
+
+def _refuse_other_means(numbers: pd.DataFrame, stated: pd.DataFrame, where: object) -> None:
+    """Work the means of the table out again: a table put together by hand gives itself away."""
+    aspects = {name: METRICS[str(name)][1] for name in numbers}
+    for aspect, title in _MEANS.items():
+        if title not in stated:
+            continue
+        own = numbers[[name for name, one in aspects.items() if one == aspect]].mean(axis=1)
+        far = float((own - stated[title]).abs().max())
+        if far > _ROUNDING:
+            raise UserError(
+                f"{where}: '{title}' is {far:.3f} away from the mean of its metrics: give the table as it "
+                "was written, with all its columns."
+            )
+
+
+def records(
+    numbers: pd.DataFrame, *, dataset_id: str, finished_at: datetime, saw_labels: Collection[str] = ()
+) -> list[RunRecord]:
+    """Return one record per embedding of a table that :func:`read` gave.
+
+    Parameters
+    ----------
+    dataset_id
+        What to call the data: lower-case letters, digits and underscores.
+    finished_at
+        When the table was made.
+    saw_labels
+        Embeddings that were made with the labels they are scored on; the table does not tell.
+
+    Raises
+    ------
+    UserError
+        If ``saw_labels`` names another embedding than those of the table, or ``dataset_id`` is no name.
+    """
+    check_name(dataset_id)
+    for name in saw_labels:
+        if name not in numbers.index:
+            raise UnknownNameError("embedding", name, list(numbers.index))
+    return [
+        _record(str(name), row, dataset_id, finished_at, shown=name in saw_labels)
+        for name, row in numbers.iterrows()
+    ]
+
+
+def _record(name: str, row: Any, dataset_id: str, finished_at: datetime, *, shown: bool) -> RunRecord:
+    digest = hashlib.sha256(f"{SUITE_ID}/{dataset_id}".encode()).hexdigest()
+    method_id = "".join(letter if letter.isalnum() else "_" for letter in name.lower())
+    return RunRecord(
+        run_id=f"{SUITE_ID}-{dataset_id}-{method_id}-{hashlib.sha256(name.encode()).hexdigest()[:8]}",
+        suite_id=SUITE_ID,
+        task="integration",
+        method=MethodIdentity(method_id=method_id, name=name, version=1, labels="all" if shown else "none"),
+        dataset=DatasetIdentity(
+            dataset_id=dataset_id,
+            title=f"{dataset_id}, scored by scib-metrics",
+            digest=digest,
+            n_obs=0,
+            n_vars=0,
+            n_batches=0,
+            n_labels=0,
+        ),
+        split=SplitIdentity(split_id=PUBLISHED_SPLIT, kind="all", digest=digest, n_train=0, n_test=0),
+        seed=0,
+        status="ok",
+        scores=tuple(_score(*METRICS[str(theirs)], float(value)) for theirs, value in row.items()),
+        environment=unstated_environment(),
+        started_at=finished_at,
+        finished_at=finished_at,
+    )
+
+
+def _score(metric_id: str, aspect: Aspect, value: float) -> Score:
+    if math.isfinite(value):
+        return Score(metric_id=metric_id, aspect=aspect, value=value)
+    return Score(
+        metric_id=metric_id, aspect=aspect, value=None, reason="the table has no value", undefined_by="output"
+    )
+
+
+def written_at(path: Path) -> datetime:
+    """Return when a file was last written."""
+    return datetime.fromtimestamp(path.stat().st_mtime, tz=UTC)

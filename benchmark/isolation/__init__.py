@@ -1,0 +1,1 @@
+"""One call in a process of its own, with limits on time and memory."""

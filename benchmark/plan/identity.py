@@ -1,0 +1,159 @@
+"""What a run is: identities of method, data set and split, the id of the run, and its seed."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping
+from dataclasses import asdict
+from typing import Any
+
+from cellular_bench.benchmark.plan.installed import packages_before, packages_of
+from cellular_bench.benchmark.plan.params import file_digests, members
+from cellular_bench.benchmark.registry import Method
+from cellular_bench.benchmark.schema.records import (
+    DatasetIdentity,
+    MethodIdentity,
+    SplitIdentity,
+    StressIdentity,
+)
+from cellular_bench.core import keys
+from cellular_bench.core.files import fitting
+from cellular_bench.core.types import Dataset, DatasetSpec, Split, Task
+
+#: Raised when the way runs are carried out changes their results; old records are then not reused.
+PROTOCOL_VERSION = 1
+
+
+def method_identity(method: Method, params: Mapping[str, Any]) -> MethodIdentity:
+    """Describe a method as it runs."""
+    spec = method.spec
+    return MethodIdentity(
+        method_id=spec.method_id,
+        name=spec.name,
+        version=spec.version,
+        params=dict(params),
+        labels=spec.labels,
+        inductive=spec.inductive,
+        is_control=spec.is_control,
+        is_reimplementation=spec.is_reimplementation,
+        doi=spec.doi,
+        source_digest=method.source_digest[:10] if method.source_digest else None,
+        features=spec.features,
+        packages=_packages(method, params),
+        files=file_digests(method, params),
+        members={member.method_id: member.version for member in members(method, params)},
+    )
+
+
+def _before_installing(method: Method, params: Mapping[str, Any]) -> list[MethodIdentity]:
+    """Describe a method as it ran, in vain, before its environment or packages were there."""
+    own, identity = method.environment(), method_identity(method, params)
+    here = _packages_here(method, params)
+    earlier = [here, *packages_before(here, *_needs(method, params))]
+    states = [own.versions, own.absent] if own else [{}]
+    found = [{**packages, **versions} for versions in states for packages in earlier]
+    return [
+        identity.model_copy(update={"packages": packages})
+        for packages in found
+        if packages != identity.packages
+    ]
+
+
+def _packages(method: Method, params: Mapping[str, Any]) -> dict[str, str]:
+    """Return the versions that the numbers of a method depend on; those of its own environment go first."""
+    own = method.environment()
+    here = _packages_here(method, params)
+    return {**here, **own.versions} if own else here
+
+
+def _packages_here(method: Method, params: Mapping[str, Any]) -> dict[str, str]:
+    return packages_of(*_needs(method, params))
+
+
+def _needs(method: Method, params: Mapping[str, Any]) -> tuple[list[str], list[str]]:
+    """Return the modules that a method requires, and the package that it comes from."""
+    modules = [name for spec in (method.spec, *members(method, params)) for name in spec.requires]
+    return modules, [method.distribution] if method.distribution else []
+
+
+def dataset_identity(dataset: Dataset) -> DatasetIdentity:
+    """Describe a data set as it was loaded."""
+    spec: DatasetSpec = dataset.spec
+    obs = dataset.adata.obs
+    return DatasetIdentity(
+        dataset_id=spec.dataset_id,
+        title=spec.title,
+        digest=dataset.digest,
+        n_obs=dataset.adata.n_obs,
+        n_vars=dataset.adata.n_vars,
+        n_batches=int(obs[keys.BATCH].nunique()),
+        n_labels=int(obs[keys.LABEL].nunique()),
+        doi=spec.doi,
+        license=spec.license,
+        subsample=dict(dataset.subsample) if dataset.subsample else None,
+        recipe=dict(dataset.recipe) if dataset.recipe else None,
+    )
+
+
+def split_identity(split: Split, options: Mapping[str, Any]) -> SplitIdentity:
+    """Describe a split, made with some options, without its cells."""
+    return SplitIdentity(
+        split_id=split.split_id,
+        kind=split.kind,
+        scheme=split.scheme,
+        digest=split.digest,
+        n_train=len(split.train_obs),
+        n_test=len(split.test_obs),
+        unseen_labels=split.unseen_labels,
+        seed=split.seed,
+        stress=StressIdentity(**asdict(split.stress)) if split.stress else None,
+        options=dict(options),
+    )
+
+
+def run_id(
+    task: Task,
+    method: Method,
+    identity: MethodIdentity,
+    dataset: DatasetIdentity,
+    split: SplitIdentity,
+    seed: int,
+    *,
+    study_metrics: bool = False,
+) -> str:
+    """Name a run after what it is, with a digest of everything that can change its result."""
+    own_choice = method.factory.spec.features
+    genes = [] if identity.features == own_choice else [identity.features]
+    # What a file holds, not where it lies.
+    params = {**identity.params, **identity.files}
+    facts: dict[str, Any] = {
+        "protocol": PROTOCOL_VERSION,
+        "task": task,
+        "method": [identity.method_id, identity.version, params, method.source_digest, *genes],
+        "packages": identity.packages,
+        "dataset": dataset.digest,
+        "split": split.digest,
+        "seed": seed,
+    }
+    if study_metrics:
+        facts["study_metrics"] = True
+    if identity.members:
+        facts["members"] = identity.members
+    digest = hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()[:10]
+    what = f"{dataset.dataset_id}-{fitting(split.split_id)}-{identity.method_id}"
+    return f"{task}-{what}-s{seed}-{digest}"
+
+
+def derive_seed(base: int, *parts: str) -> int:
+    """Derive the seed of a run, which differs between methods, data sets and splits.
+
+    It has 31 bits: some libraries read a seed as a signed 32-bit number.
+
+    Examples
+    --------
+    >>> derive_seed(0, "baron", "kfold-5-42.1", "pca") == derive_seed(0, "baron", "kfold-5-42.1", "knn")
+    False
+    """
+    text = "\x1f".join([str(base), *parts])
+    return int.from_bytes(hashlib.sha256(text.encode()).digest()[:4], "big") >> 1

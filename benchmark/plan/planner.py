@@ -1,0 +1,164 @@
+"""From a suite to the list of its runs, each with a name that stays the same."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from cellular_bench.benchmark.plan.identity import (
+    _before_installing,
+    dataset_identity,
+    derive_seed,
+    method_identity,
+    run_id,
+    split_identity,
+)
+from cellular_bench.benchmark.plan.params import completed
+from cellular_bench.benchmark.plan.run import Plan, Run
+from cellular_bench.benchmark.registry import Method, methods_for, pick
+from cellular_bench.benchmark.schema.records import (
+    GENES,
+    SplitIdentity,
+)
+from cellular_bench.benchmark.schema.suite import Block, MethodChoice, SplitChoice, Suite
+from cellular_bench.core import keys
+from cellular_bench.core.errors import UserError
+from cellular_bench.core.types import Dataset, Features, Split, Task
+
+
+def plan(
+    suite: Suite,
+    *,
+    datasets: Mapping[str, Dataset],
+    methods: Mapping[str, Method],
+    plugins: Sequence[Path] = (),
+) -> Plan:
+    """Expand a suite to runs: task x data set x split x method x seed.
+
+    Raises
+    ------
+    UserError
+        If a name is unknown, a method cannot do the task, or a split is impossible on the data.
+    """
+    runs: dict[str, Run] = {}
+    splits: dict[tuple[str, str], Split] = {}
+    for block in suite.blocks:
+        chosen = choose_methods(block, methods)
+        for dataset_id in block.datasets:
+            dataset = datasets[dataset_id]
+            _check_task(block.task, dataset)
+            for split, cells in _splits(block.splits, dataset):
+                _check_split(block.task, split, dataset)
+                splits[dataset.digest, split.digest] = split
+                for run in _runs(suite, block, dataset, cells, chosen, plugins):
+                    runs[run.run_id] = run
+    return Plan(suite=suite, runs=tuple(runs.values()), splits=splits)
+
+
+def choose_methods(block: Block, known: Mapping[str, Method]) -> list[tuple[Method, dict[str, Any]]]:
+    """Resolve the methods of a block and check that they can do its task."""
+    chosen = []
+    for choice in _expanded(block, known):
+        method = pick("method", choice.method_id, known)
+        if block.task not in method.spec.tasks:
+            can = ", ".join(method.spec.tasks)
+            raise UserError(f"Method '{choice.method_id}' does {can}, not {block.task}.")
+        chosen.append((_given(method, choice.features), completed(method, choice.params)))
+    return chosen
+
+
+def _given(method: Method, features: Features | None) -> Method:
+    """Give a method other genes than its own choice; its row is then called after them."""
+    spec = method.spec
+    if features in (None, spec.features):
+        return method
+    name = f"{spec.name}, {GENES[features]}"
+    return replace(method, spec=replace(spec, name=name, features=features))
+
+
+def _expanded(block: Block, known: Mapping[str, Method]) -> Iterable[MethodChoice]:
+    named = {choice.method_id for choice in block.methods}
+    for choice in block.methods:
+        if choice.method_id != "all":
+            yield choice
+        else:
+            for name in methods_for(block.task, known):
+                if name not in named:
+                    yield MethodChoice(method_id=name)
+
+
+def _check_task(task: Task, dataset: Dataset) -> None:
+    n_batches = dataset.adata.obs[keys.BATCH].nunique()
+    if task == "integration" and n_batches < 2:
+        raise UserError(
+            f"Data set '{dataset.spec.dataset_id}' has one batch; integration needs two or more. "
+            "Name the column of the batches (--batch-key with --adata, batch_key in a data set of your own), "
+            "or choose another task."
+        )
+
+
+def _check_split(task: Task, split: Split, dataset: Dataset) -> None:
+    if split.stress and split.stress.kind == "shallow" and keys.COUNTS not in dataset.adata.layers:
+        raise UserError(
+            f"Stress 'shallow' thins raw counts; data set '{dataset.spec.dataset_id}' has none. "
+            "Name their layer (--counts-layer with --adata), or choose another stress."
+        )
+    if split.stress and split.stress.kind == "shallow" and dataset.recipe:
+        raise UserError(
+            f"Stress 'shallow' scales thinned counts to 10,000 per cell, and the recipe of data set "
+            f"'{dataset.spec.dataset_id}' ({dataset.recipe['name']}) does not. Choose another stress, or no "
+            "recipe."
+        )
+    if task == "novelty" and not split.unseen_labels:
+        raise UserError(
+            f"Split '{split.split_id}' holds no label back, so no cell is novel and nothing can be scored. "
+            "The task novelty needs the split unseen-label or private-label."
+        )
+
+
+def _splits(choices: Sequence[SplitChoice], dataset: Dataset) -> Iterable[tuple[Split, SplitIdentity]]:
+    from cellular_bench.datasets import splits
+
+    obs = dataset.adata.obs
+    label, batch = (np.asarray(obs[key], dtype=str) for key in (keys.LABEL, keys.BATCH))
+    for choice in choices:
+        for split in splits.make(choice.kind, label=label, batch=batch, options=choice.options):
+            yield split, split_identity(split, choice.options)
+
+
+def _runs(
+    suite: Suite,
+    block: Block,
+    dataset: Dataset,
+    cells: SplitIdentity,
+    chosen: Sequence[tuple[Method, dict[str, Any]]],
+    plugins: Sequence[Path],
+) -> Iterable[Run]:
+    data = dataset_identity(dataset)
+    study_metrics = suite.study_metrics and block.task != "annotation"
+    for method, params in chosen:
+        identity, absent = method_identity(method, params), _before_installing(method, params)
+        for seed in block.seeds:
+            name = partial(run_id, block.task, method, study_metrics=study_metrics)
+            yield Run(
+                run_id=name(identity, data, cells, seed),
+                replaces=tuple(name(before, data, cells, seed) for before in absent),
+                suite_id=suite.suite_id,
+                task=block.task,
+                method=identity,
+                dataset=data,
+                split=cells,
+                seed=seed,
+                method_seed=derive_seed(seed, data.dataset_id, cells.split_id, identity.method_id),
+                limits=suite.limits,
+                profile=suite.profile,
+                plugins=tuple(plugins),
+                study_metrics=study_metrics,
+                gpu=method.spec.gpu,
+                warnings=dataset.warnings,
+            )

@@ -1,0 +1,1 @@
+"""Result folders: records, their index, progress, and merging of folders."""

@@ -1,0 +1,239 @@
+"""Take over results of the same identity from other folders: what was computed once is not computed again."""
+
+from __future__ import annotations
+
+import math
+import shutil
+from collections import Counter
+from collections.abc import Collection, Iterable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from cellular_bench.benchmark.plan.run import Run
+from cellular_bench.benchmark.results.index import RunSummary, summarise
+from cellular_bench.benchmark.results.store import (
+    ALL_GENES,
+    ARTIFACTS,
+    CELLS,
+    OUTPUTS,
+    RUN_LOG,
+    TRUTH,
+    Store,
+    describe_outputs,
+)
+from cellular_bench.benchmark.schema.records import PUBLISHED_SPLIT, RunRecord, Status
+from cellular_bench.benchmark.schema.suite import Suite
+from cellular_bench.core.errors import UserError
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Merged:
+    """What came of a merge.
+
+    Attributes
+    ----------
+    n_records
+        Records in the merged folder.
+    statuses
+        How their runs ended.
+    refused
+        Records that were left out, each with the reason.
+    differing
+        Runs that two folders hold with different scores, though nothing that they depend on differs.
+    """
+
+    n_records: int
+    statuses: Counter[Status]
+    refused: list[str] = field(default_factory=list)
+    differing: list[str] = field(default_factory=list)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Chosen:
+    """Each run of several folders once, with the folder that it is taken from; see :class:`Merged`."""
+
+    runs: dict[str, tuple[RunRecord, Store]]
+    refused: list[str]
+    differing: list[str]
+
+
+def is_whole(store: Store, run: RunSummary) -> bool:
+    """Whether the outputs that a record speaks of are there, as long as they were written.
+
+    Only the length is looked at, so that many runs are looked through quickly; see :func:`problem`.
+    """
+    path = store.run_folder(run.run_id) / OUTPUTS
+    if run.n_bytes is None:
+        return run.status != "ok" or run.split_id == PUBLISHED_SPLIT or path.exists()
+    return path.exists() and path.stat().st_size == run.n_bytes
+
+
+def problem(store: Store, record: RunRecord) -> str | None:
+    """Say why a run cannot be taken over from a folder; None where it can."""
+    if not is_whole(store, summarise(record)):
+        return f"{record.run_id}: its outputs are missing or cut short in {store.root}"
+    path = store.run_folder(record.run_id) / OUTPUTS
+    if record.outputs is not None and describe_outputs(path) != record.outputs:
+        return f"{record.run_id}: its outputs in {store.root} are not those that were scored"
+    return None
+
+
+def take_over(
+    runs: Iterable[Run], sources: Sequence[Store], store: Store, *, retry: Collection[Status] = ()
+) -> int:
+    """Copy records and outputs of the same identity into a folder; return how many runs came.
+
+    Runs that have a record are left alone. A run that broke a limit is taken over only where that limit
+    was no tighter than now; one whose status is in ``retry`` is not.
+    """
+    taken = 0
+    for run in runs:
+        if store.record(run.run_id) is not None:
+            continue
+        for source in sources:
+            record = source.record(run.run_id)
+            if record is None or record.status in retry or _was_tighter(record, run):
+                continue
+            if problem(source, record) is None:
+                copy_run(record, source, store)
+                forget_replaced(run, store)
+                taken += 1
+                break
+    return taken
+
+
+def forget_replaced(run: Run, store: Store) -> None:
+    """Delete what a run left while something that its method needs was not installed."""
+    for run_id in run.replaces:
+        record = store.record(run_id)
+        if record is not None and record.status == "not_applicable":
+            store.forget([run_id])
+
+
+def _was_tighter(record: RunRecord, run: Run) -> bool:
+    if record.limits is None:
+        return False
+    if record.status == "timeout":
+        return record.limits.time_limit_s < run.limits.time_limit_s
+    if record.status == "out_of_memory":
+        before, now = record.limits, run.limits
+        gpu = before.gpu_memory_limit_mib or math.inf, now.gpu_memory_limit_mib or math.inf
+        return before.memory_limit_mib < now.memory_limit_mib or gpu[0] < gpu[1]
+    return False
+
+
+def copy_run(record: RunRecord, source: Store, target: Store) -> None:
+    """Copy what is kept of a run; the record comes last, as it says that the rest is there."""
+    _copy_split(record, source, target)
+    folder = target.run_folder(record.run_id)
+    folder.mkdir(parents=True, exist_ok=True)
+    old = source.run_folder(record.run_id)
+    for name in (OUTPUTS, RUN_LOG):
+        if (old / name).exists():
+            _copy_whole(old / name, folder / name)
+    if (old / ARTIFACTS).is_dir():
+        shutil.copytree(old / ARTIFACTS, folder / ARTIFACTS, dirs_exist_ok=True)
+    target.write(record)
+
+
+def _copy_split(record: RunRecord, source: Store, target: Store) -> None:
+    """Copy the truth, which pictures and new scores need; the cells last, as in its preparation."""
+    old, new = (store.split_folder(record.dataset, record.split) for store in (source, target))
+    if not (old / CELLS).exists() or (new / CELLS).exists():
+        return
+    new.mkdir(parents=True, exist_ok=True)
+    for name in (TRUTH, ALL_GENES, CELLS):
+        if (old / name).exists():
+            _copy_whole(old / name, new / name)
+
+
+def _copy_data(record: RunRecord, source: Store, target: Store) -> None:
+    """Copy the data, which new scores of corrected values need; a link, where the file system has them."""
+    old, new = (store.data_file(record.dataset) for store in (source, target))
+    if not old.exists() or new.exists():
+        return
+    new.parent.mkdir(parents=True, exist_ok=True)
+    try:
+        new.hardlink_to(old)
+    except OSError:
+        _copy_whole(old, new)
+
+
+def _copy_whole(source: Path, target: Path) -> None:
+    temporary = target.with_name(f".{target.name}")
+    shutil.copyfile(source, temporary)
+    temporary.replace(target)
+
+
+def merge(sources: Sequence[Store], out: Path) -> Merged:
+    """Put the runs of several folders into a new one.
+
+    Where two folders hold one run, the one that ended well wins, then the later one.
+
+    Raises
+    ------
+    UserError
+        If ``out`` is there already, or one of the folders does not say what was run in it.
+    """
+    if out.exists():
+        raise UserError(f"{out} is there already; merge writes a new folder.")
+    chosen = choose(sources)
+    store = Store.create(out, merged_suite(sources))
+    for record, source in chosen.runs.values():
+        copy_run(record, source, store)
+        _copy_data(record, source, store)
+    statuses = Counter(record.status for record, _ in chosen.runs.values())
+    return Merged(
+        n_records=len(chosen.runs),
+        statuses=statuses,
+        refused=chosen.refused,
+        differing=chosen.differing,
+    )
+
+
+def choose(sources: Sequence[Store]) -> Chosen:
+    """Take each run of several folders once: the one that ended well, then the later one."""
+    refused = [f"{damaged.reason}" for source in sources for damaged in source.damaged()]
+    best: dict[str, tuple[RunRecord, Store]] = {}
+    differing: list[str] = []
+    for source in sources:
+        for record in source.records():
+            why = problem(source, record)
+            if why is not None:
+                refused.append(why)
+                continue
+            other = best.get(record.run_id)
+            if other is not None and _disagree(record, other[0]):
+                differing.append(record.run_id)
+            if other is None or _preference(record) > _preference(other[0]):
+                best[record.run_id] = record, source
+    return Chosen(runs=best, refused=refused, differing=differing)
+
+
+def _preference(record: RunRecord) -> tuple[bool, float]:
+    return record.status == "ok", record.finished_at.timestamp()
+
+
+def _disagree(first: RunRecord, second: RunRecord) -> bool:
+    if first.status != "ok" or second.status != "ok":
+        return False
+    versions = [{score.metric_id: score.version for score in record.scores} for record in (first, second)]
+    return versions[0] == versions[1] and first.scores != second.scores
+
+
+def merged_suite(sources: Sequence[Store]) -> Suite:
+    """Return one suite that asks for what several folders were run for."""
+    suites = []
+    for source in sources:
+        if source.suite is None:
+            raise UserError(f"{source.root} has no suite.json, so what was run in it is not known.")
+        suites.append(source.suite)
+    data = {table["dataset_id"]: table for suite in suites for table in suite.data}
+    return Suite(
+        suite_id="merged",
+        title=" + ".join(dict.fromkeys(suite.title for suite in suites)),
+        limits=suites[0].limits,
+        data=tuple(data.values()),
+        missing=tuple(item for suite in suites for item in suite.missing),
+        blocks=tuple(block for suite in suites for block in suite.blocks),
+    )

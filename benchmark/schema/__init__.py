@@ -1,0 +1,1 @@
+"""Schemas of the files that are read and written: records, suites, executors."""

@@ -1,0 +1,119 @@
+"""Where runs are carried out, as a suite or a file of its own says it."""
+
+from __future__ import annotations
+
+import tomllib
+from pathlib import Path
+from typing import Literal
+
+from pydantic import Field, ValidationError, model_validator
+
+from cellular_bench.benchmark.schema.records import Model
+from cellular_bench.core.errors import UserError
+
+ExecutorKind = Literal["local", "dask", "slurm"]
+DEFAULT_RETRIES = 2
+
+
+class WorkerClass(Model):
+    """Jobs of one kind that a batch system is asked for.
+
+    Attributes
+    ----------
+    jobs
+        How many.
+    cores, memory, walltime, gpus
+        What each may use. It carries out a run per GPU at a time, or a run per core where it has none.
+    methods
+        Whose runs go here; where empty, those of every method that no other class names.
+    interface
+        Network interface on which workers and scheduler reach each other.
+    directives
+        More lines for the batch system, such as ``--constraint=avx2``.
+    prologue
+        Shell lines before the worker starts, such as ``module load python``.
+    python
+        Interpreter on the nodes; the one of the harness where None.
+    """
+
+    name: str = "workers"
+    jobs: int = Field(default=1, ge=1)
+    cores: int = Field(default=1, ge=1)
+    memory: str = "8GB"
+    walltime: str = "01:00:00"
+    gpus: int = Field(default=0, ge=0)
+    partition: str | None = None
+    account: str | None = None
+    methods: tuple[str, ...] = ()
+    interface: str | None = None
+    directives: tuple[str, ...] = ()
+    prologue: tuple[str, ...] = ()
+    python: str | None = None
+
+    @property
+    def slots(self) -> int:
+        """Runs that one job carries out at a time."""
+        return self.gpus or self.cores
+
+
+class ExecutorConfig(Model):
+    """The table ``[executor]`` of a suite, or a file for ``--slurm-config``.
+
+    Attributes
+    ----------
+    scheduler
+        Address of a running Dask scheduler, for ``kind = "dask"``.
+    retries
+        How often a run is tried again on another worker when its worker is lost.
+    workers
+        Classes of jobs, for ``kind = "slurm"``.
+    """
+
+    kind: ExecutorKind = "local"
+    scheduler: str | None = None
+    retries: int = Field(default=DEFAULT_RETRIES, ge=0)
+    workers: tuple[WorkerClass, ...] = ()
+
+    @model_validator(mode="after")
+    def _is_complete(self) -> ExecutorConfig:
+        if self.kind == "dask" and self.scheduler is None:
+            raise ValueError("kind 'dask' needs scheduler, such as 'tcp://10.0.0.1:8786'")
+        if self.kind == "slurm" and not self.workers:
+            raise ValueError("kind 'slurm' needs a table [[workers]] that says what to ask for")
+        names = [workers.name for workers in self.workers]
+        if len(set(names)) < len(names):
+            raise ValueError("two classes of workers have the same name")
+        if self.workers and not any(not workers.methods for workers in self.workers):
+            raise ValueError("one class of workers must have no methods: it takes what no other takes")
+        return self
+
+    def class_of(self, method_id: str, *, gpu: bool) -> str:
+        """Return the class of workers that a method's runs go to.
+
+        That which names it; else one with GPUs for a method that uses one; else the first that takes all.
+        """
+        named = [workers.name for workers in self.workers if method_id in workers.methods]
+        general = [workers for workers in self.workers if not workers.methods]
+        suited = [workers.name for workers in general if (workers.gpus > 0) == gpu]
+        return next(iter([*named, *suited, *(workers.name for workers in general)]))
+
+
+def read_executor(path: Path) -> ExecutorConfig:
+    """Read a file for ``--slurm-config``.
+
+    Raises
+    ------
+    UserError
+        If the file cannot be read or does not describe workers; the message names the field.
+    """
+    from cellular_bench.benchmark.schema.toml import explain
+
+    try:
+        table = tomllib.loads(path.read_text(encoding="utf-8"))
+        return ExecutorConfig.model_validate({"kind": "slurm", **table.get("executor", table)})
+    except OSError as error:
+        raise UserError(f"{path} cannot be read: {error.strerror}.") from error
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise UserError(f"{path} is not valid TOML: {error}.") from error
+    except ValidationError as error:
+        raise UserError(f"{path}: {explain(error)}") from error

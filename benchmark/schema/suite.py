@@ -1,0 +1,137 @@
+"""Suites: which methods run on which data, split how, with which seeds and limits."""
+
+from __future__ import annotations
+
+import json
+import tomllib
+from pathlib import Path
+from typing import Any
+
+from pydantic import Field, ValidationError, field_validator
+
+from cellular_bench.benchmark.schema.executor import ExecutorConfig
+from cellular_bench.benchmark.schema.records import Limits, Missing, Model
+from cellular_bench.benchmark.schema.toml import explain
+from cellular_bench.core.errors import UserError
+from cellular_bench.core.types import Features, ProfileName, SplitKind, Task
+
+
+class MethodChoice(Model):
+    """A method with the parameters that differ from its defaults.
+
+    ``features`` gives it other genes than its own choice: such a run is another row.
+    """
+
+    method_id: str
+    params: dict[str, Any] = Field(default_factory=dict)
+    features: Features | None = None
+
+
+class SplitChoice(Model):
+    """A kind of split with its options, as ``datasets.splits`` understands them."""
+
+    kind: SplitKind
+    options: dict[str, Any] = Field(default_factory=dict)
+
+
+class Block(Model):
+    """One task on some data sets. The method ``"all"`` stands for every method of the task."""
+
+    task: Task
+    datasets: tuple[str, ...] = Field(min_length=1)
+    methods: tuple[MethodChoice, ...] = Field(min_length=1)
+    splits: tuple[SplitChoice, ...] = Field(min_length=1)
+    seeds: tuple[int, ...] = Field(default=(0,), min_length=1)
+
+    @field_validator("methods", mode="before")
+    @classmethod
+    def _names_are_methods(cls, value: Any) -> Any:
+        return [{"method_id": item} if isinstance(item, str) else item for item in _list(value)]
+
+    @field_validator("splits", mode="before")
+    @classmethod
+    def _flat_options(cls, value: Any) -> Any:
+        return [_split_choice(item) for item in _list(value)]
+
+
+class Suite(Model):
+    """A named list of blocks.
+
+    Attributes
+    ----------
+    profile
+        How much of the scores may be approximate where cells are very many.
+    executor
+        Where its runs are carried out.
+    data
+        Data sets of the suite's own, described as manifests do; blocks name them by their ``dataset_id``.
+    recipe
+        How all its data are filtered and normalised: a name of
+        :data:`cellular_bench.datasets.preparation.recipes.RECIPES`.
+    study_metrics
+        True: runs are also scored by the metrics that are computed on request: scib's own definitions and
+        the confidences by which the CELLULAR study judged samples. It takes several times as long.
+    partial
+        True: what is not here is left out and written down, not an error.
+    stand_ins
+        For a data set that is not here, others to run instead, the first that is here.
+    missing
+        What was left out, where the suite was run.
+    """
+
+    suite_id: str
+    title: str
+    description: str = ""
+    limits: Limits = Limits()
+    executor: ExecutorConfig = ExecutorConfig()
+    profile: ProfileName = "standard"
+    data: tuple[dict[str, Any], ...] = ()
+    recipe: str | None = None
+    study_metrics: bool = False
+    partial: bool = False
+    stand_ins: dict[str, tuple[str, ...]] = Field(default_factory=dict)
+    missing: tuple[Missing, ...] = ()
+    blocks: tuple[Block, ...] = Field(min_length=1)
+
+    @field_validator("data")
+    @classmethod
+    def _each_name_once(cls, value: tuple[dict[str, Any], ...]) -> tuple[dict[str, Any], ...]:
+        names = [str(table.get("dataset_id")) for table in value]
+        for name in names:
+            if names.count(name) > 1:
+                raise ValueError(f"data set '{name}' is described {names.count(name)} times")
+        return value
+
+
+def read_suite(path: Path) -> Suite:
+    """Read a suite from a TOML file; its name is the name of the file.
+
+    Raises
+    ------
+    UserError
+        If the file cannot be read or does not describe a suite; the message names the field.
+    """
+    try:
+        table = tomllib.loads(path.read_text(encoding="utf-8"))
+        return Suite.model_validate({**table, "suite_id": path.stem})
+    except OSError as error:
+        raise UserError(f"Suite {path} cannot be read: {error.strerror}.") from error
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise UserError(f"Suite {path} is not valid TOML: {error}.") from error
+    except ValidationError as error:
+        raise UserError(f"Suite {path}: {explain(error)}") from error
+
+
+def _list(value: Any) -> list[Any]:
+    # A text is a sequence of letters, which nobody means.
+    if not isinstance(value, list | tuple):
+        raise ValueError(f"must be a list, such as [{json.dumps(value, default=str)}]")
+    return list(value)
+
+
+def _split_choice(item: Any) -> Any:
+    if isinstance(item, str):
+        return {"kind": item}
+    if isinstance(item, dict) and "options" not in item:
+        return {"kind": item.get("kind"), "options": {k: v for k, v in item.items() if k != "kind"}}
+    return item

@@ -1,0 +1,1 @@
+"""From raw tables and files to a data set: reading, joining, quality control, recipes."""

@@ -1,0 +1,241 @@
+"""From raw files to one data set: read, name genes, join samples and labels, filter, normalise."""
+
+from __future__ import annotations
+
+import csv
+import json
+import re
+import zlib
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from cellular_bench.core.errors import DataError, UserError
+from cellular_bench.core.keys import BATCH, COUNTS
+from cellular_bench.datasets.preparation import genes, readers, recipes
+from cellular_bench.datasets.preparation.recipes import Prepared, Recipe
+from cellular_bench.datasets.subsample import subsample
+
+if TYPE_CHECKING:
+    import pandas as pd
+    from anndata import AnnData
+
+#: What is taken off the end of a file's name to get the name of its sample.
+ENDINGS = re.compile(r"(\.(gz|h5ad|h5|hdf5|loom|csv|tsv|txt|tab))+$", re.IGNORECASE)
+#: How many samples a note names as examples.
+N_EXAMPLES = 3
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Reading:
+    """How raw files are read.
+
+    Attributes
+    ----------
+    format, orientation
+        As in :func:`~cellular_bench.datasets.preparation.readers.read`.
+    gene_names
+        Symbols by gene id, or None.
+    gene_column
+        Column of ``var`` that holds symbols, or None to find it.
+    batch_key
+        Column of ``obs``, of the files or of the table of labels, that says the batch; None: every file
+        is a batch.
+    """
+
+    format: readers.Format | None = None
+    orientation: readers.Orientation = "auto"
+    gene_names: Mapping[str, str] | None = None
+    gene_column: str | None = None
+    batch_key: str | None = None
+
+
+def join(
+    paths: Sequence[Path], *, reading: Reading | None = None, labels: Path | None = None
+) -> tuple[AnnData, tuple[str, ...]]:
+    """Read raw files, each a sample, into one data set of counts.
+
+    Genes and columns of ``obs`` that not all samples have are left out. Where cells of several samples
+    share a name, the names of all get the sample in front.
+
+    Parameters
+    ----------
+    labels
+        Table with tabs, commas or semicolons, gzipped or not: names of cells in its first column; the others
+        go into ``obs``. Cells without a row are left out.
+
+    Returns
+    -------
+    adata
+        ``X`` counts, ``obs["batch"]``.
+    warnings
+        What a user should know, one sentence each.
+
+    Raises
+    ------
+    DataError
+        If a file cannot be read, two have the same name, no gene is common, or no cell has a label.
+    """
+    import anndata
+
+    if not paths:
+        raise UserError("There is no file to prepare.")
+    reading = reading or Reading()
+    table = None if labels is None else _read_labels(labels)
+    given = [] if table is None else [str(name) for name in table.columns]
+    samples, warnings = {}, []
+    for path in paths:
+        name = sample_name(path)
+        if name in samples:
+            raise DataError(str(path), [f"Two files would be the sample '{name}': rename one of them."])
+        samples[name], said = _read(path, name, reading, given)
+        warnings += [f"{name}: {sentence}" for sentence in said]
+    n_genes = {name: adata.n_vars for name, adata in samples.items()}
+    _make_cells_unique(samples)
+    joined = anndata.concat(list(samples.values()), join="inner", merge="first")
+    if not joined.n_vars:
+        raise DataError(
+            ", ".join(map(str, paths)), ["They have no gene in common: symbols in one, ids in another?"]
+        )
+    if max(n_genes.values()) > joined.n_vars:
+        lost = ", ".join(f"{name} {n - joined.n_vars}" for name, n in n_genes.items())
+        warnings.append(f"{joined.n_vars} genes are in all samples; others are left out ({lost}).")
+    warnings += _lost_columns(samples, given)
+    warnings += _shared_batches(samples)
+    if labels is not None and table is not None:
+        joined, lost_cells = _with_labels(joined, table, labels)
+        warnings += lost_cells
+    if (reading.batch_key or BATCH) in given:
+        joined.obs[BATCH] = joined.obs[reading.batch_key or BATCH].astype(str)
+    return joined, tuple(warnings)
+
+
+def prepare(adata: AnnData, recipe: Recipe, *, n: int | None = None, seed: int = 0) -> Prepared:
+    """Draw ``n`` cells in the proportions of the batches (None: all), and follow a recipe.
+
+    Outliers are outliers of their batch. ``uns["recipe"]`` says what was drawn, beside what the recipe did.
+    """
+    cells = adata if n is None else subsample(adata, n, seed, keys=(BATCH,))
+    made = recipes.prepare(cells, recipe, sample=cells.obs[BATCH].astype(str).to_numpy())
+    drawn = None if n is None else {"n": cells.n_obs, "of": adata.n_obs, "seed": seed, "strata": [BATCH]}
+    said = {**(recipes.recorded(made.adata) or {}), "subsample": drawn}
+    made.adata.uns[recipes.UNS_KEY] = json.dumps(said)
+    return made
+
+
+def sample_name(path: Path) -> str:
+    """Name a sample after its file or folder, by the name that it was given with: links are not followed.
+
+    Examples
+    --------
+    >>> sample_name(Path("raw/donor1.csv.gz"))
+    'donor1'
+    """
+    return ENDINGS.sub("", path.absolute().name) or path.name
+
+
+def _read(path: Path, name: str, reading: Reading, given: Sequence[str]) -> tuple[AnnData, tuple[str, ...]]:
+    """Read a sample; ``given`` are the columns that a table of labels adds to it later."""
+    from anndata import AnnData
+    from scipy import sparse
+
+    adata = readers.read(path, format=reading.format, orientation=reading.orientation)
+    adata, warnings = genes.name_genes(adata, mapping=reading.gene_names, column=reading.gene_column)
+    # An h5ad file can hold its counts beside normalised values.
+    counts = adata.layers.get(COUNTS, adata.X)
+    batch = _batch(adata, path, name, reading.batch_key, given)
+    if BATCH in adata.obs and BATCH not in given and (adata.obs[BATCH].astype(str) != batch).any():
+        by = "the name of the file" if reading.batch_key is None else f"obs['{reading.batch_key}']"
+        warnings += (f"obs['{BATCH}'] is replaced by {by}. To keep it: --batch-key {BATCH}.",)
+    obs = adata.obs.assign(**{BATCH: batch})
+    return AnnData(sparse.csr_matrix(counts), obs=obs, var=adata.var), warnings
+
+
+def _batch(
+    adata: AnnData, path: Path, name: str, batch_key: str | None, given: Sequence[str]
+) -> pd.Series[str]:
+    import pandas as pd
+
+    if batch_key is None or batch_key in given:
+        return pd.Series(name, index=adata.obs_names)
+    if batch_key in adata.obs:
+        return adata.obs[batch_key].astype(str)
+    known = ", ".join(dict.fromkeys([*map(str, adata.obs.columns), *given])) or "none"
+    raise DataError(str(path), [f"obs has no column '{batch_key}' for the batch. Known: {known}."])
+
+
+def _lost_columns(samples: Mapping[str, AnnData], given: Sequence[str]) -> list[str]:
+    """Say which columns of obs are not in every sample: joining leaves them out."""
+    columns = dict.fromkeys(str(column) for adata in samples.values() for column in adata.obs)
+    lost = []
+    for column in columns:
+        absent = [name for name, adata in samples.items() if column not in adata.obs]
+        if absent and column not in given:
+            shown = ", ".join(absent[:N_EXAMPLES]) + (", ..." if len(absent) > N_EXAMPLES else "")
+            lost.append(f"'{column}' (not in {shown})")
+    if not lost:
+        return []
+    return [
+        f"Columns of obs that not all samples have are left out: {', '.join(lost)}. "
+        "To keep one, give it the same name in every file."
+    ]
+
+
+def _shared_batches(samples: Mapping[str, AnnData]) -> list[str]:
+    """Say which batches of several samples have one name: they become one batch."""
+    of_batch: dict[str, list[str]] = {}
+    for sample, adata in samples.items():
+        for batch in adata.obs[BATCH].unique():
+            of_batch.setdefault(str(batch), []).append(sample)
+    shared = [f"'{batch}' ({', '.join(found)})" for batch, found in of_batch.items() if len(found) > 1]
+    if not shared:
+        return []
+    more = ", ..." if len(shared) > N_EXAMPLES else ""
+    return [
+        f"Batches of one name in several samples are one batch: {', '.join(shared[:N_EXAMPLES])}{more}. "
+        "Where they are not, rename them."
+    ]
+
+
+def _make_cells_unique(samples: Mapping[str, AnnData]) -> None:
+    names = Counter(cell for adata in samples.values() for cell in adata.obs_names)
+    if max(names.values()) > 1:
+        for sample, adata in samples.items():
+            adata.obs_names = [f"{sample}_{cell}" for cell in adata.obs_names]
+            adata.obs_names_make_unique()
+
+
+def _with_labels(adata: AnnData, table: pd.DataFrame, path: Path) -> tuple[AnnData, list[str]]:
+    known = adata.obs_names.isin(table.index)
+    if not known.any():
+        cells, rows = list(adata.obs_names[:2]), list(table.index[:2])
+        problem = f"No cell has a row in it: cells are called {cells}, its rows {rows}."
+        raise DataError(str(path), [problem])
+    kept = adata[known].copy()
+    chosen: Any = table.loc[kept.obs_names]
+    for column in table.columns:
+        kept.obs[str(column)] = chosen[column].to_numpy()
+    n_lost = int((~known).sum())
+    return kept, [f"{n_lost} cells have no row in {path.name} and are left out."] if n_lost else []
+
+
+def _read_labels(path: Path) -> pd.DataFrame:
+    import pandas as pd
+
+    try:
+        with readers.opened(path) as file:
+            separator = readers.separator_of(path, file)
+            titles = genes.make_unique(readers.titles_of(path, file, separator))
+            # A converter keeps names as they are written, where a type would not: "007", "NA".
+            options: dict[str, Any] = {"header": 0, "names": titles, "converters": {0: str}}
+            table = pd.read_csv(file, sep=separator, **options).set_index(titles[0])
+    except (OSError, EOFError, zlib.error, ValueError, LookupError, csv.Error) as error:
+        raise DataError(str(path), [f"Cannot read this table of labels: {error}."]) from error
+    repeated = table.index[table.index.duplicated()]
+    if len(repeated):
+        raise DataError(str(path), [f"The cell '{repeated[0]}' has two rows in it."])
+    if not len(table.columns):
+        raise DataError(str(path), ["It has names of cells, and no column beside them."])
+    return table

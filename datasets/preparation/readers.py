@@ -1,0 +1,406 @@
+"""Read expression matrices in the forms people have: h5ad, 10x, loom, and tables of text."""
+
+from __future__ import annotations
+
+import csv
+import gzip
+import io
+import itertools
+import re
+import warnings
+import zlib
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import IO, TYPE_CHECKING, Any, Literal, get_args
+
+import numpy as np
+
+from cellular_bench.core.errors import DataError, UnknownNameError
+from cellular_bench.datasets.h5ad import read_h5ad
+from cellular_bench.datasets.preparation.genes import make_unique
+
+if TYPE_CHECKING:
+    import pandas as pd
+    from anndata import AnnData
+
+Format = Literal["h5ad", "10x_h5", "10x_mtx", "loom", "table"]
+#: Whether the rows of a table are cells or genes; ``auto``: decided by the names.
+Orientation = Literal["auto", "cells", "genes"]
+FORMATS: tuple[Format, ...] = get_args(Format)
+TABLE_SUFFIXES = {".csv": ",", ".tsv": "\t", ".txt": "\t", ".tab": "\t"}
+#: Separator of tables whose columns are set apart by spaces or tabs, any number of them.
+SPACES = r"\s+"
+#: A number as R's ``write.csv2`` writes it.
+DECIMAL_COMMA = re.compile(r"-?\d+,\d+([eE][-+]?\d+)?")
+#: Rows of a table, or columns of a loom file, that are held as dense numbers at a time.
+CHUNK_ROWS = 512
+#: Names that nearly every human or mouse matrix holds, in capitals: they tell genes from cells.
+COMMON_GENES = frozenset({
+    "ACTB", "GAPDH", "MALAT1", "B2M", "TMSB4X", "RPLP0", "RPL3", "RPS3", "EEF1A1", "UBC", "FTL", "FTH1",
+    "CD3E", "CD74", "INS", "GCG", "ALB", "VIM", "KRT8", "KRT18", "MT-CO1", "MT-ND1", "ACTG1", "TUBA1B",
+})  # fmt: skip
+
+
+def read(path: Path, *, format: Format | None = None, orientation: Orientation = "auto") -> AnnData:  # noqa: A002
+    """Read a matrix of cells and genes, whatever holds it.
+
+    Parameters
+    ----------
+    path
+        An ``.h5ad``, 10x ``.h5`` or ``.loom`` file, a folder with a 10x ``matrix.mtx`` (also gzipped), or
+        a table (``.csv``, ``.tsv``, ``.txt``, also ``.gz``) with names in its first row and column, separated
+        by commas, tabs, semicolons or spaces.
+    format
+        What it is, where the name does not say it.
+    orientation
+        For tables: whether the rows are cells or genes.
+
+    Returns
+    -------
+    (n_obs, n_vars) AnnData with sparse values, names as they are in the file.
+
+    Raises
+    ------
+    DataError
+        If the file is absent, truncated, or not what it seems to be.
+    """
+    if format is not None and format not in FORMATS:
+        raise UnknownNameError("format", format, FORMATS)
+    if not path.exists():
+        raise DataError(str(path), ["There is no such file."])
+    kind = format or detect(path)
+    readers: Mapping[str, Callable[[Path], AnnData]] = {
+        "h5ad": read_h5ad,
+        "10x_h5": read_10x_h5,
+        "10x_mtx": read_10x_mtx,
+        "loom": read_loom,
+    }
+    with warnings.catch_warnings():
+        # Repeated names are dealt with by name_genes.
+        warnings.filterwarnings("ignore", message="Variable names are not unique")
+        adata = read_table(path, orientation=orientation) if kind == "table" else readers[kind](path)
+    if not (adata.n_obs and adata.n_vars):
+        raise DataError(str(path), [f"It holds {adata.n_obs} cells and {adata.n_vars} genes; none may be 0."])
+    return adata
+
+
+def detect(path: Path) -> Format:
+    """Tell the format of a file by its name, and HDF5 files by what is in them.
+
+    Raises
+    ------
+    DataError
+        If it cannot be told.
+
+    Examples
+    --------
+    >>> detect(Path("counts.tsv.gz"))
+    'table'
+    """
+    if path.is_dir():
+        return "10x_mtx"
+    suffixes = [suffix.lower() for suffix in path.suffixes]
+    last = suffixes[-2] if suffixes[-1:] == [".gz"] and len(suffixes) > 1 else (suffixes or [""])[-1]
+    if last in TABLE_SUFFIXES:
+        return "table"
+    if last in (".h5ad", ".loom"):
+        return "h5ad" if last == ".h5ad" else "loom"
+    if last in (".h5", ".hdf5"):
+        return "10x_h5"
+    known = ", ".join([".h5ad", ".h5", ".loom", *TABLE_SUFFIXES])
+    problem = f"Its name does not say what it is: expected a folder with matrix.mtx, or {known} (also .gz)."
+    raise DataError(str(path), [problem])
+
+
+def read_10x_h5(path: Path) -> AnnData:
+    """Read a 10x ``.h5`` file of Cell Ranger 2 or later; ``var`` keeps the gene ids.
+
+    Of a file with other modalities only gene expression is taken.
+    """
+    import scanpy as sc
+
+    with _told(path, "10x HDF5"), warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # repeated gene symbols are dealt with by name_genes
+        return sc.read_10x_h5(path, gex_only=True)
+
+
+def read_10x_mtx(path: Path) -> AnnData:
+    """Read a folder of Cell Ranger: ``matrix.mtx``, ``barcodes.tsv`` and ``genes.tsv`` or ``features.tsv``.
+
+    Each may be gzipped; names may have a prefix (``GSM123_matrix.mtx.gz``), one per folder. A folder
+    that holds the real one somewhere below it is searched.
+    """
+    import pandas as pd
+    from anndata import AnnData
+    from scipy.io import mmread
+    from scipy.sparse import csr_matrix
+
+    matrix = _only(path, "matrix.mtx")
+    prefix = matrix.name.partition("matrix.mtx")[0]
+    genes_file = _beside(matrix, prefix, "features.tsv", "genes.tsv")
+    barcodes_file = _beside(matrix, prefix, "barcodes.tsv")
+    with _told(matrix, "Matrix Market"), opened(matrix) as file:
+        values = csr_matrix(mmread(file).T)
+    genes, barcodes = (_lines(file) for file in (genes_file, barcodes_file))
+    if values.shape != (len(barcodes), len(genes)):
+        n_obs, n_vars = values.shape
+        problem = (
+            f"The matrix has {n_vars} genes and {n_obs} cells, but {genes_file.name} has {len(genes)} rows "
+            f"and {barcodes_file.name} {len(barcodes)}: a file is incomplete, or they do not belong together."
+        )
+        raise DataError(str(path), [problem])
+    var = pd.DataFrame({"gene_ids": list(genes[0])}, index=pd.Index(list(genes[min(1, genes.shape[1] - 1)])))
+    if genes.shape[1] > 2:
+        var["feature_types"] = list(genes[2])
+    adata = AnnData(values, obs=pd.DataFrame(index=pd.Index(list(barcodes[0]))), var=var)
+    is_gene = var.get("feature_types", pd.Series("Gene Expression", index=var.index)) == "Gene Expression"
+    return adata if is_gene.all() else adata[:, is_gene.to_numpy()].copy()
+
+
+def read_loom(path: Path) -> AnnData:
+    """Read a loom file: genes in rows, ``row_attrs`` and ``col_attrs`` become ``var`` and ``obs``."""
+    import h5py
+    from anndata import AnnData
+    from scipy import sparse
+
+    with _told(path, "loom"), h5py.File(path, "r") as file:
+        absent = [name for name in ("matrix", "row_attrs", "col_attrs") if name not in file]
+        if absent:
+            raise DataError(str(path), [f"This is no loom file: it lacks {', '.join(absent)}."])
+        matrix = file["matrix"]
+        # Columns are cells; a block of them at a time, so that no dense matrix is held.
+        n_vars, n_obs = matrix.shape
+        blocks = [
+            sparse.csr_matrix(matrix[:, start : start + CHUNK_ROWS].T)
+            for start in range(0, n_obs, CHUNK_ROWS)
+        ]
+        obs = _attributes(file["col_attrs"], n_obs, ("CellID", "obs_names", "cell_names", "barcode"))
+        var = _attributes(file["row_attrs"], n_vars, ("Gene", "var_names", "gene_names", "Accession"))
+        values = sparse.vstack(blocks, format="csr") if blocks else sparse.csr_matrix((0, n_vars))
+        return AnnData(values, obs=obs, var=var)
+
+
+def read_table(path: Path, *, orientation: Orientation = "auto", separator: str | None = None) -> AnnData:
+    """Read a table of text with names in its first row and column, some rows at a time.
+
+    Names are text as it stands in the file: ``007`` keeps its zeros, ``NA`` is a name, and a name may occur
+    again. The first row may lack the name of the first column, as R's ``write.table`` leaves it out.
+    Columns that are no numbers become columns of ``obs`` where the rows are cells (and of ``var``
+    where they are genes). ``auto`` takes the side with known gene names or Ensembl ids for the genes; if
+    no name is known, it refuses to guess.
+    """
+    import pandas as pd
+    from anndata import AnnData
+    from scipy import sparse
+
+    if orientation not in get_args(Orientation):
+        raise UnknownNameError("orientation", orientation, get_args(Orientation))
+    blocks, others, names = [], [], []
+    with _told(path, "table"), opened(path) as file:
+        separator = separator or _separator_of_numbers(path, file)
+        titles = titles_of(path, file, separator)
+        # Columns by number, because pandas renames titles that occur again; a converter keeps names as text.
+        options: dict[str, Any] = {"header": 0, "names": range(len(titles)), "converters": {0: str}}
+        for chunk in pd.read_csv(file, sep=separator, chunksize=CHUNK_ROWS, **options):
+            names.extend(chunk.pop(0))
+            is_number = np.array([dtype.kind in "iuf" for dtype in chunk.dtypes], dtype=bool)
+            numbers, rest = chunk.loc[:, is_number], chunk.loc[:, ~is_number]
+            _check_gaps(path, numbers, names[-len(chunk) :], titles)
+            if separator == ";":
+                _check_decimals(path, rest, titles)
+            others.append(rest)
+            blocks.append((list(numbers.columns), numbers.to_numpy()))
+    if not names:
+        raise DataError(str(path), ["It has a first row of names and no further rows."])
+    columns = _same_columns([[titles[at] for at in block[0]] for block in blocks], path)
+    values = sparse.vstack([sparse.csr_matrix(block[1]) for block in blocks], format="csr")
+    rows, cols = (pd.DataFrame(index=pd.Index(side)) for side in (names, columns))
+    told = pd.concat(others)
+    for name, at in zip(make_unique([titles[at] for at in told.columns]), told.columns, strict=True):
+        rows[name] = told[at].to_numpy()
+    if _rows_are(orientation, names, columns, path) == "cells":
+        return AnnData(values, obs=rows, var=cols)
+    return AnnData(sparse.csr_matrix(values.T), obs=cols, var=rows)
+
+
+def _first_rows(file: IO[bytes], separator: str) -> tuple[list[str], list[str]]:
+    """Return the first two rows that are not blank, empty lists for those that are not there."""
+    text = io.TextIOWrapper(file, encoding="utf-8-sig", newline="")
+    try:
+        lines: Iterator[str] = (line for line in text if line.strip(" \r\n"))
+        if separator == SPACES:
+            lines = (f"{' '.join(line.split())}\n" for line in lines)
+        reader = csv.reader(lines, delimiter=" " if separator == SPACES else separator)
+        first, second = itertools.islice(itertools.chain(reader, ([], [])), 2)
+    finally:
+        text.detach()
+        file.seek(0)
+    return first, second
+
+
+def _check_gaps(path: Path, numbers: pd.DataFrame, names: list[str], titles: list[str]) -> None:
+    is_gap = numbers.isna().to_numpy()
+    if is_gap.any():
+        row, column = np.argwhere(is_gap)[0]
+        problem = (
+            f"There is no number in row '{names[row]}', column '{titles[numbers.columns[column]]}': the file "
+            "is truncated, or a value is missing. Fetch or write it again."
+        )
+        raise DataError(str(path), [problem])
+
+
+def _check_decimals(path: Path, texts: pd.DataFrame, titles: list[str]) -> None:
+    for at in texts.columns:
+        hit = next((value for value in texts[at].astype(str) if DECIMAL_COMMA.fullmatch(value)), None)
+        if hit is not None:
+            problem = f"Column '{titles[at]}' has decimal commas ('{hit}'): write it with decimal points."
+            raise DataError(str(path), [problem])
+
+
+def _rows_are(orientation: Orientation, rows: list[str], columns: list[str], path: Path) -> Orientation:
+    if orientation != "auto":
+        return orientation
+    in_rows, in_columns = _n_genes(rows), _n_genes(columns)
+    if in_rows == in_columns:
+        problem = (
+            f"Neither its {len(rows)} rows nor its {len(columns)} columns have names that are known as genes "
+            f"(rows begin with {rows[:3]}, columns with {columns[:3]}): say whether the rows are cells or "
+            "genes (--orientation)."
+        )
+        raise DataError(str(path), [problem])
+    return "genes" if in_rows > in_columns else "cells"
+
+
+def _n_genes(names: list[str]) -> int:
+    # A cell's name is never all of ENSG and eleven digits.
+    return sum(
+        name.upper() in COMMON_GENES or name.upper().startswith(("ENSG0", "ENSMUSG0")) for name in names
+    )
+
+
+def _same_columns(columns: list[list[str]], path: Path) -> list[str]:
+    if any(names != columns[0] for names in columns):
+        names = sorted(set(columns[0]).symmetric_difference(*columns[1:]))[:3]
+        problem = f"Some columns hold numbers in some rows and text in others, among them {', '.join(names)}."
+        raise DataError(str(path), [problem])
+    if not columns[0]:
+        raise DataError(str(path), ["No column holds numbers: is the separator another one?"])
+    return columns[0]
+
+
+def separator_of(path: Path, file: IO[bytes]) -> str:
+    """Tell what separates the columns of a table by its name and first row: a comma, tab or semicolon.
+
+    Goes back to the file's beginning.
+    """
+    name = path.name.lower().removesuffix(".gz")
+    guess = TABLE_SUFFIXES.get(Path(name).suffix, ",")
+    first = file.readline()
+    file.seek(0)
+    return next((one for one in (guess, ",", "\t", ";") if one.encode() in first), guess)
+
+
+def titles_of(path: Path, file: IO[bytes], separator: str) -> list[str]:
+    """Return the names of all columns of a table, the first included.
+
+    Where the first row lacks that one, as R's ``write.table`` leaves it out, it is called as pandas calls
+    columns without a name. Goes back to the file's beginning.
+
+    Raises
+    ------
+    DataError
+        If there is no first row, or the next one is longer than it by more than that name.
+    """
+    first, second = _first_rows(file, separator)
+    if not first:
+        raise DataError(str(path), ["It has no first row of names: the table is empty."])
+    if len(second) == len(first) + 1:
+        first = ["", *first]
+    if len(second) > len(first):
+        problem = f"Its first row has {len(first)} names, the next one {len(second)} entries. Write it again."
+        raise DataError(str(path), [problem])
+    return [title or f"Unnamed: {at}" for at, title in enumerate(first)]
+
+
+def _separator_of_numbers(path: Path, file: IO[bytes]) -> str:
+    """Do as :func:`separator_of`, and know spaces; not for labels, which have spaces of their own."""
+    separator = separator_of(path, file)
+    if len(_first_rows(file, separator)[0]) != 1:
+        return separator
+    first, second = _first_rows(file, SPACES)
+    return SPACES if len(second) > 1 and len(second) - len(first) in (0, 1) else separator
+
+
+def _attributes(group: Any, n: int, candidates: tuple[str, ...]) -> pd.DataFrame:
+    import pandas as pd
+
+    columns = {name: _text(group[name][()]) for name in group if group[name].shape == (n,)}
+    key = next((name for name in candidates if name in columns), None)
+    index = columns.pop(key) if key else np.arange(n).astype(str)
+    return pd.DataFrame(columns, index=pd.Index(index.astype(str)))
+
+
+def _text(values: Any) -> Any:
+    array = np.asarray(values)
+    if array.dtype.kind == "S" or (array.dtype.kind == "O" and len(array) and isinstance(array[0], bytes)):
+        return np.array([value.decode("utf-8", "replace") for value in array])
+    return array
+
+
+def _only(folder: Path, name: str) -> Path:
+    found = sorted(
+        path for path in folder.rglob("*") if path.name.removesuffix(".gz").endswith(name) and path.is_file()
+    )
+    if len(found) == 1:
+        return found[0]
+    held = ", ".join(str(path.relative_to(folder)) for path in found[:3]) or "none"
+    raise DataError(str(folder), [f"Expected one file {name} (or {name}.gz) in this folder, found: {held}."])
+
+
+def _beside(matrix: Path, prefix: str, *names: str) -> Path:
+    for name in names:
+        for candidate in (f"{prefix}{name}", f"{prefix}{name}.gz"):
+            if (matrix.parent / candidate).is_file():
+                return matrix.parent / candidate
+    raise DataError(
+        str(matrix.parent), [f"There is no {prefix}{f' or {prefix}'.join(names)} beside {matrix.name}."]
+    )
+
+
+def _lines(path: Path) -> pd.DataFrame:
+    import pandas as pd
+
+    with _told(path, "list of names"), opened(path) as file:
+        # keep_default_na: "NA" and "nan" are names that occur.
+        return pd.read_csv(file, sep="\t", header=None, dtype=str, keep_default_na=False, quoting=3)
+
+
+@contextmanager
+def opened(path: Path) -> Iterator[IO[bytes]]:
+    """Open a file for reading, gzipped or not, whatever its name says."""
+    with path.open("rb") as raw:
+        if raw.read(2) == b"\x1f\x8b":
+            raw.seek(0)
+            with gzip.open(raw) as file:
+                yield file  # type: ignore[misc]  # GzipFile reads as a binary file does
+        else:
+            raw.seek(0)
+            yield raw
+
+
+@contextmanager
+def _told(path: Path, kind: str) -> Iterator[None]:
+    """Turn what libraries raise on damaged files into words about the file."""
+    try:
+        yield
+    except DataError:
+        raise
+    except (EOFError, zlib.error, gzip.BadGzipFile) as error:
+        problem = f"The file is truncated or damaged: {error}. Fetch it again."
+        raise DataError(str(path), [problem]) from error
+    except (OSError, ValueError, LookupError, TypeError, AttributeError, csv.Error) as error:
+        said = (str(error).strip().splitlines() or [type(error).__name__])[0]
+        is_cut = "truncated" in str(error) or "unexpected end" in str(error).lower()
+        problem = f"The file is truncated: {said}. Fetch it again." if is_cut else f"No {kind}: {said}."
+        raise DataError(str(path), [problem]) from error

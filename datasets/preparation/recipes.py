@@ -1,0 +1,226 @@
+"""Recipes: from raw counts to a data set, step by step, and in words that can be recorded."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from cellular_bench.core.errors import UserError
+from cellular_bench.core.keys import COUNTS, TARGET_SUM
+from cellular_bench.datasets import variable
+from cellular_bench.datasets.preparation import quality
+from cellular_bench.datasets.preprocess import log1p_of_scaled
+
+if TYPE_CHECKING:
+    from anndata import AnnData
+
+#: ``mean``: a cell's counts / mean counts of all cells. ``target``: a cell's counts / 10,000.
+SizeFactor = Literal["mean", "target"]
+#: Raised whenever a recipe gives other numbers.
+VERSION = 1
+#: Where a prepared file says how it was made, as JSON.
+UNS_KEY = "recipe"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Recipe:
+    """How raw counts are filtered and normalised; None leaves a step out.
+
+    Attributes
+    ----------
+    n_mads
+        Drop cells more than so many median absolute deviations from the median of their sample in any
+        of four quantities (:func:`~cellular_bench.datasets.preparation.quality.outliers`).
+    min_genes, max_mito_share
+        Drop cells with fewer genes, or a larger mitochondrial share.
+    min_cells
+        Then drop genes that fewer of the remaining cells express.
+    size_factor
+        By what a cell's counts are divided before the logarithm.
+    flavor, n_top_genes
+        How variable genes are chosen, on training cells only: :meth:`select_genes`.
+    """
+
+    name: str
+    n_mads: float | None = None
+    min_genes: int | None = None
+    max_mito_share: float | None = None
+    min_cells: int | None = None
+    size_factor: SizeFactor = "target"
+    flavor: variable.Flavor = "cell_ranger"
+    n_top_genes: int = 2000
+
+    def describe(self) -> dict[str, Any]:
+        """Return everything that decides the numbers, ready for JSON."""
+        return {**asdict(self), "version": VERSION}
+
+    def select_genes(self, lognorm_train: Any) -> NDArray[np.bool_]:
+        """Mark the variable genes of the training cells, (n_obs, n_vars) log-normalised."""
+        found = variable.moments([lognorm_train], flavor=self.flavor)
+        return variable.choose(found, n_top_genes=self.n_top_genes, flavor=self.flavor)
+
+
+#: The preprocessing of the CELLULAR study.
+STUDY = Recipe(name="study", n_mads=quality.N_MADS, min_cells=quality.MIN_CELLS, size_factor="mean")
+#: The same for cells whose quality their authors controlled, as the study took its annotated data.
+STUDY_ANNOTATED = replace(STUDY, name="study_annotated", n_mads=None)
+#: What scanpy's introduction does: cells with 100 genes, genes in 3 cells, counts per 10,000.
+SCANPY = Recipe(name="scanpy", min_genes=100, min_cells=3, flavor="seurat")
+#: Counts per 10,000 and nothing else: data whose quality was controlled before.
+NONE = Recipe(name="none")
+RECIPES: Mapping[str, Recipe] = {recipe.name: recipe for recipe in (STUDY, STUDY_ANNOTATED, SCANPY, NONE)}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Prepared:
+    """What a recipe made.
+
+    Attributes
+    ----------
+    adata
+        ``X`` log-normalised and ``layers["counts"]`` raw, both sparse; ``uns["recipe"]`` says how it was
+        made, as JSON.
+    steps
+        One entry per step: its name, and how many cells or genes it dropped.
+    before, after
+        Quality of the cells that came, and of those that stayed.
+    """
+
+    adata: AnnData
+    steps: tuple[Mapping[str, Any], ...]
+    before: quality.Quality
+    after: quality.Quality
+
+
+def prepare(adata: AnnData, recipe: Recipe, *, sample: ArrayLike | None = None) -> Prepared:
+    """Filter and normalise raw counts.
+
+    Parameters
+    ----------
+    adata
+        ``X`` raw counts. Not altered.
+    sample
+        (n_obs,) sample of each cell: outliers are outliers of their sample. None: one sample.
+
+    Raises
+    ------
+    UserError
+        If values are no counts, or a step leaves no cell or no gene.
+    """
+    from scipy import sparse
+
+    counts = sparse.csr_matrix(adata.X)
+    _check_counts(counts)
+    before = quality.measure(counts, adata.var_names)
+    steps: list[Mapping[str, Any]] = []
+    cells = _kept_cells(before, recipe, sample, steps)
+    counts = counts[cells]
+    genes = _kept_genes(counts, recipe, steps)
+    counts = counts[:, genes]
+    made = adata[cells][:, genes].copy()
+    factors = size_factors(counts, kind=recipe.size_factor)
+    made.X = log1p_of_scaled(counts, factors)
+    made.layers[COUNTS] = counts.astype(np.float32)
+    steps.append({"step": f"log1p of counts / size factor ({recipe.size_factor})", "dropped": 0})
+    made.uns[UNS_KEY] = json.dumps({**recipe.describe(), "steps": steps})
+    return Prepared(
+        adata=made, steps=tuple(steps), before=before, after=quality.measure(counts, made.var_names)
+    )
+
+
+def size_factors(counts: Any, *, kind: SizeFactor) -> NDArray[np.float64]:
+    """Return the number by which each cell's counts are divided before the logarithm.
+
+    ``mean`` (the CELLULAR study): counts of the cell / mean counts of all cells. ``target``: counts of the
+    cell / 10,000.
+
+    Examples
+    --------
+    >>> size_factors([[1, 1], [2, 4]], kind="mean").tolist()
+    [0.5, 1.5]
+    """
+    from scipy import sparse
+
+    totals = np.asarray(sparse.csr_matrix(counts).sum(axis=1), dtype=np.float64).ravel()
+    return np.asarray(totals / (totals.mean() if kind == "mean" else TARGET_SUM), dtype=np.float64)
+
+
+def recorded(adata: AnnData) -> dict[str, Any] | None:
+    """Return how a file was prepared, or None where it does not say."""
+    return _parsed(adata.uns.get(UNS_KEY))
+
+
+def recorded_in(path: Path) -> dict[str, Any] | None:
+    """Return how an ``.h5ad`` file was prepared, without reading its values; None where it does not say."""
+    import h5py
+
+    try:
+        with h5py.File(path, "r") as file:
+            text = file[f"uns/{UNS_KEY}"][()]
+    except (OSError, KeyError):
+        return None
+    return _parsed(text.decode("utf-8", "replace") if isinstance(text, bytes) else text)
+
+
+def _parsed(text: Any) -> dict[str, Any] | None:
+    try:
+        found = json.loads(text) if isinstance(text, str) else None
+    except json.JSONDecodeError:
+        return None
+    return found if isinstance(found, dict) else None
+
+
+def _check_counts(counts: Any) -> None:
+    values = counts.data
+    if not np.isfinite(values).all() or (values < 0).any() or (values != np.floor(values)).any():
+        raise UserError(
+            "A recipe starts from raw counts, and these values are not all whole numbers of at least 0. "
+            "Read the matrix of counts."
+        )
+
+
+def _kept_cells(
+    found: quality.Quality, recipe: Recipe, sample: ArrayLike | None, steps: list[Mapping[str, Any]]
+) -> NDArray[np.bool_]:
+    marked: dict[str, NDArray[np.bool_]] = {"cells without counts": found.n_counts == 0}
+    if recipe.n_mads is not None:
+        by_quantity = quality.outliers(found, n_mads=recipe.n_mads, sample=sample)
+        marked |= {f"outliers in {name}": hits for name, hits in by_quantity.items()}
+    if recipe.min_genes is not None:
+        marked[f"cells with fewer than {recipe.min_genes} genes"] = found.n_genes < recipe.min_genes
+    if recipe.max_mito_share is not None:
+        name = f"cells with a mitochondrial share above {recipe.max_mito_share:g}"
+        marked[name] = found.mito_share > recipe.max_mito_share
+    # Outliers are judged on all cells of the sample; each dropped cell is told under its first reason.
+    dropped = np.zeros(len(found.n_counts), dtype=bool)
+    for name, hits in marked.items():
+        steps.append({"step": name, "dropped": int((hits & ~dropped).sum())})
+        dropped |= hits
+    if dropped.all():
+        raise UserError(f"No cell is left by the recipe '{recipe.name}': {_told(steps)}.")
+    return ~dropped
+
+
+def _kept_genes(counts: Any, recipe: Recipe, steps: list[Mapping[str, Any]]) -> NDArray[np.bool_]:
+    least = recipe.min_cells or 0
+    kept = quality.cells_per_gene(counts) >= least
+    if recipe.min_cells is not None:
+        steps.append({"step": f"genes in fewer than {least} cells", "dropped": int((~kept).sum())})
+    left = np.asarray(counts[:, kept].sum(axis=1)).ravel()
+    if not kept.any() or (left == 0).any():
+        n_empty = int((left == 0).sum())
+        raise UserError(
+            f"Without genes in fewer than {least} cells {int(kept.sum())} genes are left, and {n_empty} "
+            "cells have no counts. Use more cells, or ask for fewer (min_cells)."
+        )
+    return kept
+
+
+def _told(steps: list[Mapping[str, Any]]) -> str:
+    return ", ".join(f"{step['dropped']} {step['step']}" for step in steps if step["dropped"])

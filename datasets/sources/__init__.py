@@ -1,0 +1,1 @@
+"""Where data sets come from: bundled files, downloads, archives, packages."""

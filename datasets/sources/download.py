@@ -1,0 +1,293 @@
+"""Download a file once, go on where a download broke off, check it, and keep it."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import shutil
+import sys
+import time
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+from urllib.error import HTTPError, URLError
+from urllib.parse import urlsplit
+
+from cellular_bench.core.errors import DataError
+from cellular_bench.datasets.sources.cache import (
+    CACHE_VARIABLE,
+    Wanted,
+    difference,
+    file_sha256,
+    is_cached,
+    note_of,
+    place,
+    read_note,
+)
+
+#: Seconds without a byte after which a connection is given up.
+TIMEOUT_S = 60.0
+SCHEMES = ("http", "https")
+#: Bytes that a connection must bring for it not to count as a failure.
+PROGRESS_BYTES = 1 << 20
+#: Failed connections in a row before an address is given up; each goes on where the last one ended.
+ATTEMPTS = 5
+#: Seconds before the second connection; doubled for each further one.
+PAUSE_S = 1.0
+BLOCK_BYTES = 1 << 18
+#: Answers after which asking again is of use: too many requests, or the server's own trouble.
+TRANSIENT = frozenset({408, 425, 429, 500, 502, 503, 504})
+RANGE_REFUSED = 416
+
+#: Called with the bytes that are there and, where the server says it, the bytes that there will be.
+Progress = Callable[[int, int | None], None]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Options:
+    """How to download.
+
+    Attributes
+    ----------
+    offline
+        Use what is in the cache only.
+    allow_unverified
+        Take files for which no checksum is known.
+    """
+
+    offline: bool = False
+    allow_unverified: bool = False
+    timeout_s: float = TIMEOUT_S
+    attempts: int = ATTEMPTS
+    pause_s: float = PAUSE_S
+    progress: Progress | None = field(default=None, compare=False)
+
+
+def fetch(
+    url: str | Sequence[str],
+    *,
+    sha256: str | None,
+    dataset_id: str,
+    timeout_s: float = TIMEOUT_S,
+    options: Options | None = None,
+) -> Path:
+    """Return the path of a downloaded file with this checksum, downloading it if need be.
+
+    The short form of :func:`obtain` for a file that is known by its checksum.
+    """
+    urls = (url,) if isinstance(url, str) else tuple(url)
+    name = Path(urlsplit(urls[0]).path).name or "download"
+    wanted = Wanted(urls=urls, name=name, sha256=sha256)
+    return obtain(wanted, dataset_id=dataset_id, options=options or Options(timeout_s=timeout_s))
+
+
+def obtain(wanted: Wanted, *, dataset_id: str, options: Options | None = None) -> Path:
+    """Return the path of a file, from the cache or from the first address that gives it.
+
+    A file already in the cache is checked again and used without touching the network. What
+    an interrupted download leaves is kept as ``NAME.part`` and completed by the next one; the file
+    appears under its own name only once it is complete and checked.
+
+    Raises
+    ------
+    DataError
+        If no address gives the file, it has another checksum or size, no checksum is known and
+        ``allow_unverified`` is not set, or ``offline`` is and the file is not in the cache.
+    """
+    options = options or Options()
+    target = place(wanted)
+    if is_cached(wanted):
+        return target
+    _check_request(wanted, target, options, dataset_id)
+    target.parent.mkdir(parents=True, exist_ok=True)
+    with _only_one(target):
+        # Another process may have fetched it while this one waited.
+        if not is_cached(wanted):
+            _from_any(wanted, target, options, dataset_id)
+    return target
+
+
+def _check_request(wanted: Wanted, target: Path, options: Options, dataset_id: str) -> None:
+    if not wanted.urls:
+        raise DataError(dataset_id, [f"There is no address for {wanted.name}."])
+    for url in wanted.urls:
+        if urlsplit(url).scheme not in SCHEMES:
+            problem = f"Cannot download {url}: expected an address with {' or '.join(SCHEMES)}."
+            raise DataError(dataset_id, [problem])
+    if options.offline:
+        problem = f"{wanted.name} is not in the cache ({target.parent}), and --offline forbids downloads."
+        raise DataError(dataset_id, [problem])
+    if not (wanted.is_verified or options.allow_unverified):
+        problem = (
+            f"No checksum is known for {wanted.name}, so nobody can say whether what comes is what "
+            f"was meant. Look at {wanted.urls[0]} and, if you trust it, fetch it with --allow-unverified."
+        )
+        raise DataError(dataset_id, [problem])
+
+
+@contextlib.contextmanager
+def _only_one(target: Path) -> Iterator[None]:
+    """Let one process at a time download this file; the others wait, and find it done."""
+    if sys.platform == "win32":  # no flock: two downloads at once would cost time, not correctness
+        yield
+        return
+    import fcntl
+
+    with target.with_name(f".{target.name}.lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        yield
+
+
+def _from_any(wanted: Wanted, target: Path, options: Options, dataset_id: str) -> None:
+    problems = []
+    for url in wanted.urls:
+        part = target.with_name(f"{target.name}.part")
+        try:
+            _download(url, part, wanted, options)
+        except _FailedError as failure:
+            problems.append(str(failure))
+            continue
+        problem = difference(part, wanted)
+        if not problem:
+            _keep(part, target, wanted)
+            return
+        # Another content: of no use for going on, nor under this name.
+        _discard(part)
+        problems.append(f"The file at {url} has changed: {problem}.")
+    raise DataError(dataset_id, problems)
+
+
+def _keep(part: Path, target: Path, wanted: Wanted) -> None:
+    if not wanted.is_verified:
+        note_of(target).write_text(file_sha256(part), encoding="ascii")
+    part.replace(target)
+    _discard(part)
+
+
+def _discard(part: Path) -> None:
+    part.unlink(missing_ok=True)
+    _state(part).unlink(missing_ok=True)
+
+
+def _state(part: Path) -> Path:
+    return part.with_name(f"{part.name}.json")
+
+
+class _FailedError(Exception):
+    """An address that did not give the whole file."""
+
+
+class _BrokenOffError(Exception):
+    """A connection that ended too early: worth another one."""
+
+
+def _download(url: str, part: Path, wanted: Wanted, options: Options) -> None:
+    reason, failures = "", 0
+    while failures < options.attempts:
+        before = _size(part)
+        try:
+            _connect(url, part, wanted, options)
+        except _BrokenOffError as broken:
+            reason = str(broken)
+        else:
+            return
+        # A connection that brought the file on is no failure: large files break off many times.
+        failures = 0 if _size(part) >= before + PROGRESS_BYTES else failures + 1
+        if failures < options.attempts:
+            time.sleep(options.pause_s * 2 ** max(failures - 1, 0))
+    kept = _size(part)
+    more = f" {kept} bytes are kept, and the next call goes on from there." if kept else ""
+    raise _FailedError(
+        f"Cannot download {url}: {reason}, {failures} times. "
+        f"Check the connection, or load the file by its path.{more}"
+    )
+
+
+def _size(part: Path) -> int:
+    return part.stat().st_size if part.is_file() else 0
+
+
+def _connect(url: str, part: Path, wanted: Wanted, options: Options) -> None:
+    from http.client import HTTPException
+    from urllib.request import Request, urlopen
+
+    headers = _resume_headers(url, part, wanted)
+    try:
+        # The scheme was checked by the caller: neither file: nor a custom one comes here.
+        with urlopen(Request(url, headers=headers), timeout=options.timeout_s) as answer:  # noqa: S310
+            _receive(answer, url, part, wanted, options)
+    except HTTPError as error:
+        _judge(error, url, part)
+    except TimeoutError as error:
+        raise _BrokenOffError(f"no byte came for {options.timeout_s:g} s") from error
+    except URLError as error:
+        if isinstance(error.reason, TimeoutError):
+            raise _BrokenOffError(f"no answer came for {options.timeout_s:g} s") from error
+        raise _BrokenOffError(str(error.reason)) from error
+    except (HTTPException, ConnectionError) as error:
+        raise _BrokenOffError(str(error) or type(error).__name__) from error
+
+
+def _resume_headers(url: str, part: Path, wanted: Wanted) -> dict[str, str]:
+    """Ask for the rest of a file, but only of the same file."""
+    size = _size(part)
+    state = read_note(_state(part))
+    validator = state.get("validator") if state.get("url") == url else None
+    # Without a validator only a checksum can tell that two halves belong together.
+    if not size or not (validator or wanted.is_verified):
+        _discard(part)
+        return {}
+    return {"Range": f"bytes={size}-"} | ({"If-Range": validator} if validator else {})
+
+
+def _receive(answer: Any, url: str, part: Path, wanted: Wanted, options: Options) -> None:
+    goes_on = answer.status == 206 and _starts_at(answer) == _size(part)
+    if answer.status == 206 and not goes_on:
+        _discard(part)
+        raise _BrokenOffError("the server sent another part of the file than the one asked for")
+    _remember_validator(answer, url, part)
+    length = answer.headers.get("Content-Length")
+    done = _size(part) if goes_on else 0
+    total = done + int(length) if length else wanted.size
+    _check_room(part, total, done)
+    with part.open("ab" if goes_on else "wb") as file:
+        while block := answer.read(BLOCK_BYTES):
+            done += file.write(block)
+            if options.progress:
+                options.progress(done, total)
+    if total is not None and done < total:
+        raise _BrokenOffError(f"the connection ended after {done} of {total} bytes")
+
+
+def _starts_at(answer: Any) -> int:
+    span = str(answer.headers.get("Content-Range", "")).removeprefix("bytes ").partition("-")[0]
+    return int(span) if span.isdigit() else -1
+
+
+def _remember_validator(answer: Any, url: str, part: Path) -> None:
+    tag = answer.headers.get("ETag") or ""
+    # A weak tag stands for the meaning of a file, not for its bytes.
+    validator = tag if tag and not tag.startswith("W/") else answer.headers.get("Last-Modified")
+    _state(part).write_text(json.dumps({"url": url, "validator": validator}), encoding="utf-8")
+
+
+def _check_room(part: Path, total: int | None, done: int) -> None:
+    free = shutil.disk_usage(part.parent).free
+    if total is not None and total - done > free:
+        raise _FailedError(
+            f"There is no room for it: {total - done} bytes are missing and {free} are free in "
+            f"{part.parent}. Name a folder on another disk with {CACHE_VARIABLE}."
+        )
+
+
+def _judge(error: HTTPError, url: str, part: Path) -> None:
+    if error.code == RANGE_REFUSED:
+        _discard(part)
+        raise _BrokenOffError("the server cannot go on where the last download ended") from error
+    if error.code in TRANSIENT:
+        raise _BrokenOffError(f"{error.code} {error.reason}") from error
+    raise _FailedError(
+        f"Cannot download {url}: {error.reason} ({error.code}). "
+        "Check the connection, or load the file by its path."
+    ) from error

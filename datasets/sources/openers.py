@@ -1,0 +1,177 @@
+"""Where data sets come from: one function per kind of source, each giving AnnData as stored."""
+
+from __future__ import annotations
+
+import hashlib
+import importlib.util
+import inspect
+import json
+import os
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from cellular_bench.core.errors import DataError, UnknownNameError
+from cellular_bench.datasets.h5ad import read_h5ad
+from cellular_bench.datasets.sources import builders, deposits, wheels
+from cellular_bench.datasets.sources.cache import cache_dir
+from cellular_bench.datasets.sources.download import Options, fetch
+
+if TYPE_CHECKING:
+    from anndata import AnnData
+
+    from cellular_bench.core.types import DatasetSpec
+
+#: Files that ship with this package.
+BUNDLED = Path(__file__).parents[1] / "bundled"
+
+
+def open_source(spec: DatasetSpec, *, options: Options | None = None) -> AnnData:
+    """Return what the source of a data set holds, unvalidated; fetch it first where need be.
+
+    Raises
+    ------
+    DataError
+        If the source is of an unknown kind, or cannot be had or read.
+    """
+    kind = str(spec.source.get("kind"))
+    if kind not in _SOURCES:
+        known = ", ".join(sorted(set(_SOURCES) - _IN_THIS_PROCESS))
+        raise DataError(spec.dataset_id, [f"Unknown kind of source '{kind}'. Known: {known}."])
+    opener, wanted = _SOURCES[kind]
+    absent = [f"Its source of kind '{kind}' lacks the entry '{key}'." for key in wanted - set(spec.source)]
+    if absent:
+        raise DataError(spec.dataset_id, sorted(absent))
+    return opener(spec.dataset_id, spec.source, options or Options())
+
+
+def fetch_source(spec: DatasetSpec, *, options: Options | None = None) -> list[Path]:
+    """Bring the files of a data set into the cache, without reading them.
+
+    Returns
+    -------
+    Where they are; empty for data that need not be fetched.
+    """
+    options = options or Options()
+    kind = spec.source.get("kind")
+    if kind == "carrier":
+        found = wheels.fetch_wheels(spec.source["wheels"], dataset_id=spec.dataset_id, options=options)
+        return list(found.values())
+    if kind == "data_dir":
+        _data_dir(spec.dataset_id, spec.source, options)
+    if kind == "download":
+        return list(deposits.files_of(spec.dataset_id, spec.source, options=options).values())
+    if kind == "url":
+        source = spec.source
+        return [fetch(source["url"], sha256=source["sha256"], dataset_id=spec.dataset_id, options=options)]
+    return []
+
+
+def _bundled(dataset_id: str, source: Mapping[str, Any], options: Options) -> AnnData:
+    return read_h5ad(BUNDLED / source["file"])
+
+
+def _file(dataset_id: str, source: Mapping[str, Any], options: Options) -> AnnData:
+    return read_h5ad(Path(source["path"]))
+
+
+def _memory(dataset_id: str, source: Mapping[str, Any], options: Options) -> AnnData:
+    adata: AnnData = source["adata"].copy()  # what is made of it is not the caller's
+    return adata
+
+
+def _function(dataset_id: str, source: Mapping[str, Any], options: Options) -> AnnData:
+    from anndata import AnnData
+
+    made = source["function"]()
+    if not isinstance(made, AnnData):
+        raise DataError(dataset_id, [f"Its function returned {type(made).__name__}; expected AnnData."])
+    return made
+
+
+def _data_dir(dataset_id: str, source: Mapping[str, Any], options: Options) -> AnnData:
+    problem = (
+        "It cannot be downloaded: put its file into a folder and name that with --data-dir. "
+        f"run-benchmark datasets info {dataset_id} says what it must hold."
+    )
+    raise DataError(dataset_id, [problem])
+
+
+def _package(dataset_id: str, source: Mapping[str, Any], options: Options) -> AnnData:
+    # The file is read without importing the package that ships it.
+    found = importlib.util.find_spec(source["package"])
+    folders = list(found.submodule_search_locations or ()) if found else []
+    if not folders:
+        package = source["package"]
+        raise DataError(dataset_id, [f"The package '{package}' ships this data set and is not installed."])
+    return read_h5ad(Path(folders[0]) / source["file"])
+
+
+def _simulator(dataset_id: str, source: Mapping[str, Any], options: Options) -> AnnData:
+    from cellular_bench.datasets.simulator import simulate
+
+    known = inspect.signature(simulate).parameters
+    for name in source["arguments"]:
+        if name not in known:
+            raise DataError(dataset_id, [str(UnknownNameError("argument of the simulator", name, known))])
+    return simulate(**source["arguments"])
+
+
+def _url(dataset_id: str, source: Mapping[str, Any], options: Options) -> AnnData:
+    return read_h5ad(fetch(source["url"], sha256=source["sha256"], dataset_id=dataset_id, options=options))
+
+
+def _carrier(dataset_id: str, source: Mapping[str, Any], options: Options) -> AnnData:
+    builder = _builder(dataset_id, source)
+
+    def build() -> AnnData:
+        return builder(wheels.fetch_wheels(source["wheels"], dataset_id=dataset_id, options=options))
+
+    return _built_once(dataset_id, source, build)
+
+
+def _download(dataset_id: str, source: Mapping[str, Any], options: Options) -> AnnData:
+    builder = _builder(dataset_id, source)
+    if builder in (builders.h5ad, builders.in_archive, builders.by_hand):
+        return builder(deposits.files_of(dataset_id, source, options=options))
+    return _built_once(
+        dataset_id, source, lambda: builder(deposits.files_of(dataset_id, source, options=options))
+    )
+
+
+def _builder(dataset_id: str, source: Mapping[str, Any]) -> builders.Builder:
+    name = str(source["builder"])
+    if name not in builders.BUILDERS:
+        raise DataError(dataset_id, [str(UnknownNameError("builder", name, builders.BUILDERS))])
+    return builders.BUILDERS[name]
+
+
+def _built_once(dataset_id: str, source: Mapping[str, Any], build: Callable[[], AnnData]) -> AnnData:
+    """Keep what was made of a deposit's files; tables of text take minutes to read."""
+    key = hashlib.sha256(json.dumps([builders.VERSION, source], sort_keys=True).encode()).hexdigest()
+    path = cache_dir() / "built" / f"{dataset_id}-{key[:16]}.h5ad"
+    if not path.is_file():
+        adata = build()
+        path.parent.mkdir(parents=True, exist_ok=True)
+        part = path.with_name(f".{os.getpid()}-{path.name}")
+        adata.write_h5ad(part, compression="gzip", compression_opts=1)
+        part.replace(path)
+    return read_h5ad(path)
+
+
+#: Kinds that a file cannot name: they hold a function or cells.
+_IN_THIS_PROCESS = {"function", "memory"}
+#: Opener of each kind of source and the entries it needs beside ``kind``.
+_SOURCES: Mapping[str, tuple[Callable[[str, Mapping[str, Any], Options], AnnData], set[str]]] = {
+    "bundled": (_bundled, {"file"}),
+    "carrier": (_carrier, {"builder", "wheels"}),
+    "data_dir": (_data_dir, set()),
+    "download": (_download, {"builder", "files"}),
+    "file": (_file, {"path"}),
+    "function": (_function, {"function"}),
+    "local": (_file, {"path"}),
+    "memory": (_memory, {"adata"}),
+    "package": (_package, {"package", "file"}),
+    "simulator": (_simulator, {"arguments"}),
+    "url": (_url, {"url", "sha256"}),
+}

@@ -1,0 +1,1 @@
+"""Metrics of predicted labels, their probabilities and novelty scores."""

@@ -1,0 +1,199 @@
+"""Cells counted by true and predicted label, and what can be said of the counts alone.
+
+Every formula works on the last axis, so that thousands of resampled tables cost hardly more than
+one. A formula gives NaN where it is 0 / 0; the metrics turn that into a reason.
+"""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from cellular_bench.core.errors import UndefinedError
+from cellular_bench.metrics.inputs import Floats, Ints, strings
+
+#: A true label of less than this share of the cells is rare.
+RARE_SHARE = 0.01
+
+
+class Counts(NamedTuple):
+    """Cells per label (union of truth and accepted predictions, sorted).
+
+    Attributes
+    ----------
+    labels
+        (n_labels,) names.
+    true, predicted, hits
+        (..., n_labels) cells of the label, cells that were given it, and cells that are both.
+    rare
+        (n_labels,) which true labels are rare; resampling does not change it.
+    n_obs
+        Cells in all.
+    """
+
+    labels: NDArray[Any]
+    true: Ints
+    predicted: Ints
+    hits: Ints
+    rare: NDArray[np.bool_]
+    n_obs: int
+
+
+def names_of(values: ArrayLike, name: str, n_obs: int | None = None) -> NDArray[Any]:
+    """Return labels as strings.
+
+    Raises
+    ------
+    UndefinedError
+        If there are no cells.
+    """
+    found = strings(values, name, n_obs=n_obs)
+    if not len(found):
+        raise UndefinedError("there are no cells to score")
+    return found
+
+
+def accepted_cells(rejected: ArrayLike | None, n_obs: int) -> NDArray[np.bool_]:
+    """Return which cells the method named.
+
+    Raises
+    ------
+    ValueError
+        If ``rejected`` is not one bool per cell.
+    """
+    if rejected is None:
+        return np.ones(n_obs, dtype=bool)
+    flags = np.asarray(rejected)
+    if flags.shape != (n_obs,) or flags.dtype != bool:
+        raise ValueError(f"rejected has shape {flags.shape} of {flags.dtype}; expected ({n_obs},) of bool")
+    return ~flags
+
+
+def right_cells(label: ArrayLike, label_pred: ArrayLike, rejected: ArrayLike | None) -> NDArray[np.bool_]:
+    """Return which cells were given their true label; a rejected cell was not."""
+    true = names_of(label, "label")
+    guesses = names_of(label_pred, "label_pred", len(true))
+    return np.asarray((true == guesses) & accepted_cells(rejected, len(true)))
+
+
+def count(label: ArrayLike, label_pred: ArrayLike, rejected: ArrayLike | None = None) -> Counts:
+    """Count the cells of each label."""
+    names, pairs, cells = count_pairs(label, label_pred, rejected)
+    counts = tally(names, pairs, cells)
+    used = counts.true + counts.predicted > 0  # a label only ever predicted for rejected cells is none
+    return counts._replace(**{name: getattr(counts, name)[used] for name in _PER_LABEL})
+
+
+_PER_LABEL = ("labels", "true", "predicted", "hits", "rare")
+
+
+def count_pairs(
+    label: ArrayLike, label_pred: ArrayLike, rejected: ArrayLike | None = None
+) -> tuple[NDArray[Any], Ints, Ints]:
+    """Return label names, the distinct (true, predicted) pairs of codes, and the cells of each pair.
+
+    Rejected cells have one code past the last label.
+    """
+    true = names_of(label, "label")
+    n_obs = len(true)
+    guessed = names_of(label_pred, "label_pred", n_obs)
+    names, codes = np.unique(np.concatenate([true, guessed]), return_inverse=True)
+    guesses = np.where(accepted_cells(rejected, n_obs), codes[n_obs:], len(names))
+    combined, cells = np.unique(codes[:n_obs] * (len(names) + 1) + guesses, return_counts=True)
+    return names, np.stack(np.divmod(combined, len(names) + 1)), cells
+
+
+def tally(names: NDArray[Any], pairs: Ints, cells: Ints, *, drawn: Ints | None = None) -> Counts:
+    """Sum pairs up to labels; ``drawn`` (..., n_pairs) holds resampled cells of each pair."""
+    true, guesses = (np.eye(len(names) + 1, dtype=np.int64)[codes][:, :-1] for codes in pairs)
+    used = cells if drawn is None else drawn
+    n_obs = int(cells.sum())
+    support = cells @ true
+    return Counts(
+        labels=names,
+        true=used @ true,
+        predicted=used @ guesses,
+        hits=used @ (true * guesses),
+        rare=(support > 0) & (support < RARE_SHARE * n_obs),
+        n_obs=n_obs,
+    )
+
+
+def accuracy_of(counts: Counts) -> Floats:
+    """Hits of all cells."""
+    return np.asarray(counts.hits.sum(axis=-1) / counts.n_obs)
+
+
+def balanced_accuracy_of(counts: Counts) -> Floats:
+    """Mean recall of the labels that are there."""
+    return _mean(_share(counts.hits, counts.true), counts.true > 0)
+
+
+def rare_recall_of(counts: Counts) -> Floats:
+    """Mean recall of the rare labels that are there."""
+    return _mean(_share(counts.hits, counts.true), counts.rare & (counts.true > 0))
+
+
+def f1_macro_of(counts: Counts) -> Floats:
+    """Mean F1 of the labels that are true or predicted somewhere."""
+    return _mean(f1_of(counts), counts.true + counts.predicted > 0)
+
+
+def f1_weighted_of(counts: Counts) -> Floats:
+    """F1 of the true labels, weighted by their cells."""
+    return np.asarray((f1_of(counts) * counts.true).sum(axis=-1) / counts.n_obs)
+
+
+def f1_of(counts: Counts) -> Floats:
+    """2 hits / (support + predictions) of each label; 0 for a label that is nowhere."""
+    return _share(2 * counts.hits, counts.true + counts.predicted)
+
+
+def mcc_of(counts: Counts) -> Floats:
+    """R_K; 0 for a constant prediction, NaN for a single true label."""
+    covariance, spread_true, spread_predicted = _covariances(counts)
+    product = np.sqrt(spread_true * spread_predicted)
+    value = np.divide(covariance, product, out=np.zeros_like(product), where=product > 0)
+    return np.asarray(np.where(spread_true > 0, value, np.nan))
+
+
+def cohen_kappa_of(counts: Counts) -> Floats:
+    """Agreement beyond chance; NaN for a single true label."""
+    covariance, spread_true, _ = _covariances(counts)
+    # covariance / n^2 = observed - expected agreement; the rest to 1 is positive with two true labels.
+    chance = np.einsum("...i,...i", counts.true.astype(float), counts.predicted.astype(float))
+    rest = np.where(spread_true > 0, float(counts.n_obs) ** 2 - chance, 1.0)
+    return np.asarray(np.where(spread_true > 0, covariance / rest, np.nan))
+
+
+def accuracy_accepted_of(counts: Counts) -> Floats:
+    """Hits of the named cells; NaN where none is named."""
+    named = counts.predicted.sum(axis=-1)
+    return np.asarray(np.where(named > 0, counts.hits.sum(axis=-1) / np.maximum(named, 1), np.nan))
+
+
+def coverage_of(counts: Counts) -> Floats:
+    """Share of the cells that are named."""
+    return np.asarray(counts.predicted.sum(axis=-1) / counts.n_obs)
+
+
+def _covariances(counts: Counts) -> tuple[Floats, Floats, Floats]:
+    """Return n^2 times the covariance of truth and prediction, and the variance of either."""
+    true, predicted = counts.true.astype(float), counts.predicted.astype(float)
+    n_obs = float(counts.n_obs)
+    n_rejected = n_obs - predicted.sum(axis=-1)
+    covariance = counts.hits.sum(axis=-1) * n_obs - np.einsum("...i,...i", true, predicted)
+    spread_true = n_obs**2 - np.einsum("...i,...i", true, true)
+    spread_predicted = n_obs**2 - np.einsum("...i,...i", predicted, predicted) - n_rejected**2
+    return covariance, spread_true, spread_predicted
+
+
+def _share(part: Ints, whole: Ints) -> Floats:
+    return np.divide(part, whole, out=np.zeros(np.shape(part)), where=whole > 0)
+
+
+def _mean(values: Floats, mask: NDArray[np.bool_]) -> Floats:
+    n = mask.sum(axis=-1)
+    return np.asarray(np.where(n > 0, np.where(mask, values, 0.0).sum(axis=-1) / np.maximum(n, 1), np.nan))

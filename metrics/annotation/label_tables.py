@@ -1,0 +1,79 @@
+"""Predictions laid out label by label: who was recognised, and what was taken for what."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import ArrayLike
+
+from cellular_bench.metrics.annotation.counts import accepted_cells, count, names_of
+
+#: Label under which :func:`confusion` counts rejected cells.
+REJECTED = ""
+
+
+class LabelFigures(NamedTuple):
+    """How well one label was recognised; a figure is None where it is 0 / 0."""
+
+    label: str
+    support: int
+    n_predicted: int
+    precision: float | None
+    recall: float | None
+    f1: float | None
+
+
+def per_label(
+    label: ArrayLike, label_pred: ArrayLike, rejected: ArrayLike | None = None
+) -> list[LabelFigures]:
+    """Return support, precision, recall and F1 of every label that is true or predicted, sorted.
+
+    Parameters are those of :func:`cellular_bench.metrics.accuracy`. A figure is None where it is
+    0 / 0: the precision of a label that was never predicted, the recall of one that never occurs.
+
+    Examples
+    --------
+    >>> for row in per_label(["T", "T", "B"], ["T", "NK", "T"]):
+    ...     print(*row)
+    B 1 0 None 0.0 0.0
+    NK 0 1 0.0 None 0.0
+    T 2 2 0.5 0.5 0.5
+    """
+    counts = count(label, label_pred, rejected)
+    return [
+        LabelFigures(
+            label=str(name),
+            support=int(true),
+            n_predicted=int(predicted),
+            precision=float(hits / predicted) if predicted else None,
+            recall=float(hits / true) if true else None,
+            f1=float(2 * hits / (true + predicted)),
+        )
+        for name, true, predicted, hits in zip(
+            counts.labels, counts.true, counts.predicted, counts.hits, strict=True
+        )
+    ]
+
+
+def confusion(
+    label: ArrayLike, label_pred: ArrayLike, rejected: ArrayLike | None = None
+) -> dict[str, dict[str, int]]:
+    """Count cells by true and predicted label: ``{true: {predicted: cells}}``, without zeros.
+
+    Rejected cells count under the empty label. Parameters are those of
+    :func:`cellular_bench.metrics.accuracy`.
+
+    Examples
+    --------
+    >>> confusion(["T", "T", "B"], ["T", "B", "B"], [False, False, True])
+    {'B': {'': 1}, 'T': {'B': 1, 'T': 1}}
+    """
+    true = names_of(label, "label")
+    accepted = accepted_cells(rejected, len(true))
+    predicted = np.where(accepted, names_of(label_pred, "label_pred", len(true)), REJECTED)
+    table: dict[str, dict[str, int]] = {}
+    pairs, cells = np.unique(np.stack([true, predicted]), axis=1, return_counts=True)
+    for (name, guess), n_cells in zip(pairs.T, cells, strict=True):
+        table.setdefault(str(name), {})[str(guess)] = int(n_cells)
+    return table

@@ -1,0 +1,230 @@
+"""A reader of ontologies in OBO format: identifiers, names, exact synonyms and what lies above a term."""
+
+from __future__ import annotations
+
+import re
+from collections import defaultdict
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field, replace
+from graphlib import CycleError, TopologicalSorter
+from pathlib import Path
+
+from cellular_bench.core.errors import UnknownNameError, UserError
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Ontology:
+    """Terms and what is directly above them.
+
+    Attributes
+    ----------
+    names
+        Name of each term by its identifier.
+    parents
+        Direct parents of each term.
+    lookup
+        Term of each identifier, name and exact synonym, written as :func:`normalised` writes it.
+    given
+        Terms that a user gave to labels; they win over the names.
+    """
+
+    names: Mapping[str, str]
+    parents: Mapping[str, frozenset[str]]
+    lookup: Mapping[str, str]
+    given: Mapping[str, str] = field(default_factory=dict)
+
+    def term(self, label: str) -> str | None:
+        """Return the term of a label: as given, else by identifier, name or exact synonym.
+
+        Letter case, hyphens and underscores do not matter, nor an ``s`` at the end.
+        """
+        name = normalised(label)
+        return self.given.get(label) or self.lookup.get(name) or self.lookup.get(name.removesuffix("s"))
+
+    def lineage(self, term: str) -> frozenset[str]:
+        """Return a term and all above it but the roots; a root is its own lineage."""
+        found, waiting = {term}, [term]
+        while waiting:
+            new = self.parents[waiting.pop()] - found
+            found |= new
+            waiting.extend(new)
+        return frozenset(name for name in found if name == term or self.parents[name])
+
+    def with_labels(self, terms: Mapping[str, str]) -> Ontology:
+        """Return the ontology with terms, by identifier or name, for labels of a user's own.
+
+        Raises
+        ------
+        UnknownNameError
+            If there is no such term.
+        """
+        given = dict(self.given)
+        for label, name in terms.items():
+            found = self.term(name)
+            if found is None:
+                raise UnknownNameError(f"ontology term for label '{label}'", name, self._near(name))
+            given[label] = found
+        return replace(self, given=given)
+
+    def _near(self, name: str) -> list[str]:
+        """Return names that share a word with an unknown one: all of them would fill the screen."""
+        words = set(normalised(name).split())
+        return [known for known in self.names.values() if words & set(normalised(known).split())][:10]
+
+
+def normalised(name: str) -> str:
+    """Return a name without differences that mean nothing.
+
+    Examples
+    --------
+    >>> normalised("  CD4-positive_T  cell")
+    'cd4 positive t cell'
+    """
+    return " ".join(re.sub(r"[-_]", " ", name.casefold()).split())
+
+
+def read_obo(path: Path, *, part_of: bool = False) -> Ontology:
+    """Read an ontology from a file; as :func:`parse_obo`.
+
+    Raises
+    ------
+    UserError
+        If the file is not text, is cut off, or runs in a circle.
+    """
+    try:
+        text = path.read_text(encoding="utf-8")
+    except UnicodeDecodeError as error:
+        raise UserError(f"{path} is not an OBO file: it is not UTF-8 text.") from error
+    return parse_obo(text, source=str(path), part_of=part_of)
+
+
+def parse_obo(text: str, *, source: str = "The ontology", part_of: bool = False) -> Ontology:
+    r"""Read an ontology from text in OBO format.
+
+    Obsolete terms are left out, and edges to terms of other ontologies. A synonym counts where it
+    is exact and belongs to one term only.
+
+    Parameters
+    ----------
+    text
+        Content of an OBO file.
+    source
+        What errors call it.
+    part_of
+        Whether ``relationship: part_of`` leads upwards too, beside ``is_a``.
+
+    Raises
+    ------
+    UserError
+        If there is no term, a term has no ``id`` or ``name``, a term above is missing (as where the
+        file is cut off), or terms lie above themselves.
+
+    Examples
+    --------
+    >>> ontology = parse_obo("[Term]\nid: X:1\nname: cell\n[Term]\nid: X:2\nname: T cell\nis_a: X:1")
+    >>> ontology.term("T cells"), sorted(ontology.parents["X:2"])
+    ('X:2', ['X:1'])
+    """
+    every = list(_stanzas(text, source))
+    stanzas = [tags for tags in every if "true" not in tags["is_obsolete"]]
+    if not stanzas:
+        raise UserError(f"{source} has no [Term] that is not obsolete; expected an OBO file such as cl.obo.")
+    above = {tags["id"][0]: _above(tags, part_of=part_of) for tags in stanzas}
+    _refuse_gaps(above, {tags["id"][0] for tags in every}, source)
+    parents = {term: frozenset(name for name in names if name in above) for term, names in above.items()}
+    _refuse_circles(parents, source)
+    names = {tags["id"][0]: tags["name"][0] for tags in stanzas}
+    return Ontology(names=names, parents=parents, lookup=_lookup(stanzas))
+
+
+_Tags = defaultdict[str, list[str]]
+
+
+def _stanzas(text: str, source: str) -> Iterator[_Tags]:
+    """Yield the tags of each term."""
+    tags: _Tags | None = None
+    start = 0
+    for number, raw in enumerate(text.splitlines(), start=1):
+        line = raw.strip()
+        if line.startswith("["):
+            if tags is not None:
+                yield _complete(tags, start, source)
+            tags, start = (defaultdict(list) if line == "[Term]" else None), number
+        elif tags is not None and line and not line.startswith("!"):
+            tag, colon, value = line.partition(":")
+            if not colon or not value.strip():
+                raise UserError(f"{source}, line {number}: '{line}' is no 'tag: value'; is the file cut off?")
+            tags[tag].append(value.strip())
+    if tags is not None:
+        yield _complete(tags, start, source)
+
+
+def _complete(tags: _Tags, start: int, source: str) -> _Tags:
+    for tag in ("id", "name"):
+        # The format lets an obsolete term go without a name.
+        if len(tags[tag]) != 1 and not (tag == "name" and "true" in tags["is_obsolete"]):
+            raise UserError(
+                f"{source}, line {start}: the term has {len(tags[tag])} tags '{tag}', expected 1; "
+                "is the file cut off?"
+            )
+    return tags
+
+
+def _above(tags: _Tags, *, part_of: bool) -> list[str]:
+    above = [_identifier(value) for value in tags["is_a"]]
+    if part_of:
+        words = (value.split() for value in tags["relationship"])
+        above += [_identifier(parts[1]) for parts in words if parts[0] == "part_of" and len(parts) > 1]
+    return above
+
+
+def _refuse_gaps(above: Mapping[str, list[str]], defined: set[str], source: str) -> None:
+    """Refuse edges to terms of the same ontology that the file does not hold; of others it need not."""
+    for term, names in above.items():
+        prefix = term.partition(":")[0]
+        for name in names:
+            if name not in defined and name.partition(":")[0] == prefix:
+                raise UserError(
+                    f"{source}: {term} lies below {name}, which is not there; is the file cut off?"
+                )
+
+
+def _identifier(value: str) -> str:
+    """Return an identifier without the comment and the qualifiers after it."""
+    return value.split("!")[0].split("{")[0].strip()
+
+
+def _lookup(stanzas: list[_Tags]) -> dict[str, str]:
+    """Return terms by identifier, name and exact synonym; the surer kind of name wins."""
+    found: dict[str, str] = {}
+    for names_of in (_ids, _names, _synonyms):
+        level: dict[str, set[str]] = defaultdict(set)
+        for tags in stanzas:
+            for name in names_of(tags):
+                level[normalised(name)].add(tags["id"][0])
+        unique = {name: next(iter(terms)) for name, terms in level.items() if len(terms) == 1}
+        found = {**unique, **found}
+    return found
+
+
+def _ids(tags: _Tags) -> list[str]:
+    return tags["id"] + tags["alt_id"]
+
+
+def _names(tags: _Tags) -> list[str]:
+    return tags["name"]
+
+
+def _synonyms(tags: _Tags) -> list[str]:
+    quoted = (re.match(r'"((?:[^"\\]|\\.)*)"\s+EXACT\b', value) for value in tags["synonym"])
+    return [match.group(1) for match in quoted if match]
+
+
+def _refuse_circles(parents: Mapping[str, frozenset[str]], source: str) -> None:
+    try:
+        TopologicalSorter(parents).prepare()
+    except CycleError as error:
+        circle = " -> ".join(error.args[1])
+        raise UserError(
+            f"{source}: terms lie above themselves: {circle}. Remove one of the edges."
+        ) from error

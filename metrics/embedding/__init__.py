@@ -1,0 +1,1 @@
+"""Metrics of embeddings, graphs and corrected expression."""

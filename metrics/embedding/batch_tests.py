@@ -1,0 +1,154 @@
+"""kBET: whether the batches around a cell are what chance would put there."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+from numpy.typing import ArrayLike
+
+from cellular_bench.core.errors import UndefinedError
+from cellular_bench.metrics.embedding.graphs import connectivities
+from cellular_bench.metrics.inputs import Ints, encode, several
+from cellular_bench.metrics.numerics.diffusion import diffusion_map
+from cellular_bench.metrics.numerics.distances import Neighbors, nearest_neighbors
+from cellular_bench.metrics.numerics.parallel import share_out
+from cellular_bench.metrics.spec import metric
+
+if TYPE_CHECKING:
+    from scipy.sparse import csr_matrix
+
+#: Neighbours per cell, itself included.
+N_NEIGHBORS = 50
+ALPHA = 0.05
+BUTTNER = "10.1038/s41592-018-0254-1"
+#: Labels with fewer cells are not tested.
+MIN_CELLS = 10
+#: Least and most neighbours (k0) for the test within a label, the cell itself not counted.
+FEWEST, MOST = 10, 70
+#: Components smaller than this many k0 are left out; with too few cells left, the label scores 0.
+MIN_COMPONENT = 3
+MIN_USABLE = 0.75
+N_DIFFUSION_COMPONENTS = 100
+
+
+def _acceptance(neighbors: Ints, batches: Ints) -> float:
+    """Return the share of cells around which a chi-squared test finds the batch frequencies of all."""
+    from scipy.special import chdtrc
+
+    sizes = np.bincount(batches)
+    n_obs, k = neighbors.shape
+    flat = batches[neighbors] + len(sizes) * np.arange(n_obs)[:, None]
+    observed = np.bincount(flat.ravel(), minlength=n_obs * len(sizes)).reshape(n_obs, -1)
+    expected = sizes * (k / n_obs)
+    statistic = np.sum((observed - expected) ** 2 / expected, axis=1)
+    return float(np.mean(chdtrc(len(sizes) - 1, statistic) >= ALPHA))
+
+
+@metric(
+    metric_id="kbet",
+    name="kBET",
+    aspect="batch_correction",
+    definition=(
+        "Share of cells around which (50 neighbours) a chi-squared test at 0.05 does not reject the "
+        "batch frequencies of the whole data set; types that differ between batches count against it."
+    ),
+    in_overall=False,
+    doi=BUTTNER,
+)
+def kbet(neighbors: Neighbors, batch: ArrayLike) -> float:
+    """Share of cells whose neighbours have the batches of the whole data set, 0 to 1.
+
+    Parameters
+    ----------
+    neighbors
+        At least 50 per cell, the cell itself included.
+    batch
+        (n_obs,) batches.
+
+    Raises
+    ------
+    UndefinedError
+        If there is one batch only, or fewer than 50 cells.
+    """
+    near = neighbors.first(N_NEIGHBORS).indices
+    _, codes = several(batch, "batch", n_obs=len(near))
+    return _acceptance(near, codes)
+
+
+@metric(
+    metric_id="kbet_per_label",
+    name="kBET per label",
+    aspect="batch_correction",
+    definition=(
+        "kBET among the cells of one label, by diffusion distance in the label's part of the "
+        "50-neighbour graph, averaged over labels."
+    ),
+    doi="10.1038/s41592-021-01336-8",
+    on_sample=True,
+)
+def kbet_per_label(neighbors: Neighbors, label: ArrayLike, batch: ArrayLike, *, n_jobs: int = 1) -> float:
+    """Share of cells whose neighbours within the label have the label's batches, 0 to 1.
+
+    Labels of fewer than 10 cells, or in one batch, are not tested. A label whose graph falls into
+    pieces too small to test (under 75 % of its cells usable) scores 0.
+
+    Parameters
+    ----------
+    neighbors
+        At least 50 per cell, the cell itself included.
+    label, batch
+        (n_obs,) labels and batches.
+    n_jobs
+        Processes among which labels are shared out; the value does not depend on it.
+
+    Raises
+    ------
+    UndefinedError
+        If no label can be tested, or there are fewer than 50 cells.
+    """
+    graph = connectivities(neighbors, N_NEIGHBORS)
+    names, codes = encode(label, "label", n_obs=graph.shape[0])
+    _, batch_codes = several(batch, "batch", n_obs=graph.shape[0])
+    tested, n_failed, n_components = [], 0, N_DIFFUSION_COMPONENTS
+    for code in range(len(names)):
+        cells = np.flatnonzero(codes == code)
+        batches = batch_codes[cells]
+        sizes = np.unique(batches, return_counts=True)[1]
+        if len(cells) < MIN_CELLS or len(sizes) < 2:
+            continue
+        k = int(np.clip(np.mean(sizes) // 4, FEWEST, MOST))
+        within = graph[cells][:, cells]
+        usable = _usable(within, k)
+        if len(usable) < MIN_USABLE * len(cells):
+            n_failed += 1
+            continue
+        # As in scib-metrics, a small label lowers the number of components for all after it.
+        n_components = min(n_components, len(usable) - 1)
+        if len(usable) < len(cells):
+            within = within[usable][:, usable]
+        tested.append((within, batches[usable], k, n_components))
+    if not tested and not n_failed:
+        raise UndefinedError(f"no label has {MIN_CELLS} cells and two batches")
+    scores = share_out(_diffusion_acceptance, tested, n_jobs=n_jobs)
+    return float(np.sum(scores) / (len(scores) + n_failed))
+
+
+def _usable(graph: csr_matrix, k: int) -> Ints:
+    """Return the cells of a connected graph, or those in components that are large enough."""
+    from scipy.sparse.csgraph import connected_components
+
+    n_components, component = connected_components(graph, directed=False)
+    if n_components == 1:
+        return np.arange(graph.shape[0])
+    return np.flatnonzero(np.bincount(component)[component] >= MIN_COMPONENT * k)
+
+
+def _diffusion_acceptance(task: tuple[csr_matrix, Ints, int, int]) -> float:
+    """Return the share of a label's cells that are accepted, from its graph and batches."""
+    graph, batches, k, n_components = task
+    found, codes = np.unique(batches, return_inverse=True)
+    if len(found) == 1:
+        return 0.0
+    near = nearest_neighbors(diffusion_map(graph, n_components), k + 1)
+    return _acceptance(near.indices, codes)

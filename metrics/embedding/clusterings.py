@@ -1,0 +1,348 @@
+"""Clusterings of an embedding, and how far they agree with the labels."""
+
+from __future__ import annotations
+
+import random
+import sys
+from functools import cache, partial
+from importlib import import_module
+from importlib.machinery import PathFinder
+from importlib.util import find_spec, module_from_spec
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import ArrayLike
+
+from cellular_bench.metrics.embedding.graphs import connectivities
+from cellular_bench.metrics.embedding.silhouettes import isolated
+from cellular_bench.metrics.inputs import Floats, Ints, coordinates, encode, several
+from cellular_bench.metrics.numerics.distances import Neighbors
+from cellular_bench.metrics.numerics.parallel import share_out
+from cellular_bench.metrics.numerics.threefry import key_of, permutation, split, weighted_sample
+from cellular_bench.metrics.spec import metric
+
+if TYPE_CHECKING:
+    from scipy.sparse import csr_matrix
+
+#: Resolutions of Leiden among which the one closest to the labels is taken.
+RESOLUTIONS = tuple(step / 5 for step in range(1, 11))
+LEIDEN = "10.1038/s41598-019-41695-z"
+SCIB = "10.1038/s41592-021-01336-8"
+LEIDEN_SEED = 42
+LEIDEN_BETA = 0.01
+KMEANS_SEED = 0
+MAX_ITERATIONS = 300
+
+
+def communities(graph: csr_matrix, *, n_jobs: int = 1) -> tuple[Ints, ...]:
+    """Return the communities of a symmetric weighted graph at each of :data:`RESOLUTIONS`.
+
+    Leiden with modularity, two iterations, the same seed for every resolution. igraph's random
+    numbers come from a generator of this call's own, and from Python's again afterwards. With
+    ``n_jobs`` processes the resolutions are shared out; the result does not depend on it.
+    """
+    return tuple(share_out(partial(resolved, network(graph)), RESOLUTIONS, n_jobs=n_jobs))
+
+
+def network(graph: csr_matrix) -> tuple[Any, list[float]]:
+    """Return igraph's graph and its weights, each edge once.
+
+    scib-metrics keeps both directions as two edges. One edge of twice the weight gives the same
+    communities in two thirds of the time: sums of two equal halves are exact.
+    """
+    from scipy.sparse import csr_matrix, triu
+
+    rows = csr_matrix(graph)  # the caller's own numbers, not a copy
+    rows = rows if rows.has_sorted_indices else rows.sorted_indices()
+    edges = triu(rows, k=1, format="coo")
+    ends = np.column_stack([edges.row, edges.col]).astype(np.int64)
+    weights = 2 * edges.data.astype(np.float64)
+    return igraph_core().GraphBase(n=graph.shape[0], edges=ends, directed=False), weights.tolist()
+
+
+def resolved(
+    network: tuple[Any, list[float]], resolution: float, *, n_iterations: int = 2, seed: int = LEIDEN_SEED
+) -> Ints:
+    """Return the communities of a graph at one resolution, with random numbers from a seed."""
+    core = igraph_core()
+    core.set_random_number_generator(random.Random(seed))  # noqa: S311 - not for secrets
+    try:
+        membership, _ = core.GraphBase.community_leiden(
+            network[0], edge_weights=network[1], resolution=resolution, normalize_resolution=True,
+            beta=LEIDEN_BETA, n_iterations=n_iterations,
+        )  # fmt: skip
+    finally:
+        core.set_random_number_generator(random)
+    return np.asarray(membership, dtype=np.int64)
+
+
+@cache
+def igraph_core() -> Any:
+    """Return igraph's compiled module; the package around it takes a second to import matplotlib."""
+    package = find_spec("igraph")
+    assert package is not None  # a dependency of this package
+    found = PathFinder.find_spec("igraph._igraph", package.submodule_search_locations)
+    if "igraph" in sys.modules or found is None or found.loader is None:
+        return import_module("igraph._igraph")
+    module = module_from_spec(found)
+    found.loader.exec_module(module)
+    return module
+
+
+def kmeans(X_emb: ArrayLike, label: ArrayLike) -> Ints:
+    """Return k-means clusters, as many as there are labels.
+
+    One start by greedy k-means++ with scib-metrics' draws: another start can move the agreement
+    with the labels by 0.1, so that only equal draws give comparable values.
+
+    Raises
+    ------
+    UndefinedError
+        If there is one label only, or the embedding is not usable.
+    """
+    X = coordinates(X_emb)
+    names, _ = several(label, "label", n_obs=len(X))
+    return _lloyd(X, _spread_out(X, len(names)))
+
+
+def _squared(X: Floats, centres: Floats) -> Floats:
+    lengths = np.einsum("ij,ij->i", X, X)[:, None] + np.einsum("ij,ij->i", centres, centres)
+    squared: Floats = np.maximum(lengths - 2 * X @ centres.T, 0.0)
+    return squared
+
+
+def _spread_out(X: Floats, k: int) -> Floats:
+    """Draw starting centres far from each other: of a few candidates the one that helps most."""
+    key, subkey = split(split(key_of(KMEANS_SEED), 1)[0])
+    chosen = [int(permutation(subkey, len(X))[0])]
+    nearest = _squared(X, X[chosen])[:, 0]
+    while len(chosen) < k and nearest.any():  # else there are fewer distinct cells than centres
+        key, subkey = split(key)
+        weights = (nearest / nearest.sum()).astype(np.float32)
+        candidates = weighted_sample(subkey, weights, 2 + int(np.log(k)))
+        costs = np.minimum(nearest[:, None], _squared(X, X[candidates]))
+        best = int(costs.sum(axis=0).argmin())
+        nearest = costs[:, best]
+        chosen.append(int(candidates[best]))
+    return X[chosen]
+
+
+def _lloyd(X: Floats, centres: Floats) -> Ints:
+    """Move centres to the means of their cells until no cell changes its cluster."""
+    codes, numbers = np.full(len(X), -1), np.arange(len(centres))[:, None]
+    columns = np.ascontiguousarray(X.T)
+    for _ in range(MAX_ITERATIONS):
+        # Half the squared distances, less what is equal for all centres.
+        nearest = (np.einsum("ij,ij->i", centres, centres)[:, None] / 2 - centres @ columns).argmin(axis=0)
+        if np.array_equal(nearest, codes):
+            break
+        codes = nearest
+        members = (codes == numbers).astype(np.float64)
+        # A centre without cells goes to the mean of the data, which is the origin here.
+        centres = members @ X / np.maximum(members.sum(axis=1), 1)[:, None]
+    return codes
+
+
+def _contingency(first: Ints, second: Ints) -> Floats:
+    shape = int(first.max()) + 1, int(second.max()) + 1
+    return np.bincount(first * shape[1] + second, minlength=shape[0] * shape[1]).reshape(shape).astype(float)
+
+
+def _entropy(shares: Floats) -> float:
+    positive = np.sort(shares[shares > 0])  # equal shares in any order give equal sums, to the last digit
+    return float(-np.sum(positive * np.log(positive)))
+
+
+def normalized_mutual_information(first: Ints, second: Ints) -> float:
+    """Mutual information of two clusterings over the mean of their entropies, 0 to 1.
+
+    Two clusterings into one cluster each agree fully: 1.
+
+    Examples
+    --------
+    >>> normalized_mutual_information(np.array([0, 0, 1, 1]), np.array([1, 1, 0, 0]))
+    1.0
+    """
+    joint = _contingency(first, second) / len(first)
+    entropies = _entropy(joint.sum(axis=1)) + _entropy(joint.sum(axis=0))
+    if entropies == 0:
+        return 1.0
+    return min(1.0, max(0.0, 2 * (1 - _entropy(joint.ravel()) / entropies)))
+
+
+def adjusted_rand_index(first: Ints, second: Ints) -> float:
+    """Agreement of two clusterings on pairs of cells, corrected for chance: 0 by chance, 1 if equal.
+
+    References
+    ----------
+    doi:10.1007/BF01908075
+
+    Examples
+    --------
+    >>> adjusted_rand_index(np.array([0, 0, 1, 1]), np.array([0, 0, 1, 1]))
+    1.0
+    """
+    table = _contingency(first, second)
+    both, rows, columns = (
+        float(np.sum(counts * (counts - 1)) / 2) for counts in (table, table.sum(axis=1), table.sum(axis=0))
+    )
+    expected = rows * columns / (len(first) * (len(first) - 1) / 2)
+    spread = (rows + columns) / 2 - expected
+    return 1.0 if spread == 0 else (both - expected) / spread
+
+
+def closest(clusters: tuple[Ints, ...], codes: Ints) -> Ints:
+    """Return the clustering with the highest NMI, the first of equals."""
+    scores = [normalized_mutual_information(codes, found) for found in clusters]
+    return clusters[int(np.argmax(scores))]
+
+
+def _leiden(
+    neighbors: Neighbors | None, label: ArrayLike, clusters: tuple[Ints, ...] | None
+) -> tuple[Ints, Ints]:
+    known = _known_or_found(neighbors, clusters)
+    _, codes = several(label, "label", n_obs=len(known[0]))
+    return codes, closest(known, codes)
+
+
+def _known_or_found(neighbors: Neighbors | None, clusters: tuple[Ints, ...] | None) -> tuple[Ints, ...]:
+    if clusters is not None:
+        return clusters
+    if neighbors is None:
+        raise ValueError("neither neighbors nor leiden_clusters are given; expected one of them")
+    return communities(connectivities(neighbors))
+
+
+@metric(
+    metric_id="leiden_nmi",
+    name="Leiden NMI",
+    aspect="bio_conservation",
+    definition="NMI of labels and Leiden communities, at the best of ten resolutions from 0.2 to 2.",
+    doi=LEIDEN,
+    on_sample=True,
+)
+def leiden_nmi(
+    neighbors: Neighbors | None, label: ArrayLike, *, leiden_clusters: tuple[Ints, ...] | None = None
+) -> float:
+    """How much communities of the 15-neighbour graph tell about the label, 0 to 1.
+
+    Parameters
+    ----------
+    neighbors
+        At least 15 per cell, the cell itself included. None where ``leiden_clusters`` are known.
+    label
+        (n_obs,) labels.
+    leiden_clusters
+        What :func:`communities` gives, where it is known already.
+
+    Raises
+    ------
+    UndefinedError
+        If there is one label only, or fewer than 15 cells.
+    """
+    return normalized_mutual_information(*_leiden(neighbors, label, leiden_clusters))
+
+
+@metric(
+    metric_id="leiden_ari",
+    name="Leiden ARI",
+    aspect="bio_conservation",
+    definition="ARI of labels and Leiden communities where their NMI is best; below chance is 0.",
+    doi=LEIDEN,
+    on_sample=True,
+)
+def leiden_ari(
+    neighbors: Neighbors | None, label: ArrayLike, *, leiden_clusters: tuple[Ints, ...] | None = None
+) -> float:
+    """Agreement of communities and labels on pairs of cells, 0 (chance, or below it) to 1.
+
+    Parameters and errors are those of :func:`leiden_nmi`.
+    """
+    return max(0.0, adjusted_rand_index(*_leiden(neighbors, label, leiden_clusters)))
+
+
+@metric(
+    metric_id="kmeans_nmi",
+    name="k-means NMI",
+    aspect="bio_conservation",
+    definition="NMI of labels and k-means clusters, as many as labels.",
+)
+def kmeans_nmi(X_emb: ArrayLike, label: ArrayLike, *, kmeans_clusters: Ints | None = None) -> float:
+    """How much k-means clusters of the embedding tell about the label, 0 to 1.
+
+    Parameters
+    ----------
+    X_emb
+        (n_obs, n_latent) coordinates.
+    label
+        (n_obs,) labels.
+    kmeans_clusters
+        What :func:`kmeans` gives, where it is known already.
+
+    Raises
+    ------
+    UndefinedError
+        If there is one label only, or the embedding is not usable.
+    """
+    return normalized_mutual_information(*_kmeans(X_emb, label, kmeans_clusters))
+
+
+def _kmeans(X_emb: ArrayLike, label: ArrayLike, clusters: Ints | None) -> tuple[Ints, Ints]:
+    found = kmeans(X_emb, label) if clusters is None else clusters
+    return encode(label, "label", n_obs=len(found))[1], found
+
+
+@metric(
+    metric_id="kmeans_ari",
+    name="k-means ARI",
+    aspect="bio_conservation",
+    definition="ARI of labels and k-means clusters, as many as labels; below chance is 0.",
+)
+def kmeans_ari(X_emb: ArrayLike, label: ArrayLike, *, kmeans_clusters: Ints | None = None) -> float:
+    """Agreement of k-means clusters and labels on pairs of cells, 0 (chance, or below it) to 1.
+
+    Parameters and errors are those of :func:`kmeans_nmi`.
+    """
+    return max(0.0, adjusted_rand_index(*_kmeans(X_emb, label, kmeans_clusters)))
+
+
+@metric(
+    metric_id="isolated_label_f1",
+    name="Isolated labels (F1)",
+    aspect="bio_conservation",
+    definition=(
+        "F1 of the best single Leiden community, over ten resolutions, for each label in the "
+        "fewest batches, averaged over these labels (as scib)."
+    ),
+    doi=SCIB,
+    on_sample=True,
+)
+def isolated_label_f1(
+    neighbors: Neighbors | None,
+    label: ArrayLike,
+    batch: ArrayLike,
+    *,
+    leiden_clusters: tuple[Ints, ...] | None = None,
+) -> float:
+    """How well the labels in the fewest batches form a community of their own, 0 to 1.
+
+    Parameters
+    ----------
+    neighbors, label, leiden_clusters
+        As for :func:`leiden_nmi`.
+    batch
+        (n_obs,) batches.
+
+    Raises
+    ------
+    UndefinedError
+        If every label occurs in every batch, there is one label only, or fewer than 15 cells.
+    """
+    codes, rare = isolated(label, batch)
+    known = _known_or_found(neighbors, leiden_clusters)
+    best = np.zeros(int(codes.max()) + 1)
+    for clusters in known:
+        table = _contingency(codes, clusters)
+        f1 = 2 * table / (table.sum(axis=1, keepdims=True) + table.sum(axis=0))
+        best = np.maximum(best, f1.max(axis=1))
+    return float(best[rare].mean())

@@ -1,0 +1,230 @@
+"""Neighbourhood graphs, and whether the cells of a label hang together in them."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from cellular_bench.core.errors import UndefinedError
+from cellular_bench.metrics.inputs import encode
+from cellular_bench.metrics.numerics.distances import Neighbors
+from cellular_bench.metrics.spec import metric
+
+if TYPE_CHECKING:
+    from scipy.sparse import csr_matrix
+
+#: Neighbours per cell, itself included, of the graph for clustering and connectivity.
+N_NEIGHBORS = 15
+SCIB = "10.1038/s41592-021-01336-8"
+
+Singles = NDArray[np.float32]
+_TOLERANCE = 1e-5
+_MAX_TRIES = 64
+_MIN_SCALE = 1e-3
+
+
+def connectivities(neighbors: Neighbors, k: int = N_NEIGHBORS) -> csr_matrix:
+    """Return UMAP's symmetric (n_obs, n_obs) weights in 0...1 of the edges to k neighbours.
+
+    Single precision throughout, as in UMAP: community detection turns the last digits into other
+    communities, so they are kept comparable.
+
+    Raises
+    ------
+    UndefinedError
+        If there are fewer than k cells.
+
+    References
+    ----------
+    doi:10.48550/arXiv.1802.03426
+    """
+    from scipy.sparse import csr_matrix
+
+    near = neighbors.first(k)
+    n_obs = len(near.indices)
+    weights = _memberships(near.distances.astype(np.float32))
+    weights[near.indices == np.arange(n_obs)[:, None]] = 0.0
+    rows = np.repeat(np.arange(n_obs), k)
+    directed = csr_matrix((weights.ravel(), (rows, near.indices.ravel())), shape=(n_obs, n_obs))
+    directed.eliminate_zeros()
+    reverse = directed.T.tocsr()
+    graph = (directed + reverse - directed.multiply(reverse)).tocsr()
+    graph.eliminate_zeros()
+    graph.sort_indices()
+    return graph
+
+
+def nearest_along(lengths: csr_matrix, k: int) -> Neighbors:
+    """Return the k nearest cells of every cell by the shortest paths along links, itself first.
+
+    For methods that give links and no coordinates. A link counts in both directions; where their
+    lengths differ, the longer one does.
+
+    Parameters
+    ----------
+    lengths
+        (n_obs, n_obs) lengths of the links, none negative. An absent entry or a zero is no link.
+    k
+        Neighbours wanted, the cell itself counted; fewer where there are fewer cells.
+
+    Raises
+    ------
+    UndefinedError
+        If cells that hang together are fewer than that.
+
+    Examples
+    --------
+    >>> from scipy.sparse import csr_matrix
+    >>> chain = csr_matrix(([1.0, 2.0, 4.0], ([0, 1, 2], [1, 2, 3])), shape=(4, 4))
+    >>> found = nearest_along(chain, 3)
+    >>> found.indices[0].tolist(), found.distances[0].tolist()
+    ([0, 1, 2], [0.0, 1.0, 3.0])
+    """
+    from scipy.sparse import csr_matrix
+    from scipy.sparse.csgraph import connected_components
+
+    from cellular_bench.metrics.numerics import kernels
+
+    both = csr_matrix(lengths.maximum(lengths.T), dtype=np.float64)
+    both.eliminate_zeros()
+    wanted = min(k, both.shape[0])
+    smallest = int(np.bincount(connected_components(both)[1]).min())
+    if smallest < wanted:
+        raise UndefinedError(
+            f"a part of the graph has {smallest} cells, without a link to others; "
+            f"{wanted} neighbours were wanted of every cell",
+            by_output=True,
+        )
+    starts, targets = both.indptr.astype(np.int64), both.indices.astype(np.int64)
+    return Neighbors(*kernels.shortest_paths(starts, targets, both.data, wanted))
+
+
+def checked_graph(graph: object) -> csr_matrix:
+    """Return a graph that a method gave as symmetric weights in rows, without loops.
+
+    Raises
+    ------
+    UndefinedError
+        If it is no square matrix of finite weights, none of them negative, or has no edge.
+    """
+    from scipy.sparse import csr_matrix
+
+    weights = csr_matrix(graph)
+    if weights.shape[0] != weights.shape[1]:
+        raise UndefinedError(f"graph has shape {weights.shape}; expected (n_obs, n_obs)", by_output=True)
+    if not np.isfinite(weights.data).all() or (weights.data < 0).any():
+        raise UndefinedError("graph has negative, NaN or infinite weights", by_output=True)
+    # Where only one direction of an edge is given, or they differ, the stronger one counts for both.
+    weights = weights.maximum(weights.T).tocsr()
+    weights.setdiag(0)
+    weights.eliminate_zeros()
+    if not weights.nnz:
+        raise UndefinedError("graph has no edge", by_output=True)
+    weights.sort_indices()
+    return weights
+
+
+def _memberships(distances: Singles) -> Singles:
+    """Weigh neighbours: 1 for the nearest at a distance, then falling so that all sum to log2(k)."""
+    k = distances.shape[1]
+    positive = np.where(distances > 0, distances, np.inf).min(axis=1)
+    nearest = np.where(np.isfinite(positive), positive, 0).astype(np.float32)
+    beyond = np.maximum(distances - nearest[:, None], np.float32(0))
+    scale = _scales(beyond[:, 1:], np.log2(k))
+    floor = np.where(nearest > 0, distances.mean(axis=1), distances.mean()) * np.float32(_MIN_SCALE)
+    scale = np.maximum(scale, floor)[:, None]
+    ratio = np.divide(beyond, scale, out=np.zeros_like(beyond), where=scale > 0)
+    weights: Singles = np.exp(-ratio)
+    return weights
+
+
+def _scales(beyond: Singles, target: float) -> Singles:
+    """Find for each cell the scale at which its weights sum to the target, by bisection."""
+    scale = np.ones(len(beyond), dtype=np.float32)
+    low, high = np.zeros_like(scale), np.full_like(scale, np.inf)
+    active = np.arange(len(beyond))
+    for _ in range(_MAX_TRIES):
+        total = np.exp(-beyond[active] / scale[active, None]).sum(axis=1)
+        searching = np.abs(total - target) >= _TOLERANCE
+        active, total = active[searching], total[searching]
+        if not len(active):
+            break
+        above, below = active[total > target], active[total <= target]
+        high[above], low[below] = scale[above], scale[below]
+        middle = (low[active] + high[active]) / 2
+        scale[active] = np.where(np.isinf(high[active]), scale[active] * 2, middle)
+    return scale
+
+
+def _largest_component_share(graph: csr_matrix, label: ArrayLike) -> float:
+    """Return the share of cells in the largest strong component of their label, averaged over labels."""
+    from scipy.sparse.csgraph import connected_components
+
+    names, codes = encode(label, "label", n_obs=graph.shape[0])
+    shares = []
+    for code in range(len(names)):
+        cells = np.flatnonzero(codes == code)
+        _, component = connected_components(graph[cells][:, cells], connection="strong")
+        shares.append(np.bincount(component).max() / len(cells))
+    return float(np.mean(shares))
+
+
+@metric(
+    metric_id="graph_connectivity",
+    name="Graph connectivity",
+    aspect="batch_correction",
+    definition=(
+        "Share of a label's cells in its largest strongly connected component of the directed "
+        "15-neighbour graph, averaged over labels (as scib-metrics)."
+    ),
+    doi=SCIB,
+)
+def graph_connectivity(neighbors: Neighbors, label: ArrayLike) -> float:
+    """How far the cells of each label reach each other along nearest neighbours, above 0 to 1.
+
+    Parameters
+    ----------
+    neighbors
+        At least 15 per cell, the cell itself included.
+    label
+        (n_obs,) labels.
+
+    Raises
+    ------
+    UndefinedError
+        If there are fewer than 15 cells.
+    """
+    from scipy.sparse import csr_matrix
+
+    near = neighbors.first(N_NEIGHBORS).indices
+    n_obs = len(near)
+    starts = np.arange(0, near.size + 1, N_NEIGHBORS)
+    graph = csr_matrix((np.ones(near.size, dtype=np.int8), near.ravel(), starts), shape=(n_obs, n_obs))
+    return _largest_component_share(graph, label)
+
+
+@metric(
+    metric_id="graph_connectivity_scib",
+    name="Graph connectivity (scib)",
+    aspect="batch_correction",
+    definition=(
+        "As graph_connectivity, in the undirected 15-neighbour graph, where one direction suffices (as scib)."
+    ),
+    in_overall=False,
+    doi=SCIB,
+)
+def graph_connectivity_scib(
+    neighbors: Neighbors | None, label: ArrayLike, *, graph: csr_matrix | None = None
+) -> float:
+    """How far the cells of each label reach each other in the undirected graph, above 0 to 1.
+
+    Parameters and errors are those of :func:`graph_connectivity`, and ``graph`` what
+    :func:`connectivities` gives, where it is known already; ``neighbors`` may then be None.
+    """
+    if graph is None:
+        if neighbors is None:
+            raise ValueError("neither neighbors nor a graph are given; expected one of them")
+        graph = connectivities(neighbors)
+    return _largest_component_share(graph, label)

@@ -1,0 +1,162 @@
+"""LISI: how many batches or labels a cell has around it."""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import ArrayLike
+
+from cellular_bench.core.errors import UndefinedError
+from cellular_bench.metrics.inputs import Floats, Ints, coordinates, encode, several
+from cellular_bench.metrics.numerics.distances import Neighbors, nearest_neighbors
+from cellular_bench.metrics.spec import metric
+
+N_NEIGHBORS = 90
+PERPLEXITY = 30.0
+TOLERANCE = 1e-5
+MAX_TRIES = 50
+ANDREATTA = "10.1038/s41467-024-45240-z"
+KORSUNSKY = "10.1038/s41592-019-0619-0"
+
+
+def perplexity_weights(neighbors: Neighbors) -> Floats:
+    """Return (n_obs, 89) weights of each cell's neighbours, summing to 1, with perplexity 30.
+
+    A Gaussian-like kernel ``exp(-beta * distance)`` on plain, not squared, distances; the cell
+    itself has no weight and is left out. Beta is found for each cell by Newton's steps.
+
+    Raises
+    ------
+    UndefinedError
+        If there are fewer than 90 cells.
+    """
+    from cellular_bench.metrics.numerics import kernels
+
+    near = np.ascontiguousarray(neighbors.first(N_NEIGHBORS).distances, dtype=np.float64)
+    return kernels.search_perplexity(near, float(np.log(PERPLEXITY)), TOLERANCE, MAX_TRIES)
+
+
+def _median_lisi(
+    neighbors: Neighbors, values: ArrayLike, name: str, weights: Floats | None
+) -> tuple[float, int]:
+    """Return the median inverse Simpson index over cells, and the number of groups."""
+    names, codes = several(values, name, n_obs=len(neighbors.indices))
+    known = perplexity_weights(neighbors) if weights is None else weights
+    return float(np.median(_lisi(neighbors, codes, known))), len(names)
+
+
+def _lisi(neighbors: Neighbors, codes: Ints, weights: Floats) -> Floats:
+    """Return the inverse Simpson index of the groups around each cell."""
+    n_obs, n_groups = len(codes), int(codes.max()) + 1
+    around = codes[neighbors.indices[:, 1:N_NEIGHBORS]] + n_groups * np.arange(n_obs)[:, None]
+    shares = np.bincount(around.ravel(), weights.ravel(), minlength=n_obs * n_groups).reshape(n_obs, n_groups)
+    found: Floats = 1 / np.einsum("ij,ij->i", shares, shares)
+    return found
+
+
+@metric(
+    metric_id="ilisi",
+    name="iLISI",
+    aspect="batch_correction",
+    definition=(
+        "Median over cells of the effective number of batches among 90 neighbours (perplexity 30), "
+        "scaled so that 0 is a single batch and 1 all of them equally."
+    ),
+    doi=KORSUNSKY,
+)
+def ilisi(neighbors: Neighbors, batch: ArrayLike, *, neighbor_weights: Floats | None = None) -> float:
+    """Integration LISI: 0 where neighbours are of one batch, 1 where of all in equal shares.
+
+    Parameters
+    ----------
+    neighbors
+        At least 90 per cell, the cell itself included.
+    batch
+        (n_obs,) batches.
+    neighbor_weights
+        (n_obs, 89) what :func:`perplexity_weights` gives, where it is known already.
+
+    Raises
+    ------
+    UndefinedError
+        If there is one batch only, or fewer than 90 cells.
+    """
+    value, n_batches = _median_lisi(neighbors, batch, "batch", neighbor_weights)
+    return (value - 1) / (n_batches - 1)
+
+
+@metric(
+    metric_id="clisi",
+    name="cLISI",
+    aspect="bio_conservation",
+    definition=(
+        "Median over cells of the effective number of labels among 90 neighbours (perplexity 30), "
+        "scaled so that 1 is a single label."
+    ),
+    doi=KORSUNSKY,
+)
+def clisi(neighbors: Neighbors, label: ArrayLike, *, neighbor_weights: Floats | None = None) -> float:
+    """Cell-type LISI: 1 where neighbours share one label, 0 where all labels are there equally.
+
+    Parameters
+    ----------
+    neighbors, neighbor_weights
+        As for :func:`ilisi`.
+    label
+        (n_obs,) labels.
+
+    Raises
+    ------
+    UndefinedError
+        If there is one label only, or fewer than 90 cells.
+    """
+    value, n_labels = _median_lisi(neighbors, label, "label", neighbor_weights)
+    return (n_labels - value) / (n_labels - 1)
+
+
+@metric(
+    metric_id="cilisi",
+    name="CiLISI",
+    aspect="batch_correction",
+    definition=(
+        "iLISI among the cells of one label, scaled by the batches of the label, averaged over the cells of "
+        "all labels with two batches and 90 cells."
+    ),
+    in_overall=False,
+    on_request=True,
+    doi=ANDREATTA,
+    on_sample=True,
+)
+def cilisi(X_emb: ArrayLike, label: ArrayLike, batch: ArrayLike, *, n_jobs: int = 1) -> float:
+    """Integration LISI within cell types: 0 where neighbours are of one batch, 1 where of all equally.
+
+    Neighbours are searched among the cells of the label, so that types that only some batches have count
+    neither for nor against a method.
+
+    Parameters
+    ----------
+    X_emb
+        (n_obs, n_latent) coordinates.
+    label, batch
+        (n_obs,) labels and batches.
+    n_jobs
+        Threads; the value does not depend on it.
+
+    Raises
+    ------
+    UndefinedError
+        If no label has two batches and 90 cells, or the embedding is not usable.
+    """
+    X = coordinates(X_emb)
+    names, codes = encode(label, "label", n_obs=len(X))
+    _, batches = several(batch, "batch", n_obs=len(X))
+    found = []
+    for code in range(len(names)):
+        cells = np.flatnonzero(codes == code)
+        present, own = np.unique(batches[cells], return_inverse=True)
+        if len(present) < 2 or len(cells) < N_NEIGHBORS:
+            continue
+        near = nearest_neighbors(X[cells], N_NEIGHBORS, n_jobs=n_jobs)
+        found.append((_lisi(near, own, perplexity_weights(near)) - 1) / (len(present) - 1))
+    if not found:
+        raise UndefinedError(f"no label has {N_NEIGHBORS} cells and two batches")
+    return float(np.mean(np.concatenate(found)))

@@ -1,0 +1,250 @@
+"""Silhouettes: how much nearer a cell lies to its own group than to the others."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from cellular_bench.core.errors import UndefinedError
+from cellular_bench.metrics.inputs import Floats, Ints, coordinates, encode, raw_coordinates, several
+from cellular_bench.metrics.numerics.distances import distance_sums
+from cellular_bench.metrics.numerics.shared_distances import Survey
+from cellular_bench.metrics.spec import metric
+
+ROUSSEEUW = "10.1016/0377-0427(87)90125-7"
+SCIB = "10.1038/s41592-021-01336-8"
+
+
+def silhouettes_by_label(X_emb: ArrayLike, label: ArrayLike, *, survey: Survey | None = None) -> Floats:
+    """Return the silhouette of every cell with respect to its label, -1 to 1; singletons have 0.
+
+    ``survey`` holds the shared distances, if they are known already.
+
+    Raises
+    ------
+    UndefinedError
+        If there is one label only, every cell has its own, or the embedding is not usable.
+    """
+    X = coordinates(X_emb)
+    names, codes = several(label, "label", n_obs=len(X))
+    if len(names) == len(X):
+        raise UndefinedError("every cell has a label of its own: there are no groups")
+    sizes = np.bincount(codes)
+    if survey is None:
+        sums = distance_sums(X, codes, np.zeros_like(codes)).to_labels
+        return _against_nearest(sums, codes, sizes)
+    return survey.complete(_against_nearest(survey.sums.to_labels, codes[survey.rows()], sizes))
+
+
+def _against_nearest(sums: Floats, codes: Ints, sizes: Ints) -> Floats:
+    return _silhouettes(sums, codes, sizes, between=_nearest_group(sums, codes, sizes))
+
+
+def _nearest_group(sums: Floats, codes: Ints, sizes: Ints) -> Floats:
+    """Return each cell's mean distance to the nearest group that is not its own."""
+    means = np.divide(sums, sizes, out=np.full_like(sums, np.inf), where=sizes > 0)
+    means[np.arange(len(codes)), codes] = np.inf
+    nearest: Floats = means.min(axis=1)
+    return nearest
+
+
+def _silhouettes(sums: Floats, codes: Ints, sizes: Ints, *, between: Floats) -> Floats:
+    """Compare each cell's mean distance to its own group with its distance to others; 0 where 0 / 0."""
+    others = sizes[codes] - 1
+    own = sums[np.arange(len(codes)), codes]
+    within = np.divide(own, others, out=np.zeros_like(own), where=others > 0)
+    larger = np.maximum(within, between)
+    values = np.divide(between - within, larger, out=np.zeros_like(own), where=larger > 0)
+    values[others == 0] = 0.0
+    return values
+
+
+@metric(
+    metric_id="silhouette_label",
+    name="Silhouette (label)",
+    aspect="bio_conservation",
+    definition="Mean silhouette of cells by label, scaled from -1...1 to 0...1; 0.5 means labels overlap.",
+    doi=ROUSSEEUW,
+)
+def silhouette_label(X_emb: ArrayLike, label: ArrayLike, *, label_silhouettes: Floats | None = None) -> float:
+    """How well labels are separated, 0 to 1; 0.5 where they overlap.
+
+    Parameters
+    ----------
+    X_emb
+        (n_obs, n_latent) coordinates.
+    label
+        (n_obs,) labels.
+    label_silhouettes
+        (n_obs,) what :func:`silhouettes_by_label` gives, where it is known already.
+
+    Raises
+    ------
+    UndefinedError
+        If there is one label only, every cell has its own, or the embedding is not usable.
+
+    Examples
+    --------
+    >>> round(silhouette_label([[0.0], [1.0], [9.0], [10.0]], ["a", "a", "b", "b"]), 4)
+    0.9443
+    """
+    values = _given(label_silhouettes, X_emb, label)
+    return float((values.mean() + 1) / 2)
+
+
+def _given(values: Floats | None, X_emb: ArrayLike, label: ArrayLike) -> Floats:
+    return silhouettes_by_label(X_emb, label) if values is None else values
+
+
+def isolated(label: ArrayLike, batch: ArrayLike) -> tuple[Ints, Ints]:
+    """Return the codes of all cells' labels and those codes that occur in the fewest batches.
+
+    Raises
+    ------
+    UndefinedError
+        If every label is in every batch: none is isolated.
+    """
+    names, codes = several(label, "label")
+    batches, batch_codes = encode(batch, "batch", n_obs=len(codes))
+    present = np.zeros((len(names), len(batches)), dtype=bool)
+    present[codes, batch_codes] = True
+    spread = present.sum(axis=1)
+    if spread.min() == len(batches):
+        raise UndefinedError("no label is isolated: every label occurs in every batch")
+    return codes, np.flatnonzero(spread == spread.min())
+
+
+@metric(
+    metric_id="isolated_labels",
+    name="Isolated labels (silhouette)",
+    aspect="bio_conservation",
+    definition="Silhouette by label, as in silhouette_label, averaged over the labels in the fewest batches.",
+    doi=SCIB,
+)
+def isolated_labels(
+    X_emb: ArrayLike, label: ArrayLike, batch: ArrayLike, *, label_silhouettes: Floats | None = None
+) -> float:
+    """How well the labels that occur in the fewest batches are kept apart from all others, 0 to 1.
+
+    Parameters
+    ----------
+    X_emb, label, label_silhouettes
+        As for :func:`silhouette_label`.
+    batch
+        (n_obs,) batches.
+
+    Raises
+    ------
+    UndefinedError
+        If every label occurs in every batch, or :func:`silhouette_label` is undefined. (There
+        scib has NaN, and scib-metrics takes every label for isolated.)
+    """
+    codes, rare = isolated(label, batch)
+    values = (_given(label_silhouettes, X_emb, label) + 1) / 2
+    return float(np.mean([values[codes == code].mean() for code in rare]))
+
+
+def _mixing(
+    n_obs: int, label: ArrayLike, batch: ArrayLike, scores: Callable[[NDArray[np.bool_], Ints], Floats]
+) -> float:
+    """Average the scores of cells within each label, then over labels."""
+    means = [float(np.mean(scores(*found))) for found in mixed_labels(n_obs, label, batch)]
+    if not means:
+        raise UndefinedError("no label has cells of two batches, at least two of them in the same batch")
+    return float(np.mean(means))
+
+
+def mixed_labels(n_obs: int, label: ArrayLike, batch: ArrayLike) -> Iterator[tuple[NDArray[np.bool_], Ints]]:
+    """Yield the cells and batch codes of each label that has several batches, not all of one cell."""
+    _, batches = several(batch, "batch", n_obs=n_obs)
+    names, codes = encode(label, "label", n_obs=n_obs)
+    for code in range(len(names)):
+        cells = codes == code
+        within = batches[cells]
+        if 1 < np.count_nonzero(np.bincount(within)) < len(within):
+            yield cells, within
+
+
+@metric(
+    metric_id="silhouette_batch",
+    name="Silhouette (batch)",
+    aspect="batch_correction",
+    definition="1 - |silhouette by batch| among the cells of a label, averaged within, then over labels.",
+    in_overall=False,  # BRAS takes its place: doi:10.1038/s41587-025-02743-4 shows where it misleads
+    doi=SCIB,
+)
+def silhouette_batch(
+    X_emb: ArrayLike, label: ArrayLike, batch: ArrayLike, *, survey: Survey | None = None
+) -> float:
+    """How well batches overlap within each label, 0 to 1.
+
+    Labels in one batch, or with one cell per batch, do not count.
+
+    Parameters
+    ----------
+    X_emb
+        (n_obs, n_latent) coordinates.
+    label, batch
+        (n_obs,) labels and batches.
+    survey
+        What :func:`cellular_bench.metrics.numerics.shared_distances.survey` gives, where it is known already.
+
+    Raises
+    ------
+    UndefinedError
+        If no label counts, or the embedding is not usable.
+    """
+    X = coordinates(X_emb)
+
+    def scores(cells: NDArray[np.bool_], batches: Ints) -> Floats:
+        if survey is None:
+            sums = distance_sums(X[cells], batches, np.zeros_like(batches)).to_labels
+            return 1 - np.abs(_against_nearest(sums, batches, np.bincount(batches)))
+        found = np.zeros(len(survey.rows()))
+        inside = cells[survey.rows()]
+        own = batches[(np.cumsum(cells) - 1)[survey.rows()[inside]]]
+        sums = survey.sums.to_batches[inside]
+        found[inside] = 1 - np.abs(_against_nearest(sums, own, np.bincount(batches, minlength=sums.shape[1])))
+        return survey.complete(found)[cells]
+
+    return _mixing(len(X), label, batch, scores)
+
+
+@metric(
+    metric_id="bras",
+    name="BRAS",
+    aspect="batch_correction",
+    definition=(
+        "As silhouette_batch, by cosine distance and against all other batches together, not the nearest."
+    ),
+    doi="10.1101/2025.01.21.634098",
+)
+def bras(X_emb: ArrayLike, label: ArrayLike, batch: ArrayLike) -> float:
+    """Batch-removal-adapted silhouette: overlap of batches within each label, 0 to 1.
+
+    Distances are cosines, so the origin matters. A cell at the origin has no direction: it is at
+    distance 1 from all others. Parameters and errors are those of :func:`silhouette_batch`.
+    """
+    X = raw_coordinates(X_emb)
+    lengths = np.linalg.norm(X, axis=1, keepdims=True)
+    directions = np.divide(X, lengths, out=np.zeros_like(X), where=lengths > 0)
+
+    def scores(cells: NDArray[np.bool_], batches: Ints) -> Floats:
+        return 1 - np.abs(_against_others(directions[cells], batches))
+
+    return _mixing(len(X), label, batch, scores)
+
+
+def _against_others(directions: Floats, codes: Ints) -> Floats:
+    """Silhouettes by cosine distance; a sum of cosines is the cosine with a sum, so no pairs are needed."""
+    sizes = np.bincount(codes)
+    towards = np.eye(len(sizes))[codes].T @ directions
+    sums = sizes - directions @ towards.T
+    cells = np.arange(len(codes))
+    own = sums[cells, codes]
+    others = (sums.sum(axis=1) - own) / (len(codes) - sizes[codes])
+    # A cell is at distance 0 from itself, also where rounding or a missing direction says otherwise.
+    sums[cells, codes] = own - (1 - np.einsum("ij,ij->i", directions, directions))
+    return _silhouettes(np.maximum(sums, 0.0), codes, sizes, between=np.maximum(others, 0.0))

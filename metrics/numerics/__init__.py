@@ -1,0 +1,1 @@
+"""Distances, neighbours and other computations that metrics share."""

@@ -1,0 +1,119 @@
+"""What metrics share: neighbours, and how far cells are from labels and batches."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from importlib.metadata import version
+
+import numpy as np
+from numpy.typing import ArrayLike
+
+from cellular_bench.metrics.inputs import Floats, Ints, coordinates
+from cellular_bench.metrics.numerics.approximate import approximate_neighbors, sampled_sums, stratified_sample
+from cellular_bench.metrics.numerics.distances import N_NEIGHBORS, DistanceSums, Neighbors, neighbors_and_sums
+from cellular_bench.metrics.profiles import FULL, Profile, Shortcut
+
+
+@dataclass(frozen=True, slots=True)
+class Survey:
+    """Neighbours of all cells, and sums of distances from all cells or a sample to groups.
+
+    Attributes
+    ----------
+    neighbors
+        :data:`N_NEIGHBORS` of every cell.
+    sums
+        A row for each of ``cells``.
+    cells
+        The sample, ascending; None for all cells.
+    stratum
+        (n_obs,) the label and batch of each cell as one number.
+    shortcuts
+        What is not exact.
+    """
+
+    neighbors: Neighbors
+    sums: DistanceSums
+    stratum: Ints
+    cells: Ints | None = None
+    shortcuts: tuple[Shortcut, ...] = ()
+
+    def rows(self) -> Ints:
+        """Return the cells that the sums belong to."""
+        return np.arange(len(self.stratum)) if self.cells is None else self.cells
+
+    def complete(self, values: Floats) -> Floats:
+        """Return a value for every cell: outside the sample, the mean of the sample's label and batch."""
+        if self.cells is None:
+            return values
+        own = self.stratum[self.cells]
+        found = np.bincount(own, minlength=int(self.stratum.max()) + 1)
+        means = np.bincount(own, values, minlength=len(found)) / np.maximum(found, 1)
+        completed: Floats = means[self.stratum]
+        completed[self.cells] = values
+        return completed
+
+    def without(self, group: int, n_groups: int) -> Survey:
+        """Return this survey with every n-th sampled cell of each label and batch left out."""
+        cells = self.rows()
+        order = np.argsort(self.stratum[cells], kind="stable")
+        own = self.stratum[cells][order]
+        rank = np.empty(len(cells), dtype=np.int64)
+        rank[order] = np.arange(len(cells)) - np.searchsorted(own, own)
+        kept = rank % n_groups != group
+        kept |= np.bincount(self.stratum[cells])[self.stratum[cells]] == 1
+        sums = DistanceSums(self.sums.to_labels[kept], self.sums.to_batches[kept])
+        return replace(self, cells=cells[kept], sums=sums)
+
+
+def survey(
+    X_emb: ArrayLike,
+    *,
+    label_codes: Ints | None = None,
+    batch_codes: Ints | None = None,
+    profile: Profile = FULL,
+    n_jobs: int = 1,
+) -> Survey:
+    """Find neighbours and sums of distances to groups; without codes all cells are one group.
+
+    Raises
+    ------
+    UndefinedError
+        If the embedding is not finite, or constant.
+    """
+    X = coordinates(X_emb)
+    nothing = np.zeros(len(X), dtype=np.int64)
+    label, batch = (nothing if codes is None else codes for codes in (label_codes, batch_codes))
+    stratum = label * (int(batch.max()) + 1) + batch
+    if profile.samples(len(X)):
+        return _approximate(X, label, batch, stratum=stratum, profile=profile, n_jobs=n_jobs)
+    neighbors, sums = neighbors_and_sums(X, label, batch, n_jobs=n_jobs)
+    return Survey(neighbors, sums, stratum)
+
+
+def _approximate(
+    X: Floats, label: Ints, batch: Ints, *, stratum: Ints, profile: Profile, n_jobs: int
+) -> Survey:
+    neighbors, recall = approximate_neighbors(X, N_NEIGHBORS, seed=profile.seed, n_jobs=n_jobs)
+    cells = stratified_sample(label, batch, profile.sample_cells, profile.seed)
+    sums = sampled_sums(X, label, batch, cells, n_jobs=n_jobs)
+    shortcuts = (
+        Shortcut(
+            quantity="neighbors",
+            description=(
+                f"Nearest neighbours of {len(X)} cells from an inverted file (seed {profile.seed}), which "
+                f"finds {recall:.1%} of the true ones."
+            ),
+            library=f"faiss {version('faiss-cpu')}",
+            figures={"recall": recall, "n_obs": len(X), "seed": profile.seed},
+        ),
+        Shortcut(
+            quantity="silhouettes",
+            description=(
+                f"Silhouettes of {len(cells)} of {len(X)} cells, drawn from every label and batch "
+                f"(seed {profile.seed}), each against all cells."
+            ),
+            figures={"n_sampled": len(cells), "n_obs": len(X), "seed": profile.seed},
+        ),
+    )
+    return Survey(neighbors, sums, stratum, cells, shortcuts)

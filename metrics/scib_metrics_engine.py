@@ -1,0 +1,112 @@
+"""The scib-metrics library behind our metric ids: a second opinion on an embedding.
+
+The library is the extra ``parity``. Neighbours are searched as its own benchmark does
+(``pynndescent``), so that a value is what a user of the library gets.
+"""
+
+from __future__ import annotations
+
+import math
+import sys
+from collections.abc import Callable, Mapping
+from contextlib import redirect_stdout
+from importlib.util import find_spec
+from typing import Any
+
+import numpy as np
+
+from cellular_bench.core.errors import UndefinedError, UserError
+
+#: Neighbours per cell, itself included, of the largest search; others are its first ones.
+N_NEIGHBORS = 90
+
+Outcome = float | UndefinedError
+
+
+def score_with_scib_metrics(inputs: Mapping[str, Any]) -> dict[str, Outcome]:
+    """Score an embedding with scib-metrics.
+
+    Parameters
+    ----------
+    inputs
+        ``X_emb``, ``label``, ``batch`` and, for the PCR comparison, ``X_pre``.
+
+    Returns
+    -------
+    A value, or the reason why the library gave none, by the id of our equivalent metric.
+
+    Raises
+    ------
+    UserError
+        If scib-metrics is not installed.
+
+    References
+    ----------
+    doi:10.1038/s41592-021-01336-8
+    """
+    if find_spec("scib_metrics") is None:
+        raise UserError(
+            "The engine 'scib-metrics' needs the library scib-metrics, which is not installed. "
+            "Install it with: pip install 'cellular-bench[parity]'"
+        )
+    found: dict[str, Outcome] = {}
+    # The library tells its progress on standard output, where our tables and JSON go.
+    with redirect_stdout(sys.stderr):
+        for metric_ids, call in _calls(inputs).items():
+            found |= _outcomes(metric_ids, call)
+    return found
+
+
+def _calls(inputs: Mapping[str, Any]) -> dict[tuple[str, ...], Callable[[], Any]]:
+    """Return what to call for which metrics; a call that gives several values gives them in a dict."""
+    import scib_metrics as theirs
+    from scib_metrics.nearest_neighbors import pynndescent
+
+    X = np.asarray(inputs["X_emb"], dtype=np.float32)
+    label, batch, before = (inputs.get(name) for name in ("label", "batch", "X_pre"))
+    near = pynndescent(X, n_neighbors=min(N_NEIGHBORS, len(X)), random_state=0)
+
+    def first(k: int) -> Any:
+        return near.subset_neighbors(n=k)
+
+    return {
+        ("silhouette_label",): lambda: theirs.silhouette_label(X, label),
+        ("isolated_labels",): lambda: theirs.isolated_labels(X, label, batch),
+        ("clisi",): lambda: theirs.clisi_knn(first(90), label),
+        ("leiden_nmi", "leiden_ari"): lambda: theirs.nmi_ari_cluster_labels_leiden(first(15), label),
+        ("kmeans_nmi", "kmeans_ari"): lambda: theirs.nmi_ari_cluster_labels_kmeans(X, label),
+        ("silhouette_batch",): lambda: theirs.silhouette_batch(X, label, batch),
+        ("bras",): lambda: theirs.bras(X, label, batch),
+        ("ilisi",): lambda: theirs.ilisi_knn(first(90), batch),
+        ("kbet",): lambda: theirs.kbet(first(50), batch)[0],
+        ("kbet_per_label",): lambda: theirs.kbet_per_label(first(50), batch, label),
+        ("graph_connectivity",): lambda: theirs.graph_connectivity(first(15), label),
+        ("pcr_comparison",): lambda: _pcr(theirs, before, X, batch),
+    }
+
+
+def _pcr(theirs: Any, before: Any, X: Any, batch: Any) -> Any:
+    if before is None:
+        raise UndefinedError("needs 'X_pre', but there is no 'X_pre' for this run")
+    return theirs.pcr_comparison(np.asarray(before, dtype=np.float32), X, batch, categorical=True)
+
+
+def _outcomes(metric_ids: tuple[str, ...], call: Callable[[], Any]) -> dict[str, Outcome]:
+    try:
+        result = call()
+    except UndefinedError as error:
+        return dict.fromkeys(metric_ids, error)
+    except Exception as error:  # the library's reason for this metric, so that the others survive
+        reason = f"scib-metrics failed: {type(error).__name__}: {error}"
+        return {metric_id: UndefinedError(reason) for metric_id in metric_ids}
+    values = (
+        [result[metric_id.rpartition("_")[2]] for metric_id in metric_ids]
+        if len(metric_ids) > 1
+        else [result]
+    )
+    return {metric_id: _finite(value) for metric_id, value in zip(metric_ids, values, strict=True)}
+
+
+def _finite(value: Any) -> Outcome:
+    number = float(value)
+    return number if math.isfinite(number) else UndefinedError(f"scib-metrics returned {number}")

@@ -1,0 +1,77 @@
+"""Where the figures of a page go: into it while they are light, else into pages beside it, one per board."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Final
+
+from cellular_bench.benchmark.analysis.leaderboard import Board
+from cellular_bench.core.files import short, write_text_atomically
+from cellular_bench.reports.figures.confusion_and_training import Figure, FigureKind
+from cellular_bench.reports.page.templating import anchor, engine
+from cellular_bench.reports.tables.model import plural
+from cellular_bench.reports.tables.overview import overview
+
+#: Figures that a page carries itself, in bytes before they become text, which makes them a third longer.
+MOST_FIGURE_BYTES: Final = 1_500_000
+#: Figures of all methods together are few and stay in the page.
+ALWAYS_INSIDE: Final[tuple[FigureKind, ...]] = ("curves",)
+FOLDER: Final = "boards"
+HEADINGS: Final[Mapping[FigureKind, str]] = {
+    "embedding": "Embeddings, by label and by batch",
+    "confusion": "Confusion matrices",
+    "samples": "Samples called novel",
+    "history": "Training",
+    "curves": "Curves",
+}
+
+
+def linked(figures: Sequence[Figure]) -> tuple[Figure, ...]:
+    """Return the figures that are too heavy for the page; none where all of them fit into it."""
+    if sum(len(figure.data) for figure in figures) <= MOST_FIGURE_BYTES:
+        return ()
+    return tuple(figure for figure in figures if figure.kind not in ALWAYS_INSIDE)
+
+
+def page_of(board: Board) -> str:
+    """Return the address of a board's figures, from the page."""
+    return f"{FOLDER}/{short(anchor(board.board_id))}.html"
+
+
+def write_linked(boards: Sequence[Board], figures: Sequence[Figure], out: Path, *, back: str) -> list[Path]:
+    """Write a page for each board that has figures: methods side by side, the best first.
+
+    Parameters
+    ----------
+    out
+        Folder of the page that leads to them.
+    back
+        Name of that page.
+    """
+    written = []
+    for board in boards:
+        mine = [figure for figure in figures if figure.board_id == board.board_id]
+        if mine:
+            path = out / page_of(board)
+            path.parent.mkdir(exist_ok=True)
+            write_text_atomically(path, _page(board, mine, back=f"../{back}#{anchor(board.board_id)}"))
+            written.append(path)
+    return written
+
+
+def _page(board: Board, figures: Sequence[Figure], *, back: str) -> str:
+    order = {row.method.method_id: place for place, row in reversed(list(enumerate(board.rows)))}
+    ordered = sorted(figures, key=lambda figure: order.get(figure.method_id, -1))
+    groups = [(text, [f for f in ordered if f.kind == kind]) for kind, text in HEADINGS.items()]
+    about = overview(board)
+    return (
+        engine()
+        .get_template("figures.html.j2")
+        .render(
+            title=about.title,
+            lead=f"{plural(len(figures), 'figure')}; {about.subtitle}. The best overall score first.",
+            back=back,
+            groups=[(text, mine) for text, mine in groups if mine],
+        )
+    )

@@ -1,0 +1,70 @@
+"""The ranking on the scale of the CELLULAR study: between the worst and the best method of a fold."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Final
+
+import numpy as np
+
+from cellular_bench.benchmark.analysis.leaderboard import OVERALL_WEIGHTS, Board, Row, method_key
+from cellular_bench.benchmark.analysis.rank_stability import ranks
+from cellular_bench.benchmark.analysis.scales import by_aspect, over_methods, over_units, overall, own_range
+from cellular_bench.benchmark.external.published_comparison import STUDY_ASPECTS
+from cellular_bench.reports.tables.common import ASPECT_TITLES, grouped
+from cellular_bench.reports.tables.model import Cell, Column, Table, number
+
+CAPTION: Final = (
+    "Each metric between the worst (0) and the best (1) method of the same split, controls aside, as in "
+    "the figures of the CELLULAR study. A score depends on who else is in the table: leave a method out, and "
+    "all others change. Only for comparison with the study; all tracks are mixed, as there."
+)
+
+
+def min_max_table(board: Board) -> Table | None:
+    """Return overall and aspects by min-max over methods; None where fewer than two methods are complete."""
+    rows = tuple(r for r in board.rows if r.incomplete_because is None and r.track != "control")
+    if board.task != "integration" or len(rows) < 2:
+        return None
+    study, is_study = as_study(board)
+    values = own_range(study, rows)
+    array = over_methods(values)
+    aspects = by_aspect(study, array)
+    means = {aspect: over_units(scores, values.units) for aspect, scores in aspects.items()}
+    total = overall(study, array, OVERALL_WEIGHTS["integration"], values.units)
+    places = ranks(total)
+    lines = {method_key(row.method): i for i, row in enumerate(rows)}
+
+    def cells(row: Row) -> tuple[Cell, ...]:
+        i = lines[method_key(row.method)]
+        scores = (total[i], *(scores[i] for scores in means.values()))
+        return (Cell(text=str(places[i]), sort=int(places[i])), *(_cell(float(score)) for score in scores))
+
+    which = "the metrics of the study" if is_study else "the metrics of our overall score"
+    return Table(
+        table_id=f"{board.board_id}-min-max",
+        kind="robustness",
+        title="Min-max over methods (the study\u2019s scale)",
+        caption=f"{CAPTION} Of {which}.",
+        columns=(
+            Column(title="Rank", hint="Among all methods", best="low"),
+            Column(title="Overall", hint="0.4 of batch correction and 0.6 of bio conservation"),
+            *(Column(title=ASPECT_TITLES[aspect], hint="Mean of its scaled metrics") for aspect in means),
+        ),
+        groups=grouped(replace(board, rows=rows), cells),
+    )
+
+
+def as_study(board: Board) -> tuple[Board, bool]:
+    """Return the board with the metrics of the study in its overall score, and whether it has them all."""
+    wanted = {metric_id: aspect for aspect, (_, ids) in STUDY_ASPECTS.items() for metric_id in ids}
+    if not wanted.keys() <= {spec.metric_id for spec in board.metrics}:
+        return board, False
+    specs = (replace(spec, in_overall=spec.metric_id in wanted) for spec in board.metrics)
+    return replace(board, metrics=tuple(specs)), True
+
+
+def _cell(score: float) -> Cell:
+    if np.isnan(score):
+        return Cell(text="–", reason="all methods are equal on every metric")
+    return Cell(text=number(score), sort=score)

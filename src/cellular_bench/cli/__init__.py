@@ -1,0 +1,116 @@
+"""The command ``run-benchmark``. Heavy libraries are loaded by the commands that need them only."""
+
+from __future__ import annotations
+
+import errno
+import importlib
+import sys
+from typing import Any, ClassVar
+
+import click
+
+from cellular_bench import __version__
+from cellular_bench.cli import messages
+from cellular_bench.core.errors import BenchError, UnknownNameError, UserError
+
+
+class LazyGroup(click.Group):
+    """A group whose commands are imported when they are asked for, with "did you mean"."""
+
+    commands_in: ClassVar[dict[str, str]] = {
+        "run": "run",
+        "list": "listing",
+        "datasets": "datasets",
+        "env": "environments",
+        "new": "new",
+        "check": "check",
+        "status": "status",
+        "report": "report",
+        "merge": "merge",
+        "import": "import_results",
+        "compare": "compare",
+        "reproduce": "reproduce",
+        "score": "score",
+        "rescore": "rescore",
+        "export": "export",
+        "doctor": "doctor",
+        "completion": "completion",
+    }
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        """Return the commands in the order of a first visit."""
+        return list(self.commands_in)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        """Import a command."""
+        if cmd_name not in self.commands_in:
+            return None
+        module = importlib.import_module(f"cellular_bench.cli.{self.commands_in[cmd_name]}")
+        return messages.add_options(module.command)
+
+    def invoke(self, ctx: click.Context) -> Any:
+        """Carry out a command; a log hears how it ended."""
+        try:
+            return super().invoke(ctx)
+        except click.exceptions.Exit as stop:
+            messages.LOG.info("ended with code %s", stop.exit_code)
+            raise
+        except BaseException as error:
+            messages.LOG.debug("ended by %s: %s", type(error).__name__, error, exc_info=True)
+            raise
+
+    def resolve_command(
+        self, ctx: click.Context, args: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
+        """Find a command, or say which one may have been meant."""
+        if args[0] not in self.commands_in and not args[0].startswith("-") and not ctx.resilient_parsing:
+            raise UnknownNameError("command", args[0], self.commands_in)
+        return super().resolve_command(ctx, args)
+
+
+@click.group(
+    cls=LazyGroup,
+    context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
+    epilog="""\b
+Examples:
+  run-benchmark run
+  run-benchmark run --adata my.h5ad --batch-key donor --label-key cell_type
+  run-benchmark run --plugin my_method.py --task annotation
+  run-benchmark list methods
+  run-benchmark score --predictions predictions.csv""",
+)
+@click.version_option(__version__, prog_name="run-benchmark")
+def group() -> None:
+    """Benchmark single-cell integration, annotation and novelty detection."""
+
+
+messages.add_options(group)
+
+
+def main() -> None:
+    """Run the command line; errors about the input end with exit code 2 and no traceback."""
+    try:
+        sys.exit(group.main(standalone_mode=False) or 0)
+    except click.exceptions.Exit as stop:
+        sys.exit(stop.exit_code)
+    except click.ClickException as error:
+        error.show()
+        sys.exit(error.exit_code)
+    except (click.Abort, KeyboardInterrupt):
+        click.echo("Stopped. What has a record is kept; run the same command again to go on.", err=True)
+        sys.exit(130)
+    except UserError as error:
+        click.echo(f"Error: {error}", err=True)
+        sys.exit(error.exit_code)
+    except BenchError as error:
+        click.echo(f"Error: {error}", err=True)
+        sys.exit(error.exit_code)
+    except OSError as error:
+        if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EROFS):
+            where = f"{error.filename}: " if error.filename else ""
+            click.echo(f"Error: {where}{error.strerror}. Records written so far are intact.", err=True)
+            sys.exit(1)
+        if error.filename is None:  # not about a file of the user's: a defect, to be seen in full
+            raise
+        click.echo(f"Error: {error.filename}: {error.strerror}.", err=True)
+        sys.exit(1)

@@ -1,0 +1,122 @@
+"""``run-benchmark compare``: what changed between two result folders."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from cellular_bench.benchmark import registry
+from cellular_bench.cli.options import EXISTING_FOLDER, format_option, plugin_option
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from cellular_bench.benchmark.analysis.folder_comparison import Change, Report, Subject
+
+
+@click.command(
+    "compare",
+    epilog="""\b
+Examples:
+  run-benchmark compare results/main results/mine
+  run-benchmark compare results/main results/mine --fail-if-worse 0.02
+
+Exit code: 0 nothing got worse than allowed, 1 something did, 2 the request was wrong.""",
+)
+@click.argument("before", type=EXISTING_FOLDER)
+@click.argument("after", type=EXISTING_FOLDER)
+@click.option(
+    "--fail-if-worse",
+    "threshold",
+    type=click.FloatRange(min=0),
+    help="End with code 1 where a mean falls by more than this share of its range, or a run or a score is "
+    "lost, or absent from the second folder.",
+)
+@plugin_option
+@format_option
+def command(
+    before: Path, after: Path, *, threshold: float | None, plugins: Sequence[Path], output: str
+) -> None:
+    """Compare the runs that two result folders share: same method, parameters, cells and seed."""
+    from cellular_bench.benchmark.analysis.folder_comparison import compare
+    from cellular_bench.benchmark.results.store import Store
+    from cellular_bench.core.errors import UserError
+
+    first, second = (list(Store.open(folder).records()) for folder in (before, after))
+    report = compare(first, second, registry.metrics(plugins))
+    if not report.changes and not report.lost and not report.not_compared:
+        raise UserError(f"{before} and {after} have no run in common that ended well: nothing to compare.")
+    regressions = report.regressions(threshold) if threshold is not None else []
+    if output == "json":
+        click.echo(json.dumps(_as_json(report, regressions), indent=1))
+    else:
+        _print(report, regressions, threshold)
+    failed = threshold is not None and bool(regressions or report.lost or report.n_absent)
+    raise click.exceptions.Exit(1 if failed else 0)
+
+
+def _as_json(report: Report, regressions: Sequence[Change]) -> dict[str, object]:
+    return {
+        **dataclasses.asdict(report),
+        "regressions": [dataclasses.asdict(change) for change in regressions],
+    }
+
+
+def _print(report: Report, regressions: Sequence[Change], threshold: float | None) -> None:
+    from rich.console import Console
+    from rich.markup import escape
+    from rich.table import Table
+
+    table = Table(box=None, pad_edge=False, header_style="bold")
+    for title in ("method", "data", "metric"):
+        table.add_column(title, overflow="fold")
+    for title in ("before", "after", "gain", "95 % interval", "splits"):
+        table.add_column(title, justify="right")
+    moved = [change for change in report.changes if change.before != change.after or change.gain.mean != 0]
+    for change in moved:
+        mark = " worse" if change in regressions else ""
+        table.add_row(
+            escape(change.subject.name), _data(change.subject), change.metric_id, f"{change.before:.4f}",
+            f"{change.after:.4f}", f"{change.gain.mean:+.4f}{mark}", _interval(change), str(change.gain.n),
+        )  # fmt: skip
+    console = Console()
+    if not console.is_terminal:  # a file or a pipe has no edge to wrap at
+        console = Console(width=200)
+    if moved:
+        console.print(table)
+    unchanged = len(report.changes) - len(moved)
+    click.echo(
+        f"{len(moved)} of {len(report.changes)} means differ; {unchanged} are the same to the last digit."
+    )
+    for apart in report.not_compared:
+        click.echo(f"Not compared: {apart.metric_id} of {apart.n_runs} runs: {apart.reason}.")
+    if any(apart.reason.startswith("version") for apart in report.not_compared):
+        click.echo("run-benchmark rescore FOLDER computes kept outputs' scores anew.")
+    for lost in report.lost:
+        click.echo(f"Lost: {lost.subject.name} on {_data(lost.subject)}, {lost.run}: {lost.reason}")
+    for where, alone in (("first", report.only_before), ("second", report.only_after)):
+        for found in alone:
+            runs = f"{found.n_runs} of {found.of} runs"
+            click.echo(f"Only in the {where} folder: {found.subject.name} on {_data(found.subject)}, {runs}")
+    if threshold is not None:
+        click.echo(
+            f"{len(regressions)} worse by more than {threshold:g}, {len(report.lost)} lost, "
+            f"{report.n_absent} absent from the second folder."
+        )
+
+
+def _data(subject: Subject) -> str:
+    # A comma ends what tells the data from others of that name: "annotation my, 300 cells, kfold-3-42".
+    data = f"{subject.dataset_id}, {subject.data_version}," if subject.data_version else subject.dataset_id
+    return f"{subject.task} {data} {subject.scheme}"
+
+
+def _interval(change: Change) -> str:
+    low, high = change.gain.low, change.gain.high
+    if low is None or high is None:
+        return change.gain.reason
+    return f"[{low:+.4f}, {high:+.4f}]{'' if change.is_certain else ' may be chance'}"

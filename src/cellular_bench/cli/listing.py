@@ -1,0 +1,199 @@
+"""``run-benchmark list``: what there is."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import click
+
+from cellular_bench.benchmark import registry
+from cellular_bench.benchmark.schema.suite import read_suite
+from cellular_bench.cli.options import plugin_option
+from cellular_bench.core.errors import UnknownNameError, UserError
+
+
+@click.command(
+    "list",
+    epilog="""\b
+Examples:
+  run-benchmark list methods
+  run-benchmark list datasets --format json
+  run-benchmark list metrics balanced_accuracy
+  run-benchmark list metrics --format markdown""",
+)
+@click.argument("kind", type=click.Choice(["methods", "metrics", "datasets", "suites"]))
+@click.argument("names", nargs=-1)
+@click.option(
+    "--format",
+    "output",
+    type=click.Choice(["table", "json", "markdown"]),
+    default="table",
+    show_default=True,
+    help="markdown: cards of metrics.",
+)
+@plugin_option
+def command(kind: str, names: Sequence[str], output: str, plugins: Sequence[Path]) -> None:
+    """List methods, metrics, datasets or suites, or those of the NAMES; a named metric shows its card."""
+    if output == "markdown" and kind != "metrics":
+        raise UserError("--format markdown is for metrics: they have cards.")
+    rows = {
+        "methods": lambda: _methods(plugins),
+        "metrics": lambda: _metrics(plugins),
+        "datasets": lambda: _datasets(plugins),
+        "suites": _suites,
+    }[kind]()
+    rows = _chosen(kind, rows, names)
+    if output == "json":
+        click.echo(json.dumps(rows, indent=1))
+    elif kind == "metrics" and (names or output == "markdown"):
+        click.echo(_cards(names), nl=False)
+    else:
+        _print_table(kind, rows)
+
+
+def _chosen(kind: str, rows: list[dict[str, Any]], names: Sequence[str]) -> list[dict[str, Any]]:
+    """Return the rows of some names, in their order; all rows where none is given."""
+    by_name = {next(iter(row.values())): row for row in rows}
+    for name in names:
+        if name not in by_name:
+            raise UnknownNameError({"datasets": "data set"}.get(kind, kind.removesuffix("s")), name, by_name)
+    return [by_name[name] for name in names] if names else rows
+
+
+def _cards(names: Sequence[str]) -> str:
+    from cellular_bench.metrics import cards
+
+    if not names:
+        return cards.render_all()
+    return "\n".join(cards.render(cards.card(name)) for name in names)
+
+
+def _methods(plugins: Sequence[Path]) -> list[dict[str, Any]]:
+    return [
+        {
+            "method_id": name,
+            "name": method.spec.name,
+            "tasks": list(method.spec.tasks),
+            "labels": method.spec.labels,
+            "reads": method.spec.reads,
+            "inductive": method.spec.inductive,
+            "control": method.spec.is_control,
+            "reimplementation": method.spec.is_reimplementation,
+            "variant_of": method.spec.variant_of,
+            "missing": method.missing_modules(),
+            "environment": method.spec.environment,
+            "environment_problem": state.problem if (state := method.environment()) else None,
+            "origin": method.origin,
+            "doi": method.spec.doi,
+            "params": method.defaults,
+        }
+        for name, method in registry.methods(plugins).items()
+    ]
+
+
+def _metrics(plugins: Sequence[Path]) -> list[dict[str, Any]]:
+    from cellular_bench.metrics import card, required_inputs
+
+    return [
+        {
+            "metric_id": name,
+            "name": spec.name,
+            "aspect": spec.aspect,
+            "range": [spec.minimum, spec.maximum],
+            "higher_is_better": spec.higher_is_better,
+            "in_overall": spec.in_overall,
+            "version": spec.version,
+            "doi": spec.doi,
+            "definition": spec.definition,
+            "needs": list(required_inputs(spec)),
+            **{part: getattr(card(name), part) for part in ("formula", "fooled_by", "example")},
+        }
+        for name, spec in registry.metrics(plugins).items()
+    ]
+
+
+def _datasets(plugins: Sequence[Path]) -> list[dict[str, Any]]:
+    return [
+        {
+            "dataset_id": name,
+            "title": spec.title,
+            "n_obs": spec.n_obs,
+            "n_vars": spec.n_vars,
+            "batch_key": spec.batch_key,
+            "label_key": spec.label_key,
+            "counts_layer": spec.counts_layer,
+            "organism": spec.organism,
+            "license": spec.license,
+            "doi": spec.doi,
+        }
+        for name, spec in registry.datasets(plugins).items()
+    ]
+
+
+def _suites() -> list[dict[str, Any]]:
+    suites = [read_suite(path) for path in registry.suites().values()]
+    return [
+        {
+            "suite_id": suite.suite_id,
+            "title": suite.title,
+            "tasks": list(dict.fromkeys(block.task for block in suite.blocks)),
+            "description": suite.description,
+        }
+        for suite in suites
+    ]
+
+
+#: What a person sees of each kind; ``--format json`` has everything.
+_SHOWN = {
+    "methods": ("method_id", "tasks", "labels", "unseen\ncells", "environment", "status"),
+    "metrics": ("metric_id", "aspect", "range", "better", "name"),
+    "datasets": ("dataset_id", "n_obs", "n_vars", "batches", "title"),
+    "suites": ("suite_id", "tasks", "description"),
+}
+
+
+def _print_table(kind: str, rows: Sequence[dict[str, Any]]) -> None:
+    from rich.console import Console
+    from rich.table import Table
+
+    table = Table(box=None, pad_edge=False, header_style="bold")
+    for name in _SHOWN[kind]:
+        least = len("integration,") if name == "tasks" else None
+        table.add_column(name, no_wrap=name.endswith("_id"), overflow="fold", min_width=least)
+    for row in rows:
+        shown = {**row, **_summary(kind, row)}
+        table.add_row(*(_text(shown[name]) for name in _SHOWN[kind]))
+    Console().print(table)
+
+
+def _summary(kind: str, row: Mapping[str, Any]) -> dict[str, Any]:
+    """Shorten what JSON gives in full."""
+    if kind == "methods":
+        status = f"needs {', '.join(row['missing'])}" if row["missing"] else "ready"
+        if row["environment_problem"]:
+            status = f"environment missing: {row['environment_problem']}"
+        if row["control"]:
+            status = "control"
+        if row["reimplementation"]:
+            status += "; written anew"
+        if row["variant_of"]:
+            status += f"; variant of {row['variant_of']}"
+        environment = Path(row["environment"] or "common").stem
+        return {"status": status, "environment": environment, "unseen\ncells": row["inductive"]}
+    if kind == "metrics":
+        low, high = row["range"]
+        return {"range": f"{low:g} to {high:g}", "better": "higher" if row["higher_is_better"] else "lower"}
+    return {"batches": row.get("batch_key") is not None}
+
+
+def _text(value: Any) -> str:
+    if value is None:
+        return "-"
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    if isinstance(value, list):
+        return ", ".join(_text(item) for item in value)
+    return str(value)

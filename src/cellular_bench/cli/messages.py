@@ -1,0 +1,97 @@
+"""How much a command tells while it works: ``--quiet``, ``--verbose`` and ``--log-file`` of every command."""
+
+from __future__ import annotations
+
+import logging
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from cellular_bench.core.errors import UserError
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+#: Parent of the loggers of all our modules.
+LOG = logging.getLogger("cellular_bench")
+_QUIET = "cellular_bench.quiet"
+_DETAILED = logging.Formatter("%(asctime)s %(levelname)s %(message)s")
+
+
+def options() -> list[click.Option]:
+    """Return the options, to be added to a command."""
+    return [
+        click.Option(
+            ["-q", "--quiet"], is_flag=True, expose_value=False, callback=_set_quiet,
+            help="Tell nothing but errors and what was asked for.",
+        ),
+        click.Option(
+            ["-v", "--verbose"], is_flag=True, expose_value=False, callback=_set_verbose,
+            help="Tell each step, and where an error arose.",
+        ),
+        click.Option(
+            ["--log-file"], type=click.Path(dir_okay=False, path_type=Path), expose_value=False,
+            callback=_open_log, help="Append each step to this file, with the time.",
+        ),
+    ]  # fmt: skip
+
+
+def add_options(command: click.Command) -> click.Command:
+    """Give the options to a command and to those below it, once."""
+    if not any("--log-file" in parameter.opts for parameter in command.params):
+        command.params.extend(options())
+    if isinstance(command, click.Group):
+        for below in command.commands.values():
+            add_options(below)
+    return command
+
+
+def console() -> Console:
+    """Return where progress and notes are printed to; nowhere where quiet was asked for."""
+    from rich.console import Console
+
+    context = click.get_current_context(silent=True)
+    return Console(quiet=bool(context and context.meta.get(_QUIET)))
+
+
+def _set_quiet(context: click.Context, parameter: click.Parameter, value: bool) -> None:  # noqa: FBT001 - click's
+    if value:
+        context.meta[_QUIET] = True
+    _refuse_both(context)
+
+
+def _set_verbose(context: click.Context, parameter: click.Parameter, value: bool) -> None:  # noqa: FBT001 - click's
+    if value:
+        _add(context, logging.StreamHandler(sys.stderr))
+        context.meta["cellular_bench.verbose"] = True
+    _refuse_both(context)
+
+
+def _refuse_both(context: click.Context) -> None:
+    if context.meta.get(_QUIET) and context.meta.get("cellular_bench.verbose"):
+        raise UserError("Give either --quiet or --verbose, not both.")
+
+
+def _open_log(context: click.Context, parameter: click.Parameter, value: Path | None) -> None:
+    if value is None:
+        return
+    try:
+        handler = logging.FileHandler(value, encoding="utf-8")
+    except OSError as error:
+        raise UserError(f"--log-file {value} cannot be written: {error.strerror}.") from error
+    handler.setFormatter(_DETAILED)
+    _add(context, handler)
+    LOG.info("run-benchmark %s", " ".join(sys.argv[1:]))
+
+
+def _add(context: click.Context, handler: logging.Handler) -> None:
+    LOG.addHandler(handler)
+    LOG.setLevel(logging.DEBUG)
+
+    def remove() -> None:
+        LOG.removeHandler(handler)
+        handler.close()
+
+    context.find_root().call_on_close(remove)

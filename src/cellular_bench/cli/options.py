@@ -1,0 +1,232 @@
+"""Options and parsers that several commands share."""
+
+from __future__ import annotations
+
+import csv
+import json
+import math
+from collections import defaultdict
+from collections.abc import Callable, Iterable, Sequence
+from pathlib import Path
+from typing import Any, TypeVar, get_args
+
+import click
+from pydantic import ValidationError
+
+from cellular_bench.benchmark.schema.executor import ExecutorConfig, ExecutorKind, read_executor
+from cellular_bench.benchmark.schema.toml import explain
+from cellular_bench.core.errors import UserError
+from cellular_bench.core.types import ProfileName
+
+F = TypeVar("F", bound=Callable[..., Any])
+
+
+#: Keys of ``datasets.preparation.recipes.RECIPES``, named here so that ``--help`` loads no numpy.
+RECIPE_NAMES = ("study", "study_annotated", "scanpy", "none")
+RECIPE_HELP = (
+    "Filters and normalisation: of the CELLULAR study, the same without its filter of cells, of scanpy's "
+    "introduction, or no filter."
+)
+
+
+FIGURES_HELP = "Draw UMAPs, curves, confusion matrices and training."
+
+
+class NameList(click.ParamType):  # type: ignore[type-arg]  # generic only in the stubs
+    """Names separated by commas; one that holds a comma, or begins or ends with a space, in double quotes."""
+
+    name = "names"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        """Split the text; a tuple passes."""
+        if isinstance(value, tuple):
+            return value
+        text = str(value)
+        try:
+            parts = next(csv.reader([text], skipinitialspace=True), [])
+        except csv.Error as error:
+            self.fail(f"'{value}' is not a list of names: {error}.", param, ctx)
+        names = tuple(part for part in (parts if '"' in text else map(str.strip, parts)) if part)
+        if not names:  # as good as not given: everything would run
+            self.fail(f"'{value}' names nothing.", param, ctx)
+        return names
+
+
+class IntList(NameList):
+    """Whole numbers separated by commas."""
+
+    name = "numbers"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        """Split the text and read each number."""
+        try:
+            return tuple(int(part) for part in super().convert(value, param, ctx))
+        except ValueError:
+            self.fail(f"'{value}' is not a list of whole numbers, such as 0,1,2.", param, ctx)
+
+
+class PositiveNumber(click.ParamType):  # type: ignore[type-arg]  # generic only in the stubs
+    """A finite number above 0."""
+
+    name = "number"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        """Read the number; a range of click's would let NaN pass."""
+        try:
+            number = float(value)
+        except ValueError:
+            number = math.nan
+        if not (math.isfinite(number) and number > 0):
+            self.fail(f"'{value}' is not a number above 0.", param, ctx)
+        return number
+
+
+def read_by(reader: Callable[[Any], Any]) -> Callable[[click.Context, click.Parameter, Any], Any]:
+    """Return the callback of an option whose text a function reads."""
+    return lambda ctx, param, value: reader(value)
+
+
+def names_of(
+    known: Callable[[], Iterable[str]],
+) -> Callable[[click.Context, click.Parameter, str], list[str]]:
+    """Return what completes the last of several names in a shell."""
+
+    def complete(ctx: click.Context, param: click.Parameter, incomplete: str) -> list[str]:
+        before, comma, last = incomplete.rpartition(",")
+        return [f"{before}{comma}{name}" for name in known() if name.startswith(last)]
+
+    return complete
+
+
+EXISTING_FILE = click.Path(exists=True, dir_okay=False, path_type=Path)
+EXISTING_FOLDER = click.Path(exists=True, file_okay=False, path_type=Path)
+
+plugin_option = click.option(
+    "--plugin",
+    "plugins",
+    type=EXISTING_FILE,
+    multiple=True,
+    help="Python file with methods, metrics or data sets of your own; may be repeated.",
+)
+param_option = click.option(
+    "--param",
+    "params",
+    multiple=True,
+    metavar="METHOD.NAME=VALUE",
+    callback=read_by(lambda texts: parse_params(texts)),
+    help="Parameter of a method.",
+)
+format_option = click.option(
+    "--format", "output", type=click.Choice(["table", "json"]), default="table", show_default=True
+)
+adata_option = click.option("--adata", type=click.Path(path_type=Path), help="Your own h5ad file.")
+batch_key_option = click.option("--batch-key", help="Column of obs that holds the batches of your cells.")
+label_key_option = click.option("--label-key", help="Column of obs that holds the cell types of your cells.")
+counts_layer_option = click.option(
+    "--counts-layer", help="Layer that holds raw counts, or X. Found by itself where possible."
+)
+
+
+def profile_option(default: ProfileName | None, shown: str) -> Callable[[F], F]:
+    """Return the option of how exact scores are to be."""
+    return click.option(
+        "--profile",
+        type=click.Choice(get_args(ProfileName)),
+        default=default,
+        help="How exact scores are: fast and standard approximate where cells are very many.  "
+        f"[default: {shown}]",
+    )
+
+
+def flattened(groups: Sequence[Sequence[Any]]) -> tuple[Any, ...]:
+    """Join the values of a repeated list option."""
+    return tuple(item for group in groups for item in group)
+
+
+def parse_params(texts: Sequence[str]) -> dict[str, dict[str, Any]]:
+    """Read ``METHOD.NAME=VALUE`` texts; values are JSON, or plain text where they are not.
+
+    Raises
+    ------
+    UserError
+        If a text has another form.
+
+    Examples
+    --------
+    >>> parse_params(["knn.n_neighbors=5", "cellular.preset=paper"])
+    {'knn': {'n_neighbors': 5}, 'cellular': {'preset': 'paper'}}
+    """
+    params: dict[str, dict[str, Any]] = defaultdict(dict)
+    for text in texts:
+        target, equals, value = text.partition("=")
+        method_id, dot, name = target.partition(".")
+        if not (equals and dot and method_id and name):
+            raise UserError(f"--param '{text}' is not of the form METHOD.NAME=VALUE.")
+        params[method_id][name] = _value(value)
+    return dict(params)
+
+
+def parse_stress(text: str | None) -> dict[str, Any] | None:
+    """Read ``KIND=LEVEL,LEVEL...``.
+
+    Raises
+    ------
+    UserError
+        If the text has another form.
+
+    Examples
+    --------
+    >>> parse_stress("fewer_cells=1,0.25")
+    {'kind': 'fewer_cells', 'levels': [1.0, 0.25]}
+    """
+    if text is None:
+        return None
+    kind, equals, levels = text.partition("=")
+    try:
+        numbers = [float(level) for level in levels.split(",")]
+    except ValueError:
+        numbers = []
+    if not (equals and numbers):
+        raise UserError(
+            f"--stress '{text}' is not of the form KIND=LEVEL,LEVEL..., such as label_noise=0,0.1."
+        )
+    return {"kind": kind.replace("-", "_"), "levels": numbers}
+
+
+def _value(text: str) -> Any:
+    try:
+        return json.loads(text)
+    except json.JSONDecodeError:
+        return text
+
+
+def choose_executor(
+    suite: ExecutorConfig,
+    *,
+    kind: ExecutorKind | None,
+    scheduler: str | None,
+    slurm_config: Path | None,
+    retries: int | None,
+) -> ExecutorConfig:
+    """Return where runs are carried out: as the command line says, else as the suite does.
+
+    Raises
+    ------
+    UserError
+        If an option belongs to another kind of executor, or something is missing.
+    """
+    wanted = kind or ("dask" if scheduler else "slurm" if slurm_config else suite.kind)
+    if scheduler and wanted != "dask":
+        raise UserError("--scheduler is the address of a Dask cluster; it goes with --executor dask.")
+    if slurm_config and wanted != "slurm":
+        raise UserError("--slurm-config goes with --executor slurm.")
+    base = read_executor(slurm_config) if slurm_config else suite
+    given = {**base.model_dump(), "kind": wanted, "scheduler": scheduler or base.scheduler}
+    if retries is not None:
+        given["retries"] = retries
+    try:
+        return ExecutorConfig.model_validate(given)
+    except ValidationError as error:
+        remedy = " Give --scheduler ADDRESS, --slurm-config FILE, or a table [executor] in the suite."
+        told = explain(error) + ("" if "retries" in str(error) else remedy)
+        raise UserError(f"--executor {wanted}: {told}") from error

@@ -1,0 +1,125 @@
+"""How ``run-benchmark score`` shows scores to a person."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from cellular_bench.benchmark.analysis.leaderboard import summarise
+from cellular_bench.core.errors import UndefinedError
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+    from cellular_bench.workflows.score import Row
+
+
+def print_table(rows: Sequence[Row], notes: Mapping[str, Any]) -> None:
+    """Print a column per method; a metric without any value is told below with its reason."""
+    from rich.console import Console
+    from rich.markup import escape
+    from rich.table import Table
+
+    cells: dict[tuple[str, str], list[Row]] = {}
+    for row in rows:
+        cells.setdefault((row.method_id, row.score.metric_id), []).append(row)
+    methods, metric_ids = (list(dict.fromkeys(names)) for names in zip(*cells, strict=True))
+    table = Table("metric", box=None, pad_edge=False, header_style="bold")
+    for method_id in methods:
+        table.add_column(escape(method_id), justify="right", overflow="fold")
+    for metric_id in metric_ids:
+        found = [cells.get((method_id, metric_id), []) for method_id in methods]
+        if any(row.score.value is not None for part in found for row in part):
+            table.add_row(metric_id, *(escape(_cell(part)) for part in found))
+    with_intervals = any(row.resampled is not None for row in rows)
+    console = Console()
+    if not console.is_terminal:  # a file or a pipe has no edge to wrap at
+        console = Console(width=24 + (40 if with_intervals else 22) * len(methods))
+    console.print(table)
+    _print_notes(console, rows, _n_folds(cells), notes, with_intervals=with_intervals)
+
+
+def _n_folds(cells: Mapping[tuple[str, str], Sequence[Row]]) -> dict[str, int]:
+    """Return the folds of each method."""
+    found: dict[str, int] = {}
+    for (method_id, _), rows in cells.items():
+        found[method_id] = max(found.get(method_id, 0), len(rows))
+    return found
+
+
+def _cell(rows: Sequence[Row]) -> str:
+    summary = summarise(row.score.value for row in rows)
+    if summary.mean is None or summary.n < len(rows):
+        return "-"
+    spread = f" ± {summary.std:.4f}" if summary.std is not None else ""
+    return f"{_mark(rows)}{summary.mean:.4f}{spread}{_error(rows)}{_interval(rows)}"
+
+
+def _mark(rows: Sequence[Row]) -> str:
+    """Mark a score that rests on a shortcut."""
+    approximate = any(
+        row.score.metric_id in shortcut.metric_ids
+        for row in rows
+        if row.evaluation is not None
+        for shortcut in row.evaluation.shortcuts
+    )
+    return "≈ " if approximate else ""
+
+
+def _error(rows: Sequence[Row]) -> str:
+    errors = [row.score.standard_error for row in rows if row.score.standard_error is not None]
+    return f" (SE {max(errors):.4f})" if errors else ""
+
+
+def _interval(rows: Sequence[Row]) -> str:
+    """Write the interval of the mean over folds, whose cells are drawn independently."""
+    if any(row.resampled is None for row in rows):
+        return ""
+    from cellular_bench.metrics import interval
+
+    try:
+        found = interval(np.mean([row.resampled for row in rows], axis=0))
+    except UndefinedError:
+        return " [-]"
+    return f" [{found.low:.4f}, {found.high:.4f}]"
+
+
+def _print_notes(
+    console: Console,
+    rows: Sequence[Row],
+    n_folds: Mapping[str, int],
+    notes: Mapping[str, Any],
+    *,
+    with_intervals: bool,
+) -> None:
+    lines = []
+    numbers = set(n_folds.values())
+    if len(numbers) > 1:
+        told = ", ".join(f"{n} of {method_id}" for method_id, n in n_folds.items())
+        lines.append(f"Mean ± standard deviation over folds: {told}; --format json has each.")
+    elif max(numbers) > 1:
+        lines.append(f"Mean ± standard deviation over {max(numbers)} folds; --format json has each.")
+    if with_intervals:
+        n = max(len(row.resampled) for row in rows if row.resampled is not None)
+        lines.append(f"[ ]: 95 % of {n} resamplings of the cells; [-] where too few have a value.")
+    for method_id, found in notes.get("evaluations", {}).items():
+        lines += [f"≈ {method_id}: {shortcut.description}" for shortcut in found.shortcuts]
+    if "ontology" in notes:
+        lines.append(_ontology_line(notes["ontology"]))
+    reasons: dict[str, list[str]] = {}
+    for row in rows:
+        if row.score.reason:
+            reasons.setdefault(row.score.reason, []).append(row.score.metric_id)
+    lines += [f"- {', '.join(dict.fromkeys(names))}: {reason}" for reason, names in reasons.items()]
+    for line in lines:
+        console.print(line, markup=False, highlight=False, soft_wrap=True)
+
+
+def _ontology_line(found: Mapping[str, Any]) -> str:
+    line = (
+        f"Ontology: {found['share_of_labels']:.0%} of the true labels have a term, "
+        f"{found['share_of_cells']:.1%} of the cells."
+    )
+    return line + (f" Without one: {', '.join(found['unmapped'])}." if found["unmapped"] else "")

@@ -1,0 +1,22 @@
+"""Environments of a method's own: declared as data, created on demand, reached through files.
+
+A method whose packages do not fit beside the others names a declaration in ``spec.environment`` and a
+program in ``spec.program``; :func:`run_inside` sends cells there and brings results back. A method calls
+it from ``fit_embed`` or ``predict``, in the run's own process, so limits and costs hold for what it starts.
+"""
+
+from cellular_bench.environments.declaration import Declaration, find, program_file, shipped
+from cellular_bench.environments.exchange import run_inside
+from cellular_bench.environments.status import State, missing_text, required, state
+
+__all__ = [
+    "Declaration",
+    "State",
+    "find",
+    "missing_text",
+    "program_file",
+    "required",
+    "run_inside",
+    "shipped",
+    "state",
+]

@@ -1,0 +1,231 @@
+"""Create and remove Python environments: venv and pip, or uv, in the cache directory."""
+
+from __future__ import annotations
+
+import fcntl
+import importlib.util
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Literal
+
+from cellular_bench.core.errors import UserError
+from cellular_bench.core.files import write_text_atomically
+from cellular_bench.environments.declaration import Declaration, PythonPackages
+from cellular_bench.environments.status import MARKER, home, place, python_in, state
+
+Installer = Literal["pip", "uv"]
+
+LAST_LINES = 15
+#: What pip and uv print where the package index cannot be reached.
+_NO_NETWORK = (
+    "NewConnectionError",
+    "Name or service not known",
+    "Temporary failure in name resolution",
+    "Network is unreachable",
+    "Connection refused",
+    "dns error",
+    "Failed to fetch",
+)
+_FACTS = """
+import json, platform
+from importlib.metadata import distributions
+import h5py, numpy
+names = {d.metadata["Name"]: d.version for d in distributions()}
+print(json.dumps({"python": platform.python_version(), "packages": dict(sorted(names.items()))}))
+"""
+
+
+def create(
+    declaration: Declaration, *, installer: Installer | None = None, say: Callable[[str], None] = print
+) -> Path:
+    """Build a Python environment where it is not there yet, and return its folder.
+
+    Parameters
+    ----------
+    installer
+        ``"uv"`` where it is on the PATH, else ``"pip"``, unless one is chosen.
+    say
+        Told about each step.
+
+    Raises
+    ------
+    UserError
+        If a step fails, with the last lines of what it printed; nothing half-built stays.
+    """
+    folder = place(declaration)
+    wanted = declaration.python
+    if wanted is None:
+        raise UserError(f"Environment '{declaration.name}' is R's own: it is installed, not created.")
+    with _locked(folder):
+        if state(declaration).is_ready:
+            say(f"{declaration.name} is ready: {folder}")
+            return folder
+        shutil.rmtree(folder, ignore_errors=True)
+        log = folder.with_name(f"{folder.name}.log")
+        log.unlink(missing_ok=True)
+        try:
+            _build(declaration, wanted, installer or _default_installer(), log=log, say=say)
+        except BaseException:  # Ctrl-C too: what is half-built is of no use
+            shutil.rmtree(folder, ignore_errors=True)
+            raise
+    say(f"{declaration.name} is ready: {folder}")
+    return folder
+
+
+def remove(declaration: Declaration) -> list[Path]:
+    """Delete every environment of that name, older declarations and unfinished ones too."""
+    folders = folders_of(declaration.name)
+    for folder in folders:
+        with _locked(folder):
+            (folder / MARKER).unlink(missing_ok=True)  # first: a half-removed one is not a finished one
+            shutil.rmtree(folder)
+        for beside in (f"{folder.name}.log", f"{folder.name}.lock"):
+            folder.with_name(beside).unlink(missing_ok=True)
+    return folders
+
+
+def folders_of(name: str) -> list[Path]:
+    """Return the folders of all environments of a name, whatever their declaration."""
+    found = home().glob(f"{name}-{'[0-9a-f]' * 12}")
+    return sorted(path for path in found if path.is_dir())
+
+
+def find_python(version: str) -> Path:
+    """Return an interpreter of that version: this one, on the PATH, or one of pyenv's.
+
+    Raises
+    ------
+    UserError
+        If there is none.
+    """
+    pyenv = sorted((Path.home() / ".pyenv" / "versions").glob(f"{version}.*/bin/python"))
+    named = [shutil.which(name) for name in (f"python{version}", "python3")]
+    for candidate in [sys.executable, *named, *pyenv]:
+        if candidate and _version_of(candidate) == version:
+            return Path(candidate)
+    raise UserError(
+        f"No Python {version} was found: neither this one ({sys.executable}), nor python{version} or python3 "
+        "on the PATH, nor in ~/.pyenv/versions. Install it, or uv, which brings its own."
+    )
+
+
+def _version_of(python: Path | str) -> str:
+    """Return major and minor version; empty where it does not run, as a shim without its Python."""
+    code = "import sys; print('%d.%d' % sys.version_info[:2])"
+    done = subprocess.run([python, "-I", "-c", code], capture_output=True, text=True, check=False)  # noqa: S603
+    return done.stdout.strip() if done.returncode == 0 else ""
+
+
+def _default_installer() -> Installer:
+    return "uv" if shutil.which("uv") else "pip"
+
+
+def _build(
+    declaration: Declaration,
+    wanted: PythonPackages,
+    installer: Installer,
+    *,
+    log: Path,
+    say: Callable[[str], None],
+) -> None:
+    folder = place(declaration)
+    steps = {"uv": _uv_steps, "pip": _pip_steps}[installer]
+    for title, command in steps(wanted, folder, _requirements(declaration, folder)):
+        say(f"{declaration.name}: {title} (log: {log})")
+        _run(command, log=log, doing=f"{declaration.name}: {title}")
+    facts = _run(
+        [str(python_in(folder)), "-I", "-c", _FACTS],
+        log=log,
+        doing=f"{declaration.name}: looking for numpy and h5py, which every environment needs",
+    )
+    described = {
+        **json.loads(facts.splitlines()[-1]),
+        "digest": declaration.digest,
+        "installer": installer,
+        "created": datetime.now(UTC).isoformat(timespec="seconds"),
+    }
+    write_text_atomically(folder / MARKER, json.dumps(described, indent=1) + "\n")
+
+
+def _requirements(declaration: Declaration, folder: Path) -> Path:
+    """Write what is to be installed into a file beside the environment."""
+    assert declaration.python is not None  # the caller has looked
+    lines = declaration.lock_lines or declaration.python.requirements
+    path = folder.with_name(f"{folder.name}.log").with_suffix(".txt")
+    path.write_text("\n".join(lines) + "\n", encoding="utf-8")
+    return path
+
+
+def _pip_steps(wanted: PythonPackages, folder: Path, file: Path) -> Iterator[tuple[str, list[str]]]:
+    python = find_python(wanted.version)
+    venv = [str(python), "-m", "venv", str(folder)]
+    pip = [str(python_in(folder)), "-I", "-m", "pip"]
+    if str(python) == sys.executable and importlib.util.find_spec("pip"):
+        # The pip at hand is newer than the one that a venv unpacks, and at hand already.
+        venv.append("--without-pip")
+        pip = [sys.executable, "-m", "pip", "--python", str(python_in(folder))]
+    yield f"a venv with Python {wanted.version}", venv
+    pip += ["--disable-pip-version-check", "--no-input"]
+    yield "installing packages with pip", [*pip, "install", *_alone(wanted), "-r", str(file)]
+    yield "checking that no package is missing", [*pip, "check"]
+
+
+def _alone(wanted: PythonPackages) -> list[str]:
+    """Let nothing be added to a lock, which names everything; the check then tells whether it does."""
+    return ["--no-deps"] if wanted.lock else []
+
+
+def _uv_steps(wanted: PythonPackages, folder: Path, file: Path) -> Iterator[tuple[str, list[str]]]:
+    yield f"a venv with Python {wanted.version}", ["uv", "venv", "--python", wanted.version, str(folder)]
+    python = ["--python", str(python_in(folder))]
+    yield "installing packages with uv", ["uv", "pip", "install", *python, *_alone(wanted), "-r", str(file)]
+    yield "checking that no package is missing", ["uv", "pip", "check", *python]
+
+
+def _run(command: Sequence[str], *, log: Path, doing: str) -> str:
+    """Run a step, append what it prints to the log, and return it."""
+    with log.open("a+b") as file:  # straight into the log, so that one can watch it
+        file.write(f"$ {' '.join(command)}\n".encode())
+        file.flush()
+        start = file.tell()
+        code = _wait(subprocess.Popen(command, stdout=file, stderr=subprocess.STDOUT, start_new_session=True))  # noqa: S603
+        file.seek(start)
+        printed = file.read().decode("utf-8", errors="replace")
+    if code != 0:
+        raise UserError(_failure(doing, printed, log))
+    return printed
+
+
+def _wait(process: subprocess.Popen[bytes]) -> int:
+    """Wait for a step; where that is interrupted, end it with all that it started, compilers too."""
+    try:
+        return process.wait()
+    except BaseException:
+        os.killpg(process.pid, signal.SIGKILL)
+        process.wait()
+        raise
+
+
+def _failure(doing: str, printed: str, log: Path) -> str:
+    last = "\n  ".join(printed.strip().splitlines()[-LAST_LINES:])
+    hint = ""
+    if any(sign in printed for sign in _NO_NETWORK):
+        hint = "\nThe package index could not be reached: creating an environment needs a network once."
+    return f"{doing} failed. Its last lines (all of them are in {log}):\n  {last}{hint}"
+
+
+@contextmanager
+def _locked(folder: Path) -> Iterator[None]:
+    """Keep others from building or removing the same environment at the same time."""
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    with folder.with_name(f"{folder.name}.lock").open("w") as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        yield

@@ -1,0 +1,341 @@
+"""Figures of a result folder: what is to be drawn, drawn away from this process, kept for the next report."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import traceback
+import zipfile
+from collections import Counter, defaultdict
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from cellular_bench.benchmark.analysis.leaderboard import Board, Row, method_key
+from cellular_bench.benchmark.execution.preparation import Truth, read_truth
+from cellular_bench.benchmark.results.store import ARTIFACTS, OUTPUTS, Store
+from cellular_bench.benchmark.schema.records import RunRecord
+from cellular_bench.core.files import fitting
+from cellular_bench.reports.figures.confusion_and_training import Figure, FigureKind
+from cellular_bench.reports.tables.common import display_names
+from cellular_bench.reports.tables.model import plural
+
+if TYPE_CHECKING:
+    from cellular_bench.benchmark.analysis.curves import Curve
+    from cellular_bench.core.outputs import Outputs
+
+
+#: What a method may leave in its run's folder about its training; see ``history_figure``.
+HISTORY = "history.json"
+
+
+@dataclass(frozen=True, slots=True)
+class Kept:
+    """What is kept of runs, in whichever of several result folders it is; pictures go to ``out``."""
+
+    stores: tuple[Store, ...]
+    out: Path
+
+    def run_folder(self, run_id: str) -> Path:
+        """Return the folder of a run: the first with its outputs."""
+        found = [store.run_folder(run_id) for store in self.stores]
+        return next((folder for folder in found if (folder / OUTPUTS).exists()), found[0])
+
+    def split_folder(self, run: RunRecord) -> Path:
+        """Return the folder with the truth of a run's split."""
+        found = [store.split_folder(run.dataset, run.split) for store in self.stores]
+        return next((folder for folder in found if folder.is_dir()), found[0])
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Drawing:
+    """A figure to be drawn: of the outputs of a method's first run, of all its runs, or of all methods.
+
+    Attributes
+    ----------
+    method_id
+        Whose outputs it shows; empty for all methods of the board.
+    title
+        What it shows: methods, runs.
+    names
+        The name of each run's method on its board.
+    file
+        The picture; its caption and alternative text lie beside it as JSON.
+    """
+
+    kind: FigureKind
+    board_id: str
+    method_id: str
+    title: str
+    runs: tuple[RunRecord, ...]
+    names: tuple[str, ...]
+    file: Path
+
+    @property
+    def is_drawn(self) -> bool:
+        """True where the picture and its words are there."""
+        return self.file.exists() and self.file.with_suffix(".json").exists()
+
+    def read(self) -> Figure:
+        """Return the figure as it was drawn."""
+        return Figure(
+            kind=self.kind,
+            board_id=self.board_id,
+            method_id=self.method_id,
+            data=self.file.read_bytes(),
+            **json.loads(self.file.with_suffix(".json").read_text(encoding="utf-8")),
+        )
+
+
+def draw(stores: Sequence[Store], out: Path, boards: Sequence[Board], *, n_jobs: int) -> list[Figure]:
+    """Draw a figure per method and board, away from this process; drawn ones are reused.
+
+    A figure that cannot be drawn is left out with a message: the numbers do not depend on it.
+
+    Parameters
+    ----------
+    stores
+        The result folders that hold the runs.
+    out
+        Figures are kept in its folder ``figures``.
+    """
+    out = out.resolve()  # the children work in folders of their own
+    (out / "figures").mkdir(parents=True, exist_ok=True)
+    store = Kept(tuple(stores), out)
+    drawings = [drawing for board in boards for drawing in _drawings(store, board)]
+    missing = [drawing for drawing in drawings if not drawing.is_drawn]
+    with ThreadPoolExecutor(n_jobs) as pool:
+        # Few large parts: what UMAP compiles is compiled once per process.
+        for done in [pool.submit(_draw_in_child, store, missing[i::n_jobs], i) for i in range(n_jobs)]:
+            done.result()
+    return [drawing.read() for drawing in drawings if drawing.is_drawn]
+
+
+def _drawings(store: Kept, board: Board) -> Iterator[Drawing]:
+    """Yield the figures of a board: curves of all methods first, then those of each method."""
+    common = _most_common(board)
+    found = [drawing for row in board.rows for drawing in _of_method(store, board, row, common)]
+    rows = [row for row in board.rows if row.done and not row.method.is_control]
+    if board.task != "integration" and rows:
+        yield _drawing(store, board, "curves", rows)
+    yield from found
+
+
+def _most_common(board: Board) -> tuple[str, int]:
+    """Return digest and seed of the split that most methods ended well on, the first of equals."""
+    ended = Counter(
+        (run.split.split_id, run.split.digest, run.seed) for row in board.rows for run in row.done
+    )
+    (_, digest, seed), _ = min(ended.items(), key=lambda item: (-item[1], item[0]), default=(("", "", 0), 0))
+    return digest, seed
+
+
+def _of_method(store: Kept, board: Board, row: Row, common: tuple[str, int]) -> Iterator[Drawing]:
+    if not row.done:
+        return
+    if board.task == "integration":
+        same = [run for run in row.done if (run.split.digest, run.seed) == common]
+        yield _drawing(store, board, "embedding", [replace(row, runs=tuple(same or row.done)[:1])])
+    if board.task == "annotation":
+        yield _drawing(store, board, "confusion", [row])
+    if board.task == "novelty" and not row.method.is_control and _has_probabilities(store, row.done[0]):
+        yield _drawing(store, board, "samples", [row])
+    told = tuple(run for run in row.done if _history_file(store, run).exists())
+    if told:
+        yield _drawing(store, board, "history", [replace(row, runs=told)])
+
+
+def _drawing(store: Kept, board: Board, kind: FigureKind, rows: Sequence[Row]) -> Drawing:
+    shown = display_names(board)
+    named = [(run, " ".join(filter(None, shown[method_key(row.method)]))) for row in rows for run in row.done]
+    runs, names = (tuple(part) for part in zip(*named, strict=True))
+    # Other runs are another picture, a run done again too; hence their digest in the name.
+    done = "\n".join(f"{run.run_id} {run.started_at.isoformat()}" for run in runs)
+    digest = hashlib.sha256(done.encode()).hexdigest()[:12]
+    name = names[0] if len(rows) == 1 else f"{len(rows)} methods"
+    if kind == "embedding":
+        title = f"{name}, {runs[0].split.split_id}, seed {runs[0].seed}"
+    else:
+        title = f"{name}, {plural(len(runs), 'run')}"
+    return Drawing(
+        kind=kind,
+        board_id=board.board_id,
+        method_id=rows[0].method.method_id if len(rows) == 1 and kind != "curves" else "",
+        title=title,
+        runs=runs,
+        names=names,
+        file=store.out / "figures" / f"{fitting(board.board_id)}-{kind}-{digest}.webp",
+    )
+
+
+def _has_probabilities(store: Kept, run: RunRecord) -> bool:
+    """Look for the probabilities of a run by the names in its file, which is quick."""
+    path = store.run_folder(run.run_id) / OUTPUTS
+    if not path.exists():
+        return False
+    with zipfile.ZipFile(path) as file:
+        return "label_proba.npy" in file.namelist()
+
+
+def _history_file(store: Kept, run: RunRecord) -> Path:
+    return store.run_folder(run.run_id) / ARTIFACTS / HISTORY
+
+
+def _draw_in_child(store: Kept, drawings: Sequence[Drawing], part: int) -> None:
+    from cellular_bench.benchmark.execution.run import HARNESS_LIMITS
+    from cellular_bench.benchmark.isolation import call as isolation
+
+    if not drawings:
+        return
+    log = store.out / "figures" / f"part-{part}.log"
+    outcome = isolation.call(_draw_all, store, drawings, limits=HARNESS_LIMITS, log=log)
+    for drawing in drawings:
+        if not drawing.is_drawn:
+            click.echo(f"No figure of {drawing.title}; see {log}. {outcome.reason or ''}", err=True)
+    if all(drawing.is_drawn for drawing in drawings):
+        log.unlink(missing_ok=True)
+
+
+def _draw_all(store: Kept, drawings: Sequence[Drawing]) -> None:
+    ways: dict[FigureKind, Callable[[Kept, Drawing], None]] = {
+        "embedding": _draw_embedding,
+        "confusion": _draw_confusion,
+        "history": _draw_history,
+        "curves": _draw_curves,
+        "samples": _draw_samples,
+    }
+    for drawing in drawings:
+        try:
+            ways[drawing.kind](store, drawing)
+        except Exception:
+            traceback.print_exc()  # into the log that the message about this figure names
+
+
+def _draw_embedding(store: Kept, drawing: Drawing) -> None:
+    from cellular_bench.reports.figures.embeddings import embedding_figure
+
+    run = drawing.runs[0]
+    outputs, truth = _read(store, run)
+    X_emb = _coordinates(outputs.graph) if outputs.X_emb is None else outputs.X_emb
+    what = "Spectral coordinates of its graph" if outputs.X_emb is None else "Embedding"
+    figure = embedding_figure(X_emb, truth.label, truth.batch, title=drawing.title, what=what)
+    _keep(figure, drawing.file)
+
+
+def _read(store: Kept, run: RunRecord) -> tuple[Outputs, Truth]:
+    from cellular_bench.core.outputs import read_outputs
+
+    outputs = read_outputs(store.run_folder(run.run_id) / OUTPUTS)
+    return outputs, read_truth(store.split_folder(run))
+
+
+def _coordinates(graph: Any) -> Any:
+    """Place the cells of a graph so that linked ones lie together."""
+    from sklearn.manifold import spectral_embedding
+
+    n_components = min(10, graph.shape[0] - 2)
+    return spectral_embedding(graph.maximum(graph.T), n_components=n_components, random_state=0)
+
+
+def _draw_confusion(store: Kept, drawing: Drawing) -> None:
+    del store  # the records have it all
+    from cellular_bench.reports.figures.confusion_and_training import confusion_figure
+
+    total: dict[str, Counter[str]] = defaultdict(Counter)
+    for run in drawing.runs:
+        for label, predicted in run.confusion.items():
+            total[label].update(predicted)
+    _keep(confusion_figure(total, title=drawing.title), drawing.file)
+
+
+def _draw_history(store: Kept, drawing: Drawing) -> None:
+    from cellular_bench.reports.figures.confusion_and_training import history_figure
+
+    histories = {
+        f"{run.split.split_id}, seed {run.seed}": json.loads(_history_file(store, run).read_text("utf-8"))
+        for run in drawing.runs
+    }
+    _keep(history_figure(histories, title=drawing.title), drawing.file)
+
+
+def _draw_curves(store: Kept, drawing: Drawing) -> None:
+    from cellular_bench.reports.figures.novelty_curves import novelty_curves_figure, risk_figure
+
+    if drawing.runs[0].task == "annotation":
+        risks = _averaged(store, drawing, _risk)
+        _keep(risk_figure(risks, board_id=drawing.board_id), drawing.file)
+        return
+    roc, precision_recall = (_averaged(store, drawing, draw) for draw in (_roc, _precision_recall))
+    _keep(novelty_curves_figure(roc, precision_recall, board_id=drawing.board_id), drawing.file)
+
+
+def _averaged(
+    store: Kept, drawing: Drawing, curve: Callable[[Outputs, Truth], Curve | None]
+) -> dict[str, Curve]:
+    """Return the curve of each method that has one for all its runs, averaged as its scores are."""
+    from cellular_bench.benchmark.analysis.curves import averaged
+    from cellular_bench.benchmark.analysis.leaderboard import unit_of
+
+    n_runs = Counter(drawing.names)
+    found: dict[str, dict[str, list[Curve]]] = defaultdict(lambda: defaultdict(list))
+    for name, run in zip(drawing.names, drawing.runs, strict=True):
+        drawn = curve(*_read(store, run))
+        if drawn is not None:
+            found[name][unit_of(run.split)[0]].append(drawn)
+    return {
+        name: averaged([averaged(curves) for curves in units.values()])
+        for name, units in found.items()
+        if sum(map(len, units.values())) == n_runs[name]
+    }
+
+
+def _roc(outputs: Outputs, truth: Truth) -> Curve | None:
+    from cellular_bench.benchmark.analysis.curves import roc
+
+    return None if outputs.novelty is None else roc(outputs.novelty, truth.is_novel)
+
+
+def _precision_recall(outputs: Outputs, truth: Truth) -> Curve | None:
+    from cellular_bench.benchmark.analysis.curves import precision_recall
+
+    return None if outputs.novelty is None else precision_recall(outputs.novelty, truth.is_novel)
+
+
+def _risk(outputs: Outputs, truth: Truth) -> Curve | None:
+    from cellular_bench.benchmark.analysis.curves import confidence_of, risk_coverage
+
+    if outputs.label_proba is None or outputs.label_pred is None:
+        return None
+    confidence = confidence_of(outputs.label_proba)
+    return risk_coverage(truth.label, outputs.label_pred, confidence, outputs.rejected)
+
+
+def _draw_samples(store: Kept, drawing: Drawing) -> None:
+    from cellular_bench.benchmark.analysis.curves import lowest
+    from cellular_bench.metrics.annotation.likelihood import STUDY_THRESHOLD
+    from cellular_bench.reports.figures.novelty_curves import samples_figure
+
+    samples = []
+    for run in drawing.runs:
+        outputs, truth = _read(store, run)
+        if outputs.label_proba is not None:
+            held_out = " + ".join(run.split.unseen_labels)
+            samples.append(lowest(outputs.label_proba, truth.is_novel, held_out=held_out))
+    figure = samples_figure(
+        samples,
+        threshold=STUDY_THRESHOLD,
+        title=drawing.title,
+        board_id=drawing.board_id,
+        method_id=drawing.method_id,
+    )
+    _keep(figure, drawing.file)
+
+
+def _keep(figure: Figure, file: Path) -> None:
+    file.write_bytes(figure.data)
+    words = {"caption": figure.caption, "alt": figure.alt}
+    file.with_suffix(".json").write_text(json.dumps(words), encoding="utf-8")

@@ -1,0 +1,329 @@
+"""Files that hold what ``run-benchmark score`` scores: predictions, embeddings, corrected matrices."""
+
+from __future__ import annotations
+
+import re
+import warnings
+import zipfile
+import zlib
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+import numpy as np
+
+from cellular_bench.core.errors import ContractError, UnknownNameError, UserError
+from cellular_bench.core.outputs import check_order
+
+if TYPE_CHECKING:
+    import pandas as pd
+    from anndata import AnnData
+
+_TRUE = ("label", "true_label")
+_PREDICTED = ("label_pred", "pred")
+#: Columns whose names begin so hold the probability of the label that follows.
+PROBA = "proba:"
+_WHOLE, _WHOLE_AS_FLOAT = re.compile(r"-?[0-9]+"), re.compile(r"-?[0-9]+\.0")
+_FLAGS = {"true": True, "1": True, "false": False, "0": False}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Predicted:
+    """What one method says of the cells of one fold: the arguments of metrics, by name."""
+
+    method_id: str
+    fold: str | int | None
+    inputs: Mapping[str, Any]
+
+
+def read_predictions(path: Path) -> Iterator[Predicted]:
+    """Read a file of true and predicted labels, per method and fold; see :func:`predicted_in`."""
+    name = re.sub(r"(\.(csv|tsv|txt))?(\.gz)?$", "", path.name)
+    yield from predicted_in(_read_table(path), name, where=path)
+
+
+def predicted_in(table: pd.DataFrame, method_id: str, *, where: object) -> Iterator[Predicted]:
+    """Read a table of true and predicted labels, all of it text, per method and fold.
+
+    Parameters
+    ----------
+    method_id
+        Whose predictions they are, where no column ``method`` says so.
+    where
+        What to call the table in an error.
+
+    Raises
+    ------
+    UserError
+        If the file is no table, lacks a column, or a column holds other values than it must.
+    """
+    true, predicted = _column(where, table, _TRUE), _column(where, table, _PREDICTED)
+    empty = int((table[true] == "").sum())
+    if table.empty:
+        raise UserError(f"{where} has no rows below its header.")
+    if empty:
+        raise UserError(
+            f"{where}: {empty} of {len(table)} rows have no value in '{true}'; each cell needs a label."
+        )
+    table = table.assign(**_as_whole_numbers(table[[true, predicted]]))
+    strange = set(table[predicted]) - {""} if set(table[predicted]).isdisjoint(table[true]) else None
+    if strange:
+        warnings.warn(
+            f"{where}: no predicted label is among the true ones, so none is right: "
+            f"{_some(strange)} against {_some(set(table[true]))}.",
+            stacklevel=2,
+        )
+    groups = [name for name in ("method", "fold") if name in table]
+    parts = table.groupby(groups, sort=False) if groups else [((), table)]
+    for key, part in parts:
+        found = dict(zip(groups, key, strict=True))
+        label_pred = part[predicted].to_numpy(dtype=str)
+        yield Predicted(
+            method_id=str(found.get("method", method_id)),
+            fold=_number(found.get("fold")),
+            inputs={
+                "label": part[true].to_numpy(dtype=str),
+                "label_pred": label_pred,
+                "rejected": label_pred == "",
+                **_scores(where, part),
+            },
+        )
+
+
+def _as_whole_numbers(labels: pd.DataFrame) -> pd.DataFrame:
+    """Undo what pandas makes of whole numbers beside a missing one: 1.0 is the label 1, if all are such.
+
+    Where every column is like that, 1.0 is what the labels are called.
+    """
+    is_float = {
+        name: all(_WHOLE_AS_FLOAT.fullmatch(text) for text in set(column) - {""})
+        for name, column in labels.items()
+    }
+    others = labels[[name for name, told in is_float.items() if not told]]
+    if others.empty or not all(_WHOLE.fullmatch(text) for text in set(others.to_numpy().ravel()) - {""}):
+        return labels
+    return labels.assign(
+        **{str(name): labels[name].str.removesuffix(".0") for name, told in is_float.items() if told}
+    )
+
+
+def _some(labels: set[str]) -> str:
+    shown = [f"'{label}'" for label in sorted(labels)[:3]]
+    return ", ".join([*shown, "..."] if len(labels) > len(shown) else shown)
+
+
+def _read_table(path: Path) -> pd.DataFrame:
+    import pandas as pd
+
+    separator = "\t" if ".tsv" in path.suffixes else ","
+    try:
+        # Labels are text: 'NA', '1' or 'None' may be names of cell types. Only nothing is missing.
+        return pd.read_csv(path, sep=separator, dtype=str, keep_default_na=False)
+    except (ValueError, OSError, EOFError, zlib.error) as error:
+        raise UserError(f"{path} cannot be read as a table: {error}.") from error
+
+
+def _scores(where: object, table: pd.DataFrame) -> dict[str, Any]:
+    """Return probabilities, novelty and its truth, where the table has them."""
+    found: dict[str, Any] = {}
+    stated = [name for name in table.columns if name.startswith(PROBA)]
+    if stated:
+        found["labels"] = np.array([name.removeprefix(PROBA) for name in stated])
+        found["label_proba"] = np.column_stack([_numbers(where, table, name) for name in stated])
+    if "novelty" in table:
+        found["novelty"] = _numbers(where, table, "novelty")
+    if "is_novel" in table:
+        values = table["is_novel"].str.lower()
+        wrong = sorted(set(values) - set(_FLAGS))
+        if wrong:
+            raise UserError(f"{where}: column 'is_novel' holds '{wrong[0]}'; expected true or false.")
+        found["is_novel"] = values.map(_FLAGS).to_numpy(dtype=bool)
+    return found
+
+
+def _numbers(where: object, table: pd.DataFrame, name: str) -> Any:
+    try:
+        values = table[name].to_numpy(dtype=np.float64)
+    except ValueError as error:
+        raise UserError(f"{where}: column '{name}' holds other values than numbers: {error}.") from error
+    if not np.isfinite(values).all():
+        raise UserError(f"{where}: column '{name}' is NaN or infinite in some rows.")
+    return values
+
+
+def read_label_terms(path: Path) -> dict[str, str]:
+    """Read which ontology term a label means: a table with the columns ``label`` and ``term``.
+
+    Raises
+    ------
+    UserError
+        If the file is no such table.
+    """
+    table = _read_table(path)
+    label, term = (_column(path, table, (name,)) for name in ("label", "term"))
+    return dict(zip(table[label], table[term], strict=True))
+
+
+def read_embeddings(
+    adata: Path | AnnData, obsm: Sequence[str], files: Sequence[Path], *, n_obs: int
+) -> Iterator[tuple[str, Any]]:
+    """Yield embeddings by name, from ``obsm`` of a data set and from npy and npz files.
+
+    Raises
+    ------
+    UserError
+        If one is not there, has not one row per cell or is not finite.
+    """
+    if obsm:
+        stored: Mapping[str, Any] = _opened(adata, backed="r").obsm
+        for key in obsm:
+            if key not in stored:
+                raise UnknownNameError("key of obsm", key, list(stored))
+            matrix = stored[key]
+            dense = np.asarray(matrix.toarray() if hasattr(matrix, "toarray") else matrix)
+            yield checked_embedding(key, dense, n_obs)  # its rows are in order, or AnnData refuses it
+    for path in files:
+        yield from _arrays(path, n_obs)
+
+
+def _opened(adata: Path | AnnData, *, backed: Literal["r"] | None = None) -> AnnData:
+    if not isinstance(adata, Path):
+        return adata
+    import anndata
+
+    return anndata.read_h5ad(adata, backed=backed)
+
+
+def read_layer(adata: Path | AnnData, layer: str, shape: tuple[int, int]) -> Any:
+    """Return a layer of a data set.
+
+    Raises
+    ------
+    UserError
+        If it is not there, or has another shape than the expression it is compared with.
+    """
+    layers: Mapping[str, Any] = _opened(adata).layers
+    if layer not in layers:
+        raise UnknownNameError("layer", layer, list(layers))
+    matrix = layers[layer]
+    if matrix.shape != shape:
+        raise UserError(f"Layer '{layer}' has shape {matrix.shape}; the expression used here has {shape}.")
+    return matrix
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Bundle:
+    """An npz file that holds embeddings and what is known of their cells."""
+
+    embeddings: Mapping[str, Any]
+    label: Any
+    batch: Any
+
+
+def read_bundles(files: Sequence[Path], *, label_key: str, batch_key: str) -> Iterator[Bundle]:
+    """Yield npz files that hold labels and batches beside embeddings.
+
+    Raises
+    ------
+    UserError
+        If a file is no npz, has no such arrays, or holds no embedding of these cells.
+    """
+    for path in files:
+        arrays = _load(path)
+        if not isinstance(arrays, Mapping):
+            raise UserError(
+                f"{path} holds one matrix. Give --adata, or an npz that has labels and batches too."
+            )
+        found = {}
+        for key in (label_key, batch_key):
+            if key not in arrays:
+                raise UnknownNameError(f"array of {path.name}", key, arrays)
+            if arrays[key].ndim != 1:
+                raise UserError(
+                    f"{path}: '{key}' has shape {arrays[key].shape}, expected one value per cell."
+                )
+            found[key] = arrays[key].astype(str)
+        n_obs = len(found[label_key])
+        if len(found[batch_key]) != n_obs:
+            raise UserError(f"{path}: {n_obs} labels, but {len(found[batch_key])} batches.")
+        embeddings = dict(
+            checked_embedding(name, array, n_obs) for name, array in _chosen(path, arrays, n_obs)
+        )
+        yield Bundle(embeddings=embeddings, label=found[label_key], batch=found[batch_key])
+
+
+def _load(path: Path) -> Any:
+    try:
+        loaded = np.load(path, allow_pickle=False)
+        if isinstance(loaded, np.ndarray):
+            return loaded
+        return {name: _array_in(loaded, name, path) for name in loaded.files}
+    except (ValueError, OSError, EOFError, zipfile.BadZipFile, zlib.error) as error:
+        raise UserError(f"{path} is not an npy or npz file: {error}.") from error
+
+
+def _array_in(loaded: Any, name: str, path: Path) -> Any:
+    try:
+        return loaded[name]
+    except ValueError as error:
+        if "Object arrays" not in str(error):
+            raise
+        raise UserError(
+            f"{path}: array '{name}' holds Python objects, which are not read. Write it with a type, such as "
+            f"np.asarray(adata.obs['{name}'], dtype=str)."
+        ) from error
+
+
+def _arrays(path: Path, n_obs: int) -> Iterator[tuple[str, Any]]:
+    """Yield the matrix of an npy file, or every matrix of an npz file that has a row per cell."""
+    loaded = _load(path)
+    if isinstance(loaded, np.ndarray):
+        yield checked_embedding(path.stem, loaded, n_obs)
+        return
+    for name, array in _chosen(path, loaded, n_obs):
+        yield checked_embedding(name, array, n_obs)
+
+
+def _chosen(path: Path, matrices: Mapping[str, Any], n_obs: int) -> Iterator[tuple[str, Any]]:
+    chosen = {name: array for name, array in matrices.items() if array.ndim == 2 and len(array) == n_obs}
+    if not chosen:
+        shapes = ", ".join(f"{name} {array.shape}" for name, array in matrices.items())
+        raise UserError(f"{path} holds no matrix with {n_obs} rows. It holds: {shapes or 'nothing'}.")
+    yield from chosen.items()
+
+
+def checked_embedding(name: str, given: Any, n_obs: int, *, obs_names: Any = None) -> tuple[str, Any]:
+    """Return an embedding with its name, or say why it is none of these cells.
+
+    Raises
+    ------
+    UserError
+        If it has not one row per cell, is not finite, or names its rows otherwise than ``obs_names``.
+    """
+    if obs_names is not None:
+        try:
+            check_order(f"Embedding '{name}'", given, np.asarray(obs_names, dtype=str))
+        except ContractError as error:
+            raise UserError(str(error)) from error
+    array = np.asarray(given)
+    if array.ndim != 2 or len(array) != n_obs:
+        raise UserError(f"Embedding '{name}' has shape {array.shape}, expected ({n_obs}, n_latent).")
+    if array.dtype.kind not in "biuf":
+        raise UserError(f"Embedding '{name}' holds values of type {array.dtype}; expected numbers.")
+    broken = int((~np.isfinite(array)).any(axis=1).sum())
+    if broken:
+        raise UserError(f"Embedding '{name}' is NaN or infinite for {broken} of {n_obs} cells.")
+    return name, array
+
+
+def _column(where: object, table: Any, names: Sequence[str]) -> str:
+    for name in names:
+        if name in table:
+            return name
+    wanted = " or ".join(f"'{name}'" for name in names)
+    raise UserError(f"{where} has no column {wanted}, only {', '.join(map(str, table.columns))}.")
+
+
+def _number(fold: str | None) -> str | int | None:
+    return int(fold) if fold is not None and re.fullmatch(r"-?[0-9]+", fold) else fold
