@@ -154,7 +154,7 @@ def mutual_pairs(first: Floats, second: Floats, *, k: int) -> tuple[Ints, Ints]:
 
     Examples
     --------
-    >>> first, second = np.array([[0.0], [1.0], [9.0]]), np.array([[0.2], [5.0]])
+    >>> first, second = np.array([[0.0], [1.0], [9.0]]), np.array([[0.2], [6.0]])
     >>> [found.tolist() for found in mutual_pairs(first, second, k=1)]
     [[0, 2], [0, 1]]
     """

@@ -100,8 +100,18 @@ def required_inputs(spec: MetricSpec) -> tuple[str, ...]:
 def sort_metrics() -> None:
     """Bring :data:`METRICS` into its documented order, whatever order the modules were imported in."""
     aspects = get_args(Aspect)
-    ordered = sorted(
-        METRICS.values(), key=lambda spec: (aspects.index(spec.aspect), not spec.in_overall, spec.on_request)
-    )
+
+    def place(spec: MetricSpec) -> tuple[int, bool, bool, str, int]:
+        code = inspect.unwrap(spec.function).__code__
+        module = spec.function.__module__.rpartition(".")[2]
+        return (
+            aspects.index(spec.aspect),
+            not spec.in_overall,
+            spec.on_request,
+            module,
+            code.co_firstlineno,
+        )
+
+    ordered = sorted(METRICS.values(), key=place)
     METRICS.clear()
     METRICS.update((spec.metric_id, spec) for spec in ordered)

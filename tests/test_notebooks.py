@@ -9,7 +9,7 @@ from nbclient import NotebookClient
 
 REPO = Path(__file__).resolve().parents[1]
 NOTEBOOKS = sorted((REPO / "notebooks").glob("*.ipynb"))
-#: Each takes about ten seconds; what these show, tests/unit/test_api.py also does without a notebook.
+#: Each takes about ten seconds; what these show, tests/test_api.py also does without a notebook.
 SLOW = ("my_data", "tour")
 #: What the outputs of each must show: numbers and names that only a notebook that worked has.
 SHOWN = {

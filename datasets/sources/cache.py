@@ -4,14 +4,11 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
-import sys
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-#: Environment variable that names the folder for downloads.
-CACHE_VARIABLE = "CELLULAR_BENCH_CACHE"
+from cellular_bench.core.files import cache_dir
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -43,18 +40,6 @@ class Wanted:
         return bool(self.sha256 or self.md5)
 
 
-def cache_dir() -> Path:
-    """Folder of the downloads: ``$CELLULAR_BENCH_CACHE``, else where the platform keeps caches.
-
-    ``$XDG_CACHE_HOME`` or ``~/.cache`` on Linux, ``~/Library/Caches`` on macOS, ``%LOCALAPPDATA%`` on
-    Windows.
-    """
-    chosen = os.environ.get(CACHE_VARIABLE)
-    if chosen:
-        return Path(chosen)
-    return _platform_caches() / "cellular-bench"
-
-
 def place(wanted: Wanted) -> Path:
     """Where the file is, or will be: a folder of its own for each content."""
     if wanted.sha256:
@@ -79,14 +64,6 @@ def remembered_sha256(wanted: Wanted) -> str | None:
     """Return the sha256 that an unverified file had when it first came, or None."""
     note = note_of(place(wanted))
     return note.read_text(encoding="ascii").strip() if note.is_file() else None
-
-
-def _platform_caches() -> Path:
-    if sys.platform == "darwin":
-        return Path.home() / "Library" / "Caches"
-    if sys.platform == "win32":
-        return Path(os.environ.get("LOCALAPPDATA") or Path.home() / "AppData" / "Local")
-    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
 
 
 def difference(path: Path, wanted: Wanted) -> str:

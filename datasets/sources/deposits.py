@@ -10,6 +10,7 @@ from typing import Any, Literal
 from urllib.parse import urlsplit
 
 from cellular_bench.core.errors import DataError, UnknownNameError
+from cellular_bench.core.files import cache_dir
 from cellular_bench.datasets.sources import archives, cache, download, wheels
 from cellular_bench.datasets.sources.cache import Wanted
 from cellular_bench.datasets.sources.download import Options
@@ -113,7 +114,7 @@ def _known(entry: Mapping[str, Any]) -> Wanted | None:
 
 def _remembered(entry: Mapping[str, Any]) -> Path:
     key = hashlib.sha256(f"{entry['listing']} {entry['name']}".encode()).hexdigest()
-    return cache.cache_dir() / "listings" / f"{key[:16]}.json"
+    return cache_dir() / "listings" / f"{key[:16]}.json"
 
 
 def _ask(url: str, *, dataset_id: str, options: Options) -> Any:

@@ -15,8 +15,8 @@ from urllib.error import HTTPError, URLError
 from urllib.parse import urlsplit
 
 from cellular_bench.core.errors import DataError
+from cellular_bench.core.files import CACHE_VARIABLE
 from cellular_bench.datasets.sources.cache import (
-    CACHE_VARIABLE,
     Wanted,
     difference,
     file_sha256,

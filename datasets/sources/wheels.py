@@ -19,7 +19,8 @@ from typing import IO, TYPE_CHECKING, Any
 import numpy as np
 
 from cellular_bench.core.errors import DataError
-from cellular_bench.datasets.sources.cache import cache_dir, file_sha256
+from cellular_bench.core.files import cache_dir
+from cellular_bench.datasets.sources.cache import file_sha256
 from cellular_bench.datasets.sources.download import Options
 
 if TYPE_CHECKING:

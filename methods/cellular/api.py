@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
@@ -256,7 +257,9 @@ class Cellular:
     def save(self, path: str | Path) -> None:
         """Write the fitted model into a new folder: ``model.json`` and ``weights.pt`` (tensors only)."""
         self._ensure_classifier()
-        persistence.save(self, self._require_fitted(), Path(path))
+        names = ("n_top_genes", "loss", "min_gene_share", "seed")
+        arguments = {**{name: getattr(self, name) for name in names}, **asdict(self.settings)}
+        persistence.save(arguments, self._require_fitted(), Path(path))
 
     @classmethod
     def load(cls, path: str | Path, *, device: str = "auto") -> Self:

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from dataclasses import asdict
 from importlib.metadata import version
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final
+from typing import Any, Final
 
 import numpy as np
 import torch
@@ -17,16 +18,13 @@ from cellular_bench.methods.cellular.model import EncoderWithTemperature, build_
 from cellular_bench.methods.cellular.settings import ClassifierSettings
 from cellular_bench.methods.cellular.state import Fitted
 
-if TYPE_CHECKING:
-    from cellular_bench.methods.cellular.api import Cellular
-
 #: Raised whenever files written earlier could be misread.
 FORMAT_VERSION: Final = 3
 _ARRAYS: Final = ("train_emb", "train_label", "train_rows", "validation_rows")
 
 
-def save(model: Cellular, fitted: Fitted, folder: Path) -> None:
-    """Write a fitted model into a new or empty folder."""
+def save(arguments: Mapping[str, Any], fitted: Fitted, folder: Path) -> None:
+    """Write a fitted model and the arguments of its constructor into a new or empty folder."""
     if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
         raise UserError(f"cellular: {folder} exists and is not an empty folder; give another path.")
     assert fitted.classifier is not None
@@ -35,7 +33,7 @@ def save(model: Cellular, fitted: Fitted, folder: Path) -> None:
     description = {
         "format_version": FORMAT_VERSION,
         "versions": {name: version(name) for name in ("cellular-bench", "torch")},
-        "arguments": _arguments(model),
+        "arguments": dict(arguments),
         "classifier": asdict(fitted.classifier_settings),
         "labels": fitted.labels,
         "genes": fitted.genes,
@@ -81,12 +79,6 @@ def load(folder: Path, *, device: torch.device) -> tuple[dict[str, Any], Fitted]
         **{name: np.asarray(tensors[name].cpu().numpy()) for name in _ARRAYS},
     )
     return arguments, fitted
-
-
-def _arguments(model: Cellular) -> dict[str, Any]:
-    """Return the constructor's arguments, every number of the recipe written out."""
-    names = ("n_top_genes", "loss", "min_gene_share", "seed")
-    return {**{name: getattr(model, name) for name in names}, **asdict(model.settings)}
 
 
 def _read_description(folder: Path) -> dict[str, Any]:

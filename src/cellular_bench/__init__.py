@@ -49,7 +49,7 @@ _LAZY = {
     "dataset": "datasets.declare",
     "metric": "metrics.spec",
     "run": "api",
-    "run_inside": "benchmark.environments",
+    "run_inside": "environments",
     "score": "api",
 }
 

@@ -15,7 +15,7 @@ import pytest
 from rich.console import Console
 
 from cellular_bench import UserError
-from cellular_bench.benchmark.plan import installed as environment
+from cellular_bench.benchmark.execution import machine
 from cellular_bench.benchmark.schema.records import RunRecord
 from cellular_bench.cli import LazyGroup, doctor, group
 from cellular_bench.cli.progress import RunProgress
@@ -174,7 +174,7 @@ def record() -> RunRecord:
                 "n_labels": 1,
             },
             "split": {"split_id": "all", "kind": "all", "digest": "0", "n_train": 1, "n_test": 1},
-            "environment": environment.current_environment(), "started_at": now, "finished_at": now,
+            "environment": machine.current_environment(), "started_at": now, "finished_at": now,
         }
     )  # fmt: skip
 

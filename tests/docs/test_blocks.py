@@ -27,7 +27,7 @@ from cellular_bench.core.errors import BenchError
 from cellular_bench.metrics import METRICS
 
 REPO = Path(__file__).resolve().parents[2]
-#: docs/metrics.md is written from the cards, whose examples tests/unit/metrics/test_cards.py runs.
+#: docs/metrics.md is written from the cards, whose examples tests/metrics/test_cards.py runs.
 DOCUMENTS = sorted(
     str(path.relative_to(REPO))
     for path in [*REPO.glob("*.md"), *(REPO / "docs").rglob("*.md")]

@@ -131,7 +131,7 @@ def _memory() -> Finding:
 
 
 def _disks() -> Iterator[Finding]:
-    from cellular_bench.datasets.sources.cache import CACHE_VARIABLE, cache_dir
+    from cellular_bench.core.files import CACHE_VARIABLE, cache_dir
 
     variables = {"results": "choose another folder with --out", "temporary files": "set TMPDIR"}
     places = {"results": Path.cwd(), "temporary files": Path(tempfile.gettempdir()), "downloads": cache_dir()}

@@ -1,14 +1,15 @@
-"""Names of files: file systems allow 255 bytes for one."""
+"""Names of files, atomic writes, and the cache folder."""
 
 from __future__ import annotations
 
 import hashlib
 import os
+import sys
 import uuid
 from pathlib import Path
 from typing import Final
 
-#: The rest of a name needs its share.
+#: File systems allow 255 bytes for a name; the rest of a name needs its share.
 MAX_NAME_BYTES: Final = 100
 
 
@@ -52,3 +53,27 @@ def write_text_atomically(path: Path, text: str) -> None:
         temporary.replace(path)
     finally:
         temporary.unlink(missing_ok=True)
+
+
+#: Environment variable that names the folder for downloads.
+CACHE_VARIABLE = "CELLULAR_BENCH_CACHE"
+
+
+def cache_dir() -> Path:
+    """Folder of the downloads: ``$CELLULAR_BENCH_CACHE``, else where the platform keeps caches.
+
+    ``$XDG_CACHE_HOME`` or ``~/.cache`` on Linux, ``~/Library/Caches`` on macOS, ``%LOCALAPPDATA%`` on
+    Windows.
+    """
+    chosen = os.environ.get(CACHE_VARIABLE)
+    if chosen:
+        return Path(chosen)
+    return _platform_caches() / "cellular-bench"
+
+
+def _platform_caches() -> Path:
+    if sys.platform == "darwin":
+        return Path.home() / "Library" / "Caches"
+    if sys.platform == "win32":
+        return Path(os.environ.get("LOCALAPPDATA") or Path.home() / "AppData" / "Local")
+    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")

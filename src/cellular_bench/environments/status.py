@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from cellular_bench.core.errors import NotApplicableError
-from cellular_bench.datasets.sources.cache import cache_dir
+from cellular_bench.core.files import cache_dir
 from cellular_bench.environments.declaration import Declaration, RPackages
 
 #: Written last into a finished environment: without it, a folder is what an interruption left.

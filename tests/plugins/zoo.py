@@ -1,21 +1,12 @@
-"""Small methods and data for tests of the harness."""
+"""A healthy method and many broken ones, as a plug-in file."""
 
-from collections.abc import Callable
+import os
+import sys
+import time
 from pathlib import Path
 
-import pytest
-
-from cellular_bench.benchmark import registry
-from cellular_bench.benchmark.execution.executor import Executor
-from cellular_bench.benchmark.plan.planner import plan
-from cellular_bench.benchmark.plan.run import Plan
-from cellular_bench.benchmark.results.store import Store
-from cellular_bench.benchmark.schema.suite import Suite
-from cellular_bench.datasets import catalog
-
-PLUGIN = '''
-import os, sys, time
 import numpy as np
+
 from cellular_bench import Corrected, Graph, MethodSpec, NotApplicableError, Prediction
 
 
@@ -26,6 +17,7 @@ def spec(method_id, **more):
 
 class Healthy:
     """Nearest class mean on the highly variable genes."""
+
     spec = spec("healthy", tasks=("annotation", "novelty"))
 
     def __init__(self, *, seed=0, shrink=0.0):
@@ -81,6 +73,7 @@ class NamesInAnotherOrder:
 
     def fit_embed(self, adata):
         import pandas as pd
+
         return pd.DataFrame(adata.X.toarray(), index=adata.obs_names).sort_index(ascending=False)
 
 
@@ -106,6 +99,7 @@ class ReturnsNaN(Healthy):
 
 class Bulky:
     """An embedding of about 6 MB that does not compress."""
+
     spec = spec("bulky", tasks=("integration",), labels="none", inductive=False)
 
     def __init__(self, *, seed=0):
@@ -113,12 +107,13 @@ class Bulky:
 
     def fit_embed(self, adata):
         noise = np.random.default_rng(0).normal(size=(adata.n_obs, 5000))
-        noise[:, :adata.n_vars] += 9 * adata.X.toarray()
+        noise[:, : adata.n_vars] += 9 * adata.X.toarray()
         return noise
 
 
 class Links:
     """Links every cell to the ten that correlate most with it, the stronger the nearer."""
+
     spec = spec("links", tasks=("integration",), labels="none", inductive=False)
 
     def __init__(self, *, seed=0):
@@ -126,6 +121,7 @@ class Links:
 
     def fit_embed(self, adata):
         from scipy.sparse import csr_matrix
+
         correlation = np.corrcoef(adata.X.toarray())
         linked = correlation >= np.sort(correlation, axis=1)[:, -11:-10]
         return Graph(
@@ -136,6 +132,7 @@ class Links:
 
 class Doubled:
     """Twice the expression."""
+
     spec = spec("doubled", tasks=("integration",), labels="none", inductive=False)
 
     def __init__(self, *, seed=0):
@@ -190,11 +187,12 @@ class Mumbles(Healthy):
     spec = spec("mumbles")
 
     def predict(self, query):
-        raise ValueError("half a character: \\udcff")
+        raise ValueError("half a character: \udcff")
 
 
 class Forks(Healthy):
     """Hangs in a child of a child."""
+
     spec = spec("forks")
 
     def predict(self, query):
@@ -207,6 +205,7 @@ class Forks(Healthy):
 
 class Prints(Healthy):
     """Says 100 MB, and then what it was asked for."""
+
     spec = spec("prints")
 
     def predict(self, query):
@@ -217,12 +216,12 @@ class Prints(Healthy):
 
 class Writes(Healthy):
     """Leaves files in the folder that it finds itself in."""
+
     spec = spec("writes")
 
     def predict(self, query):
-        os.makedirs("models/deep")
-        with open("models/deep/weights.bin", "wb") as file:
-            file.write(bytes(1000))
+        Path("models/deep").mkdir(parents=True)
+        Path("models/deep/weights.bin").write_bytes(bytes(1000))
         return super().predict(query)
 
 
@@ -246,6 +245,7 @@ class NeedsMissing(Healthy):
 
 class Peeks(Healthy):
     """Reports what it was shown, through its predictions."""
+
     spec = spec("peeks", labels="none")
 
     def fit(self, train):
@@ -254,58 +254,3 @@ class Peeks(Healthy):
     def predict(self, query):
         text = "+".join(self.columns) + "/" + "+".join(sorted(query.obs))
         return Prediction(label_pred=np.full(query.n_obs, text))
-'''
-
-
-@pytest.fixture(scope="session")
-def plugin(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A plug-in file with one healthy method and many broken ones."""
-    path = tmp_path_factory.mktemp("plugin") / "zoo.py"
-    path.write_text(PLUGIN, encoding="utf-8")
-    return path
-
-
-class Silent:
-    """Progress that nobody watches."""
-
-    def started(self, run: object) -> None: ...
-
-    def finished(self, record: object) -> None: ...
-
-
-@pytest.fixture(scope="session")
-def small() -> dict:
-    """The data of the small runs."""
-    return {"simulated_small": catalog.load(catalog.specs()["simulated_small"])}
-
-
-@pytest.fixture(scope="session")
-def planned(plugin, small) -> Callable[..., Plan]:
-    """Plan annotation runs of some methods on the small data."""
-
-    def make(*methods: object, split: object = "all", seeds=(0,), task="annotation", **limits) -> Plan:
-        block = {
-            "task": task,
-            "datasets": list(small),
-            "methods": list(methods),
-            "splits": [split],
-            "seeds": list(seeds),
-        }
-        suite = Suite(suite_id="test", title="Test", blocks=[block], limits=limits)
-        return plan(suite, datasets=small, methods=registry.methods([plugin]), plugins=[plugin])
-
-    return make
-
-
-@pytest.fixture(scope="session")
-def carried_out(small) -> Callable[..., Store]:
-    """Carry a plan out in a folder."""
-
-    def run(plan: Plan, root: Path, **options: object) -> Store:
-        store = Store.create(root, plan.suite)
-        executor = Executor(store=store, **{"n_jobs": 2, **options})
-        for _ in executor.execute(plan, datasets=small, progress=Silent()):
-            pass
-        return store
-
-    return run

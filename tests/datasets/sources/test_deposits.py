@@ -21,11 +21,12 @@ from scipy import sparse
 from scipy.io import mmwrite
 
 from cellular_bench.core.errors import DataError
+from cellular_bench.core.files import cache_dir
 from cellular_bench.core.types import DatasetSpec
 from cellular_bench.datasets.catalog import from_h5ad, load, specs
 from cellular_bench.datasets.sources import builders, deposits
 from cellular_bench.datasets.sources import wheels as carriers
-from cellular_bench.datasets.sources.cache import cache_dir, file_sha256
+from cellular_bench.datasets.sources.cache import file_sha256
 from cellular_bench.datasets.sources.download import Options
 from cellular_bench.datasets.sources.openers import fetch_source, open_source
 

@@ -72,7 +72,7 @@ def test_a_long_temporary_folder_is_no_obstacle(tmp_path) -> None:
     temporary.mkdir()
     script = (
         "from pathlib import Path\n"
-        "from cellular_bench.benchmark import isolation\n"
+        "from cellular_bench.benchmark.isolation import call as isolation\n"
         "from cellular_bench.benchmark.schema.records import Limits\n"
         "isolation.PRELOADED = []\n"
         f"log = Path({str(tmp_path / 'log.txt')!r})\n"
@@ -133,7 +133,7 @@ def test_a_daemon_ends_with_a_killed_harness(tmp_path) -> None:
     code = DAEMON.format(pid_file=str(pid_file), work="time.sleep(3600)", then="time.sleep(3600)")
     script = (
         "from pathlib import Path\n"
-        "from cellular_bench.benchmark import isolation\n"
+        "from cellular_bench.benchmark.isolation import call as isolation\n"
         "from cellular_bench.benchmark.schema.records import Limits\n"
         "isolation.PRELOADED = []\n"
         f"isolation.call(exec, {code!r}, limits=Limits(), log=Path({str(tmp_path / 'log')!r}))\n"

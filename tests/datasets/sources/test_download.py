@@ -15,9 +15,10 @@ from types import SimpleNamespace
 import pytest
 
 from cellular_bench.core.errors import DataError
+from cellular_bench.core.files import cache_dir
 from cellular_bench.core.types import DatasetSpec
 from cellular_bench.datasets.catalog import load
-from cellular_bench.datasets.sources.cache import Wanted, cache_dir, place, remembered_sha256
+from cellular_bench.datasets.sources.cache import Wanted, place, remembered_sha256
 from cellular_bench.datasets.sources.download import Options, fetch, obtain
 
 CONTENT = bytes(range(256)) * 40
