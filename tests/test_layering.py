@@ -35,7 +35,7 @@ BENCHMARK = {
     "cluster": "schema registry tasks plan isolation results execution",
 }
 #: Modules beside the rooms in ``src/cellular_bench``: the Python interface.
-API = {"__init__", "api", "notebook_code", "results"}
+API = {"__init__", "api", "notebook_code", "progress", "results"}
 #: Importing these takes long; a module may do so inside a function, or in a file that exists for it.
 HEAVY = {"anndata", "celltypist", "jax", "pandas", "scanpy", "scvi", "sklearn", "torch"}
 PACKAGE = "cellular_bench"

@@ -5,6 +5,7 @@ from __future__ import annotations
 import tempfile
 from collections import Counter
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -14,6 +15,9 @@ from cellular_bench.benchmark.analysis.leaderboard import OVERALL_WEIGHTS, Board
 from cellular_bench.benchmark.execution.machine import usable_cores
 from cellular_bench.benchmark.results.store import Store
 from cellular_bench.core.errors import UserError
+from cellular_bench.progress import ConsoleProgress
+from cellular_bench.workflows.export import score_frame
+from cellular_bench.workflows.report import ReportRequest, write_reports
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -23,7 +27,6 @@ if TYPE_CHECKING:
 #: Suffix of a report -> its format.
 SUFFIXES = {".html": "html", ".csv": "csv", ".md": "md", ".tex": "latex"}
 _ASPECTS = tuple(dict.fromkeys(aspect for weights in OVERALL_WEIGHTS.values() for aspect in weights))
-_NUMBERS = ("value", "standard_error", "wall_time_s", "cpu_time_s", "peak_rss_mib")
 
 
 class Results:
@@ -69,13 +72,7 @@ class Results:
 
     def to_frame(self) -> pd.DataFrame:
         """Return one row per run and metric, and one for a run without scores, as in ``scores.csv``."""
-        import pandas as pd
-
-        from cellular_bench.reports.text.markdown_and_csv import CSV_COLUMNS, score_rows
-
-        rows = [row for run in self.records for row in score_rows(run)]
-        frame = pd.DataFrame(rows, columns=list(CSV_COLUMNS))
-        return frame.astype(dict.fromkeys(_NUMBERS, float))
+        return score_frame(self.records)
 
     def leaderboard(self, task: str | None = None, dataset: str | None = None) -> pd.DataFrame:
         """Return one row per method and board, the best of each board first.
@@ -102,18 +99,16 @@ class Results:
         figures
             Draw UMAPs, curves, confusion matrices and training; into the page where it is one file.
         """
-        from cellular_bench.cli.report import write_reports
-
-        how: dict[str, Any] = {"figures": figures, "n_jobs": usable_cores()}
         target = self.folder if path is None else Path(path)
+        request = ReportRequest(stores=(self._store,), out=target, figures=figures, n_jobs=usable_cores())
+        progress = ConsoleProgress()
         if target.suffix not in SUFFIXES:
-            return write_reports([self._store], target, **how)[0]
+            return write_reports(request, progress=progress)[0]
         target.parent.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryDirectory(dir=target.parent) as folder:
-            pages = write_reports(
-                [self._store], Path(folder), **how, formats=(SUFFIXES[target.suffix],), inside=True
-            )
-            return pages[0].replace(target)
+            formats = (SUFFIXES[target.suffix],)
+            one = replace(request, out=Path(folder), formats=formats, inside=True)
+            return write_reports(one, progress=progress)[0].replace(target)
 
     def _boards(self, task: str | None, dataset: str | None) -> Iterator[Board]:
         boards = build_boards(self.records, registry.metrics().values())

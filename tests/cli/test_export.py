@@ -114,7 +114,7 @@ def test_a_long_list_of_references_gives_names_of_files_that_fit(tmp_path) -> No
 
 
 def test_parquet_without_its_package_says_what_to_do(results, tmp_path, monkeypatch) -> None:
-    from cellular_bench.cli import export as module
+    from cellular_bench.workflows import export as module
 
     monkeypatch.setattr(module, "find_spec", lambda name: None)
     with pytest.raises(UserError, match=r"cellular-bench\[parquet\]"):

@@ -18,7 +18,7 @@ from cellular_bench import UserError
 from cellular_bench.benchmark.execution import machine
 from cellular_bench.benchmark.schema.records import RunRecord
 from cellular_bench.cli import LazyGroup, doctor, group
-from cellular_bench.cli.progress import RunProgress
+from cellular_bench.progress import ConsoleProgress
 
 MAIN = "import sys; sys.argv[0] = 'run-benchmark'; from cellular_bench.cli import main; main()"
 COLOUR = "\x1b[3"
@@ -190,14 +190,18 @@ def test_progress_has_colours_in_a_terminal_alone(terminal, no_colour, coloured,
         monkeypatch.setenv("NO_COLOR", "1")
     text = StringIO()
     console = Console(file=text, force_terminal=terminal or None)
-    RunProgress(1, console=console).finished(record())
+    progress = ConsoleProgress(console)
+    progress.begin(1)
+    progress.finished(record())
+    progress.end()
     assert "failed" in text.getvalue()
     assert (COLOUR in text.getvalue()) == coloured
 
 
 def test_progress_tells_the_genes_of_a_method_that_was_given_others_than_its_own_choice() -> None:
     text = StringIO()
-    progress = RunProgress(2, console=Console(file=text))
+    progress = ConsoleProgress(Console(file=text))
+    progress.begin(2)
     ended = record()
     for name in ("kNN", "kNN, all genes"):
         method = ended.method.model_copy(update={"name": name, "features": "all"})

@@ -71,7 +71,7 @@ def test_the_request_of_a_record_is_its_own_run(original, small, plugin) -> None
 
     known = registry.methods([plugin])
     for record in original.records():
-        suite = reproduction.request(record)
+        suite = reproduction.suite_of(record)
         planned = plan(suite, datasets=small, methods=known, plugins=[plugin])
         (run,) = reproduction.only(planned, record).runs
         assert run.run_id == record.run_id
@@ -82,7 +82,7 @@ def test_of_two_splits_with_the_same_cells_the_one_of_the_record_is_done(origina
     from cellular_bench.benchmark.plan.planner import plan
 
     record = of(original, "healthy")[0]
-    planned = plan(reproduction.request(record), datasets=small, methods=registry.methods([plugin]))
+    planned = plan(reproduction.suite_of(record), datasets=small, methods=registry.methods([plugin]))
     (own,) = reproduction.only(planned, record).runs
     twin = replace(own, run_id="twin", split=own.split.model_copy(update={"split_id": "twin"}))
     both = replace(planned, runs=(twin, *planned.runs))
@@ -142,7 +142,10 @@ def test_packages_that_changed_are_named(original) -> None:
     older = record.environment.model_copy(
         update={"packages": {**record.environment.packages, "scanpy": "1.0"}, "python": "3.10.0"}
     )
-    told = reproduction.told(reproduction.changes(record.model_copy(update={"environment": older}), record))
+    told = [
+        str(change)
+        for change in reproduction.changes(record.model_copy(update={"environment": older}), record)
+    ]
     assert told[0] == f"python: 3.10.0 -> {record.environment.python}"
     assert told[1].startswith("scanpy: 1.0 -> 1.")
     assert len(told) == 2
@@ -153,7 +156,7 @@ def test_another_version_of_a_method_or_of_its_members_is_named(original) -> Non
     newer = record.method.model_copy(update={"version": 7, "members": {"knn": 2}})
     older = record.method.model_copy(update={"members": {"knn": 1}})
     first, second = (record.model_copy(update={"method": method}) for method in (older, newer))
-    told = reproduction.told(reproduction.changes(first, second))
+    told = [str(change) for change in reproduction.changes(first, second)]
     assert told == ["knn version: 1 -> 2", f"method version: {record.method.version} -> 7"]
 
 

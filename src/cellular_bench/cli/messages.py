@@ -1,4 +1,4 @@
-"""How much a command tells while it works: ``--quiet``, ``--verbose`` and ``--log-file`` of every command."""
+"""How much a command prints: ``--quiet``, ``--verbose`` and ``--log-file`` of every command."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ import click
 from cellular_bench.core.errors import UserError
 
 if TYPE_CHECKING:
-    from rich.console import Console
+    from cellular_bench.progress import ConsoleProgress
 
 #: Parent of the loggers of all our modules.
 LOG = logging.getLogger("cellular_bench")
@@ -25,11 +25,11 @@ def options() -> list[click.Option]:
     return [
         click.Option(
             ["-q", "--quiet"], is_flag=True, expose_value=False, callback=_set_quiet,
-            help="Tell nothing but errors and what was asked for.",
+            help="Print only errors and the requested output.",
         ),
         click.Option(
             ["-v", "--verbose"], is_flag=True, expose_value=False, callback=_set_verbose,
-            help="Tell each step, and where an error arose.",
+            help="Print each step, and where an error arose.",
         ),
         click.Option(
             ["--log-file"], type=click.Path(dir_okay=False, path_type=Path), expose_value=False,
@@ -48,12 +48,14 @@ def add_options(command: click.Command) -> click.Command:
     return command
 
 
-def console() -> Console:
-    """Return where progress and notes are printed to; nowhere where quiet was asked for."""
+def progress() -> ConsoleProgress:
+    """Return the progress that is printed; with ``--quiet`` it shows warnings only."""
     from rich.console import Console
 
+    from cellular_bench.progress import ConsoleProgress
+
     context = click.get_current_context(silent=True)
-    return Console(quiet=bool(context and context.meta.get(_QUIET)))
+    return ConsoleProgress(Console(quiet=bool(context and context.meta.get(_QUIET))))
 
 
 def _set_quiet(context: click.Context, parameter: click.Parameter, value: bool) -> None:  # noqa: FBT001 - click's

@@ -11,10 +11,7 @@ from pathlib import Path
 from typing import Any, TypeVar, get_args
 
 import click
-from pydantic import ValidationError
 
-from cellular_bench.benchmark.schema.executor import ExecutorConfig, ExecutorKind, read_executor
-from cellular_bench.benchmark.schema.toml import explain
 from cellular_bench.core.errors import UserError
 from cellular_bench.core.types import ProfileName
 
@@ -166,67 +163,8 @@ def parse_params(texts: Sequence[str]) -> dict[str, dict[str, Any]]:
     return dict(params)
 
 
-def parse_stress(text: str | None) -> dict[str, Any] | None:
-    """Read ``KIND=LEVEL,LEVEL...``.
-
-    Raises
-    ------
-    UserError
-        If the text has another form.
-
-    Examples
-    --------
-    >>> parse_stress("fewer_cells=1,0.25")
-    {'kind': 'fewer_cells', 'levels': [1.0, 0.25]}
-    """
-    if text is None:
-        return None
-    kind, equals, levels = text.partition("=")
-    try:
-        numbers = [float(level) for level in levels.split(",")]
-    except ValueError:
-        numbers = []
-    if not (equals and numbers):
-        raise UserError(
-            f"--stress '{text}' is not of the form KIND=LEVEL,LEVEL..., such as label_noise=0,0.1."
-        )
-    return {"kind": kind.replace("-", "_"), "levels": numbers}
-
-
 def _value(text: str) -> Any:
     try:
         return json.loads(text)
     except json.JSONDecodeError:
         return text
-
-
-def choose_executor(
-    suite: ExecutorConfig,
-    *,
-    kind: ExecutorKind | None,
-    scheduler: str | None,
-    slurm_config: Path | None,
-    retries: int | None,
-) -> ExecutorConfig:
-    """Return where runs are carried out: as the command line says, else as the suite does.
-
-    Raises
-    ------
-    UserError
-        If an option belongs to another kind of executor, or something is missing.
-    """
-    wanted = kind or ("dask" if scheduler else "slurm" if slurm_config else suite.kind)
-    if scheduler and wanted != "dask":
-        raise UserError("--scheduler is the address of a Dask cluster; it goes with --executor dask.")
-    if slurm_config and wanted != "slurm":
-        raise UserError("--slurm-config goes with --executor slurm.")
-    base = read_executor(slurm_config) if slurm_config else suite
-    given = {**base.model_dump(), "kind": wanted, "scheduler": scheduler or base.scheduler}
-    if retries is not None:
-        given["retries"] = retries
-    try:
-        return ExecutorConfig.model_validate(given)
-    except ValidationError as error:
-        remedy = " Give --scheduler ADDRESS, --slurm-config FILE, or a table [executor] in the suite."
-        told = explain(error) + ("" if "retries" in str(error) else remedy)
-        raise UserError(f"--executor {wanted}: {told}") from error

@@ -2,27 +2,14 @@
 
 from __future__ import annotations
 
-import time
-from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import click
 
-from cellular_bench.benchmark import registry
-from cellular_bench.benchmark.analysis.leaderboard import Board, build_boards
-from cellular_bench.benchmark.execution.machine import usable_cores
-from cellular_bench.benchmark.results.store import Store
-from cellular_bench.benchmark.schema.records import Missing, RunRecord
-from cellular_bench.cli import options
+from cellular_bench.cli import messages, options
 from cellular_bench.cli.options import EXISTING_FOLDER, NameList, plugin_option
 from cellular_bench.core.errors import UserError
-from cellular_bench.core.files import write_text_atomically
-from cellular_bench.reports.tables.board import View
-from cellular_bench.workflows.figures import draw
-
-#: What is written unless ``--format`` asks for others.
-DEFAULT_FORMATS = ("html", "csv", "md")
 
 
 @click.command(
@@ -66,193 +53,34 @@ Examples:
 )
 @plugin_option
 def command(
-    folders: tuple[Path, ...],
-    *,
-    out: Path | None,
-    site: Path | None,
-    watch: bool,
-    interval: float,
-    figures: bool,
-    jobs: int | None,
-    formats: Sequence[str] | None,
-    view: View | None,
-    plugins: Sequence[Path],
+    folders: tuple[Path, ...], *, watch: bool, interval: float, plugins: tuple[Path, ...], **given: Any
 ) -> None:
     """Write the leaderboard of result folders: a page, a table of scores, Markdown, LaTeX, figures."""
+    from cellular_bench.benchmark import registry
+    from cellular_bench.benchmark.execution.machine import usable_cores
+    from cellular_bench.benchmark.results.store import Store
+    from cellular_bench.workflows import report
+
     stores = [Store.open(folder) for folder in folders]
     registry.load(plugins)
+    out, site, formats = given["out"], given["site"], given["formats"]
     if len(stores) > 1 and out is None and site is None:
         raise UserError("Several folders need a place for their report: give --out FOLDER.")
     if site is not None and (out is not None or formats is not None):
         raise UserError("--site writes HTML and JSON into a folder of its own: leave out --out and --format.")
     if watch and len(stores) > 1:
         raise UserError(f"--watch looks at one benchmark; {len(stores)} folders came.")
+    progress = messages.progress()
     for store in stores if watch else ():
-        _watch(store, interval=interval)
-    n_jobs = jobs or usable_cores()
-    if site is not None:
-        written = write_site(stores, site, figures=figures, n_jobs=n_jobs, view=view)
-    else:
-        to, kinds = out or stores[0].root, formats or DEFAULT_FORMATS
-        written = write_reports(stores, to, figures=figures, n_jobs=n_jobs, formats=kinds, view=view)
-    for path in written:
+        report.watch(store, interval=interval, progress=progress)
+    request = report.ReportRequest(
+        stores=stores,
+        out=site or out or stores[0].root,
+        figures=given["figures"],
+        n_jobs=given["jobs"] or usable_cores(),
+        formats=formats or report.DEFAULT_FORMATS,
+        view=given["view"],
+    )
+    write = report.write_reports if site is None else report.write_site
+    for path in write(request, progress=progress):
         click.echo(path)
-
-
-def write_report(store: Store, *, figures: bool, n_jobs: int) -> list[Path]:
-    """Write the leaderboard of a result folder into it; see :func:`write_reports`."""
-    return write_reports([store], store.root, figures=figures, n_jobs=n_jobs)
-
-
-def write_reports(
-    stores: Sequence[Store],
-    out: Path,
-    *,
-    figures: bool,
-    n_jobs: int,
-    formats: Sequence[str] = DEFAULT_FORMATS,
-    view: View | None = None,
-    inside: bool = False,
-) -> list[Path]:
-    """Write one leaderboard of one or more result folders; see :func:`cellular_bench.reports.write`.
-
-    Raises
-    ------
-    UserError
-        If the folders hold no record, or a format is unknown.
-    """
-    from cellular_bench import reports
-    from cellular_bench.reports.page.page import FORMATS
-
-    for name in formats:
-        registry.pick("format", name, dict.fromkeys(FORMATS))
-    contents = _contents(stores)
-    drawn = []
-    if figures and "html" in formats:
-        drawn = draw(stores, out, contents.boards, n_jobs=n_jobs)
-    written = reports.write(
-        contents.records,
-        registry.metrics(),
-        out,
-        title=contents.title,
-        figures=drawn,
-        missing=contents.missing,
-        formats=formats,
-        view=view or contents.view,
-        inside=inside,
-    )
-    return [*written, *_write_published(out, contents.boards, contents.missing)]
-
-
-def write_site(
-    stores: Sequence[Store], out: Path, *, figures: bool, n_jobs: int, view: View | None = None
-) -> list[Path]:
-    """Write a site of static pages: an index, and for each task a page and its numbers as JSON.
-
-    Raises
-    ------
-    UserError
-        If the folders hold no record.
-    """
-    from cellular_bench.reports.page.site import write_site_pages
-
-    contents = _contents(stores)
-    # Drawn beside the results, so that the site holds nothing but its pages.
-    drawn = draw(stores, stores[0].root, contents.boards, n_jobs=n_jobs) if figures else []
-    return write_site_pages(
-        contents.records,
-        registry.metrics(),
-        out,
-        title=contents.title,
-        figures=drawn,
-        missing=contents.missing,
-        view=view or contents.view,
-    )
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class _Contents:
-    """What result folders hold together."""
-
-    title: str
-    records: tuple[RunRecord, ...]
-    boards: tuple[Board, ...]
-    missing: tuple[Missing, ...]
-    view: View
-
-
-def _contents(stores: Sequence[Store]) -> _Contents:
-    from cellular_bench.benchmark.results.merge import choose
-
-    if len(stores) == 1:
-        records = tuple(stores[0].records())
-        for damaged in stores[0].damaged():
-            click.echo(
-                f"Left out, as damaged: {damaged.reason} The next run of the folder does it again.", err=True
-            )
-    else:
-        chosen = choose(stores)
-        records = tuple(record for record, _ in chosen.runs.values())
-        for reason in chosen.refused:
-            click.echo(f"Left out: {reason}", err=True)
-        for run_id in chosen.differing:
-            click.echo(
-                f"The same run has different scores in two folders, the later is taken: {run_id}", err=True
-            )
-    if not records:
-        where = ", ".join(str(store.root) for store in stores)
-        raise UserError(
-            f"{where} holds no record yet; start with `run-benchmark run --out {stores[0].root}`."
-        )
-    _name_unknown_metrics(records)
-    suites = [suite for store in stores if (suite := store.suite)]
-    return _Contents(
-        title=" + ".join(dict.fromkeys(store.title for store in stores)),
-        records=records,
-        boards=build_boards(records, registry.metrics().values()),
-        missing=tuple(item for suite in suites for item in suite.missing),
-        view="paper" if any(suite.suite_id == "paper" for suite in suites) else "default",
-    )
-
-
-def _name_unknown_metrics(records: Sequence[RunRecord]) -> None:
-    unknown = {score.metric_id for record in records for score in record.scores} - set(registry.metrics())
-    if unknown:
-        click.echo(
-            f"Left out: scores of {', '.join(sorted(unknown))}, no metric that is known here. Where it is of "
-            "your own, name its file with --plugin.",
-            err=True,
-        )
-
-
-def _watch(store: Store, *, interval: float) -> None:
-    """Write the live page again and again until no benchmark writes to the folder."""
-    from cellular_bench.benchmark.results.progress import overview
-    from cellular_bench.reports.page.live import live_page
-
-    told = False
-    while True:
-        seen = overview(store)
-        write_text_atomically(store.root / "live.html", live_page(seen, title=store.title, interval=interval))
-        if not told:
-            click.echo(store.root / "live.html")
-            told = True
-        if not seen.is_active:
-            return
-        time.sleep(interval)
-
-
-def _write_published(out: Path, boards: Sequence[Board], missing: Sequence[Missing]) -> list[Path]:
-    """Write published scores beside ours where a study scored these data, and what its suite lacks."""
-    from cellular_bench.reports.tables.published import published_csv, published_markdown, published_tables
-
-    if not (missing or any(published_tables(board) for board in boards)):
-        return []
-    lines = [line for item in missing for line in item.lines()]
-    texts = {
-        "published.csv": published_csv(boards),
-        "published.md": published_markdown(boards, lines),
-    }
-    for name, text in texts.items():
-        write_text_atomically(out / name, text)
-    return [out / name for name in texts]

@@ -2,21 +2,12 @@
 
 from __future__ import annotations
 
-import tempfile
-from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import Any
 
 import click
 
-from cellular_bench.benchmark import registry
 from cellular_bench.cli import options
-
-if TYPE_CHECKING:
-    from cellular_bench.benchmark.schema.records import RunRecord
-    from cellular_bench.core.types import Dataset, DatasetSpec
-
-DEFAULT_TOLERANCE = 1e-6
 
 
 @click.command(
@@ -38,85 +29,23 @@ Exit code: 0 the same came out, 1 something else did, 2 the run cannot be done a
 @click.option(
     "--tolerance",
     type=click.FloatRange(min=0),
-    default=DEFAULT_TOLERANCE,
+    default=1e-6,
     show_default=True,
     help="Largest difference of a score that counts as the same.",
 )
 @click.option("--out", type=click.Path(path_type=Path), help="Keep the new result in this folder.")
-def command(
-    record_file: Path,
-    *,
-    adata: Path | None,
-    batch_key: str | None,
-    label_key: str | None,
-    counts_layer: str | None,
-    data_dir: Path | None,
-    plugins: tuple[Path, ...],
-    tolerance: float,
-    out: Path | None,
-) -> None:
+def command(**given: Any) -> None:
     """Run one record again and compare its scores."""
-    from cellular_bench.benchmark.schema.records import read_record
-    from cellular_bench.cli.run import known_datasets, own_data
-    from cellular_bench.workflows import reproduce as reproduction
+    from cellular_bench.workflows.reproduce import ReproduceRequest, reproduce
 
-    recorded = read_record(record_file)
-    own = own_data(adata, batch_key=batch_key, label_key=label_key, counts_layer=counts_layer)
-    # The seed of a run derives from the name of its data, whatever the file is called today.
-    own = replace(own, dataset_id=recorded.dataset.dataset_id) if own else None
-    suite = reproduction.request(recorded)
-    beside = record_file.resolve().parent / "../../suite.json"
-    if beside.exists():  # it describes data of the suite's own
-        suite = suite.model_copy(update={"data": suite.model_validate_json(beside.read_bytes()).data})
-    specs = known_datasets(suite, own, data_dir, plugins)
-    spec = registry.pick("data set", recorded.dataset.dataset_id, specs)
-    dataset = _load(recorded, replace(spec, recipe=suite.recipe) if suite.recipe else spec)
-    with tempfile.TemporaryDirectory(prefix="reproduce-") as folder:
-        again = _run(recorded, dataset, [path.resolve() for path in plugins], out or Path(folder) / "again")
-    for line in reproduction.told(reproduction.changes(recorded, again)):
-        click.echo(f"since then  {line}")
-    found = reproduction.differences(recorded, again, tolerance=tolerance)
-    for line in reproduction.told(found):
-        click.echo(f"differs     {line}")
-    if not found:
-        scores = (
-            f"{len(again.scores)} scores within {tolerance:g}" if again.scores else f"again {again.status}"
-        )
-        click.echo(f"Reproduced: {scores}.")
-    raise click.exceptions.Exit(1 if found else 0)
-
-
-def _load(recorded: RunRecord, spec: DatasetSpec) -> Dataset:
-    from cellular_bench.datasets import catalog
-
-    dataset = catalog.load(spec)
-    drawn = recorded.dataset.subsample
-    return (
-        dataset if drawn is None else catalog.subsampled(dataset, recorded.dataset.n_obs, seed=drawn["seed"])
-    )
-
-
-def _run(recorded: RunRecord, dataset: Dataset, plugins: list[Path], out: Path) -> RunRecord:
-    from cellular_bench.benchmark.execution.executor import Executor
-    from cellular_bench.benchmark.plan.planner import plan
-    from cellular_bench.benchmark.results.store import Store
-    from cellular_bench.workflows import reproduce as reproduction
-
-    known = registry.methods(plugins)
-    reproduction.check_inputs(recorded, dataset, known)
-    datasets = {recorded.dataset.dataset_id: dataset}
-    suite = reproduction.request(recorded)
-    planned = reproduction.only(plan(suite, datasets=datasets, methods=known, plugins=plugins), recorded)
-    executor = Executor(store=Store.create(out, suite))
-    with executor.store.locked():
-        executor.store.forget(run.run_id for run in planned.runs)
-        (again,) = executor.execute(planned, datasets=datasets, progress=_Silent())
-    return again
-
-
-class _Silent:
-    def started(self, run: object) -> None:
-        """One run needs no progress."""
-
-    def finished(self, record: object) -> None:
-        """One run needs no progress."""
+    request = ReproduceRequest.of(**given)
+    result = reproduce(request)
+    for change in result.changes:
+        click.echo(f"since then  {change}")
+    for difference in result.differences:
+        click.echo(f"differs     {difference}")
+    if not result.differences:
+        again = result.record
+        scores = f"{len(again.scores)} scores within {request.tolerance:g}"
+        click.echo(f"Reproduced: {scores if again.scores else f'again {again.status}'}.")
+    raise click.exceptions.Exit(1 if result.differences else 0)

@@ -4,30 +4,11 @@ from __future__ import annotations
 
 import json
 import warnings
-from collections.abc import Iterator, Mapping, Sequence
-from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import click
-import numpy as np
 
-from cellular_bench.benchmark import registry
-from cellular_bench.benchmark.execution.machine import usable_cores
 from cellular_bench.cli import options
-from cellular_bench.cli.score_table import print_table
-from cellular_bench.core.errors import UserError
-from cellular_bench.workflows.score import (
-    Resampling,
-    Row,
-    Scoring,
-    score_bundles,
-    score_embeddings,
-    score_parts,
-)
-from cellular_bench.workflows.score_files import Predicted, read_label_terms, read_predictions
-
-if TYPE_CHECKING:
-    from cellular_bench.metrics import MappedLabels, Ontology
 
 
 @click.command(
@@ -100,100 +81,22 @@ batches beside the embeddings.""",
 @click.option("--stratify", is_flag=True, help="Let --bootstrap keep the number of cells of each label.")
 @options.plugin_option
 @options.format_option
-def command(output: str, plugins: Sequence[Path], **request: Any) -> None:
+def command(output: str, **given: Any) -> None:
     """Score predictions or embeddings made elsewhere."""
-    registry.load(plugins)
-    _check(request)
-    if request["predictions"]:
-        rows, notes = _of_predictions(request)
-    else:
-        rows = list(_of_embeddings(request))
-        notes = {"evaluations": {row.method_id: row.evaluation for row in rows if row.evaluation}}
-    if output == "json":
-        found = {"scores": [row.as_json() for row in rows], **notes}
-        click.echo(json.dumps(found, indent=1, default=lambda model: model.model_dump()))
-    else:
-        print_table(rows, notes)
+    from cellular_bench.cli.score_table import print_table
+    from cellular_bench.workflows.score import ScoreRequest, score
 
-
-def _check(request: Mapping[str, Any]) -> None:
-    """Refuse options that do not go together."""
-    predictions, embedded = request["predictions"], request["adata"] or request["embedding"]
-    if bool(predictions) == bool(embedded):
-        raise UserError(
-            "Give either --predictions FILE, or --adata FILE with --obsm KEY or --embedding FILE, or "
-            "--embedding FILE.npz alone where it holds labels and batches too."
-        )
-    if request["obsm"] and request["adata"] is None:
-        raise UserError("--obsm names embeddings of --adata, which is missing.")
-    if request["counts_layer"] is not None and request["adata"] is None:
-        raise UserError("--counts-layer names a layer of --adata, which is missing.")
-    if not predictions and (request["batch_key"] is None or request["label_key"] is None):
-        raise UserError(
-            f"{'--adata' if request['adata'] else '--embedding'} needs --batch-key and --label-key."
-        )
-    for name in ("seed", "stratify"):
-        if request[name] not in (None, False) and request["bootstrap"] is None:
-            raise UserError(f"--{name} describes --bootstrap, which is missing.")
-    if request["ontology_map"] is not None and request["ontology"] is None:
-        raise UserError("--ontology-map describes --ontology, which is missing.")
-    if embedded and request["bootstrap"] is not None:
-        raise UserError(
-            "--bootstrap is for --predictions: in an embedding, a cell drawn twice is its own neighbour."
-        )
-    if embedded and request["ontology"] is not None:
-        raise UserError("--ontology is for --predictions: an embedding names no cell.")
-    for name in request["metrics"] or ():
-        registry.pick("metric", name, registry.metrics())
-    if predictions and request["engine"] != "own":
-        raise UserError("--engine is for embeddings; predictions are always scored by our own metrics.")
-    if request["corrected"] and (request["adata"] is None or request["engine"] != "own"):
-        raise UserError("--corrected names layers of --adata, and is scored by our own metrics.")
-
-
-def _of_predictions(request: Mapping[str, Any]) -> tuple[list[Row], dict[str, Any]]:
-    ontology = _ontology(request["ontology"], request["ontology_map"])
-    resampling = None
-    if request["bootstrap"] is not None:
-        resampling = Resampling(
-            n_resamples=request["bootstrap"], seed=request["seed"] or 0, stratify=request["stratify"]
-        )
     with warnings.catch_warnings(record=True) as caught:
-        warnings.simplefilter("always")
-        parts = [part for path in request["predictions"] for part in read_predictions(path)]
+        warnings.simplefilter("always", UserWarning)
+        result = score(ScoreRequest.of(**given))
     for warning in caught:
         click.echo(f"note: {warning.message}", err=True)
-    rows = list(score_parts(parts, ontology=ontology, resampling=resampling, metric_ids=request["metrics"]))
-    return rows, {} if ontology is None else {"ontology": _mapped(parts, ontology)}
-
-
-def _ontology(path: Path | None, label_terms: Path | None) -> Ontology | None:
-    if path is None:
-        return None
-    from cellular_bench.metrics import read_obo
-
-    ontology = read_obo(path)
-    return ontology if label_terms is None else ontology.with_labels(read_label_terms(label_terms))
-
-
-def _mapped(parts: Sequence[Predicted], ontology: Ontology) -> dict[str, Any]:
-    """Tell how many labels the ontology knows."""
-    from cellular_bench.metrics import map_labels
-
-    found: MappedLabels = map_labels(np.concatenate([part.inputs["label"] for part in parts]), ontology)
-    return found._asdict()
-
-
-def _of_embeddings(request: Mapping[str, Any]) -> Iterator[Row]:
-    known = {name: request[name] for name in ("batch_key", "label_key", "pre", "pre_all")}
-    known["how"] = Scoring(
-        engine=request["engine"],
-        profile=request["profile"],
-        metric_ids=request["metrics"],
-        n_jobs=request["jobs"] or usable_cores(),
-    )
-    if request["adata"] is None:
-        yield from score_bundles(request["embedding"], **known)
+    if output == "table":
+        print_table(result)
         return
-    chosen = {name: request[name] for name in ("counts_layer", "obsm", "corrected")}
-    yield from score_embeddings(request["adata"], **known, **chosen, files=request["embedding"])
+    shown: dict[str, Any] = {"scores": [row.as_json() for row in result.rows]}
+    if result.evaluations:
+        shown["evaluations"] = result.evaluations
+    if result.ontology is not None:
+        shown["ontology"] = result.ontology
+    click.echo(json.dumps(shown, indent=1, default=lambda model: model.model_dump()))

@@ -11,17 +11,16 @@ from cellular_bench.benchmark.analysis.leaderboard import summarise
 from cellular_bench.core.errors import UndefinedError
 
 if TYPE_CHECKING:
-    from rich.console import Console
-
-    from cellular_bench.workflows.score import Row
+    from cellular_bench.workflows.score import Row, ScoreResult
 
 
-def print_table(rows: Sequence[Row], notes: Mapping[str, Any]) -> None:
-    """Print a column per method; a metric without any value is told below with its reason."""
+def print_table(result: ScoreResult) -> None:
+    """Print a column per method; below it, the reason of each metric without a value."""
     from rich.console import Console
     from rich.markup import escape
     from rich.table import Table
 
+    rows = result.rows
     cells: dict[tuple[str, str], list[Row]] = {}
     for row in rows:
         cells.setdefault((row.method_id, row.score.metric_id), []).append(row)
@@ -38,7 +37,8 @@ def print_table(rows: Sequence[Row], notes: Mapping[str, Any]) -> None:
     if not console.is_terminal:  # a file or a pipe has no edge to wrap at
         console = Console(width=24 + (40 if with_intervals else 22) * len(methods))
     console.print(table)
-    _print_notes(console, rows, _n_folds(cells), notes, with_intervals=with_intervals)
+    for line in _notes(result, _n_folds(cells), with_intervals=with_intervals):
+        console.print(line, markup=False, highlight=False, soft_wrap=True)
 
 
 def _n_folds(cells: Mapping[tuple[str, str], Sequence[Row]]) -> dict[str, int]:
@@ -86,16 +86,9 @@ def _interval(rows: Sequence[Row]) -> str:
     return f" [{found.low:.4f}, {found.high:.4f}]"
 
 
-def _print_notes(
-    console: Console,
-    rows: Sequence[Row],
-    n_folds: Mapping[str, int],
-    notes: Mapping[str, Any],
-    *,
-    with_intervals: bool,
-) -> None:
+def _notes(result: ScoreResult, n_folds: Mapping[str, int], *, with_intervals: bool) -> list[str]:
     lines = []
-    numbers = set(n_folds.values())
+    rows, numbers = result.rows, set(n_folds.values())
     if len(numbers) > 1:
         told = ", ".join(f"{n} of {method_id}" for method_id, n in n_folds.items())
         lines.append(f"Mean ± standard deviation over folds: {told}; --format json has each.")
@@ -104,17 +97,15 @@ def _print_notes(
     if with_intervals:
         n = max(len(row.resampled) for row in rows if row.resampled is not None)
         lines.append(f"[ ]: 95 % of {n} resamplings of the cells; [-] where too few have a value.")
-    for method_id, found in notes.get("evaluations", {}).items():
-        lines += [f"≈ {method_id}: {shortcut.description}" for shortcut in found.shortcuts]
-    if "ontology" in notes:
-        lines.append(_ontology_line(notes["ontology"]))
+    for method_id, evaluation in result.evaluations.items():
+        lines += [f"≈ {method_id}: {shortcut.description}" for shortcut in evaluation.shortcuts]
+    if result.ontology is not None:
+        lines.append(_ontology_line(result.ontology))
     reasons: dict[str, list[str]] = {}
     for row in rows:
         if row.score.reason:
             reasons.setdefault(row.score.reason, []).append(row.score.metric_id)
-    lines += [f"- {', '.join(dict.fromkeys(names))}: {reason}" for reason, names in reasons.items()]
-    for line in lines:
-        console.print(line, markup=False, highlight=False, soft_wrap=True)
+    return lines + [f"- {', '.join(dict.fromkeys(names))}: {reason}" for reason, names in reasons.items()]
 
 
 def _ontology_line(found: Mapping[str, Any]) -> str:

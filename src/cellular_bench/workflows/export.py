@@ -1,23 +1,100 @@
-"""What methods made of the cells of a split, as one AnnData for scanpy or cellxgene."""
+"""Results for other programs: scores as a table, cells with the output of each method as AnnData."""
 
 from __future__ import annotations
 
+import re
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
-from typing import TYPE_CHECKING
+from importlib.util import find_spec
+from pathlib import Path
+from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 
+from cellular_bench.benchmark.analysis.data_versions import version_names
 from cellular_bench.benchmark.execution.preparation import read_truth
 from cellular_bench.benchmark.results.store import OUTPUTS, Store
 from cellular_bench.benchmark.schema.records import RunRecord
 from cellular_bench.core import keys
+from cellular_bench.core.errors import UserError
+from cellular_bench.core.files import short
 from cellular_bench.core.outputs import read_outputs
 
 if TYPE_CHECKING:
+    import pandas as pd
     from anndata import AnnData
 
     from cellular_bench.benchmark.execution.preparation import Truth
+
+
+Format = Literal["csv", "parquet", "h5ad"]
+
+
+def export(folder: Path, *, output: Format, out: Path | None = None) -> list[Path]:
+    """Write the results of a folder for other programs, and return the files.
+
+    Parameters
+    ----------
+    output
+        ``"csv"``, ``"parquet"``: a table with a row per run and metric. ``"h5ad"``: a file of cells for each
+        data set and split; see :func:`as_anndata`.
+    out
+        Where the files go; None: the folder ``export`` of the result folder.
+
+    Raises
+    ------
+    UserError
+        If the folder holds no record, outputs are missing or damaged, or pyarrow is not installed.
+    """
+    if output == "parquet" and find_spec("pyarrow") is None:
+        raise UserError(
+            "Parquet needs pyarrow, which is not installed. "
+            'Fix: pip install -c constraints.txt "cellular-bench[parquet]"'
+        )
+    store = Store.open(folder)
+    records = list(store.records())
+    if not records:
+        raise UserError(f"{folder} holds no record yet; start with `run-benchmark run --out {folder}`.")
+    target = out or folder / "export"
+    target.mkdir(parents=True, exist_ok=True)
+    if output == "h5ad":
+        return _write_cells(store, records, target)
+    path = target / f"scores.{output}"
+    frame = score_frame(records)
+    if output == "csv":
+        frame.to_csv(path, index=False)
+    else:
+        frame.to_parquet(path, index=False)
+    return [path]
+
+
+def _write_cells(store: Store, records: Sequence[RunRecord], target: Path) -> list[Path]:
+    versions = version_names(record.dataset for record in records)
+    written = []
+    for runs in by_cells(records):
+        first = runs[0]
+        data = first.dataset
+        # Data of one name may be cut into the same cells, such as the same file with other labels.
+        known = data.version_id if versions[data.dataset_id, data.digest] else data.dataset_id
+        name = re.sub(r"[^A-Za-z0-9._-]+", "_", f"{known}-{first.split.split_id}")
+        path = target / f"{short(name)}-{first.split.digest[:8]}.h5ad"
+        as_anndata(store, runs).write_h5ad(path, compression="gzip")
+        written.append(path)
+    return written
+
+
+def score_frame(records: Iterable[RunRecord]) -> pd.DataFrame:
+    """Return one row per run and metric, and one for a run without scores, as in ``scores.csv``."""
+    import pandas as pd
+
+    from cellular_bench.reports.text.markdown_and_csv import CSV_COLUMNS, score_rows
+
+    rows = [row for record in records for row in score_rows(record)]
+    frame = pd.DataFrame(rows, columns=list(CSV_COLUMNS))
+    return frame.astype(dict.fromkeys(_NUMBERS, float))
+
+
+_NUMBERS = ("value", "standard_error", "wall_time_s", "cpu_time_s", "peak_rss_mib")
 
 
 def by_cells(records: Iterable[RunRecord]) -> list[tuple[RunRecord, ...]]:

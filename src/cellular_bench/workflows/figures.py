@@ -13,8 +13,6 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import click
-
 from cellular_bench.benchmark.analysis.leaderboard import Board, Row, method_key
 from cellular_bench.benchmark.execution.preparation import Truth, read_truth
 from cellular_bench.benchmark.results.store import ARTIFACTS, OUTPUTS, Store
@@ -23,6 +21,7 @@ from cellular_bench.core.files import fitting
 from cellular_bench.reports.figures.confusion_and_training import Figure, FigureKind
 from cellular_bench.reports.tables.common import display_names
 from cellular_bench.reports.tables.model import plural
+from cellular_bench.workflows.progress import SILENT, Progress
 
 if TYPE_CHECKING:
     from cellular_bench.benchmark.analysis.curves import Curve
@@ -91,10 +90,12 @@ class Drawing:
         )
 
 
-def draw(stores: Sequence[Store], out: Path, boards: Sequence[Board], *, n_jobs: int) -> list[Figure]:
+def draw(
+    stores: Sequence[Store], out: Path, boards: Sequence[Board], *, n_jobs: int, progress: Progress = SILENT
+) -> list[Figure]:
     """Draw a figure per method and board, away from this process; drawn ones are reused.
 
-    A figure that cannot be drawn is left out with a message: the numbers do not depend on it.
+    A figure that cannot be drawn is left out with a warning: the numbers do not depend on it.
 
     Parameters
     ----------
@@ -111,7 +112,8 @@ def draw(stores: Sequence[Store], out: Path, boards: Sequence[Board], *, n_jobs:
     with ThreadPoolExecutor(n_jobs) as pool:
         # Few large parts: what UMAP compiles is compiled once per process.
         for done in [pool.submit(_draw_in_child, store, missing[i::n_jobs], i) for i in range(n_jobs)]:
-            done.result()
+            for problem in done.result():
+                progress.warning(problem)
     return [drawing.read() for drawing in drawings if drawing.is_drawn]
 
 
@@ -185,19 +187,19 @@ def _history_file(store: Kept, run: RunRecord) -> Path:
     return store.run_folder(run.run_id) / ARTIFACTS / HISTORY
 
 
-def _draw_in_child(store: Kept, drawings: Sequence[Drawing], part: int) -> None:
+def _draw_in_child(store: Kept, drawings: Sequence[Drawing], part: int) -> list[str]:
+    """Draw in a process; return a sentence about each figure that could not be drawn."""
     from cellular_bench.benchmark.execution.run import HARNESS_LIMITS
     from cellular_bench.benchmark.isolation import call as isolation
 
     if not drawings:
-        return
+        return []
     log = store.out / "figures" / f"part-{part}.log"
     outcome = isolation.call(_draw_all, store, drawings, limits=HARNESS_LIMITS, log=log)
-    for drawing in drawings:
-        if not drawing.is_drawn:
-            click.echo(f"No figure of {drawing.title}; see {log}. {outcome.reason or ''}", err=True)
-    if all(drawing.is_drawn for drawing in drawings):
+    failed = [drawing for drawing in drawings if not drawing.is_drawn]
+    if not failed:
         log.unlink(missing_ok=True)
+    return [f"No figure of {drawing.title}; see {log}. {outcome.reason or ''}" for drawing in failed]
 
 
 def _draw_all(store: Kept, drawings: Sequence[Drawing]) -> None:

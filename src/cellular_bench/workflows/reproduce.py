@@ -1,30 +1,127 @@
-"""A record's run again: the request that it answers, and where a second answer differs."""
+"""Run a record again, and compare the new scores with the recorded ones."""
 
 from __future__ import annotations
 
+import tempfile
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from pathlib import Path
 
 from cellular_bench.benchmark import registry
 from cellular_bench.benchmark.execution import scoring
+from cellular_bench.benchmark.execution.executor import Executor
 from cellular_bench.benchmark.plan.params import file_digests
+from cellular_bench.benchmark.plan.planner import plan
 from cellular_bench.benchmark.plan.run import Plan
-from cellular_bench.benchmark.schema.records import Limits, RunRecord
+from cellular_bench.benchmark.results.store import Store
+from cellular_bench.benchmark.schema.records import Limits, RunRecord, read_record
 from cellular_bench.benchmark.schema.suite import Block, MethodChoice, SplitChoice, Suite
 from cellular_bench.core.errors import UserError
 from cellular_bench.core.types import Dataset
+from cellular_bench.workflows import data
+from cellular_bench.workflows.progress import SILENT, Progress
+from cellular_bench.workflows.requests import OwnCells
+
+DEFAULT_TOLERANCE = 1e-6
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Difference:
-    """Something that came out otherwise: the recorded and the new value, in words where they are none."""
+    """A difference of two runs: what differs, the recorded and the new value or the reason there is none."""
 
     what: str
     recorded: object
     again: object
 
+    def __str__(self) -> str:
+        return f"{self.what}: {self.recorded} -> {self.again}"
 
-def request(record: RunRecord) -> Suite:
+
+class ReproduceRequest(OwnCells):
+    """A record to be reproduced.
+
+    Attributes
+    ----------
+    record_file
+        The record; ``suite.json`` of its result folder is read if it is there.
+    data_dir, plugins
+        As for a run.
+    tolerance
+        Largest difference of a score that counts as the same.
+    out
+        Folder that keeps the new result; None: it is not kept.
+    """
+
+    record_file: Path
+    data_dir: Path | None = None
+    plugins: tuple[Path, ...] = ()
+    tolerance: float = DEFAULT_TOLERANCE
+    out: Path | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Reproduced:
+    """The new record, what changed around it since, and where its scores differ."""
+
+    record: RunRecord
+    changes: Sequence[Difference]
+    differences: Sequence[Difference]
+
+
+def reproduce(request: ReproduceRequest, *, progress: Progress = SILENT) -> Reproduced:
+    """Run a record again and compare its scores.
+
+    Raises
+    ------
+    UserError
+        If the run cannot be repeated: other data, another plug-in, another split, a missing file.
+    """
+    recorded = read_record(request.record_file)
+    dataset = _dataset(request, recorded)
+    plugins = [path.resolve() for path in request.plugins]
+    with tempfile.TemporaryDirectory(prefix="reproduce-") as folder:
+        out = request.out or Path(folder) / "again"
+        again = _run(recorded, dataset, plugins, out, progress)
+    found = differences(recorded, again, tolerance=request.tolerance)
+    return Reproduced(record=again, changes=changes(recorded, again), differences=found)
+
+
+def _dataset(request: ReproduceRequest, recorded: RunRecord) -> Dataset:
+    """Load the data of a record, with its recipe and its subsample."""
+    from cellular_bench.datasets import catalog
+
+    own = data.described(request)
+    # The seed of a run derives from the name of its data, whatever the file is called today.
+    own = replace(own, dataset_id=recorded.dataset.dataset_id) if own else None
+    suite = suite_of(recorded)
+    beside = request.record_file.resolve().parent / "../../suite.json"
+    if beside.exists():  # it describes data of the suite's own
+        suite = suite.model_copy(update={"data": Suite.model_validate_json(beside.read_bytes()).data})
+    specs = data.known_datasets(suite, own, request.data_dir, request.plugins)
+    spec = registry.pick("data set", recorded.dataset.dataset_id, specs)
+    dataset = catalog.load(replace(spec, recipe=suite.recipe) if suite.recipe else spec)
+    drawn = recorded.dataset.subsample
+    if drawn is None:
+        return dataset
+    return catalog.subsampled(dataset, recorded.dataset.n_obs, seed=drawn["seed"])
+
+
+def _run(
+    recorded: RunRecord, dataset: Dataset, plugins: Sequence[Path], out: Path, progress: Progress
+) -> RunRecord:
+    known = registry.methods(plugins)
+    check_inputs(recorded, dataset, known)
+    datasets = {recorded.dataset.dataset_id: dataset}
+    suite = suite_of(recorded)
+    planned = only(plan(suite, datasets=datasets, methods=known, plugins=plugins), recorded)
+    executor = Executor(store=Store.create(out, suite))
+    with executor.store.locked():
+        executor.store.forget(run.run_id for run in planned.runs)
+        (again,) = executor.execute(planned, datasets=datasets, progress=progress)
+    return again
+
+
+def suite_of(record: RunRecord) -> Suite:
     """Return the suite that asks for what a record answers: its run, and the other splits of its cutting."""
     method = record.method
     choice = MethodChoice(method_id=method.method_id, params=method.params, features=method.features)
@@ -147,8 +244,3 @@ def _equal(first: float | None, second: float | None, tolerance: float) -> bool:
     if first is None or second is None:
         return first is second
     return abs(first - second) <= tolerance
-
-
-def told(found: Sequence[Difference]) -> list[str]:
-    """Say each difference in a line."""
-    return [f"{difference.what}: {difference.recorded} -> {difference.again}" for difference in found]

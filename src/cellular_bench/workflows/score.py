@@ -1,27 +1,34 @@
-"""Scores of what other programs made, as rows: a method, a fold, a metric."""
+"""Score predictions, embeddings and corrected expression that other programs made."""
 
 from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import numpy as np
+from pydantic import Field, field_validator
 
+from cellular_bench.benchmark import registry
 from cellular_bench.benchmark.execution import scoring
+from cellular_bench.benchmark.execution.machine import usable_cores
 from cellular_bench.benchmark.execution.preparation import cell_cycle_inputs
 from cellular_bench.benchmark.schema.records import Evaluation, Score
 from cellular_bench.core import keys
 from cellular_bench.core.components import principal_components
 from cellular_bench.core.errors import UndefinedError, UserError
 from cellular_bench.core.types import MetricSpec, ProfileName
+from cellular_bench.workflows import data
+from cellular_bench.workflows.requests import Names, OneOrMore, OwnCells, Paths, several
 from cellular_bench.workflows.score_files import (
     Predicted,
     checked_embedding,
+    predicted_in,
     read_bundles,
     read_embeddings,
+    read_label_terms,
     read_layer,
     read_predictions,
 )
@@ -34,6 +41,69 @@ if TYPE_CHECKING:
 Engine = Literal["own", "scib-metrics"]
 
 
+class ScoreRequest(OwnCells):
+    """Predictions or embeddings to be scored.
+
+    Attributes
+    ----------
+    predictions
+        CSV files, or a ``DataFrame``, with true and predicted labels.
+    obsm
+        Keys of embeddings in ``adata``.
+    embedding
+        npy or npz files of embeddings; without ``adata``, npz files that hold labels and batches too.
+    embeddings
+        Embeddings in memory by name: arrays of shape (n_obs, n_latent), or DataFrames.
+    pre, pre_all
+        Keys of embeddings from before integration, of variable genes and of all genes.
+    corrected
+        Layers of ``adata`` with corrected log-normalised expression.
+    engine
+        Who computes the scores of embeddings.
+    metrics
+        Only these; empty: the usual ones.
+    profile
+        How exact the scores of embeddings are.
+    jobs
+        Threads and processes; None: the usable cores. No value depends on it.
+    ontology, ontology_map
+        OBO file for credit of near misses, and a table with the terms of own labels.
+    bootstrap, seed, stratify
+        Resamplings of the cells for intervals of predictions' scores.
+    plugins
+        Files with metrics.
+    """
+
+    predictions: Any = ()
+    obsm: Names = ()
+    embedding: Paths = ()
+    embeddings: dict[str, Any] = Field(default_factory=dict)
+    pre: str | None = None
+    pre_all: str | None = None
+    corrected: Names = ()
+    engine: Engine = "own"
+    metrics: Names = ()
+    profile: ProfileName = "standard"
+    jobs: OneOrMore | None = None
+    ontology: Path | None = None
+    ontology_map: Path | None = None
+    bootstrap: OneOrMore | None = None
+    seed: Annotated[int, Field(ge=0)] | None = None
+    stratify: bool = False
+    plugins: Paths = ()
+
+    @field_validator("predictions")
+    @classmethod
+    def _files(cls, value: Any) -> Any:
+        """Leave a DataFrame as it is; everything else names files."""
+        return value if hasattr(value, "columns") else tuple(map(Path, several(value)))
+
+    @property
+    def has_predictions(self) -> bool:
+        """True if predictions are to be scored."""
+        return len(self.predictions) > 0
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Row:
     """One score of one method on one fold.
@@ -41,10 +111,10 @@ class Row:
     Attributes
     ----------
     resampled
-        (n_resamples,) scores of resampled cells, NaN where undefined; None where not asked for, or
-        where the score has no value.
+        (n_resamples,) scores of resampled cells, NaN if undefined; None if they were not asked for, or the
+        score has no value.
     evaluation
-        How exact the scores of the method are, where they are of an embedding and our own.
+        How exact the scores of an embedding are; None if another engine computed them.
     """
 
     method_id: str
@@ -76,60 +146,151 @@ class Row:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Resampling:
-    """How cells are drawn again for intervals."""
+class ScoreResult:
+    """Scores, and how they were made.
 
-    n_resamples: int
-    seed: int = 0
-    stratify: bool = False
+    Attributes
+    ----------
+    evaluations
+        How exact the scores of each embedding are.
+    ontology
+        How many true labels the ontology knows; None without one.
+    """
 
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Scoring:
-    """How embeddings are scored: by whom, how exactly, which metrics (None: the usual ones)."""
-
-    engine: Engine = "own"
-    profile: ProfileName = "standard"
-    metric_ids: Sequence[str] | None = None
-    n_jobs: int = 1
+    rows: Sequence[Row]
+    evaluations: Mapping[str, Evaluation] = field(default_factory=dict)
+    ontology: Mapping[str, Any] | None = None
 
 
-def score_predictions(path: Path) -> Iterator[Row]:
-    """Score a table of true and predicted labels, per method and fold.
+def score(request: ScoreRequest) -> ScoreResult:
+    """Score what a request names.
 
     Raises
     ------
     UserError
-        If the file is no table or lacks a column.
+        If there is nothing to score, a key is missing, or options do not go together.
     """
-    yield from score_parts(list(read_predictions(path)))
+    registry.load(request.plugins)
+    check(request)
+    if request.has_predictions:
+        return _score_predictions(request)
+    rows = list(_score_bundles(request) if request.adata is None else _score_adata(request))
+    return ScoreResult(rows=rows, evaluations={r.method_id: r.evaluation for r in rows if r.evaluation})
 
 
-def score_parts(
-    parts: Sequence[Predicted],
-    *,
-    ontology: Ontology | None = None,
-    resampling: Resampling | None = None,
-    metric_ids: Sequence[str] | None = None,
+def check(request: ScoreRequest) -> None:
+    """Refuse options that do not go together.
+
+    Raises
+    ------
+    UserError
+        With the first that does not.
+    """
+    is_embedded = request.adata is not None or bool(request.embedding)
+    if request.has_predictions == is_embedded:
+        raise UserError(
+            "Give either --predictions FILE, or --adata FILE with --obsm KEY or --embedding FILE, or "
+            "--embedding FILE.npz alone where it holds labels and batches too."
+        )
+    if is_embedded:
+        _check_embeddings(request)
+    else:
+        _check_predictions(request)
+    for name in request.metrics:
+        registry.pick("metric", name, registry.metrics())
+
+
+def _check_embeddings(request: ScoreRequest) -> None:
+    _check_of_adata(request)
+    if request.batch_key is None or request.label_key is None:
+        given = "--embedding" if request.adata is None else "--adata"
+        raise UserError(f"{given} needs --batch-key and --label-key: columns of obs.")
+    if request.bootstrap is not None:
+        raise UserError(
+            "--bootstrap is for --predictions: in an embedding, a cell drawn twice is its own neighbour."
+        )
+    if request.ontology is not None:
+        raise UserError("--ontology is for --predictions: an embedding names no cell.")
+    _check_dependent(request)
+
+
+def _check_of_adata(request: ScoreRequest) -> None:
+    """Refuse what describes ``adata`` if there is none."""
+    missing = request.adata is None
+    if request.obsm and missing:
+        raise UserError("--obsm names embeddings of --adata, which is missing.")
+    if request.counts_layer is not None and missing:
+        raise UserError("--counts-layer names a layer of --adata, which is missing.")
+    if request.corrected and (missing or request.engine != "own"):
+        raise UserError("--corrected names layers of --adata, and is scored by our own metrics.")
+
+
+def _check_predictions(request: ScoreRequest) -> None:
+    _check_of_adata(request)
+    if request.engine != "own":
+        raise UserError("--engine is for embeddings; predictions are always scored by our own metrics.")
+    _check_dependent(request)
+
+
+def _check_dependent(request: ScoreRequest) -> None:
+    for name, given in (("seed", request.seed is not None), ("stratify", request.stratify)):
+        if given and request.bootstrap is None:
+            raise UserError(f"--{name} describes --bootstrap, which is missing.")
+    if request.ontology_map is not None and request.ontology is None:
+        raise UserError("--ontology-map describes --ontology, which is missing.")
+
+
+def _score_predictions(request: ScoreRequest) -> ScoreResult:
+    parts = list(_predictions(request.predictions))
+    ontology = _ontology(request)
+    rows = list(_score_parts(parts, request, ontology))
+    return ScoreResult(rows=rows, ontology=None if ontology is None else _known_labels(parts, ontology))
+
+
+def _predictions(given: Any) -> Iterator[Predicted]:
+    if hasattr(given, "columns"):
+        # Whole numbers beside a missing one have become 1.0, 2.0: they mean the labels 1 and 2.
+        text = given.convert_dtypes().astype(object).where(given.notna(), "").astype(str)
+        yield from predicted_in(text.reset_index(drop=True), "predictions", where="The table")
+        return
+    for path in given:
+        yield from read_predictions(path)
+
+
+def _ontology(request: ScoreRequest) -> Ontology | None:
+    if request.ontology is None:
+        return None
+    from cellular_bench.metrics import read_obo
+
+    ontology = read_obo(request.ontology)
+    if request.ontology_map is None:
+        return ontology
+    return ontology.with_labels(read_label_terms(request.ontology_map))
+
+
+def _known_labels(parts: Sequence[Predicted], ontology: Ontology) -> dict[str, Any]:
+    from cellular_bench.metrics import map_labels
+
+    return map_labels(np.concatenate([part.inputs["label"] for part in parts]), ontology)._asdict()
+
+
+def _score_parts(
+    parts: Sequence[Predicted], request: ScoreRequest, ontology: Ontology | None
 ) -> Iterator[Row]:
-    """Score what methods said of the cells of each fold, with resampled scores where asked for."""
+    """Score the predictions of each fold, with resampled scores if the request asks for intervals."""
     _check_once([(part.method_id, part.fold) for part in parts])
     # Folds are independent: each has its own seed, which depends on the order of the parts alone.
-    seeds = np.random.SeedSequence(0 if resampling is None else resampling.seed).generate_state(len(parts))
+    seeds = np.random.SeedSequence(request.seed or 0).generate_state(len(parts))
     for part, seed in zip(parts, seeds, strict=True):
         inputs = dict(part.inputs) if ontology is None else {**part.inputs, "ontology": ontology}
         specs = scoring.specs_for("annotation", inputs)
         if "novelty" in inputs or "is_novel" in inputs:
             specs += scoring.specs_for("novelty", inputs)
-        scores = scoring.compute(_named(metric_ids) or specs, inputs).scores
-        resampled = {} if resampling is None else _resampled(scores, inputs, resampling, int(seed))
+        scores = scoring.compute(_named(request.metrics) or specs, inputs).scores
+        resampled = _resampled(scores, inputs, request, int(seed))
         for score in scores:
-            yield Row(
-                method_id=part.method_id,
-                fold=part.fold,
-                score=score,
-                resampled=resampled.get(score.metric_id),
-            )
+            values = resampled.get(score.metric_id)
+            yield Row(method_id=part.method_id, fold=part.fold, score=score, resampled=values)
 
 
 def _check_once(names: Sequence[tuple[str, str | int | None]]) -> None:
@@ -144,108 +305,87 @@ def _check_once(names: Sequence[tuple[str, str | int | None]]) -> None:
 
 
 def _resampled(
-    scores: Sequence[Score], inputs: Mapping[str, Any], resampling: Resampling, seed: int
+    scores: Sequence[Score], inputs: Mapping[str, Any], request: ScoreRequest, seed: int
 ) -> dict[str, Any]:
+    if request.bootstrap is None:
+        return {}
     from cellular_bench.metrics import bootstrap
 
     ids = [score.metric_id for score in scores if score.value is not None]
-    found = bootstrap(
-        ids, inputs, n_resamples=resampling.n_resamples, seed=seed, stratify=resampling.stratify
-    )
+    found = bootstrap(ids, inputs, n_resamples=request.bootstrap, seed=seed, stratify=request.stratify)
     return {name: values for name, values in found.items() if not isinstance(values, UndefinedError)}
 
 
-def score_embeddings(
-    adata: Path | AnnData,
-    *,
-    batch_key: str | None,
-    label_key: str,
-    counts_layer: str | None = None,
-    obsm: Sequence[str] = (),
-    files: Sequence[Path] = (),
-    pre: str | None = None,
-    pre_all: str | None = None,
-    corrected: Sequence[str] = (),
-    arrays: Mapping[str, Any] | None = None,
-    how: Scoring = Scoring(),
-) -> Iterator[Row]:
-    """Score embeddings, and corrected expression, of the cells of an h5ad file or of AnnData in memory.
-
-    ``arrays`` are embeddings in memory, by name.
-
-    Raises
-    ------
-    UserError
-        If a key is missing, or an embedding has not one row per cell.
-    """
+def _score_adata(request: ScoreRequest) -> Iterator[Row]:
+    """Score embeddings and corrected expression of the cells of an h5ad file or of AnnData in memory."""
     from cellular_bench.datasets import catalog
 
-    describe = catalog.from_h5ad if isinstance(adata, Path) else catalog.from_memory
-    spec = describe(adata, batch_key=batch_key, label_key=label_key, counts_layer=counts_layer)
+    adata = request.adata
+    spec = data.described(request)
+    assert spec is not None  # there is adata
     dataset = catalog.load(spec)
-    n_obs, obs_names = dataset.adata.n_obs, dataset.adata.obs_names
-    named = list(read_embeddings(adata, obsm, files, n_obs=n_obs))
-    named += [
-        checked_embedding(name, found, n_obs, obs_names=obs_names) for name, found in (arrays or {}).items()
-    ]
-    _check_once([(name, None) for name, _ in named])
-    embeddings = dict(named)
-    if not embeddings and not corrected:
+    embeddings = _embeddings(request, dataset.adata)
+    if not embeddings and not request.corrected:
         raise UserError("Name what is to be scored: --obsm KEY, --embedding FILE or --corrected LAYER.")
-    inputs = _facts(dataset.adata)
-    for argument, key in (("X_pre", pre), ("X_pre_all", pre_all)):
-        if key is not None:
-            inputs[argument] = dict(read_embeddings(adata, [key], [], n_obs=n_obs))[key]
-    if pre_all is None and "pcr_scib" in (how.metric_ids or ()):
-        inputs["X_pre_all"] = principal_components(dataset.adata.X)
+    inputs = _inputs(request, dataset.adata)
     for name, X_emb in embeddings.items():
-        yield from _score_embedding(name, {**inputs, "X_emb": X_emb}, how)
-    for layer in corrected:
+        yield from _score_embedding(name, {**inputs, "X_emb": X_emb}, request)
+    for layer in request.corrected:
         matrix = read_layer(adata, layer, dataset.adata.shape)
         given = {**inputs, "expression": dataset.adata.X, "corrected": matrix}
-        yield from _score_corrected(layer, given, how.metric_ids)
+        yield from _score_corrected(layer, given, request.metrics)
 
 
-def score_bundles(
-    files: Sequence[Path],
-    *,
-    batch_key: str,
-    label_key: str,
-    pre: str | None = None,
-    pre_all: str | None = None,
-    how: Scoring = Scoring(),
-) -> Iterator[Row]:
-    """Score the embeddings of npz files that hold labels and batches too.
+def _embeddings(request: ScoreRequest, adata: AnnData) -> dict[str, Any]:
+    named = list(read_embeddings(request.adata, request.obsm, request.embedding, n_obs=adata.n_obs))
+    named += [
+        checked_embedding(name, given, adata.n_obs, obs_names=adata.obs_names)
+        for name, given in request.embeddings.items()
+    ]
+    _check_once([(name, None) for name, _ in named])
+    return dict(named)
 
-    Raises
-    ------
-    UserError
-        If an array is missing, or has not one row per cell.
-    """
-    bundles = list(read_bundles(files, label_key=label_key, batch_key=batch_key))
+
+def _inputs(request: ScoreRequest, adata: AnnData) -> dict[str, Any]:
+    """Return the arguments of metrics that are the same for every embedding."""
+    label, batch = (np.asarray(adata.obs[key], dtype=str) for key in (keys.LABEL, keys.BATCH))
+    inputs = {"label": label, "batch": batch, **cell_cycle_inputs(adata, batch)}
+    for argument, key in (("X_pre", request.pre), ("X_pre_all", request.pre_all)):
+        if key is not None:
+            inputs[argument] = dict(read_embeddings(request.adata, [key], [], n_obs=adata.n_obs))[key]
+    if request.pre_all is None and "pcr_scib" in request.metrics:
+        inputs["X_pre_all"] = principal_components(adata.X)
+    return inputs
+
+
+def _score_bundles(request: ScoreRequest) -> Iterator[Row]:
+    """Score the embeddings of npz files that hold labels and batches too."""
+    assert request.label_key is not None
+    assert request.batch_key is not None
+    bundles = list(read_bundles(request.embedding, label_key=request.label_key, batch_key=request.batch_key))
     _check_once([(name, None) for bundle in bundles for name in bundle.embeddings])
+    before = (("--pre", "X_pre", request.pre), ("--pre-all", "X_pre_all", request.pre_all))
     for bundle in bundles:
         inputs = {"label": bundle.label, "batch": bundle.batch}
-        for option, argument, key in (("--pre", "X_pre", pre), ("--pre-all", "X_pre_all", pre_all)):
+        for option, argument, key in before:
             if key is None:
                 continue
             if key not in bundle.embeddings:
                 raise UserError(f"{option} '{key}' is none of {', '.join(bundle.embeddings)}.")
             inputs[argument] = bundle.embeddings[key]
         for name, X_emb in bundle.embeddings.items():
-            yield from _score_embedding(name, {**inputs, "X_emb": X_emb}, how)
+            yield from _score_embedding(name, {**inputs, "X_emb": X_emb}, request)
 
 
-def _named(metric_ids: Sequence[str] | None) -> list[MetricSpec]:
-    from cellular_bench.metrics import METRICS
-
-    return [METRICS[name] for name in metric_ids or ()]
+def _named(metric_ids: Sequence[str]) -> list[MetricSpec]:
+    return [registry.metrics()[name] for name in metric_ids]
 
 
-def _score_embedding(name: str, inputs: Mapping[str, Any], how: Scoring) -> Iterator[Row]:
-    specs = _named(how.metric_ids) or scoring.specs_for("integration", inputs)
-    if how.engine == "own":
-        scored = scoring.compute(specs, inputs, n_jobs=how.n_jobs, profile=how.profile)
+def _score_embedding(name: str, inputs: Mapping[str, Any], request: ScoreRequest) -> Iterator[Row]:
+    specs = _named(request.metrics) or scoring.specs_for("integration", inputs)
+    if request.engine == "own":
+        n_jobs = request.jobs or usable_cores()
+        scored = scoring.compute(specs, inputs, n_jobs=n_jobs, profile=request.profile)
     else:
         from cellular_bench.metrics.scib_metrics_engine import score_with_scib_metrics
 
@@ -256,15 +396,8 @@ def _score_embedding(name: str, inputs: Mapping[str, Any], how: Scoring) -> Iter
         yield Row(method_id=name, fold=None, score=score, evaluation=scored.evaluation)
 
 
-def _score_corrected(
-    layer: str, inputs: Mapping[str, Any], metric_ids: Sequence[str] | None
-) -> Iterator[Row]:
+def _score_corrected(layer: str, inputs: Mapping[str, Any], metric_ids: Sequence[str]) -> Iterator[Row]:
     usual = scoring.specs_for("integration", {"X_pre_all"})
     specs = [spec for spec in scoring.specs_for("integration", inputs) if spec not in usual]
     for score in scoring.compute(_named(metric_ids) or specs, inputs).scores:
         yield Row(method_id=layer, fold=None, score=score)
-
-
-def _facts(adata: AnnData) -> dict[str, Any]:
-    label, batch = (np.asarray(adata.obs[key], dtype=str) for key in (keys.LABEL, keys.BATCH))
-    return {"label": label, "batch": batch, **cell_cycle_inputs(adata, batch)}

@@ -1,0 +1,102 @@
+"""Progress on a console: a live bar in a terminal, one line per run elsewhere."""
+
+from __future__ import annotations
+
+import sys
+from collections import Counter
+
+from rich.console import Console
+from rich.markup import escape
+from rich.progress import (
+    BarColumn,
+    MofNCompleteColumn,
+    SpinnerColumn,
+    TextColumn,
+    TimeElapsedColumn,
+)
+from rich.progress import Progress as Bar
+
+from cellular_bench.benchmark.plan.run import Run
+from cellular_bench.benchmark.schema.records import MethodIdentity, RunRecord, given_genes
+from cellular_bench.workflows.progress import Progress
+
+_MARKS = {"ok": "green", "not_applicable": "yellow"}
+
+
+class ConsoleProgress(Progress):
+    """Prints messages and each run as it ends; warnings go to standard error.
+
+    Parameters
+    ----------
+    console
+        Where to print. By default standard output.
+    """
+
+    def __init__(self, console: Console | None = None) -> None:
+        if console is None:
+            # In a notebook, rich would show each piece apart, in colours that the streams lack.
+            in_notebook = "ipykernel" in sys.modules
+            console = Console(force_jupyter=False, force_terminal=False if in_notebook else None)
+        self.console = console
+        self.total = 0
+        self.counts: Counter[str] = Counter()
+        self._bar: Bar | None = None
+
+    def message(self, text: str) -> None:
+        """Print a line."""
+        self._print(text, markup=False)
+
+    def warning(self, text: str) -> None:
+        """Print a line to standard error, also if messages are not shown."""
+        print(text, file=sys.stderr)
+
+    def begin(self, n_runs: int) -> None:
+        """Show the bar."""
+        self.total, self.counts = n_runs, Counter()
+        self._bar = Bar(
+            SpinnerColumn(),
+            TextColumn("{task.description}"),
+            BarColumn(),
+            MofNCompleteColumn(),
+            TimeElapsedColumn(),
+            console=self.console,
+            disable=not self.console.is_terminal,
+        )
+        self._bar.add_task("preparing", total=n_runs)
+        self._bar.start()
+
+    def started(self, run: Run) -> None:
+        """Show what is running."""
+        if self._bar is not None:
+            text = f"{run.task} {run.method.method_id} {run.split.split_id}"
+            self._bar.update(self._bar.task_ids[0], description=escape(text))
+
+    def finished(self, record: RunRecord) -> None:
+        """Print how a run ended."""
+        self.counts[record.status] += 1
+        done = sum(self.counts.values())
+        seconds = f"{record.cost.wall_time_s:8.1f} s" if record.cost else ""
+        colour = _MARKS.get(record.status, "red")
+        if self._bar is not None:
+            self._bar.advance(self._bar.task_ids[0])
+        self._print(
+            f"[{done:>{len(str(self.total))}}/{self.total}]",
+            f"[{colour}]{record.status:<14}[/]",
+            f"{seconds} {record.task} {record.dataset.dataset_id} {escape(record.split.split_id)}",
+            f"[bold]{record.method.method_id}[/]{_genes(record.method)} seed {record.seed}",
+        )
+        if record.reason:
+            self.message(f"    {record.reason}")
+
+    def end(self) -> None:
+        """Take the bar away."""
+        if self._bar is not None:
+            self._bar.stop()
+
+    def _print(self, *parts: str, markup: bool = True) -> None:
+        self.console.print(*parts, markup=markup, highlight=False, soft_wrap=True)
+
+
+def _genes(method: MethodIdentity) -> str:
+    given = given_genes(method)
+    return f" ({given})" if given else ""

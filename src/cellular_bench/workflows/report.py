@@ -1,0 +1,202 @@
+"""Write the leaderboard of result folders: pages, tables, a site, a live page."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from cellular_bench.benchmark import registry
+from cellular_bench.benchmark.analysis.leaderboard import Board, build_boards
+from cellular_bench.benchmark.results.merge import choose
+from cellular_bench.benchmark.results.store import Store
+from cellular_bench.benchmark.schema.records import Missing, RunRecord
+from cellular_bench.core.errors import UserError
+from cellular_bench.core.files import write_text_atomically
+from cellular_bench.reports.tables.board import View
+from cellular_bench.workflows.figures import draw
+from cellular_bench.workflows.progress import SILENT, Progress
+
+#: Formats that are written unless others are asked for.
+DEFAULT_FORMATS = ("html", "csv", "md")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ReportRequest:
+    """A report of result folders.
+
+    Attributes
+    ----------
+    stores
+        The result folders; one leaderboard is written of all.
+    out
+        Where the report goes.
+    figures
+        Draw UMAPs, curves, confusion matrices and training.
+    n_jobs
+        Figures at a time.
+    formats
+        Any of html, csv, md, latex, svg, pdf, png.
+    view
+        ``"paper"`` adds the scale of the CELLULAR study; None: as the suites of the folders want it.
+    inside
+        Keep figures inside the page, so that it is one file.
+    """
+
+    stores: Sequence[Store]
+    out: Path
+    figures: bool = True
+    n_jobs: int = 1
+    formats: Sequence[str] = DEFAULT_FORMATS
+    view: View | None = None
+    inside: bool = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Results:
+    """What the folders of a report hold together."""
+
+    title: str
+    records: tuple[RunRecord, ...]
+    boards: tuple[Board, ...]
+    missing: tuple[Missing, ...]
+    view: View
+
+
+def write_reports(request: ReportRequest, *, progress: Progress = SILENT) -> list[Path]:
+    """Write the reports of a request and return their paths; see :func:`cellular_bench.reports.write`.
+
+    Raises
+    ------
+    UserError
+        If the folders hold no record, or a format is unknown.
+    """
+    from cellular_bench import reports
+    from cellular_bench.reports.page.page import FORMATS
+
+    for name in request.formats:
+        registry.pick("format", name, dict.fromkeys(FORMATS))
+    results = _results(request, progress)
+    drawn = []
+    if request.figures and "html" in request.formats:
+        drawn = draw(request.stores, request.out, results.boards, n_jobs=request.n_jobs, progress=progress)
+    written = reports.write(
+        results.records,
+        registry.metrics(),
+        request.out,
+        title=results.title,
+        figures=drawn,
+        missing=results.missing,
+        formats=request.formats,
+        view=results.view,
+        inside=request.inside,
+    )
+    return [*written, *_write_published(request.out, results.boards, results.missing)]
+
+
+def write_site(request: ReportRequest, *, progress: Progress = SILENT) -> list[Path]:
+    """Write a site of static pages: an index, and for each task a page and its numbers as JSON.
+
+    Raises
+    ------
+    UserError
+        If the folders hold no record.
+    """
+    from cellular_bench.reports.page.site import write_site_pages
+
+    results = _results(request, progress)
+    drawn = []
+    if request.figures:  # drawn beside the results, so that the site holds nothing but its pages
+        beside = request.stores[0].root
+        drawn = draw(request.stores, beside, results.boards, n_jobs=request.n_jobs, progress=progress)
+    return write_site_pages(
+        results.records,
+        registry.metrics(),
+        request.out,
+        title=results.title,
+        figures=drawn,
+        missing=results.missing,
+        view=results.view,
+    )
+
+
+def watch(store: Store, *, interval: float, progress: Progress = SILENT) -> None:
+    """Write ``live.html`` again and again until no benchmark writes to the folder.
+
+    Parameters
+    ----------
+    interval
+        Seconds between two pages.
+    """
+    from cellular_bench.benchmark.results.progress import overview
+    from cellular_bench.reports.page.live import live_page
+
+    page = store.root / "live.html"
+    is_first = True
+    while True:
+        seen = overview(store)
+        write_text_atomically(page, live_page(seen, title=store.title, interval=interval))
+        if is_first:
+            progress.message(str(page))
+            is_first = False
+        if not seen.is_active:
+            return
+        time.sleep(interval)
+
+
+def _results(request: ReportRequest, progress: Progress) -> _Results:
+    stores = request.stores
+    records = _records(stores, progress)
+    if not records:
+        where = ", ".join(str(store.root) for store in stores)
+        raise UserError(
+            f"{where} holds no record yet; start with `run-benchmark run --out {stores[0].root}`."
+        )
+    unknown = {score.metric_id for record in records for score in record.scores} - set(registry.metrics())
+    if unknown:
+        progress.warning(
+            f"Left out: scores of {', '.join(sorted(unknown))}, no metric that is known here. Where it is of "
+            "your own, name its file with --plugin."
+        )
+    suites = [suite for store in stores if (suite := store.suite)]
+    is_paper = any(suite.suite_id == "paper" for suite in suites)
+    return _Results(
+        title=" + ".join(dict.fromkeys(store.title for store in stores)),
+        records=records,
+        boards=build_boards(records, registry.metrics().values()),
+        missing=tuple(item for suite in suites for item in suite.missing),
+        view=request.view or ("paper" if is_paper else "default"),
+    )
+
+
+def _records(stores: Sequence[Store], progress: Progress) -> tuple[RunRecord, ...]:
+    """Return every run of the folders once."""
+    if len(stores) == 1:
+        for damaged in stores[0].damaged():
+            progress.warning(
+                f"Left out, as damaged: {damaged.reason} The next run of the folder does it again."
+            )
+        return tuple(stores[0].records())
+    chosen = choose(stores)
+    for reason in chosen.refused:
+        progress.warning(f"Left out: {reason}")
+    for run_id in chosen.differing:
+        progress.warning(f"The same run has different scores in two folders, the later is taken: {run_id}")
+    return tuple(record for record, _ in chosen.runs.values())
+
+
+def _write_published(out: Path, boards: Sequence[Board], missing: Sequence[Missing]) -> list[Path]:
+    """Write published scores beside ours if a study scored these data, and what its suite lacks."""
+    from cellular_bench.reports.tables.published import published_csv, published_markdown, published_tables
+
+    if not (missing or any(published_tables(board) for board in boards)):
+        return []
+    lines = [line for item in missing for line in item.lines()]
+    texts = {
+        "published.csv": published_csv(boards),
+        "published.md": published_markdown(boards, lines),
+    }
+    for name, text in texts.items():
+        write_text_atomically(out / name, text)
+    return [out / name for name in texts]

@@ -1,0 +1,227 @@
+"""Requests: everything that a user can ask of a workflow, as one frozen object.
+
+The command line, :func:`cellular_bench.run` and notebooks build the same requests. Values may be given as on
+the command line: one name for several, text for a stress.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Annotated, Any, Literal, Self, get_args
+
+from pydantic import BeforeValidator, ConfigDict, Field, ValidationError, field_validator
+
+from cellular_bench.benchmark import registry
+from cellular_bench.benchmark.schema.executor import ExecutorKind
+from cellular_bench.benchmark.schema.records import Model, Status
+from cellular_bench.core.errors import UnknownNameError, UserError
+from cellular_bench.core.types import ProfileName, SplitKind
+
+Retried = Literal["failed", "timeout", "out_of_memory", "not_applicable"]
+
+
+def several(given: Any) -> tuple[Any, ...]:
+    """Return one thing, or the things of a sequence, as a tuple; None is no thing.
+
+    Examples
+    --------
+    >>> several("knn"), several(["knn", "pca"]), several(None)
+    (('knn',), ('knn', 'pca'), ())
+    """
+    if given is None:
+        return ()
+    if isinstance(given, str | Path) or not isinstance(given, Iterable):
+        return (given,)
+    return tuple(given)
+
+
+def _existing_folder(path: Path) -> Path:
+    if not path.is_dir():
+        raise ValueError(f"Directory '{path}' does not exist.")
+    return path
+
+
+Names = Annotated[tuple[str, ...], BeforeValidator(several)]
+Numbers = Annotated[tuple[int, ...], BeforeValidator(several)]
+Paths = Annotated[tuple[Path, ...], BeforeValidator(several)]
+Folder = Annotated[Path, BeforeValidator(lambda given: _existing_folder(Path(given)))]
+AboveZero = Annotated[float, Field(gt=0, allow_inf_nan=False)]
+OneOrMore = Annotated[int, Field(ge=1)]
+
+
+class Request(Model):
+    """Base of all requests: frozen; an unknown field or a wrong value is a :class:`UserError`."""
+
+    model_config = ConfigDict(arbitrary_types_allowed=True)
+
+    @classmethod
+    def of(cls, **given: Any) -> Self:
+        """Make a request of values as a user gives them.
+
+        Raises
+        ------
+        UserError
+            If a name is unknown or a value is not allowed.
+        """
+        for name in given:
+            if name not in cls.model_fields:
+                raise UnknownNameError("option", name, cls.model_fields)
+        try:
+            return cls.model_validate(given)
+        except ValidationError as error:
+            first = error.errors()[0]
+            own = first.get("ctx", {}).get("error")  # raised by a validator of ours, which names what came
+            problem = own or f"{first['msg']} (got {first['input']!r})."
+            raise UserError(f"{first['loc'][0]}: {problem}") from error
+
+
+class OwnCells(Request):
+    """The user's own cells, in an h5ad file or in memory, and the names of what they hold.
+
+    Attributes
+    ----------
+    adata
+        Path of an h5ad file, an ``AnnData``, or None.
+    batch_key, label_key
+        Columns of ``obs`` with batches and cell types.
+    counts_layer
+        Layer with raw counts, ``"X"`` or ``"raw"``; determined from the values if None.
+    """
+
+    adata: Any = None
+    batch_key: str | None = None
+    label_key: str | None = None
+    counts_layer: str | None = None
+
+    @field_validator("adata")
+    @classmethod
+    def _path(cls, value: Any) -> Any:
+        return Path(value) if isinstance(value, str) else value
+
+
+class RunRequest(OwnCells):
+    """A benchmark to be run: a suite, and what differs from it.
+
+    Attributes
+    ----------
+    suite
+        Name of a suite, or a TOML file; None: ``quickstart``, or ``standard`` for own cells or named
+        methods.
+    tasks, datasets, methods, seeds
+        Instead of those of the suite; empty: all of the suite's.
+    data_dir
+        Folder whose h5ad files are data sets of the catalogue.
+    recipe
+        Filters and normalisation of all data: a name of
+        :data:`cellular_bench.datasets.preparation.recipes.RECIPES`.
+    subsample
+        Cells to draw from larger data.
+    params
+        ``{"METHOD_ID": {"NAME": value}}``.
+    plugins
+        Files with methods, metrics, data sets or tasks.
+    split, n_splits, reference, unseen
+        Kind of split and its options.
+    stress
+        ``{"kind": ..., "levels": [...]}`` or ``"KIND=LEVEL,LEVEL"``.
+    out
+        Result folder.
+    jobs
+        Runs at a time; None: the usable cores, or the slots of a cluster.
+    executor, scheduler, slurm_config, retries
+        Where runs are executed.
+    time_limit, memory_limit, gpu_memory_limit
+        Seconds and MiB for one run.
+    reuse
+        Result folders to copy results from.
+    retry
+        Statuses of earlier runs to run again.
+    fresh
+        Delete the records of these runs first.
+    figures
+        Draw UMAPs, curves, confusion matrices and training.
+    """
+
+    suite: str | None = None
+    tasks: Names = ()
+    datasets: Names = ()
+    data_dir: Folder | None = None
+    recipe: str | None = None
+    subsample: OneOrMore | None = None
+    methods: Names = ()
+    params: dict[str, dict[str, Any]] = Field(default_factory=dict)
+    plugins: Paths = ()
+    split: str | None = None
+    n_splits: Annotated[int, Field(ge=2)] | None = None
+    reference: Names = ()
+    unseen: Names = ()
+    stress: dict[str, Any] | None = None
+    seeds: Numbers = ()
+    out: Path = Path("results")
+    profile: ProfileName | None = None
+    jobs: OneOrMore | None = None
+    executor: ExecutorKind | None = None
+    scheduler: str | None = None
+    slurm_config: Path | None = None
+    retries: Annotated[int, Field(ge=0)] | None = None
+    time_limit: AboveZero | None = None
+    memory_limit: AboveZero | None = None
+    gpu_memory_limit: AboveZero | None = None
+    reuse: Annotated[tuple[Folder, ...], BeforeValidator(several)] = ()
+    retry: Annotated[tuple[Retried, ...], BeforeValidator(several)] = ()
+    fresh: bool = False
+    figures: bool = True
+
+    @field_validator("suite", mode="before")
+    @classmethod
+    def _name_of_suite(cls, value: Any) -> Any:
+        return str(value) if isinstance(value, Path) else value
+
+    @field_validator("recipe")
+    @classmethod
+    def _known_recipe(cls, value: str | None) -> str | None:
+        from cellular_bench.datasets.preparation.recipes import RECIPES
+
+        return value if value is None else registry.pick("recipe", value, dict.fromkeys(RECIPES, value))
+
+    @field_validator("split")
+    @classmethod
+    def _known_split(cls, value: str | None) -> str | None:
+        known = {kind.replace("_", "-"): kind for kind in get_args(SplitKind)}
+        return value if value is None else registry.pick("split", value.replace("_", "-"), known)
+
+    @field_validator("stress", mode="before")
+    @classmethod
+    def _read_stress(cls, value: Any) -> Any:
+        return parse_stress(value) if isinstance(value, str) else value
+
+    @property
+    def retried(self) -> frozenset[Status]:
+        """Statuses of earlier runs to run again."""
+        return frozenset(self.retry)
+
+
+def parse_stress(text: str) -> dict[str, Any]:
+    """Read ``KIND=LEVEL,LEVEL...``.
+
+    Raises
+    ------
+    UserError
+        If the text has another form.
+
+    Examples
+    --------
+    >>> parse_stress("fewer_cells=1,0.25")
+    {'kind': 'fewer_cells', 'levels': [1.0, 0.25]}
+    """
+    kind, equals, levels = text.partition("=")
+    try:
+        numbers = [float(level) for level in levels.split(",")]
+    except ValueError:
+        numbers = []
+    if not (equals and numbers):
+        raise UserError(
+            f"--stress '{text}' is not of the form KIND=LEVEL,LEVEL..., such as label_noise=0,0.1."
+        )
+    return {"kind": kind.replace("-", "_"), "levels": numbers}

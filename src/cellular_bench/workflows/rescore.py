@@ -1,0 +1,128 @@
+"""Compute the scores of a result folder again from the kept outputs, without running a method."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from cellular_bench.benchmark import registry
+from cellular_bench.benchmark.execution import scoring
+from cellular_bench.benchmark.execution.preparation import read_truth
+from cellular_bench.benchmark.results.store import OUTPUTS, Store
+from cellular_bench.benchmark.schema.records import RunRecord
+from cellular_bench.core.errors import ContractError, UserError
+from cellular_bench.core.outputs import read_outputs
+from cellular_bench.core.types import ProfileName
+from cellular_bench.workflows.progress import SILENT, Progress
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RescoreResult:
+    """What became of the records of a folder.
+
+    Attributes
+    ----------
+    n_changed
+        Records with other scores than before.
+    n_without_outputs
+        Records of runs that did not end well; they stay as they are.
+    n_failed
+        Records that keep their scores because outputs or truth are missing or damaged.
+    unknown_metrics
+        Metrics that are not known here; their scores are kept.
+    """
+
+    n_changed: int
+    n_without_outputs: int
+    n_failed: int
+    unknown_metrics: tuple[str, ...]
+
+
+def rescore_folder(
+    folder: Path,
+    *,
+    profile: ProfileName | None = None,
+    plugins: Sequence[Path] = (),
+    progress: Progress = SILENT,
+) -> RescoreResult:
+    """Compute the scores of a result folder again, and write them to the records.
+
+    Parameters
+    ----------
+    profile
+        How exact scores are; None: as in each record.
+    plugins
+        Files with metrics whose scores are added to every run.
+
+    Raises
+    ------
+    UserError
+        If it is no result folder, or another process writes to it.
+    """
+    store = Store.open(folder)
+    registry.load(plugins)
+    n_changed = n_without_outputs = n_failed = 0
+    unknown: set[str] = set()
+    with store.locked():
+        for record in store.records():
+            if record.status != "ok":
+                n_without_outputs += 1
+                continue
+            try:
+                rescored = rescore(store, record, profile=profile)
+            except UserError as error:
+                n_failed += 1
+                progress.warning(f"Not rescored, {record.run_id}: {error}")
+                continue
+            unknown |= unknown_metrics(record)
+            if rescored != record:
+                store.write(rescored)
+                n_changed += 1
+    return RescoreResult(
+        n_changed=n_changed,
+        n_without_outputs=n_without_outputs,
+        n_failed=n_failed,
+        unknown_metrics=tuple(sorted(unknown)),
+    )
+
+
+def rescore(store: Store, record: RunRecord, *, profile: ProfileName | None = None) -> RunRecord:
+    """Return a record with its scores computed from the kept outputs, in the record's profile or another.
+
+    Scores of metrics that are not known here are kept.
+
+    Raises
+    ------
+    UserError
+        If the outputs or the truth are missing, damaged or do not belong together.
+    """
+    outputs = read_outputs(store.run_folder(record.run_id) / OUTPUTS)
+    folder = store.split_folder(record.dataset, record.split)
+    expression = scoring.expression_of(outputs, store.data_file(record.dataset), folder)
+    on_request = scoring.has_metrics_on_request(record)
+    more = scoring.inputs_on_request(record.task, folder) if on_request else None
+    try:
+        scored = scoring.score(
+            record.task,
+            outputs,
+            read_truth(folder),
+            expression=expression,
+            more=more,
+            profile=profile or _profile_of(record),
+        )
+    except ContractError as error:
+        raise UserError(str(error)) from error
+    unknown = unknown_metrics(record)
+    kept = tuple(score for score in record.scores if score.metric_id in unknown)
+    changed = {name: getattr(scored, name) for name in ("per_label", "confusion", "evaluation")}
+    return record.model_copy(update={**changed, "scores": (*scored.scores, *kept)})
+
+
+def unknown_metrics(record: RunRecord) -> set[str]:
+    """Return the metrics of a record that are not known here, so that their scores stay as they are."""
+    return {score.metric_id for score in record.scores} - registry.metrics().keys()
+
+
+def _profile_of(record: RunRecord) -> ProfileName:
+    return record.evaluation.profile if record.evaluation else "standard"

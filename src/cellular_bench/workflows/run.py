@@ -1,0 +1,218 @@
+"""Run a benchmark: plan it, run what is missing, write its leaderboard."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from cellular_bench.benchmark import registry
+from cellular_bench.benchmark.execution import scoring
+from cellular_bench.benchmark.execution.executor import Executor
+from cellular_bench.benchmark.execution.machine import usable_cores
+from cellular_bench.benchmark.isolation import scratch
+from cellular_bench.benchmark.plan.availability import allowed_by, settle
+from cellular_bench.benchmark.plan.planner import choose_methods, plan
+from cellular_bench.benchmark.plan.run import Plan
+from cellular_bench.benchmark.results import index
+from cellular_bench.benchmark.results.merge import take_over
+from cellular_bench.benchmark.results.progress import write_plan
+from cellular_bench.benchmark.results.store import Store
+from cellular_bench.benchmark.schema.executor import ExecutorConfig
+from cellular_bench.benchmark.schema.records import RunRecord
+from cellular_bench.benchmark.schema.suite import Suite
+from cellular_bench.core.errors import UserError
+from cellular_bench.core.types import Dataset, ProfileName
+from cellular_bench.reports.tables.overview import other_versions
+from cellular_bench.workflows import data
+from cellular_bench.workflows.progress import SILENT, Progress
+from cellular_bench.workflows.report import ReportRequest, write_reports
+from cellular_bench.workflows.requests import RunRequest
+from cellular_bench.workflows.tailor import find_suite, tailored
+
+_FAILURES = ("failed", "timeout", "out_of_memory")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RunResult:
+    """What became of a request.
+
+    Attributes
+    ----------
+    folder
+        The result folder.
+    statuses
+        How many of the requested runs ended how; ``"missing"`` for those without a record.
+    pages
+        Reports that were written.
+    """
+
+    folder: Path
+    statuses: Mapping[str, int]
+    pages: tuple[Path, ...]
+
+    @property
+    def is_clean(self) -> bool:
+        """True if every run ended well or does not apply."""
+        return not any(self.statuses.get(status) for status in _FAILURES)
+
+
+def run(request: RunRequest, *, progress: Progress = SILENT) -> RunResult:
+    """Carry out a request; runs that have a record in the result folder are not run again.
+
+    Raises
+    ------
+    UserError
+        If the request cannot be carried out as it was made. A run that fails raises nothing.
+    """
+    if request.adata is not None and request.datasets:
+        raise UserError("Give either --adata or --dataset, not both: your file, or the catalogue's data.")
+    known = registry.methods(request.plugins)
+    own = data.described(request)
+    suite = find_suite(request.suite or ("standard" if own or request.methods else "quickstart"))
+    dataset_ids = (own.dataset_id,) if own else request.datasets
+    suite = tailored(suite, request, dataset_ids=dataset_ids, known=known)
+    specs = data.known_datasets(suite, own, request.data_dir, request.plugins)
+    suite = settle(suite, methods=known, datasets=specs)
+    for block in suite.blocks:
+        choose_methods(block, known)  # refuses methods and parameters before data are read, which takes long
+    _report_missing(suite, progress)
+    datasets = data.load(suite, specs, subsample=request.subsample, progress=progress)
+    planned = _planned(suite, datasets, known, request, progress)
+    store = Store.create(request.out, planned.suite)
+    with store.locked():
+        return _execute(planned, datasets, store, request, progress)
+
+
+def _report_missing(suite: Suite, progress: Progress) -> None:
+    for item in suite.missing:
+        for line in item.lines():
+            progress.message(line)
+
+
+def _planned(
+    suite: Suite,
+    datasets: Mapping[str, Dataset],
+    known: Mapping[str, registry.Method],
+    request: RunRequest,
+    progress: Progress,
+) -> Plan:
+    """Plan a suite; tasks that the cells do not allow are left out unless the user asked for them."""
+    plugins = [path.resolve() for path in request.plugins]
+    try:
+        return plan(suite, datasets=datasets, methods=known, plugins=plugins)
+    except UserError:
+        # If the suite is our choice, nobody asked for each of its tasks.
+        if request.adata is None or request.suite or request.tasks or request.split:
+            raise
+    allowed = allowed_by(suite, datasets, known)
+    _report_missing(allowed, progress)
+    return plan(allowed, datasets=datasets, methods=known, plugins=plugins)
+
+
+def _execute(
+    planned: Plan, datasets: Mapping[str, Dataset], store: Store, request: RunRequest, progress: Progress
+) -> RunResult:
+    """Run what is missing and write the leaderboard; the result folder is locked."""
+    scratch.remove_abandoned()
+    _reuse(planned, store, request, progress)
+    here = Executor(store=store, n_jobs=request.jobs or usable_cores(), retry=request.retried)
+    missing = len(here.missing(planned))
+    config = planned.suite.executor if missing else ExecutorConfig()
+    with _executor(config, here, jobs=request.jobs) as executor:
+        write_plan(store, planned.runs, n_jobs=executor.n_jobs)
+        progress.message(
+            f"{len(planned.runs)} runs, {missing} to do, {executor.n_jobs} at a time, in {request.out}"
+        )
+        if missing:
+            _run_missing(executor, planned, datasets, missing, progress)
+        else:
+            here.write_data(planned, datasets)  # which may have been deleted
+    how = ReportRequest(stores=(store,), out=store.root, figures=request.figures, n_jobs=here.n_jobs)
+    pages = write_reports(how, progress=progress)
+    records = {run.run_id: store.record(run.run_id) for run in planned.runs}
+    statuses = Counter(record.status if record else "missing" for record in records.values())
+    counts = ", ".join(f"{n} {status.replace('_', ' ')}" for status, n in statuses.items())
+    progress.message(f"Done: {counts}")
+    for page in pages:
+        progress.message(f"  {page}")
+    for note in notes(planned, [record for record in records.values() if record], request.out):
+        progress.message(note)
+    return RunResult(folder=store.root, statuses=statuses, pages=tuple(pages))
+
+
+def _reuse(planned: Plan, store: Store, request: RunRequest, progress: Progress) -> None:
+    """Delete or copy earlier results, as the request says."""
+    if request.fresh:
+        store.forget(run.run_id for run in planned.runs)
+    sources = [Store.open(folder) for folder in request.reuse]
+    taken = take_over(planned.runs, sources, store, retry=request.retried)
+    if sources:
+        progress.message(f"{taken} runs copied from other folders")
+    index.read(store, keep=True)
+
+
+def _run_missing(
+    executor: Executor,
+    planned: Plan,
+    datasets: Mapping[str, Dataset],
+    missing: int,
+    progress: Progress,
+) -> None:
+    progress.begin(missing)
+    try:
+        for _ in executor.execute(planned, datasets=datasets, progress=progress):
+            pass
+    finally:
+        progress.end()
+
+
+@contextmanager
+def _executor(config: ExecutorConfig, here: Executor, *, jobs: int | None) -> Iterator[Executor]:
+    """Return the executor that a suite or the request names."""
+    if config.kind == "local":
+        yield here
+        return
+    from cellular_bench.benchmark.cluster.dask import connect
+
+    with connect(config, logs=here.store.root / "jobs") as cluster:
+        yield replace(here, n_jobs=jobs or cluster.n_slots, carry_out=cluster.carry_out)
+
+
+def notes(planned: Plan, records: Sequence[RunRecord], out: Path) -> Iterator[str]:
+    """Yield what a reader of kept scores must know: other profiles, other versions, absent metrics."""
+    yield from _less_exact(records, planned.suite.profile, out)
+    for text in other_versions(records, registry.metrics()):
+        yield f"{text}. To recompute the scores of kept outputs: run-benchmark rescore {out}"
+    yield from _unscored(planned, records, out)
+
+
+def _less_exact(records: Sequence[RunRecord], profile: ProfileName, out: Path) -> Iterator[str]:
+    """Name kept scores that are less exact than the profile asked for."""
+    scored = [record.evaluation for record in records if record.evaluation]
+    other = [found.profile for found in scored if found.profile != profile and found.shortcuts]
+    if other:
+        yield (
+            f"{len(other)} runs keep approximate scores of the profile {' or '.join(sorted(set(other)))}. "
+            f"To recompute them: run-benchmark rescore {out} --profile {profile}"
+        )
+
+
+def _unscored(planned: Plan, records: Sequence[RunRecord], out: Path) -> Iterator[str]:
+    """Name the metrics of plug-ins that runs of before lack."""
+    paths = dict.fromkeys(path for run in planned.runs for path in run.plugins)
+    for plugin in registry.load(paths):
+        for spec in plugin.metrics:
+            lacking = sum(
+                record.status == "ok"
+                and spec in scoring.specs_for(record.task)
+                and all(score.metric_id != spec.metric_id for score in record.scores)
+                for record in records
+            )
+            if lacking:
+                yield (
+                    f"{lacking} runs have no score of {spec.metric_id}, which is newer than they are. "
+                    f"To add it: run-benchmark rescore {out} --plugin {plugin.path}"
+                )
