@@ -41,6 +41,9 @@ SUITE_ID: Final = "open-problems"
 MISSING: Final = "NA"
 NOT_STATED: Final = "not stated"
 
+#: Their names of the tasks.
+TITLES: Final[Mapping[Task, str]] = {"integration": "batch integration", "annotation": "label projection"}
+
 #: Our metric for each of theirs, with its aspect; implementations differ in details.
 METRICS: Final[Mapping[Task, Mapping[str, tuple[str, Aspect]]]] = {
     "integration": {
@@ -214,6 +217,11 @@ def _record(
         started_at=start,
         finished_at=start + timedelta(seconds=seconds),
     )
+
+
+def title(published: Published) -> str:
+    """Return the name that Open Problems has for the task."""
+    return f"Open Problems: {TITLES[published.task]}"
 
 
 def unstated_environment() -> Environment:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import inspect
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypedDict, Unpack
+from typing import TYPE_CHECKING, Any
 
 from rich.console import Console
 
@@ -19,67 +19,11 @@ from cellular_bench.results import Results
 from cellular_bench.workflows import run as run_workflow
 from cellular_bench.workflows import score as score_workflow
 from cellular_bench.workflows.requests import RunRequest, several
-from cellular_bench.workflows.score import ScoreRequest
+from cellular_bench.workflows.score_request import ScoreRequest
 
 if TYPE_CHECKING:
     import pandas as pd
     from anndata import AnnData
-
-    from cellular_bench.benchmark.schema.executor import ExecutorKind
-    from cellular_bench.core.types import ProfileName
-
-
-class RunOptions(TypedDict, total=False):
-    """Further options of :func:`run`: those of :class:`.RunRequest`, and of ``run-benchmark run``."""
-
-    batch_key: str | None
-    label_key: str | None
-    counts_layer: str | None
-    data_dir: Path | str | None
-    recipe: str | None
-    subsample: int | None
-    params: Mapping[str, Mapping[str, Any]]
-    plugins: Path | str | Sequence[Path | str]
-    split: str | None
-    n_splits: int | None
-    reference: str | Sequence[str]
-    unseen: str | Sequence[str]
-    stress: str | Mapping[str, Any] | None
-    seeds: int | Sequence[int]
-    profile: ProfileName | None
-    jobs: int | None
-    executor: ExecutorKind | None
-    scheduler: str | None
-    slurm_config: Path | str | None
-    retries: int | None
-    time_limit: float | None
-    memory_limit: float | None
-    gpu_memory_limit: float | None
-    reuse: Path | str | Sequence[Path | str]
-    retry: str | Sequence[str]
-    fresh: bool
-    figures: bool
-
-
-class ScoreOptions(TypedDict, total=False):
-    """Further options of :func:`score`: those of :class:`.ScoreRequest`, and of ``run-benchmark score``."""
-
-    batch_key: str | None
-    label_key: str | None
-    counts_layer: str | None
-    embedding: Path | str | Sequence[Path | str]
-    pre: str | None
-    pre_all: str | None
-    corrected: str | Sequence[str]
-    engine: score_workflow.Engine
-    profile: ProfileName
-    jobs: int | None
-    ontology: Path | str | None
-    ontology_map: Path | str | None
-    bootstrap: int | None
-    seed: int | None
-    stratify: bool
-    plugins: Path | str | Sequence[Path | str]
 
 
 def run(
@@ -91,7 +35,7 @@ def run(
     adata: AnnData | Path | str | None = None,
     out: Path | str = "results",
     quiet: bool = False,
-    **options: Unpack[RunOptions],
+    **options: Any,
 ) -> Results:
     """Run a benchmark and return its results; runs that ``out`` already holds are not run again.
 
@@ -162,7 +106,7 @@ def score(
     obsm: str | Sequence[str] = (),
     embeddings: Mapping[str, Any] | None = None,
     metrics: str | Sequence[str] = (),
-    **options: Unpack[ScoreOptions],
+    **options: Any,
 ) -> pd.DataFrame:
     """Score embeddings or predictions that were made elsewhere.
 

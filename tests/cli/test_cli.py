@@ -17,9 +17,10 @@ from cellular_bench.benchmark.results.store import Store
 from cellular_bench.cli import LazyGroup
 from cellular_bench.cli.options import NameList
 from cellular_bench.cli.report import command as report_command
-from cellular_bench.cli.score import score_embeddings
 from cellular_bench.core.errors import UserError
 from cellular_bench.datasets import catalog
+from cellular_bench.workflows.score import score
+from cellular_bench.workflows.score_request import ScoreRequest
 
 
 def run_benchmark(*arguments: object, cwd: Path | None = None) -> subprocess.CompletedProcess[str]:
@@ -528,4 +529,4 @@ def test_a_truncated_file_is_explained(own_file: Path, tmp_path, name: str) -> N
 )
 def test_an_embedding_that_cannot_be_scored_is_explained(own_file: Path, chosen: dict, message: str) -> None:
     with pytest.raises(UserError, match=message):
-        list(score_embeddings(own_file, batch_key="donor", label_key="cell_type", **chosen))
+        score(ScoreRequest.of(adata=own_file, batch_key="donor", label_key="cell_type", **chosen))

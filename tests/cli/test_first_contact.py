@@ -17,8 +17,10 @@ from rich.console import Console
 from cellular_bench import UserError
 from cellular_bench.benchmark.execution import machine
 from cellular_bench.benchmark.schema.records import RunRecord
-from cellular_bench.cli import LazyGroup, doctor, group
+from cellular_bench.cli import LazyGroup, group
+from cellular_bench.cli import doctor as doctor_command
 from cellular_bench.progress import ConsoleProgress
+from cellular_bench.workflows import doctor
 
 MAIN = "import sys; sys.argv[0] = 'run-benchmark'; from cellular_bench.cli import main; main()"
 COLOUR = "\x1b[3"
@@ -64,7 +66,7 @@ def test_the_doctor_compares_versions(line, lack) -> None:
 
 def test_a_problem_ends_with_code_1_and_says_what_to_do(monkeypatch, capsys) -> None:
     monkeypatch.setattr(doctor, "requires", lambda name: ["no-such-package>=3"])
-    assert doctor.command.main(["--json"], standalone_mode=False) == 1
+    assert doctor_command.command.main(["--format", "json"], standalone_mode=False) == 1
     found = json.loads(capsys.readouterr().out)
     (problem,) = [finding for finding in found if finding["status"] == "problem"]
     assert "no-such-package is not installed" in problem["found"]

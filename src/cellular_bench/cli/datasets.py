@@ -190,40 +190,13 @@ def validate_command(
 @click.option("--figures", type=click.Path(path_type=Path), help="Folder for figures of quality.")
 def prepare_command(raw: Sequence[Path], out: Path, **options: Any) -> None:
     """Make one data set of raw files: 10x, loom, tables or h5ad, each a sample."""
-    from cellular_bench.datasets.preparation import join as prepare
-    from cellular_bench.datasets.preparation import recipes
-    from cellular_bench.datasets.preparation.genes import read_mapping
+    from cellular_bench.workflows.prepare import PrepareRequest, prepare
 
-    if out.suffix != ".h5ad":
-        raise UserError(f"--out must end in .h5ad, came: {out}.")
-    if out.resolve() in {path.resolve() for path in raw}:
-        raise UserError(f"--out {out} is one of the raw files; name another one.")
-    mapping = read_mapping(options["gene_names"]) if options["gene_names"] else None
-    reading = prepare.Reading(
-        format=options["input_format"],
-        orientation=options["orientation"],
-        gene_names=mapping,
-        gene_column=options["gene_column"],
-        batch_key=options["batch_key"],
-    )
-    adata, warnings = prepare.join(raw, reading=reading, labels=options["labels"])
-    for warning in warnings:
-        click.echo(f"note: {warning}")
-    n, seed = options["subsample"], options["seed"]
-    made = prepare.prepare(adata, recipes.RECIPES[options["recipe"]], n=n, seed=seed)
-    if n:
-        click.echo(f"drawn: {min(n, adata.n_obs)} of {adata.n_obs} cells, seed {seed}")
-    for step in made.steps:
-        dropped = f": {step['dropped']} dropped" if step["dropped"] else ""
-        click.echo(f"{step['step']}{dropped}")
-    out.parent.mkdir(parents=True, exist_ok=True)
-    made.adata.write_h5ad(out, compression="gzip")
-    click.echo(f"{out}: {made.adata.n_obs} cells x {made.adata.n_vars} genes")
-    if options["figures"]:
-        from cellular_bench.datasets.preparation.quality_figures import save_quality
-
-        for path in save_quality(made.before, made.after, options["figures"], title=out.stem):
-            click.echo(f"{path}")
+    prepared = prepare(PrepareRequest.of(raw=raw, out=out, **options))
+    for line in prepared.lines:
+        click.echo(line)
+    for path in prepared.figures:
+        click.echo(path)
 
 
 def _row(spec: DatasetSpec) -> dict[str, Any]:

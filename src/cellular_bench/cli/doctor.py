@@ -1,53 +1,17 @@
-"""``run-benchmark doctor``: what there is on this machine, what is missing, and what it would enable."""
+"""``run-benchmark doctor``: what this machine has, what is missing, and what that would enable."""
 
 from __future__ import annotations
 
 import json
-import os
-import platform
-import re
-import shutil
-import subprocess
-import tempfile
-from collections.abc import Iterator
-from dataclasses import asdict, dataclass
-from importlib.metadata import PackageNotFoundError, requires, version
-from pathlib import Path
-from typing import Literal
+from dataclasses import asdict
+from typing import TYPE_CHECKING
 
 import click
 
-from cellular_bench import __version__, environments
-from cellular_bench.benchmark import registry
-from cellular_bench.benchmark.execution.machine import usable_cores
-from cellular_bench.benchmark.plan.installed import DISTRIBUTION
-from cellular_bench.cli.environments import declared_with_methods
 from cellular_bench.cli.options import format_option
 
-#: What an extra of the package adds.
-EXTRAS = {
-    "cluster": "runs on Dask and Slurm (`run --executor dask|slurm`)",
-    "concord": "the method concord",
-    "drvi": "the method drvi",
-    "parity": "scores computed by scib-metrics (`score --engine scib-metrics`)",
-    "parquet": "results as Parquet (`export --format parquet`)",
-}
-#: Below this, a run of the quickstart may not end: its folder takes about as much.
-_LEAST_DISK_GIB, _LEAST_MEMORY_GIB = 1.0, 2.0
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Finding:
-    """One thing that was looked at.
-
-    ``missing`` is optional: ``enables`` says what for. A ``problem`` keeps the program from working.
-    """
-
-    topic: str
-    status: Literal["ok", "missing", "problem"]
-    found: str
-    enables: str = ""
-    remedy: str = ""
+if TYPE_CHECKING:
+    from cellular_bench.workflows.doctor import Finding
 
 
 @click.command(
@@ -57,141 +21,22 @@ Examples:
   run-benchmark doctor
   run-benchmark doctor --format json
 
-Exit code: 0 the program can be used, 1 something must be mended first.""",
+Exit code: 0 the program can be used, 1 a problem must be fixed first.""",
 )
 @format_option
-@click.option("--json", "as_json", is_flag=True, help="The same as --format json.")
+@click.option("--json", "as_json", is_flag=True, hidden=True)  # deprecated: --format json
 def command(*, output: str, as_json: bool) -> None:
     """Look at this machine: versions, cores, memory, disk, GPU, R, environments and extras."""
+    from cellular_bench.workflows.doctor import examine
+
+    if as_json:
+        click.echo("--json is deprecated; use --format json.", err=True)
     findings = list(examine())
     if as_json or output == "json":
         click.echo(json.dumps([asdict(finding) for finding in findings], indent=1))
     else:
         _print(findings)
     raise click.exceptions.Exit(1 if any(f.status == "problem" for f in findings) else 0)
-
-
-def examine() -> Iterator[Finding]:
-    """Yield what there is and what is not."""
-    yield Finding(topic="cellular-bench", status="ok", found=__version__)
-    yield Finding(topic="Python", status="ok", found=f"{platform.python_version()} on {platform.platform()}")
-    yield from _packages()
-    yield _cores()
-    yield _memory()
-    yield from _disks()
-    yield _gpu()
-    yield from _environments()
-    yield from _extras()
-
-
-def _packages() -> Iterator[Finding]:
-    """Compare what is installed with what this package says it needs."""
-    needed = [line for line in requires(DISTRIBUTION) or [] if "extra ==" not in line]
-    wrong = [problem for line in needed if (problem := _lack(line))]
-    for problem in wrong:
-        remedy = "pip install -c constraints.txt cellular-bench, in an environment of its own"
-        yield Finding(topic="packages", status="problem", found=problem, remedy=remedy)
-    if not wrong:
-        told = f"all {len(needed)} that are needed, in the versions needed"
-        yield Finding(topic="packages", status="ok", found=told)
-
-
-def _lack(line: str) -> str:
-    """Say what is wrong with a required package; empty where nothing is."""
-    from packaging.requirements import Requirement
-
-    wanted = Requirement(line)
-    if wanted.marker is not None and not wanted.marker.evaluate():
-        return ""
-    try:
-        found = version(wanted.name)
-    except PackageNotFoundError:
-        return f"{wanted.name} is not installed; {wanted.specifier or 'any version'} is needed"
-    if not wanted.specifier.contains(found, prereleases=True):
-        return f"{wanted.name} is {found}; {wanted.specifier} is needed"
-    return ""
-
-
-def _cores() -> Finding:
-    usable = f"{usable_cores()} of {os.cpu_count()} usable"
-    told = f"{usable}; a run computes with one thread, several go side by side"
-    return Finding(topic="cores", status="ok", found=told)
-
-
-def _memory() -> Finding:
-    import psutil
-
-    memory = psutil.virtual_memory()
-    free, total = memory.available / 2**30, memory.total / 2**30
-    told = f"{free:.1f} of {total:.1f} GiB free; most suites give a run 6 or 8 (`run --memory-limit`)"
-    if free < _LEAST_MEMORY_GIB:
-        remedy = "end other programs, or run with --jobs 1 on few cells (--subsample)"
-        return Finding(topic="memory", status="problem", found=told, remedy=remedy)
-    return Finding(topic="memory", status="ok", found=told)
-
-
-def _disks() -> Iterator[Finding]:
-    from cellular_bench.core.files import CACHE_VARIABLE, cache_dir
-
-    variables = {"results": "choose another folder with --out", "temporary files": "set TMPDIR"}
-    places = {"results": Path.cwd(), "temporary files": Path(tempfile.gettempdir()), "downloads": cache_dir()}
-    for topic, place in places.items():
-        there = next(folder for folder in (place, *place.parents) if folder.exists())
-        free = shutil.disk_usage(there).free / 2**30
-        found = f"{place}, {free:.1f} GiB free"
-        remedy = variables.get(topic, f"name another folder in {CACHE_VARIABLE}")
-        if not os.access(there, os.W_OK):
-            yield Finding(
-                topic=topic, status="problem", found=f"{found}; it cannot be written", remedy=remedy
-            )
-        elif free < _LEAST_DISK_GIB:
-            yield Finding(topic=topic, status="problem", found=f"{found}; too little", remedy=remedy)
-        else:
-            yield Finding(topic=topic, status="ok", found=found)
-
-
-def _gpu() -> Finding:
-    faster = [name for name, method in registry.methods().items() if method.spec.gpu]
-    enables = f"shorter runs of {', '.join(faster) or 'methods with networks'}; no method needs one"
-    tool = shutil.which("nvidia-smi")
-    if tool is None:
-        return Finding(topic="GPU", status="missing", found="no NVIDIA driver", enables=enables)
-    query = [tool, "--query-gpu=name,memory.total", "--format=csv,noheader"]
-    done = subprocess.run(query, capture_output=True, text=True, check=False)  # noqa: S603 - the driver's tool
-    told = "; ".join(done.stdout.strip().splitlines())
-    if done.returncode != 0:
-        return Finding(topic="GPU", status="missing", found=f"{tool} fails: {told}", enables=enables)
-    return Finding(topic="GPU", status="ok", found=told)
-
-
-def _environments() -> Iterator[Finding]:
-    for declared, methods in declared_with_methods(()):
-        state = environments.state(declared)
-        topic = f"environment {declared.name}"
-        enables = f"the methods {', '.join(methods)}"
-        if state.problem is None:
-            yield Finding(topic=topic, status="ok", found=state.language, enables=enables)
-        else:
-            yield Finding(
-                topic=topic, status="missing", found=state.problem, enables=enables, remedy=state.remedy
-            )
-
-
-def _extras() -> Iterator[Finding]:
-    for extra, enables in EXTRAS.items():
-        lines = [line for line in requires(DISTRIBUTION) or [] if _is_of(extra, line)]
-        lacks = [lack for line in lines if (lack := _lack(line.partition(";")[0]))]
-        yield Finding(
-            topic=f"extra {extra}",
-            status="missing" if lacks else "ok",
-            found="; ".join(lacks) or "installed",
-            enables=enables,
-            remedy=f'pip install -c constraints.txt "cellular-bench[{extra}]"' if lacks else "",
-        )
-
-
-def _is_of(extra: str, line: str) -> bool:
-    return re.search(f"extra == [\"']{extra}[\"']", line) is not None
 
 
 def _print(findings: list[Finding]) -> None:
@@ -201,9 +46,9 @@ def _print(findings: list[Finding]) -> None:
             if finding.enables:
                 click.echo(f"{'':<8}   would enable {finding.enables}")
             if finding.remedy:
-                click.echo(f"{'':<8}   to mend it: {finding.remedy}")
+                click.echo(f"{'':<8}   fix: {finding.remedy}")
     n_problems = sum(finding.status == "problem" for finding in findings)
     if n_problems:
-        click.echo(f"{n_problems} to be mended before anything can be run.")
+        click.echo(f"{n_problems} to be fixed before anything can run.")
     else:
         click.echo("Ready. What is missing above is optional. First steps: run-benchmark run")

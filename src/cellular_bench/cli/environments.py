@@ -3,17 +3,17 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import click
 
 from cellular_bench import environments
-from cellular_bench.benchmark import registry
 from cellular_bench.cli.options import format_option, plugin_option
 from cellular_bench.core.errors import UserError
 from cellular_bench.environments import Declaration, building
+from cellular_bench.workflows.environments import declared_with_methods
 
 
 @click.group(
@@ -43,7 +43,7 @@ def list_command(plugins: Sequence[Path], output: str) -> None:
         click.echo(f"{row['environment']}: {row['title']}; for {', '.join(row['methods']) or 'no method'}")
         click.echo(f"  {state}")
         if row["problem"] is not None:
-            click.echo(f"  to mend it: {row['remedy']}")
+            click.echo(f"  fix: {row['remedy']}")
         for folder in row["outdated"]:
             click.echo(f"  of an older declaration, or unfinished: {folder}")
 
@@ -89,16 +89,6 @@ def lock_command(name: str) -> None:
     found = environments.required(environments.find(name))
     for package, version in found.packages.items():
         click.echo(f"{package}=={version}")
-
-
-def declared_with_methods(plugins: Sequence[Path]) -> Iterator[tuple[Declaration, list[str]]]:
-    """Yield every declaration that ships or that a method names, with its methods."""
-    methods: dict[str, list[str]] = {name: [] for name in environments.shipped()}
-    for method_id, method in registry.methods(plugins).items():
-        if method.spec.environment is not None:
-            methods.setdefault(method.spec.environment, []).append(method_id)
-    for reference, names in methods.items():
-        yield environments.find(reference), names
 
 
 def _row(declared: Declaration, methods: Sequence[str]) -> dict[str, Any]:

@@ -84,7 +84,8 @@ batches beside the embeddings.""",
 def command(output: str, **given: Any) -> None:
     """Score predictions or embeddings made elsewhere."""
     from cellular_bench.cli.score_table import print_table
-    from cellular_bench.workflows.score import ScoreRequest, score
+    from cellular_bench.workflows.score import score
+    from cellular_bench.workflows.score_request import ScoreRequest
 
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always", UserWarning)

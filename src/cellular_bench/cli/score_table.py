@@ -11,7 +11,7 @@ from cellular_bench.benchmark.analysis.leaderboard import summarise
 from cellular_bench.core.errors import UndefinedError
 
 if TYPE_CHECKING:
-    from cellular_bench.workflows.score import Row, ScoreResult
+    from cellular_bench.workflows.score_request import Row, ScoreResult
 
 
 def print_table(result: ScoreResult) -> None:
