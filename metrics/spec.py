@@ -101,16 +101,12 @@ def sort_metrics() -> None:
     """Bring :data:`METRICS` into its documented order, whatever order the modules were imported in."""
     aspects = get_args(Aspect)
 
-    def place(spec: MetricSpec) -> tuple[int, bool, bool, str, int]:
+    def place(spec: MetricSpec) -> tuple[int, bool, bool, bool, str, int]:
         code = inspect.unwrap(spec.function).__code__
-        module = spec.function.__module__.rpartition(".")[2]
-        return (
-            aspects.index(spec.aspect),
-            not spec.in_overall,
-            spec.on_request,
-            module,
-            code.co_firstlineno,
-        )
+        package, _, module = spec.function.__module__.rpartition(".")
+        is_plugin = not package.startswith("cellular_bench.")
+        group = aspects.index(spec.aspect), not spec.in_overall, spec.on_request
+        return (*group, is_plugin, module, code.co_firstlineno)
 
     ordered = sorted(METRICS.values(), key=place)
     METRICS.clear()

@@ -70,7 +70,10 @@ def results(tmp_path_factory) -> Path:
         (["run", "--param", "knn.k=3"], "Unknown knn parameter 'k'"),
         (["run", "--method", "singler", "--param", "singler.marker_method=aux"], "Did you mean 'auc'?"),
         (["run", "--suite", "paper", "--param", "scibet.q=1"], "Unknown scibet parameter 'q'"),
-        (["run", "--task", "novelty", "--method", "harmony"], "'harmony' is not run: it does integration"),
+        (
+            ["run", "--task", "novelty", "--method", "harmony"],
+            "'harmony' is an integration method; you asked for novelty only",
+        ),
         (["run", "--seeds", "a"], "'a' is not a list of whole numbers"),
         (["run", "--seeds", ","], "names nothing"),
         (["run", "--method", ","], "',' names nothing"),
@@ -207,7 +210,7 @@ def test_status_merge_and_reuse_from_the_command_line(results: Path, tmp_path) -
         "--reuse", tmp_path / "merged", "--out", tmp_path / "new", "--no-figures",
     )  # fmt: skip
     assert again.returncode == 0, again.stdout + again.stderr
-    assert "4 runs taken over from other folders" in again.stdout
+    assert "4 runs copied from other folders" in again.stdout
     assert "4 runs, 0 to do" in again.stdout
 
     record = next((tmp_path / "new" / "runs").glob("*knn*/record.json"))
@@ -257,7 +260,7 @@ def test_rescore_names_what_it_cannot_score_and_the_same_command_brings_the_data
     rescored = run_benchmark("rescore", tmp_path / "a")
     assert rescored.returncode == 1
     assert "1 records changed" in rescored.stdout and "1 records keep their scores" in rescored.stdout
-    assert f"Not scored anew, {originals['combat']['run_id']}: " in rescored.stderr
+    assert f"Not rescored, {originals['combat']['run_id']}: " in rescored.stderr
     assert json.loads(paths["pca"].read_text()) == originals["pca"], "corrected values alone need the data"
     again = run_benchmark(*command)
     assert "2 runs, 0 to do" in again.stdout
@@ -283,7 +286,7 @@ def test_scores_of_an_older_version_of_a_metric_are_said(results: Path) -> None:
     )  # fmt: skip
     assert "12 runs, 0 to do" in again.stdout
     told = "Accuracy: computed by version 0, described here is version 1"
-    assert f"{told}. To score the kept outputs anew: run-benchmark rescore {results}" in again.stdout
+    assert f"{told}. To recompute the scores of kept outputs: run-benchmark rescore {results}" in again.stdout
     lines = (results / "leaderboard.md").read_text(encoding="utf-8").splitlines()
     assert f"- {told}." in lines
     assert run_benchmark("rescore", results).returncode == 0

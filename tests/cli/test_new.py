@@ -100,7 +100,10 @@ def test_an_older_folder_gets_the_scores_of_a_new_metric(folder) -> None:
         "kfold", "--n-splits", 2, "--out", "older", "--no-figures", "--plugin", "my_metric.py", cwd=folder,
     )  # fmt: skip
     assert "2 runs, 0 to do" in again.stdout
-    assert "2 runs were done before and have no score of my_metric. To add it: run-benchmark" in again.stdout
+    assert (
+        "2 runs have no score of my_metric, which is newer than they are. To add it: run-benchmark"
+        in again.stdout
+    )
     added = run_benchmark("rescore", "older", "--plugin", "my_metric.py", cwd=folder)
     assert "2 records changed" in added.stdout, added.stderr
     command = "from cellular_bench.cli import main; main()"

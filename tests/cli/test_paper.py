@@ -12,8 +12,9 @@ from cellular_bench.benchmark import registry
 from cellular_bench.benchmark.analysis.leaderboard import build_boards
 from cellular_bench.benchmark.registry import metrics
 from cellular_bench.benchmark.results.store import Store
-from cellular_bench.cli import run
 from cellular_bench.datasets.simulator import simulate
+from cellular_bench.workflows import tailor
+from cellular_bench.workflows.requests import RunRequest
 
 
 @pytest.fixture(scope="module")
@@ -78,10 +79,8 @@ def test_embeddings_have_the_nine_scores_of_the_study(results: Path) -> None:
 
 
 def tailored(suite_id: str, *method_ids: str) -> list[tuple[str, list[tuple[str, str | None, dict]]]]:
-    suite = run._tailor(
-        run._find_suite(suite_id), tasks=(), dataset_ids=(), method_ids=method_ids, known=registry.methods(),
-        params={}, split=None, stress=None, seeds=None, limits={}, profile=None,
-    )  # fmt: skip
+    request = RunRequest(methods=method_ids)
+    suite = tailor.tailored(tailor.find_suite(suite_id), request, dataset_ids=(), known=registry.methods())
     return [
         (block.task, [(one.method_id, one.features, one.params) for one in block.methods])
         for block in suite.blocks

@@ -309,7 +309,7 @@ def test_the_list_tells_what_is_missing_and_what_is_left_over(tmp_path, monkeypa
     left = status.home() / "liger-0123456789ab"
     left.mkdir(parents=True)
     text = CliRunner().invoke(cli.command, ["list"]).output
-    assert "missing: it has not been created\n  to mend it: run-benchmark env create liger" in text
+    assert "missing: it has not been created\n  fix: run-benchmark env create liger" in text
     assert f"of an older declaration, or unfinished: {left}" in text
     assert "missing: Seurat is 4.0.0, at least 4.3.0 is needed" in text
     rows = json.loads(CliRunner().invoke(cli.command, ["list", "--format", "json"]).output)
