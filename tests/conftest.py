@@ -1,8 +1,13 @@
 """Fixtures for every test."""
 
 import os
-from collections.abc import Callable, Mapping
+import sys
+import time
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager, redirect_stderr, redirect_stdout
+from dataclasses import dataclass
 from datetime import UTC, datetime
+from io import BytesIO, TextIOWrapper
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -19,6 +24,17 @@ for _variable in ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS", 
     os.environ.setdefault(_variable, "1")
 
 REPO = Path(__file__).resolve().parents[1]
+#: More of them would need more memory than they save time: each imports scanpy, torch and the rest.
+MOST_WORKERS = 4
+
+
+def pytest_xdist_auto_num_workers(config: pytest.Config) -> int:
+    """Spread folders over the cores; single files begin sooner in this process."""
+    from cellular_bench.benchmark.execution.machine import usable_cores
+
+    if all(argument.partition("::")[0].endswith(".py") for argument in config.args):
+        return 0
+    return min(usable_cores(), MOST_WORKERS)
 
 
 @pytest.fixture(scope="session")
@@ -42,12 +58,98 @@ def plugin() -> Path:
     return Path(__file__).parent / "plugins" / "zoo.py"
 
 
+@dataclass(frozen=True)
+class Done:
+    """How a command line ended, and what it printed."""
+
+    returncode: int
+    stdout: str
+    stderr: str
+
+
+@contextmanager
+def forgetting_plugins() -> "Iterator[None]":
+    """Let this process know no plug-in afterwards that it did not know before, nor its metrics."""
+    from cellular_bench.metrics import METRICS
+
+    known, modules = dict(METRICS), set(sys.modules)
+    try:
+        yield
+    finally:
+        METRICS.clear()
+        METRICS.update(known)
+        for name in set(sys.modules) - modules:
+            if name.startswith("cellular_bench_plugin_"):
+                del sys.modules[name]
+
+
+@pytest.fixture
+def no_plugin_stays() -> "Iterator[None]":
+    """Forget the metrics and plug-ins that a test makes known."""
+    with forgetting_plugins():
+        yield
+
+
+@pytest.fixture(scope="session")
+def run_benchmark() -> "Callable[..., Done]":
+    """Carry out a command line as ``run-benchmark`` does, but in this process.
+
+    An interpreter that has imported what a run needs takes seconds to start; this one has it already, and
+    all runs are forked from one server. What needs a process is in ``tests/cli/test_processes.py``.
+    """
+    from cellular_bench.cli import main
+
+    def run(*arguments: object, cwd: "Path | None" = None, **environment: str) -> Done:
+        out, err = (TextIOWrapper(BytesIO(), "utf-8", write_through=True) for _ in range(2))
+        with (
+            pytest.MonkeyPatch.context() as patch,
+            forgetting_plugins(),
+            redirect_stdout(out),
+            redirect_stderr(err),
+            pytest.raises(SystemExit) as end,
+        ):
+            patch.setattr(sys, "argv", ["run-benchmark", *map(str, arguments)])
+            for name, value in environment.items():
+                patch.setenv(name, value)
+            if cwd is not None:
+                patch.chdir(cwd)
+            main()
+        return Done(end.value.code, *(stream.buffer.getvalue().decode() for stream in (out, err)))
+
+    return run
+
+
+@pytest.fixture(scope="session")
+def program() -> "list[str]":
+    """The command ``run-benchmark`` as the words that start a process of it."""
+    return [sys.executable, "-c", "from cellular_bench.cli import main; main()"]
+
+
+@pytest.fixture(scope="session")
+def wait_for() -> "Callable[..., None]":
+    """Wait until a condition holds, which another process brings about."""
+
+    def wait(condition: "Callable[[], object]", seconds: float = 120) -> None:
+        deadline = time.monotonic() + seconds
+        while not condition():
+            assert time.monotonic() < deadline, "waited in vain"
+            time.sleep(0.02)
+
+    return wait
+
+
 class Silent:
     """Progress that nobody watches."""
 
     def started(self, run: object) -> None: ...
 
     def finished(self, record: object) -> None: ...
+
+
+@pytest.fixture(scope="session")
+def silent() -> Silent:
+    """Progress that nobody watches."""
+    return Silent()
 
 
 @pytest.fixture(scope="session")
@@ -60,12 +162,19 @@ def small() -> dict:
 
 @pytest.fixture(scope="session")
 def planned(plugin, small) -> "Callable[..., Plan]":
-    """Plan annotation runs of some methods on the small data."""
+    """Plan runs of some methods, those of a plug-in among them, on the small data."""
     from cellular_bench.benchmark import registry
     from cellular_bench.benchmark.plan.planner import plan
     from cellular_bench.benchmark.schema.suite import Suite
 
-    def make(*methods: object, split: object = "all", seeds=(0,), task="annotation", **limits) -> "Plan":
+    def make(
+        *methods: object,
+        split: object = "all",
+        seeds: "tuple[int, ...]" = (0,),
+        task: str = "annotation",
+        plugin: Path = plugin,
+        **limits: float,
+    ) -> "Plan":
         block = {
             "task": task,
             "datasets": list(small),
@@ -80,7 +189,7 @@ def planned(plugin, small) -> "Callable[..., Plan]":
 
 
 @pytest.fixture(scope="session")
-def carried_out(small) -> "Callable[..., Store]":
+def carried_out(small, silent) -> "Callable[..., Store]":
     """Carry a plan out in a folder."""
     from cellular_bench.benchmark.execution.executor import Executor
     from cellular_bench.benchmark.results.store import Store
@@ -88,7 +197,7 @@ def carried_out(small) -> "Callable[..., Store]":
     def run(plan: "Plan", root: Path, **options: object) -> "Store":
         store = Store.create(root, plan.suite)
         executor = Executor(store=store, **{"n_jobs": 2, **options})
-        for _ in executor.execute(plan, datasets=small, progress=Silent()):
+        for _ in executor.execute(plan, datasets=small, progress=silent):
             pass
         return store
 

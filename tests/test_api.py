@@ -58,7 +58,7 @@ def in_notebook(source: str, monkeypatch) -> dict:
     linecache.cache[name] = (len(source), None, source.splitlines(keepends=True), name)
     namespace = {"__name__": "__main__"}
     exec(compile(source, name, "exec"), namespace)
-    monkeypatch.setattr(sys.modules["__main__"], "__file__", None, raising=False)
+    monkeypatch.delattr(sys.modules["__main__"], "__file__", raising=False)
     return namespace
 
 

@@ -9,8 +9,6 @@ from nbclient import NotebookClient
 
 REPO = Path(__file__).resolve().parents[1]
 NOTEBOOKS = sorted((REPO / "notebooks").glob("*.ipynb"))
-#: Each takes about ten seconds; what these show, tests/test_api.py also does without a notebook.
-SLOW = ("my_data", "tour")
 #: What the outputs of each must show: numbers and names that only a notebook that worked has.
 SHOWN = {
     "my_method": [r"^\{\}$", r"Nearest mean", r"label_pred"],
@@ -30,11 +28,8 @@ def test_a_notebook_ships_small_and_without_outputs(path: Path) -> None:
     assert path.stem in SHOWN
 
 
-@pytest.mark.parametrize(
-    "path",
-    [pytest.param(path, marks=[pytest.mark.slow] if path.stem in SLOW else []) for path in NOTEBOOKS],
-    ids=lambda path: path.stem,
-)
+@pytest.mark.notebook
+@pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
 def test_a_notebook_runs(path: Path, tmp_path: Path) -> None:
     notebook = nbformat.read(path, as_version=4)
     client = NotebookClient(notebook, timeout=600, resources={"metadata": {"path": str(tmp_path)}})

@@ -42,6 +42,7 @@ def test_datasets_is_a_namespace_folder_so_that_others_can_be_imported_from_here
     assert not (repo / "datasets" / "__init__.py").exists()
 
 
+@pytest.mark.wheel
 def test_the_wheel_holds_every_module_and_data_file_and_nothing_outside_its_name(
     repo: Path, built: Path
 ) -> None:
@@ -52,6 +53,7 @@ def test_the_wheel_holds_every_module_and_data_file_and_nothing_outside_its_name
     assert {"cellular_bench/py.typed", "cellular_bench/api.py"} <= names
 
 
+@pytest.mark.wheel
 def test_the_wheel_says_what_it_is(built: Path) -> None:
     import cellular_bench
 
@@ -66,10 +68,12 @@ def test_the_wheel_says_what_it_is(built: Path) -> None:
     assert "Provides-Extra: parquet" in facts.splitlines()
 
 
+@pytest.mark.wheel
 def test_the_wheel_stays_small(built: Path) -> None:
     assert next(built.glob("*.whl")).stat().st_size < 6_000_000
 
 
+@pytest.mark.wheel
 def test_the_source_distribution_holds_what_the_wheel_needs(repo: Path, built: Path) -> None:
     with tarfile.open(next(built.glob("*.tar.gz"))) as archive:
         names = {name.partition("/")[2] for name in archive.getnames()}

@@ -3,15 +3,14 @@
 import json
 import re
 import shlex
+import shutil
 import tomllib
-from contextlib import chdir
 from pathlib import Path
 
 import pytest
 import yaml
 
 import cellular_bench
-from cellular_bench.cli import group
 
 WORKFLOW = "examples/github-actions/benchmark-my-method.yml"
 
@@ -87,19 +86,21 @@ def test_the_example_workflow_is_safe_and_complete(repo: Path) -> None:
 
 
 @pytest.mark.parametrize(("change", "code"), [(None, 0), ("worse", 1)])
-def test_the_example_workflow_fails_where_a_method_got_worse(repo: Path, tmp_path, change, code) -> None:
+def test_the_example_workflow_fails_where_a_method_got_worse(
+    run_benchmark, repo: Path, tmp_path: Path, change: str | None, code: int
+) -> None:
+    assert run_benchmark("new", "method", "my_method", cwd=tmp_path).returncode == 0
     (tmp_path / "before").mkdir()
-    with chdir(tmp_path):
-        group.main(["new", "method", "my_method"], standalone_mode=False)
-        method = Path("my_method.py")
-        (tmp_path / "before" / "my_method.py").write_text(method.read_text("utf-8"), encoding="utf-8")
-        if change == "worse":
-            worse = method.read_text("utf-8").replace(
-                "distance.argmin(axis=1)", "distance.argsort(axis=1)[:, 1]"
-            )
-            method.write_text(worse, encoding="utf-8")
-        *steps, compare = [words for words in commands(repo, "simulated_small") if words[0] != "check"]
-        for words in steps:
-            assert not group.main(words, standalone_mode=False), words
-        assert (group.main(compare, standalone_mode=False) or 0) == code
-        assert Path("results/after/leaderboard.html").exists()
+    method = tmp_path / "my_method.py"
+    shutil.copy(method, tmp_path / "before")
+    if change == "worse":
+        good = "distance.argmin(axis=1)"
+        assert good in method.read_text("utf-8")
+        worse = method.read_text("utf-8").replace(good, "distance.argsort(axis=1)[:, 1]")
+        method.write_text(worse, encoding="utf-8")
+    *steps, compare = [words for words in commands(repo, "simulated_small") if words[0] != "check"]
+    for words in steps:
+        done = run_benchmark(*words, cwd=tmp_path)
+        assert done.returncode == 0, (words, done.stderr)
+    assert run_benchmark(*compare, cwd=tmp_path).returncode == code
+    assert (tmp_path / "results/after/leaderboard.html").exists()

@@ -22,9 +22,13 @@ def usable_cores() -> int:
     return os.cpu_count() or 1
 
 
-@functools.cache
 def current_environment() -> Environment:
-    """Describe this machine and the installed packages that results depend on."""
+    """Describe this machine, the installed packages that results depend on, and the command line."""
+    return _installed().model_copy(update={"command_line": tuple(sys.argv)})
+
+
+@functools.cache
+def _installed() -> Environment:
     commit, dirty = _git_state()
     return Environment(
         python=platform.python_version(),
@@ -35,7 +39,6 @@ def current_environment() -> Environment:
         packages=_package_versions(),
         git_commit=commit,
         git_dirty=dirty,
-        command_line=tuple(sys.argv),
     )
 
 

@@ -198,10 +198,11 @@ def _without_main() -> Iterator[None]:
 
     Only importable functions are called, so nothing of the script is needed there.
     """
-    main = sys.modules["__main__"]
-    spec, file = main.__spec__, getattr(main, "__file__", None)
-    main.__spec__ = main.__file__ = None
+    main = vars(sys.modules["__main__"])
+    # A notebook and ``python -c`` have no file, and must not get the file None: others read it as a path.
+    kept: dict[str, Any] = {name: main.pop(name) for name in ("__spec__", "__file__") if name in main}
+    main["__spec__"] = None
     try:
         yield
     finally:
-        main.__spec__, main.__file__ = spec, file
+        main.update(kept)

@@ -3,8 +3,6 @@
 import gzip
 import json
 import shutil
-import subprocess
-import sys
 import threading
 from pathlib import Path
 
@@ -16,25 +14,13 @@ from scipy import sparse
 from cellular_bench.benchmark.results.store import Store
 from cellular_bench.cli import LazyGroup
 from cellular_bench.cli.options import NameList
-from cellular_bench.cli.report import command as report_command
-from cellular_bench.core.errors import UserError
 from cellular_bench.datasets import catalog
-from cellular_bench.workflows.score import score
-from cellular_bench.workflows.score_request import ScoreRequest
-
-
-def run_benchmark(*arguments: object, cwd: Path | None = None) -> subprocess.CompletedProcess[str]:
-    command = [sys.executable, "-c", "from cellular_bench.cli import main; main()"]
-    return subprocess.run(
-        [*command, *map(str, arguments)], capture_output=True, text=True, check=False, cwd=cwd, timeout=600
-    )
-
 
 SMALL = ("run", "--dataset", "simulated_small", "--jobs", 2)
 
 
 @pytest.fixture(scope="module")
-def results(tmp_path_factory) -> Path:
+def results(run_benchmark, tmp_path_factory) -> Path:
     """A small result folder: two tasks, controls and a method or two each."""
     out = tmp_path_factory.mktemp("cli") / "out"
     methods = "pca,perfect_labels,shuffled,knn,true_labels,random_label"
@@ -92,7 +78,9 @@ def results(tmp_path_factory) -> Path:
         (["score", "--adata", "x.h5ad"], "--adata needs --batch-key and --label-key"),
     ],
 )  # fmt: skip
-def test_a_wrong_request_ends_with_code_2_and_no_traceback(tmp_path, arguments, message: str) -> None:
+def test_a_wrong_request_ends_with_code_2_and_no_traceback(
+    run_benchmark, tmp_path, arguments, message: str
+) -> None:
     done = run_benchmark(*arguments, cwd=tmp_path)
     assert done.returncode == 2
     assert message in " ".join(done.stderr.split()).replace("│ ", "")
@@ -101,14 +89,14 @@ def test_a_wrong_request_ends_with_code_2_and_no_traceback(tmp_path, arguments, 
     assert list(tmp_path.iterdir()) == []
 
 
-def test_help_has_examples() -> None:
-    for command in ([], *([name] for name in LazyGroup.commands_in if name != "datasets")):
-        done = run_benchmark(*command, "--help")
-        assert done.returncode == 0
-        assert "Examples: run-benchmark " in " ".join(done.stdout.split())
+@pytest.mark.parametrize("command", ["", *(name for name in LazyGroup.commands_in if name != "datasets")])
+def test_help_has_examples(run_benchmark, command: str) -> None:
+    done = run_benchmark(*command.split(), "--help")
+    assert done.returncode == 0
+    assert "Examples: run-benchmark " in " ".join(done.stdout.split())
 
 
-def test_lists_come_as_json() -> None:
+def test_lists_come_as_json(run_benchmark) -> None:
     for kind, key in (("methods", "method_id"), ("metrics", "metric_id"), ("datasets", "dataset_id")):
         rows = json.loads(run_benchmark("list", kind, "--format", "json").stdout)
         names = [row[key] for row in rows]
@@ -125,7 +113,7 @@ def test_run_writes_a_leaderboard_with_the_controls_at_its_ends(results: Path) -
     assert nmi["shuffled"] < 0.3 < nmi["pca"] <= nmi["perfect_labels"]
 
 
-def test_running_again_does_nothing_new(results: Path) -> None:
+def test_running_again_does_nothing_new(run_benchmark, results: Path) -> None:
     records = {path: path.stat().st_mtime_ns for path in results.glob("runs/*/record.json")}
     assert len(records) == 12
     methods = "pca,perfect_labels,shuffled,knn,true_labels,random_label"
@@ -146,21 +134,18 @@ def halves(results: Path, tmp_path: Path) -> list[Path]:
     return folders
 
 
-def report(*arguments: object) -> None:
-    report_command.main([str(argument) for argument in arguments], standalone_mode=False)
-
-
-def test_several_folders_make_one_board(halves: list[Path], tmp_path: Path) -> None:
-    with pytest.raises(UserError, match="Several folders need a place for their report: give --out"):
-        report(*halves, "--no-figures")
-    report(*halves, "--out", tmp_path / "board", "--no-figures")
+def test_several_folders_make_one_board(run_benchmark, halves: list[Path], tmp_path: Path) -> None:
+    refused = run_benchmark("report", *halves, "--no-figures")
+    assert refused.returncode == 2
+    assert "Several folders need a place for their report: give --out" in refused.stderr
+    assert run_benchmark("report", *halves, "--out", tmp_path / "board", "--no-figures").returncode == 0
     scores = pd.read_csv(tmp_path / "board" / "scores.csv")
     assert scores.groupby("task").run_id.nunique().to_dict() == {"annotation": 6, "integration": 6}
     assert not (halves[0] / "leaderboard.html").exists()
 
 
-def test_a_site_is_written_beside_the_results(halves: list[Path], tmp_path: Path) -> None:
-    report(halves[0], "--site", tmp_path / "site", "--no-figures")
+def test_a_site_is_written_beside_the_results(run_benchmark, halves: list[Path], tmp_path: Path) -> None:
+    assert run_benchmark("report", halves[0], "--site", tmp_path / "site", "--no-figures").returncode == 0
     written = {path.name for path in (tmp_path / "site").iterdir()}
     assert written == {"index.html", "annotation.html", "annotation.json"}
     (board,) = json.loads((tmp_path / "site" / "annotation.json").read_text("utf-8"))
@@ -168,14 +153,17 @@ def test_a_site_is_written_beside_the_results(halves: list[Path], tmp_path: Path
     assert truth["metrics"]["accuracy"]["mean"] == 1.0
 
 
-def test_a_site_takes_no_options_of_a_report_in_a_folder(halves: list[Path], tmp_path: Path) -> None:
+def test_a_site_takes_no_options_of_a_report_in_a_folder(
+    run_benchmark, halves: list[Path], tmp_path: Path
+) -> None:
     for option in (["--format", "latex"], ["--out", tmp_path / "out"]):
-        with pytest.raises(UserError, match="leave out --out and --format"):
-            report(halves[0], "--site", tmp_path / "site", *option)
+        refused = run_benchmark("report", halves[0], "--site", tmp_path / "site", *option)
+        assert refused.returncode == 2
+        assert "leave out --out and --format" in refused.stderr
     assert not (tmp_path / "site").exists()
 
 
-def test_watching_ends_with_the_benchmark(halves: list[Path]) -> None:
+def test_watching_ends_with_the_benchmark(run_benchmark, halves: list[Path]) -> None:
     ended = threading.Event()
 
     def benchmark() -> None:
@@ -188,7 +176,8 @@ def test_watching_ends_with_the_benchmark(halves: list[Path]) -> None:
     other.start()
     assert started.wait(timeout=20)
     threading.Timer(1.0, ended.set).start()
-    report(halves[0], "--watch", "--interval", 0.2, "--no-figures")
+    watched = run_benchmark("report", halves[0], "--watch", "--interval", 0.2, "--no-figures")
+    assert watched.returncode == 0
     assert ended.is_set()
     other.join()
     live = (halves[0] / "live.html").read_text("utf-8")
@@ -196,7 +185,7 @@ def test_watching_ends_with_the_benchmark(halves: list[Path]) -> None:
     assert (halves[0] / "leaderboard.html").exists()
 
 
-def test_status_merge_and_reuse_from_the_command_line(results: Path, tmp_path) -> None:
+def test_status_merge_and_reuse_from_the_command_line(run_benchmark, results: Path, tmp_path) -> None:
     told = run_benchmark("status", results)
     assert told.returncode == 0, told.stderr
     assert told.stdout.splitlines()[0] == "12 of 12 runs done; complete."
@@ -233,7 +222,7 @@ def test_names_with_commas_and_outer_spaces_stand_in_quotes(text: str, names: tu
     assert NameList().convert(text, None, None) == names
 
 
-def test_rescore_repairs_changed_scores(results: Path) -> None:
+def test_rescore_repairs_changed_scores(run_benchmark, results: Path) -> None:
     path = sorted(results.glob("runs/annotation*knn*/record.json"))[0]
     original = path.read_text()
     record = json.loads(original)
@@ -245,7 +234,9 @@ def test_rescore_repairs_changed_scores(results: Path) -> None:
     assert json.loads(path.read_text()) == json.loads(original)
 
 
-def test_rescore_names_what_it_cannot_score_and_the_same_command_brings_the_data_back(tmp_path: Path) -> None:
+def test_rescore_names_what_it_cannot_score_and_the_same_command_brings_the_data_back(
+    run_benchmark, tmp_path: Path
+) -> None:
     command = (
         *SMALL, "--task", "integration", "--method", "pca,combat", "--split", "all", "--seeds", 0,
         "--out", tmp_path / "a", "--no-figures",
@@ -272,7 +263,7 @@ def test_rescore_names_what_it_cannot_score_and_the_same_command_brings_the_data
     assert json.loads(combat.read_text()) == originals["combat"]
 
 
-def test_scores_of_an_older_version_of_a_metric_are_said(results: Path) -> None:
+def test_scores_of_an_older_version_of_a_metric_are_said(run_benchmark, results: Path) -> None:
     path = sorted(results.glob("runs/annotation*knn*/record.json"))[0]
     original = path.read_text()
     record = json.loads(original)
@@ -295,7 +286,7 @@ def test_scores_of_an_older_version_of_a_metric_are_said(results: Path) -> None:
     assert "computed by version" not in (results / "leaderboard.md").read_text(encoding="utf-8")
 
 
-def test_rescore_can_choose_a_profile_and_keeps_that_of_each_record(results: Path) -> None:
+def test_rescore_can_choose_a_profile_and_keeps_that_of_each_record(run_benchmark, results: Path) -> None:
     path = sorted(results.glob("runs/integration*pca*/record.json"))[0]
     original = json.loads(path.read_text())
     assert original["evaluation"] == {"profile": "standard", "shortcuts": []}
@@ -308,7 +299,7 @@ def test_rescore_can_choose_a_profile_and_keeps_that_of_each_record(results: Pat
     assert json.loads(path.read_text()) == original
 
 
-def test_report_can_be_written_again(results: Path) -> None:
+def test_report_can_be_written_again(run_benchmark, results: Path) -> None:
     page = results / "leaderboard.html"
     page.unlink()
     done = run_benchmark("report", results, "--no-figures")
@@ -316,7 +307,7 @@ def test_report_can_be_written_again(results: Path) -> None:
     assert page.exists()
 
 
-def test_a_folder_with_other_things_is_not_written_to(tmp_path) -> None:
+def test_a_folder_with_other_things_is_not_written_to(run_benchmark, tmp_path) -> None:
     (tmp_path / "thesis.txt").write_text("precious")
     done = run_benchmark(*SMALL, "--task", "annotation", "--method", "knn", "--out", tmp_path)
     assert done.returncode == 2
@@ -324,7 +315,7 @@ def test_a_folder_with_other_things_is_not_written_to(tmp_path) -> None:
     assert [path.name for path in tmp_path.iterdir()] == ["thesis.txt"]
 
 
-def test_a_failed_run_gives_exit_code_1_and_a_row(tmp_path) -> None:
+def test_a_failed_run_gives_exit_code_1_and_a_row(run_benchmark, tmp_path) -> None:
     plugin = tmp_path / "bad.py"
     plugin.write_text(
         "from cellular_bench import MethodSpec\n"
@@ -345,7 +336,7 @@ def test_a_failed_run_gives_exit_code_1_and_a_row(tmp_path) -> None:
     assert set(table[table.method_id == "majority_label"].status) == {"ok"}
 
 
-def test_a_subsample_is_drawn_and_written_into_the_record(tmp_path) -> None:
+def test_a_subsample_is_drawn_and_written_into_the_record(run_benchmark, tmp_path) -> None:
     out = tmp_path / "out"
     done = run_benchmark(
         *SMALL, "--subsample", 120, "--task", "annotation", "--method", "knn,true_labels", "--n-splits", 2,
@@ -382,7 +373,7 @@ def own_file(tmp_path_factory) -> Path:
     return path
 
 
-def test_run_on_the_users_own_file(own_file: Path, tmp_path) -> None:
+def test_run_on_the_users_own_file(run_benchmark, own_file: Path, tmp_path) -> None:
     done = run_benchmark(
         "run", "--adata", own_file, "--batch-key", "donor", "--label-key", "cell_type",
         "--task", "annotation", "--method", "knn,majority_label", "--split", "leave-one-batch-out",
@@ -394,7 +385,7 @@ def test_run_on_the_users_own_file(own_file: Path, tmp_path) -> None:
     assert set(table.dataset_id) == {"mine"}
 
 
-def test_a_wrong_key_of_the_users_own_file_is_explained(own_file: Path, tmp_path) -> None:
+def test_a_wrong_key_of_the_users_own_file_is_explained(run_benchmark, own_file: Path, tmp_path) -> None:
     done = run_benchmark(
         "run", "--adata", own_file, "--batch-key", "doner", "--label-key", "cell_type",
         "--out", tmp_path / "out",
@@ -405,7 +396,7 @@ def test_a_wrong_key_of_the_users_own_file_is_explained(own_file: Path, tmp_path
     assert not (tmp_path / "out").exists()
 
 
-def test_score_ranks_embeddings_of_the_users_own_file(own_file: Path) -> None:
+def test_score_ranks_embeddings_of_the_users_own_file(run_benchmark, own_file: Path) -> None:
     done = run_benchmark(
         "score", "--adata", own_file, "--batch-key", "donor", "--label-key", "cell_type",
         "--obsm", "X_good", "--obsm", "X_noise", "--format", "json",
@@ -423,7 +414,7 @@ def test_score_ranks_embeddings_of_the_users_own_file(own_file: Path) -> None:
     assert all(row["fold"] is None for row in rows)
 
 
-def test_score_reads_arrays_beside_the_users_own_file(own_file: Path, tmp_path) -> None:
+def test_score_reads_arrays_beside_the_users_own_file(run_benchmark, own_file: Path, tmp_path) -> None:
     adata = catalog.load(catalog.from_h5ad(own_file, batch_key="donor", label_key="cell_type")).adata
     X = np.random.default_rng(0).normal(size=(adata.n_obs, 4))
     np.savez(tmp_path / "both.npz", first=X, second=X, other=np.zeros(3))
@@ -448,7 +439,7 @@ def test_score_reads_arrays_beside_the_users_own_file(own_file: Path, tmp_path) 
     assert "Embedding 'short' has shape (299, 4), expected (300, n_latent)" in done.stderr
 
 
-def test_score_predictions_by_method_and_fold(tmp_path) -> None:
+def test_score_predictions_by_method_and_fold(run_benchmark, tmp_path) -> None:
     path = tmp_path / "table.csv"
     path.write_text(
         "method,fold,true_label,pred\n"
@@ -466,7 +457,7 @@ def test_score_predictions_by_method_and_fold(tmp_path) -> None:
     assert found == {("a", 1): 0.75, ("a", 2): 1.0, ("b", 1): 0.0}
 
 
-def test_score_predictions_without_a_fold(tmp_path) -> None:
+def test_score_predictions_without_a_fold(run_benchmark, tmp_path) -> None:
     path = tmp_path / "mine.tsv"
     path.write_text("label\tlabel_pred\nx\tx\ny\tx\n")
     rows = json.loads(run_benchmark("score", "--predictions", path, "--format", "json").stdout)["scores"]
@@ -490,7 +481,7 @@ def test_score_predictions_without_a_fold(tmp_path) -> None:
         ("label,pred\n", "has no rows below its header"),
     ],
 )
-def test_a_wrong_table_is_explained(tmp_path, text: str, message: str) -> None:
+def test_a_wrong_table_is_explained(run_benchmark, tmp_path, text: str, message: str) -> None:
     path = tmp_path / "table.csv"
     path.write_text(text)
     done = run_benchmark("score", "--predictions", path)
@@ -498,7 +489,7 @@ def test_a_wrong_table_is_explained(tmp_path, text: str, message: str) -> None:
     assert message in done.stderr
 
 
-def test_names_that_look_like_markup_are_printed_as_they_are(tmp_path) -> None:
+def test_names_that_look_like_markup_are_printed_as_they_are(run_benchmark, tmp_path) -> None:
     path = tmp_path / "table.csv"
     path.write_text("label,pred,method,fold\nx,x,[/b],--3\ny,x,[/b],--3\n")
     done = run_benchmark("score", "--predictions", path)
@@ -507,7 +498,7 @@ def test_names_that_look_like_markup_are_printed_as_they_are(tmp_path) -> None:
 
 
 @pytest.mark.parametrize("name", ["table.csv.gz", "matrix.npz"])
-def test_a_truncated_file_is_explained(own_file: Path, tmp_path, name: str) -> None:
+def test_a_truncated_file_is_explained(run_benchmark, own_file: Path, tmp_path, name: str) -> None:
     path = tmp_path / name
     whole = (
         gzip.compress(b"label,pred\n" + b"x,y\nz,q\n" * 50)
@@ -524,12 +515,16 @@ def test_a_truncated_file_is_explained(own_file: Path, tmp_path, name: str) -> N
 @pytest.mark.parametrize(
     ("chosen", "message"),
     [
-        ({"obsm": ["X_holes"]}, "Embedding 'X_holes' is NaN or infinite for 2 of 300 cells"),
-        ({"obsm": ["X_good"], "pre": "X_holes"}, "Embedding 'X_holes' is NaN or infinite for 2 of 300 cells"),
-        ({"obsm": ["X_words"]}, "Embedding 'X_words' holds values of type object; expected numbers"),
-        ({"obsm": ["X_sparse", "absent"]}, "Unknown key of obsm 'absent'"),
+        (["X_holes"], "Embedding 'X_holes' is NaN or infinite for 2 of 300 cells"),
+        (["X_good", "--pre", "X_holes"], "Embedding 'X_holes' is NaN or infinite for 2 of 300 cells"),
+        (["X_words"], "Embedding 'X_words' holds values of type object; expected numbers"),
+        (["X_sparse", "--obsm", "absent"], "Unknown key of obsm 'absent'"),
     ],
 )
-def test_an_embedding_that_cannot_be_scored_is_explained(own_file: Path, chosen: dict, message: str) -> None:
-    with pytest.raises(UserError, match=message):
-        score(ScoreRequest.of(adata=own_file, batch_key="donor", label_key="cell_type", **chosen))
+def test_an_embedding_that_cannot_be_scored_is_explained(
+    run_benchmark, own_file: Path, chosen: list[str], message: str
+) -> None:
+    keys = ("--batch-key", "donor", "--label-key", "cell_type")
+    done = run_benchmark("score", "--adata", own_file, *keys, "--obsm", *chosen)
+    assert done.returncode == 2
+    assert message in done.stderr

@@ -1,9 +1,6 @@
 """``run-benchmark datasets`` as a user types it."""
 
 import json
-import os
-import subprocess
-import sys
 from pathlib import Path
 
 import anndata as ad
@@ -17,19 +14,6 @@ from cellular_bench.cli.datasets import command
 from cellular_bench.core.errors import DataError, UserError
 
 GENES = [*(f"G{i}" for i in range(40)), "ACTB", "GAPDH", "MT-CO1"]
-
-
-def run_benchmark(*arguments: object, cache: Path) -> subprocess.CompletedProcess[str]:
-    code = [sys.executable, "-c", "from cellular_bench.cli import main; main()", "datasets"]
-    environment = {**os.environ, "CELLULAR_BENCH_CACHE": str(cache)}
-    return subprocess.run(
-        [*code, *map(str, arguments)],
-        capture_output=True,
-        text=True,
-        check=False,
-        timeout=300,
-        env=environment,
-    )
 
 
 @pytest.fixture(autouse=True)
@@ -126,25 +110,11 @@ def test_wrong_requests_say_what_is_wrong(tmp_path, monkeypatch, arguments, mess
     assert message in str(caught.value)
 
 
-def test_errors_end_with_code_2_and_no_traceback(tmp_path, cache):
-    done = run_benchmark("validate", tmp_path / "absent.h5ad", "--label-key", "x", cache=cache)
+def test_errors_end_with_code_2_and_no_traceback(run_benchmark, tmp_path):
+    done = run_benchmark("datasets", "validate", tmp_path / "absent.h5ad", "--label-key", "x")
     assert done.returncode == 2
     assert "There is no such file." in done.stderr
     assert "Traceback" not in done.stderr
-
-
-def test_help_loads_nothing_heavy(cache):
-    code = (
-        "import sys; from cellular_bench.cli import group;"
-        "group.main({0!r}, standalone_mode=False);"
-        "heavy = {{'torch', 'scanpy', 'anndata', 'pandas', 'scipy', 'matplotlib'}};"
-        "print('LOADED', sorted(heavy & set(sys.modules)))"
-    )
-    for arguments in (["datasets", "--help"], ["datasets", "list"], ["datasets", "prepare", "--help"]):
-        done = subprocess.run(
-            [sys.executable, "-c", code.format(arguments)], capture_output=True, text=True, check=True
-        )
-        assert done.stdout.splitlines()[-1] == "LOADED []"
 
 
 def test_a_good_file_is_called_good_and_its_warnings_are_told(tmp_path):

@@ -3,8 +3,6 @@
 import json
 import logging
 import os
-import subprocess
-import sys
 import tomllib
 from datetime import UTC, datetime
 from io import StringIO
@@ -22,15 +20,7 @@ from cellular_bench.cli import doctor as doctor_command
 from cellular_bench.progress import ConsoleProgress
 from cellular_bench.workflows import doctor
 
-MAIN = "import sys; sys.argv[0] = 'run-benchmark'; from cellular_bench.cli import main; main()"
 COLOUR = "\x1b[3"
-
-
-def run_benchmark(*arguments: object, **environment_: str) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-        [sys.executable, "-c", MAIN, *map(str, arguments)],
-        capture_output=True, text=True, check=False, env={**os.environ, **environment_},
-    )  # fmt: skip
 
 
 def test_the_doctor_finds_this_machine_usable() -> None:
@@ -101,7 +91,7 @@ def test_completion_scripts_name_the_program(shell, capsys) -> None:
         ("run-benchmark run --task nov", {"plain,novelty"}),
     ],
 )
-def test_a_shell_completes_commands_options_and_names(typed, offered) -> None:
+def test_a_shell_completes_commands_options_and_names(run_benchmark, typed, offered) -> None:
     done = run_benchmark(
         _RUN_BENCHMARK_COMPLETE="bash_complete", COMP_WORDS=typed, COMP_CWORD=str(typed.count(" "))
     )
@@ -214,7 +204,7 @@ def test_progress_tells_the_genes_of_a_method_that_was_given_others_than_its_own
     ]
 
 
-def test_a_pipe_gets_plain_text() -> None:
+def test_a_pipe_gets_plain_text(run_benchmark) -> None:
     done = run_benchmark("list", "suites", TERM="xterm-256color")
     assert "quickstart" in done.stdout
     assert "\x1b" not in done.stdout + done.stderr

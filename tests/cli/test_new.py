@@ -3,44 +3,16 @@
 import json
 import subprocess
 import sys
-from collections.abc import Iterator
-from contextlib import chdir, redirect_stderr, redirect_stdout
-from dataclasses import dataclass
-from io import StringIO
 from pathlib import Path
 
 import pytest
 
-from cellular_bench import Results, UserError
-from cellular_bench.cli import group
-from cellular_bench.metrics import METRICS
-
-
-@dataclass
-class Done:
-    """How a command ended."""
-
-    returncode: int
-    stdout: str
-    stderr: str
-
-
-def run_benchmark(*arguments: object, cwd: Path) -> Done:
-    """Run a command in this process: its processes are forked from one server, which saves seconds each."""
-    out, err = StringIO(), StringIO()
-    with chdir(cwd), redirect_stdout(out), redirect_stderr(err):
-        try:
-            code = group.main([*map(str, arguments)], standalone_mode=False) or 0
-        except UserError as error:
-            print(error, file=sys.stderr)
-            code = error.exit_code
-    return Done(code, out.getvalue(), err.getvalue())
+from cellular_bench import Results
 
 
 @pytest.fixture(scope="module")
-def folder(tmp_path_factory) -> Iterator[Path]:
+def folder(run_benchmark, tmp_path_factory) -> Path:
     """A folder with one of each, as `new` writes them."""
-    known = dict(METRICS)
     folder = tmp_path_factory.mktemp("new")
     for kind in ("method", "metric", "dataset"):
         done = run_benchmark("new", kind, f"my_{kind}", cwd=folder)
@@ -48,12 +20,10 @@ def folder(tmp_path_factory) -> Iterator[Path]:
         assert f"Wrote my_{kind}.py and test_my_{kind}.py" in done.stdout
     done = run_benchmark("new", "method", "my_integration", "--task", "integration", cwd=folder)
     assert done.returncode == 0, done.stderr
-    yield folder
-    METRICS.clear()
-    METRICS.update(known)
+    return folder
 
 
-def test_each_passes_its_checks(folder) -> None:
+def test_each_passes_its_checks(run_benchmark, folder) -> None:
     names = ("my_method", "my_integration", "my_metric", "my_dataset")
     done = run_benchmark("check", *(f"{name}.py" for name in names), cwd=folder)
     assert done.returncode == 0, done.stdout + done.stderr
@@ -63,7 +33,8 @@ def test_each_passes_its_checks(folder) -> None:
     assert [line.split()[0] for line in lines if not line.startswith(" ")] == list(names)
 
 
-def test_one_of_each_meets_in_one_run(folder) -> None:
+@pytest.mark.usefixtures("no_plugin_stays")
+def test_one_of_each_meets_in_one_run(run_benchmark, folder) -> None:
     plugins = [part for name in ("method", "metric", "dataset") for part in ("--plugin", f"my_{name}.py")]
     done = run_benchmark(
         "run", *plugins, "--task", "annotation", "--dataset", "my_dataset", "--method",
@@ -89,7 +60,7 @@ def test_one_of_each_meets_in_one_run(folder) -> None:
     assert overall["my_method"] > overall["random_label"] + 0.3
 
 
-def test_an_older_folder_gets_the_scores_of_a_new_metric(folder) -> None:
+def test_an_older_folder_gets_the_scores_of_a_new_metric(run_benchmark, folder) -> None:
     done = run_benchmark(
         "run", "--task", "annotation", "--dataset", "simulated_small", "--method", "true_labels", "--split",
         "kfold", "--n-splits", 2, "--out", "older", "--no-figures", cwd=folder,
@@ -106,18 +77,11 @@ def test_an_older_folder_gets_the_scores_of_a_new_metric(folder) -> None:
     )
     added = run_benchmark("rescore", "older", "--plugin", "my_metric.py", cwd=folder)
     assert "2 records changed" in added.stdout, added.stderr
-    command = "from cellular_bench.cli import main; main()"
-    without = subprocess.run(  # this process knows the metric by now
-        [sys.executable, "-c", command, "report", "older", "--no-figures"],
-        capture_output=True, text=True, check=False, cwd=folder,
-    )  # fmt: skip
+    without = run_benchmark("report", "older", "--no-figures", cwd=folder)
     assert "Left out: scores of my_metric" in without.stderr
     paths = sorted((folder / "older").glob("runs/*/record.json"))
     records = [path.read_text(encoding="utf-8") for path in paths]
-    kept = subprocess.run(
-        [sys.executable, "-c", command, "rescore", "older"],
-        capture_output=True, text=True, check=False, cwd=folder,
-    )  # fmt: skip
+    kept = run_benchmark("rescore", "older", cwd=folder)
     assert "0 records changed" in kept.stdout
     assert "Scores of my_metric are kept: not known here." in kept.stdout
     assert [path.read_text(encoding="utf-8") for path in paths] == records
@@ -130,20 +94,15 @@ def test_an_older_folder_gets_the_scores_of_a_new_metric(folder) -> None:
     assert "my_metric" in (folder / "older" / "leaderboard.md").read_text(encoding="utf-8")
 
 
-def test_scores_of_files_and_comparisons_know_the_new_metric(folder) -> None:
+def test_scores_of_files_and_comparisons_know_the_new_metric(run_benchmark, folder) -> None:
     (folder / "predictions.csv").write_text("label,label_pred\na,a\na,a\nb,b\nb,a\n", encoding="utf-8")
-    command = [sys.executable, "-c", "from cellular_bench.cli import main; main()"]
     plugin = ["--plugin", "my_metric.py", "--format", "json"]
-    done = subprocess.run(  # a process that does not know the metric yet
-        [*command, "score", "--predictions", "predictions.csv", "--metrics", "my_metric", *plugin],
-        capture_output=True, text=True, check=True, cwd=folder,
-    )  # fmt: skip
+    done = run_benchmark(
+        "score", "--predictions", "predictions.csv", "--metrics", "my_metric", *plugin, cwd=folder
+    )
     (score,) = json.loads(done.stdout)["scores"]
     assert (score["metric_id"], score["value"]) == ("my_metric", 0.5)
-    done = subprocess.run(
-        [*command, "compare", "older", "older", *plugin],
-        capture_output=True, text=True, check=True, cwd=folder,
-    )  # fmt: skip
+    done = run_benchmark("compare", "older", "older", *plugin, cwd=folder)
     changes = {change["metric_id"]: change for change in json.loads(done.stdout)["changes"]}
     assert changes["my_metric"]["before"] == changes["my_metric"]["after"] == 1.0
     listed = json.loads(run_benchmark("list", "datasets", "my_dataset", "--plugin", "my_dataset.py",
@@ -159,7 +118,7 @@ def test_the_tests_that_are_written_pass(folder) -> None:
     assert "9 passed" in done.stdout
 
 
-def test_nothing_is_overwritten_and_no_name_taken_twice(folder, tmp_path) -> None:
+def test_nothing_is_overwritten_and_no_name_taken_twice(run_benchmark, folder, tmp_path) -> None:
     before = (folder / "my_method.py").read_text(encoding="utf-8")
     again = run_benchmark("new", "metric", "my_method", cwd=folder)
     assert again.returncode == 2

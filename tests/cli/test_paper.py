@@ -1,8 +1,6 @@
 """The study's suite on files as its deposit has them, made small."""
 
 import json
-import subprocess
-import sys
 from pathlib import Path
 
 import numpy as np
@@ -37,15 +35,11 @@ def deposit(tmp_path_factory) -> Path:
 
 
 @pytest.fixture(scope="module")
-def results(deposit: Path) -> Path:
+def results(run_benchmark, deposit: Path) -> Path:
     """The suite's own rows of two methods that take no time."""
-    command = [sys.executable, "-c", "from cellular_bench.cli import main; main()", "run"]
     suite = ["--suite", "paper", "--data-dir", str(deposit), "--method", "pca,unintegrated"]
     suite += ["--dataset", "bone_marrow,macparland,kidney", "--task", "integration"]
-    done = subprocess.run(
-        [*command, *suite, "--no-figures", "--jobs", "2", "--out", str(deposit / "out")],
-        capture_output=True, text=True, check=False, timeout=600,
-    )  # fmt: skip
+    done = run_benchmark("run", *suite, "--no-figures", "--jobs", 2, "--out", deposit / "out")
     assert done.returncode == 0, done.stdout + done.stderr
     assert "missing data set kidney. It is not here." in done.stdout
     assert "bone_marrow: 240 cells" in done.stdout

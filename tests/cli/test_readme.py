@@ -1,8 +1,6 @@
 """What the README shows works as it is shown."""
 
 import re
-import subprocess
-import sys
 from pathlib import Path
 
 import pandas as pd
@@ -20,19 +18,14 @@ def my_method(repo: Path, tmp_path: Path) -> Path:
     return path
 
 
-def run_benchmark(*arguments: object) -> subprocess.CompletedProcess[str]:
-    command = [sys.executable, "-c", "from cellular_bench.cli import main; main()"]
-    return subprocess.run([*command, *map(str, arguments)], capture_output=True, text=True, check=False)
-
-
-def test_the_example_passes_every_check(my_method: Path) -> None:
+def test_the_example_passes_every_check(run_benchmark, my_method: Path) -> None:
     done = run_benchmark("check", my_method)
     assert done.returncode == 0, done.stdout
     assert "failed" not in done.stdout
     assert done.stdout.count("passed") >= 15
 
 
-def test_the_example_gets_its_row(my_method: Path, tmp_path: Path) -> None:
+def test_the_example_gets_its_row(run_benchmark, my_method: Path, tmp_path: Path) -> None:
     out = tmp_path / "out"
     done = run_benchmark(
         "run", "--plugin", my_method, "--dataset", "simulated_small",

@@ -12,6 +12,8 @@ from cellular_bench.benchmark import registry
 from cellular_bench.benchmark.schema.suite import read_suite
 from cellular_bench.metrics import METRICS
 
+pytestmark = pytest.mark.site
+
 
 @pytest.fixture(scope="module")
 def site(docs: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:

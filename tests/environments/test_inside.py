@@ -4,7 +4,6 @@ import json
 import os
 import re
 import sys
-import time
 from pathlib import Path
 
 import anndata
@@ -16,13 +15,8 @@ import pytest
 from scipy.sparse import csr_matrix
 
 from cellular_bench.benchmark import registry
-from cellular_bench.benchmark.execution.executor import Executor
-from cellular_bench.benchmark.plan.planner import plan
-from cellular_bench.benchmark.results.store import Store
-from cellular_bench.benchmark.schema.suite import Suite
 from cellular_bench.core.errors import ContractError, NotApplicableError, ProgramError, UserError
 from cellular_bench.core.types import MethodSpec
-from cellular_bench.datasets import catalog
 from cellular_bench.environments import building, exchange, find, run_inside, state, status
 
 DECLARATION = """
@@ -352,14 +346,8 @@ def run(train, query, *, seed, what):
 """
 
 
-class Silent:
-    def started(self, run: object) -> None: ...
-
-    def finished(self, record: object) -> None: ...
-
-
 @pytest.fixture
-def away(tmp_path, monkeypatch):
+def away(planned, carried_out, tmp_path, monkeypatch):
     """Run a plug-in whose method lives in a fake environment, by the harness."""
     monkeypatch.setenv("CELLULAR_BENCH_CACHE", str(tmp_path / "cache"))
     environment = fake(tmp_path / "here.toml")
@@ -367,22 +355,11 @@ def away(tmp_path, monkeypatch):
     (tmp_path / "away.py").write_text(AWAY, encoding="utf-8")
     plugin = tmp_path / "plugin.py"
     plugin.write_text(PLUGIN, encoding="utf-8")
-    dataset = catalog.load(catalog.specs()["simulated_small"])
 
     def run(method_id: str = "away", what: str = "halve", **limits: float):
         choice = {"method_id": method_id, "params": {"what": what}}
-        block = {
-            "task": "integration",
-            "datasets": ["simulated_small"],
-            "methods": [choice],
-            "splits": ["all"],
-        }
-        suite = Suite(suite_id="test", title="Test", blocks=[block], limits=limits)
-        datasets = {"simulated_small": dataset}
-        planned = plan(suite, datasets=datasets, methods=registry.methods([plugin]), plugins=[plugin])
-        executor = Executor(store=Store.create(tmp_path / "out", suite))
-        list(executor.execute(planned, datasets=datasets, progress=Silent()))
-        record = executor.store.record(planned.runs[0].run_id)
+        plan = planned(choice, task="integration", plugin=plugin, **limits)
+        record = carried_out(plan, tmp_path / "out").record(plan.runs[0].run_id)
         assert record is not None
         return record
 
@@ -418,15 +395,12 @@ def test_a_run_that_found_no_environment_is_done_once_there_is_one(away, tmp_pat
     assert [path.parent.name for path in (tmp_path / "out").glob("runs/*/record.json")] == [done.run_id]
 
 
-def test_limits_hold_for_what_a_method_starts(away, tmp_path):
+def test_limits_hold_for_what_a_method_starts(wait_for, away, tmp_path):
     record = away(what="hang", time_limit_s=8)
     assert record.status == "timeout"
     assert "hello from away" in record.log_tail
     pid = int((tmp_path / "pid").read_text())
-    deadline = time.monotonic() + 5
-    while psutil.pid_exists(pid) and time.monotonic() < deadline:
-        time.sleep(0.05)
-    assert not psutil.pid_exists(pid)
+    wait_for(lambda: not psutil.pid_exists(pid), seconds=5)
     assert away(what="hoard", memory_limit_mib=800).status == "out_of_memory"
 
 

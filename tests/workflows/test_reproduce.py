@@ -2,6 +2,7 @@
 
 import json
 import shutil
+import sys
 from dataclasses import replace
 from hashlib import sha256
 from pathlib import Path
@@ -59,7 +60,7 @@ def test_a_record_names_what_made_it(original) -> None:
     assert environment.python.count(".") == 2
     assert environment.platform and environment.cpu
     assert environment.n_threads == 1
-    assert "pytest" in " ".join(environment.command_line)
+    assert environment.command_line == tuple(sys.argv)
     assert len(record.dataset.digest) == len(record.outputs.sha256) == 64
     assert len(record.method.source_digest) == 10
     assert record.split.options == {"n_splits": 3, "seed": 5}

@@ -90,7 +90,7 @@ messages.add_options(group)
 def main() -> None:
     """Run the command line; errors about the input end with exit code 2 and no traceback."""
     try:
-        sys.exit(group.main(standalone_mode=False) or 0)
+        sys.exit(group.main(prog_name="run-benchmark", standalone_mode=False) or 0)
     except click.exceptions.Exit as stop:
         sys.exit(stop.exit_code)
     except click.ClickException as error:

@@ -7,7 +7,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import psutil
@@ -16,6 +16,7 @@ from pydantic import ValidationError
 
 from cellular_bench.benchmark.cluster.dask import Cluster, connect
 from cellular_bench.benchmark.execution.executor import Executor
+from cellular_bench.benchmark.plan.run import Plan
 from cellular_bench.benchmark.results.progress import Running
 from cellular_bench.benchmark.results.store import Store
 from cellular_bench.benchmark.schema.executor import ExecutorConfig, read_executor
@@ -27,17 +28,10 @@ pytest.importorskip("distributed")
 KFOLD = {"kind": "kfold", "n_splits": 2}
 
 
-def wait_for(condition, seconds: float = 120) -> None:
-    deadline = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < deadline
-        time.sleep(0.05)
-
-
 class Dask:
     """A scheduler and workers as processes of their own, on 127.0.0.1."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, wait_for: Callable[..., None]) -> None:
         self.file = folder / "scheduler.json"
         self.log = (folder / "dask.log").open("w")
         self.workers: list[subprocess.Popen] = []
@@ -73,8 +67,8 @@ class Dask:
 
 
 @pytest.fixture(scope="module")
-def dask(tmp_path_factory) -> Iterator[Dask]:
-    running = Dask(tmp_path_factory.mktemp("dask"))
+def dask(wait_for, tmp_path_factory) -> Iterator[Dask]:
+    running = Dask(tmp_path_factory.mktemp("dask"), wait_for)
     try:
         running.add_worker("--nanny")
         running.add_worker("--nanny")
@@ -88,24 +82,24 @@ def config(dask: Dask, **more: object) -> ExecutorConfig:
     return ExecutorConfig(kind="dask", scheduler=dask.address, **more)
 
 
-class Silent:
-    def started(self, run: object) -> None: ...
+@pytest.fixture
+def run_on(small, silent) -> Callable[..., dict[str, RunRecord]]:
+    """Carry a plan out on a cluster; return the records by run."""
 
-    def finished(self, record: object) -> None: ...
+    def run(cluster: Cluster, plan: Plan, root: Path) -> dict[str, RunRecord]:
+        executor = Executor(store=Store.create(root, plan.suite), n_jobs=4, carry_out=cluster.carry_out)
+        records = executor.execute(plan, datasets=small, progress=silent)
+        return {record.run_id: record for record in records}
+
+    return run
 
 
-def run_on(cluster: Cluster, plan, small, root: Path) -> dict[str, RunRecord]:
-    executor = Executor(store=Store.create(root, plan.suite), n_jobs=4, carry_out=cluster.carry_out)
-    records = executor.execute(plan, datasets=small, progress=Silent())
-    return {record.run_id: record for record in records}
-
-
-def test_a_cluster_gives_the_records_of_one_machine(dask, planned, small, carried_out, tmp_path) -> None:
+def test_a_cluster_gives_the_records_of_one_machine(run_on, dask, planned, carried_out, tmp_path) -> None:
     plan = planned("healthy", "raises", "random_label", split=KFOLD, time_limit_s=300)
     here = carried_out(plan, tmp_path / "here")
     with connect(config(dask), logs=tmp_path) as cluster:
         assert cluster.n_slots == 2
-        there = run_on(cluster, plan, small, tmp_path / "there")
+        there = run_on(cluster, plan, tmp_path / "there")
     assert len(there) == 6
     for record in here.records():
         other = there[record.run_id]
@@ -123,7 +117,7 @@ def worker_of(store: Store, run_id: str) -> int | None:
         return None
 
 
-def kill_workers(store: Store, run_id: str, times: int) -> None:
+def kill_workers(wait_for: Callable[..., None], store: Store, run_id: str, times: int) -> None:
     """Kill the worker that a run is on as often as it comes up again."""
     before: set[int] = set()
     for _ in range(times):
@@ -139,15 +133,15 @@ def kill_workers(store: Store, run_id: str, times: int) -> None:
     [(1, "timeout", 15), (2, "failed", 300)],
 )
 def test_a_run_whose_worker_is_killed_is_tried_again_on_another(
-    dask, planned, small, tmp_path, kills: int, status: str, time_limit_s: float
+    run_on, wait_for, dask, planned, tmp_path, kills: int, status: str, time_limit_s: float
 ) -> None:
     plan = planned("sleeps", time_limit_s=time_limit_s)
     run_id = plan.runs[0].run_id
     store = Store.create(tmp_path / "out", plan.suite)
-    killer = threading.Thread(target=kill_workers, args=(store, run_id, kills))
+    killer = threading.Thread(target=kill_workers, args=(wait_for, store, run_id, kills))
     killer.start()
     with connect(config(dask, retries=1), logs=tmp_path) as cluster:
-        (record,) = run_on(cluster, plan, small, store.root).values()
+        (record,) = run_on(cluster, plan, store.root).values()
     killer.join()
     assert record.status == status, record.reason
     if kills == 2:
@@ -156,13 +150,15 @@ def test_a_run_whose_worker_is_killed_is_tried_again_on_another(
 
 
 @pytest.mark.slow
-def test_stopping_ends_the_runs_on_the_workers_and_keeps_what_is_done(dask, planned, small, tmp_path) -> None:
+def test_stopping_ends_the_runs_on_the_workers_and_keeps_what_is_done(
+    silent, wait_for, dask, planned, small, tmp_path
+) -> None:
     plan = planned("healthy", "sleeps", time_limit_s=300)
     done, asleep = (run.run_id for run in plan.runs)
     store = Store.create(tmp_path / "out", plan.suite)
     with connect(config(dask), logs=tmp_path) as cluster:
         executor = Executor(store=store, n_jobs=2, carry_out=cluster.carry_out)
-        records = executor.execute(plan, datasets=small, progress=Silent())
+        records = executor.execute(plan, datasets=small, progress=silent)
         first = next(records)
         wait_for(lambda: worker_of(store, asleep) is not None)
         worker = psutil.Process(worker_of(store, asleep))
@@ -181,10 +177,12 @@ def _sleepers(worker: psutil.Process) -> list[psutil.Process]:
 
 
 @pytest.mark.slow
-def test_a_lost_scheduler_is_said_plainly_and_what_is_done_stays(planned, small, tmp_path) -> None:
+def test_a_lost_scheduler_is_said_plainly_and_what_is_done_stays(
+    silent, wait_for, planned, small, tmp_path
+) -> None:
     plan = planned("healthy", "sleeps", time_limit_s=300)
     store = Store.create(tmp_path / "out", plan.suite)
-    running = Dask(tmp_path)
+    running = Dask(tmp_path, wait_for)
     try:
         running.add_worker("--no-nanny")
         running.add_worker("--no-nanny")
@@ -196,7 +194,7 @@ def test_a_lost_scheduler_is_said_plainly_and_what_is_done_stays(planned, small,
             connect(config(running), logs=tmp_path) as cluster,
         ):
             executor = Executor(store=store, n_jobs=2, carry_out=cluster.carry_out)
-            records = executor.execute(plan, datasets=small, progress=Silent())
+            records = executor.execute(plan, datasets=small, progress=silent)
             first = next(records)
             wait_for(lambda: worker_of(store, plan.runs[1].run_id) is not None)
             running.scheduler.kill()
@@ -208,13 +206,13 @@ def test_a_lost_scheduler_is_said_plainly_and_what_is_done_stays(planned, small,
 
 
 @pytest.fixture
-def blind(tmp_path_factory) -> Iterator[Dask]:
+def blind(wait_for, tmp_path_factory) -> Iterator[Dask]:
     """A worker that has another, empty folder where the harness has its results."""
     hidden = tmp_path_factory.mktemp("hidden")
     mount = ("unshare", "-m", "sh", "-c", f'mount -t tmpfs none {hidden} && exec "$@"', "sh")
     if subprocess.run([*mount, "true"], capture_output=True, check=False).returncode:
         pytest.skip("a view of the disk of its own can be given by the administrator of a Linux machine only")
-    running = Dask(tmp_path_factory.mktemp("blind"))
+    running = Dask(tmp_path_factory.mktemp("blind"), wait_for)
     running.hidden = hidden
     try:
         running.add_worker("--no-nanny", before=mount)
@@ -226,12 +224,12 @@ def blind(tmp_path_factory) -> Iterator[Dask]:
 
 @pytest.mark.slow
 def test_results_are_sent_back_from_a_worker_that_does_not_see_the_folder(
-    blind, planned, small, carried_out, tmp_path
+    run_on, blind, planned, carried_out, tmp_path
 ) -> None:
     plan = planned("healthy", "raises", split=KFOLD, time_limit_s=300)
     here = carried_out(plan, tmp_path / "here")
     with connect(config(blind), logs=tmp_path) as cluster:
-        there = run_on(cluster, plan, small, blind.hidden / "out")
+        there = run_on(cluster, plan, blind.hidden / "out")
     store = Store.open(blind.hidden / "out")
     for record in here.records():
         other = there[record.run_id]

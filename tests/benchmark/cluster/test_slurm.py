@@ -4,7 +4,6 @@ import os
 import shutil
 import socket
 import subprocess
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -72,20 +71,13 @@ jobs = 2
 """
 
 
-def run_benchmark(*arguments: object) -> subprocess.CompletedProcess[str]:
-    command = [sys.executable, "-c", "from cellular_bench.cli import main; main()", "run"]
-    return subprocess.run(
-        [*command, *map(str, arguments)], capture_output=True, text=True, check=False, timeout=900
-    )
-
-
-def test_twelve_runs_as_slurm_jobs_have_the_scores_of_this_machine(slurm, tmp_path) -> None:
+def test_twelve_runs_as_slurm_jobs_have_the_scores_of_this_machine(run_benchmark, slurm, tmp_path) -> None:
     (tmp_path / "twelve.toml").write_text(SUITE)
     (tmp_path / "slurm.toml").write_text(WORKERS)
     common = ("--suite", tmp_path / "twelve.toml", "--no-figures", "--out")
-    here = run_benchmark(*common, tmp_path / "here")
+    here = run_benchmark("run", *common, tmp_path / "here")
     assert here.returncode == 0, here.stdout + here.stderr
-    there = run_benchmark(*common, tmp_path / "there", "--slurm-config", tmp_path / "slurm.toml")
+    there = run_benchmark("run", *common, tmp_path / "there", "--slurm-config", tmp_path / "slurm.toml")
     assert there.returncode == 0, there.stdout + there.stderr
     assert "12 runs, 12 to do, 2 at a time" in there.stdout
     expected, found = (
@@ -101,13 +93,7 @@ def test_twelve_runs_as_slurm_jobs_have_the_scores_of_this_machine(slurm, tmp_pa
     assert queue.stdout.strip() == "", "no job outlives the benchmark"
 
 
-class Silent:
-    def started(self, run: object) -> None: ...
-
-    def finished(self, record: object) -> None: ...
-
-
-def test_jobs_that_slurm_ends_become_records_that_say_so(slurm, planned, small, tmp_path) -> None:
+def test_jobs_that_slurm_ends_become_records_that_say_so(silent, slurm, planned, small, tmp_path) -> None:
     """Two jobs: one may use less memory than its run does, one ends before its run would."""
     from cellular_bench.benchmark.execution.executor import Executor
 
@@ -124,7 +110,7 @@ def test_jobs_that_slurm_ends_become_records_that_say_so(slurm, planned, small, 
     store = Store.create(tmp_path / "out", plan.suite)
     with connect(config, logs=tmp_path / "jobs") as cluster:
         executor = Executor(store=store, n_jobs=2, carry_out=cluster.carry_out)
-        records = {r.method.method_id: r for r in executor.execute(plan, datasets=small, progress=Silent())}
+        records = {r.method.method_id: r for r in executor.execute(plan, datasets=small, progress=silent)}
     slept, allocated = records["sleeps"], records["allocates"]
     assert slept.status == "failed"
     assert "The worker was lost once while it carried out this run" in slept.reason

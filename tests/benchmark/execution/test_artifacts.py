@@ -1,6 +1,7 @@
 """What a method keeps: a folder beside its record, there again when the run is done again."""
 
 import json
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -8,12 +9,9 @@ import pytest
 from cellular_bench.benchmark import registry
 from cellular_bench.benchmark.analysis.leaderboard import build_boards
 from cellular_bench.benchmark.execution.executor import Executor
-from cellular_bench.benchmark.plan.planner import plan
 from cellular_bench.benchmark.results.store import Store
 from cellular_bench.benchmark.schema.records import RunRecord
-from cellular_bench.benchmark.schema.suite import Suite
 from cellular_bench.cli.report import draw
-from cellular_bench.datasets import catalog
 
 PLUGIN = '''
 import json
@@ -52,45 +50,36 @@ class Keeps(Plain):
 '''
 
 
-class Silent:
-    def started(self, run: object) -> None: ...
+@pytest.fixture
+def run(planned, small, silent, tmp_path, keeping) -> Callable[[], tuple[Store, list[RunRecord]]]:
+    """Do what has no record yet."""
 
-    def finished(self, record: object) -> None: ...
+    def do() -> tuple[Store, list[RunRecord]]:
+        plan = planned("plain", "keeps", split={"kind": "kfold", "n_splits": 2}, plugin=keeping)
+        store = Store.create(tmp_path / "out", plan.suite)
+        records = list(Executor(store=store, n_jobs=1).execute(plan, datasets=small, progress=silent))
+        assert [record.status for record in records] == ["ok"] * len(records), [r.reason for r in records]
+        return store, records
 
-
-def _run(root: Path, plugin: Path) -> tuple[Store, list[RunRecord]]:
-    data = catalog.load(catalog.specs()["simulated_small"])
-    block = {
-        "task": "annotation",
-        "datasets": ["simulated_small"],
-        "methods": ["plain", "keeps"],
-        "splits": [{"kind": "kfold", "n_splits": 2}],
-    }
-    suite = Suite(suite_id="test", title="Test", blocks=[block])
-    datasets = {"simulated_small": data}
-    planned = plan(suite, datasets=datasets, methods=registry.methods([plugin]), plugins=[plugin])
-    store = Store.create(root, suite)
-    records = list(Executor(store=store, n_jobs=1).execute(planned, datasets=datasets, progress=Silent()))
-    assert [record.status for record in records] == ["ok"] * len(records), [r.reason for r in records]
-    return store, records
+    return do
 
 
 @pytest.fixture(scope="module")
-def plugin(tmp_path_factory) -> Path:
+def keeping(tmp_path_factory) -> Path:
     path = tmp_path_factory.mktemp("plugin") / "keeps.py"
     path.write_text(PLUGIN, encoding="utf-8")
     return path
 
 
-def test_a_method_finds_what_it_kept_and_the_report_draws_its_losses(tmp_path, plugin) -> None:
-    store, records = _run(tmp_path / "out", plugin)
+def test_a_method_finds_what_it_kept_and_the_report_draws_its_losses(run) -> None:
+    store, records = run()
     folders = {record.method.method_id: store.run_folder(record.run_id) for record in records}
     assert not (folders["plain"] / "artifacts").exists(), "only where it is asked for"
     kept = folders["keeps"] / "artifacts"
     assert (kept / "count.txt").read_text() == "x"
 
     (folders["keeps"] / "record.json").unlink()
-    _, again = _run(tmp_path / "out", plugin)
+    _, again = run()
     assert len(again) == 1, "only the run without a record is done again"
     assert (kept / "count.txt").read_text() == "xx"
 

@@ -4,7 +4,6 @@ import os
 import subprocess
 import sys
 import tempfile
-import time
 from functools import partial
 from pathlib import Path
 
@@ -67,6 +66,18 @@ def test_what_follows_a_call_fails_apart_from_it(tmp_path, follow: str, how: str
     assert ("OSError: no space" in log.read_text()) == (how == "exit code 1")
 
 
+@pytest.mark.parametrize("file", [None, "script.py"])
+def test_the_main_module_of_the_caller_is_left_as_it_is(tmp_path, monkeypatch, file: str | None) -> None:
+    """A notebook and ``python -c`` have no file; a name of None there is taken for a path by others."""
+    main = sys.modules["__main__"]
+    monkeypatch.delattr(main, "__file__", raising=False)
+    if file is not None:
+        monkeypatch.setattr(main, "__file__", file, raising=False)
+    before = dict(vars(main))
+    assert call("pass", tmp_path).status == "ok"
+    assert dict(vars(main)) == before
+
+
 def test_a_long_temporary_folder_is_no_obstacle(tmp_path) -> None:
     temporary = tmp_path / ("long" * 40)
     temporary.mkdir()
@@ -106,13 +117,6 @@ def is_alive(pid_file: Path) -> bool:
         return False
 
 
-def wait_for(condition) -> None:
-    deadline = time.monotonic() + 60
-    while not condition():
-        assert time.monotonic() < deadline
-        time.sleep(0.05)
-
-
 @pytest.mark.parametrize(
     ("then", "limits", "status"),
     [
@@ -128,7 +132,7 @@ def test_a_daemon_ends_with_its_run(tmp_path, then: str, limits: Limits, status:
     assert not is_alive(pid_file)
 
 
-def test_a_daemon_ends_with_a_killed_harness(tmp_path) -> None:
+def test_a_daemon_ends_with_a_killed_harness(wait_for, tmp_path) -> None:
     pid_file = tmp_path / "pid"
     code = DAEMON.format(pid_file=str(pid_file), work="time.sleep(3600)", then="time.sleep(3600)")
     script = (
@@ -196,7 +200,7 @@ def test_a_child_that_comes_and_goes_between_two_looks_counts_by_its_peak(tmp_pa
 
 
 @pytest.fixture
-def small_cgroup():
+def small_cgroup(wait_for):
     """A group of processes that may use 400 MB together; the kernel kills what uses more."""
     for folder, limit in (("memory", "memory.limit_in_bytes"), ("", "memory.max")):
         group = Path("/sys/fs/cgroup") / folder / f"cellular-bench-test-{os.getpid()}"
@@ -226,7 +230,7 @@ def test_what_the_kernel_kills_for_memory_is_told_from_a_crash(small_cgroup, tmp
     assert (crashed.status, crashed.reason) == ("failed", "The process was ended by signal SIGKILL.")
 
 
-def test_a_run_that_kills_its_supervisor_is_a_failure_that_leaves_nothing(tmp_path) -> None:
+def test_a_run_that_kills_its_supervisor_is_a_failure_that_leaves_nothing(wait_for, tmp_path) -> None:
     pid_file = tmp_path / "pid"
     then = "os.kill(os.getppid(), 9); time.sleep(3600)"
     code = f"import os, time\nopen({str(pid_file)!r}, 'w').write(str(os.getpid()))\n{then}"
