@@ -94,7 +94,7 @@ def test_a_hundred_thousand_records_are_listed_filtered_and_averaged(folder, tmp
         assert means == {("majority_label", "simulated_small"): pytest.approx(record.value("accuracy"))}
 
     again = cpu_of(ask)
-    print(f"\n{again:.1f} s of processor time with the index; {first:.1f} s to make the index anew")
+    print(f"\n{again:.1f} s of processor time with the index; {first:.1f} s to build the index")
     assert again < SECONDS_FOR_ALL
 
 
