@@ -2,10 +2,10 @@
 
 ``python benchmarks/anchors.py scibet --data baron.h5ad --preset paper --features all``
 
-Genes in at least 20 cells are kept, folds are stratified by cell type (seed 42), highly variable genes are
-chosen on the training cells. With ``--preset paper`` expression is normalised as in the study (to the mean
-library size), otherwise as everywhere in this package (to 10,000). Normalisation and the gene filter
-see all cells, as the study's did.
+Genes in at least 20 cells are kept, folds are stratified by cell type (seed 42), and highly variable genes
+are selected on the training cells. With ``--preset paper``, expression is normalised as in the study (to the
+mean library size), otherwise as everywhere in this package (to 10,000). As in the study, normalisation and
+the gene filter use all cells.
 """
 
 import argparse
@@ -64,14 +64,14 @@ def run_fold(factory, adata, train_obs, test_obs, *, features, params):
 
 
 def cpu_s():
-    """CPU time of this process and of what it started and waited for, such as R."""
+    """CPU time of this process and of the finished processes that it started, such as R."""
     times = os.times()
     return times.user + times.system + times.children_user + times.children_system
 
 
 def balanced_accuracy(label, given):
     with warnings.catch_warnings():
-        # "rejected" is no label of a cell.
+        # "rejected" is not the label of any cell.
         warnings.filterwarnings("ignore", message="y_pred contains classes not in y_true")
         return balanced_accuracy_score(label, given)
 
@@ -79,7 +79,7 @@ def balanced_accuracy(label, given):
 def study_folds(adata):
     label = adata.obs["label"].astype(str)
     with warnings.catch_warnings():
-        # T cells are four; the study had the warning too.
+        # There are four T cells; the study had the warning too.
         warnings.filterwarnings("ignore", message="The least populated class", category=UserWarning)
         return list(StratifiedKFold(N_FOLDS, shuffle=True, random_state=42).split(adata.X, label))
 
@@ -91,8 +91,8 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--label-key", default="cell_type")
     parser.add_argument("--batch-key", default="batch")
     parser.add_argument("--folds", default="1,2,3,4,5")
-    parser.add_argument("--features", choices=("hvg", "all"), help="default: what the method asks for")
-    parser.add_argument("--preset", help="passed to the method where given")
+    parser.add_argument("--features", choices=("hvg", "all"), help="default: the method's own choice")
+    parser.add_argument("--preset", help="passed to the method if given")
     parser.add_argument("--scale", choices=("mean", "1e4"), help="default: mean with --preset paper")
     parser.add_argument("--param", action="append", default=[], metavar="NAME=JSON")
     parser.add_argument("--seed", type=int, default=0)

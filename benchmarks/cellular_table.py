@@ -1,10 +1,10 @@
-"""Measure what each difference between the presets of CELLULAR does, and the tuned classifier.
+"""Measure the effect of each difference between the presets of CELLULAR, and of tuning the classifier.
 
-``python benchmarks/cellular_table.py --data baron_human_pancreas.h5ad`` takes cells with counts in ``X``,
-``obs["cell_type"]`` and ``obs["batch"]``, brings them to the study's form (genes in at least 20 cells, its
-normalisation, ``StratifiedKFold(5, shuffle=True, random_state=42)``). Below ``--keep`` it appends a line of
-JSON per fold and variant to ``results.jsonl`` and saves the models whose encoder several variants share: what
-is there is not computed again. At the end the means are printed as a Markdown table.
+``python benchmarks/cellular_table.py --data baron_human_pancreas.h5ad`` reads cells with counts in ``X``,
+``obs["cell_type"]`` and ``obs["batch"]`` and prepares them as the study did (genes in at least 20 cells, its
+normalisation, ``StratifiedKFold(5, shuffle=True, random_state=42)``). In the folder ``--keep`` it appends one
+line of JSON per fold and variant to ``results.jsonl``, and saves the models whose encoder several variants
+share. Existing results are not computed again. Finally it prints the means as a Markdown table.
 """
 
 import argparse
@@ -17,7 +17,7 @@ from typing import Any
 
 import numpy as np
 
-#: The settings of each variant that need an encoder of their own, and those of its classifier.
+#: For each variant, the settings of its encoder and those of its classifier.
 VARIANTS: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {
     "default": ({}, {}),
     "softmax_before_loss": ({}, {"softmax_before_loss": True}),
@@ -35,7 +35,7 @@ COLUMNS = ("silhouette", "accuracy", "balanced_accuracy", "f1_weighted", "valida
 
 
 def cells(path):
-    """Return the genes seen in at least 20 cells, log-normalised as the study does it."""
+    """Return the genes expressed in at least 20 cells, log-normalised as in the study."""
     import anndata as ad
     from scipy import sparse
 
@@ -56,7 +56,7 @@ def cells(path):
 
 
 def folds(adata):
-    """Return train and test rows of the study's five folds."""
+    """Return the training and test rows of the study's five folds."""
     from sklearn.model_selection import StratifiedKFold
 
     splitter = StratifiedKFold(5, shuffle=True, random_state=42)
@@ -73,7 +73,7 @@ def with_another_classifier(model, settings):
 
 
 def scores(model, test):
-    """Return what one fold says of a fitted model; its classifier is trained here."""
+    """Return the scores of a fitted model on one fold; its classifier is trained here."""
     from sklearn.metrics import accuracy_score, balanced_accuracy_score, f1_score, silhouette_score
 
     start = time.process_time()
@@ -95,7 +95,7 @@ def scores(model, test):
 
 
 def encoder(settings, cells, folder, *, seed):
-    """Return a fitted model, from the disk where an earlier call has left it there."""
+    """Return a fitted model, from the disk if an earlier call saved it."""
     from cellular_bench.methods.cellular import Cellular
 
     if folder.is_dir():
@@ -109,7 +109,7 @@ def encoder(settings, cells, folder, *, seed):
 
 
 def measure(adata, fold, variants, *, seed, keep):
-    """Train and judge variants on one fold; those with the same encoder share it."""
+    """Train and score variants on one fold; variants with the same encoder share it."""
     train, test = (adata[rows] for rows in folds(adata)[fold - 1])
     for name in variants:
         of_encoder, of_classifier = VARIANTS[name]
@@ -123,7 +123,7 @@ def measure(adata, fold, variants, *, seed, keep):
 
 
 def results(keep):
-    """Return what was measured so far."""
+    """Return the results so far."""
     file = keep / "results.jsonl"
     return [json.loads(line) for line in file.read_text().splitlines()] if file.is_file() else []
 

@@ -1,13 +1,14 @@
-"""Write what each method costs on Baron and PBMC into ``docs/methods/costs.csv``, which the site shows.
+"""Write the cost of each method on Baron and PBMC into ``docs/methods/costs.csv``, which the site shows.
 
-``python benchmarks/method_costs.py runs RESULTS...`` takes the runs of result folders: those with a method's
-default parameters and its own choice of genes, on all cells of the data, with nothing made harder.
-``python benchmarks/method_costs.py rates --data FILE METHOD...`` is for methods that train for hours: they
-are trained for a few epochs on all cells of an h5ad file, and the time of an epoch is multiplied.
+``python benchmarks/method_costs.py runs RESULTS...`` uses the runs of result folders with a method's default
+parameters and its own choice of genes, on all cells of the data, without stress.
+``python benchmarks/method_costs.py rates --data FILE METHOD...`` is for methods that train for hours. It
+trains them for a few epochs on all cells of an h5ad file and multiplies the time of an epoch.
 
-A row replaces an older one of the same method and data. Rows that neither way can make (TOSICA, MixMatch on
-PBMC, scGen on Baron) are entered by hand; ``how`` says what they rest on. CPU time is the mean over runs of
-fit, embed and predict; memory is the peak of any, libraries and data included. One thread is used.
+A row replaces an older one of the same method and data. Rows that neither command can produce (TOSICA,
+MixMatch on PBMC, scGen on Baron) are entered by hand; ``how`` states their source. CPU time is the mean over
+runs of fit, embed and predict. Memory is the maximum over runs, including libraries and data. One thread is
+used.
 """
 
 import argparse
@@ -32,7 +33,7 @@ COLUMNS = (
     "measured",
 )  # fmt: skip
 MEASURED = "whole runs"
-#: Parameter with the epochs -> epochs by default. None stands for 400 up to 20,000 cells in scvi-tools.
+#: Parameter for the epochs -> default number. None in scvi-tools means 400 for up to 20,000 cells.
 EPOCHS = {
     "scvi": {"max_epochs": 400},
     "scanvi": {"max_epochs": 400, "label_epochs": 20},
@@ -42,7 +43,7 @@ EPOCHS = {
 }
 
 
-#: So many cells, each counted once per epoch, tell the time of an epoch from that of imports.
+#: Cells times epochs that are enough to separate the time of an epoch from that of imports.
 TIMED_CELLS = 60_000
 
 
@@ -80,7 +81,7 @@ def is_plain(run):
 
 
 def cost_by_rate(method_id, path, keys):
-    """Return a row worked out from a few epochs: what one of each kind takes, times how many there are."""
+    """Return a row extrapolated from a few epochs: the time of one epoch of each kind times their number."""
     epochs = EPOCHS[method_id]
     once = dict.fromkeys(epochs, 1)
     first = timed(method_id, path, keys, once)
@@ -106,14 +107,14 @@ def cost_by_rate(method_id, path, keys):
 
 
 def timed(method_id, path, keys, epochs):
-    """Train in a process of its own; return what it took, and the size of the data."""
+    """Train in a separate process; return the time and memory, and the size of the data."""
     command = [sys.executable, __file__, "train", method_id, str(path), *keys, json.dumps(epochs)]
     done = subprocess.run(command, check=True, capture_output=True, text=True)
     return json.loads(done.stdout.splitlines()[-1])
 
 
 def train(method_id, path, label_key, batch_key, params):
-    """Train on all cells, and print what it took."""
+    """Train on all cells, and print the time and memory."""
     from anchors import prepared
 
     from cellular_bench.datasets.preprocess import highly_variable
@@ -132,7 +133,7 @@ def train(method_id, path, label_key, batch_key, params):
 
 
 def written(rows):
-    """Put rows into the table, in the place of older ones of the same method, data and task."""
+    """Write rows into the table, replacing older ones of the same method, data and task."""
     with PAGE.open(encoding="utf-8", newline="") as file:
         kept = {row_key(row): row for row in csv.DictReader(file)}
     kept |= {row_key(row): row for row in rows}

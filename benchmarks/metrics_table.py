@@ -1,9 +1,8 @@
 """Measure the integration metrics and write ``docs/performance.md``.
 
-``python benchmarks/metrics_table.py`` measures what is missing in the measurements kept below
-``.benchmarks`` and writes the page; ``--again`` measures anew. Every measurement is a process of its own
-on one core. Seconds of processor time are given, which other programs on the machine change far less
-than the clock's.
+``python benchmarks/metrics_table.py`` takes the measurements that ``.benchmarks`` lacks and writes the page;
+``--again`` repeats all of them. Each measurement runs in a separate process on one core. The page reports
+processor time, because other programs on the machine affect it much less than wall time.
 """
 
 import argparse
@@ -38,7 +37,7 @@ STAGES = {
 
 
 def data(n_obs):
-    """Return cells of 14 labels in 6 batches; at 3,600 the pancreas embedding if it is at hand."""
+    """Return cells of 14 labels in 6 batches; at 3,600 cells the pancreas embedding if it is available."""
     import numpy as np
 
     golden = SHARED / "golden" / "metrics_baron.npz"
@@ -59,7 +58,7 @@ def data(n_obs):
 
 
 def timed_stages():
-    """Make the engine's shared quantities, and kBET per label, add up their own seconds."""
+    """Let the shared quantities of the engine, and kBET per label, record the seconds they take."""
     from dataclasses import replace
 
     from cellular_bench.metrics import METRICS, engine
@@ -103,7 +102,7 @@ def run_ours(inputs, *, profile="full", n_jobs=1):
 
 
 def run_peer(inputs):
-    """Compute the same metrics as scib-metrics' own benchmark does, with its own neighbours."""
+    """Compute the same metrics with scib-metrics, as its Benchmarker does, with its own neighbours."""
     import scib_metrics as peer
     from scib_metrics.nearest_neighbors import pynndescent
 
@@ -126,19 +125,19 @@ def run_peer(inputs):
 
 
 def cpu_seconds():
-    """Return the processor time of this process and its ended children."""
+    """Return the processor time of this process and its finished children."""
     return sum(os.times()[:4])
 
 
 def measure(engine, n_obs, repeats, *, profile="full", n_jobs=1):
-    """Evaluate in this process: the first time is cold, imports included, later ones are warm."""
+    """Evaluate in this process: the first evaluation is cold and includes imports, later ones are warm."""
     import numpy as np
 
     inputs = data(n_obs)
     rng = np.random.default_rng(1)
     times, walls, stages, shortcuts, spent = [], [], {}, [], None
     for repeat in range(repeats):
-        if repeat:  # not the same numbers again
+        if repeat:  # change the numbers
             noise = 1e-3 * rng.normal(size=inputs["X_emb"].shape)
             inputs["X_emb"] = (inputs["X_emb"] + noise).astype(np.float32)
         wall, start = time.perf_counter(), cpu_seconds()
@@ -239,93 +238,94 @@ def _rest(row):
 
 
 def _remarks(rows):
-    """Return what was noted by hand beside kept measurements: made earlier, or under other circumstances."""
+    """Return the remarks that were added by hand to measurements made earlier or under other conditions."""
     names = {"ours": "ours", "peer": "scib-metrics"}
     noted = [row for row in rows if "remark" in row]
     return [f"- {names[row['engine']]}, {row['cells']:,} cells: {row['remark']}" for row in noted]
 
 
-INTRODUCTION = """# How fast the integration metrics are
+INTRODUCTION = """# Speed of the integration metrics
 
 Written by `python benchmarks/metrics_table.py` on {date}, on one core of {machine}, Python {python}.
 Do not edit: change the script and run it again.
 
-All metrics of one embedding of 50 dimensions, from arrays in memory. *Cold* is the first evaluation of a
-process and counts the import of libraries; compiled kernels come from the disk, as in every process but the
-very first after installation, which compiles for about half a minute. *Warm* is a later evaluation in the
-same process, the quickest where there were several. Seconds are processor time of one thread; on a busy
-machine they are longer than on an idle one, since caches are shared: here a process had {share:.0%} of a
-core to itself. At 3,600 cells the data are human pancreas, integrated by Harmony; larger ones are simulated:
-14 labels, 6 batches. scib-metrics 0.5 computes the metrics that it shares with us, and finds neighbours
-itself.
+The table shows the time to compute all metrics of one embedding with 50 dimensions, from arrays in memory.
+*Cold* is the first evaluation in a process and includes importing the libraries. Compiled kernels are loaded
+from the disk; only the very first process after installation compiles them, which takes about half a minute.
+*Warm* is a later evaluation in the same process, the fastest if there were several. Times are processor time
+of one thread. They are longer on a busy machine, because programs share the caches; here each process had
+{share:.0%} of a core. At 3,600 cells the data are human pancreas, integrated by Harmony. Larger data are
+simulated, with 14 labels and 6 batches. scib-metrics 0.5 computes the metrics that it shares with us, and
+finds the neighbours itself.
 """
 
-STAGES_TEXT = """## Where the time goes
+STAGES_TEXT = """## Time by stage
 
-Seconds of the last evaluation in the process (warm, where there was more than one), by stage.
+Seconds of the last evaluation in the process (warm if there was more than one), by stage.
 """
 
 LIMITS = """`run-benchmark score --jobs 1` on an npz of four embeddings of 3,607 cells took 6.2 s of processor
-time in all, libraries and tables included, on 2026-11-25 (36 s by the clock, at a load of 40).
+time in total, including libraries and tables, on 2026-11-25 (36 s of wall time, at a load of 40).
 
-scib 1.1.7 took 72 s of processor time for the embedding of 3,607 cells, imports included, without kBET,
-for which it needs R, and without the cell cycle (one run on one core, 2026-11-25; its program for LISI
-compiled anew). The same ten metrics of ours take 1.7 s in a cold process (median of three): 42 times
-less. Without imports it is 63 s against 0.64 s, 99 times.
+scib 1.1.7 took 72 s of processor time for the embedding of 3,607 cells, including imports, but without
+kBET (which needs R) and without the cell cycle (one run on one core, 2026-11-25; its program for LISI
+was recompiled). Our implementation of the same ten metrics takes 1.7 s in a cold process (median of
+three): 42 times less. Without imports it is 0.64 s instead of 63 s: 99 times less.
 
-One million cells (simulated as above) in the profile `fast` with two jobs, on 2026-11-25, one run on an
-idle machine of two cores: **390 s by the clock**, 529 s of processor time, 5.9 GB. The search of
-neighbours and silhouettes of the sample took 295 s (recall 95.4 %), k-means 24 s. Labels were sorted as
-text for each standard error, which they no longer are. To do so: `python benchmarks/metrics_table.py
---measure ours --sizes 1000000 --repeats 1 --profile fast --n-jobs 2`.
+One million cells (simulated as above) in the profile `fast` with two jobs took **390 s of wall time**,
+529 s of processor time and 5.9 GB (2026-11-25, one run on an idle machine with two cores). Finding the
+neighbours and the silhouettes of the sample took 295 s (recall 95.4 %), k-means 24 s. At that time,
+labels were sorted as text for each standard error, which is no longer the case. To repeat it: `python
+benchmarks/metrics_table.py --measure ours --sizes 1000000 --repeats 1 --profile fast --n-jobs 2`.
 
-## Distance from the floors
+## Lower bounds
 
-No exact method can do less than one product of matrices for all pairs of cells, one square root for each,
-and one comparison with each cell's farthest known neighbour. Each pair is computed once and serves both
-cells. With 50 dimensions the product takes 104 operations a pair; at about 38 GFLOP/s in single precision
-that is 1.2 s for 30,000 cells on this machine, and the square roots 0.2 s. What the pass takes beyond
-that is the choice of the nearest 91: most comparisons fail and are made many at a time, but each cell
-still takes hundreds of candidates in and throws most of them out again, which costs about 30 microseconds
-a cell.
+An exact method needs at least one matrix product for all pairs of cells, one square root for each pair,
+and one comparison with each cell's farthest known neighbour. We compute each pair once and use it for
+both cells. With 50 dimensions, the product needs 104 operations per pair. At about 38 GFLOP/s in single
+precision, that is 1.2 s for 30,000 cells on this machine, plus 0.2 s for the square roots. The rest of
+the time goes into selecting the nearest 91. Most comparisons fail and are vectorised. But each cell
+still accepts hundreds of candidates and discards most of them again, which takes about 30 microseconds
+per cell.
 
-Leiden is igraph's, with Python's random numbers, so that communities equal those of scib-metrics; each edge
-is given once with twice its weight instead of twice, which changes no community and takes a third off.
+Leiden is igraph's implementation with Python's random numbers, so the communities equal those of
+scib-metrics. Each edge is passed once with double weight instead of twice. This changes no community
+and saves a third of the time.
 
-kBET per label needs 100 eigenvectors of each label's matrix. ARPACK searches them in single precision, on
-a cubic Chebyshev polynomial of the matrix, and values come from a Rayleigh quotient in double precision.
-On ten labels of 970 to 8,600 cells that gave the same values in 0.6 times the time: 4.2 s instead of 6.8
-s, side by side. Subspace iteration with a filter of high degree was tried before: 0.9 to 4 times as long
-as ARPACK in double precision.
+kBET per label needs 100 eigenvectors of each label's matrix. ARPACK computes them in single precision,
+on a cubic Chebyshev polynomial of the matrix, and a Rayleigh quotient in double precision gives the
+eigenvalues. On ten labels of 970 to 8,600 cells, this gave the same values in 0.6 times the time,
+measured side by side: 4.2 s instead of 6.8 s. An earlier attempt, subspace iteration with a filter of
+high degree, took 0.9 to 4 times as long as ARPACK in double precision.
 
-Leiden suffers most from other programs: its ten searches at 30,000 cells took 4.2 s on an idle machine,
-6.4 s with one other program, and 7.9 s at a load of 26, since what they read no longer stays in the
-cache. It is the largest part now.
+Leiden is slowed down most by other programs: its ten searches on 30,000 cells took 4.2 s on an idle
+machine, 6.4 s next to one other program, and 7.9 s at a load of 26, because its data no longer stay in
+the cache. It is now the largest part.
 
-The width of LISI's kernel is found by Newton's steps, three to four a cell, in a fifth of the time of
-bisection.
+Newton's method finds the width of LISI's kernel in three to four steps per cell, in a fifth of the time
+of bisection.
 
-## When approximate neighbours pay
+## When to use approximate neighbours
 
-`profile="full"` is exact. `fast` is approximate above 100,000 cells, averages silhouettes over a sample
-of 5,000 cells, and gives Leiden and kBET per label 100,000 cells only, since these two took two thirds of
-an evaluation of a million; `standard`, which `run` and `score` choose, above 500,000 with a sample of
-20,000.
+`profile="full"` is exact. Above 100,000 cells, `fast` uses approximate neighbours, averages silhouettes
+over a sample of 5,000 cells, and runs Leiden and kBET per label on 100,000 cells only, because these
+two took two thirds of an evaluation of a million cells. `standard`, the default of `run` and `score`,
+is approximate above 500,000 cells and samples 20,000.
 
-Four ways to find 91 approximate neighbours of 100,000 cells were measured on one thread of a busy
-machine, in processor time; the exact pass takes 31 s and gives the sums of distances besides:
+We measured four ways to find 91 approximate neighbours of 100,000 cells on one thread of a busy
+machine, in processor time. The exact computation takes 31 s and also gives the sums of distances:
 
 | | seconds | recall |
 | --- | ---: | ---: |
-| nearest-neighbour descent (pynndescent), of which about 50 s compile | 131 | 0.9998 |
+| nearest-neighbour descent (pynndescent), including about 50 s of compilation | 131 | 0.9998 |
 | inverted file (faiss, 316 lists), 32 lists per cell | 30 | 0.994 |
 | 158 lists from faiss, each compared by `faiss.knn` with the 32 nearest | 32 | 0.997 |
-| 158 lists from faiss, each compared by our own pass with the 32 nearest | 11 | 1.0000 |
+| 158 lists from faiss, each compared by our own code with the 32 nearest | 11 | 1.0000 |
 
-The last one is used: it computes each pair once for both cells, several pairs of lists at a time, and its
-result does not depend on their number, as that of descent on several threads does. The recall is measured
-in each evaluation on 500 cells and recorded; it depends on the data: of cells without any structure more
-are missed."""
+We use the last one. It computes each pair once for both cells and processes several pairs of lists in
+parallel. Unlike nearest-neighbour descent with several threads, its result does not depend on the
+number of threads. Each evaluation measures the recall on 500 cells and records it. The recall depends
+on the data: more neighbours are missed among cells without any structure."""
 
 
 def main():
@@ -333,10 +333,10 @@ def main():
     parser.add_argument("--sizes", type=int, nargs="*", default=SIZES)
     parser.add_argument("--peer-sizes", type=int, nargs="*", default=PEER_SIZES)
     parser.add_argument("--repeats", type=int, default=2)
-    parser.add_argument("--again", action="store_true", help="measure anew what was measured before")
+    parser.add_argument("--again", action="store_true", help="repeat all measurements")
     parser.add_argument("--measure", choices=["ours", "peer"], help="measure one size in this process")
-    parser.add_argument("--profile", default="full", help="of --measure ours")
-    parser.add_argument("--n-jobs", type=int, default=1, help="of --measure ours")
+    parser.add_argument("--profile", default="full", help="for --measure ours")
+    parser.add_argument("--n-jobs", type=int, default=1, help="for --measure ours")
     options = parser.parse_args()
     if options.measure:
         how = {"profile": options.profile, "n_jobs": options.n_jobs}

@@ -1,9 +1,9 @@
-"""Time of one training step of CELLULAR: against the study's way of writing the loss, and a floor.
+"""Time of one training step of CELLULAR, compared with the study's formulation of the loss and a lower bound.
 
-``pytest benchmarks/test_cellular.py`` asserts ratios, each taken within one run and from the fastest
-of interleaved repeats, so that a busy machine slows both sides alike. Two mini-batches are looked at: one
-without a zero, and one as sparse as highly variable genes are (of the 2,000 chosen among 13,222 in 3,607
-pancreas cells of Baron et al., 11.6 % of the values are not zero).
+``pytest benchmarks/test_cellular.py`` asserts ratios. Each ratio is measured within one run, from the fastest
+of interleaved repeats, so a busy machine slows both sides equally. There are two mini-batches: one without
+zeros, and one as sparse as highly variable genes (11.6 % of the values of the 2,000 genes selected among
+13,222 in 3,607 pancreas cells of Baron et al. are not zero).
 """
 
 import time
@@ -35,7 +35,7 @@ def _one_thread():
 
 
 def _expression(kind: str) -> Any:
-    """Return a mini-batch of cells, dense or sparse as the encoder gets it from such data."""
+    """Return a mini-batch of cells, dense or sparse, in the form in which the encoder receives it."""
     if kind == "dense":
         return torch.rand((N_CELLS, N_GENES), generator=torch.Generator().manual_seed(0))
     drawn = sparse.random_array((N_CELLS, N_GENES), density=DENSITY[kind], rng=0, dtype=np.float32)
@@ -68,7 +68,7 @@ def _whole_matrix_loss(embedding: Tensor, data: dict[str, Tensor], temperature: 
 
 
 def _cell_by_cell_loss(embedding: Tensor, data: dict[str, Tensor], temperature: Tensor) -> Tensor:
-    """Return the same number from one small computation per cell: how the loss reads in words."""
+    """Return the same number from one small computation per cell, as the loss is described in words."""
     label, batch = data["label"], data["batch"]
     types = _contrast(embedding, label, label, label != label[:, None], data["label_weights"], temperature)
     mixing = embedding.new_zeros(())
@@ -116,7 +116,7 @@ def _cell_contrast(
 
 
 def _plain_encoder() -> nn.Sequential:
-    """Return the encoder with its first layer as torch's own modules."""
+    """Return the encoder with a first layer of torch's own modules."""
     _, *others = build_encoder(N_GENES)
     return nn.Sequential(nn.LayerNorm(N_GENES), nn.Linear(N_GENES, N_GENES // 2), *others)
 
@@ -127,7 +127,7 @@ def _training_step(
     kind: str = "dense",
     encoder: nn.Sequential | None = None,
 ) -> Callable[[], None]:
-    """Return forward, backward and optimiser step of one mini-batch."""
+    """Return a function that does the forward, backward and optimiser step of one mini-batch."""
     data, X = _data(), _expression(kind)
     torch.manual_seed(0)
     model = EncoderWithTemperature(encoder or build_encoder(N_GENES), temperature=PAPER.temperature)
@@ -144,7 +144,7 @@ def _training_step(
 
 
 def _loss_alone(loss: Callable[[Tensor, dict[str, Tensor], Tensor], Tensor]) -> Callable[[], None]:
-    """Return forward and backward pass of the loss on a fixed embedding."""
+    """Return a function that does the forward and backward pass of the loss on a fixed embedding."""
     data = _data()
     embedding = torch.randn((N_CELLS, 100), generator=torch.Generator().manual_seed(1), requires_grad=True)
     temperature = torch.tensor(PAPER.temperature, requires_grad=True)
@@ -152,7 +152,7 @@ def _loss_alone(loss: Callable[[Tensor, dict[str, Tensor], Tensor], Tensor]) -> 
 
 
 def _matrix_products() -> Callable[[], None]:
-    """Return the products of a forward and a backward pass through the three linear layers, alone."""
+    """Return a function that does only the matrix products of the linear layers, forward and backward."""
     inputs = [torch.rand(N_CELLS, width) for width in WIDTHS[:-1]]
     weights = [torch.rand(above, below) for below, above in pairwise(WIDTHS)]
     gradients = [torch.rand(N_CELLS, width) for width in WIDTHS[1:]]
@@ -167,7 +167,7 @@ def _matrix_products() -> Callable[[], None]:
 
 
 def _fastest(*functions: Callable[[], None], repeats: int) -> list[float]:
-    """Return the least CPU time of each function; the functions take turns."""
+    """Return the shortest CPU time of each function; the functions take turns."""
     best = [float("inf")] * len(functions)
     for _ in range(repeats):
         for i, function in enumerate(functions):
@@ -187,8 +187,8 @@ def test_both_ways_give_the_same_loss():
 
 @pytest.mark.parametrize(("kind", "least"), [("dense", 8), ("sparse", 10)])
 def test_a_step_is_many_times_faster_than_cell_by_cell(kind, least):
-    # The study's step is dense whatever the data. Both sides hold matrix products, whose share depends on
-    # the machine: the slower these are, the smaller the factor.
+    # The study's step is dense for all data. Both sides contain matrix products, whose share depends on the
+    # machine: the slower they are, the smaller the factor.
     ours, theirs = _fastest(
         _training_step(_whole_matrix_loss, kind=kind),
         _training_step(_cell_by_cell_loss, encoder=_plain_encoder()),

@@ -1,7 +1,7 @@
-"""Cost of CELLULAR by number of cells: CPU time of an epoch and peak memory, each in a fresh process.
+"""Cost of CELLULAR by number of cells: CPU time of an epoch and peak memory, each in a new process.
 
 ``pytest -s benchmarks/test_cellular_scaling.py`` prints the figures and asserts ratios within the run.
-``CELLULAR_BENCH_LARGE=1`` adds 200,000 cells, which take ten times as long as the rest. One epoch is trained.
+``CELLULAR_BENCH_LARGE=1`` adds 200,000 cells, which take ten times as long as the rest. It trains one epoch.
 """
 
 import json
@@ -15,7 +15,7 @@ import pytest
 SIZES = (2_000, 20_000, 200_000) if os.environ.get("CELLULAR_BENCH_LARGE") else (2_000, 20_000)
 N_GENES, SHARE_EXPRESSED = 2000, 0.1
 
-#: Random cells: what is measured is cost, not quality. An epoch is counted with its validation.
+#: The cells are random, because this measures cost, not quality. An epoch includes its validation.
 MEASURE = f"""
 import json, resource, sys, time
 import anndata, numpy as np, pandas as pd, torch

@@ -1,7 +1,7 @@
-"""Large data: 500,000 cells x 3,000 genes go through load, split, variable genes, PCA and Harmony.
+"""Large data: loading, splitting, variable genes, PCA and Harmony on 500,000 cells x 3,000 genes.
 
 ``CELLULAR_BENCH_LARGE=1 pytest -s benchmarks/test_datasets.py`` prints time and peak memory after each
-step; without the variable 20,000 cells are taken, which shows that the steps work and nothing of scale.
+step. Without the variable it uses 20,000 cells, which tests the steps but not their scaling.
 ``python benchmarks/test_datasets.py FILE.h5ad N_OBS`` writes the data, ``... FILE.h5ad`` measures them.
 """
 
@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 IS_LARGE = bool(os.environ.get("CELLULAR_BENCH_LARGE"))
 N_OBS = 500_000 if IS_LARGE else 20_000
 N_VARS, N_LABELS, N_BATCHES, CHUNK = 3000, 12, 5, 10_000
-#: Gibibytes that all steps together may take.
+#: Peak memory of all steps together, in gibibytes.
 LIMIT_GIB = 8
 
 
@@ -66,7 +66,7 @@ def write(path: Path, n_obs: int) -> None:
 
 
 def drawn(kind: NDArray[np.int64], share: NDArray[np.float64], rng: np.random.Generator) -> NDArray[np.int64]:
-    """Draw the gene of every count; with a Poisson number of them, counts of a gene are Poisson too."""
+    """Draw the gene of every count. Their number is Poisson distributed, so the counts of a gene are too."""
     uniform, genes = rng.random(len(kind)), np.empty(len(kind), dtype=np.int64)
     for number in np.unique(kind):
         inside = kind == number
@@ -76,7 +76,7 @@ def drawn(kind: NDArray[np.int64], share: NDArray[np.float64], rng: np.random.Ge
 
 
 def measure(path: Path) -> None:
-    """Take the data through every step, and print what each cost as one JSON object."""
+    """Run every step on the data, and print their costs as one JSON object."""
     from anndata import AnnData
 
     from cellular_bench.datasets import splits, variable

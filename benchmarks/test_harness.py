@@ -1,7 +1,7 @@
-"""What the harness itself costs: a run over its method's own time, and a hundred thousand records.
+"""Cost of the harness: the overhead of a run over its method's time, and reading 100,000 records.
 
-``pytest benchmarks/test_harness.py -m "slow or not slow"`` measures processor time. A busy machine counts
-all the same: supervisors look at their runs by the clock, so a run that waits is looked at more often.
+``pytest benchmarks/test_harness.py -m "slow or not slow"`` measures processor time. A busy machine still has
+an effect: supervisors check their runs at fixed intervals, so a run that waits is checked more often.
 """
 
 import resource
@@ -44,7 +44,7 @@ def planned(n_runs):
 
 
 def tree_cpu_s():
-    """Processor time of this process and all below it, ended ones included."""
+    """Processor time of this process and its descendants, including finished ones."""
     total = 0.0
     for process in [psutil.Process(), *psutil.Process().children(recursive=True)]:
         times = process.cpu_times()
@@ -61,7 +61,7 @@ def test_a_trivial_run_costs_little_more_than_its_method(folder):
     datasets, planned_runs = planned(N_RUNS + 1)
     store = Store.create(folder, planned_runs.suite)
     records = Executor(store=store, n_jobs=1).execute(planned_runs, datasets=datasets, progress=Silent())
-    next(records)  # starts the server and prepares the split, which is done once
+    next(records)  # starts the server and prepares the split, both only once
     before, started = tree_cpu_s(), time.perf_counter()
     own = sum(record.cost.cpu_time_s for record in records)
     spent, wall = tree_cpu_s() - before, time.perf_counter() - started
@@ -94,7 +94,7 @@ def test_a_hundred_thousand_records_are_listed_filtered_and_averaged(folder, tmp
         assert means == {("majority_label", "simulated_small"): pytest.approx(record.value("accuracy"))}
 
     again = cpu_of(ask)
-    print(f"\n{again:.1f} s of processor time with the index; {first:.1f} s to make the index anew")
+    print(f"\n{again:.1f} s of processor time with the index; {first:.1f} s to build the index")
     assert again < SECONDS_FOR_ALL
 
 

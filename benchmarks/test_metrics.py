@@ -1,7 +1,7 @@
-"""Time and memory of all integration metrics of an embedding, beside scib-metrics where it is installed.
+"""Time and memory of all integration metrics of an embedding, compared with scib-metrics if installed.
 
-``pytest benchmarks/test_metrics.py`` measures processor time, each side in processes of its own and in
-turn, so that a busy machine slows both alike. ``benchmarks/metrics_table.py`` writes the figures down.
+``pytest benchmarks/test_metrics.py`` measures processor time. Both sides run in separate processes and take
+turns, so a busy machine slows both equally. ``benchmarks/metrics_table.py`` writes the figures to a page.
 """
 
 import importlib.util
@@ -15,7 +15,7 @@ import pytest
 
 SCRIPT = Path(__file__).with_name("metrics_table.py")
 N_OBS = 3_600
-#: How many times faster we want to be from a cold process and in a warm one; and our share of memory.
+#: Required speed-up over scib-metrics in a cold and in a warm process, and share of its memory.
 COLD, WARM, MEMORY = 25, 8, 1 / 4
 
 
@@ -43,7 +43,7 @@ def test_warm_evaluation(benchmark, script):
 
 
 def test_time_grows_no_faster_than_the_pairs_of_cells():
-    _measure("ours", repeats=1)  # compiles, where nothing was compiled before
+    _measure("ours", repeats=1)  # compiles the kernels if they are not in the cache
     small, large = _measure("ours", 3_600), _measure("ours", 10_800)
     assert large["warm"] < 9 * small["warm"]
     assert large["peak_mib"] < 2 * small["peak_mib"]

@@ -1,8 +1,8 @@
-"""What the page costs: time and memory to write it, its size, and how soon it can be used.
+"""Cost of the page: time and memory to write it, its size, and the time until it can be used.
 
-``pytest benchmarks/test_report.py -m "slow or not slow" -s`` prints what was measured. Time to write is
-processor time of a process of its own, imports included; its memory is the largest resident one. What the
-browser takes is processor time of the page's thread, so that a busy machine does not count.
+``pytest benchmarks/test_report.py -m "slow or not slow" -s`` prints the measurements. The time to write the
+page is the processor time of a separate process, including imports; memory is its peak resident memory. The
+time of the browser is the processor time of the page's thread, so a busy machine has little effect.
 """
 
 import json
@@ -51,7 +51,7 @@ def specs():
 
 
 def records(n_methods, n_datasets, n_folds, n_seeds):
-    """Runs of every method on every fold of every data set with every seed; two methods are controls."""
+    """Records of every method on every fold of every data set with every seed; two methods are controls."""
     rng = np.random.default_rng(0)
     known = specs()
     now = datetime(2026, 3, 1, tzinfo=UTC).isoformat()
@@ -105,7 +105,7 @@ def records(n_methods, n_datasets, n_folds, n_seeds):
 
 
 def measured(counts, out):
-    """Write a page in a process of its own; return its costs, without those of making the records."""
+    """Write a page in a separate process; return its costs, without the creation of the records."""
     done = subprocess.run(
         [sys.executable, __file__, *map(str, counts), str(out)], capture_output=True, text=True, check=True
     )
@@ -165,7 +165,7 @@ def _task_seconds(browser):
 
 if __name__ == "__main__":
     *shape, folder = sys.argv[1:]
-    runs = list(sharing(records(*map(int, shape))))  # as they are read from a folder
+    runs = list(sharing(records(*map(int, shape))))  # as if read from a folder
     before = time.process_time()
     path = write(runs, specs(), Path(folder), title="Grid", formats=["html"])[0]
     cost = {

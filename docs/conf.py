@@ -1,4 +1,4 @@
-"""How Sphinx builds the site: ``sphinx-build -W --keep-going docs docs/_build``. Nothing is fetched."""
+"""Configuration of the site: ``sphinx-build -W --keep-going docs docs/_build``. It downloads nothing."""
 
 import sys
 from pathlib import Path
@@ -27,13 +27,13 @@ exclude_patterns = ["_build", "jupyter_execute", "**/.ipynb_checkpoints"]
 
 myst_enable_extensions = ["colon_fence"]
 myst_heading_anchors = 4
-# Notebooks are executed by the tests, not again with every build; -D nb_execution_mode=force shows outputs.
+# The tests execute the notebooks, a build does not; -D nb_execution_mode=force shows outputs.
 nb_execution_mode = "off"
 
 autodoc_member_order = "bysource"
-autodoc_typehints = "none"  # the docstrings say what a type means
+autodoc_typehints = "none"  # the docstrings describe the types
 napoleon_google_docstring = False
-napoleon_use_ivar = True  # fields of a record as one list
+napoleon_use_ivar = True  # list the fields of a record together
 toc_object_entries_show_parents = "hide"
 
 html_theme = "sphinx_book_theme"

@@ -1,4 +1,4 @@
-"""The help of every command, as the program prints it: read when the site is built."""
+"""Sphinx directive ``command-help``: the help of every command, read when the site is built."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ def every_command() -> list[tuple[str, str]]:
 
 
 class CommandHelp(SphinxDirective):
-    """Write a section per command."""
+    """One section per command."""
 
     def run(self) -> list[nodes.Node]:
         """Return the sections."""

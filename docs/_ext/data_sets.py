@@ -1,4 +1,4 @@
-"""What the manifests declare of the data sets: read when the site is built."""
+"""Sphinx directive ``dataset-table``: the data sets, read from their manifests when the site is built."""
 
 from __future__ import annotations
 
@@ -10,16 +10,16 @@ from cellular_bench.benchmark import registry
 
 
 class DatasetTable(SphinxDirective):
-    """Give an overview of every data set of the catalogue."""
+    """Table of every data set in the catalogue."""
 
     def run(self) -> list[nodes.Node]:
-        """Write one line per data set."""
+        """Return a table with one row per data set."""
         lines = [
             "| data set | what | organism | cells | batches | labels | licence | source |",
             "| --- | --- | --- | ---: | --- | --- | --- | --- |",
         ]
         for name, spec in registry.datasets().items():
-            told = [
+            cells = [
                 f"`{name}`",
                 spec.title,
                 spec.organism,
@@ -29,7 +29,7 @@ class DatasetTable(SphinxDirective):
                 spec.license or "not stated",
                 f"[{spec.doi}](<https://doi.org/{spec.doi}>)" if spec.doi else "",
             ]
-            lines.append(f"| {' | '.join(text.replace('|', '/') for text in told)} |")
+            lines.append(f"| {' | '.join(text.replace('|', '/') for text in cells)} |")
         return self.parse_text_to_nodes("\n".join(lines))
 
 

@@ -1,8 +1,8 @@
-"""What the code declares of the methods, in the method cards: read when the site is built, so never stale.
+"""Sphinx directives for the method cards, filled from the code when the site is built.
 
-``method-facts`` lists what the specs of some methods say. ``method-table`` is an overview of all of them,
-each with a link to its card. A method without a card, or with two, is a warning, which ends the build.
-``method-checks`` lists what ``run-benchmark check`` asks of a method.
+``method-facts`` lists the declared properties of the named methods. ``method-table`` is an overview of all
+methods, with links to their cards. A method without a card, or with two, causes a warning, which ends the
+build. ``method-checks`` lists the checks of ``run-benchmark check``.
 """
 
 from __future__ import annotations
@@ -28,35 +28,35 @@ CARDS = "methods"
 BLOCK = re.compile(r"^```\{method-facts\}\n(.*?)^```$", flags=re.DOTALL | re.MULTILINE)
 #: Written by ``benchmarks/method_costs.py``.
 COSTS = Path(__file__).parents[1] / "methods" / "costs.csv"
-LABELS = {"none": "none", "train": "of training cells", "all": "**of all cells, the scored ones too**"}
+LABELS = {"none": "none", "train": "of training cells", "all": "**of all cells, scored ones included**"}
 
 
 @cache
 def built_in() -> dict[str, Method]:
-    """Return the methods that ship, without what else this environment brings."""
+    """Return the methods of this package, without those of other installed packages."""
     return {name: found for name, found in registry.methods().items() if found.origin == "built in"}
 
 
 def facts(method: Method) -> list[tuple[str, str]]:
-    """Return what the spec of a method says, as names and Markdown."""
+    """Return the declared properties of a method as pairs of a name and Markdown text."""
     spec = method.spec
     variables = "variable genes" if spec.features == "hvg" else "all genes"
     reads = "counts" if spec.reads == "counts" else "log-normalised values"
-    told = {
+    declared = {
         "what": spec.description,
         "tasks": ", ".join(spec.tasks),
         "reads": f"{reads} of {variables}",
         "labels it sees": LABELS[spec.labels],
-        "unseen cells": "yes: learns, then embeds or names them"
+        "unseen cells": "yes: trains first, then embeds or annotates them"
         if spec.inductive
-        else "no: sees the cells it embeds",
+        else "no: must be given the cells it embeds",
         "batches": "needs two or more" if spec.needs_batches else "",
         "source": _link(f"https://doi.org/{spec.doi}", spec.doi) if spec.doi else "",
         "original code" if spec.is_reimplementation else "code": _link(spec.url, spec.url)
         if spec.url
         else "",
         "licence": spec.license or "",
-        "written anew": "yes" if spec.is_reimplementation else "",
+        "reimplemented": "yes" if spec.is_reimplementation else "",
         "variant of": f"`{spec.variant_of}`" if spec.variant_of else "",
         "packages": ", ".join(f"`{name}`" for name in spec.requires),
         "environment": f"its own, `{spec.environment}`" if spec.environment else "the common one",
@@ -67,12 +67,12 @@ def facts(method: Method) -> list[tuple[str, str]]:
         **costs().get(spec.method_id, {}),
         **{f"may fail the check `{name}`": reason for name, reason in spec.expected_failed_checks.items()},
     }
-    return [(name, text) for name, text in told.items() if text]
+    return [(name, text) for name, text in declared.items() if text]
 
 
 @cache
 def costs() -> dict[str, dict[str, str]]:
-    """Return what is known of each method's time and memory: data and task -> in words."""
+    """Return the measured time and memory of each method, as text by data and task."""
     found: dict[str, dict[str, str]] = defaultdict(dict)
     with COSTS.open(encoding="utf-8", newline="") as file:
         for row in csv.DictReader(file):
@@ -82,13 +82,13 @@ def costs() -> dict[str, dict[str, str]]:
 
 def _cost(row: dict[str, str]) -> str:
     seconds, n_runs = float(row["cpu_time_s"]), int(row["n_runs"])
-    told = f"{seconds:,.0f}" if seconds >= 10 else f"{seconds:.2g}"
+    time = f"{seconds:,.0f}" if seconds >= 10 else f"{seconds:.2g}"
     cells = f"{int(row['n_train']):,} cells"
     if row["task"] != "integration":
-        cells += f" learned from, {int(row['n_test']):,} named"
+        cells += f" for training, {int(row['n_test']):,} annotated"
     rests_on = {0: row["how"], 1: "one run"}.get(n_runs, f"mean of {n_runs} runs")
     memory, genes = f"{int(row['peak_rss_mib']):,} MiB", f"{int(row['n_vars']):,} genes"
-    return f"{told} CPU s, {memory} ({cells}, {genes}; {rests_on})"
+    return f"{time} CPU s, {memory} ({cells}, {genes}; {rests_on})"
 
 
 def _link(address: str, text: str) -> str:
@@ -96,7 +96,7 @@ def _link(address: str, text: str) -> str:
 
 
 def card_of(folder: Path) -> dict[str, list[str]]:
-    """Return the cards that list each method, by the name of the file without its ending."""
+    """Return the cards that list each method; a card is a file name without its ending."""
     cards: dict[str, list[str]] = {name: [] for name in built_in()}
     for path in sorted(folder.glob("*.md")):
         for name in _names(block for block in BLOCK.findall(path.read_text("utf-8"))):
@@ -109,12 +109,12 @@ def _names(blocks: Iterable[str]) -> list[str]:
 
 
 class MethodFacts(SphinxDirective):
-    """List what the specs of the named methods declare."""
+    """Tables of the declared properties of the named methods."""
 
     has_content = True
 
     def run(self) -> list[nodes.Node]:
-        """Write a table per method."""
+        """Return one table per method."""
         lines: list[str] = []
         for name in _names(self.content):
             if name not in built_in():
@@ -127,10 +127,10 @@ class MethodFacts(SphinxDirective):
 
 
 class MethodTable(SphinxDirective):
-    """Give an overview of every method that ships."""
+    """Table of every method of this package."""
 
     def run(self) -> list[nodes.Node]:
-        """Write one line per method, with a link to its card."""
+        """Return a table with one row per method and links to the cards."""
         cards = card_of(Path(self.env.srcdir) / CARDS)
         lines = [
             "| method | tasks | labels it sees | reads | unseen cells | licence |",
@@ -153,11 +153,11 @@ class MethodTable(SphinxDirective):
 
 
 class MethodChecks(SphinxDirective):
-    """List the promises of the interface."""
+    """Table of the checks of a method."""
 
     def run(self) -> list[nodes.Node]:
-        """Write one line per check: its name, the promise, and what to do where it is not kept."""
-        lines = ["| check | promise | where it is not kept |", "| --- | --- | --- |"]
+        """Return a table with one row per check: its name, the requirement, and what to do if it fails."""
+        lines = ["| check | requirement | if it fails |", "| --- | --- | --- |"]
         lines += [f"| `{check.check_id}` | {_cell(check.claim)} | {_cell(check.hint)} |" for check in CHECKS]
         return self.parse_text_to_nodes("\n".join(lines))
 
@@ -167,7 +167,7 @@ def _cell(text: str) -> str:
 
 
 def check_cards(app: Sphinx, *_: Any) -> None:
-    """Warn of methods that no card lists, or more than one."""
+    """Warn about methods that are listed in no card or in several."""
     logger = logging.getLogger(__name__)
     for name, cards in card_of(Path(app.srcdir) / CARDS).items():
         if name not in built_in():

@@ -1,4 +1,4 @@
-"""What the suites run, read from their files when the site is built."""
+"""Sphinx directive ``suite-table``: what every suite runs, read when the site is built."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ HEAD = "| suite | task | data | splits | seeds | methods |"
 
 
 def row(block: Block) -> list[str]:
-    """Return the cells of a block of a suite."""
+    """Return the table cells for one block of a suite."""
     methods = dict.fromkeys(choice.method_id for choice in block.methods)
     splits = dict.fromkeys(split(choice) for choice in block.splits)
     seeds = ", ".join(map(str, block.seeds))
@@ -21,20 +21,20 @@ def row(block: Block) -> list[str]:
 
 
 def split(choice: SplitChoice) -> str:
-    """Say how cells are split: the kind, the number of folds, and what is made harder."""
-    told = choice.kind.replace("_", " ")
+    """Describe a split: its kind, the number of folds, and the stress."""
+    text = choice.kind.replace("_", " ")
     if "n_splits" in choice.options:
-        told += f", {choice.options['n_splits']} folds"
+        text += f", {choice.options['n_splits']} folds"
     if "stress" in choice.options:
-        told += f", {choice.options['stress']['kind'].replace('_', ' ')}"
-    return told
+        text += f", {choice.options['stress']['kind'].replace('_', ' ')}"
+    return text
 
 
 class SuiteTable(SphinxDirective):
-    """Say what each suite runs."""
+    """Table of what each suite runs."""
 
     def run(self) -> list[nodes.Node]:
-        """Write one line per block of a suite."""
+        """Return a table with one row per block of a suite."""
         lines = [HEAD, "| --- | --- | --- | --- | --- | --- |"]
         for name, path in registry.suites().items():
             lines += [f"| `{name}` | {' | '.join(row(block))} |" for block in read_suite(path).blocks]

@@ -1,4 +1,4 @@
-"""Three types that are kept perfectly apart, in equal and in unequal numbers, clustered in two ways."""
+"""Two clusterings of three perfectly separated types, in equal and in unequal numbers."""
 
 import numpy as np
 
@@ -6,12 +6,12 @@ from cellular_bench.metrics import evaluate
 
 N_CELLS, N_DIMENSIONS, DISTANCE = 900, 10, 8.0
 METRIC_IDS = ("clisi", "kmeans_nmi", "kmeans_ari", "leiden_nmi", "leiden_ari")
-#: Shares of the three types.
+#: Cells of the three types.
 MIXES = {"300, 300, 300": (300, 300, 300), "840, 30, 30": (840, 30, 30)}
 
 
 def embedding(sizes, generator):
-    """Return normal clouds at the corners of a triangle; the first is drawn out along one axis."""
+    """Return normal clouds at the corners of a triangle; the first is elongated along one axis."""
     label = np.repeat(["big", "second", "third"], sizes)
     X_emb = generator.normal(size=(N_CELLS, N_DIMENSIONS))
     X_emb[label == "big", 2] *= 4.0
@@ -28,7 +28,7 @@ def nearest_is_of_the_same_type(X_emb, label):
 
 
 def measure():
-    """Return the metrics of each mix, and how often a cell's neighbour is of its type."""
+    """Return the metrics of each mix, and the share of cells whose neighbour has the same type."""
     found = {}
     for mix, sizes in MIXES.items():
         X_emb, label = embedding(sizes, np.random.default_rng(0))

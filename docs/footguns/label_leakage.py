@@ -1,4 +1,4 @@
-"""Labels that mean nothing, and the scores they reach once a method has seen those of the scored cells."""
+"""Scores of random labels, with and without leakage from the scored cells."""
 
 import numpy as np
 from sklearn.discriminant_analysis import LinearDiscriminantAnalysis
@@ -15,7 +15,7 @@ N_DRAWS = 5
 
 
 def one_cell_type():
-    """Return 200 beta cells of one donor: whatever divides them at random is not in their genes."""
+    """Return 200 beta cells of one donor: random labels have no relation to their genes."""
     adata = catalog.load(catalog.specs()["baron"]).adata
     donor = adata.obs["batch"].value_counts().idxmax()
     cells = np.flatnonzero((adata.obs["label"] == "beta") & (adata.obs["batch"] == donor))
@@ -23,7 +23,7 @@ def one_cell_type():
 
 
 def accuracies(X, label):
-    """Return the accuracy in five folds: genes chosen on all cells, and chosen on the training cells."""
+    """Return the accuracy in five folds, with genes selected on all cells and on the training cells."""
     choice, classifier = SelectKBest(f_classif, k=50), LogisticRegression()
     chosen_on_all = choice.fit_transform(X, label)
     outside = cross_val_score(classifier, chosen_on_all, label, cv=5).mean()
@@ -32,7 +32,7 @@ def accuracies(X, label):
 
 
 def silhouettes(X_pca, label):
-    """Return the silhouette of labels: of the cells that a projection was fitted on, and of others."""
+    """Return the silhouette of the labels of the cells that a projection was fitted on, and of others."""
     seen, unseen = np.arange(100), np.arange(100, 200)
     projection = LinearDiscriminantAnalysis().fit(X_pca[seen], label[seen])
     return tuple(
@@ -58,9 +58,9 @@ if __name__ == "__main__":
     means = measure()
     print("| random labels of 200 beta cells | saw the scored labels | did not |")
     print("| --- | ---: | ---: |")
-    told = {
-        "accuracy": "accuracy; genes chosen by label on all cells, or on training cells",
+    rows = {
+        "accuracy": "accuracy; genes selected by label on all cells, or on training cells",
         "silhouette": "silhouette; projection fitted on the scored cells, or on others",
     }
-    for name, text in told.items():
+    for name, text in rows.items():
         print(f"| {text} | {means[name][0]:.2f} | {means[name][1]:.2f} |")

@@ -1,4 +1,4 @@
-"""Two methods change places because a third one joins the table."""
+"""Two methods change places because a third one is added to the table."""
 
 import numpy as np
 
@@ -38,7 +38,7 @@ def overall(table, names, *, scale):
 
 
 def by_own_range(metric, values):
-    """Scale by the ends of the metric's own range."""
+    """Scale by the metric's own range."""
     spec = METRICS[metric]
     return (values - spec.minimum) / (spec.maximum - spec.minimum)
 
@@ -49,7 +49,7 @@ def by_methods(_metric, values):
 
 
 def measure(table):
-    """Return the overall scores with two and with three methods, scaled in both ways."""
+    """Return the overall scores of two and of three methods, with both scales."""
     return {
         (scale.__name__, len(names)): overall(table, names, scale=scale)
         for scale in (by_methods, by_own_range)
@@ -67,6 +67,6 @@ if __name__ == "__main__":
     print("| scaled | in the table | `pca` | `unintegrated` |")
     print("| --- | --- | ---: | ---: |")
     for (scale, size), values in measure(table).items():
-        told = "over the methods" if scale == "by_methods" else "by each metric's own range"
-        who = "these two" if size == 2 else "and `shuffled_within_batch`"
-        print(f"| {told} | {who} | {values['pca']:.3f} | {values['unintegrated']:.3f} |")
+        how = "over the methods" if scale == "by_methods" else "by each metric's own range"
+        others = "these two" if size == 2 else "and `shuffled_within_batch`"
+        print(f"| {how} | {others} | {values['pca']:.3f} | {values['unintegrated']:.3f} |")

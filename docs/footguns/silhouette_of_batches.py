@@ -1,4 +1,4 @@
-"""Batches that overlap in pairs, and what scores of batch mixing make of them."""
+"""Scores of batch mixing for batches that overlap in pairs."""
 
 import numpy as np
 
@@ -6,7 +6,7 @@ from cellular_bench.metrics import evaluate
 
 N_PER_BATCH, N_DIMENSIONS, DISTANCE = 150, 10, 20.0
 METRIC_IDS = ("silhouette_batch", "bras", "ilisi", "kbet")
-#: Where the four batches lie along the first axis.
+#: Positions of the four batches along the first axis.
 LAYOUTS = {
     "all four mixed": (0.0, 0.0, 0.0, 0.0),
     "two pairs, far apart": (0.0, 0.0, DISTANCE, DISTANCE),

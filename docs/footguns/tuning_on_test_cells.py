@@ -1,4 +1,4 @@
-"""The best of many settings, chosen by the cells it is then scored on, and what it is worth on others."""
+"""The best of many settings, chosen on the test cells, and its accuracy on other cells."""
 
 import numpy as np
 from scipy.spatial.distance import cdist
@@ -17,7 +17,7 @@ def cells():
 
 
 def one_repeat(X, label, generator):
-    """Return the accuracies of the chosen setting: a setting is a panel of a few genes."""
+    """Return the accuracies of the chosen setting; a setting is a panel of a few genes."""
     drawn = generator.permutation(len(label))[: TRAIN + VALIDATION + TEST + OTHER]
     train, scored = drawn[:TRAIN], drawn[TRAIN:]
     expressed = np.flatnonzero((X[train] > 0).mean(axis=0) > 0.2)
@@ -33,7 +33,7 @@ def one_repeat(X, label, generator):
 
 
 def measure():
-    """Return the means over repeats: (reported, worth) of both ways to choose."""
+    """Return the means over repeats: the reported and the true accuracy for both choices."""
     X, label = cells()
     generator = np.random.default_rng(0)
     found = np.mean([one_repeat(X, label, generator) for _ in range(N_REPEATS)], axis=0)
@@ -45,6 +45,6 @@ if __name__ == "__main__":
     chosen_on = f"best of {N_SETTINGS} settings, chosen on"
     print(f"| {chosen_on} | accuracy on the {TEST} test cells | on {OTHER} others |")
     print("| --- | ---: | ---: |")
-    for chosen, told in (("test", "the test cells"), ("validation", f"{VALIDATION} cells of their own")):
+    for chosen, where in (("test", "the test cells"), ("validation", f"{VALIDATION} separate cells")):
         reported, worth = found[chosen]
-        print(f"| {told} | {reported:.3f} | {worth:.3f} |")
+        print(f"| {where} | {reported:.3f} | {worth:.3f} |")
