@@ -233,7 +233,7 @@ def test_the_digest_follows_what_is_installed_and_nothing_else(tmp_path):
         (TINY + WITH_R.partition("\n\n")[2], "it must have either a table"),
         ('title = "Nothing"\n', "it must have either a table"),
         (TINY + 'wheels = "x"\n', "python.wheels: Extra inputs are not permitted"),
-        ("title = ", "is not TOML"),
+        ("title = ", "is not valid TOML"),
     ],
 )
 def test_a_wrong_declaration_is_explained(tmp_path, text, message):

@@ -14,8 +14,8 @@ import click
 from pydantic import ValidationError
 
 from cellular_bench.benchmark.schema.executor import ExecutorConfig, ExecutorKind, read_executor
-from cellular_bench.benchmark.schema.toml import explain
 from cellular_bench.core.errors import UserError
+from cellular_bench.core.toml import explain
 from cellular_bench.core.types import ProfileName
 
 F = TypeVar("F", bound=Callable[..., Any])
