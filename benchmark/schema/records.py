@@ -24,7 +24,7 @@ from cellular_bench.core.types import (
 
 SCHEMA_VERSION: Literal[1] = 1
 
-Status = Literal["ok", "failed", "timeout", "out_of_memory", "not_applicable", "skipped"]
+Status = Literal["ok", "failed", "timeout", "out_of_memory", "not_applicable"]
 
 
 class Model(BaseModel):

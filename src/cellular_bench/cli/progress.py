@@ -19,7 +19,7 @@ from rich.progress import (
 from cellular_bench.benchmark.plan.run import Run
 from cellular_bench.benchmark.schema.records import MethodIdentity, RunRecord, given_genes
 
-_MARKS = {"ok": "green", "not_applicable": "yellow", "skipped": "yellow"}
+_MARKS = {"ok": "green", "not_applicable": "yellow"}
 
 
 class RunProgress:
