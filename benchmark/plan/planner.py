@@ -4,14 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
-from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from cellular_bench.benchmark.plan.identity import (
-    _before_installing,
     dataset_identity,
     derive_seed,
     method_identity,
@@ -19,7 +17,7 @@ from cellular_bench.benchmark.plan.identity import (
     split_identity,
 )
 from cellular_bench.benchmark.plan.params import completed
-from cellular_bench.benchmark.plan.run import Plan, Run
+from cellular_bench.benchmark.plan.run import Plan, PlannedRun
 from cellular_bench.benchmark.registry import Method, methods_for, pick
 from cellular_bench.benchmark.schema.records import (
     GENES,
@@ -45,7 +43,7 @@ def plan(
     UserError
         If a name is unknown, a method cannot do the task, or a split is impossible on the data.
     """
-    runs: dict[str, Run] = {}
+    runs: dict[str, PlannedRun] = {}
     splits: dict[tuple[str, str], Split] = {}
     for block in suite.blocks:
         chosen = choose_methods(block, methods)
@@ -138,16 +136,14 @@ def _runs(
     cells: SplitIdentity,
     chosen: Sequence[tuple[Method, dict[str, Any]]],
     plugins: Sequence[Path],
-) -> Iterable[Run]:
+) -> Iterable[PlannedRun]:
     data = dataset_identity(dataset)
     study_metrics = suite.study_metrics and block.task != "annotation"
     for method, params in chosen:
-        identity, absent = method_identity(method, params), _before_installing(method, params)
+        identity = method_identity(method, params)
         for seed in block.seeds:
-            name = partial(run_id, block.task, method, study_metrics=study_metrics)
-            yield Run(
-                run_id=name(identity, data, cells, seed),
-                replaces=tuple(name(before, data, cells, seed) for before in absent),
+            yield PlannedRun(
+                run_id=run_id(block.task, method, identity, data, cells, seed, study_metrics=study_metrics),
                 suite_id=suite.suite_id,
                 task=block.task,
                 method=identity,

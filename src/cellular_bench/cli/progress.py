@@ -16,8 +16,8 @@ from rich.progress import (
     TimeElapsedColumn,
 )
 
-from cellular_bench.benchmark.plan.run import Run
-from cellular_bench.benchmark.schema.records import MethodIdentity, RunRecord, given_genes
+from cellular_bench.benchmark.plan.run import PlannedRun
+from cellular_bench.benchmark.schema.records import MethodIdentity, RunRecord
 
 _MARKS = {"ok": "green", "not_applicable": "yellow"}
 
@@ -49,7 +49,7 @@ class RunProgress:
     ) -> None:
         self._bar.stop()
 
-    def started(self, run: Run) -> None:
+    def started(self, run: PlannedRun) -> None:
         """Show what is running."""
         text = f"{run.task} {run.method.method_id} {run.split.split_id}"
         self._bar.update(self._task, description=escape(text))
@@ -74,5 +74,4 @@ class RunProgress:
 
 
 def _genes(method: MethodIdentity) -> str:
-    given = given_genes(method)
-    return f" ({given})" if given else ""
+    return f" ({method.given_features})" if method.given_features else ""

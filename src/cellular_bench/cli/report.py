@@ -12,7 +12,7 @@ import click
 from cellular_bench.benchmark import registry
 from cellular_bench.benchmark.analysis.leaderboard import Board, build_boards
 from cellular_bench.benchmark.execution.machine import usable_cores
-from cellular_bench.benchmark.results.store import Store
+from cellular_bench.benchmark.results.store import LIVE_PAGE, Store
 from cellular_bench.benchmark.schema.records import Missing, RunRecord
 from cellular_bench.cli import options
 from cellular_bench.cli.options import EXISTING_FOLDER, NameList, plugin_option
@@ -233,9 +233,9 @@ def _watch(store: Store, *, interval: float) -> None:
     told = False
     while True:
         seen = overview(store)
-        write_text_atomically(store.root / "live.html", live_page(seen, title=store.title, interval=interval))
+        write_text_atomically(store.root / LIVE_PAGE, live_page(seen, title=store.title, interval=interval))
         if not told:
-            click.echo(store.root / "live.html")
+            click.echo(store.root / LIVE_PAGE)
             told = True
         if not seen.is_active:
             return

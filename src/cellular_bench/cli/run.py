@@ -269,7 +269,7 @@ def _carry_out(
 ) -> int:
     from cellular_bench.benchmark.execution.executor import Executor
     from cellular_bench.benchmark.isolation import scratch
-    from cellular_bench.benchmark.results import index as summaries
+    from cellular_bench.benchmark.results import index
     from cellular_bench.benchmark.results.merge import take_over
     from cellular_bench.benchmark.results.progress import write_plan
     from cellular_bench.benchmark.results.store import Store
@@ -283,7 +283,7 @@ def _carry_out(
     taken = take_over(planned.runs, sources, store, retry=earlier.retry)
     if sources:
         console.print(f"{taken} runs taken over from other folders")
-    summaries.read(store, keep=True)
+    index.read(store, keep=True)
     here = Executor(store=store, n_jobs=jobs or usable_cores(), retry=earlier.retry)
     missing = len(here.missing(planned))
     with _sent_to(planned.suite.executor if missing else ExecutorConfig(), here, jobs=jobs) as executor:

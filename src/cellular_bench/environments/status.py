@@ -17,6 +17,8 @@ from cellular_bench.environments.declaration import Declaration, RPackages
 
 #: Written last into a finished environment: without it, a folder is what an interruption left.
 MARKER = "cellular-bench-environment.json"
+#: What stands instead of its versions where an environment cannot be used.
+MISSING = "missing"
 #: Environment variable that names the Rscript to use; the first one on the PATH otherwise.
 RSCRIPT_VARIABLE = "CELLULAR_BENCH_RSCRIPT"
 
@@ -59,15 +61,10 @@ class State:
         return self.problem is None
 
     @property
-    def absent(self) -> dict[str, str]:
-        """What :attr:`versions` holds where the environment cannot be used."""
-        return {f"environment {self.declaration.name}": "missing"}
-
-    @property
     def versions(self) -> dict[str, str]:
         """Versions of the language and all packages, as they go into the identity of a run."""
         if not self.is_ready:
-            return self.absent
+            return {f"environment {self.declaration.name}": MISSING}
         language, _, version = self.language.partition(" ")
         return {language: version, **self.packages}
 

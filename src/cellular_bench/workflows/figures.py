@@ -17,7 +17,7 @@ import click
 
 from cellular_bench.benchmark.analysis.leaderboard import Board, Row, method_key
 from cellular_bench.benchmark.execution.preparation import Truth, read_truth
-from cellular_bench.benchmark.results.store import ARTIFACTS, OUTPUTS, Store
+from cellular_bench.benchmark.results.store import ARTIFACTS, HISTORY, OUTPUTS, Store
 from cellular_bench.benchmark.schema.records import RunRecord
 from cellular_bench.core.files import fitting
 from cellular_bench.reports.figures.confusion_and_training import Figure, FigureKind
@@ -27,10 +27,6 @@ from cellular_bench.reports.tables.model import plural
 if TYPE_CHECKING:
     from cellular_bench.benchmark.analysis.curves import Curve
     from cellular_bench.core.outputs import Outputs
-
-
-#: What a method may leave in its run's folder about its training; see ``history_figure``.
-HISTORY = "history.json"
 
 
 @dataclass(frozen=True, slots=True)
@@ -187,15 +183,15 @@ def _history_file(store: Kept, run: RunRecord) -> Path:
 
 def _draw_in_child(store: Kept, drawings: Sequence[Drawing], part: int) -> None:
     from cellular_bench.benchmark.execution.run import HARNESS_LIMITS
-    from cellular_bench.benchmark.isolation import call as isolation
+    from cellular_bench.benchmark.isolation.call import call
 
     if not drawings:
         return
     log = store.out / "figures" / f"part-{part}.log"
-    outcome = isolation.call(_draw_all, store, drawings, limits=HARNESS_LIMITS, log=log)
+    ended = call(_draw_all, store, drawings, limits=HARNESS_LIMITS, log=log)
     for drawing in drawings:
         if not drawing.is_drawn:
-            click.echo(f"No figure of {drawing.title}; see {log}. {outcome.reason or ''}", err=True)
+            click.echo(f"No figure of {drawing.title}; see {log}. {ended.reason or ''}", err=True)
     if all(drawing.is_drawn for drawing in drawings):
         log.unlink(missing_ok=True)
 

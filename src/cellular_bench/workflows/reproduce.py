@@ -34,7 +34,7 @@ def request(record: RunRecord) -> Suite:
         title=f"Again: {record.run_id}",
         limits=record.limits or Limits(),
         recipe=None if recipe is None else recipe["name"],
-        profile=record.evaluation.profile if record.evaluation else "full",
+        profile=record.profile or (record.evaluation.profile if record.evaluation else "full"),
         study_metrics=scoring.has_metrics_on_request(record),
         blocks=(
             Block(

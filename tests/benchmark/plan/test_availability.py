@@ -90,7 +90,8 @@ def test_the_studys_suite_has_every_published_row(known):
         features = score.features if score.method_id in both else None
         assert (score.task, score.dataset_id, score.method_id, features) in asked
     settled = settle(suite, **known)
-    assert "baron" in {name for block in settled.blocks for name in block.datasets}
+    names = {name for block in settled.blocks for name in block.datasets}
+    assert names & {"baron_full", *suite.stand_ins["baron_full"]}, "whichever of them this machine has"
     assert {"kidney", "zheng68k"} <= {item.name for item in settled.missing}
     assert all(item.remedy and item.rows for item in settled.missing)
 
