@@ -6,6 +6,7 @@ from collections import defaultdict
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Literal
 
+from cellular_bench.benchmark.plan.planner import obstacle
 from cellular_bench.benchmark.registry import Method, pick
 from cellular_bench.benchmark.schema.records import Missing
 from cellular_bench.benchmark.schema.suite import Block, MethodChoice, Suite
@@ -44,7 +45,7 @@ def settle(suite: Suite, *, methods: Mapping[str, Method], datasets: Mapping[str
     return suite.model_copy(update={"blocks": left, "missing": missing})
 
 
-def allowed_by(suite: Suite, datasets: Mapping[str, Dataset], methods: Mapping[str, Method]) -> Suite:
+def allowed_by(suite: Suite, datasets: Mapping[str, Dataset]) -> Suite:
     """Leave out the tasks that the cells do not allow, such as integration of one batch, and write down why.
 
     Raises
@@ -52,22 +53,22 @@ def allowed_by(suite: Suite, datasets: Mapping[str, Dataset], methods: Mapping[s
     UserError
         If they allow none.
     """
-    from cellular_bench.benchmark.plan.planner import plan
-
-    left, missing, refused = [], [], None
-    for block in suite.blocks:
-        try:
-            plan(suite.model_copy(update={"blocks": (block,)}), datasets=datasets, methods=methods)
-        except UserError as error:
-            refused = error
-            rows = (f"{block.task}: {', '.join(_name(choice) for choice in block.methods)}",)
-            remedy = f"To run it, ask for it alone (--task {block.task}) with what fits these cells."
-            missing.append(Missing(kind="task", name=block.task, reason=str(error), remedy=remedy, rows=rows))
-        else:
-            left.append(block)
-    if not left and refused is not None:
-        raise refused
-    return suite.model_copy(update={"blocks": tuple(left), "missing": (*suite.missing, *missing)})
+    reasons = [obstacle(block, datasets) for block in suite.blocks]
+    left = tuple(block for block, reason in zip(suite.blocks, reasons, strict=True) if reason is None)
+    missing = [
+        Missing(
+            kind="task",
+            name=block.task,
+            reason=reason,
+            remedy=f"To run it, ask for it alone (--task {block.task}) with what fits these cells.",
+            rows=(f"{block.task}: {', '.join(_name(choice) for choice in block.methods)}",),
+        )
+        for block, reason in zip(suite.blocks, reasons, strict=True)
+        if reason is not None
+    ]
+    if not left:
+        raise UserError(missing[-1].reason)
+    return suite.model_copy(update={"blocks": left, "missing": (*suite.missing, *missing)})
 
 
 def _settled(

@@ -49,9 +49,9 @@ def plan(
         chosen = choose_methods(block, methods)
         for dataset_id in block.datasets:
             dataset = datasets[dataset_id]
-            _check_task(block.task, dataset)
+            _refuse(_task_obstacle(block.task, dataset))
             for split, cells in _splits(block.splits, dataset):
-                _check_split(block.task, split, dataset)
+                _refuse(_split_obstacle(block.task, split, dataset))
                 splits[dataset.digest, split.digest] = split
                 for run in _runs(suite, block, dataset, cells, chosen, plugins):
                     runs[run.run_id] = run
@@ -90,33 +90,58 @@ def _expanded(block: Block, known: Mapping[str, Method]) -> Iterable[MethodChoic
                     yield MethodChoice(method_id=name)
 
 
-def _check_task(task: Task, dataset: Dataset) -> None:
+def obstacle(block: Block, datasets: Mapping[str, Dataset]) -> str | None:
+    """Say why a block cannot be run on the cells of its data sets; None if it can."""
+    for dataset_id in block.datasets:
+        dataset = datasets[dataset_id]
+        reason = _task_obstacle(block.task, dataset)
+        if reason is None:
+            try:
+                splits = [split for split, _ in _splits(block.splits, dataset)]
+            except UserError as error:  # these cells cannot be split so
+                return str(error)
+            reasons = (_split_obstacle(block.task, split, dataset) for split in splits)
+            reason = next((found for found in reasons if found is not None), None)
+        if reason is not None:
+            return reason
+    return None
+
+
+def _task_obstacle(task: Task, dataset: Dataset) -> str | None:
     n_batches = dataset.adata.obs[keys.BATCH].nunique()
     if task == "integration" and n_batches < 2:
-        raise UserError(
+        return (
             f"Data set '{dataset.spec.dataset_id}' has one batch; integration needs two or more. "
             "Name the column of the batches (--batch-key with --adata, batch_key in a data set of your own), "
             "or choose another task."
         )
+    return None
 
 
-def _check_split(task: Task, split: Split, dataset: Dataset) -> None:
-    if split.stress and split.stress.kind == "shallow" and keys.COUNTS not in dataset.adata.layers:
-        raise UserError(
+def _split_obstacle(task: Task, split: Split, dataset: Dataset) -> str | None:
+    is_shallow = split.stress is not None and split.stress.kind == "shallow"
+    if is_shallow and keys.COUNTS not in dataset.adata.layers:
+        return (
             f"Stress 'shallow' thins raw counts; data set '{dataset.spec.dataset_id}' has none. "
             "Name their layer (--counts-layer with --adata), or choose another stress."
         )
-    if split.stress and split.stress.kind == "shallow" and dataset.recipe:
-        raise UserError(
+    if is_shallow and dataset.recipe:
+        return (
             f"Stress 'shallow' scales thinned counts to 10,000 per cell, and the recipe of data set "
             f"'{dataset.spec.dataset_id}' ({dataset.recipe['name']}) does not. Choose another stress, or no "
             "recipe."
         )
     if task == "novelty" and not split.unseen_labels:
-        raise UserError(
+        return (
             f"Split '{split.split_id}' holds no label back, so no cell is novel and nothing can be scored. "
             "The task novelty needs the split unseen-label or private-label."
         )
+    return None
+
+
+def _refuse(reason: str | None) -> None:
+    if reason is not None:
+        raise UserError(reason)
 
 
 def _splits(choices: Sequence[SplitChoice], dataset: Dataset) -> Iterable[tuple[Split, SplitIdentity]]:

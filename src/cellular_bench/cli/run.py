@@ -251,7 +251,7 @@ def _planned(
     except UserError:
         if is_asked:
             raise
-    allowed = allowed_by(suite, datasets, known)
+    allowed = allowed_by(suite, datasets)
     _say_what_is_missing(allowed, console)
     return make(allowed)
 

@@ -96,7 +96,7 @@ def test_the_studys_suite_has_every_published_row(known):
     assert all(item.remedy and item.rows for item in settled.missing)
 
 
-def test_tasks_that_the_cells_do_not_allow_are_left_out_and_written_down(known):
+def test_tasks_that_the_cells_do_not_allow_are_left_out_and_written_down():
     cells = catalog.from_memory(simulate(n_obs=60, n_vars=20, n_labels=2, n_batches=1, seed=0),
                                 batch_key=None, label_key="label")  # fmt: skip
     loaded = {cells.dataset_id: catalog.load(cells)}
@@ -107,11 +107,11 @@ def test_tasks_that_the_cells_do_not_allow_are_left_out_and_written_down(known):
         ]
     ]  # fmt: skip
     suite = Suite(suite_id="s", title="S", blocks=blocks)
-    allowed = allowed_by(suite, loaded, known["methods"])
+    allowed = allowed_by(suite, loaded)
     assert [block.task for block in allowed.blocks] == ["annotation"]
     batches, labels = allowed.missing
     assert batches.lines()[0].startswith("missing task integration. Data set 'adata' has one batch;")
     assert batches.rows == ("integration: pca",)
     assert "3 labels to hide, but only 2 of 2 labels" in labels.reason
     with pytest.raises(UserError, match="has one batch"):
-        allowed_by(suite.model_copy(update={"blocks": suite.blocks[:1]}), loaded, known["methods"])
+        allowed_by(suite.model_copy(update={"blocks": suite.blocks[:1]}), loaded)

@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 from click.testing import CliRunner
 
+from cellular_bench.benchmark.analysis.leaderboard import method_key
 from cellular_bench.benchmark.plan import installed
 from cellular_bench.benchmark.results import index
 from cellular_bench.benchmark.results.merge import merge
@@ -74,6 +75,9 @@ def test_every_record_is_read_with_all_that_it_says(old: Store) -> None:
         method, methods = before.pop("method"), now.pop("method")
         assert methods | method == methods
         assert now | before == now
+        assert methods["given_features"] == ("all" if "all genes" in method["name"] else None)
+        del method["features"]
+        assert method_key(records[run_id].method) == json.dumps(method, sort_keys=True), "the same row"
 
 
 def test_its_index_is_used_as_it_is_and_says_what_the_records_say(old: Store, monkeypatch) -> None:
