@@ -30,17 +30,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
-from cellular_bench.benchmark.schema.records import (
-    DatasetIdentity,
+from cellular_bench.benchmark.schema.record_files import (
     NewerRecordError,
-    OutputFile,
-    RunRecord,
-    SplitIdentity,
     json_schema,
     read_record,
     sharing,
     write_record,
 )
+from cellular_bench.benchmark.schema.records import DatasetIdentity, OutputFile, RunRecord, SplitIdentity
 from cellular_bench.benchmark.schema.suite import Suite
 from cellular_bench.core.errors import UserError
 from cellular_bench.core.files import fitting, write_text_atomically

@@ -56,7 +56,7 @@ def command(
     out: Path | None,
 ) -> None:
     """Run one record again and compare its scores."""
-    from cellular_bench.benchmark.schema.records import read_record
+    from cellular_bench.benchmark.schema.record_files import read_record
     from cellular_bench.cli.run import known_datasets, own_data
     from cellular_bench.workflows import reproduce as reproduction
 

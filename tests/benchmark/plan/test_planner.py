@@ -231,6 +231,7 @@ def test_a_method_given_other_genes_is_another_row(datasets) -> None:
     assert len(runs) == 2, "its own choice, named, is the same run"
     assert [run.method.name for run in runs] == ["kNN", "kNN, all genes"]
     assert [run.method.features for run in runs] == ["hvg", "all"]
+    assert [run.method.given_features for run in runs] == [None, "all"]
     assert runs[0].run_id != runs[1].run_id
 
 

@@ -18,7 +18,8 @@ from cellular_bench.benchmark.results.index import RunSummary
 from cellular_bench.benchmark.results.merge import merge, problem, replaced_by, take_over
 from cellular_bench.benchmark.results.progress import mark_running, overview, write_plan
 from cellular_bench.benchmark.results.store import INDEX, Store
-from cellular_bench.benchmark.schema.records import Limits, NewerRecordError, Outcome, RunRecord, read_record
+from cellular_bench.benchmark.schema.record_files import NewerRecordError, read_record
+from cellular_bench.benchmark.schema.records import Limits, Outcome, RunRecord
 from cellular_bench.benchmark.schema.suite import Suite
 from cellular_bench.cli.run import command as run_command
 from cellular_bench.cli.status import lines
