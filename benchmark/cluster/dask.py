@@ -1,6 +1,6 @@
 """Runs on the workers of Dask clusters: one that is there already, or jobs of a Slurm system.
 
-Every run is a task of its own, and on its worker a child process with the same limits and the same record
+Every run is one task, and on its worker a child process with the same limits and the same record
 as on one machine. What a lost worker was doing is done again on another one.
 """
 
@@ -38,7 +38,7 @@ if TYPE_CHECKING:
 LOOK_S, RENEW_S = 0.5, 5.0
 #: How long a batch system may take to say how a job ended.
 ACCOUNTING_S = 15.0
-#: Slurm's own word for a job that it ended for want of memory.
+#: Slurm's word for a job that it ended because memory ran out.
 _OUT_OF_MEMORY = "OUT_OF_MEMORY"
 
 
@@ -188,8 +188,8 @@ class Cluster:
         return inputs, {path.name: path.read_bytes() for path in run.plugins}
 
     def _hear(self, event: tuple[float, dict[str, Any]]) -> None:
-        _, told = event
-        self._begun[told["run_id"]].append(told)
+        _, begun = event
+        self._begun[begun["run_id"]].append(begun)
 
     def _lost(self, run: PlannedRun, store: Store, started_at: datetime, why: str) -> RunRecord:
         """Say in a record that the workers of a run were lost, and what the batch system says of the last."""
@@ -239,12 +239,12 @@ class JobEnd:
 
     @property
     def is_out_of_memory(self) -> bool:
-        """Whether Slurm ended it for want of memory."""
+        """Whether Slurm ended it because memory ran out."""
         return self.state == _OUT_OF_MEMORY or bool(self.memory)
 
 
 def job_end(job_id: str) -> JobEnd | None:
-    """Return how a Slurm job ended; None where that is not told.
+    """Return how a Slurm job ended; None if Slurm does not say.
 
     Where Slurm counts memory through control groups, the state says that it ran out. Where it looks at
     processes, the state is ``FAILED`` and only the job's log has the reason.
@@ -270,7 +270,7 @@ def job_end(job_id: str) -> JobEnd | None:
 
 
 def _told_of_memory(log: Path) -> str:
-    """Return the sentence in which a job's log says that it was ended for want of memory."""
+    """Return the sentence in which a job's log says that memory ran out."""
     found = re.search(r"(?i)exceeded (job|step) memory limit|oom[-_]kill event|out of memory", tail(log))
     return found[0] if found else ""
 
@@ -352,13 +352,13 @@ def _asked_for(group: WorkerClass, stack: ExitStack, logs: Path) -> _Workers:
 
 
 def _check_accepted(script: str) -> None:
-    """Ask Slurm whether it would take a job, so that a wrong request is not waited for in vain."""
+    """Ask Slurm whether it would take a job, so that nobody waits for jobs that it refuses."""
     if shutil.which("sbatch") is None:
         raise UserError("There is no command sbatch here: start from a machine that submits Slurm jobs.")
     with tempfile.NamedTemporaryFile("w", suffix=".sh") as file:
         file.write(script)
         file.flush()
-        done = subprocess.run(  # noqa: S603  (a script of our own)
+        done = subprocess.run(  # noqa: S603  (our script)
             ["sbatch", "--test-only", file.name],  # noqa: S607
             capture_output=True,
             text=True,

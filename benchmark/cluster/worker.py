@@ -1,7 +1,7 @@
 """The part of a run that happens on a worker of a cluster.
 
 A worker that sees the result folder and may write there works in it. Any other gets the data and splits
-of its runs sent, works in a folder of its own, and sends back what is to be kept.
+of its runs sent, works in its own folder, and sends back what is to be kept.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from cellular_bench.benchmark.execution import run as execution
+from cellular_bench.benchmark.execution.run import carry_out as carry_out_here
 from cellular_bench.benchmark.isolation import scratch
 from cellular_bench.benchmark.plan.run import PlannedRun
 from cellular_bench.benchmark.results.store import RECORD, Store
@@ -81,7 +81,7 @@ def shares(root: Path, token: str) -> bool:
 
 
 def _carried_out(run: PlannedRun, store: Store, cancelled: threading.Event) -> bytes:
-    return execution.carry_out(run, store, cancelled=cancelled).model_dump_json().encode()
+    return carry_out_here(run, store, cancelled=cancelled).model_dump_json().encode()
 
 
 def _apart(
@@ -104,7 +104,7 @@ def _apart(
 
 @functools.cache
 def _own_root(pid: int) -> Path:
-    del pid  # a forked process has a folder of its own
+    del pid  # a forked process has another folder
     root = scratch.home() / "results"
     (root / "runs").mkdir(parents=True)
     return root

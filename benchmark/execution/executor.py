@@ -179,7 +179,7 @@ def _disk_errors(store: Store) -> Iterator[None]:
     except OSError as error:
         raise UserError(
             f"{store.root} cannot be written: {error.strerror}. Records written so far are intact; "
-            "free space or mend the permissions, then run the same command again."
+            "free space or fix the permissions, then run the same command again."
         ) from error
 
 

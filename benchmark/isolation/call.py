@@ -1,4 +1,4 @@
-"""Call a function in a process of its own, within limits of time and memory.
+"""Call a function in a separate process, within limits of time and memory.
 
 Processes are forked from a server that has imported the common libraries once, so a call costs
 milliseconds, not the seconds of a fresh interpreter, and still shares no state with any other.

@@ -49,7 +49,7 @@ def supervise(
 
     The file ``done`` says that both were carried out to their end.
 
-    Runs in a process of its own. The function finds itself in an empty working directory; what it and its
+    Runs in a separate process. The function finds itself in an empty working directory; what it and its
     children print goes to ``log``.
     """
     os.setsid()
@@ -186,7 +186,7 @@ def _exit_status(code: int | None, *, was_oom: bool) -> tuple[str, str | None]:
     if code == 0:
         return "ok", None
     if code == -signal.SIGKILL and was_oom:
-        return "out_of_memory", "The kernel killed the process for want of memory."
+        return "out_of_memory", "The kernel killed the process because memory ran out."
     if code is not None and code < 0:
         return "failed", f"The process was ended by signal {signal.Signals(-code).name}."
     return "failed", f"The process ended with exit code {code}."

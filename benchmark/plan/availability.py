@@ -40,8 +40,8 @@ def settle(suite: Suite, *, methods: Mapping[str, Method], datasets: Mapping[str
     )
     left = tuple(block for block in blocks if block is not None)
     if not left:
-        told = " ".join(f"{item.name}: {item.reason} {item.remedy}" for item in missing)
-        raise UserError(f"Nothing of suite '{suite.suite_id}' can be run here. {told}")
+        reasons = " ".join(f"{item.name}: {item.reason} {item.remedy}" for item in missing)
+        raise UserError(f"Nothing of suite '{suite.suite_id}' can be run here. {reasons}")
     return suite.model_copy(update={"blocks": left, "missing": missing})
 
 

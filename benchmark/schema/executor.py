@@ -1,4 +1,4 @@
-"""Where runs are carried out, as a suite or a file of its own says it."""
+"""Where runs are carried out, as a suite or a file for ``--slurm-config`` says it."""
 
 from __future__ import annotations
 

@@ -112,9 +112,8 @@ class SplitIdentity(Model):
 class Score(Model):
     """One metric of one run: a value, or the reason why there is none.
 
-    ``undefined_by`` tells a metric that these cells do not permit (``"data"``: missing for every
-    method alike) from one that this method's output does not permit (``"output"``). ``standard_error``
-    is that of a value that rests on a sample of the cells.
+    ``undefined_by`` is ``"data"`` if these cells do not permit the metric, for any method, and ``"output"``
+    if this method's output does not. ``standard_error`` is that of a value that rests on a sample of cells.
     """
 
     metric_id: str

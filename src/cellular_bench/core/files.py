@@ -14,7 +14,7 @@ MAX_NAME_BYTES: Final = 100
 
 
 def fitting(name: str) -> str:
-    """Cut a name that would make the name of a file too long; a digest beside it tells such names apart.
+    """Cut a name that would make the name of a file too long; a digest beside it distinguishes such names.
 
     Examples
     --------

@@ -45,7 +45,7 @@ class State:
     problem
         Why it cannot be used; None where it can.
     remedy
-        Command that mends it.
+        Command that fixes it.
     """
 
     declaration: Declaration
@@ -82,7 +82,7 @@ def required(declaration: Declaration) -> State:
     Raises
     ------
     NotApplicableError
-        If it cannot; with the command that mends it.
+        If it cannot; with the command that fixes it.
     """
     found = state(declaration)
     if found.problem is not None:
@@ -93,7 +93,7 @@ def required(declaration: Declaration) -> State:
 def missing_text(found: State) -> str:
     """Say in a sentence or two what is missing and what to do."""
     name = found.declaration.name
-    return f"Needs the environment '{name}': {found.problem}. To mend it: {found.remedy}"
+    return f"Needs the environment '{name}': {found.problem}. Fix: {found.remedy}"
 
 
 def home() -> Path:

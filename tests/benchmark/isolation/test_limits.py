@@ -226,7 +226,7 @@ def test_what_the_kernel_kills_for_memory_is_told_from_a_crash(small_cgroup, tmp
     join = f"import os\nopen({str(small_cgroup / 'cgroup.procs')!r}, 'w').write(str(os.getpid()))\n"
     killed = executed(join + "x = [b'x' * 2**26 for _ in range(20)]", tmp_path)
     assert killed.status == "out_of_memory"
-    assert killed.reason == "The kernel killed the process for want of memory."
+    assert killed.reason == "The kernel killed the process because memory ran out."
     crashed = executed("import os\nos.kill(os.getpid(), 9)", tmp_path)
     assert (crashed.status, crashed.reason) == ("failed", "The process was ended by signal SIGKILL.")
 
