@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Literal
 
 from cellular_bench.benchmark.plan.planner import obstacle
-from cellular_bench.benchmark.registry import Method, pick
+from cellular_bench.benchmark.registry import Method, lookup
 from cellular_bench.benchmark.schema.records import Missing
 from cellular_bench.benchmark.schema.suite import Block, MethodChoice, Suite
 from cellular_bench.core.errors import UserError
@@ -120,7 +120,7 @@ def _data(
     """Return what can be run for a data set, and what is missing for it."""
     from cellular_bench.datasets.sources import local
 
-    specs = [pick("data set", one, datasets) for one in (name, *stand_ins)]
+    specs = [lookup("data set", one, datasets) for one in (name, *stand_ins)]
     here = [spec.dataset_id for spec in specs if local.is_here(spec)][:1]
     if here == [name]:
         return here, None

@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from cellular_bench.benchmark.registry import BUILT_IN, Method, built_in, pick
+from cellular_bench.benchmark.registry import BUILT_IN, Method, built_in, lookup
 from cellular_bench.core.errors import UserError
 from cellular_bench.core.types import MethodSpec
 
@@ -25,7 +25,7 @@ def completed(method: Method, overrides: Mapping[str, Any]) -> dict[str, Any]:
     """
     defaults = method.defaults
     for name in overrides:
-        pick(f"{method.spec.method_id} parameter", name, defaults)
+        lookup(f"{method.spec.method_id} parameter", name, defaults)
     params = {**defaults, **overrides}
     for name, value in params.items():
         _check_param(method, name, value)

@@ -18,7 +18,7 @@ from cellular_bench.benchmark.plan.identity import (
 )
 from cellular_bench.benchmark.plan.params import completed
 from cellular_bench.benchmark.plan.run import Plan, PlannedRun
-from cellular_bench.benchmark.registry import Method, methods_for, pick
+from cellular_bench.benchmark.registry import Method, lookup, methods_for
 from cellular_bench.benchmark.schema.records import (
     GENES,
     SplitIdentity,
@@ -62,7 +62,7 @@ def choose_methods(block: Block, known: Mapping[str, Method]) -> list[tuple[Meth
     """Resolve the methods of a block and check that they can do its task."""
     chosen = []
     for choice in _expanded(block, known):
-        method = pick("method", choice.method_id, known)
+        method = lookup("method", choice.method_id, known)
         if block.task not in method.spec.tasks:
             can = ", ".join(method.spec.tasks)
             raise UserError(f"Method '{choice.method_id}' does {can}, not {block.task}.")

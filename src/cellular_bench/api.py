@@ -206,7 +206,7 @@ def score(
     registry.load(_paths(plugins))
     metric_ids = _several(metrics) or None
     for name in metric_ids or ():
-        registry.pick("metric", name, registry.metrics())
+        registry.lookup("metric", name, registry.metrics())
     if isinstance(predictions, pd.DataFrame):
         # Whole numbers beside a missing one have become 1.0, 2.0: they mean the labels 1 and 2.
         text = predictions.convert_dtypes().astype(object).where(predictions.notna(), "").astype(str)
@@ -270,7 +270,7 @@ def _read(option: click.Parameter, value: Any, context: click.Context) -> Any:
         return option.callback(context, option, value) if isinstance(value, str) else value
     if isinstance(option.type, click.Choice) and not option.multiple:
         offered = {str(choice).replace("_", "-"): choice for choice in option.type.choices}
-        return registry.pick(str(option.name), str(value).replace("_", "-"), offered)
+        return registry.lookup(str(option.name), str(value).replace("_", "-"), offered)
     if option.multiple:
         return option.type_cast_value(context, _several(value))
     return option.type_cast_value(context, tuple(value) if isinstance(value, list) else value)

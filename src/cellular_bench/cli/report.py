@@ -125,7 +125,7 @@ def write_reports(
     from cellular_bench.reports.page.page import FORMATS
 
     for name in formats:
-        registry.pick("format", name, dict.fromkeys(FORMATS))
+        registry.lookup("format", name, dict.fromkeys(FORMATS))
     contents = _contents(stores)
     drawn = []
     if figures and "html" in formats:

@@ -69,7 +69,7 @@ def command(
     if beside.exists():  # it describes data of the suite's own
         suite = suite.model_copy(update={"data": suite.model_validate_json(beside.read_bytes()).data})
     specs = known_datasets(suite, own, data_dir, plugins)
-    spec = registry.pick("data set", recorded.dataset.dataset_id, specs)
+    spec = registry.lookup("data set", recorded.dataset.dataset_id, specs)
     dataset = _load(recorded, replace(spec, recipe=suite.recipe) if suite.recipe else spec)
     with tempfile.TemporaryDirectory(prefix="reproduce-") as folder:
         again = _run(recorded, dataset, [path.resolve() for path in plugins], out or Path(folder) / "again")

@@ -370,7 +370,7 @@ def _sent_to(config: ExecutorConfig, here: Executor, *, jobs: int | None) -> Ite
 def _find_suite(name: str) -> Suite:
     if name.endswith(".toml"):
         return read_suite(Path(name))
-    return read_suite(registry.pick("suite", name, registry.suites()))
+    return read_suite(registry.lookup("suite", name, registry.suites()))
 
 
 def own_data(
@@ -511,9 +511,9 @@ def _check_names_used(
 ) -> None:
     """Refuse names of methods and parameters that nothing would come of."""
     for name in {*method_ids, *params} - {"all"}:
-        method = registry.pick("method", name, known)
+        method = registry.lookup("method", name, known)
         for parameter in params.get(name, ()):
-            registry.pick(f"{name} parameter", parameter, method.defaults)
+            registry.lookup(f"{name} parameter", parameter, method.defaults)
     used = {choice.method_id for block in blocks for choice in block.methods}
     for name in {*method_ids, *params} - used - {"all"}:
         can = ", ".join(known[name].spec.tasks)
@@ -552,7 +552,7 @@ def _load(
     from cellular_bench.datasets import catalog
 
     wanted = dict.fromkeys(name for block in suite.blocks for name in block.datasets)
-    specs = [registry.pick("data set", name, known) for name in wanted]
+    specs = [registry.lookup("data set", name, known) for name in wanted]
     loaded = {}
     for spec in specs:
         dataset = catalog.load(spec if suite.recipe is None else replace(spec, recipe=suite.recipe))

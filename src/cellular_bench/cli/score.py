@@ -144,7 +144,7 @@ def _check(request: Mapping[str, Any]) -> None:
     if embedded and request["ontology"] is not None:
         raise UserError("--ontology is for --predictions: an embedding names no cell.")
     for name in request["metrics"] or ():
-        registry.pick("metric", name, registry.metrics())
+        registry.lookup("metric", name, registry.metrics())
     if predictions and request["engine"] != "own":
         raise UserError("--engine is for embeddings; predictions are always scored by our own metrics.")
     if request["corrected"] and (request["adata"] is None or request["engine"] != "own"):

@@ -63,7 +63,7 @@ def check_inputs(record: RunRecord, dataset: Dataset, known: Mapping[str, regist
             f"{dataset.digest[:10]}, the record's with {record.dataset.digest[:10]}. Name the data that it "
             "was made with, by --adata or --data-dir."
         )
-    method = registry.pick("method", record.method.method_id, known)
+    method = registry.lookup("method", record.method.method_id, known)
     digest = method.source_digest[:10] if method.source_digest else None
     if digest != record.method.source_digest:
         raise UserError(
