@@ -20,7 +20,9 @@ if TYPE_CHECKING:
 Lack = tuple[Literal["method", "data set"], str, str, str]
 
 
-def settle(suite: Suite, *, methods: Mapping[str, Method], datasets: Mapping[str, DatasetSpec]) -> Suite:
+def drop_unavailable(
+    suite: Suite, *, methods: Mapping[str, Method], datasets: Mapping[str, DatasetSpec]
+) -> Suite:
     """Leave out of a partial suite what is not here, and write down which rows are missing for it.
 
     A suite that is not partial is returned as it is: what it lacks is an error later on.
@@ -33,7 +35,7 @@ def settle(suite: Suite, *, methods: Mapping[str, Method], datasets: Mapping[str
     if not suite.partial:
         return suite
     rows: dict[Lack, list[str]] = defaultdict(list)
-    blocks = [_settled(suite, block, methods, datasets, rows) for block in suite.blocks]
+    blocks = [_available(suite, block, methods, datasets, rows) for block in suite.blocks]
     missing = tuple(
         Missing(kind=kind, name=name, reason=reason, remedy=remedy, rows=tuple(dict.fromkeys(absent)))
         for (kind, name, reason, remedy), absent in rows.items()
@@ -71,7 +73,7 @@ def allowed_by(suite: Suite, datasets: Mapping[str, Dataset]) -> Suite:
     return suite.model_copy(update={"blocks": left, "missing": (*suite.missing, *missing)})
 
 
-def _settled(
+def _available(
     suite: Suite,
     block: Block,
     methods: Mapping[str, Method],

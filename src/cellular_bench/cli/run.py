@@ -15,7 +15,7 @@ import click
 
 from cellular_bench.benchmark import registry
 from cellular_bench.benchmark.execution.machine import usable_cores
-from cellular_bench.benchmark.plan.availability import allowed_by, settle
+from cellular_bench.benchmark.plan.availability import allowed_by, drop_unavailable
 from cellular_bench.benchmark.schema.executor import ExecutorConfig, ExecutorKind
 from cellular_bench.benchmark.schema.records import Limits, RunRecord, Status
 from cellular_bench.benchmark.schema.suite import Block, MethodChoice, SplitChoice, Suite, read_suite
@@ -208,7 +208,7 @@ def run(
     chosen = chosen.model_copy(update={"executor": where})
     chosen = chosen if recipe is None else chosen.model_copy(update={"recipe": recipe})
     specs = known_datasets(chosen, own, data_dir, plugins)
-    chosen = settle(chosen, methods=known, datasets=specs)
+    chosen = drop_unavailable(chosen, methods=known, datasets=specs)
     for block in chosen.blocks:
         choose_methods(block, known)  # refuses methods and parameters before data are read, which takes long
     _say_what_is_missing(chosen, console)
