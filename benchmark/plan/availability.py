@@ -47,7 +47,7 @@ def drop_unavailable(
     return suite.model_copy(update={"blocks": left, "missing": missing})
 
 
-def allowed_by(suite: Suite, datasets: Mapping[str, Dataset]) -> Suite:
+def drop_impossible_tasks(suite: Suite, datasets: Mapping[str, Dataset]) -> Suite:
     """Leave out the tasks that the cells do not allow, such as integration of one batch, and write down why.
 
     Raises

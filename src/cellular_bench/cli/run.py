@@ -15,7 +15,7 @@ import click
 
 from cellular_bench.benchmark import registry
 from cellular_bench.benchmark.execution.machine import usable_cores
-from cellular_bench.benchmark.plan.availability import allowed_by, drop_unavailable
+from cellular_bench.benchmark.plan.availability import drop_impossible_tasks, drop_unavailable
 from cellular_bench.benchmark.schema.executor import ExecutorConfig, ExecutorKind
 from cellular_bench.benchmark.schema.records import Limits, RunRecord, Status
 from cellular_bench.benchmark.schema.suite import Block, MethodChoice, SplitChoice, Suite, read_suite
@@ -251,7 +251,7 @@ def _planned(
     except UserError:
         if is_asked:
             raise
-    allowed = allowed_by(suite, datasets)
+    allowed = drop_impossible_tasks(suite, datasets)
     _say_what_is_missing(allowed, console)
     return make(allowed)
 

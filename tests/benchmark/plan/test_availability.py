@@ -5,7 +5,7 @@ from dataclasses import replace
 import pytest
 
 from cellular_bench.benchmark import registry
-from cellular_bench.benchmark.plan.availability import allowed_by, drop_unavailable
+from cellular_bench.benchmark.plan.availability import drop_impossible_tasks, drop_unavailable
 from cellular_bench.benchmark.schema.suite import Suite, read_suite
 from cellular_bench.core.errors import UserError
 from cellular_bench.datasets import catalog
@@ -107,11 +107,11 @@ def test_tasks_that_the_cells_do_not_allow_are_left_out_and_written_down():
         ]
     ]  # fmt: skip
     suite = Suite(suite_id="s", title="S", blocks=blocks)
-    allowed = allowed_by(suite, loaded)
+    allowed = drop_impossible_tasks(suite, loaded)
     assert [block.task for block in allowed.blocks] == ["annotation"]
     batches, labels = allowed.missing
     assert batches.lines()[0].startswith("missing task integration. Data set 'adata' has one batch;")
     assert batches.rows == ("integration: pca",)
     assert "3 labels to hide, but only 2 of 2 labels" in labels.reason
     with pytest.raises(UserError, match="has one batch"):
-        allowed_by(suite.model_copy(update={"blocks": suite.blocks[:1]}), loaded)
+        drop_impossible_tasks(suite.model_copy(update={"blocks": suite.blocks[:1]}), loaded)
