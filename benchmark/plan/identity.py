@@ -19,7 +19,7 @@ from cellular_bench.benchmark.schema.records import (
     StressIdentity,
 )
 from cellular_bench.core import keys
-from cellular_bench.core.files import fitting
+from cellular_bench.core.files import truncated
 from cellular_bench.core.types import Dataset, DatasetSpec, Split, Task
 
 #: Raised when the way runs are carried out changes their results; old records are then not reused.
@@ -122,7 +122,7 @@ def run_id(
     if identity.members:
         facts["members"] = identity.members
     digest = hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()[:10]
-    what = f"{dataset.dataset_id}-{fitting(split.split_id)}-{identity.method_id}"
+    what = f"{dataset.dataset_id}-{truncated(split.split_id)}-{identity.method_id}"
     return f"{task}-{what}-s{seed}-{digest}"
 
 

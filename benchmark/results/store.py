@@ -40,7 +40,7 @@ from cellular_bench.benchmark.schema.record_files import (
 from cellular_bench.benchmark.schema.records import DatasetIdentity, OutputFile, RunRecord, SplitIdentity
 from cellular_bench.benchmark.schema.suite import Suite
 from cellular_bench.core.errors import UserError
-from cellular_bench.core.files import fitting, write_text_atomically
+from cellular_bench.core.files import truncated, write_text_atomically
 
 # In the result folder.
 SUITE: Final = "suite.json"
@@ -149,7 +149,7 @@ class Store:
 
     def split_folder(self, dataset: DatasetIdentity, split: SplitIdentity) -> Path:
         """Return the folder with the cells and the truth of a split."""
-        return self.root / "splits" / dataset.version_id / f"{fitting(split.split_id)}-{split.digest[:10]}"
+        return self.root / "splits" / dataset.version_id / f"{truncated(split.split_id)}-{split.digest[:10]}"
 
     @contextmanager
     def locked(self) -> Iterator[None]:

@@ -19,7 +19,7 @@ from cellular_bench.benchmark.analysis.leaderboard import Board, Row, method_key
 from cellular_bench.benchmark.execution.preparation import Truth, read_truth
 from cellular_bench.benchmark.results.store import ARTIFACTS, HISTORY, OUTPUTS, Store
 from cellular_bench.benchmark.schema.records import RunRecord
-from cellular_bench.core.files import fitting
+from cellular_bench.core.files import truncated
 from cellular_bench.reports.figures.confusion_and_training import Figure, FigureKind
 from cellular_bench.reports.tables.common import display_names
 from cellular_bench.reports.tables.model import plural
@@ -164,7 +164,7 @@ def _drawing(store: Kept, board: Board, kind: FigureKind, rows: Sequence[Row]) -
         title=title,
         runs=runs,
         names=names,
-        file=store.out / "figures" / f"{fitting(board.board_id)}-{kind}-{digest}.webp",
+        file=store.out / "figures" / f"{truncated(board.board_id)}-{kind}-{digest}.webp",
     )
 
 
