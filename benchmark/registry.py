@@ -157,7 +157,7 @@ def method(method_id: str, plugins: Sequence[Path] = ()) -> Method:
     for found in _all_methods(plugins):
         if found.spec.method_id == method_id:
             return found
-    return pick("method", method_id, methods(plugins))
+    return lookup("method", method_id, methods(plugins))
 
 
 def methods_for(task: Task, known: Mapping[str, Method]) -> list[str]:
@@ -204,7 +204,7 @@ def suites() -> dict[str, Path]:
     return {path.stem: path for path in sorted(Path(str(folder)).glob("*.toml"))}
 
 
-def pick(kind: str, name: str, known: Mapping[str, T]) -> T:
+def lookup(kind: str, name: str, known: Mapping[str, T]) -> T:
     """Look a name up, or say which one may have been meant."""
     try:
         return known[name]
@@ -223,7 +223,7 @@ def _all_methods(plugins: Sequence[Path]) -> Iterator[Method]:
 
 def built_in(method_ids: Iterable[str]) -> list[MethodSpec]:
     """Describe methods of this package by name."""
-    return [pick("method", name, _built_in()) for name in method_ids]
+    return [lookup("method", name, _built_in()) for name in method_ids]
 
 
 @functools.cache

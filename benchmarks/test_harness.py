@@ -15,7 +15,7 @@ import pytest
 from cellular_bench.benchmark import registry
 from cellular_bench.benchmark.execution.executor import Executor
 from cellular_bench.benchmark.plan.planner import plan
-from cellular_bench.benchmark.results import index as summaries
+from cellular_bench.benchmark.results import index
 from cellular_bench.benchmark.results.store import Store
 from cellular_bench.benchmark.schema.suite import Suite
 from cellular_bench.datasets import catalog
@@ -81,10 +81,10 @@ def test_a_hundred_thousand_records_are_listed_filtered_and_averaged(folder, tmp
         made = store.run_folder(run_id)
         made.mkdir()
         (made / "record.json").write_text(text.replace(record.run_id, run_id), encoding="utf-8")
-    first = cpu_of(lambda: summaries.read(store, keep=True))
+    first = cpu_of(lambda: index.read(store, keep=True))
 
     def ask():
-        found, damaged = summaries.read(store)
+        found, damaged = index.read(store)
         values = defaultdict(list)
         for run in found:
             if run.status == "ok" and run.task == "annotation":

@@ -18,7 +18,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from cellular_bench.benchmark.schema.records import RunRecord, sharing
+from cellular_bench.benchmark.schema.record_files import sharing
+from cellular_bench.benchmark.schema.records import RunRecord
 from cellular_bench.core.types import MetricSpec
 from cellular_bench.reports import write
 

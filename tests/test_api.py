@@ -11,7 +11,7 @@ import pytest
 import cellular_bench
 from cellular_bench import Results, UserError
 from cellular_bench.benchmark import registry
-from cellular_bench.benchmark.schema.records import read_record
+from cellular_bench.benchmark.schema.record_files import read_record
 from cellular_bench.datasets.simulator import simulate
 from cellular_bench.notebook_code import plugin_source, write_plugin
 

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from cellular_bench.benchmark.analysis.data_versions import Version, version_names
 from cellular_bench.benchmark.analysis.leaderboard import over_units, scaled, unit_of
 from cellular_bench.benchmark.analysis.statistics import ROUNDING, Interval, average_seeds, interval
-from cellular_bench.benchmark.schema.records import RunRecord, Score, given_genes
+from cellular_bench.benchmark.schema.records import RunRecord, Score
 from cellular_bench.core.types import MetricSpec
 
 
@@ -166,7 +166,7 @@ def _by_subject(
             data_version=versions[record.dataset.dataset_id, record.dataset.digest],
             scheme=record.split.scheme or record.split.kind,
             method_id=record.method.method_id,
-            genes=given_genes(record.method) or "",
+            genes=record.method.given_features or "",
             params=json.dumps(record.method.params, sort_keys=True),
         )
         # The later record of one run wins, such as that of a newer version in the same folder.

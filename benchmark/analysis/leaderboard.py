@@ -281,7 +281,7 @@ def method_key(method: MethodIdentity) -> str:
 
     Genes that are not the method's own choice are part of its name.
     """
-    return json.dumps(method.model_dump(mode="json", exclude={"features"}), sort_keys=True)
+    return json.dumps(method.model_dump(mode="json", exclude={"features", "given_features"}), sort_keys=True)
 
 
 def _refuse_repeats(records: Sequence[RunRecord]) -> None:

@@ -1,6 +1,6 @@
 """Runs on the workers of Dask clusters: one that is there already, or jobs of a Slurm system.
 
-Every run is a task of its own, and on its worker a child process with the same limits and the same record
+Every run is one task, and on its worker a child process with the same limits and the same record
 as on one machine. What a lost worker was doing is done again on another one.
 """
 
@@ -23,13 +23,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from cellular_bench.benchmark.cluster import worker
-from cellular_bench.benchmark.execution import run as running
+from cellular_bench.benchmark.execution.run import recorded, tail
 from cellular_bench.benchmark.isolation.call import CancelledError
-from cellular_bench.benchmark.plan.run import Run
-from cellular_bench.benchmark.results.progress import RUNNING
-from cellular_bench.benchmark.results.store import RUN_LOG, Store
+from cellular_bench.benchmark.plan.run import PlannedRun
+from cellular_bench.benchmark.results.store import PLAN, RECORD, RUN_LOG, RUNNING, SUITE, Store
 from cellular_bench.benchmark.schema.executor import ExecutorConfig, WorkerClass
-from cellular_bench.benchmark.schema.records import RunRecord, Status
+from cellular_bench.benchmark.schema.records import Outcome, RunRecord, Status
 from cellular_bench.core.errors import BenchError, UserError
 
 if TYPE_CHECKING:
@@ -39,7 +38,7 @@ if TYPE_CHECKING:
 LOOK_S, RENEW_S = 0.5, 5.0
 #: How long a batch system may take to say how a job ended.
 ACCOUNTING_S = 15.0
-#: Slurm's own word for a job that it ended for want of memory.
+#: Slurm's word for a job that it ended because memory ran out.
 _OUT_OF_MEMORY = "OUT_OF_MEMORY"
 
 
@@ -83,7 +82,9 @@ class Cluster:
         """Runs that all workers together can carry out at a time."""
         return sum(group.n_slots for group in self._workers.values())
 
-    def carry_out(self, run: Run, store: Store, *, cancelled: threading.Event | None = None) -> RunRecord:
+    def carry_out(
+        self, run: PlannedRun, store: Store, *, cancelled: threading.Event | None = None
+    ) -> RunRecord:
         """Carry out a run on a worker; where its workers are lost too often, the record says so.
 
         Raises
@@ -106,8 +107,8 @@ class Cluster:
                 return _kept(answer, run, store)
 
     def _try(
-        self, run: Run, store: Store, name: str, group: _Workers, cancelled: threading.Event | None
-    ) -> worker.Answer:
+        self, run: PlannedRun, store: Store, name: str, group: _Workers, cancelled: threading.Event | None
+    ) -> dict[str, bytes]:
         inputs, plugins = self._inputs(run, store, name, group) if self._is_apart else (None, {})
         before = len(self._begun[run.run_id])
         future = group.client.submit(
@@ -131,14 +132,14 @@ class Cluster:
             future.cancel()
 
     def _wait(
-        self, future: Future, run: Run, group: _Workers, cancelled: threading.Event | None
-    ) -> worker.Answer:
+        self, future: Future, run: PlannedRun, group: _Workers, cancelled: threading.Event | None
+    ) -> dict[str, bytes]:
         from distributed import KilledWorker
         from distributed.client import FutureCancelledError
 
         while True:
             try:
-                answer: worker.Answer = future.result(timeout=LOOK_S)
+                answer: dict[str, bytes] = future.result(timeout=LOOK_S)
                 return answer
             except TimeoutError as error:
                 if future.status == "error":  # the run's own, not that of waiting
@@ -172,7 +173,7 @@ class Cluster:
             ) from error
 
     def _inputs(
-        self, run: Run, store: Store, name: str, group: _Workers
+        self, run: PlannedRun, store: Store, name: str, group: _Workers
     ) -> tuple[dict[str, Future], dict[str, bytes]]:
         """Send the files that a run reads, each once per class of workers."""
         split = store.split_folder(run.dataset, run.split)
@@ -187,10 +188,10 @@ class Cluster:
         return inputs, {path.name: path.read_bytes() for path in run.plugins}
 
     def _hear(self, event: tuple[float, dict[str, Any]]) -> None:
-        _, told = event
-        self._begun[told["run_id"]].append(told)
+        _, begun = event
+        self._begun[begun["run_id"]].append(begun)
 
-    def _lost(self, run: Run, store: Store, started_at: datetime, why: str) -> RunRecord:
+    def _lost(self, run: PlannedRun, store: Store, started_at: datetime, why: str) -> RunRecord:
         """Say in a record that the workers of a run were lost, and what the batch system says of the last."""
         begun = self._begun[run.run_id]
         last = begun[-1]
@@ -206,26 +207,27 @@ class Cluster:
         status: Status = "out_of_memory" if end and end.is_out_of_memory else "failed"
         folder = store.run_folder(run.run_id)
         (folder / RUNNING).unlink(missing_ok=True)  # its worker cannot do that any more
-        log_tail = running.tail(folder / RUN_LOG)
-        return running.unfinished(run, status=status, reason=reason, started_at=started_at, log_tail=log_tail)
+        outcome = Outcome(status=status, reason=reason, log_tail=tail(folder / RUN_LOG))
+        return recorded(run, outcome, started_at=started_at)
 
 
-def _kept(answer: worker.Answer, run: Run, store: Store) -> RunRecord:
+def _kept(files: dict[str, bytes], run: PlannedRun, store: Store) -> RunRecord:
     """Write what a worker sent back; its record names the command line of this process, not its own."""
+    record = RunRecord.model_validate_json(files.pop(RECORD))
     folder = store.run_folder(run.run_id)
-    for name, content in answer.files.items():
+    for name, content in files.items():
         path = folder / name
         path.parent.mkdir(parents=True, exist_ok=True)
         temporary = path.with_name(f".{path.name}")
         temporary.write_bytes(content)
         temporary.replace(path)
-    environment = answer.record.environment.model_copy(update={"command_line": tuple(sys.argv)})
-    return answer.record.model_copy(update={"environment": environment})
+    environment = record.environment.model_copy(update={"command_line": tuple(sys.argv)})
+    return record.model_copy(update={"environment": environment})
 
 
 def token_in(store: Store) -> str:
     """Return the name of the file that proves to a worker that it sees this result folder."""
-    return "plan.json" if (store.root / "plan.json").exists() else "suite.json"
+    return PLAN if (store.root / PLAN).exists() else SUITE
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -237,12 +239,12 @@ class JobEnd:
 
     @property
     def is_out_of_memory(self) -> bool:
-        """Whether Slurm ended it for want of memory."""
+        """Whether Slurm ended it because memory ran out."""
         return self.state == _OUT_OF_MEMORY or bool(self.memory)
 
 
 def job_end(job_id: str) -> JobEnd | None:
-    """Return how a Slurm job ended; None where that is not told.
+    """Return how a Slurm job ended; None if Slurm does not say.
 
     Where Slurm counts memory through control groups, the state says that it ran out. Where it looks at
     processes, the state is ``FAILED`` and only the job's log has the reason.
@@ -268,10 +270,8 @@ def job_end(job_id: str) -> JobEnd | None:
 
 
 def _told_of_memory(log: Path) -> str:
-    """Return the sentence in which a job's log says that it was ended for want of memory."""
-    found = re.search(
-        r"(?i)exceeded (job|step) memory limit|oom[-_]kill event|out of memory", running.tail(log)
-    )
+    """Return the sentence in which a job's log says that memory ran out."""
+    found = re.search(r"(?i)exceeded (job|step) memory limit|oom[-_]kill event|out of memory", tail(log))
     return found[0] if found else ""
 
 
@@ -352,13 +352,13 @@ def _asked_for(group: WorkerClass, stack: ExitStack, logs: Path) -> _Workers:
 
 
 def _check_accepted(script: str) -> None:
-    """Ask Slurm whether it would take a job, so that a wrong request is not waited for in vain."""
+    """Ask Slurm whether it would take a job, so that nobody waits for jobs that it refuses."""
     if shutil.which("sbatch") is None:
         raise UserError("There is no command sbatch here: start from a machine that submits Slurm jobs.")
     with tempfile.NamedTemporaryFile("w", suffix=".sh") as file:
         file.write(script)
         file.flush()
-        done = subprocess.run(  # noqa: S603  (a script of our own)
+        done = subprocess.run(  # noqa: S603  (our script)
             ["sbatch", "--test-only", file.name],  # noqa: S607
             capture_output=True,
             text=True,

@@ -1,29 +1,26 @@
 """The part of a run that happens on a worker of a cluster.
 
 A worker that sees the result folder and may write there works in it. Any other gets the data and splits
-of its runs sent, works in a folder of its own, and sends back what is to be kept.
+of its runs sent, works in its own folder, and sends back what is to be kept.
 """
 
 from __future__ import annotations
 
 import functools
 import multiprocessing
-import multiprocessing.process
 import os
 import shutil
 import socket
 import threading
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from cellular_bench.benchmark.execution import run as running
+from cellular_bench.benchmark.execution.run import carry_out as carry_out_here
 from cellular_bench.benchmark.isolation import scratch
-from cellular_bench.benchmark.plan.run import Run
+from cellular_bench.benchmark.plan.run import PlannedRun
 from cellular_bench.benchmark.results.store import RECORD, Store
-from cellular_bench.benchmark.schema.records import RunRecord
 from cellular_bench.core.errors import BenchError
 
 #: Dask topic on which workers say that they have begun a run.
@@ -40,18 +37,12 @@ class WorkerDiskError(BenchError):
     """The worker's own disk is full or cannot be written."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Answer:
-    """What came of a run; ``files`` holds what is to be kept, by path below the run's folder."""
-
-    record: RunRecord
-    files: Mapping[str, bytes]
-
-
 def carry_out(
-    run: Run, root: Path, token: str, inputs: Mapping[str, bytes] | None, plugins: Mapping[str, bytes]
-) -> Answer:
-    """Carry out a run in a worker's thread.
+    run: PlannedRun, root: Path, token: str, inputs: Mapping[str, bytes] | None, plugins: Mapping[str, bytes]
+) -> dict[str, bytes]:
+    """Carry out a run in a worker's thread; return what is to be kept, by path below the run's folder.
+
+    The record is in it; where the worker shares the result folder, nothing else.
 
     Parameters
     ----------
@@ -77,7 +68,7 @@ def carry_out(
     _allow_children()
     with _while_wanted(worker, worker.get_current_task()) as cancelled:
         if inputs is None:
-            return Answer(record=running.carry_out(run, Store(root), cancelled=cancelled), files={})
+            return {RECORD: _carried_out(run, Store(root), cancelled)}
         try:
             return _apart(run, inputs, plugins, cancelled)
         except OSError as error:
@@ -89,9 +80,13 @@ def shares(root: Path, token: str) -> bool:
     return (root / token).exists() and os.access(root / "runs", os.W_OK | os.X_OK)
 
 
+def _carried_out(run: PlannedRun, store: Store, cancelled: threading.Event) -> bytes:
+    return carry_out_here(run, store, cancelled=cancelled).model_dump_json().encode()
+
+
 def _apart(
-    run: Run, inputs: Mapping[str, bytes], plugins: Mapping[str, bytes], cancelled: threading.Event
-) -> Answer:
+    run: PlannedRun, inputs: Mapping[str, bytes], plugins: Mapping[str, bytes], cancelled: threading.Event
+) -> dict[str, bytes]:
     store = Store(_own_root(os.getpid()))
     for name, content in inputs.items():
         _place(store.root / name, content)
@@ -99,17 +94,17 @@ def _apart(
     for number, (name, content) in enumerate(plugins.items()):
         placed.append(store.root / "plugins" / str(number) / name)
         _place(placed[-1], content)
-    record = running.carry_out(replace(run, plugins=tuple(placed)), store, cancelled=cancelled)
+    record = _carried_out(run.model_copy(update={"plugins": tuple(placed)}), store, cancelled)
     folder = store.run_folder(run.run_id)
     kept = [path for path in folder.rglob("*") if path.is_file() and path.name != RECORD]
     files = {str(path.relative_to(folder)): path.read_bytes() for path in kept}
     shutil.rmtree(folder)
-    return Answer(record=record, files=files)
+    return {**files, RECORD: record}
 
 
 @functools.cache
 def _own_root(pid: int) -> Path:
-    del pid  # a forked process has a folder of its own
+    del pid  # a forked process has another folder
     root = scratch.home() / "results"
     (root / "runs").mkdir(parents=True)
     return root
@@ -127,7 +122,7 @@ def _place(path: Path, content: bytes) -> None:
 
 def _allow_children() -> None:
     """Let a worker that runs under a Dask nanny start processes, which its kind otherwise may not."""
-    multiprocessing.process.current_process()._config["daemon"] = False  # type: ignore[attr-defined]
+    multiprocessing.current_process().daemon = False
 
 
 @contextmanager

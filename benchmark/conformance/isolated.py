@@ -24,8 +24,8 @@ from cellular_bench.benchmark.conformance import (
     each_metric_check,
 )
 from cellular_bench.benchmark.conformance.metrics import METRIC_CHECKS, MetricCheck
-from cellular_bench.benchmark.isolation import call as isolation
 from cellular_bench.benchmark.isolation import scratch
+from cellular_bench.benchmark.isolation.call import Ended, call
 from cellular_bench.benchmark.schema.records import Limits
 
 LOG = logging.getLogger(__name__)
@@ -69,7 +69,7 @@ def check_isolated(
         results, log = folder / "results.jsonl", folder / "log.txt"
         cancelled = threading.Event()
         future = pool.submit(
-            isolation.call, _check, kind, name, files, params, results,
+            call, _check, kind, name, files, params, results,
             limits=LIMITS, log=log, cancelled=cancelled,
         )  # fmt: skip
         try:
@@ -99,7 +99,7 @@ def _check(
             file.flush()
 
 
-def _followed(results: Path, future: Future[isolation.Outcome]) -> Iterator[CheckResult]:
+def _followed(results: Path, future: Future[Ended]) -> Iterator[CheckResult]:
     """Yield results as they are written, until the process has ended."""
     n_read = 0
     has_ended = False
@@ -119,19 +119,17 @@ def _printable(text: str) -> str:
     return text.encode(errors="replace").decode()
 
 
-def _after(
-    outcome: isolation.Outcome, left: Sequence[Check | MetricCheck], output: str
-) -> Iterator[CheckResult]:
+def _after(ended: Ended, left: Sequence[Check | MetricCheck], output: str) -> Iterator[CheckResult]:
     """Account for the checks that were not made, and for a process that did not end well."""
     if left:
-        found = outcome.reason or _EXITED
+        found = ended.reason or _EXITED
         yield _failed(left[0].check_id, left[0].claim, found, output)
         for check in left[1:]:
             why = f"the process ended during the check '{left[0].check_id}'"
             yield CheckResult(check_id=check.check_id, status="skipped", message=why)
-    elif outcome.status != "ok":
+    elif ended.status != "ok":
         claim = "after the last check, its process ends by itself."
-        yield _failed("process", claim, outcome.reason or "it did not.", output)
+        yield _failed("process", claim, ended.reason or "it did not.", output)
 
 
 def _failed(check_id: str, claim: str, found: str, output: str) -> CheckResult:

@@ -13,13 +13,14 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from cellular_bench.benchmark.execution import preparation
-from cellular_bench.benchmark.execution import run as running
 from cellular_bench.benchmark.execution.machine import usable_cores
-from cellular_bench.benchmark.plan.run import Plan, Run
-from cellular_bench.benchmark.results import index as summaries
+from cellular_bench.benchmark.execution.run import HARNESS_LIMITS, carry_out, tail
+from cellular_bench.benchmark.isolation.call import call
+from cellular_bench.benchmark.plan.run import Plan, PlannedRun
+from cellular_bench.benchmark.results import index
 from cellular_bench.benchmark.results.index import RunSummary
-from cellular_bench.benchmark.results.merge import forget_replaced, is_whole
-from cellular_bench.benchmark.results.store import RUN_LOG, Store
+from cellular_bench.benchmark.results.merge import is_whole, replaced_by
+from cellular_bench.benchmark.results.store import RUN_LOG, SPLIT, Store
 from cellular_bench.benchmark.schema.records import RunRecord, Status
 from cellular_bench.core.errors import BenchError, UserError
 from cellular_bench.core.types import Dataset, Split
@@ -30,7 +31,7 @@ LOG = logging.getLogger(__name__)
 class Progress(Protocol):
     """Who wants to know how far the work is."""
 
-    def started(self, run: Run) -> None:
+    def started(self, run: PlannedRun) -> None:
         """Hear that a run begins."""
 
     def finished(self, record: RunRecord) -> None:
@@ -40,7 +41,9 @@ class Progress(Protocol):
 class CarryOut(Protocol):
     """The one thing that differs between a machine and a cluster."""
 
-    def __call__(self, run: Run, store: Store, *, cancelled: threading.Event | None = None) -> RunRecord:
+    def __call__(
+        self, run: PlannedRun, store: Store, *, cancelled: threading.Event | None = None
+    ) -> RunRecord:
         """Carry out a run whose data and split are prepared; return its record."""
 
 
@@ -55,20 +58,20 @@ class Executor:
     retry
         Statuses of existing records that are done again.
     carry_out
-        Brings a run to its record: on this machine (:func:`running.carry_out`), or on a cluster
+        Brings a run to its record: on this machine (:func:`.carry_out`), or on a cluster
         (:meth:`cluster.Cluster.carry_out`).
     """
 
     store: Store
     n_jobs: int = 1
     retry: frozenset[Status] = frozenset()
-    carry_out: CarryOut = running.carry_out
+    carry_out: CarryOut = carry_out
     _cancelled: threading.Event = field(default_factory=threading.Event)
     _indexing: threading.Lock = field(default_factory=threading.Lock)
 
-    def missing(self, plan: Plan) -> list[Run]:
+    def missing(self, plan: Plan) -> list[PlannedRun]:
         """Return the runs that have no whole record with its outputs, or one that is to be done again."""
-        known = {summary.run_id: summary for summary in summaries.read(self.store)[0]}
+        known = {summary.run_id: summary for summary in index.read(self.store)[0]}
         return [run for run in plan.runs if self._is_missing(known.get(run.run_id))]
 
     def _is_missing(self, summary: RunSummary | None) -> bool:
@@ -93,8 +96,9 @@ class Executor:
             self._ending_all_on_exit(pool),
         ):
             self._prepare(plan, runs, pool)
+        replaced = replaced_by(runs, self.store)
         with ThreadPoolExecutor(self.n_jobs) as pool, self._ending_all_on_exit(pool):
-            futures = [pool.submit(self._run, run, progress) for run in runs]
+            futures = [pool.submit(self._run, run, replaced[run.run_id], progress) for run in runs]
             yield from _as_completed(futures)
 
     @contextmanager
@@ -112,9 +116,9 @@ class Executor:
             with _disk_errors(self.store):
                 preparation.write_data(datasets[identity.dataset_id], self.store.data_file(identity))
 
-    def _prepare(self, plan: Plan, runs: Sequence[Run], pool: ThreadPoolExecutor) -> None:
+    def _prepare(self, plan: Plan, runs: Sequence[PlannedRun], pool: ThreadPoolExecutor) -> None:
         """Write the cells and truth that the missing runs need."""
-        needed: dict[Path, tuple[Run, Split]] = {}
+        needed: dict[Path, tuple[PlannedRun, Split]] = {}
         # Of the runs on a split one that asks for more is prepared for: it comes last.
         for run in sorted(runs, key=_wants_all_genes):
             folder = self.store.split_folder(run.dataset, run.split)
@@ -127,34 +131,35 @@ class Executor:
         for done in _as_completed([pool.submit(self._prepare_split, run, split) for run, split in todo]):
             del done
 
-    def _prepare_split(self, run: Run, split: Split) -> None:
+    def _prepare_split(self, run: PlannedRun, split: Split) -> None:
         folder = self.store.split_folder(run.dataset, run.split)
         LOG.info("preparing %s of %s", split.split_id, run.dataset.dataset_id)
         with _disk_errors(self.store):
             folder.mkdir(parents=True, exist_ok=True)
-            split_file, log = folder / "split.npz", folder / RUN_LOG
+            split_file, log = folder / SPLIT, folder / RUN_LOG
             preparation.write_split(split, split_file)
         data = self.store.data_file(run.dataset)
         prepare = partial(preparation.prepare_split, all_genes=_wants_all_genes(run))
-        outcome = running.call(prepare, data, split_file, folder, log=log, cancelled=self._cancelled)
-        if outcome.status != "ok":
+        ended = call(
+            prepare, data, split_file, folder, limits=HARNESS_LIMITS, log=log, cancelled=self._cancelled
+        )
+        if ended.status != "ok":
             raise BenchError(
                 f"Split {split.split_id} of {run.dataset.dataset_id} could not be prepared: "
-                f"{outcome.reason}\n{running.tail(log)}"
+                f"{ended.reason}\n{tail(log)}"
             )
         split_file.unlink()
 
-    def _run(self, run: Run, progress: Progress) -> RunRecord:
+    def _run(self, run: PlannedRun, replaced: Sequence[str], progress: Progress) -> RunRecord:
         progress.started(run)
         LOG.info("started %s", run.run_id)
         with _disk_errors(self.store):
             record = self.carry_out(run, self.store, cancelled=self._cancelled)
+            self.store.forget(replaced)
             self.store.write(record)
             with self._indexing:
-                summaries.append(self.store, record)
-            forget_replaced(run, self.store)
-        seconds = (record.finished_at - record.started_at).total_seconds()
-        LOG.info("ended %s: %s after %.1f s%s", run.run_id, record.status, seconds, _because(record))
+                index.append(self.store, record)
+        LOG.info("ended %s: %s after %.1f s%s", run.run_id, record.status, record.seconds, _because(record))
         progress.finished(record)
         return record
 
@@ -163,7 +168,7 @@ def _because(record: RunRecord) -> str:
     return f": {record.reason}" if record.reason else ""
 
 
-def _wants_all_genes(run: Run) -> bool:
+def _wants_all_genes(run: PlannedRun) -> bool:
     return run.study_metrics and run.task == "integration"
 
 
@@ -174,7 +179,7 @@ def _disk_errors(store: Store) -> Iterator[None]:
     except OSError as error:
         raise UserError(
             f"{store.root} cannot be written: {error.strerror}. Records written so far are intact; "
-            "free space or mend the permissions, then run the same command again."
+            "free space or fix the permissions, then run the same command again."
         ) from error
 
 

@@ -11,7 +11,7 @@ import sys
 from importlib.metadata import requires
 from pathlib import Path
 
-from cellular_bench.benchmark.plan.installed import DISTRIBUTION, _version
+from cellular_bench.benchmark.plan.installed import DISTRIBUTION, version_of
 from cellular_bench.benchmark.schema.records import Environment
 
 
@@ -46,7 +46,7 @@ def _package_versions() -> dict[str, str]:
     """Return the versions of this package and of what it depends on, test tools left out."""
     needed = [line for line in requires(DISTRIBUTION) or [] if "extra ==" not in line]
     names = sorted(re.split(r"[^A-Za-z0-9_.-]", line)[0] for line in needed)
-    return {name: _version(name) for name in [DISTRIBUTION, *names]}
+    return {name: version_of(name) for name in [DISTRIBUTION, *names]}
 
 
 def _cpu_name() -> str:

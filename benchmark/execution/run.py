@@ -5,8 +5,7 @@ from __future__ import annotations
 import json
 import os
 import threading
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Mapping
 from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
@@ -14,19 +13,22 @@ from typing import Any
 
 from cellular_bench.benchmark.execution import scoring, worker
 from cellular_bench.benchmark.execution.machine import current_environment
-from cellular_bench.benchmark.isolation import call as isolation
-from cellular_bench.benchmark.plan.run import Run
-from cellular_bench.benchmark.results.progress import RUNNING, mark_running
+from cellular_bench.benchmark.execution.worker import Job
+from cellular_bench.benchmark.isolation.call import Ended, call
+from cellular_bench.benchmark.plan.run import PlannedRun
+from cellular_bench.benchmark.results.progress import mark_running
 from cellular_bench.benchmark.results.store import (
     ARTIFACTS,
-    CELLS,
     OUTPUTS,
     RECORD,
+    RESULT,
     RUN_LOG,
+    RUNNING,
+    SCORED,
     Store,
     describe_outputs,
 )
-from cellular_bench.benchmark.schema.records import Cost, Limits, OutputFile, RunRecord, Status
+from cellular_bench.benchmark.schema.records import Cost, Limits, Outcome, RunRecord
 
 LOG_TAIL_CHARS = 4000
 #: Preparing is the harness's own work; the limits only keep a defect from hanging it.
@@ -35,23 +37,14 @@ HARNESS_LIMITS = Limits(time_limit_s=3600, memory_limit_mib=64 * 1024)
 _NO_RESULT = "The method ended its process (exit code 0) before it returned anything. It must not exit."
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class _Ended:
-    status: Status
-    reason: str | None
-    cost: Cost | None
-    scored: scoring.Scored = field(default_factory=scoring.Scored)
-    outputs: OutputFile | None = None
-
-
-def carry_out(run: Run, store: Store, *, cancelled: threading.Event | None = None) -> RunRecord:
+def carry_out(run: PlannedRun, store: Store, *, cancelled: threading.Event | None = None) -> RunRecord:
     """Carry out a run whose data and split are prepared; return its record, which is not written yet.
 
     Raises
     ------
     OSError
         If the run's folder cannot be written: the disk is at fault then, not the method.
-    isolation.CancelledError
+    CancelledError
         If ``cancelled`` was set before the end.
     """
     folder = store.run_folder(run.run_id)
@@ -63,56 +56,23 @@ def carry_out(run: Run, store: Store, *, cancelled: threading.Event | None = Non
     mark_running(folder)
     started_at = datetime.now(UTC)
     try:
-        ended = _execute(run, store, folder, cancelled)
+        outcome = _execute(Job(run=run, store=store), cancelled)
     finally:
         (folder / RUNNING).unlink(missing_ok=True)
-    log_tail = "" if ended.status == "ok" else tail(folder / RUN_LOG)
-    return _record(run, ended, started_at=started_at, log_tail=log_tail)
+    if outcome.status != "ok":
+        outcome = outcome.model_copy(update={"log_tail": tail(folder / RUN_LOG)})
+    return recorded(run, outcome, started_at=started_at)
 
 
-def unfinished(
-    run: Run, *, status: Status, reason: str, started_at: datetime, log_tail: str = ""
-) -> RunRecord:
-    """Return the record of a run of which nothing came back."""
-    ended = _Ended(status=status, reason=reason, cost=None)
-    return _record(run, ended, started_at=started_at, log_tail=log_tail)
-
-
-def _record(run: Run, ended: _Ended, *, started_at: datetime, log_tail: str) -> RunRecord:
-    return RunRecord(
-        run_id=run.run_id,
-        suite_id=run.suite_id,
-        task=run.task,
-        method=run.method,
-        dataset=run.dataset,
-        split=run.split,
-        seed=run.seed,
-        method_seed=run.method_seed,
-        limits=run.limits,
-        status=ended.status,
-        reason=ended.reason,
-        warnings=run.warnings,
-        scores=ended.scored.scores,
-        per_label=ended.scored.per_label,
-        confusion=ended.scored.confusion,
-        evaluation=ended.scored.evaluation,
-        outputs=ended.outputs,
-        cost=ended.cost,
+def recorded(run: PlannedRun, outcome: Outcome, *, started_at: datetime) -> RunRecord:
+    """Return the record of a run that ends now, on this machine."""
+    return RunRecord.of(
+        run,
+        outcome,
         environment=current_environment(),
         started_at=started_at,
         finished_at=datetime.now(UTC),
-        log_tail=log_tail,
     )
-
-
-def call(
-    function: Callable[..., None],
-    *args: Any,
-    log: Path,
-    cancelled: threading.Event | None = None,
-) -> isolation.Outcome:
-    """Call a function of the harness's own in a process of its own."""
-    return isolation.call(function, *args, limits=HARNESS_LIMITS, log=log, cancelled=cancelled)
 
 
 def tail(log: Path) -> str:
@@ -124,55 +84,37 @@ def tail(log: Path) -> str:
         return file.read().decode("utf-8", errors="replace")
 
 
-def _execute(run: Run, store: Store, folder: Path, cancelled: threading.Event | None) -> _Ended:
-    job = worker.Job(
-        run=run,
-        data=store.data_file(run.dataset),
-        cells=store.split_folder(run.dataset, run.split) / CELLS,
-        folder=folder,
+def _execute(job: Job, cancelled: threading.Event | None) -> Outcome:
+    ended = call(
+        worker.execute,
+        job,
+        log=job.folder / RUN_LOG,
+        limits=job.run.limits,
+        then=partial(scoring.execute_after, job),
+        cancelled=cancelled,
     )
-    scores = _scoring_job(run, store, folder)
-    then = partial(scoring.execute_after, folder / worker.RESULT, scores)
-    outcome = isolation.call(
-        worker.execute, job, log=folder / RUN_LOG, limits=run.limits, then=then, cancelled=cancelled
-    )
-    if outcome.exit_code == os.EX_IOERR or outcome.is_log_lost:
-        _check_disk(folder)
-    result = _result(folder / worker.RESULT)
-    cost = _cost(outcome, result.get("cost", {}))
-    if outcome.status != "ok":
-        return _Ended(status=outcome.status, reason=outcome.reason, cost=cost)
+    if ended.exit_code == os.EX_IOERR or ended.is_log_lost:
+        _check_disk(job.folder)
+    result = _result(job.folder / RESULT)
+    cost = _cost(ended, result.get("cost", {}))
+    return _outcome(job.folder, ended, result).model_copy(update={"cost": cost})
+
+
+def _outcome(folder: Path, ended: Ended, result: Mapping[str, Any]) -> Outcome:
+    """Return what came of a run whose process has ended."""
+    if ended.status != "ok":
+        return Outcome(status=ended.status, reason=ended.reason)
     if "status" not in result:
-        return _Ended(status="failed", reason=_NO_RESULT, cost=cost)
+        return Outcome(status="failed", reason=_NO_RESULT)
     if result["status"] != "ok":
-        return _Ended(status=result["status"], reason=result["reason"], cost=cost)
-    if outcome.broken_after is not None:
-        return _Ended(status="failed", reason=f"Scoring failed: {outcome.broken_after}.", cost=cost)
-    return _scored(scores, cost)
-
-
-def _scoring_job(run: Run, store: Store, folder: Path) -> scoring.ScoringJob:
-    return scoring.ScoringJob(
-        task=run.task,
-        method_id=run.method.method_id,
-        is_control=run.method.is_control,
-        outputs=folder / OUTPUTS,
-        data=store.data_file(run.dataset),
-        truth_folder=store.split_folder(run.dataset, run.split),
-        result=folder / scoring.SCORED,
-        study_metrics=run.study_metrics,
-        profile=run.profile,
-        plugins=run.plugins,
-    )
-
-
-def _scored(job: scoring.ScoringJob, cost: Cost) -> _Ended:
-    scored = scoring.read_scored(job.result)
-    job.result.unlink()
-    if scored.contract_broken is not None:
-        return _Ended(status="failed", reason=scored.contract_broken, cost=cost)
-    outputs = describe_outputs(job.outputs)
-    return _Ended(status="ok", reason=None, cost=cost, scored=scored, outputs=outputs)
+        return Outcome(status=result["status"], reason=result["reason"])
+    if ended.broken_after is not None:
+        return Outcome(status="failed", reason=f"Scoring failed: {ended.broken_after}.")
+    scored = Outcome.model_validate_json((folder / SCORED).read_bytes())
+    (folder / SCORED).unlink()
+    if scored.status != "ok":
+        return scored
+    return scored.model_copy(update={"outputs": describe_outputs(folder / OUTPUTS)})
 
 
 def _check_disk(folder: Path) -> None:
@@ -194,13 +136,13 @@ def _result(path: Path) -> dict[str, Any]:
     return result
 
 
-def _cost(outcome: isolation.Outcome, measured: Mapping[str, float]) -> Cost:
+def _cost(ended: Ended, measured: Mapping[str, float]) -> Cost:
     """Prefer what the worker measured; a run that was ended has only what was seen from outside."""
-    gpu = [used for used in (measured.get("peak_gpu_mib"), outcome.peak_gpu_mib) if used is not None]
+    gpu = [used for used in (measured.get("peak_gpu_mib"), ended.peak_gpu_mib) if used is not None]
     return Cost(
-        wall_time_s=measured.get("wall_time_s", outcome.wall_time_s),
-        cpu_time_s=measured.get("cpu_time_s", outcome.cpu_time_s),
-        peak_rss_mib=max(measured.get("peak_rss_mib", 0.0), outcome.peak_rss_mib),
+        wall_time_s=measured.get("wall_time_s", ended.wall_time_s),
+        cpu_time_s=measured.get("cpu_time_s", ended.cpu_time_s),
+        peak_rss_mib=max(measured.get("peak_rss_mib", 0.0), ended.peak_rss_mib),
         baseline_rss_mib=measured.get("baseline_rss_mib"),
         peak_gpu_mib=max(gpu, default=None),
     )

@@ -5,17 +5,18 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from pydantic import Field
 
 from cellular_bench.benchmark import registry
 from cellular_bench.benchmark.execution.preparation import Truth, read_all_genes, read_expression, read_truth
+from cellular_bench.benchmark.execution.worker import Job
 from cellular_bench.benchmark.registry import metrics
-from cellular_bench.benchmark.schema.records import Evaluation, LabelScore, Model, RunRecord, Score
+from cellular_bench.benchmark.results.store import OUTPUTS, RESULT, SCORED
+from cellular_bench.benchmark.schema.records import Evaluation, LabelScore, Outcome, RunRecord, Score
 from cellular_bench.core.errors import ContractError, UndefinedError
 from cellular_bench.core.outputs import Outputs, read_outputs
 from cellular_bench.core.types import (
@@ -24,8 +25,6 @@ from cellular_bench.core.types import (
     ProfileName,
     Task,
 )
-
-SCORED = "scores.json"
 
 ASPECTS: Mapping[Task, tuple[Aspect, ...]] = {
     "integration": ("bio_conservation", "batch_correction"),
@@ -38,63 +37,32 @@ ASPECTS: Mapping[Task, tuple[Aspect, ...]] = {
 ON_REQUEST = frozenset({"corrected", "expression", "ontology", "X_pre_all"})
 
 
-class Scored(Model):
-    """The scores of one run.
-
-    ``contract_broken`` says why the output cannot be that of a working method, where it cannot.
-    """
-
-    scores: tuple[Score, ...] = ()
-    per_label: tuple[LabelScore, ...] = ()
-    confusion: dict[str, dict[str, int]] = Field(default_factory=dict)
-    evaluation: Evaluation | None = None
-    contract_broken: str | None = None
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ScoringJob:
-    """Files to score and where to write the scores.
-
-    ``data`` are read for their expression, where the outputs hold a corrected one; ``plugins`` may hold
-    metrics.
-    """
-
-    task: Task
-    method_id: str
-    is_control: bool
-    outputs: Path
-    data: Path
-    truth_folder: Path
-    result: Path
-    study_metrics: bool = False
-    profile: ProfileName = "standard"
-    plugins: tuple[Path, ...] = ()
-
-
-def execute_after(run_result: Path, job: ScoringJob) -> None:
+def execute_after(job: Job) -> None:
     """Score a run's outputs where its result says that there are some."""
-    if run_result.exists() and json.loads(run_result.read_text(encoding="utf-8"))["status"] == "ok":
+    result = job.folder / RESULT
+    if result.exists() and json.loads(result.read_text(encoding="utf-8"))["status"] == "ok":
         execute(job)
 
 
-def execute(job: ScoringJob) -> None:
+def execute(job: Job) -> None:
     """Score one run's outputs; write ``scores.json``."""
-    outputs, truth = read_outputs(job.outputs), read_truth(job.truth_folder)
-    registry.load(job.plugins)
+    run = job.run
+    outputs, truth = read_outputs(job.folder / OUTPUTS), read_truth(job.truth_folder)
+    registry.load(run.plugins)
     try:
-        if not job.is_control:
-            check_rows_belong_to_cells(job.method_id, outputs, truth)
-        scored = score(
-            job.task,
+        if not run.method.is_control:
+            check_rows_belong_to_cells(run.method.method_id, outputs, truth)
+        outcome = score(
+            run.task,
             outputs,
             truth,
             expression=expression_of(outputs, job.data, job.truth_folder),
-            more=inputs_on_request(job.task, job.truth_folder) if job.study_metrics else None,
-            profile=job.profile,
+            more=inputs_on_request(run.task, job.truth_folder) if run.study_metrics else None,
+            profile=run.profile,
         )
     except ContractError as error:
-        scored = Scored(contract_broken=str(error))
-    job.result.write_text(scored.model_dump_json(), encoding="utf-8")
+        outcome = Outcome(status="failed", reason=str(error))
+    (job.folder / SCORED).write_text(outcome.model_dump_json(), encoding="utf-8")
 
 
 def expression_of(outputs: Outputs, data: Path, truth_folder: Path) -> Any:
@@ -115,7 +83,7 @@ def score(
     expression: Any = None,
     more: Mapping[str, Any] | None = None,
     profile: ProfileName = "standard",
-) -> Scored:
+) -> Outcome:
     """Compute every metric of a task.
 
     Parameters
@@ -177,7 +145,7 @@ def compute(
     *,
     n_jobs: int = 1,
     profile: ProfileName = "standard",
-) -> Scored:
+) -> Outcome:
     """Return the score of each metric, a value or a reason, and how exact they are.
 
     Values do not depend on the number of jobs.
@@ -187,7 +155,8 @@ def compute(
     found = evaluate([spec.metric_id for spec in specs], inputs, n_jobs=n_jobs, profile=profile)
     errors = found.standard_errors
     shortcuts = [asdict(shortcut) for shortcut in found.shortcuts]
-    return Scored(
+    return Outcome(
+        status="ok",
         scores=tuple(as_score(spec, found[name := spec.metric_id], errors.get(name)) for spec in specs),
         evaluation=Evaluation.model_validate({"profile": profile, "shortcuts": shortcuts}),
     )
@@ -281,12 +250,9 @@ def _shared_labels(before: Any, label_pred: Any) -> tuple[float, float, float]:
     return float(shared), chance, math.sqrt(chance * (1 - chance) / (n_obs * k))
 
 
-def read_scored(path: Path) -> Scored:
-    """Read what :func:`execute` wrote."""
-    return Scored.model_validate(json.loads(path.read_text(encoding="utf-8")))
-
-
 def has_metrics_on_request(record: RunRecord) -> bool:
-    """Tell whether a run was also scored by metrics that are computed on request."""
+    """Whether a run was also scored by metrics that are computed on request."""
+    if record.study_metrics is not None:
+        return record.study_metrics
     known = metrics()
     return any(score.metric_id in known and known[score.metric_id].on_request for score in record.scores)

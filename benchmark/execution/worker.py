@@ -24,7 +24,7 @@ from cellular_bench.benchmark.execution.preparation import read_cells
 from cellular_bench.benchmark.execution.views import views
 from cellular_bench.benchmark.isolation.process_tree import cpu_time_s, peak_rss_mib
 from cellular_bench.benchmark.registry import Method, method
-from cellular_bench.benchmark.results.store import ARTIFACTS, OUTPUTS
+from cellular_bench.benchmark.results.store import ARTIFACTS, CELLS, OUTPUTS, RESULT, Store
 from cellular_bench.core.errors import ContractError, NotApplicableError, ProgramError
 from cellular_bench.core.outputs import (
     Outputs,
@@ -38,9 +38,8 @@ if TYPE_CHECKING:
 
     from anndata import AnnData
 
-    from cellular_bench.benchmark.plan.run import Run
+    from cellular_bench.benchmark.plan.run import PlannedRun
 
-RESULT = "result.json"
 MAX_REASON = 300
 _OUT_OF_MEMORY = (
     "can't allocate memory",
@@ -53,12 +52,30 @@ _OUT_OF_MEMORY = (
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Job:
-    """A run and the files that it reads and writes."""
+    """A run in a result folder: the files that it reads and writes."""
 
-    run: Run
-    data: Path
-    cells: Path
-    folder: Path
+    run: PlannedRun
+    store: Store
+
+    @property
+    def data(self) -> Path:
+        """The prepared data."""
+        return self.store.data_file(self.run.dataset)
+
+    @property
+    def truth_folder(self) -> Path:
+        """Folder of the split: what its scores are computed from."""
+        return self.store.split_folder(self.run.dataset, self.run.split)
+
+    @property
+    def cells(self) -> Path:
+        """What the method may know of the split."""
+        return self.truth_folder / CELLS
+
+    @property
+    def folder(self) -> Path:
+        """Folder of the run."""
+        return self.store.run_folder(self.run.run_id)
 
 
 def execute(job: Job) -> None:

@@ -1,1 +1,1 @@
-"""One call in a process of its own, with limits on time and memory."""
+"""One call in a separate process, with limits on time and memory."""

@@ -1,4 +1,4 @@
-"""Call a function in a process of its own, within limits of time and memory.
+"""Call a function in a separate process, within limits of time and memory.
 
 Processes are forked from a server that has imported the common libraries once, so a call costs
 milliseconds, not the seconds of a fresh interpreter, and still shares no state with any other.
@@ -9,22 +9,22 @@ from __future__ import annotations
 import functools
 import json
 import multiprocessing
-import multiprocessing.process
 import os
 import signal
 import sys
+import tempfile
 import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from multiprocessing import forkserver
 from multiprocessing.context import ForkServerContext, ForkServerProcess
 from pathlib import Path
 from typing import Any, Literal
 
 from cellular_bench.benchmark.isolation import process_tree, scratch
-from cellular_bench.benchmark.isolation.supervisor import END, supervise
+from cellular_bench.benchmark.isolation.supervisor import DONE, END, supervise
 from cellular_bench.benchmark.schema.records import Limits
 from cellular_bench.core.errors import UserError
 
@@ -42,7 +42,7 @@ ONE_THREAD = dict.fromkeys(
 _STARTING = threading.Lock()
 #: How often a waiting caller looks whether it was cancelled, and how long a supervisor may take to end all.
 LOOK_S, ENDING_S = 0.2, 20.0
-LONGEST_SOCKET_FOLDER = 80
+LONGEST_SOCKET_FOLDER = 70
 PRELOADED = ["cellular_bench.benchmark.execution.preload"]
 
 
@@ -51,7 +51,7 @@ class CancelledError(Exception):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Outcome:
+class Ended:
     """How a call ended.
 
     Attributes
@@ -88,7 +88,7 @@ def call(
     log: Path,
     then: Callable[[], None] | None = None,
     cancelled: threading.Event | None = None,
-) -> Outcome:
+) -> Ended:
     """Run a function in its own session and working directory, and wait for the end of all it started.
 
     Parameters
@@ -110,7 +110,8 @@ def call(
     with scratch.folder() as folder:
         process = _context().Process(target=supervise, args=(function, args, limits, log, folder, then))
         started = time.monotonic()
-        _start(process)
+        with _STARTING, _without_main():
+            process.start()
         try:
             while process.is_alive():
                 process.join(LOOK_S)
@@ -118,7 +119,7 @@ def call(
                     raise CancelledError
         finally:
             _end(process)
-        return _outcome(process, folder / END, wall_time_s=time.monotonic() - started)
+        return _ended(process, folder, wall_time_s=time.monotonic() - started)
 
 
 def _end(process: ForkServerProcess) -> None:
@@ -133,13 +134,18 @@ def _end(process: ForkServerProcess) -> None:
         process.join()
 
 
-def _outcome(process: ForkServerProcess, end: Path, *, wall_time_s: float) -> Outcome:
+def _ended(process: ForkServerProcess, folder: Path, *, wall_time_s: float) -> Ended:
+    """Return how a call ended; the exit code of its supervisor only explains why one did not do its work.
+
+    Multiprocessing reads the exit code of a child that has ended wherever it looks after its children, in any
+    thread; if two threads read that of one child, one of them gets 255.
+    """
     code = process.exitcode
     how = signal.Signals(-code).name if code is not None and code < 0 else f"exit code {code}"
-    if end.exists():
-        found = Outcome(**json.loads(end.read_text(encoding="utf-8")))
-        return found if code == 0 else replace(found, broken_after=how)
-    return Outcome(
+    if (folder / END).exists():
+        fields = json.loads((folder / END).read_text(encoding="utf-8"))
+        return Ended(**fields, broken_after=None if (folder / DONE).exists() else how)
+    return Ended(
         status="failed",
         reason=f"The process that watches the run was ended ({how}), and the run with it.",
         wall_time_s=wall_time_s,
@@ -151,8 +157,7 @@ def _context() -> ForkServerContext:
     """Return the context of a running fork server, which inherited the one-thread environment."""
     context = multiprocessing.get_context("forkserver")
     context.set_forkserver_preload(PRELOADED)
-    with _STARTING, _without_main():
-        multiprocessing.process.current_process()._config["tempdir"] = _socket_folder(str(scratch.home()))  # type: ignore[attr-defined]
+    with _STARTING, _without_main(), _temporary_files_in(_socket_folder(str(scratch.home()))):
         before = {name: os.environ.get(name) for name in ONE_THREAD}
         os.environ.update(ONE_THREAD)
         try:
@@ -180,16 +185,15 @@ def _socket_folder(home: str) -> str:
     return f"/proc/self/fd/{os.open(home, os.O_RDONLY | os.O_DIRECTORY)}"
 
 
-def _start(process: ForkServerProcess) -> None:
-    """Start a process that no other thread looks after.
-
-    Whoever starts a process through multiprocessing first reads the exit code of every other that has
-    ended. Two threads that read one code at the same time see it once; the other is told 255. So the
-    process is taken out of the list that they go through.
-    """
-    with _STARTING, _without_main():
-        process.start()
-        multiprocessing.process._children.discard(process)  # type: ignore[attr-defined]
+@contextmanager
+def _temporary_files_in(folder: str) -> Iterator[None]:
+    """Let multiprocessing put the folder of its sockets, which it makes once, where we remove it."""
+    before = tempfile.tempdir
+    tempfile.tempdir = folder
+    try:
+        yield
+    finally:
+        tempfile.tempdir = before
 
 
 @contextmanager

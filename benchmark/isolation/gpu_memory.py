@@ -34,7 +34,7 @@ class GpuMeter:
 
 
 def parse(text: str) -> dict[int, float]:
-    """Read the driver's answer, a line per process and GPU: MiB by process; what is not told is left out."""
+    """Return the MiB by process from the driver's answer, a line per process and GPU; some have no number."""
     used: dict[int, float] = {}
     for line in text.splitlines():
         pid, _, size = line.partition(",")

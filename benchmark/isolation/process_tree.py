@@ -21,7 +21,7 @@ _GONE = (psutil.NoSuchProcess, psutil.ZombieProcess, psutil.AccessDenied)
 
 
 def adopt_orphans() -> None:
-    """Become the parent of every descendant whose own parent ends, so that none is lost sight of (Linux)."""
+    """Become the parent of every descendant whose own parent ends, so that each can be found (Linux)."""
     if sys.platform == "linux":
         ctypes.CDLL(None).prctl(_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
 
@@ -125,7 +125,7 @@ def peak_rss_mib() -> float:
 
 
 def kernel_kills() -> int:
-    """Return how often the kernel of this machine has killed a process for want of memory (Linux)."""
+    """Return how often the kernel of this machine has killed a process because memory ran out (Linux)."""
     try:
         found = re.search(r"^oom_kill (\d+)$", Path("/proc/vmstat").read_text(), re.MULTILINE)
     except OSError:

@@ -7,7 +7,6 @@ and the next harness on this machine removes it.
 
 from __future__ import annotations
 
-import atexit
 import fcntl
 import functools
 import os
@@ -15,6 +14,7 @@ import shutil
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
+from multiprocessing.util import Finalize
 from pathlib import Path
 
 PREFIX = "cellular-bench-"
@@ -59,13 +59,9 @@ def _home(pid: int) -> Path:
         lock = _try_lock(path / _LOCK, create=True)
         # Another harness may have taken the lock, and the folder for abandoned, in this very moment.
         if lock is not None and _is_in_place(lock, path / _LOCK):
-            atexit.register(_remove, path, pid)
+            # After multiprocessing has removed its own folder there, which has the priority -100.
+            Finalize(None, shutil.rmtree, args=(path, True), exitpriority=-200)
             return path
-
-
-def _remove(path: Path, pid: int) -> None:
-    if os.getpid() == pid:
-        shutil.rmtree(path, ignore_errors=True)
 
 
 def _try_lock(path: Path, *, create: bool) -> int | None:

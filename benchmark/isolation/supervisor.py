@@ -30,7 +30,7 @@ from cellular_bench.benchmark.schema.records import Limits
 POLL_S = 0.05
 #: Looking for new children reads all of /proc: it is done less often, and may take this share of a core.
 SCAN_S, MAX_SHARE_OF_SCANS = 0.5, 0.02
-END, CWD = "end.json", "cwd"
+END, DONE, CWD = "end.json", "done", "cwd"
 #: Only keeps a defect of the harness from hanging it.
 LONGEST_AFTER_S = 3600
 
@@ -47,7 +47,9 @@ def supervise(
 ) -> None:
     """Call a function in a child process, write to ``folder`` how that ended, and go on with ``then``.
 
-    Runs in a process of its own. The function finds itself in an empty working directory; what it and its
+    The file ``done`` says that both were carried out to their end.
+
+    Runs in a separate process. The function finds itself in an empty working directory; what it and its
     children print goes to ``log``.
     """
     os.setsid()
@@ -75,7 +77,7 @@ def supervise(
     if left:
         reason = f"{reason or ''} {len(left)} of its processes could not be ended.".strip()
     usage = resource.getrusage(resource.RUSAGE_CHILDREN)
-    end = {
+    ended = {
         "status": status,
         "reason": reason,
         "exit_code": process.exitcode,
@@ -85,9 +87,10 @@ def supervise(
         "peak_gpu_mib": watch.peak_gpu_mib,
         "is_log_lost": output.is_lost,
     }
-    (folder / END).write_text(json.dumps(end), encoding="utf-8")
+    (folder / END).write_text(json.dumps(ended), encoding="utf-8")
     if then is not None and status == "ok" and not output.is_lost:
         _go_on(then, log)
+    (folder / DONE).touch()
 
 
 def _go_on(then: Callable[[], None], log: Path) -> None:
@@ -183,7 +186,7 @@ def _exit_status(code: int | None, *, was_oom: bool) -> tuple[str, str | None]:
     if code == 0:
         return "ok", None
     if code == -signal.SIGKILL and was_oom:
-        return "out_of_memory", "The kernel killed the process for want of memory."
+        return "out_of_memory", "The kernel killed the process because memory ran out."
     if code is not None and code < 0:
         return "failed", f"The process was ended by signal {signal.Signals(-code).name}."
     return "failed", f"The process ended with exit code {code}."

@@ -6,7 +6,8 @@ from collections import defaultdict
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Literal
 
-from cellular_bench.benchmark.registry import Method, pick
+from cellular_bench.benchmark.plan.planner import obstacle
+from cellular_bench.benchmark.registry import Method, lookup
 from cellular_bench.benchmark.schema.records import Missing
 from cellular_bench.benchmark.schema.suite import Block, MethodChoice, Suite
 from cellular_bench.core.errors import UserError
@@ -19,7 +20,9 @@ if TYPE_CHECKING:
 Lack = tuple[Literal["method", "data set"], str, str, str]
 
 
-def settle(suite: Suite, *, methods: Mapping[str, Method], datasets: Mapping[str, DatasetSpec]) -> Suite:
+def drop_unavailable(
+    suite: Suite, *, methods: Mapping[str, Method], datasets: Mapping[str, DatasetSpec]
+) -> Suite:
     """Leave out of a partial suite what is not here, and write down which rows are missing for it.
 
     A suite that is not partial is returned as it is: what it lacks is an error later on.
@@ -32,19 +35,19 @@ def settle(suite: Suite, *, methods: Mapping[str, Method], datasets: Mapping[str
     if not suite.partial:
         return suite
     rows: dict[Lack, list[str]] = defaultdict(list)
-    blocks = [_settled(suite, block, methods, datasets, rows) for block in suite.blocks]
+    blocks = [_available(suite, block, methods, datasets, rows) for block in suite.blocks]
     missing = tuple(
         Missing(kind=kind, name=name, reason=reason, remedy=remedy, rows=tuple(dict.fromkeys(absent)))
         for (kind, name, reason, remedy), absent in rows.items()
     )
     left = tuple(block for block in blocks if block is not None)
     if not left:
-        told = " ".join(f"{item.name}: {item.reason} {item.remedy}" for item in missing)
-        raise UserError(f"Nothing of suite '{suite.suite_id}' can be run here. {told}")
+        reasons = " ".join(f"{item.name}: {item.reason} {item.remedy}" for item in missing)
+        raise UserError(f"Nothing of suite '{suite.suite_id}' can be run here. {reasons}")
     return suite.model_copy(update={"blocks": left, "missing": missing})
 
 
-def allowed_by(suite: Suite, datasets: Mapping[str, Dataset], methods: Mapping[str, Method]) -> Suite:
+def drop_impossible_tasks(suite: Suite, datasets: Mapping[str, Dataset]) -> Suite:
     """Leave out the tasks that the cells do not allow, such as integration of one batch, and write down why.
 
     Raises
@@ -52,25 +55,25 @@ def allowed_by(suite: Suite, datasets: Mapping[str, Dataset], methods: Mapping[s
     UserError
         If they allow none.
     """
-    from cellular_bench.benchmark.plan.planner import plan
+    reasons = [obstacle(block, datasets) for block in suite.blocks]
+    left = tuple(block for block, reason in zip(suite.blocks, reasons, strict=True) if reason is None)
+    missing = [
+        Missing(
+            kind="task",
+            name=block.task,
+            reason=reason,
+            remedy=f"To run it, ask for it alone (--task {block.task}) with what fits these cells.",
+            rows=(f"{block.task}: {', '.join(_name(choice) for choice in block.methods)}",),
+        )
+        for block, reason in zip(suite.blocks, reasons, strict=True)
+        if reason is not None
+    ]
+    if not left:
+        raise UserError(missing[-1].reason)
+    return suite.model_copy(update={"blocks": left, "missing": (*suite.missing, *missing)})
 
-    left, missing, refused = [], [], None
-    for block in suite.blocks:
-        try:
-            plan(suite.model_copy(update={"blocks": (block,)}), datasets=datasets, methods=methods)
-        except UserError as error:
-            refused = error
-            rows = (f"{block.task}: {', '.join(_name(choice) for choice in block.methods)}",)
-            remedy = f"To run it, ask for it alone (--task {block.task}) with what fits these cells."
-            missing.append(Missing(kind="task", name=block.task, reason=str(error), remedy=remedy, rows=rows))
-        else:
-            left.append(block)
-    if not left and refused is not None:
-        raise refused
-    return suite.model_copy(update={"blocks": tuple(left), "missing": (*suite.missing, *missing)})
 
-
-def _settled(
+def _available(
     suite: Suite,
     block: Block,
     methods: Mapping[str, Method],
@@ -119,7 +122,7 @@ def _data(
     """Return what can be run for a data set, and what is missing for it."""
     from cellular_bench.datasets.sources import local
 
-    specs = [pick("data set", one, datasets) for one in (name, *stand_ins)]
+    specs = [lookup("data set", one, datasets) for one in (name, *stand_ins)]
     here = [spec.dataset_id for spec in specs if local.is_here(spec)][:1]
     if here == [name]:
         return here, None

@@ -8,17 +8,18 @@ from collections.abc import Mapping
 from dataclasses import asdict
 from typing import Any
 
-from cellular_bench.benchmark.plan.installed import packages_before, packages_of
+from cellular_bench.benchmark.plan.installed import packages_of
 from cellular_bench.benchmark.plan.params import file_digests, members
 from cellular_bench.benchmark.registry import Method
 from cellular_bench.benchmark.schema.records import (
     DatasetIdentity,
     MethodIdentity,
+    Run,
     SplitIdentity,
     StressIdentity,
 )
 from cellular_bench.core import keys
-from cellular_bench.core.files import fitting
+from cellular_bench.core.files import truncated
 from cellular_bench.core.types import Dataset, DatasetSpec, Split, Task
 
 #: Raised when the way runs are carried out changes their results; old records are then not reused.
@@ -40,41 +41,22 @@ def method_identity(method: Method, params: Mapping[str, Any]) -> MethodIdentity
         doi=spec.doi,
         source_digest=method.source_digest[:10] if method.source_digest else None,
         features=spec.features,
+        given_features=None if spec.features == method.factory.spec.features else spec.features,
         packages=_packages(method, params),
         files=file_digests(method, params),
         members={member.method_id: member.version for member in members(method, params)},
     )
 
 
-def _before_installing(method: Method, params: Mapping[str, Any]) -> list[MethodIdentity]:
-    """Describe a method as it ran, in vain, before its environment or packages were there."""
-    own, identity = method.environment(), method_identity(method, params)
-    here = _packages_here(method, params)
-    earlier = [here, *packages_before(here, *_needs(method, params))]
-    states = [own.versions, own.absent] if own else [{}]
-    found = [{**packages, **versions} for versions in states for packages in earlier]
-    return [
-        identity.model_copy(update={"packages": packages})
-        for packages in found
-        if packages != identity.packages
-    ]
-
-
 def _packages(method: Method, params: Mapping[str, Any]) -> dict[str, str]:
-    """Return the versions that the numbers of a method depend on; those of its own environment go first."""
-    own = method.environment()
-    here = _packages_here(method, params)
-    return {**here, **own.versions} if own else here
+    """Return the versions that the numbers of a method depend on.
 
-
-def _packages_here(method: Method, params: Mapping[str, Any]) -> dict[str, str]:
-    return packages_of(*_needs(method, params))
-
-
-def _needs(method: Method, params: Mapping[str, Any]) -> tuple[list[str], list[str]]:
-    """Return the modules that a method requires, and the package that it comes from."""
+    These are of the modules that it requires, of the package that it comes from and of its environment.
+    """
     modules = [name for spec in (method.spec, *members(method, params)) for name in spec.requires]
-    return modules, [method.distribution] if method.distribution else []
+    here = packages_of(modules, [method.distribution] if method.distribution else [])
+    own = method.environment()
+    return {**here, **own.versions} if own else here
 
 
 def dataset_identity(dataset: Dataset) -> DatasetIdentity:
@@ -123,8 +105,7 @@ def run_id(
     study_metrics: bool = False,
 ) -> str:
     """Name a run after what it is, with a digest of everything that can change its result."""
-    own_choice = method.factory.spec.features
-    genes = [] if identity.features == own_choice else [identity.features]
+    genes = [identity.given_features] if identity.given_features else []
     # What a file holds, not where it lies.
     params = {**identity.params, **identity.files}
     facts: dict[str, Any] = {
@@ -141,8 +122,18 @@ def run_id(
     if identity.members:
         facts["members"] = identity.members
     digest = hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()[:10]
-    what = f"{dataset.dataset_id}-{fitting(split.split_id)}-{identity.method_id}"
+    what = f"{dataset.dataset_id}-{truncated(split.split_id)}-{identity.method_id}"
     return f"{task}-{what}-s{seed}-{digest}"
+
+
+def question(run: Run) -> str:
+    """Return what a run asks for as text: the same whatever is installed, unlike its name."""
+    method = run.method.model_dump(
+        include={"method_id", "version", "source_digest", "given_features", "members"}
+    )
+    params = {**run.method.params, **run.method.files}
+    facts = [run.task, method, params, run.dataset.digest, run.split.digest, run.seed]
+    return json.dumps(facts, sort_keys=True)
 
 
 def derive_seed(base: int, *parts: str) -> int:

@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from cellular_bench.benchmark.registry import BUILT_IN, Method, built_in, pick
+from cellular_bench.benchmark.registry import BUILT_IN, Method, built_in, lookup
 from cellular_bench.core.errors import UserError
 from cellular_bench.core.types import MethodSpec
 
@@ -25,13 +25,13 @@ def completed(method: Method, overrides: Mapping[str, Any]) -> dict[str, Any]:
     """
     defaults = method.defaults
     for name in overrides:
-        pick(f"{method.spec.method_id} parameter", name, defaults)
+        lookup(f"{method.spec.method_id} parameter", name, defaults)
     params = {**defaults, **overrides}
     for name, value in params.items():
         _check_param(method, name, value)
     _check_given(method, overrides)
     _check_values(method, params, overrides)
-    # A run has a working folder of its own, where a relative path leads nowhere.
+    # Each run has its own working folder, where a relative path leads nowhere.
     return params | {name: str(path) for name, path in _files(method, params).items()}
 
 
@@ -62,7 +62,7 @@ def members(method: Method, params: Mapping[str, Any]) -> list[MethodSpec]:
 
 
 def _check_param(method: Method, name: str, value: Any) -> None:
-    """Refuse what a record cannot hold: the run could be neither told apart from others nor repeated."""
+    """Refuse what a record cannot hold: the run could not be distinguished from others, nor repeated."""
     try:
         json.dumps(value, allow_nan=False)
     except (TypeError, ValueError) as error:

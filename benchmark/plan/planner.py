@@ -4,14 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
-from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from cellular_bench.benchmark.plan.identity import (
-    _before_installing,
     dataset_identity,
     derive_seed,
     method_identity,
@@ -19,8 +17,8 @@ from cellular_bench.benchmark.plan.identity import (
     split_identity,
 )
 from cellular_bench.benchmark.plan.params import completed
-from cellular_bench.benchmark.plan.run import Plan, Run
-from cellular_bench.benchmark.registry import Method, methods_for, pick
+from cellular_bench.benchmark.plan.run import Plan, PlannedRun
+from cellular_bench.benchmark.registry import Method, lookup, methods_for
 from cellular_bench.benchmark.schema.records import (
     GENES,
     SplitIdentity,
@@ -45,15 +43,15 @@ def plan(
     UserError
         If a name is unknown, a method cannot do the task, or a split is impossible on the data.
     """
-    runs: dict[str, Run] = {}
+    runs: dict[str, PlannedRun] = {}
     splits: dict[tuple[str, str], Split] = {}
     for block in suite.blocks:
         chosen = choose_methods(block, methods)
         for dataset_id in block.datasets:
             dataset = datasets[dataset_id]
-            _check_task(block.task, dataset)
+            _refuse(_task_obstacle(block.task, dataset))
             for split, cells in _splits(block.splits, dataset):
-                _check_split(block.task, split, dataset)
+                _refuse(_split_obstacle(block.task, split, dataset))
                 splits[dataset.digest, split.digest] = split
                 for run in _runs(suite, block, dataset, cells, chosen, plugins):
                     runs[run.run_id] = run
@@ -64,7 +62,7 @@ def choose_methods(block: Block, known: Mapping[str, Method]) -> list[tuple[Meth
     """Resolve the methods of a block and check that they can do its task."""
     chosen = []
     for choice in _expanded(block, known):
-        method = pick("method", choice.method_id, known)
+        method = lookup("method", choice.method_id, known)
         if block.task not in method.spec.tasks:
             can = ", ".join(method.spec.tasks)
             raise UserError(f"Method '{choice.method_id}' does {can}, not {block.task}.")
@@ -92,33 +90,58 @@ def _expanded(block: Block, known: Mapping[str, Method]) -> Iterable[MethodChoic
                     yield MethodChoice(method_id=name)
 
 
-def _check_task(task: Task, dataset: Dataset) -> None:
+def obstacle(block: Block, datasets: Mapping[str, Dataset]) -> str | None:
+    """Say why a block cannot be run on the cells of its data sets; None if it can."""
+    for dataset_id in block.datasets:
+        dataset = datasets[dataset_id]
+        reason = _task_obstacle(block.task, dataset)
+        if reason is None:
+            try:
+                splits = [split for split, _ in _splits(block.splits, dataset)]
+            except UserError as error:  # these cells cannot be split so
+                return str(error)
+            reasons = (_split_obstacle(block.task, split, dataset) for split in splits)
+            reason = next((found for found in reasons if found is not None), None)
+        if reason is not None:
+            return reason
+    return None
+
+
+def _task_obstacle(task: Task, dataset: Dataset) -> str | None:
     n_batches = dataset.adata.obs[keys.BATCH].nunique()
     if task == "integration" and n_batches < 2:
-        raise UserError(
+        return (
             f"Data set '{dataset.spec.dataset_id}' has one batch; integration needs two or more. "
             "Name the column of the batches (--batch-key with --adata, batch_key in a data set of your own), "
             "or choose another task."
         )
+    return None
 
 
-def _check_split(task: Task, split: Split, dataset: Dataset) -> None:
-    if split.stress and split.stress.kind == "shallow" and keys.COUNTS not in dataset.adata.layers:
-        raise UserError(
+def _split_obstacle(task: Task, split: Split, dataset: Dataset) -> str | None:
+    is_shallow = split.stress is not None and split.stress.kind == "shallow"
+    if is_shallow and keys.COUNTS not in dataset.adata.layers:
+        return (
             f"Stress 'shallow' thins raw counts; data set '{dataset.spec.dataset_id}' has none. "
             "Name their layer (--counts-layer with --adata), or choose another stress."
         )
-    if split.stress and split.stress.kind == "shallow" and dataset.recipe:
-        raise UserError(
+    if is_shallow and dataset.recipe:
+        return (
             f"Stress 'shallow' scales thinned counts to 10,000 per cell, and the recipe of data set "
             f"'{dataset.spec.dataset_id}' ({dataset.recipe['name']}) does not. Choose another stress, or no "
             "recipe."
         )
     if task == "novelty" and not split.unseen_labels:
-        raise UserError(
+        return (
             f"Split '{split.split_id}' holds no label back, so no cell is novel and nothing can be scored. "
             "The task novelty needs the split unseen-label or private-label."
         )
+    return None
+
+
+def _refuse(reason: str | None) -> None:
+    if reason is not None:
+        raise UserError(reason)
 
 
 def _splits(choices: Sequence[SplitChoice], dataset: Dataset) -> Iterable[tuple[Split, SplitIdentity]]:
@@ -138,16 +161,14 @@ def _runs(
     cells: SplitIdentity,
     chosen: Sequence[tuple[Method, dict[str, Any]]],
     plugins: Sequence[Path],
-) -> Iterable[Run]:
+) -> Iterable[PlannedRun]:
     data = dataset_identity(dataset)
     study_metrics = suite.study_metrics and block.task != "annotation"
     for method, params in chosen:
-        identity, absent = method_identity(method, params), _before_installing(method, params)
+        identity = method_identity(method, params)
         for seed in block.seeds:
-            name = partial(run_id, block.task, method, study_metrics=study_metrics)
-            yield Run(
-                run_id=name(identity, data, cells, seed),
-                replaces=tuple(name(before, data, cells, seed) for before in absent),
+            yield PlannedRun(
+                run_id=run_id(block.task, method, identity, data, cells, seed, study_metrics=study_metrics),
                 suite_id=suite.suite_id,
                 task=block.task,
                 method=identity,

@@ -6,40 +6,23 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from cellular_bench.benchmark.schema.records import (
-    DatasetIdentity,
-    Limits,
-    MethodIdentity,
-    SplitIdentity,
-)
+from cellular_bench.benchmark.schema.records import Limits, Run
 from cellular_bench.benchmark.schema.suite import Suite
-from cellular_bench.core.types import ProfileName, Split, Task
+from cellular_bench.core.types import ProfileName, Split
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Run:
-    """One run that is to be carried out.
+class PlannedRun(Run):
+    """A run that is to be carried out: what its record will hold of it, and what only carrying it out needs.
 
-    ``replaces`` are the names that it had when its method's environment, or a package, was missing; that
-    it did not apply then says nothing any more once there is this one. ``warnings`` are what was worth
-    knowing of the data.
+    ``plugins`` are files that may define its method and metrics; ``gpu`` says whether its method uses one.
     """
 
-    run_id: str
-    suite_id: str
-    task: Task
-    method: MethodIdentity
-    dataset: DatasetIdentity
-    split: SplitIdentity
-    seed: int
     method_seed: int
     limits: Limits
     profile: ProfileName = "standard"
-    plugins: tuple[Path, ...] = ()
     study_metrics: bool = False
-    replaces: tuple[str, ...] = ()
+    plugins: tuple[Path, ...] = ()
     gpu: bool = False
-    warnings: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -50,5 +33,5 @@ class Plan:
     """
 
     suite: Suite
-    runs: tuple[Run, ...]
+    runs: tuple[PlannedRun, ...]
     splits: Mapping[tuple[str, str], Split]

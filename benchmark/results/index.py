@@ -1,29 +1,40 @@
-"""What a hundred thousand records come to, without reading each: one line per run in one file.
+"""The index of a result folder: one JSON line per run, for listing, filtering and averaging many records.
 
-``index.jsonl`` holds what listing, filtering and averaging need of every record, with the time and size of
-the record's file when the line was written. A line whose record has changed since is made anew from it;
-the file may be deleted at any time. Only the benchmark that holds the folder writes it.
+``index.jsonl`` holds a summary of every record, with the time and size of the record's file when the line
+was written. A line whose record has changed since is replaced; the file may be deleted at any time. Only the
+benchmark that holds the folder writes it.
 """
 
 from __future__ import annotations
 
-import json
 import os
 from collections.abc import Iterable, Iterator
-from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
-from cellular_bench.benchmark.results.store import RECORD, Damaged, Store
-from cellular_bench.benchmark.schema.records import RunRecord, Status, read_record
-from cellular_bench.core.errors import UserError
+from pydantic import AliasChoices, AliasPath, ConfigDict, Field, TypeAdapter, ValidationError
+
+from cellular_bench.benchmark.results.store import INDEX, RECORD, Damaged, Store
+from cellular_bench.benchmark.schema.records import Model, RunRecord, Status
 from cellular_bench.core.files import write_text_atomically
 
-INDEX = "index.jsonl"
+
+def _at(*path: str, default: Any = ...) -> Any:
+    """Describe a field that is part of a part of a record."""
+    return Field(default, validation_alias=AliasChoices(path[-1], AliasPath(*path)))
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class RunSummary:
+class RunName(Model):
+    """Which run it is, taken from a run or its record."""
+
+    model_config = ConfigDict(from_attributes=True, extra="ignore")
+
+    run_id: str
+    task: str
+    method_id: str = _at("method", "method_id")
+
+
+class RunSummary(RunName):
     """A record without what only its own page shows.
 
     Attributes
@@ -36,39 +47,21 @@ class RunSummary:
         Value of every metric that has one.
     """
 
-    run_id: str
-    task: str
-    method_id: str
-    dataset_id: str
-    split_id: str
+    dataset_id: str = _at("dataset", "dataset_id")
+    split_id: str = _at("split", "split_id")
     seed: int
     status: Status
     reason: str | None
     seconds: float
-    wall_time_s: float | None
-    n_bytes: int | None
-    values: dict[str, float] = field(default_factory=dict)
+    wall_time_s: float | None = _at("cost", "wall_time_s", default=None)
+    n_bytes: int | None = _at("outputs", "n_bytes", default=None)
+    values: dict[str, float] = Field(default_factory=dict)
 
 
+#: Time and size of a record's file.
 _Stamp = tuple[int, int]
-
-
-def summarise(record: RunRecord) -> RunSummary:
-    """Return the summary of a record."""
-    return RunSummary(
-        run_id=record.run_id,
-        task=record.task,
-        method_id=record.method.method_id,
-        dataset_id=record.dataset.dataset_id,
-        split_id=record.split.split_id,
-        seed=record.seed,
-        status=record.status,
-        reason=record.reason,
-        seconds=(record.finished_at - record.started_at).total_seconds(),
-        wall_time_s=record.cost.wall_time_s if record.cost else None,
-        n_bytes=record.outputs.n_bytes if record.outputs else None,
-        values={score.metric_id: score.value for score in record.scores if score.value is not None},
-    )
+_Line = tuple[_Stamp, RunSummary]
+_LINES = TypeAdapter(_Line)
 
 
 def read(store: Store, *, keep: bool = False) -> tuple[list[RunSummary], list[Damaged]]:
@@ -77,10 +70,10 @@ def read(store: Store, *, keep: bool = False) -> tuple[list[RunSummary], list[Da
     Parameters
     ----------
     keep
-        Write the index anew where it was out of date; for the holder of the folder's lock.
+        Replace the index if it was out of date; for the holder of the folder's lock.
     """
     known = dict(_indexed(store.root / INDEX))
-    found: list[tuple[_Stamp, RunSummary]] = []
+    found: list[_Line] = []
     damaged: list[Damaged] = []
     n_new = 0
     for run_id, stamp in _stamps(store):
@@ -89,14 +82,13 @@ def read(store: Store, *, keep: bool = False) -> tuple[list[RunSummary], list[Da
             found.append(line)
             continue
         n_new += 1
-        try:
-            record = read_record(store.run_folder(run_id) / RECORD)
-            found.append((stamp, summarise(record)))
-        except UserError as error:
-            damaged.append(Damaged(run_id=run_id, reason=str(error)))
+        record = store.read(run_id)
+        if isinstance(record, Damaged):
+            damaged.append(record)
+        else:
+            found.append((stamp, RunSummary.model_validate(record)))
     if keep and (n_new or len(known) != len(found)):
-        lines = (_line(stamp, summary) for stamp, summary in found)
-        write_text_atomically(store.root / INDEX, "".join(lines))
+        write_text_atomically(store.root / INDEX, "".join(map(_text, found)))
     return [summary for _, summary in found], damaged
 
 
@@ -105,23 +97,23 @@ def append(store: Store, record: RunRecord) -> None:
     stamp = _stamp(store.run_folder(record.run_id) / RECORD)
     if stamp is not None:
         with (store.root / INDEX).open("a", encoding="utf-8") as file:
-            file.write(_line(stamp, summarise(record)))
+            file.write(_text((stamp, RunSummary.model_validate(record))))
 
 
-def _line(stamp: _Stamp, summary: RunSummary) -> str:
-    return json.dumps([stamp, asdict(summary)], separators=(",", ":")) + "\n"
+def _text(line: _Line) -> str:
+    return _LINES.dump_json(line).decode() + "\n"
 
 
-def _indexed(path: Path) -> Iterator[tuple[str, tuple[_Stamp, RunSummary]]]:
+def _indexed(path: Path) -> Iterator[tuple[str, _Line]]:
     """Yield what the lines hold, the later of two last; a line that was cut short is passed over."""
     if not path.exists():
         return
     with path.open("rb") as file:
         for line in file:
             try:
-                stamp, fields = json.loads(line)
-                yield fields["run_id"], ((stamp[0], stamp[1]), RunSummary(**fields))
-            except (ValueError, TypeError, KeyError):
+                stamp, summary = _LINES.validate_json(line)
+                yield summary.run_id, (stamp, summary)
+            except ValidationError:
                 continue
 
 

@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import math
 import shutil
-from collections import Counter
-from collections.abc import Collection, Iterable, Sequence
+from collections import Counter, defaultdict
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from cellular_bench.benchmark.plan.run import Run
-from cellular_bench.benchmark.results.index import RunSummary, summarise
+from cellular_bench.benchmark.plan.identity import question
+from cellular_bench.benchmark.plan.installed import NOT_INSTALLED
+from cellular_bench.benchmark.plan.run import PlannedRun
+from cellular_bench.benchmark.results import index
+from cellular_bench.benchmark.results.index import RunSummary
 from cellular_bench.benchmark.results.store import (
     ALL_GENES,
     ARTIFACTS,
@@ -21,9 +24,10 @@ from cellular_bench.benchmark.results.store import (
     Store,
     describe_outputs,
 )
-from cellular_bench.benchmark.schema.records import PUBLISHED_SPLIT, RunRecord, Status
+from cellular_bench.benchmark.schema.records import PUBLISHED_SPLIT, Run, RunRecord, Status
 from cellular_bench.benchmark.schema.suite import Suite
 from cellular_bench.core.errors import UserError
+from cellular_bench.environments.status import MISSING
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -70,7 +74,7 @@ def is_whole(store: Store, run: RunSummary) -> bool:
 
 def problem(store: Store, record: RunRecord) -> str | None:
     """Say why a run cannot be taken over from a folder; None where it can."""
-    if not is_whole(store, summarise(record)):
+    if not is_whole(store, RunSummary.model_validate(record)):
         return f"{record.run_id}: its outputs are missing or cut short in {store.root}"
     path = store.run_folder(record.run_id) / OUTPUTS
     if record.outputs is not None and describe_outputs(path) != record.outputs:
@@ -79,7 +83,7 @@ def problem(store: Store, record: RunRecord) -> str | None:
 
 
 def take_over(
-    runs: Iterable[Run], sources: Sequence[Store], store: Store, *, retry: Collection[Status] = ()
+    runs: Sequence[PlannedRun], sources: Sequence[Store], store: Store, *, retry: Collection[Status] = ()
 ) -> int:
     """Copy records and outputs of the same identity into a folder; return how many runs came.
 
@@ -87,6 +91,7 @@ def take_over(
     was no tighter than now; one whose status is in ``retry`` is not.
     """
     taken = 0
+    replaced = replaced_by(runs, store) if sources else {}
     for run in runs:
         if store.record(run.run_id) is not None:
             continue
@@ -95,22 +100,43 @@ def take_over(
             if record is None or record.status in retry or _was_tighter(record, run):
                 continue
             if problem(source, record) is None:
+                store.forget(replaced[run.run_id])
                 copy_run(record, source, store)
-                forget_replaced(run, store)
                 taken += 1
                 break
     return taken
 
 
-def forget_replaced(run: Run, store: Store) -> None:
-    """Delete what a run left while something that its method needs was not installed."""
-    for run_id in run.replaces:
-        record = store.record(run_id)
-        if record is not None and record.status == "not_applicable":
-            store.forget([run_id])
+def replaced_by(runs: Sequence[Run], store: Store) -> dict[str, list[str]]:
+    """Return for each run the records that it replaces.
+
+    They say that the same run did not apply while something that its method needs was not there.
+    """
+    asked = {_without_digest(run.run_id) for run in runs}
+    found: dict[str, list[RunRecord]] = defaultdict(list)
+    for summary in index.read(store)[0]:
+        if summary.status == "not_applicable" and _without_digest(summary.run_id) in asked:
+            record = store.record(summary.run_id)
+            if record is not None:
+                found[question(record)].append(record)
+    return {run.run_id: [old.run_id for old in found[question(run)] if _had_less(old, run)] for run in runs}
 
 
-def _was_tighter(record: RunRecord, run: Run) -> bool:
+def _without_digest(run_id: str) -> str:
+    return run_id.rpartition("-")[0]
+
+
+def _had_less(old: RunRecord, run: Run) -> bool:
+    """Whether a package or environment was missing that is there now."""
+    asks_the_same = old.study_metrics in (None, run.study_metrics)
+    return asks_the_same and bool(_missing(old.method.packages) - _missing(run.method.packages))
+
+
+def _missing(packages: Mapping[str, str]) -> set[str]:
+    return {name for name, version in packages.items() if version in (NOT_INSTALLED, MISSING)}
+
+
+def _was_tighter(record: RunRecord, run: PlannedRun) -> bool:
     if record.limits is None:
         return False
     if record.status == "timeout":

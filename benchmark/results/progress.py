@@ -13,31 +13,20 @@ from statistics import fmean
 
 from pydantic import ValidationError
 
-from cellular_bench.benchmark.plan.run import Run
-from cellular_bench.benchmark.results import index as summaries
-from cellular_bench.benchmark.results.index import RunSummary
-from cellular_bench.benchmark.results.store import Damaged, Store
+from cellular_bench.benchmark.plan.run import PlannedRun
+from cellular_bench.benchmark.results import index
+from cellular_bench.benchmark.results.index import RunName, RunSummary
+from cellular_bench.benchmark.results.store import PLAN, RUNNING, Damaged, Store
 from cellular_bench.benchmark.schema.records import Model, Status
 from cellular_bench.core.errors import UserError
 from cellular_bench.core.files import write_text_atomically
-
-PLAN = "plan.json"
-RUNNING = "running.json"
-
-
-class PlannedRun(Model):
-    """A run that was asked for."""
-
-    run_id: str
-    task: str
-    method_id: str
 
 
 class PlanFile(Model):
     """What the last benchmark of a folder set out to do, how many runs at a time."""
 
     n_jobs: int
-    runs: tuple[PlannedRun, ...]
+    runs: tuple[RunName, ...]
 
 
 class Running(Model):
@@ -88,12 +77,9 @@ class Overview:
         return self.n_planned - sum(self.statuses.values()) - len(self.running)
 
 
-def write_plan(store: Store, runs: Iterable[Run], *, n_jobs: int) -> None:
+def write_plan(store: Store, runs: Iterable[PlannedRun], *, n_jobs: int) -> None:
     """Write down what is going to be run."""
-    planned = tuple(
-        PlannedRun(run_id=run.run_id, task=run.task, method_id=run.method.method_id) for run in runs
-    )
-    plan = PlanFile(n_jobs=n_jobs, runs=planned)
+    plan = PlanFile(n_jobs=n_jobs, runs=tuple(RunName.model_validate(run) for run in runs))
     write_text_atomically(store.root / PLAN, plan.model_dump_json(indent=1) + "\n")
 
 
@@ -112,7 +98,7 @@ def overview(store: Store) -> Overview:
         If it does not say what was asked for.
     """
     plan = _read_plan(store)
-    found, damaged = summaries.read(store)
+    found, damaged = index.read(store)
     records = {record.run_id: record for record in found}
     planned = {run.run_id for run in plan.runs}
     done = [record for run_id, record in records.items() if run_id in planned]

@@ -1,4 +1,4 @@
-"""The result folder: one folder per run, and the facts that scoring and reports need.
+"""The result folder: the name of every file in it, one folder per run, and the records.
 
 ::
 
@@ -7,10 +7,12 @@
       plan.json                  the runs that it asked for; see `run-benchmark status`
       index.jsonl                a line per record, for quick looks; may be deleted
       run-record.schema.json     JSON Schema of the records
+      live.html                  progress, while `run-benchmark report --watch` writes it
       runs/RUN_ID/record.json    one record per run; its presence means that the run is done
       runs/RUN_ID/outputs.npz    embedding or predictions
       runs/RUN_ID/log.txt        what the method printed
       runs/RUN_ID/running.json   where and since when it runs; gone when it has ended
+      runs/RUN_ID/result.json    how the method ended, and scores.json; gone when the run has ended
       runs/RUN_ID/artifacts/     what the method itself keeps, such as history.json
       splits/DATASET/SPLIT/      cells.npz (what a method may use) and truth.npz (what it may not)
       data/DATASET.h5ad          prepared data; may be deleted when the runs are done
@@ -20,45 +22,47 @@ from __future__ import annotations
 
 import errno
 import fcntl
+import hashlib
 import shutil
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import Final
 
-from cellular_bench.benchmark.schema.records import (
-    DatasetIdentity,
-    RunRecord,
-    SplitIdentity,
+from cellular_bench.benchmark.schema.record_files import (
+    NewerRecordError,
     json_schema,
     read_record,
     sharing,
     write_record,
 )
+from cellular_bench.benchmark.schema.records import DatasetIdentity, OutputFile, RunRecord, SplitIdentity
 from cellular_bench.benchmark.schema.suite import Suite
 from cellular_bench.core.errors import UserError
-from cellular_bench.core.files import fitting, write_text_atomically
+from cellular_bench.core.files import truncated, write_text_atomically
 
-if TYPE_CHECKING:
-    from collections.abc import Iterator
-
-import hashlib
-from typing import TYPE_CHECKING
-
-from cellular_bench.benchmark.schema.records import OutputFile
-
-if TYPE_CHECKING:
-    pass
-
-OUTPUTS = "outputs.npz"
-#: Folder within that of the run for what a method itself keeps; see :func:`_lend_folder`.
-ARTIFACTS = "artifacts"
-CELLS = "cells.npz"
-TRUTH = "truth.npz"
-ALL_GENES = "all_genes.npz"
-RUN_LOG = "log.txt"
-RECORD = "record.json"
+# In the result folder.
+SUITE: Final = "suite.json"
+PLAN: Final = "plan.json"
+INDEX: Final = "index.jsonl"
+SCHEMA: Final = "run-record.schema.json"
+LIVE_PAGE: Final = "live.html"
+# In the folder of a run.
+RECORD: Final = "record.json"
+OUTPUTS: Final = "outputs.npz"
+RUN_LOG: Final = "log.txt"
+RUNNING: Final = "running.json"
+RESULT: Final = "result.json"
+SCORED: Final = "scores.json"
+#: Folder within that of the run for what a method itself keeps, and the file there with its training.
+ARTIFACTS: Final = "artifacts"
+HISTORY: Final = "history.json"
+# In the folder of a split; the last is there only while the split is prepared.
+CELLS: Final = "cells.npz"
+TRUTH: Final = "truth.npz"
+ALL_GENES: Final = "all_genes.npz"
+SPLIT: Final = "split.npz"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -87,8 +91,8 @@ class Store:
         store = cls.claim(root)
         try:
             with store.locked():
-                write_text_atomically(root / "suite.json", suite.model_dump_json(indent=1) + "\n")
-                write_text_atomically(root / "run-record.schema.json", json_schema())
+                write_text_atomically(root / SUITE, suite.model_dump_json(indent=1) + "\n")
+                write_text_atomically(root / SCHEMA, json_schema())
         except OSError as error:
             raise UserError(f"{root} cannot be written: {error.strerror}.") from error
         return store
@@ -132,7 +136,7 @@ class Store:
     @property
     def suite(self) -> Suite | None:
         """The suite that was run; None where that was not written down."""
-        path = self.root / "suite.json"
+        path = self.root / SUITE
         return Suite.model_validate_json(path.read_bytes()) if path.exists() else None
 
     def run_folder(self, run_id: str) -> Path:
@@ -145,7 +149,7 @@ class Store:
 
     def split_folder(self, dataset: DatasetIdentity, split: SplitIdentity) -> Path:
         """Return the folder with the cells and the truth of a split."""
-        return self.root / "splits" / dataset.version_id / f"{fitting(split.split_id)}-{split.digest[:10]}"
+        return self.root / "splits" / dataset.version_id / f"{truncated(split.split_id)}-{split.digest[:10]}"
 
     @contextmanager
     def locked(self) -> Iterator[None]:
@@ -190,13 +194,10 @@ class Store:
 
     def record(self, run_id: str) -> RunRecord | None:
         """Return the record of a run; None where it is missing or half written."""
-        path = self.run_folder(run_id) / RECORD
-        if not path.exists():
+        if not (self.run_folder(run_id) / RECORD).exists():
             return None
-        try:
-            return read_record(path)
-        except UserError:
-            return None  # the run is done again, which replaces the damaged record
+        found = self.read(run_id)
+        return found if isinstance(found, RunRecord) else None  # a damaged record is replaced by the next run
 
     def records(self) -> Iterator[RunRecord]:
         """Yield every record that can be read, in the order of the run names; see :meth:`damaged`."""
@@ -208,10 +209,22 @@ class Store:
 
     def _read(self) -> Iterator[RunRecord | Damaged]:
         for path in sorted((self.root / "runs").glob(f"*/{RECORD}")):
-            try:
-                yield read_record(path)
-            except UserError as error:
-                yield Damaged(run_id=path.parent.name, reason=str(error))
+            yield self.read(path.parent.name)
+
+    def read(self, run_id: str) -> RunRecord | Damaged:
+        """Read the record of a run.
+
+        Raises
+        ------
+        NewerRecordError
+            If a later version of this program wrote it: it is not damaged, and must not be replaced.
+        """
+        try:
+            return read_record(self.run_folder(run_id) / RECORD)
+        except NewerRecordError:
+            raise
+        except UserError as error:
+            return Damaged(run_id=run_id, reason=str(error))
 
     def write(self, record: RunRecord) -> None:
         """Write a record, which marks its run as done."""

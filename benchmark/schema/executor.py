@@ -1,8 +1,7 @@
-"""Where runs are carried out, as a suite or a file of its own says it."""
+"""Where runs are carried out, as a suite or a file for ``--slurm-config`` says it."""
 
 from __future__ import annotations
 
-import tomllib
 from pathlib import Path
 from typing import Literal
 
@@ -10,6 +9,7 @@ from pydantic import Field, ValidationError, model_validator
 
 from cellular_bench.benchmark.schema.records import Model
 from cellular_bench.core.errors import UserError
+from cellular_bench.core.toml import explain, read_toml
 
 ExecutorKind = Literal["local", "dask", "slurm"]
 DEFAULT_RETRIES = 2
@@ -106,14 +106,8 @@ def read_executor(path: Path) -> ExecutorConfig:
     UserError
         If the file cannot be read or does not describe workers; the message names the field.
     """
-    from cellular_bench.benchmark.schema.toml import explain
-
+    table = read_toml(path, what="Slurm configuration")
     try:
-        table = tomllib.loads(path.read_text(encoding="utf-8"))
         return ExecutorConfig.model_validate({"kind": "slurm", **table.get("executor", table)})
-    except OSError as error:
-        raise UserError(f"{path} cannot be read: {error.strerror}.") from error
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise UserError(f"{path} is not valid TOML: {error}.") from error
     except ValidationError as error:
-        raise UserError(f"{path}: {explain(error)}") from error
+        raise UserError(f"Slurm configuration {path}: {explain(error)}") from error

@@ -2,16 +2,12 @@
 
 from __future__ import annotations
 
-import json
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Mapping
 from datetime import datetime
-from pathlib import Path
-from typing import Any, Final, Literal
+from typing import Any, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 
-from cellular_bench.core.errors import UserError
-from cellular_bench.core.files import write_text_atomically
 from cellular_bench.core.types import (
     Aspect,
     Features,
@@ -22,9 +18,14 @@ from cellular_bench.core.types import (
     Task,
 )
 
-SCHEMA_VERSION: Literal[1] = 1
+#: Raised when fields are added or mean something else; older files are read.
+SCHEMA_VERSION: Literal[2] = 2
 
-Status = Literal["ok", "failed", "timeout", "out_of_memory", "not_applicable", "skipped"]
+Status = Literal["ok", "failed", "timeout", "out_of_memory", "not_applicable"]
+
+
+#: How a row is called whose method was given other genes than its own choice.
+GENES: Mapping[Features, str] = {"hvg": "highly variable genes", "all": "all genes"}
 
 
 class Model(BaseModel):
@@ -37,10 +38,10 @@ class MethodIdentity(Model):
     """The method that ran, as it ran.
 
     ``source_digest`` begins the sha256 of a plug-in file: an edited method is another row.
-    ``features`` are the genes that it was given; where they are not its own choice, ``name`` says so.
-    ``packages`` holds the versions of what its numbers depend on (:func:`environment.packages_of`),
-    ``files`` the sha256 of each file that a parameter names, ``members`` the version of each method that a
-    parameter names.
+    ``features`` are the genes that it was given; ``given_features`` is the same if they are not its own
+    choice, which ``name`` then says, else None. ``packages`` holds the versions of what its numbers depend on
+    (:func:`~cellular_bench.benchmark.plan.installed.packages_of`), ``files`` the sha256 of each file that a
+    parameter names, ``members`` the version of each method that a parameter names.
     """
 
     method_id: str
@@ -54,6 +55,7 @@ class MethodIdentity(Model):
     doi: str | None = None
     source_digest: str | None = None
     features: Features | None = None
+    given_features: Features | None = None
     packages: dict[str, str] = Field(default_factory=dict)
     files: dict[str, str] = Field(default_factory=dict)
     members: dict[str, int] = Field(default_factory=dict)
@@ -110,9 +112,8 @@ class SplitIdentity(Model):
 class Score(Model):
     """One metric of one run: a value, or the reason why there is none.
 
-    ``undefined_by`` tells a metric that these cells do not permit (``"data"``: missing for every
-    method alike) from one that this method's output does not permit (``"output"``). ``standard_error``
-    is that of a value that rests on a sample of the cells.
+    ``undefined_by`` is ``"data"`` if these cells do not permit the metric, for any method, and ``"output"``
+    if this method's output does not. ``standard_error`` is that of a value that rests on a sample of cells.
     """
 
     metric_id: str
@@ -228,8 +229,8 @@ class Environment(Model):
     command_line: tuple[str, ...] = ()
 
 
-class RunRecord(Model):
-    """One run of one method on one split of one data set with one seed.
+class Run(Model):
+    """What was asked for: one run of one method on one split of one data set with one seed.
 
     Attributes
     ----------
@@ -238,24 +239,17 @@ class RunRecord(Model):
     seed, method_seed
         The seed that was asked for, and the one that the method got: derived from it, the method,
         the data set and the split.
-    status, reason
-        How the run ended; every status but ``ok`` has a reason in words.
+    profile
+        How much of its scores may be approximate.
+    study_metrics
+        Whether it is also scored by the metrics that are computed on request.
     warnings
         What was worth knowing of the data: they can be used, but not for everything.
-    scores
-        Every metric of the task, each with a value or with a reason.
-    evaluation
-        How exact the scores are; None in records from before this was written down: all are exact.
-    outputs
-        The file with the embedding or the predictions, where the run ended well.
-    confusion
-        ``{true label: {predicted label: cells}}`` for annotation; rejected cells count under
-        the empty label.
-    log_tail
-        Last lines that the method printed, where it did not end well.
+
+    ``method_seed``, ``limits``, ``profile`` and ``study_metrics`` are None if they are not known: in records
+    of older versions, and of results that were computed elsewhere.
     """
 
-    schema_version: Literal[1] = SCHEMA_VERSION
     run_id: str
     suite_id: str
     task: Task
@@ -265,83 +259,81 @@ class RunRecord(Model):
     seed: int
     method_seed: int | None = None
     limits: Limits | None = None
+    profile: ProfileName | None = None
+    study_metrics: bool | None = None
+    warnings: tuple[str, ...] = ()
+
+
+class Outcome(Model):
+    """What came of a run.
+
+    Attributes
+    ----------
+    status, reason
+        How the run ended; every status but ``ok`` has a reason in words.
+    scores
+        Every metric of the task, each with a value or with a reason.
+    confusion
+        ``{true label: {predicted label: cells}}`` for annotation; rejected cells count under
+        the empty label.
+    evaluation
+        How exact the scores are; None in records from before this was written down: all are exact.
+    outputs
+        The file with the embedding or the predictions, where the run ended well.
+    log_tail
+        Last lines that the method printed, where it did not end well.
+    """
+
     status: Status
     reason: str | None = None
-    warnings: tuple[str, ...] = ()
     scores: tuple[Score, ...] = ()
     per_label: tuple[LabelScore, ...] = ()
     confusion: dict[str, dict[str, int]] = Field(default_factory=dict)
     evaluation: Evaluation | None = None
     outputs: OutputFile | None = None
     cost: Cost | None = None
-    environment: Environment
-    started_at: datetime
-    finished_at: datetime
     log_tail: str = ""
 
     @model_validator(mode="after")
-    def _reason_unless_ok(self) -> RunRecord:
+    def _reason_unless_ok(self) -> Self:
         if self.status != "ok" and not self.reason:
             raise ValueError(f"status '{self.status}' needs a reason")
         return self
 
+
+class RunRecord(Outcome, Run):  # fields of the last base come first in the file
+    """A run with its outcome, and where and when it was carried out."""
+
+    schema_version: Literal[2] = SCHEMA_VERSION
+    environment: Environment
+    started_at: datetime
+    finished_at: datetime
+
+    @classmethod
+    def of(
+        cls,
+        run: Run,
+        outcome: Outcome,
+        *,
+        environment: Environment,
+        started_at: datetime,
+        finished_at: datetime,
+    ) -> Self:
+        """Put a run and its outcome together."""
+        fields: dict[str, Any] = {name: getattr(run, name) for name in Run.model_fields}
+        fields |= {name: getattr(outcome, name) for name in Outcome.model_fields}
+        return cls(**fields, environment=environment, started_at=started_at, finished_at=finished_at)
+
+    @property
+    def seconds(self) -> float:
+        """Time from the beginning of the run to its record, preparation and scoring included."""
+        return (self.finished_at - self.started_at).total_seconds()
+
+    @property
+    def values(self) -> dict[str, float]:
+        """Value of every metric that has one."""
+        return {score.metric_id: score.value for score in self.scores if score.value is not None}
+
     def value(self, metric_id: str) -> float | None:
         """Return the value of a metric, or None where it is missing."""
-        return next((score.value for score in self.scores if score.metric_id == metric_id), None)
-
-
-def write_record(record: RunRecord, path: Path) -> None:
-    """Write a record as indented JSON."""
-    write_text_atomically(path, record.model_dump_json(indent=1) + "\n")
-
-
-def read_record(path: Path) -> RunRecord:
-    """Read a record.
-
-    Raises
-    ------
-    UserError
-        If the file cannot be read or is not a record of this schema version.
-    """
-    try:
-        return RunRecord.model_validate_json(path.read_bytes())
-    except OSError as error:
-        raise UserError(f"{path} cannot be read: {error.strerror}.") from error
-    except ValidationError as error:
-        first = error.errors()[0]
-        where = ".".join(str(part) for part in first["loc"]) or "the file"
-        raise UserError(f"{path} is not a run record: {where}: {first['msg']}.") from error
-
-
-#: Parts that many records have in common.
-COMMON: Final = ("method", "dataset", "split", "limits", "environment")
-
-
-def sharing(records: Iterable[RunRecord]) -> Iterator[RunRecord]:
-    """Yield records that hold equal parts once: each names a hundred packages and more.
-
-    Ten thousand records of one machine take a fraction of the memory.
-    """
-    known: dict[tuple[str, str], Model] = {}
-    for record in records:
-        parts: dict[str, Model] = {}
-        for name in COMMON:
-            part = getattr(record, name)
-            if part is not None:
-                parts[name] = known.setdefault((name, part.model_dump_json()), part)
-        yield record.model_copy(update=parts)
-
-
-def json_schema() -> str:
-    """Return the JSON Schema of :class:`RunRecord`."""
-    return json.dumps(RunRecord.model_json_schema(), indent=1) + "\n"
-
-
-#: How a row is called whose method was given other genes than its own choice.
-GENES: Mapping[Features, str] = {"hvg": "highly variable genes", "all": "all genes"}
-
-
-def given_genes(method: MethodIdentity) -> Features | None:
-    """Return the genes of a method that was given others than its own choice: its name says so."""
-    told = method.features is not None and method.name.endswith(f", {GENES[method.features]}")
-    return method.features if told else None
+        return self.values.get(metric_id)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import tomllib
 from pathlib import Path
 from typing import Any
 
@@ -11,8 +10,8 @@ from pydantic import Field, ValidationError, field_validator
 
 from cellular_bench.benchmark.schema.executor import ExecutorConfig
 from cellular_bench.benchmark.schema.records import Limits, Missing, Model
-from cellular_bench.benchmark.schema.toml import explain
 from cellular_bench.core.errors import UserError
+from cellular_bench.core.toml import explain, read_toml
 from cellular_bench.core.types import Features, ProfileName, SplitKind, Task
 
 
@@ -112,12 +111,7 @@ def read_suite(path: Path) -> Suite:
         If the file cannot be read or does not describe a suite; the message names the field.
     """
     try:
-        table = tomllib.loads(path.read_text(encoding="utf-8"))
-        return Suite.model_validate({**table, "suite_id": path.stem})
-    except OSError as error:
-        raise UserError(f"Suite {path} cannot be read: {error.strerror}.") from error
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise UserError(f"Suite {path} is not valid TOML: {error}.") from error
+        return Suite.model_validate({**read_toml(path, what="Suite"), "suite_id": path.stem})
     except ValidationError as error:
         raise UserError(f"Suite {path}: {explain(error)}") from error
 

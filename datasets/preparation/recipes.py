@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, replace
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
@@ -153,22 +152,7 @@ def size_factors(counts: Any, *, kind: SizeFactor) -> NDArray[np.float64]:
 
 def recorded(adata: AnnData) -> dict[str, Any] | None:
     """Return how a file was prepared, or None where it does not say."""
-    return _parsed(adata.uns.get(UNS_KEY))
-
-
-def recorded_in(path: Path) -> dict[str, Any] | None:
-    """Return how an ``.h5ad`` file was prepared, without reading its values; None where it does not say."""
-    import h5py
-
-    try:
-        with h5py.File(path, "r") as file:
-            text = file[f"uns/{UNS_KEY}"][()]
-    except (OSError, KeyError):
-        return None
-    return _parsed(text.decode("utf-8", "replace") if isinstance(text, bytes) else text)
-
-
-def _parsed(text: Any) -> dict[str, Any] | None:
+    text = adata.uns.get(UNS_KEY)
     try:
         found = json.loads(text) if isinstance(text, str) else None
     except json.JSONDecodeError:

@@ -16,8 +16,8 @@ from rich.progress import (
 )
 from rich.progress import Progress as Bar
 
-from cellular_bench.benchmark.plan.run import Run
-from cellular_bench.benchmark.schema.records import MethodIdentity, RunRecord, given_genes
+from cellular_bench.benchmark.plan.run import PlannedRun
+from cellular_bench.benchmark.schema.records import MethodIdentity, RunRecord
 from cellular_bench.workflows.progress import Progress
 
 _MARKS = {"ok": "green", "not_applicable": "yellow"}
@@ -65,7 +65,7 @@ class ConsoleProgress(Progress):
         self._bar.add_task("preparing", total=n_runs)
         self._bar.start()
 
-    def started(self, run: Run) -> None:
+    def started(self, run: PlannedRun) -> None:
         """Show what is running."""
         if self._bar is not None:
             text = f"{run.task} {run.method.method_id} {run.split.split_id}"
@@ -98,5 +98,4 @@ class ConsoleProgress(Progress):
 
 
 def _genes(method: MethodIdentity) -> str:
-    given = given_genes(method)
-    return f" ({given})" if given else ""
+    return f" ({method.given_features})" if method.given_features else ""

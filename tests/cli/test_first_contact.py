@@ -195,8 +195,8 @@ def test_progress_tells_the_genes_of_a_method_that_was_given_others_than_its_own
     progress = ConsoleProgress(Console(file=text))
     progress.begin(2)
     ended = record()
-    for name in ("kNN", "kNN, all genes"):
-        method = ended.method.model_copy(update={"name": name, "features": "all"})
+    for given in (None, "all"):
+        method = ended.method.model_copy(update={"features": "all", "given_features": given})
         progress.finished(ended.model_copy(update={"method": method}))
     assert [line for line in text.getvalue().splitlines() if "knn" in line] == [
         "[1/2] failed          annotation d all knn seed 0",

@@ -145,7 +145,7 @@ def test_a_creation_that_is_killed_is_not_taken_for_a_finished_one(tmp_path, ind
     folder = status.place(find(str(path)))
     assert status.python_in(folder).exists()
     assert state(find(str(path))).problem == "its creation was not finished"
-    with pytest.raises(NotApplicableError, match=r"not finished. To mend it: run-benchmark env create /"):
+    with pytest.raises(NotApplicableError, match=r"not finished. Fix: run-benchmark env create /"):
         required(find(str(path)))
     create(path)
     assert state(find(str(path))).is_ready
@@ -233,7 +233,7 @@ def test_the_digest_follows_what_is_installed_and_nothing_else(tmp_path):
         (TINY + WITH_R.partition("\n\n")[2], "it must have either a table"),
         ('title = "Nothing"\n', "it must have either a table"),
         (TINY + 'wheels = "x"\n', "python.wheels: Extra inputs are not permitted"),
-        ("title = ", "is not TOML"),
+        ("title = ", "is not valid TOML"),
     ],
 )
 def test_a_wrong_declaration_is_explained(tmp_path, text, message):
@@ -282,9 +282,7 @@ def test_without_r_the_command_to_install_it_is_named(tmp_path, monkeypatch):
     monkeypatch.setenv("PATH", str(tmp_path))
     monkeypatch.delenv(status.RSCRIPT_VARIABLE, raising=False)
     path = declared(tmp_path, WITH_R, name="with_r")
-    with pytest.raises(
-        NotApplicableError, match=r"no Rscript on the PATH. To mend it: sudo apt-get install r-"
-    ):
+    with pytest.raises(NotApplicableError, match=r"no Rscript on the PATH. Fix: sudo apt-get install r-"):
         required(find(str(path)))
     done = CliRunner().invoke(cli.command, ["create", str(path)])
     assert isinstance(done.exception, UserError)

@@ -380,7 +380,7 @@ def test_a_missing_environment_is_not_applicable_and_names_the_command(away, tmp
     assert record.status == "not_applicable"
     assert record.reason == (
         "Needs the environment 'nowhere': it has not been created. "
-        f"To mend it: run-benchmark env create {tmp_path / 'nowhere.toml'}"
+        f"Fix: run-benchmark env create {tmp_path / 'nowhere.toml'}"
     )
 
 

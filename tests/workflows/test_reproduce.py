@@ -85,7 +85,8 @@ def test_of_two_splits_with_the_same_cells_the_one_of_the_record_is_done(origina
     record = of(original, "healthy")[0]
     planned = plan(reproduction.suite_of(record), datasets=small, methods=registry.methods([plugin]))
     (own,) = reproduction.only(planned, record).runs
-    twin = replace(own, run_id="twin", split=own.split.model_copy(update={"split_id": "twin"}))
+    split = own.split.model_copy(update={"split_id": "twin"})
+    twin = own.model_copy(update={"run_id": "twin", "split": split})
     both = replace(planned, runs=(twin, *planned.runs))
     assert reproduction.only(both, record).runs == (own,)
 
@@ -276,7 +277,8 @@ def test_a_metric_that_is_unknown_here_is_named(original) -> None:
 def test_genes_that_are_not_the_methods_own_choice_make_another_row(original) -> None:
     records = of(original, "healthy")
     method = records[0].method
-    other = method.model_copy(update={"features": "all", "name": f"{method.name}, all genes"})
+    changes = {"features": "all", "given_features": "all", "name": f"{method.name}, all genes"}
+    other = method.model_copy(update=changes)
     on_all = [
         with_value(run.model_copy(update={"method": other}), "accuracy", run.value("accuracy") / 2)
         for run in records

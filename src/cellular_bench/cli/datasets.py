@@ -81,7 +81,7 @@ def list_command(output: str) -> None:
 @format_option
 def info_command(name: str, output: str) -> None:
     """Show all that is known of a data set: source, licence, what to cite, what to do."""
-    spec = registry.pick("data set", name, registry.datasets())
+    spec = registry.lookup("data set", name, registry.datasets())
     if output == "json":
         click.echo(json.dumps({**asdict(spec), "state": _row(spec)["state"]}, indent=1))
         return
@@ -122,7 +122,7 @@ def fetch_command(names: Sequence[str], offline: bool, allow_unverified: bool, n
     from cellular_bench.datasets.sources.openers import fetch_source
 
     known = registry.datasets()
-    specs = [registry.pick("data set", name, known) for name in dict.fromkeys(names)]
+    specs = [registry.lookup("data set", name, known) for name in dict.fromkeys(names)]
     for spec in specs:
         with _progress(spec.dataset_id, is_shown=not no_progress) as progress:
             options = Options(offline=offline, allow_unverified=allow_unverified, progress=progress)

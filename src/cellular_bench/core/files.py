@@ -13,12 +13,12 @@ from typing import Final
 MAX_NAME_BYTES: Final = 100
 
 
-def fitting(name: str) -> str:
-    """Cut a name that would make the name of a file too long; a digest beside it tells such names apart.
+def truncated(name: str) -> str:
+    """Cut a name that would make the name of a file too long; a digest beside it distinguishes such names.
 
     Examples
     --------
-    >>> fitting("lobo.human1"), len(fitting("x" * 300))
+    >>> truncated("lobo.human1"), len(truncated("x" * 300))
     ('lobo.human1', 100)
     """
     return name.encode()[:MAX_NAME_BYTES].decode(errors="ignore")
@@ -32,7 +32,7 @@ def short(name: str) -> str:
     >>> short("lobo.human1"), len(short("x" * 300)), short("x" * 300) == short("x" * 301)
     ('lobo.human1', 111, False)
     """
-    cut = fitting(name)
+    cut = truncated(name)
     return name if cut == name else f"{cut}-{hashlib.sha256(name.encode()).hexdigest()[:10]}"
 
 

@@ -24,7 +24,6 @@ from __future__ import annotations
 import hashlib
 import json
 import re
-import tomllib
 from collections.abc import Iterator
 from importlib.resources import files
 from pathlib import Path
@@ -32,6 +31,7 @@ from pathlib import Path
 from pydantic import BaseModel, ConfigDict, ValidationError, model_validator
 
 from cellular_bench.core.errors import UnknownNameError, UserError
+from cellular_bench.core.toml import explain, read_toml
 
 _PINNED = re.compile(r"[A-Za-z0-9._-]+(\[[A-Za-z0-9._,-]+\])?==[^\s;*]+(\s*;.*)?(\s+--hash=\S+)*")
 
@@ -123,12 +123,7 @@ def _folder() -> Path:
 
 
 def _read(path: Path, *, reference: str) -> Declaration:
-    try:
-        table = tomllib.loads(path.read_text(encoding="utf-8"))
-    except OSError as error:
-        raise UserError(f"Environment {path} cannot be read: {error.strerror}.") from error
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise UserError(f"Environment {path} is not TOML: {error}.") from error
+    table = read_toml(path, what="Environment")
     if not re.fullmatch(r"[a-z0-9_-]+", path.stem):
         raise UserError(f"{path.name}: an environment's name has lower-case letters, digits, - and _ only.")
     python = table.get("python", {})
@@ -139,9 +134,7 @@ def _read(path: Path, *, reference: str) -> Declaration:
             {"name": path.stem, "reference": reference, "lock_lines": lines, **table}
         )
     except ValidationError as error:
-        first = error.errors()[0]
-        where = ".".join(str(part) for part in first["loc"]) or "the file"
-        raise UserError(f"Environment {path}: {where}: {first['msg']}.") from error
+        raise UserError(f"Environment {path}: {explain(error)}") from error
     _check(declared, path)
     return declared
 

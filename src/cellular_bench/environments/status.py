@@ -17,6 +17,8 @@ from cellular_bench.environments.declaration import Declaration, RPackages
 
 #: Written last into a finished environment: without it, a folder is what an interruption left.
 MARKER = "cellular-bench-environment.json"
+#: What stands instead of its versions where an environment cannot be used.
+MISSING = "missing"
 #: Environment variable that names the Rscript to use; the first one on the PATH otherwise.
 RSCRIPT_VARIABLE = "CELLULAR_BENCH_RSCRIPT"
 
@@ -43,7 +45,7 @@ class State:
     problem
         Why it cannot be used; None where it can.
     remedy
-        Command that mends it.
+        Command that fixes it.
     """
 
     declaration: Declaration
@@ -59,15 +61,10 @@ class State:
         return self.problem is None
 
     @property
-    def absent(self) -> dict[str, str]:
-        """What :attr:`versions` holds where the environment cannot be used."""
-        return {f"environment {self.declaration.name}": "missing"}
-
-    @property
     def versions(self) -> dict[str, str]:
         """Versions of the language and all packages, as they go into the identity of a run."""
         if not self.is_ready:
-            return self.absent
+            return {f"environment {self.declaration.name}": MISSING}
         language, _, version = self.language.partition(" ")
         return {language: version, **self.packages}
 
@@ -85,7 +82,7 @@ def required(declaration: Declaration) -> State:
     Raises
     ------
     NotApplicableError
-        If it cannot; with the command that mends it.
+        If it cannot; with the command that fixes it.
     """
     found = state(declaration)
     if found.problem is not None:
@@ -96,7 +93,7 @@ def required(declaration: Declaration) -> State:
 def missing_text(found: State) -> str:
     """Say in a sentence or two what is missing and what to do."""
     name = found.declaration.name
-    return f"Needs the environment '{name}': {found.problem}. To mend it: {found.remedy}"
+    return f"Needs the environment '{name}': {found.problem}. Fix: {found.remedy}"
 
 
 def home() -> Path:

@@ -53,7 +53,7 @@ def check(
         elif name in datasets:
             yield f"{name} (data set)", _dataset_results(datasets[name])
         else:
-            method = registry.pick("method", name, methods)
+            method = registry.lookup("method", name, methods)
             results = check_isolated("method", name, plugins=every, params=params.get(name))
             yield f"{name} ({method.origin})", results
 

@@ -61,7 +61,7 @@ def load(
     from cellular_bench.datasets import catalog
 
     wanted = dict.fromkeys(name for block in suite.blocks for name in block.datasets)
-    specs = [registry.pick("data set", name, known) for name in wanted]
+    specs = [registry.lookup("data set", name, known) for name in wanted]
     loaded = {}
     for spec in specs:
         dataset = catalog.load(spec if suite.recipe is None else replace(spec, recipe=suite.recipe))

@@ -15,9 +15,9 @@ from typing import TYPE_CHECKING, Any
 
 from cellular_bench.benchmark.analysis.leaderboard import Board, Row, method_key
 from cellular_bench.benchmark.execution.preparation import Truth, read_truth
-from cellular_bench.benchmark.results.store import ARTIFACTS, OUTPUTS, Store
+from cellular_bench.benchmark.results.store import ARTIFACTS, HISTORY, OUTPUTS, Store
 from cellular_bench.benchmark.schema.records import RunRecord
-from cellular_bench.core.files import fitting
+from cellular_bench.core.files import truncated
 from cellular_bench.reports.figures.confusion_and_training import Figure, FigureKind
 from cellular_bench.reports.tables.common import display_names
 from cellular_bench.reports.tables.model import plural
@@ -26,10 +26,6 @@ from cellular_bench.workflows.progress import SILENT, Progress
 if TYPE_CHECKING:
     from cellular_bench.benchmark.analysis.curves import Curve
     from cellular_bench.core.outputs import Outputs
-
-
-#: What a method may leave in its run's folder about its training; see ``history_figure``.
-HISTORY = "history.json"
 
 
 @dataclass(frozen=True, slots=True)
@@ -170,7 +166,7 @@ def _drawing(store: Kept, board: Board, kind: FigureKind, rows: Sequence[Row]) -
         title=title,
         runs=runs,
         names=names,
-        file=store.out / "figures" / f"{fitting(board.board_id)}-{kind}-{digest}.webp",
+        file=store.out / "figures" / f"{truncated(board.board_id)}-{kind}-{digest}.webp",
     )
 
 
@@ -190,16 +186,16 @@ def _history_file(store: Kept, run: RunRecord) -> Path:
 def _draw_in_child(store: Kept, drawings: Sequence[Drawing], part: int) -> list[str]:
     """Draw in a process; return a sentence about each figure that could not be drawn."""
     from cellular_bench.benchmark.execution.run import HARNESS_LIMITS
-    from cellular_bench.benchmark.isolation import call as isolation
+    from cellular_bench.benchmark.isolation.call import call
 
     if not drawings:
         return []
     log = store.out / "figures" / f"part-{part}.log"
-    outcome = isolation.call(_draw_all, store, drawings, limits=HARNESS_LIMITS, log=log)
+    ended = call(_draw_all, store, drawings, limits=HARNESS_LIMITS, log=log)
     failed = [drawing for drawing in drawings if not drawing.is_drawn]
     if not failed:
         log.unlink(missing_ok=True)
-    return [f"No figure of {drawing.title}; see {log}. {outcome.reason or ''}" for drawing in failed]
+    return [f"No figure of {drawing.title}; see {log}. {ended.reason or ''}" for drawing in failed]
 
 
 def _draw_all(store: Kept, drawings: Sequence[Drawing]) -> None:

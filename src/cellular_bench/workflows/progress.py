@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from cellular_bench.benchmark.plan.run import Run
+    from cellular_bench.benchmark.plan.run import PlannedRun
     from cellular_bench.benchmark.schema.records import RunRecord
 
 
@@ -21,7 +21,7 @@ class Progress:
     def begin(self, n_runs: int) -> None:
         """Receive the number of runs to come."""
 
-    def started(self, run: Run) -> None:
+    def started(self, run: PlannedRun) -> None:
         """Receive a run that starts."""
 
     def finished(self, record: RunRecord) -> None:

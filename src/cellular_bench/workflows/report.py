@@ -10,7 +10,7 @@ from pathlib import Path
 from cellular_bench.benchmark import registry
 from cellular_bench.benchmark.analysis.leaderboard import Board, build_boards
 from cellular_bench.benchmark.results.merge import choose
-from cellular_bench.benchmark.results.store import Store
+from cellular_bench.benchmark.results.store import LIVE_PAGE, Store
 from cellular_bench.benchmark.schema.records import Missing, RunRecord
 from cellular_bench.core.errors import UserError
 from cellular_bench.core.files import write_text_atomically
@@ -76,7 +76,7 @@ def write_reports(request: ReportRequest, *, progress: Progress = SILENT) -> lis
     from cellular_bench.reports.page.page import FORMATS
 
     for name in request.formats:
-        registry.pick("format", name, dict.fromkeys(FORMATS))
+        registry.lookup("format", name, dict.fromkeys(FORMATS))
     results = _results(request, progress)
     drawn = []
     if request.figures and "html" in request.formats:
@@ -132,7 +132,7 @@ def watch(store: Store, *, interval: float, progress: Progress = SILENT) -> None
     from cellular_bench.benchmark.results.progress import overview
     from cellular_bench.reports.page.live import live_page
 
-    page = store.root / "live.html"
+    page = store.root / LIVE_PAGE
     is_first = True
     while True:
         seen = overview(store)

@@ -14,7 +14,8 @@ from cellular_bench.benchmark.plan.params import file_digests
 from cellular_bench.benchmark.plan.planner import plan
 from cellular_bench.benchmark.plan.run import Plan
 from cellular_bench.benchmark.results.store import Store
-from cellular_bench.benchmark.schema.records import Limits, RunRecord, read_record
+from cellular_bench.benchmark.schema.record_files import read_record
+from cellular_bench.benchmark.schema.records import Limits, RunRecord
 from cellular_bench.benchmark.schema.suite import Block, MethodChoice, SplitChoice, Suite
 from cellular_bench.core.errors import UserError
 from cellular_bench.core.types import Dataset
@@ -98,7 +99,7 @@ def _dataset(request: ReproduceRequest, recorded: RunRecord) -> Dataset:
     if beside.exists():  # it describes data of the suite's own
         suite = suite.model_copy(update={"data": Suite.model_validate_json(beside.read_bytes()).data})
     specs = data.known_datasets(suite, own, request.data_dir, request.plugins)
-    spec = registry.pick("data set", recorded.dataset.dataset_id, specs)
+    spec = registry.lookup("data set", recorded.dataset.dataset_id, specs)
     dataset = catalog.load(replace(spec, recipe=suite.recipe) if suite.recipe else spec)
     drawn = recorded.dataset.subsample
     if drawn is None:
@@ -131,7 +132,7 @@ def suite_of(record: RunRecord) -> Suite:
         title=f"Again: {record.run_id}",
         limits=record.limits or Limits(),
         recipe=None if recipe is None else recipe["name"],
-        profile=record.evaluation.profile if record.evaluation else "full",
+        profile=record.profile or (record.evaluation.profile if record.evaluation else "full"),
         study_metrics=scoring.has_metrics_on_request(record),
         blocks=(
             Block(
@@ -160,7 +161,7 @@ def check_inputs(record: RunRecord, dataset: Dataset, known: Mapping[str, regist
             f"{dataset.digest[:10]}, the record's with {record.dataset.digest[:10]}. Name the data that it "
             "was made with, by --adata or --data-dir."
         )
-    method = registry.pick("method", record.method.method_id, known)
+    method = registry.lookup("method", record.method.method_id, known)
     digest = method.source_digest[:10] if method.source_digest else None
     if digest != record.method.source_digest:
         raise UserError(

@@ -183,13 +183,13 @@ class RunRequest(OwnCells):
     def _known_recipe(cls, value: str | None) -> str | None:
         from cellular_bench.datasets.preparation.recipes import RECIPES
 
-        return value if value is None else registry.pick("recipe", value, dict.fromkeys(RECIPES, value))
+        return value if value is None else registry.lookup("recipe", value, dict.fromkeys(RECIPES, value))
 
     @field_validator("split")
     @classmethod
     def _known_split(cls, value: str | None) -> str | None:
         known = {kind.replace("_", "-"): kind for kind in get_args(SplitKind)}
-        return value if value is None else registry.pick("split", value.replace("_", "-"), known)
+        return value if value is None else registry.lookup("split", value.replace("_", "-"), known)
 
     @field_validator("stress", mode="before")
     @classmethod

@@ -13,7 +13,7 @@ from cellular_bench.benchmark.execution import scoring
 from cellular_bench.benchmark.execution.executor import Executor
 from cellular_bench.benchmark.execution.machine import usable_cores
 from cellular_bench.benchmark.isolation import scratch
-from cellular_bench.benchmark.plan.availability import allowed_by, settle
+from cellular_bench.benchmark.plan.availability import drop_impossible_tasks, drop_unavailable
 from cellular_bench.benchmark.plan.planner import choose_methods, plan
 from cellular_bench.benchmark.plan.run import Plan
 from cellular_bench.benchmark.results import index
@@ -75,7 +75,7 @@ def run(request: RunRequest, *, progress: Progress = SILENT) -> RunResult:
     dataset_ids = (own.dataset_id,) if own else request.datasets
     suite = tailored(suite, request, dataset_ids=dataset_ids, known=known)
     specs = data.known_datasets(suite, own, request.data_dir, request.plugins)
-    suite = settle(suite, methods=known, datasets=specs)
+    suite = drop_unavailable(suite, methods=known, datasets=specs)
     for block in suite.blocks:
         choose_methods(block, known)  # refuses methods and parameters before data are read, which takes long
     _report_missing(suite, progress)
@@ -107,7 +107,7 @@ def _planned(
         # If the suite is our choice, nobody asked for each of its tasks.
         if request.adata is None or request.suite or request.tasks or request.split:
             raise
-    allowed = allowed_by(suite, datasets, known)
+    allowed = drop_impossible_tasks(suite, datasets)
     _report_missing(allowed, progress)
     return plan(allowed, datasets=datasets, methods=known, plugins=plugins)
 

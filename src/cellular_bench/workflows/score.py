@@ -12,7 +12,7 @@ from cellular_bench.benchmark import registry
 from cellular_bench.benchmark.execution import scoring
 from cellular_bench.benchmark.execution.machine import usable_cores
 from cellular_bench.benchmark.execution.preparation import cell_cycle_inputs
-from cellular_bench.benchmark.schema.records import Score
+from cellular_bench.benchmark.schema.records import Outcome, Score
 from cellular_bench.core import keys
 from cellular_bench.core.components import principal_components
 from cellular_bench.core.errors import UndefinedError, UserError
@@ -203,7 +203,9 @@ def _score_embedding(name: str, inputs: Mapping[str, Any], request: ScoreRequest
 
         found = score_with_scib_metrics(inputs)
         known = [spec for spec in specs if spec.metric_id in found]
-        scored = scoring.Scored(scores=tuple(scoring.as_score(spec, found[spec.metric_id]) for spec in known))
+        scored = Outcome(
+            status="ok", scores=tuple(scoring.as_score(spec, found[spec.metric_id]) for spec in known)
+        )
     for score in scored.scores:
         yield Row(method_id=name, fold=None, score=score, evaluation=scored.evaluation)
 

@@ -162,7 +162,7 @@ def check(request: ScoreRequest) -> None:
     else:
         _check_predictions(request)
     for name in request.metrics:
-        registry.pick("metric", name, registry.metrics())
+        registry.lookup("metric", name, registry.metrics())
 
 
 def _check_embeddings(request: ScoreRequest) -> None:

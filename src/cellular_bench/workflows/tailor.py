@@ -12,7 +12,7 @@ from cellular_bench.benchmark import registry
 from cellular_bench.benchmark.schema.executor import ExecutorConfig, read_executor
 from cellular_bench.benchmark.schema.records import Limits
 from cellular_bench.benchmark.schema.suite import Block, MethodChoice, SplitChoice, Suite, read_suite
-from cellular_bench.benchmark.schema.toml import explain
+from cellular_bench.core.toml import explain
 from cellular_bench.core.errors import UserError
 from cellular_bench.workflows.requests import RunRequest
 
@@ -30,7 +30,7 @@ def find_suite(name: str) -> Suite:
     """Return a suite by its name, or from a TOML file."""
     if name.endswith(".toml"):
         return read_suite(Path(name))
-    return read_suite(registry.pick("suite", name, registry.suites()))
+    return read_suite(registry.lookup("suite", name, registry.suites()))
 
 
 def tailored(suite: Suite, request: RunRequest, *, dataset_ids: Sequence[str], known: Methods) -> Suite:
@@ -149,9 +149,9 @@ def _check_names_used(
     """Refuse names of methods and parameters that have no effect."""
     named = {*request.methods, *request.params} - {"all"}
     for name in named:
-        method = registry.pick("method", name, known)
+        method = registry.lookup("method", name, known)
         for parameter in request.params.get(name, ()):
-            registry.pick(f"{name} parameter", parameter, method.defaults)
+            registry.lookup(f"{name} parameter", parameter, method.defaults)
     used = {choice.method_id for block in blocks for choice in block.methods}
     for name in named - used:
         can, asked = (" and ".join(found) for found in (known[name].spec.tasks, tasks))

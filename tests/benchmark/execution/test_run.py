@@ -20,8 +20,8 @@ import pytest
 from cellular_bench.benchmark import registry
 from cellular_bench.benchmark.analysis.leaderboard import method_key
 from cellular_bench.benchmark.execution.executor import Executor
-from cellular_bench.benchmark.isolation import call as isolation
 from cellular_bench.benchmark.isolation import scratch
+from cellular_bench.benchmark.isolation.call import call
 from cellular_bench.benchmark.plan.planner import plan
 from cellular_bench.benchmark.plan.run import Plan
 from cellular_bench.benchmark.results.store import Store
@@ -251,10 +251,10 @@ def test_a_second_benchmark_is_kept_out_of_the_folder(tmp_path) -> None:
 HARNESS = """
 import sys
 from pathlib import Path
-from cellular_bench.benchmark.isolation import call as isolation
+from cellular_bench.benchmark.isolation.call import call
 from cellular_bench.benchmark.schema.records import Limits
 
-isolation.call({function}, {argument!r}, limits=Limits(), log=Path({log!r}))
+call({function}, {argument!r}, limits=Limits(), log=Path({log!r}))
 """
 
 
@@ -381,10 +381,10 @@ def test_graphs_and_corrected_expression_are_kept_scored_and_scored_again_alike(
         assert rescore(store, record).scores == record.scores
 
 
-def test_the_environment_of_the_caller_is_left_alone(monkeypatch, tmp_path) -> None:
+def test_the_environment_of_the_caller_is_left_alone(tmp_path, monkeypatch) -> None:
     monkeypatch.setenv("OMP_NUM_THREADS", "7")
     monkeypatch.delenv("NUMBA_NUM_THREADS", raising=False)
-    isolation.call(print, limits=Limits(), log=tmp_path / "log.txt")
+    assert call(print, limits=Limits(), log=tmp_path / "log.txt").status == "ok"
     assert os.environ["OMP_NUM_THREADS"] == "7"
     assert "NUMBA_NUM_THREADS" not in os.environ
 
@@ -401,10 +401,7 @@ def test_exit_codes_are_right_while_other_threads_look_after_processes(tmp_path)
     other.start()
     try:
         with ThreadPoolExecutor(8) as pool:
-            calls = [
-                pool.submit(isolation.call, print, limits=limits, log=tmp_path / f"{i}.txt")
-                for i in range(60)
-            ]
+            calls = [pool.submit(call, print, limits=limits, log=tmp_path / f"{i}.txt") for i in range(60)]
             ends = Counter(call.result().reason for call in calls)
     finally:
         stop.set()

@@ -7,12 +7,12 @@ from scipy.sparse import csr_matrix
 from cellular_bench.benchmark.execution.preparation import Truth
 from cellular_bench.benchmark.execution.scoring import (
     ON_REQUEST,
-    Scored,
     check_rows_belong_to_cells,
     compute,
     score,
     specs_for,
 )
+from cellular_bench.benchmark.schema.records import Outcome
 from cellular_bench.core.errors import ContractError
 from cellular_bench.core.outputs import Outputs
 from cellular_bench.metrics import METRICS, nearest_neighbors, profiles
@@ -181,7 +181,7 @@ def test_shortcuts_and_their_errors_go_into_the_scores_and_from_there_into_json(
     label, batch = np.repeat(["a", "b"], 60), np.tile(["x", "y"], 60)
     inputs = {"X_emb": rng.normal(size=(120, 3)), "label": label, "batch": batch}
     specs = [METRICS[name] for name in ("clisi", "silhouette_label", "bras")]
-    scored = Scored.model_validate_json(compute(specs, inputs, profile="fast").model_dump_json())
+    scored = Outcome.model_validate_json(compute(specs, inputs, profile="fast").model_dump_json())
     neighbors, silhouettes = scored.evaluation.shortcuts
     assert scored.evaluation.profile == "fast"
     assert neighbors.metric_ids == ("clisi",)

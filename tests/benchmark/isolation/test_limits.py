@@ -11,10 +11,9 @@ import psutil
 import pytest
 
 from cellular_bench.benchmark.execution import worker
-from cellular_bench.benchmark.isolation import call as isolation
-from cellular_bench.benchmark.isolation import gpu_memory as gpu
-from cellular_bench.benchmark.isolation import scratch
+from cellular_bench.benchmark.isolation import gpu_memory, scratch
 from cellular_bench.benchmark.isolation.bounded_log import BoundedLog
+from cellular_bench.benchmark.isolation.call import Ended, call
 from cellular_bench.benchmark.schema.records import Limits
 
 ROOMY = Limits(time_limit_s=120, memory_limit_mib=4096)
@@ -35,8 +34,8 @@ while not (Path({pid_file!r}).exists() and Path({pid_file!r}).read_text()):
 """
 
 
-def call(code: str, tmp_path: Path, limits: Limits = ROOMY) -> isolation.Outcome:
-    return isolation.call(exec, code, limits=limits, log=tmp_path / "log.txt")
+def executed(code: str, tmp_path: Path, limits: Limits = ROOMY) -> Ended:
+    return call(exec, code, limits=limits, log=tmp_path / "log.txt")
 
 
 def test_what_follows_a_call_runs_after_all_of_it_has_gone(tmp_path) -> None:
@@ -45,7 +44,7 @@ def test_what_follows_a_call_runs_after_all_of_it_has_gone(tmp_path) -> None:
     look = f"from pathlib import Path; Path({str(seen)!r}).write_text(str(Path(f'/proc/{{pid}}').exists()))"
     follow = f"pid = int(open({str(pid_file)!r}).read()); {look}; print('second', flush=True)"
     log = tmp_path / "log.txt"
-    outcome = isolation.call(exec, code, limits=ROOMY, log=log, then=partial(exec, follow))
+    outcome = call(exec, code, limits=ROOMY, log=log, then=partial(exec, follow))
     assert (outcome.status, outcome.broken_after) == ("ok", None)
     assert seen.read_text() == "False"
     assert log.read_text() == "first\nsecond\n"
@@ -60,7 +59,7 @@ def test_what_follows_a_call_runs_after_all_of_it_has_gone(tmp_path) -> None:
 )
 def test_what_follows_a_call_fails_apart_from_it(tmp_path, follow: str, how: str) -> None:
     log = tmp_path / "log.txt"
-    outcome = isolation.call(exec, "print('fine')", limits=ROOMY, log=log, then=partial(exec, follow))
+    outcome = call(exec, "print('fine')", limits=ROOMY, log=log, then=partial(exec, follow))
     assert (outcome.status, outcome.exit_code, outcome.broken_after) == ("ok", 0, how)
     assert log.read_text().startswith("fine\n")
     assert ("OSError: no space" in log.read_text()) == (how == "exit code 1")
@@ -78,17 +77,21 @@ def test_the_main_module_of_the_caller_is_left_as_it_is(tmp_path, monkeypatch, f
     assert dict(vars(main)) == before
 
 
-def test_a_long_temporary_folder_is_no_obstacle(tmp_path) -> None:
-    temporary = tmp_path / ("long" * 40)
+@pytest.mark.parametrize("name", ["short", "long" * 40])
+def test_all_temporary_files_are_in_one_folder_however_long_its_name(tmp_path, name: str) -> None:
+    """So that the next harness can remove what a killed one left, the sockets of multiprocessing included."""
+    temporary = tmp_path / name
     temporary.mkdir()
     script = (
+        "import os\n"
         "from pathlib import Path\n"
-        "from cellular_bench.benchmark.isolation import call as isolation\n"
+        "from cellular_bench.benchmark.isolation import call\n"
         "from cellular_bench.benchmark.schema.records import Limits\n"
-        "isolation.PRELOADED = []\n"
+        "call.PRELOADED = []\n"
         f"log = Path({str(tmp_path / 'log.txt')!r})\n"
         "for _ in range(2):\n"
-        "    print(isolation.call(exec, 'print(6 * 7)', limits=Limits(), log=log).status)\n"
+        "    print(call.call(exec, 'print(6 * 7)', limits=Limits(), log=log).status)\n"
+        "print(*[name[:15] for name in os.listdir(os.environ['TMPDIR'])])\n"
     )
     done = subprocess.run(
         [sys.executable, "-c", script],
@@ -97,7 +100,7 @@ def test_a_long_temporary_folder_is_no_obstacle(tmp_path) -> None:
         text=True,
         check=True,
     )
-    assert done.stdout == "ok\nok\n"
+    assert (done.stdout, done.stderr) == ("ok\nok\ncellular-bench-\n", "")
     assert (tmp_path / "log.txt").read_text() == "42\n42\n"
     assert list(temporary.iterdir()) == []
 
@@ -105,7 +108,7 @@ def test_a_long_temporary_folder_is_no_obstacle(tmp_path) -> None:
 def test_nothing_follows_a_call_that_failed(tmp_path) -> None:
     made = tmp_path / "made"
     follow = partial(exec, f"open({str(made)!r}, 'w')")
-    outcome = isolation.call(exec, "1 / 0", limits=ROOMY, log=tmp_path / "log.txt", then=follow)
+    outcome = call(exec, "1 / 0", limits=ROOMY, log=tmp_path / "log.txt", then=follow)
     assert outcome.status == "failed"
     assert not made.exists()
 
@@ -128,7 +131,7 @@ def is_alive(pid_file: Path) -> bool:
 def test_a_daemon_ends_with_its_run(tmp_path, then: str, limits: Limits, status: str) -> None:
     pid_file = tmp_path / "pid"
     code = DAEMON.format(pid_file=str(pid_file), work="time.sleep(3600)", then=then)
-    assert call(code, tmp_path, limits).status == status
+    assert executed(code, tmp_path, limits).status == status
     assert not is_alive(pid_file)
 
 
@@ -137,10 +140,10 @@ def test_a_daemon_ends_with_a_killed_harness(wait_for, tmp_path) -> None:
     code = DAEMON.format(pid_file=str(pid_file), work="time.sleep(3600)", then="time.sleep(3600)")
     script = (
         "from pathlib import Path\n"
-        "from cellular_bench.benchmark.isolation import call as isolation\n"
+        "from cellular_bench.benchmark.isolation import call\n"
         "from cellular_bench.benchmark.schema.records import Limits\n"
-        "isolation.PRELOADED = []\n"
-        f"isolation.call(exec, {code!r}, limits=Limits(), log=Path({str(tmp_path / 'log')!r}))\n"
+        "call.PRELOADED = []\n"
+        f"call.call(exec, {code!r}, limits=Limits(), log=Path({str(tmp_path / 'log')!r}))\n"
     )
     harness = subprocess.Popen([sys.executable, "-c", script])
     try:
@@ -163,10 +166,12 @@ while cpu_time_s(os.getppid()) < 0.5: time.sleep(0.05)
 Path({str(told)!r}).write_text(str(cpu_time_s(os.getppid())))
 """
     spin = SPIN.format(seconds=3600)
-    outcome = call(DAEMON.format(pid_file=str(pid_file), work=spin, then=then), tmp_path)
+    outcome = executed(DAEMON.format(pid_file=str(pid_file), work=spin, then=then), tmp_path)
     assert outcome.status == "ok", outcome.reason
     assert 0.5 <= float(told.read_text()) <= outcome.cpu_time_s < 60
-    own = call("import time\nt = time.process_time()\nwhile time.process_time() - t < 0.5: pass", tmp_path)
+    own = executed(
+        "import time\nt = time.process_time()\nwhile time.process_time() - t < 0.5: pass", tmp_path
+    )
     assert 0.5 <= own.cpu_time_s < 1.5
 
 
@@ -186,17 +191,17 @@ for _ in range(4):
 
 def test_memory_of_children_counts_and_shared_pages_count_once(tmp_path) -> None:
     limits = Limits(time_limit_s=120, memory_limit_mib=1500)
-    sharing = call(HOARD.format(shared=500, own=1, seconds=2), tmp_path, limits)
+    sharing = executed(HOARD.format(shared=500, own=1, seconds=2), tmp_path, limits)
     assert sharing.status == "ok", sharing.reason  # five times 500 MiB, were they counted five times
     assert 500 < sharing.peak_rss_mib < 1500
-    hoarding = call(HOARD.format(shared=1, own=500, seconds=100), tmp_path, limits)
+    hoarding = executed(HOARD.format(shared=1, own=500, seconds=100), tmp_path, limits)
     assert hoarding.status == "out_of_memory"
     assert "the limit is 1500 MiB" in hoarding.reason
 
 
 def test_a_child_that_comes_and_goes_between_two_looks_counts_by_its_peak(tmp_path) -> None:
     code = "import os\nif os.fork() == 0:\n    x = b'x' * (700 * 2**20)\n    os._exit(0)\nos.wait()"
-    assert call(code, tmp_path).peak_rss_mib > 700
+    assert executed(code, tmp_path).peak_rss_mib > 700
 
 
 @pytest.fixture
@@ -223,10 +228,10 @@ def small_cgroup(wait_for):
 
 def test_what_the_kernel_kills_for_memory_is_told_from_a_crash(small_cgroup, tmp_path) -> None:
     join = f"import os\nopen({str(small_cgroup / 'cgroup.procs')!r}, 'w').write(str(os.getpid()))\n"
-    killed = call(join + "x = [b'x' * 2**26 for _ in range(20)]", tmp_path)
+    killed = executed(join + "x = [b'x' * 2**26 for _ in range(20)]", tmp_path)
     assert killed.status == "out_of_memory"
-    assert killed.reason == "The kernel killed the process for want of memory."
-    crashed = call("import os\nos.kill(os.getpid(), 9)", tmp_path)
+    assert killed.reason == "The kernel killed the process because memory ran out."
+    crashed = executed("import os\nos.kill(os.getpid(), 9)", tmp_path)
     assert (crashed.status, crashed.reason) == ("failed", "The process was ended by signal SIGKILL.")
 
 
@@ -234,7 +239,7 @@ def test_a_run_that_kills_its_supervisor_is_a_failure_that_leaves_nothing(wait_f
     pid_file = tmp_path / "pid"
     then = "os.kill(os.getppid(), 9); time.sleep(3600)"
     code = f"import os, time\nopen({str(pid_file)!r}, 'w').write(str(os.getpid()))\n{then}"
-    outcome = call(code, tmp_path)
+    outcome = executed(code, tmp_path)
     assert outcome.status == "failed"
     assert "The process that watches the run was ended (SIGKILL)" in outcome.reason
     wait_for(lambda: not is_alive(pid_file))
@@ -262,7 +267,7 @@ def test_errors_that_say_that_memory_ran_out(error: Exception, expected: bool) -
 
 def test_a_run_that_prints_much_leaves_the_beginning_and_the_end(tmp_path) -> None:
     code = "print('first')\nfor i in range(100): print('x' * 2**20)\nprint('last')"
-    assert call(code, tmp_path).status == "ok"
+    assert executed(code, tmp_path).status == "ok"
     text = (tmp_path / "log.txt").read_bytes()
     assert len(text) < 2.2 * 2**20
     assert text.startswith(b"first\nxxx")
@@ -320,13 +325,13 @@ def test_gpu_memory_is_watched_where_a_driver_tells_it(tmp_path) -> None:
     tool.chmod(0o755)
     script = f"""
 from pathlib import Path
-from cellular_bench.benchmark.isolation import call as isolation
+from cellular_bench.benchmark.isolation import call
 from cellular_bench.benchmark.schema.records import Limits
-isolation.PRELOADED = []
+call.PRELOADED = []
 for allowed in (800, 2700):
     limits = Limits(time_limit_s=4, gpu_memory_limit_mib=allowed)
     log = Path({str(tmp_path / "log")!r})
-    end = isolation.call(exec, "import time; time.sleep(60)", limits=limits, log=log)
+    end = call.call(exec, "import time; time.sleep(60)", limits=limits, log=log)
     print(end.status, end.reason, end.peak_gpu_mib >= 900)
 """
     environment = {**os.environ, "PATH": f"{tool.parent}:{os.environ['PATH']}"}
@@ -340,7 +345,7 @@ for allowed in (800, 2700):
 
 
 def test_the_drivers_answer_is_summed_by_process() -> None:
-    assert gpu.parse("4711, 512\n4711, 256\n42, [N/A]\n\n") == {4711: 768.0}
+    assert gpu_memory.parse("4711, 512\n4711, 256\n42, [N/A]\n\n") == {4711: 768.0}
 
 
 HARNESS = """

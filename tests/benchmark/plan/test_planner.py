@@ -9,10 +9,11 @@ import pandas as pd
 import pytest
 
 from cellular_bench.benchmark import registry
-from cellular_bench.benchmark.execution.run import unfinished
+from cellular_bench.benchmark.execution.run import recorded
 from cellular_bench.benchmark.plan.identity import derive_seed
 from cellular_bench.benchmark.plan.planner import plan
 from cellular_bench.benchmark.results.store import Store
+from cellular_bench.benchmark.schema.records import Outcome, Run
 from cellular_bench.benchmark.schema.suite import Suite, read_suite
 from cellular_bench.core.errors import UserError
 from cellular_bench.datasets import catalog
@@ -51,7 +52,11 @@ def test_what_is_worth_knowing_of_the_data_goes_with_each_run(datasets) -> None:
     (run,) = runs_of(loaded)
     assert run.warnings == warnings
     started = datetime(2026, 1, 1, tzinfo=UTC)
-    assert unfinished(run, status="failed", reason="x", started_at=started).warnings == warnings
+    record = recorded(run, Outcome(status="failed", reason="x"), started_at=started)
+    assert {name: getattr(record, name) for name in Run.model_fields} == {
+        name: getattr(run, name) for name in Run.model_fields
+    }
+    assert record.warnings == warnings
     assert run.run_id == runs_of(datasets)[0].run_id
 
 
@@ -226,6 +231,7 @@ def test_a_method_given_other_genes_is_another_row(datasets) -> None:
     assert len(runs) == 2, "its own choice, named, is the same run"
     assert [run.method.name for run in runs] == ["kNN", "kNN, all genes"]
     assert [run.method.features for run in runs] == ["hvg", "all"]
+    assert [run.method.given_features for run in runs] == [None, "all"]
     assert runs[0].run_id != runs[1].run_id
 
 

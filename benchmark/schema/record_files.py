@@ -1,0 +1,89 @@
+"""Records as JSON files: written, read in any version up to this one, and their schema."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Iterator, Mapping
+from pathlib import Path
+from typing import Any, Final
+
+from pydantic import ValidationError
+
+from cellular_bench.benchmark.schema.records import GENES, SCHEMA_VERSION, Model, RunRecord
+from cellular_bench.core.errors import UserError
+from cellular_bench.core.files import write_text_atomically
+from cellular_bench.core.toml import explain
+
+
+class NewerRecordError(UserError):
+    """A record that a later version of this program wrote: neither damaged nor to be replaced."""
+
+
+def write_record(record: RunRecord, path: Path) -> None:
+    """Write a record as indented JSON."""
+    write_text_atomically(path, record.model_dump_json(indent=1) + "\n")
+
+
+def read_record(path: Path) -> RunRecord:
+    """Read a record, of this schema version or an older one.
+
+    Raises
+    ------
+    NewerRecordError
+        If a later version wrote it.
+    UserError
+        If the file cannot be read or is not a record.
+    """
+    try:
+        fields = json.loads(path.read_bytes())
+    except OSError as error:
+        raise UserError(f"{path} cannot be read: {error.strerror}.") from error
+    except ValueError as error:
+        raise UserError(f"{path} is not a run record: {error}.") from error
+    version = fields.get("schema_version") if isinstance(fields, dict) else None
+    if isinstance(version, int) and version > SCHEMA_VERSION:
+        raise NewerRecordError(
+            f"{path} was written by a newer cellular-bench (schema version {version}; this one reads up to "
+            f"{SCHEMA_VERSION}). Fix: pip install --upgrade cellular-bench"
+        )
+    try:
+        return RunRecord.model_validate(_upgraded(fields) if version == 1 else fields)
+    except ValidationError as error:
+        raise UserError(f"{path} is not a run record: {explain(error)}") from error
+
+
+def _upgraded(fields: Mapping[str, Any]) -> dict[str, Any]:
+    """Turn a record of version 1 into one of version 2.
+
+    In version 1, only its name says that a method was given other genes than its own choice.
+    """
+    method = fields.get("method")
+    if isinstance(method, dict):
+        features, name = method.get("features"), str(method.get("name"))
+        given = [genes for genes, words in GENES.items() if genes == features and name.endswith(f", {words}")]
+        method = {**method, "given_features": given[0] if given else None}
+    return {**fields, "schema_version": 2, "method": method}
+
+
+#: Parts that many records have in common.
+COMMON: Final = ("method", "dataset", "split", "limits", "environment")
+
+
+def sharing(records: Iterable[RunRecord]) -> Iterator[RunRecord]:
+    """Yield records that hold equal parts once: each names a hundred packages and more.
+
+    Ten thousand records of one machine take a fraction of the memory.
+    """
+    known: dict[tuple[str, str], Model] = {}
+    for record in records:
+        parts: dict[str, Model] = {}
+        for name in COMMON:
+            part = getattr(record, name)
+            if part is not None:
+                parts[name] = known.setdefault((name, part.model_dump_json()), part)
+        yield record.model_copy(update=parts)
+
+
+def json_schema() -> str:
+    """Return the JSON Schema of :class:`RunRecord`."""
+    return json.dumps(RunRecord.model_json_schema(), indent=1) + "\n"
