@@ -7,35 +7,21 @@ import math
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import numpy as np
 from pydantic import Field
 
 from cellular_bench.benchmark import registry
-from cellular_bench.benchmark.execution.preparation import Truth, read_all_genes, read_expression, read_truth
-from cellular_bench.benchmark.registry import metrics
+from cellular_bench.benchmark.execution.preparation import Truth, read_expression, read_inputs, read_truth
 from cellular_bench.benchmark.schema.records import Evaluation, LabelScore, Model, RunRecord, Score
+from cellular_bench.benchmark.tasks import Task
 from cellular_bench.core.errors import ContractError, UndefinedError
 from cellular_bench.core.outputs import Outputs, read_outputs
-from cellular_bench.core.types import (
-    Aspect,
-    MetricSpec,
-    ProfileName,
-    Task,
-)
+from cellular_bench.core.types import MetricSpec, ProfileName, TaskId
 
 SCORED = "scores.json"
-
-ASPECTS: Mapping[Task, tuple[Aspect, ...]] = {
-    "integration": ("bio_conservation", "batch_correction"),
-    "annotation": ("annotation",),
-    "novelty": ("novelty",),
-}
-
-
-#: Inputs that no run has by itself. A metric that needs one would be an empty column on every board.
-ON_REQUEST = frozenset({"corrected", "expression", "ontology", "X_pre_all"})
 
 
 class Scored(Model):
@@ -59,7 +45,7 @@ class ScoringJob:
     metrics.
     """
 
-    task: Task
+    task: TaskId
     method_id: str
     is_control: bool
     outputs: Path
@@ -81,30 +67,23 @@ def execute(job: ScoringJob) -> None:
     """Score one run's outputs; write ``scores.json``."""
     outputs, truth = read_outputs(job.outputs), read_truth(job.truth_folder)
     registry.load(job.plugins)
+    task = registry.task(job.task)
     try:
         if not job.is_control:
             check_rows_belong_to_cells(job.method_id, outputs, truth)
-        scored = score(
-            job.task,
-            outputs,
-            truth,
-            expression=expression_of(outputs, job.data, job.truth_folder),
-            more=inputs_on_request(job.task, job.truth_folder) if job.study_metrics else None,
-            profile=job.profile,
-        )
+        given = expression_of(outputs, job.data, job.truth_folder)
+        given |= read_inputs(task, job.truth_folder, study_metrics=job.study_metrics)
+        scored = score(task, outputs, truth, given=given, profile=job.profile)
     except ContractError as error:
         scored = Scored(contract_broken=str(error))
     job.result.write_text(scored.model_dump_json(), encoding="utf-8")
 
 
-def expression_of(outputs: Outputs, data: Path, truth_folder: Path) -> Any:
-    """Return the expression that a corrected one is compared with; None where there is none to compare."""
-    return None if outputs.genes is None else read_expression(data, truth_folder, outputs.genes)
-
-
-def inputs_on_request(task: Task, truth_folder: Path) -> dict[str, Any]:
-    """Return what the metrics that are computed on request ask for, beside what every run has."""
-    return dict(read_all_genes(truth_folder)) if task == "integration" else {}
+def expression_of(outputs: Outputs, data: Path, truth_folder: Path) -> dict[str, Any]:
+    """Return what corrected expression is compared with, as an input; nothing if there is none."""
+    if outputs.genes is None:
+        return {}
+    return {"expression": read_expression(data, truth_folder, outputs.genes)}
 
 
 def score(
@@ -112,19 +91,16 @@ def score(
     outputs: Outputs,
     truth: Truth,
     *,
-    expression: Any = None,
-    more: Mapping[str, Any] | None = None,
+    given: Mapping[str, Any] = MappingProxyType({}),
     profile: ProfileName = "standard",
 ) -> Scored:
     """Compute every metric of a task.
 
     Parameters
     ----------
-    expression
-        (n_obs, n_vars) what ``outputs.corrected`` was made of; without it, that is not scored.
-    more
-        Inputs for the metrics that are computed on request (:func:`inputs_on_request`); None to leave these
-        out.
+    given
+        Further inputs: ``expression``, (n_obs, n_vars), of which ``outputs.corrected`` was made and without
+        which that is not scored, and those of the task (:func:`.read_inputs`).
     profile
         How much may be approximate where cells are many.
 
@@ -135,10 +111,9 @@ def score(
     """
     if not np.array_equal(outputs.obs_names, truth.obs_names):
         raise ContractError("The outputs are not for the cells of this split.")
-    inputs = {**truth.inputs(), **outputs.arrays(), **_neighbours_along(outputs), "expression": expression}
-    inputs = {name: value for name, value in (inputs | dict(more or {})).items() if value is not None}
-    scored = compute(specs_for(task, inputs, on_request=more is not None), inputs, profile=profile)
-    return scored.model_copy(update=label_details(inputs)) if task == "annotation" else scored
+    inputs = {**given, **outputs.arrays(), **_neighbours_along(outputs), **truth.inputs()}
+    scored = compute(specs_for(task, inputs), inputs, profile=profile)
+    return Scored(**{**dict(scored), **task.details(inputs)})
 
 
 def _neighbours_along(outputs: Outputs) -> dict[str, Any]:
@@ -154,21 +129,12 @@ def _neighbours_along(outputs: Outputs) -> dict[str, Any]:
         return {"neighbors": error}
 
 
-def specs_for(task: Task, given: Collection[str] = (), *, on_request: bool = False) -> list[MetricSpec]:
-    """Return the metrics of a task; of those that need an input :data:`ON_REQUEST`, the ones given it.
+def specs_for(task: Task, given: Collection[str] = ()) -> list[MetricSpec]:
+    """Return the metrics of a task; optional ones only where an input that they need is given."""
+    from cellular_bench.metrics.spec import belongs
 
-    Those that are computed on request only where ``on_request`` is true.
-    """
-    from cellular_bench.metrics import METRICS, required_inputs
-
-    absent = ON_REQUEST.difference(given)
-    return [
-        spec
-        for spec in METRICS.values()
-        if spec.aspect in ASPECTS[task]
-        and absent.isdisjoint(required_inputs(spec))
-        and (on_request or not spec.on_request)
-    ]
+    known = registry.metrics().values()
+    return [spec for spec in known if spec.aspect in task.weights and belongs(spec, given)]
 
 
 def compute(
@@ -202,18 +168,6 @@ def as_score(spec: MetricSpec, found: float | UndefinedError, standard_error: fl
     return Score(**common, value=found, standard_error=standard_error)
 
 
-def label_details(inputs: Mapping[str, Any]) -> dict[str, Any]:
-    """Return per-label scores and the confusion matrix of a prediction."""
-    from cellular_bench import metrics
-
-    arguments = (inputs["label"], inputs["label_pred"], inputs.get("rejected"))
-    rows = metrics.per_label(*arguments)
-    return {
-        "per_label": tuple(LabelScore.model_validate(row._asdict()) for row in rows),
-        "confusion": metrics.confusion(*arguments),
-    }
-
-
 def check_rows_belong_to_cells(method_id: str, outputs: Outputs, truth: Truth) -> None:
     """Find outputs whose rows are in another order than the cells.
 
@@ -235,9 +189,10 @@ def check_rows_belong_to_cells(method_id: str, outputs: Outputs, truth: Truth) -
         if (outputs.X_emb == outputs.X_emb[0]).all():
             return  # one point for all has no order; the metrics say what it is
         found, expected, spread = _shared_neighbours(before, _neighbours(outputs.X_emb))
-    else:
-        assert outputs.label_pred is not None  # checked when the method returned
+    elif outputs.label_pred is not None:
         found, expected, spread = _shared_labels(before, outputs.label_pred)
+    else:
+        return
     if spread > 0 and found < expected + 3 * spread:
         raise ContractError(
             f"{method_id}: the rows bear no relation to the cells. Neighbouring cells agree in {found:.1%} "
@@ -286,7 +241,7 @@ def read_scored(path: Path) -> Scored:
     return Scored.model_validate(json.loads(path.read_text(encoding="utf-8")))
 
 
-def has_metrics_on_request(record: RunRecord) -> bool:
-    """Tell whether a run was also scored by metrics that are computed on request."""
-    known = metrics()
+def has_study_metrics(record: RunRecord) -> bool:
+    """Tell whether a run was also scored by study metrics."""
+    known = registry.metrics()
     return any(score.metric_id in known and known[score.metric_id].on_request for score in record.scores)

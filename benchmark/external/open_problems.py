@@ -34,7 +34,7 @@ from cellular_bench.benchmark.schema.records import (
     Status,
 )
 from cellular_bench.core.errors import UserError
-from cellular_bench.core.types import Aspect, Task
+from cellular_bench.core.types import AspectId, TaskId
 from cellular_bench.datasets.names import check_name
 
 SUITE_ID: Final = "open-problems"
@@ -42,7 +42,7 @@ MISSING: Final = "NA"
 NOT_STATED: Final = "not stated"
 
 #: Our metric for each of theirs, with its aspect; implementations differ in details.
-METRICS: Final[Mapping[Task, Mapping[str, tuple[str, Aspect]]]] = {
+METRICS: Final[Mapping[TaskId, Mapping[str, tuple[str, AspectId]]]] = {
     "integration": {
         "asw_batch": ("silhouette_batch", "batch_correction"),
         "graph_connectivity": ("graph_connectivity", "batch_correction"),
@@ -91,7 +91,7 @@ class Published:
     datasets: Mapping[str, Mapping[str, Any]]
 
     @property
-    def task(self) -> Task:
+    def task(self) -> TaskId:
         """The task, told by its metrics."""
         found = {name for result in self.results for name in result["metric_values"]}
         for task, known in METRICS.items():
@@ -173,7 +173,7 @@ def records(published: Published) -> list[RunRecord]:
 
 
 def _record(
-    result: Mapping[str, Any], published: Published, task: Task, permitted: Iterable[str]
+    result: Mapping[str, Any], published: Published, task: TaskId, permitted: Iterable[str]
 ) -> RunRecord:
     method_id, dataset_id = result["method_id"], result["dataset_id"]
     if method_id not in published.methods:
@@ -223,7 +223,7 @@ def unstated_environment() -> Environment:
     )
 
 
-def _method(described: Mapping[str, Any], task: Task) -> MethodIdentity:
+def _method(described: Mapping[str, Any], task: TaskId) -> MethodIdentity:
     method_id, doi = described["method_id"], described.get("references_doi")
     return MethodIdentity(
         method_id=method_id,
@@ -243,7 +243,7 @@ def _outcome(result: Mapping[str, Any]) -> tuple[Status, str | None]:
     return "ok", None
 
 
-def _scores(result: Mapping[str, Any], task: Task, permitted: Iterable[str]) -> tuple[Score, ...]:
+def _scores(result: Mapping[str, Any], task: TaskId, permitted: Iterable[str]) -> tuple[Score, ...]:
     found = []
     for theirs, value in result["metric_values"].items():
         metric_id, aspect = METRICS[task][theirs]

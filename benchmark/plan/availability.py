@@ -6,7 +6,7 @@ from collections import defaultdict
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Literal
 
-from cellular_bench.benchmark.registry import Method, pick
+from cellular_bench.benchmark.registry import Method, pick, task
 from cellular_bench.benchmark.schema.records import Missing
 from cellular_bench.benchmark.schema.suite import Block, MethodChoice, Suite
 from cellular_bench.core.errors import UserError
@@ -27,8 +27,10 @@ def settle(suite: Suite, *, methods: Mapping[str, Method], datasets: Mapping[str
     Raises
     ------
     UserError
-        If nothing is left to run.
+        If a task is unknown, or nothing is left to run.
     """
+    for block in suite.blocks:
+        task(block.task)
     if not suite.partial:
         return suite
     rows: dict[Lack, list[str]] = defaultdict(list)

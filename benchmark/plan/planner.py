@@ -20,7 +20,7 @@ from cellular_bench.benchmark.plan.identity import (
 )
 from cellular_bench.benchmark.plan.params import completed
 from cellular_bench.benchmark.plan.run import Plan, Run
-from cellular_bench.benchmark.registry import Method, methods_for, pick
+from cellular_bench.benchmark.registry import Method, methods_for, pick, task
 from cellular_bench.benchmark.schema.records import (
     GENES,
     SplitIdentity,
@@ -28,7 +28,7 @@ from cellular_bench.benchmark.schema.records import (
 from cellular_bench.benchmark.schema.suite import Block, MethodChoice, SplitChoice, Suite
 from cellular_bench.core import keys
 from cellular_bench.core.errors import UserError
-from cellular_bench.core.types import Dataset, Features, Split, Task
+from cellular_bench.core.types import Dataset, Features, Split
 
 
 def plan(
@@ -51,9 +51,10 @@ def plan(
         chosen = choose_methods(block, methods)
         for dataset_id in block.datasets:
             dataset = datasets[dataset_id]
-            _check_task(block.task, dataset)
+            task(block.task).check_data(dataset)
             for split, cells in _splits(block.splits, dataset):
-                _check_split(block.task, split, dataset)
+                _check_stress(split, dataset)
+                task(block.task).check_split(split)
                 splits[dataset.digest, split.digest] = split
                 for run in _runs(suite, block, dataset, cells, chosen, plugins):
                     runs[run.run_id] = run
@@ -61,7 +62,8 @@ def plan(
 
 
 def choose_methods(block: Block, known: Mapping[str, Method]) -> list[tuple[Method, dict[str, Any]]]:
-    """Resolve the methods of a block and check that they can do its task."""
+    """Resolve the task and the methods of a block and check that these can do it."""
+    task(block.task)
     chosen = []
     for choice in _expanded(block, known):
         method = pick("method", choice.method_id, known)
@@ -92,17 +94,7 @@ def _expanded(block: Block, known: Mapping[str, Method]) -> Iterable[MethodChoic
                     yield MethodChoice(method_id=name)
 
 
-def _check_task(task: Task, dataset: Dataset) -> None:
-    n_batches = dataset.adata.obs[keys.BATCH].nunique()
-    if task == "integration" and n_batches < 2:
-        raise UserError(
-            f"Data set '{dataset.spec.dataset_id}' has one batch; integration needs two or more. "
-            "Name the column of the batches (--batch-key with --adata, batch_key in a data set of your own), "
-            "or choose another task."
-        )
-
-
-def _check_split(task: Task, split: Split, dataset: Dataset) -> None:
+def _check_stress(split: Split, dataset: Dataset) -> None:
     if split.stress and split.stress.kind == "shallow" and keys.COUNTS not in dataset.adata.layers:
         raise UserError(
             f"Stress 'shallow' thins raw counts; data set '{dataset.spec.dataset_id}' has none. "
@@ -113,11 +105,6 @@ def _check_split(task: Task, split: Split, dataset: Dataset) -> None:
             f"Stress 'shallow' scales thinned counts to 10,000 per cell, and the recipe of data set "
             f"'{dataset.spec.dataset_id}' ({dataset.recipe['name']}) does not. Choose another stress, or no "
             "recipe."
-        )
-    if task == "novelty" and not split.unseen_labels:
-        raise UserError(
-            f"Split '{split.split_id}' holds no label back, so no cell is novel and nothing can be scored. "
-            "The task novelty needs the split unseen-label or private-label."
         )
 
 
@@ -140,7 +127,7 @@ def _runs(
     plugins: Sequence[Path],
 ) -> Iterable[Run]:
     data = dataset_identity(dataset)
-    study_metrics = suite.study_metrics and block.task != "annotation"
+    study_metrics = suite.study_metrics and task(block.task).has_study_metrics
     for method, params in chosen:
         identity, absent = method_identity(method, params), _before_installing(method, params)
         for seed in block.seeds:

@@ -13,7 +13,7 @@ from cellular_bench.benchmark.schema.records import (
     SplitIdentity,
 )
 from cellular_bench.benchmark.schema.suite import Suite
-from cellular_bench.core.types import ProfileName, Split, Task
+from cellular_bench.core.types import ProfileName, Split, TaskId
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -27,7 +27,7 @@ class Run:
 
     run_id: str
     suite_id: str
-    task: Task
+    task: TaskId
     method: MethodIdentity
     dataset: DatasetIdentity
     split: SplitIdentity

@@ -12,7 +12,8 @@
       runs/RUN_ID/log.txt        what the method printed
       runs/RUN_ID/running.json   where and since when it runs; gone when it has ended
       runs/RUN_ID/artifacts/     what the method itself keeps, such as history.json
-      splits/DATASET/SPLIT/      cells.npz (what a method may use) and truth.npz (what it may not)
+      splits/DATASET/SPLIT/      cells.npz (what a method may use), truth.npz (what it may not) and
+                                 inputs of metrics of some tasks, such as all_genes.npz
       data/DATASET.h5ad          prepared data; may be deleted when the runs are done
 """
 
@@ -56,7 +57,6 @@ OUTPUTS = "outputs.npz"
 ARTIFACTS = "artifacts"
 CELLS = "cells.npz"
 TRUTH = "truth.npz"
-ALL_GENES = "all_genes.npz"
 RUN_LOG = "log.txt"
 RECORD = "record.json"
 

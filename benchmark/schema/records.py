@@ -13,13 +13,13 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_valida
 from cellular_bench.core.errors import UserError
 from cellular_bench.core.files import write_text_atomically
 from cellular_bench.core.types import (
-    Aspect,
+    AspectId,
     Features,
     LabelAccess,
     ProfileName,
     SplitKind,
     StressKind,
-    Task,
+    TaskId,
 )
 
 SCHEMA_VERSION: Literal[1] = 1
@@ -116,7 +116,7 @@ class Score(Model):
     """
 
     metric_id: str
-    aspect: Aspect
+    aspect: AspectId
     value: float | None
     reason: str | None = None
     undefined_by: Literal["data", "output"] | None = None
@@ -258,7 +258,7 @@ class RunRecord(Model):
     schema_version: Literal[1] = SCHEMA_VERSION
     run_id: str
     suite_id: str
-    task: Task
+    task: TaskId
     method: MethodIdentity
     dataset: DatasetIdentity
     split: SplitIdentity

@@ -52,7 +52,7 @@ def run(
         in a notebook: its source is then written to ``out/plugins`` (:mod:`cellular_bench.notebook_code`
         says what that can carry).
     tasks
-        ``"integration"``, ``"annotation"``, ``"novelty"``; all of the suite's if empty.
+        ``"integration"``, ``"annotation"``, ``"novelty"``, tasks of plug-ins; all of the suite's if empty.
     suite
         Name of a suite, or a TOML file. By default ``quickstart``; ``standard`` with ``adata`` or
         ``methods``.

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from cellular_bench.benchmark import registry
 from cellular_bench.benchmark.analysis.data_versions import versioned
-from cellular_bench.benchmark.analysis.leaderboard import OVERALL_WEIGHTS, Board, Row, build_boards
+from cellular_bench.benchmark.analysis.leaderboard import Board, Row, build_boards
 from cellular_bench.benchmark.execution.machine import usable_cores
 from cellular_bench.benchmark.results.store import Store
 from cellular_bench.core.errors import UserError
@@ -22,7 +22,6 @@ if TYPE_CHECKING:
 
 #: Suffix of a report -> its format.
 SUFFIXES = {".html": "html", ".csv": "csv", ".md": "md", ".tex": "latex"}
-_ASPECTS = tuple(dict.fromkeys(aspect for weights in OVERALL_WEIGHTS.values() for aspect in weights))
 _NUMBERS = ("value", "standard_error", "wall_time_s", "cpu_time_s", "peak_rss_mib")
 
 
@@ -171,7 +170,7 @@ def _as_dict(board: Board, row: Row) -> dict[str, Any]:
         "method": row.method.name,
         "overall": row.overall.mean,
         "overall_std": row.overall.std,
-        **{name: found.mean for name in _ASPECTS if (found := row.aspects.get(name)) is not None},
+        **{aspect: found.mean for aspect, found in row.aspects.items()},
         "n_ok": ok,
         "n_runs": wanted,
         "wall_time_s": row.wall_time_s.mean,

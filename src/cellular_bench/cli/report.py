@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,11 +15,13 @@ from cellular_bench.benchmark.analysis.leaderboard import Board, build_boards
 from cellular_bench.benchmark.execution.machine import usable_cores
 from cellular_bench.benchmark.results.store import Store
 from cellular_bench.benchmark.schema.records import Missing, RunRecord
+from cellular_bench.benchmark.tasks import TASKS
 from cellular_bench.cli import options
 from cellular_bench.cli.options import EXISTING_FOLDER, NameList, plugin_option
 from cellular_bench.core.errors import UserError
 from cellular_bench.core.files import write_text_atomically
 from cellular_bench.reports.tables.board import View
+from cellular_bench.reports.tables.model import plural
 from cellular_bench.workflows.figures import draw
 
 #: What is written unless ``--format`` asks for others.
@@ -204,6 +207,7 @@ def _contents(stores: Sequence[Store]) -> _Contents:
         raise UserError(
             f"{where} holds no record yet; start with `run-benchmark run --out {stores[0].root}`."
         )
+    _name_unknown_tasks(stores, records)
     _name_unknown_metrics(records)
     suites = [suite for store in stores if (suite := store.suite)]
     return _Contents(
@@ -213,6 +217,17 @@ def _contents(stores: Sequence[Store]) -> _Contents:
         missing=tuple(item for suite in suites for item in suite.missing),
         view="paper" if any(suite.suite_id == "paper" for suite in suites) else "default",
     )
+
+
+def _name_unknown_tasks(stores: Sequence[Store], records: Sequence[RunRecord]) -> None:
+    """Name the tasks that have no board here; refuse a report without any board."""
+    counts = Counter(record.task for record in records if record.task not in TASKS)
+    told = ", ".join(f"{plural(n, 'run')} of '{name}'" for name, n in counts.items())
+    why = f"{told}, no task that is known here. Name the file that defines it with --plugin."
+    if counts and counts.total() == len(records):
+        raise UserError(f"{', '.join(str(store.root) for store in stores)} holds only {why}")
+    if counts:
+        click.echo(f"Left out, in scores.csv only: {why}", err=True)
 
 
 def _name_unknown_metrics(records: Sequence[RunRecord]) -> None:

@@ -19,9 +19,10 @@ from cellular_bench.benchmark.plan.availability import allowed_by, settle
 from cellular_bench.benchmark.schema.executor import ExecutorConfig, ExecutorKind
 from cellular_bench.benchmark.schema.records import Limits, RunRecord, Status
 from cellular_bench.benchmark.schema.suite import Block, MethodChoice, SplitChoice, Suite, read_suite
+from cellular_bench.benchmark.tasks import TASKS
 from cellular_bench.cli import messages, options
 from cellular_bench.core.errors import UserError
-from cellular_bench.core.types import TASKS, Dataset, DatasetSpec, ProfileName, SplitKind, Task
+from cellular_bench.core.types import Dataset, DatasetSpec, ProfileName, SplitKind, TaskId
 
 if TYPE_CHECKING:
     from anndata import AnnData
@@ -54,7 +55,13 @@ Exit code: 0 all runs ended well or do not apply, 1 some did not, 2 the request 
     "--suite",
     help="Name of a suite, or a TOML file.  [default: quickstart; standard with --adata or --method]",
 )
-@click.option("--task", "tasks", type=click.Choice(TASKS), multiple=True, help="Only these tasks.")
+@click.option(
+    "--task",
+    "tasks",
+    multiple=True,
+    shell_complete=options.names_of(lambda: TASKS),
+    help="Only these tasks: integration, annotation, novelty, or a task of a plug-in.",
+)
 @click.option(
     "--dataset",
     "datasets",
@@ -143,7 +150,7 @@ def command(**given: Any) -> None:
 def run(
     *,
     suite: str | None,
-    tasks: Sequence[Task],
+    tasks: Sequence[TaskId],
     datasets: Sequence[str],
     adata: Path | AnnData | None,
     batch_key: str | None,
@@ -184,6 +191,8 @@ def run(
     if adata is not None and datasets:
         raise UserError("Give either --adata or --dataset, not both: your file, or the catalogue's data.")
     known = registry.methods(plugins)
+    for task in tasks:
+        registry.task(task)  # which those of the plug-ins now are too
     own = own_data(adata, batch_key=batch_key, label_key=label_key, counts_layer=counts_layer)
     chosen = _tailor(
         _find_suite(suite or ("standard" if own or methods else "quickstart")),
@@ -344,7 +353,7 @@ def _unscored(planned: Plan, records: Sequence[RunRecord], out: Path) -> Iterato
         for spec in plugin.metrics:
             lacking = sum(
                 record.status == "ok"
-                and spec in specs_for(record.task)
+                and spec in specs_for(registry.task(record.task))
                 and all(score.metric_id != spec.metric_id for score in record.scores)
                 for record in records
             )
@@ -420,7 +429,7 @@ def _split(
 def _tailor(
     suite: Suite,
     *,
-    tasks: Sequence[Task],
+    tasks: Sequence[TaskId],
     dataset_ids: Sequence[str],
     method_ids: Sequence[str],
     known: Mapping[str, registry.Method],

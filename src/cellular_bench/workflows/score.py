@@ -13,6 +13,7 @@ import numpy as np
 from cellular_bench.benchmark.execution import scoring
 from cellular_bench.benchmark.execution.preparation import cell_cycle_inputs
 from cellular_bench.benchmark.schema.records import Evaluation, Score
+from cellular_bench.benchmark.tasks import ANNOTATION, INTEGRATION, NOVELTY
 from cellular_bench.core import keys
 from cellular_bench.core.components import principal_components
 from cellular_bench.core.errors import UndefinedError, UserError
@@ -118,9 +119,9 @@ def score_parts(
     seeds = np.random.SeedSequence(0 if resampling is None else resampling.seed).generate_state(len(parts))
     for part, seed in zip(parts, seeds, strict=True):
         inputs = dict(part.inputs) if ontology is None else {**part.inputs, "ontology": ontology}
-        specs = scoring.specs_for("annotation", inputs)
+        specs = scoring.specs_for(ANNOTATION, inputs)
         if "novelty" in inputs or "is_novel" in inputs:
-            specs += scoring.specs_for("novelty", inputs)
+            specs += scoring.specs_for(NOVELTY, inputs)
         scores = scoring.compute(_named(metric_ids) or specs, inputs).scores
         resampled = {} if resampling is None else _resampled(scores, inputs, resampling, int(seed))
         for score in scores:
@@ -243,7 +244,7 @@ def _named(metric_ids: Sequence[str] | None) -> list[MetricSpec]:
 
 
 def _score_embedding(name: str, inputs: Mapping[str, Any], how: Scoring) -> Iterator[Row]:
-    specs = _named(how.metric_ids) or scoring.specs_for("integration", inputs)
+    specs = _named(how.metric_ids) or scoring.specs_for(INTEGRATION, inputs)
     if how.engine == "own":
         scored = scoring.compute(specs, inputs, n_jobs=how.n_jobs, profile=how.profile)
     else:
@@ -259,8 +260,8 @@ def _score_embedding(name: str, inputs: Mapping[str, Any], how: Scoring) -> Iter
 def _score_corrected(
     layer: str, inputs: Mapping[str, Any], metric_ids: Sequence[str] | None
 ) -> Iterator[Row]:
-    usual = scoring.specs_for("integration", {"X_pre_all"})
-    specs = [spec for spec in scoring.specs_for("integration", inputs) if spec not in usual]
+    usual = scoring.specs_for(INTEGRATION)
+    specs = [spec for spec in scoring.specs_for(INTEGRATION, inputs) if spec not in usual]
     for score in scoring.compute(_named(metric_ids) or specs, inputs).scores:
         yield Row(method_id=layer, fold=None, score=score)
 
