@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Inputs:
+class TaskInputs:
     """Arrays that the metrics of a task need beside the usual truth, computed once per split.
 
     Attributes
@@ -105,7 +105,7 @@ class Task:
     needs_labels: bool = False
     check_data: Callable[[Dataset], None] = _anything_goes
     check_split: Callable[[Split], None] = _anything_goes
-    inputs: tuple[Inputs, ...] = ()
+    inputs: tuple[TaskInputs, ...] = ()
     has_study_metrics: bool = False
     details: Callable[[Mapping[str, Any]], Mapping[str, Any]] = _no_details
     tables: tuple[Callable[[Any], Any], ...] = ()
@@ -131,7 +131,7 @@ class Task:
             model.fit(train)
         return getattr(model, self.asked(spec))(query)
 
-    def input_files(self, *, study_metrics: bool) -> dict[str, Inputs]:
+    def input_files(self, *, study_metrics: bool) -> dict[str, TaskInputs]:
         """Return the inputs of a run, by the name of their file in the folder of its split."""
         own = self.source_digest
         return {
@@ -194,7 +194,7 @@ INTEGRATION = Task(
     read=checked_integration,
     scored=("X_emb", "graph"),
     check_data=_needs_batches,
-    inputs=(Inputs(file="all_genes", arrays={"X_pre_all": _components_of_all_genes}, on_request=True),),
+    inputs=(TaskInputs(file="all_genes", arrays={"X_pre_all": _components_of_all_genes}, on_request=True),),
     has_study_metrics=True,
 )
 ANNOTATION = Task(
