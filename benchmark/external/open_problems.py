@@ -33,6 +33,7 @@ from cellular_bench.benchmark.schema.records import (
     SplitIdentity,
     Status,
 )
+from cellular_bench.benchmark.tasks import TASKS
 from cellular_bench.core.errors import UserError
 from cellular_bench.core.types import AspectId, TaskId
 from cellular_bench.datasets.names import check_name
@@ -200,7 +201,7 @@ def _record(
         ),
         split=SplitIdentity(
             split_id=PUBLISHED_SPLIT,
-            kind="all" if task == "integration" else "reference_query",
+            kind="all" if TASKS[task].asks_at_once else "reference_query",
             digest=digest,
             n_train=0,
             n_test=0,
@@ -229,7 +230,7 @@ def _method(described: Mapping[str, Any], task: TaskId) -> MethodIdentity:
         method_id=method_id,
         name=described["method_name"],
         version=1,
-        labels="train" if task == "annotation" else "all" if method_id in SHOWN_LABELS else "none",
+        labels="train" if TASKS[task].needs_labels else "all" if method_id in SHOWN_LABELS else "none",
         is_control=described["is_baseline"],
         doi=doi[0] if isinstance(doi, list) else doi,
     )

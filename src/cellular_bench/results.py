@@ -33,7 +33,8 @@ class Results:
     folder
         A folder that ``run-benchmark run`` or :func:`cellular_bench.run` wrote.
     plugins
-        Files with the metrics of your own that the runs were scored by.
+        Files with the metrics of your own that the runs were scored by, and with tasks of your own; without
+        its file, a task has no board.
 
     Raises
     ------

@@ -94,6 +94,7 @@ def test_the_report_shows_its_board_and_its_own_table(results: Results) -> None:
     assert "Doublet calls" in page, "the title of the aspect, over its metric"
     text = (results.folder / "leaderboard.md").read_text("utf-8")
     assert "the mean of Doublet F1" in text
+    assert "### Doublets called" in text
     with (results.folder / "scores.csv").open(encoding="utf-8") as file:
         values = {row["method_id"]: row["value"] for row in csv.DictReader(file) if row["task"] == "doublets"}
     assert {name: float(value) for name, value in values.items()} == {"large_ones": 0.8, "no_doublet": 0.0}

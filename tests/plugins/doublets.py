@@ -90,7 +90,19 @@ DOUBLETS = Task(
     definition="F1 score of calling droplets with a score of at least 0.5 doublets.",
 )
 def doublet_f1(doublet_score: Any, is_doublet: Any) -> float:
-    """Return the F1 score of the calls."""
+    """Return the F1 score of the calls.
+
+    Notes
+    -----
+    Formula: 2 * doublets that are called / (droplets that are called + doublets).
+
+    Fooled by: scores that are right in their order and lie on one side of 0.5.
+
+    Examples
+    --------
+    >>> doublet_f1(np.array([0.9, 0.1]), np.array([True, False]))
+    1.0
+    """
     called = np.asarray(doublet_score) >= 0.5
     return float(2 * (called & is_doublet).sum() / (called.sum() + is_doublet.sum()))
 

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, Literal, Protocol, runtime_checkable
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -360,39 +360,3 @@ class MetricSpec:
     on_sample: bool = False
     version: int = 1
     doi: str | None = None
-
-
-@runtime_checkable
-class Integrator(Protocol):
-    """A method that embeds unseen cells."""
-
-    spec: MethodSpec
-
-    def fit(self, train: AnnData) -> object:
-        """Learn from the training cells."""
-
-    def embed(self, query: AnnData) -> NDArray[np.floating[Any]] | Corrected:
-        """Return one row per cell of the query, in ``obs_names`` order."""
-
-
-@runtime_checkable
-class TransductiveIntegrator(Protocol):
-    """A method that embeds only the cells that it is fitted on."""
-
-    spec: MethodSpec
-
-    def fit_embed(self, adata: AnnData) -> NDArray[np.floating[Any]] | Corrected | Graph:
-        """Return one row per cell, in ``obs_names`` order."""
-
-
-@runtime_checkable
-class Annotator(Protocol):
-    """A method that names the cells of a query after those of a reference."""
-
-    spec: MethodSpec
-
-    def fit(self, train: AnnData) -> object:
-        """Learn from the training cells and their labels."""
-
-    def predict(self, query: AnnData) -> Prediction:
-        """Name the cells of the query, in ``obs_names`` order."""
