@@ -1,11 +1,11 @@
-"""Find methods, metrics, data sets and suites by name, without a list to edit.
+"""Find methods, metrics, data sets, tasks and suites by name, without a list to edit.
 
 A method is any class that sets ``spec`` to a :class:`MethodSpec` in its own body: in a module of
 ``cellular_bench.methods``, behind an entry point of the group ``cellular_bench.methods``, or in a
 file given on the command line (a plug-in). Looking a name up imports no heavy library.
 
-A plug-in may also hold metrics (functions with ``@metric``), which every process knows that has loaded
-it, and data sets (functions with ``@dataset``).
+A plug-in may also hold metrics (functions with ``@metric``) and tasks (a :class:`Task` at the top of the
+module), which every process knows that has loaded it, and data sets (functions with ``@dataset``).
 """
 
 from __future__ import annotations
@@ -19,8 +19,8 @@ import os
 import re
 import sys
 import warnings
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 from importlib.metadata import EntryPoint, entry_points
 from importlib.resources import files
 from pathlib import Path
@@ -28,14 +28,17 @@ from types import ModuleType
 from typing import Any, TypeVar, get_args
 
 from cellular_bench import environments
+from cellular_bench.benchmark.tasks import TASKS, Task
 from cellular_bench.core.errors import UnknownNameError, UserError
-from cellular_bench.core.types import TASKS, DatasetSpec, LabelAccess, MethodSpec, MetricSpec, Task
+from cellular_bench.core.types import DatasetSpec, LabelAccess, MethodSpec, MetricSpec, TaskId
 
 T = TypeVar("T")
 
 ENTRY_POINT_GROUP = "cellular_bench.methods"
 #: Origin of the methods that come with this package.
 BUILT_IN = "built in"
+#: File of each task that a plug-in defines.
+_TASK_FILES: dict[TaskId, Path] = {}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -84,6 +87,7 @@ def methods(plugins: Sequence[Path] = ()) -> dict[str, Method]:
         If a plug-in cannot be read, holds no method, or reuses a name.
     """
     found: dict[str, Method] = {}
+    load(plugins)  # a method may do the task of another file
     for method in _all_methods(plugins):
         check_spec(method.spec, method.origin)
         other = found.get(method.spec.method_id)
@@ -128,12 +132,13 @@ def check_spec(spec: MethodSpec, origin: str) -> None:
     for field, (is_right, expected) in wanted.items():
         if not is_right:
             raise UserError(f"{origin}: spec.{field} is {getattr(spec, field)!r}; it must be {expected}.")
-    if "integration" in spec.tasks and spec.labels == "train" and not spec.inductive:
-        raise UserError(
-            f"{origin}: '{spec.method_id}' asks for labels of training cells, but fit_embed sees only the "
-            "cells that it embeds, whose labels are not shown. Set inductive=True with fit and embed, or "
-            "labels='none'."
-        )
+    for task in (TASKS[name] for name in spec.tasks):
+        if task.is_at_once(spec) and spec.labels == "train":
+            raise UserError(
+                f"{origin}: '{spec.method_id}' asks for labels of training cells, but {task.asks_at_once} "
+                "sees only the cells that it is called on, whose labels are not shown. Set inductive=True "
+                f"with fit and {task.asks}, or labels='none'."
+            )
 
 
 _READS = ("counts", "lognorm")
@@ -144,11 +149,11 @@ def _is_name(value: Any) -> bool:
     return value is None or (isinstance(value, str) and bool(value))
 
 
-def _is_tuple_of(value: Any, allowed: Sequence[str]) -> bool:
+def _is_tuple_of(value: Any, allowed: Collection[str]) -> bool:
     return isinstance(value, tuple) and all(item in allowed for item in value)
 
 
-def _quoted(names: Sequence[str]) -> str:
+def _quoted(names: Iterable[str]) -> str:
     return ", ".join(f"'{name}'" for name in names)
 
 
@@ -160,13 +165,20 @@ def method(method_id: str, plugins: Sequence[Path] = ()) -> Method:
     return lookup("method", method_id, methods(plugins))
 
 
-def methods_for(task: Task, known: Mapping[str, Method]) -> list[str]:
+def methods_for(task: TaskId, known: Mapping[str, Method]) -> list[str]:
     """Return what ``all`` stands for: methods for a task that need no parameter, without variants."""
     return [
         name
         for name, method in known.items()
         if task in method.spec.tasks and method.spec.variant_of is None and not method.spec.needs_params
     ]
+
+
+def task(task_id: TaskId, plugins: Sequence[Path] = ()) -> Task:
+    """Return one task by name; plug-ins are imported only where it is not known without them."""
+    if task_id not in TASKS:
+        load(plugins)
+    return lookup("task", task_id, TASKS)
 
 
 def metrics(plugins: Sequence[Path] = ()) -> Mapping[str, MetricSpec]:
@@ -261,15 +273,16 @@ class Plugin:
     methods: tuple[Any, ...]
     metrics: tuple[MetricSpec, ...]
     datasets: tuple[DatasetSpec, ...]
+    tasks: tuple[Task, ...]
 
 
 def load(plugins: Iterable[Path]) -> list[Plugin]:
-    """Import plug-in files; this process then knows their metrics.
+    """Import plug-in files; this process then knows their metrics and tasks.
 
     Raises
     ------
     UserError
-        If one cannot be read or imported, or defines nothing.
+        If one cannot be read or imported, defines nothing, or has a task of a name that is taken.
     """
     return [_load(path) for path in plugins]
 
@@ -291,17 +304,37 @@ def _load(path: Path) -> Plugin:
         methods=tuple(_methods_package().method_classes(module)),
         metrics=tuple(_declared(module, MetricSpec)),
         datasets=tuple(_declared(module, DatasetSpec)),
+        tasks=tuple(replace(task, source_digest=digest[:10]) for task in _tasks_in(module)),
     )
-    if not (plugin.methods or plugin.metrics or plugin.datasets):
+    if not (plugin.methods or plugin.metrics or plugin.datasets or plugin.tasks):
         raise UserError(
-            f"Plug-in {path} defines no method, metric or data set: no class sets `spec = MethodSpec(...)`, "
-            "no function has @metric(...) or @dataset(...). `run-benchmark new` writes one to begin with."
+            f"Plug-in {path} defines no method, metric, data set or task: no class sets `spec = "
+            "MethodSpec(...)`, no function has @metric(...) or @dataset(...), and there is no Task. "
+            "`run-benchmark new` writes one to begin with."
         )
+    for task in plugin.tasks:
+        _register(task, path)
     if plugin.metrics:
         from cellular_bench.metrics.spec import sort_metrics
 
         sort_metrics()
     return plugin
+
+
+def _tasks_in(module: ModuleType) -> Iterator[Task]:
+    """Yield the tasks that a module makes, not those that it imports."""
+    for value in vars(module).values():
+        if isinstance(value, Task) and all(value is not known for known in TASKS.values()):
+            yield value
+
+
+def _register(task: Task, path: Path) -> None:
+    """Make a task known to this process; a newer text of its file replaces it."""
+    known, origin = TASKS.get(task.task_id), _TASK_FILES.get(task.task_id, BUILT_IN)
+    if known is not None and origin != path and known.source_digest != task.source_digest:
+        raise UserError(f"Two tasks are called '{task.task_id}': {origin} and {path}. Rename one of them.")
+    TASKS[task.task_id] = task
+    _TASK_FILES[task.task_id] = path
 
 
 def _declared(module: ModuleType, kind: type[T]) -> Iterator[T]:

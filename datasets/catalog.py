@@ -181,6 +181,7 @@ def load(spec: DatasetSpec, *, options: Options | None = None) -> Dataset:
         label_key=spec.label_key,
         batch_key=spec.batch_key,
         counts_layer=spec.counts_layer,
+        truth_keys=spec.truth_keys,
     )
     digest = contract.digest(adata)
     if spec.sha256 is not None and spec.sha256 != digest:

@@ -24,6 +24,7 @@ from cellular_bench.datasets.preprocess import normalise
 
 if TYPE_CHECKING:
     from anndata import AnnData
+    from pandas import Series
 
 #: The batch of every cell of a data set without batches.
 ONE_BATCH = "all"
@@ -48,6 +49,7 @@ def conform(
     label_key: str,
     batch_key: str | None,
     counts_layer: str | None,
+    truth_keys: Sequence[str] = (),
 ) -> tuple[AnnData, tuple[str, ...]]:
     """Bring a data set into the canonical form, or say everything that stands against it.
 
@@ -59,6 +61,8 @@ def conform(
         Path or ``dataset_id``, for the error.
     counts_layer
         ``"X"``, ``"raw"`` or a layer that holds raw counts; None to decide by the values.
+    truth_keys
+        Further columns of ``obs`` that are kept as they are.
 
     Returns
     -------
@@ -76,6 +80,9 @@ def conform(
     found = Findings()
     if adata.n_obs and adata.n_vars:
         label, batch = _labels_and_batches(adata, label_key, batch_key, found)
+        truth = {key: _complete(adata, key, "truth", found) for key in truth_keys}
+        if taken := truth.keys() & {LABEL, BATCH}:
+            found.problems.append(f"Further truth cannot be called {', '.join(sorted(taken))}: rename it.")
         expression = choose(adata, counts_layer, found.problems, found.warnings)
     else:
         found.problems.append(f"There are {adata.n_obs} cells and {adata.n_vars} genes; none may be 0.")
@@ -86,14 +93,17 @@ def conform(
         _check_totals(adata.obs_names, expression, found)
     if found.problems or expression is None:
         raise DataError(source, found.problems)
-    return _assemble(adata.obs_names, expression, label=label, batch=batch), tuple(found.warnings)
+    made = _assemble(adata.obs_names, expression, label=label, batch=batch)
+    for key, values in truth.items():
+        made.obs[key] = values.to_numpy()
+    return made, tuple(found.warnings)
 
 
 def digest(adata: AnnData) -> str:
     """Return a sha256 of everything that a method or a metric can see of a canonical data set.
 
-    Values, cell and gene names, labels and batches; the same for every compression or storage
-    type of the file. Where there are counts they stand for ``X``, which follows from them.
+    Values, cell and gene names, labels, batches and further truth; the same for every compression or
+    storage type of the file. Where there are counts they stand for ``X``, which follows from them.
     """
     from scipy import sparse
 
@@ -103,7 +113,9 @@ def digest(adata: AnnData) -> str:
         # In blocks: copies of a whole large matrix would double what it takes.
         for start in range(0, len(array), BLOCK_VALUES):
             content.update(array[start : start + BLOCK_VALUES].astype(kind).tobytes())
-    columns = (adata.obs_names, adata.var_names, adata.obs[LABEL], adata.obs[BATCH])
+    truth = adata.obs.columns.difference([LABEL, BATCH])
+    columns = [adata.obs_names, adata.var_names, adata.obs[LABEL], adata.obs[BATCH]]
+    columns += [adata.obs[key].astype(str) for key in truth]
     content.update(json.dumps([list(column) for column in columns]).encode())
     return content.hexdigest()
 
@@ -124,21 +136,28 @@ def _labels_and_batches(
 
 
 def _column(adata: AnnData, key: str, role: str, found: Findings) -> list[str]:
-    if key not in adata.obs:
-        found.problems.append(str(UnknownNameError(f"{role} key", key, map(str, adata.obs.columns))))
-        return []
-    values = adata.obs[key]
-    names = values.astype(str).str.strip()
-    is_missing = np.asarray(values.isna() | names.str.lower().isin(MISSING_TEXTS))
-    if is_missing.any():
-        found.problems.append(
-            f"{_cells(adata.obs_names[is_missing])} no {role} in obs['{key}'] (empty or NaN). "
-            "Remove these cells or name them, for instance 'unknown'."
-        )
-        return []
+    values = _complete(adata, key, role, found)
     if values.nunique() == adata.n_obs > 2:
         found.problems.append(f"obs['{key}'] has a different value in every cell, so it is no {role}.")
     return [str(value) for value in values]
+
+
+def _complete(adata: AnnData, key: str, role: str, found: Findings) -> Series[Any]:
+    """Return a column of ``obs`` in which every cell has a value; an empty one where there is none."""
+    import pandas as pd
+
+    if key not in adata.obs:
+        found.problems.append(str(UnknownNameError(f"{role} key", key, map(str, adata.obs.columns))))
+        return pd.Series()
+    values = adata.obs[key]
+    is_missing = values.isna() | values.astype(str).str.strip().str.lower().isin(MISSING_TEXTS)
+    if not is_missing.any():
+        return values
+    found.problems.append(
+        f"{_cells(adata.obs_names[np.asarray(is_missing)])} no {role} in obs['{key}'] (empty or NaN). "
+        "Remove these cells or name them, for instance 'unknown'."
+    )
+    return pd.Series()
 
 
 def _warn_of_labels(label: Sequence[str], found: Findings) -> None:

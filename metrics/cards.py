@@ -14,18 +14,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cache
 from importlib.resources import files
-from typing import get_args
 
 from cellular_bench.core.errors import UnknownNameError
-from cellular_bench.core.types import Aspect, MetricSpec
+from cellular_bench.core.types import MetricSpec, aspect_title
 from cellular_bench.metrics.spec import METRICS, required_inputs
 
-TITLES: dict[Aspect, str] = {
-    "bio_conservation": "Bio conservation",
-    "batch_correction": "Batch correction",
-    "annotation": "Annotation",
-    "novelty": "Novelty",
-}
 FOLDER = "cellular_bench.metrics"
 
 
@@ -162,8 +155,8 @@ def render_all() -> str:
         "The names in the examples come from `cellular_bench.metrics`, and `np` is numpy.",
         "",
     ]
-    for aspect in get_args(Aspect):
+    for aspect in dict.fromkeys(spec.aspect for spec in METRICS.values()):
         specs = [spec for spec in METRICS.values() if spec.aspect == aspect]
-        parts += [f"## {TITLES[aspect]}", "", *_overview(specs)]
+        parts += [f"## {aspect_title(aspect)}", "", *_overview(specs)]
         parts += [render(card(spec.metric_id)) for spec in specs]
     return "\n".join(parts).rstrip() + "\n"

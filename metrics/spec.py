@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable
-from typing import Any, TypeVar, get_args
+from collections.abc import Callable, Iterable
+from typing import Any, TypeVar
 
-from cellular_bench.core.types import Aspect, MetricSpec
+from cellular_bench.core.types import ASPECTS, AspectId, MetricSpec
 
-#: Every metric by its id; aspects in the order of :data:`Aspect`, metrics of the overall score first,
+#: Every metric by its id; aspects in the order of :data:`ASPECTS`, metrics of the overall score first,
 #: those on request last.
 METRICS: dict[str, MetricSpec] = {}
+#: Input that is there where study metrics are asked for: all of those need it that are ``on_request``.
+STUDY_METRICS = "study_metrics"
+#: Inputs that only some runs have. A metric that needs one is optional: without it, it is no column.
+OPTIONAL_INPUTS = frozenset({"corrected", "expression", "ontology", STUDY_METRICS})
 
 _Function = TypeVar("_Function", bound=Callable[..., float])
 
@@ -19,7 +23,7 @@ def metric(
     *,
     metric_id: str,
     name: str,
-    aspect: Aspect,
+    aspect: AspectId,
     definition: str,
     minimum: float = 0.0,
     maximum: float = 1.0,
@@ -97,15 +101,30 @@ def required_inputs(spec: MetricSpec) -> tuple[str, ...]:
     return tuple(p.name for p in parameters if p.default is inspect.Parameter.empty)
 
 
+def belongs(spec: MetricSpec, given: Iterable[str]) -> bool:
+    """Whether a metric belongs to a run that has these inputs; see :data:`OPTIONAL_INPUTS`.
+
+    What else is missing makes a score without a value, which has a reason.
+
+    Examples
+    --------
+    >>> from cellular_bench.metrics import METRICS
+    >>> [belongs(METRICS["nmi_scib"], given) for given in ((), ("study_metrics",))]
+    [False, True]
+    """
+    needed = {*required_inputs(spec), *([STUDY_METRICS] if spec.on_request else [])}
+    return OPTIONAL_INPUTS & needed <= set(given)
+
+
 def sort_metrics() -> None:
     """Bring :data:`METRICS` into its documented order, whatever order the modules were imported in."""
-    aspects = get_args(Aspect)
 
-    def place(spec: MetricSpec) -> tuple[int, bool, bool, bool, str, int]:
+    def place(spec: MetricSpec) -> tuple[int, str, bool, bool, bool, str, int]:
         code = inspect.unwrap(spec.function).__code__
         package, _, module = spec.function.__module__.rpartition(".")
         is_plugin = not package.startswith("cellular_bench.")
-        group = aspects.index(spec.aspect), not spec.in_overall, spec.on_request
+        aspect = ASPECTS.index(spec.aspect) if spec.aspect in ASPECTS else len(ASPECTS)
+        group = aspect, spec.aspect, not spec.in_overall, spec.on_request
         return (*group, is_plugin, module, code.co_firstlineno)
 
     ordered = sorted(METRICS.values(), key=place)

@@ -23,8 +23,8 @@ ROOMS = {
 #: The same inside ``benchmark``.
 BENCHMARK = {
     "schema": "",
-    "registry": "schema",
-    "tasks": "schema registry",
+    "tasks": "schema",
+    "registry": "schema tasks",
     "plan": "schema registry tasks",
     "isolation": "schema",
     "analysis": "schema registry tasks",

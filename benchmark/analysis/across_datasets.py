@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from cellular_bench.benchmark.analysis import signed_ranks
 from cellular_bench.benchmark.analysis.leaderboard import Board, Row, Track, method_key, unit_of
 from cellular_bench.benchmark.analysis.statistics import LEVEL, Comparison, tie_groups
-from cellular_bench.core.types import Task
+from cellular_bench.core.types import TaskId
 
 Scores = NDArray[np.float64]
 
@@ -98,7 +98,7 @@ class Across:
         Boards of other versions of data sets in ``boards``.
     """
 
-    task: Task
+    task: TaskId
     track: Track
     boards: tuple[Board, ...]
     standings: tuple[Standing, ...]
@@ -113,7 +113,7 @@ def across(boards: Sequence[Board], track: Track) -> tuple[Across, ...]:
     Versions of a data set may share cells and are no independent data sets. The one with the most cells
     counts; of equally large ones, the one that was run last.
     """
-    groups: dict[tuple[Task, str], dict[str, list[Board]]] = defaultdict(lambda: defaultdict(list))
+    groups: dict[tuple[TaskId, str], dict[str, list[Board]]] = defaultdict(lambda: defaultdict(list))
     for board in boards:
         split = board.splits[0]
         if split.stress is None:

@@ -22,17 +22,11 @@ from cellular_bench.benchmark.schema.records import (
     RunRecord,
     SplitIdentity,
 )
+from cellular_bench.benchmark.tasks import TASKS
 from cellular_bench.core.errors import UserError
-from cellular_bench.core.types import TASKS, Aspect, MetricSpec, SplitKind, Task
+from cellular_bench.core.types import AspectId, MetricSpec, SplitKind, TaskId
 
 Track = Literal["unsupervised", "supervised", "sees scored labels", "control"]
-
-#: Weights of the aspects in the overall score of a task.
-OVERALL_WEIGHTS: Mapping[Task, Mapping[Aspect, float]] = {
-    "integration": {"batch_correction": 0.4, "bio_conservation": 0.6},
-    "annotation": {"annotation": 1.0},
-    "novelty": {"novelty": 1.0},
-}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -84,7 +78,7 @@ class Row:
     rank: int | None
     track: Track
     overall: Summary
-    aspects: Mapping[Aspect, Summary]
+    aspects: Mapping[AspectId, Summary]
     metrics: Mapping[str, Summary]
     wall_time_s: Summary
     cpu_time_s: Summary
@@ -124,7 +118,7 @@ class Board:
         ``"300 cells"``; the digest is then part of ``board_id``. Empty where there are no others.
     """
 
-    task: Task
+    task: TaskId
     dataset: DatasetIdentity
     split_kind: SplitKind
     metrics: tuple[MetricSpec, ...]
@@ -137,6 +131,11 @@ class Board:
         """Name of the board, unique in a result folder."""
         version = f"-{self.dataset.digest[:8]}" if self.version else ""
         return f"{self.task}-{self.dataset.dataset_id}-{_scheme(self.splits[0])}{version}"
+
+    @property
+    def weights(self) -> Mapping[AspectId, float]:
+        """Weight of each aspect in the overall score."""
+        return TASKS[self.task].weights
 
     @property
     def dataset_title(self) -> str:
@@ -157,7 +156,7 @@ def track_of(record: RunRecord) -> Track:
 
 def is_transductive(record: RunRecord) -> bool:
     """Tell if a method embedded the scored cells on their own where others learn from training cells."""
-    apart = record.task == "integration" and record.split.kind != "all"
+    apart = TASKS[record.task].asks_at_once is not None and record.split.kind != "all"
     return apart and not record.method.inductive and not record.method.is_control
 
 
@@ -167,15 +166,15 @@ def scaled(spec: MetricSpec, value: float) -> float:
     return share if spec.higher_is_better else 1.0 - share
 
 
-def aspect_scores(record: RunRecord, specs: Sequence[MetricSpec]) -> dict[Aspect, float]:
+def aspect_scores(record: RunRecord, specs: Sequence[MetricSpec]) -> dict[AspectId, float]:
     """Average the scaled metrics of each aspect of one run.
 
     Metrics that the data do not permit are left out, for every method alike. An aspect that lacks
     a metric because of the method's own output has no score.
     """
     scores = {score.metric_id: score for score in record.scores}
-    values: dict[Aspect, list[float]] = defaultdict(list)
-    broken: set[Aspect] = set()
+    values: dict[AspectId, list[float]] = defaultdict(list)
+    broken: set[AspectId] = set()
     for spec in specs:
         score = scores.get(spec.metric_id)
         if not spec.in_overall or (score is not None and score.undefined_by == "data"):
@@ -187,9 +186,9 @@ def aspect_scores(record: RunRecord, specs: Sequence[MetricSpec]) -> dict[Aspect
     return {aspect: fmean(found) for aspect, found in values.items() if aspect not in broken}
 
 
-def overall_score(task: Task, aspects: Mapping[Aspect, float]) -> float | None:
+def overall_score(task: TaskId, aspects: Mapping[AspectId, float]) -> float | None:
     """Weigh the aspect scores of one run; None where one is missing."""
-    weights = OVERALL_WEIGHTS[task]
+    weights = TASKS[task].weights
     if not weights.keys() <= aspects.keys():
         return None
     return sum(weight * aspects[aspect] for aspect, weight in weights.items())
@@ -245,7 +244,7 @@ def over_units(
 
 
 def build_boards(records: Iterable[RunRecord], specs: Iterable[MetricSpec]) -> tuple[Board, ...]:
-    """Group records into boards and rank the methods of each.
+    """Group records into boards and rank the methods of each; tasks that are not known here have none.
 
     Records of one ``dataset_id`` with different contents (digests), or split by different schemes
     (three folds and five), are put on different boards: their numbers cannot be compared.
@@ -257,8 +256,8 @@ def build_boards(records: Iterable[RunRecord], specs: Iterable[MetricSpec]) -> t
     """
     records = tuple(records)
     _refuse_repeats(records)
-    groups: dict[tuple[Task, str, str, str], list[RunRecord]] = defaultdict(list)
-    for record in records:
+    groups: dict[tuple[TaskId, str, str, str], list[RunRecord]] = defaultdict(list)
+    for record in (record for record in records if record.task in TASKS):
         data = record.dataset
         groups[record.task, data.dataset_id, _scheme(record.split), data.digest].append(record)
     known = {spec.metric_id: spec for spec in specs}
@@ -272,8 +271,8 @@ def _scheme(split: SplitIdentity) -> str:
     return split.scheme or split.kind
 
 
-def _place_of_board(key: tuple[Task, str, str, str]) -> tuple[int, str, str, str]:
-    return TASKS.index(key[0]), *key[1:]
+def _place_of_board(key: tuple[TaskId, str, str, str]) -> tuple[int, str, str, str]:
+    return list(TASKS).index(key[0]), *key[1:]
 
 
 def method_key(method: MethodIdentity) -> str:
@@ -318,7 +317,7 @@ def _row(runs: Sequence[RunRecord], specs: Sequence[MetricSpec], splits: Mapping
     done = [run for run in runs if run.status == "ok"]
     aspects = [aspect_scores(run, specs) for run in done]
     overall = [overall_score(first.task, scores) for scores in aspects]
-    names: tuple[Aspect, ...] = tuple(OVERALL_WEIGHTS[first.task])
+    names: tuple[AspectId, ...] = tuple(TASKS[first.task].weights)
     costs: list[Cost] = [run.cost for run in done if run.cost is not None]
     missing = sorted({s.metric_id for run in done for s in run.scores if s.undefined_by == "data"})
     seen = {run.split.digest for run in runs}

@@ -14,14 +14,7 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
-from cellular_bench.benchmark.analysis.leaderboard import (
-    OVERALL_WEIGHTS,
-    Board,
-    Row,
-    Track,
-    method_key,
-    split_scores,
-)
+from cellular_bench.benchmark.analysis.leaderboard import Board, Row, Track, method_key, split_scores
 from cellular_bench.benchmark.analysis.scales import (
     Scores,
     UnitAspects,
@@ -32,9 +25,9 @@ from cellular_bench.benchmark.analysis.scales import (
     own_range,
 )
 from cellular_bench.benchmark.analysis.statistics import LEVEL, Comparison, SplitScore, compare, rank_shares
-from cellular_bench.core.types import Aspect
+from cellular_bench.core.types import AspectId
 
-Weights = Mapping[Aspect, float]
+Weights = Mapping[AspectId, float]
 N_WEIGHTS: Final = 11
 
 
@@ -83,7 +76,7 @@ def stability(board: Board, track: Track) -> dict[str, Stability]:
         return {}
     values = own_range(board, rows)
     between = by_controls(board, values)
-    weights = OVERALL_WEIGHTS[board.task]
+    weights = board.weights
     by_metric = dict(_without_each_metric(board, values, weights))
     by_split = dict(_without_each_unit(board, values, weights))
     by_weight = dict(_with_each_weight(board, values))
@@ -117,7 +110,7 @@ def against_best(board: Board, track: Track) -> dict[str, Comparison]:
     return {comparison.second: comparison for comparison in found}
 
 
-def aspect_leaders(board: Board, track: Track) -> dict[Aspect, tuple[str, tuple[Comparison, ...]]]:
+def aspect_leaders(board: Board, track: Track) -> dict[AspectId, tuple[str, tuple[Comparison, ...]]]:
     """Return the best ranked method of a track on each aspect alone, compared with each other one.
 
     As :func:`against_best`, but of one aspect; by ``method_key``. Empty with fewer than two ranked methods.
@@ -127,7 +120,7 @@ def aspect_leaders(board: Board, track: Track) -> dict[Aspect, tuple[str, tuple[
         return {}
     units = on_scales(board, ["own"])
     found = {}
-    for place, aspect in enumerate(OVERALL_WEIGHTS[board.task]):
+    for place, aspect in enumerate(board.weights):
         scores = {key: _of_aspect(units[key]["own"], place) for key in ranked}
         best = max(ranked, key=lambda key: fmean(score.value for score in scores[key]))
         pairs = [(best, other) for other in ranked if other != best]
@@ -153,7 +146,7 @@ def between_controls(board: Board) -> dict[str, float]:
     found = by_controls(board, values) if rows else None
     if found is None:
         return {}
-    scores = overall(board, found, OVERALL_WEIGHTS[board.task], values.units)
+    scores = overall(board, found, board.weights, values.units)
     return {
         method_key(row.method): float(score)
         for row, score in zip(rows, scores, strict=True)
@@ -196,10 +189,13 @@ def _without_each_unit(
 
 
 def _with_each_weight(board: Board, values: Values) -> Iterator[tuple[float, NDArray[np.int64]]]:
-    if "batch_correction" not in OVERALL_WEIGHTS[board.task]:
+    if not {"batch_correction"} < board.weights.keys():
         return
+    others = {aspect: weight for aspect, weight in board.weights.items() if aspect != "batch_correction"}
+    rest = sum(others.values())
     for weight in np.linspace(0, 1, N_WEIGHTS).round(2).tolist():
-        weights: Weights = {"batch_correction": weight, "bio_conservation": 1 - weight}
+        shares = {aspect: (1 - weight) * (own / rest) for aspect, own in others.items()}
+        weights: Weights = {"batch_correction": weight, **shares}
         yield weight, ranks(overall(board, values.array, weights, values.units))
 
 

@@ -14,15 +14,8 @@ from typing import Final, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from cellular_bench.benchmark.analysis.leaderboard import (
-    OVERALL_WEIGHTS,
-    Board,
-    Row,
-    method_key,
-    scaled,
-    unit_of,
-)
-from cellular_bench.core.types import Aspect
+from cellular_bench.benchmark.analysis.leaderboard import Board, Row, method_key, scaled, unit_of
+from cellular_bench.core.types import AspectId
 
 Scale = Literal["own", "raw", "controls"]
 Scores = NDArray[np.float64]
@@ -143,17 +136,17 @@ def over_methods(values: Values) -> Scores:
     return found
 
 
-def by_aspect(board: Board, array: Scores) -> dict[Aspect, Scores]:
+def by_aspect(board: Board, array: Scores) -> dict[AspectId, Scores]:
     """Average the metrics of each aspect of the task, run by run: (n_methods, n_runs) each."""
     found = {}
-    for aspect in OVERALL_WEIGHTS[board.task]:
+    for aspect in board.weights:
         mine = [spec.in_overall and spec.aspect == aspect for spec in board.metrics]
         found[aspect] = mean(array[:, :, mine], axis=2)
     return found
 
 
 def overall(
-    board: Board, array: Scores, weights: Mapping[Aspect, float], units: Sequence[tuple[str, float]]
+    board: Board, array: Scores, weights: Mapping[AspectId, float], units: Sequence[tuple[str, float]]
 ) -> Scores:
     """Weigh metrics as the leaderboard does: aspects run by run, then the mean over units.
 

@@ -9,8 +9,10 @@ from dataclasses import dataclass
 from typing import Any
 
 from cellular_bench.benchmark.conformance import promises
+from cellular_bench.benchmark.conformance.observed import tasks_of
 from cellular_bench.benchmark.conformance.subject import Subject
-from cellular_bench.core.types import TASKS, MethodSpec
+from cellular_bench.benchmark.tasks import TASKS
+from cellular_bench.core.types import MethodSpec
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -50,9 +52,10 @@ def _spec_problems(method_class: Any) -> Iterator[str]:
     if not spec.name.strip():
         yield "name is empty."
     if not spec.tasks or not set(spec.tasks) <= set(TASKS):
-        yield f"tasks are {spec.tasks}, expected some of {TASKS}."
-    if "annotation" in spec.tasks and spec.labels == "none":
-        yield "it annotates, but labels is 'none': it would see nothing to learn from."
+        yield f"tasks are {spec.tasks}, expected some of {', '.join(TASKS)}."
+    learns = [task.task_id for task in tasks_of(spec) if task.needs_labels]
+    if learns and spec.labels == "none":
+        yield f"it does {', '.join(learns)}, but labels is 'none': it would see nothing to learn from."
     unknown = sorted(set(spec.expected_failed_checks) - {check.check_id for check in CHECKS})
     if unknown:
         yield f"expected_failed_checks names unknown checks: {', '.join(unknown)}."
@@ -65,11 +68,9 @@ def _spec_problems(method_class: Any) -> Iterator[str]:
 
 
 def _missing_functions(method_class: Any, spec: MethodSpec) -> Iterator[str]:
-    wanted: set[str] = set()
-    if "integration" in spec.tasks:
-        wanted |= {"fit", "embed"} if spec.inductive else {"fit_embed"}
-    if {"annotation", "novelty"} & set(spec.tasks):
-        wanted |= {"fit", "predict"}
+    wanted = {task.asked(spec) for task in tasks_of(spec)}
+    if not all(task.is_at_once(spec) for task in tasks_of(spec)):
+        wanted.add("fit")
     missing = sorted(name for name in wanted if not callable(getattr(method_class, name, None)))
     if missing:
         yield f"tasks {spec.tasks} with inductive={spec.inductive} need {', '.join(missing)}."
@@ -132,9 +133,9 @@ CHECKS = (
     ),
     Check(
         check_id="novelty_given",
-        claim="a method with the task 'novelty' returns a novelty per cell.",
+        claim="a method returns what its tasks are scored by, such as a novelty per cell for 'novelty'.",
         hint="Set Prediction.novelty, for example to 1 - the highest probability.",
-        run=promises.novelty_is_given,
+        run=promises.scored_outputs_are_given,
     ),
     Check(
         check_id="beats_chance",

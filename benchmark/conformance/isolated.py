@@ -89,6 +89,7 @@ def _check(
 ) -> None:
     """Make the checks, in the process of their own."""
     faulthandler.enable()  # so that a crash in compiled code says which line called it
+    registry.load(plugins)
     if kind == "method":
         found = each_check(registry.method(name, plugins).factory, params=params)
     else:

@@ -6,7 +6,7 @@ import inspect
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from difflib import get_close_matches
-from functools import cache, cached_property
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -14,6 +14,7 @@ import numpy as np
 from cellular_bench.benchmark.conformance import data
 from cellular_bench.benchmark.conformance.promises import demand
 from cellular_bench.benchmark.conformance.subject import SkippedError
+from cellular_bench.benchmark.tasks import TASKS
 from cellular_bench.core.errors import UndefinedError
 from cellular_bench.core.keys import BATCH, LABEL
 from cellular_bench.core.types import MetricSpec
@@ -89,7 +90,6 @@ class MetricSubject:
         return abs(one - other) / (self.spec.maximum - self.spec.minimum)
 
 
-@cache
 def known_inputs() -> tuple[str, ...]:
     """Return every argument that a metric may ask for."""
     from cellular_bench.metrics import METRICS
@@ -97,7 +97,8 @@ def known_inputs() -> tuple[str, ...]:
 
     shipped = [spec.function for spec in METRICS.values() if spec.function.__module__.startswith("cellular")]
     used = {name for function in shipped for name in inspect.signature(function).parameters}
-    return tuple(sorted(used | set(DERIVED)))
+    from_tasks = {name for task in TASKS.values() for name in task.known_inputs}
+    return tuple(sorted(used | set(DERIVED) | from_tasks))
 
 
 def example(*, quality: str = "good", seed: int = 0) -> dict[str, Any]:

@@ -2,23 +2,25 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any
 
-from cellular_bench.core.outputs import Outputs, checked_integration, checked_prediction
-from cellular_bench.core.types import Corrected, MethodSpec
+from cellular_bench.benchmark.tasks import TASKS, Task
+from cellular_bench.core.outputs import Outputs
+from cellular_bench.core.types import MethodSpec
 
 
-def embeds(spec: MethodSpec) -> bool:
-    """Tell whether a method can be asked for an embedding."""
-    return "integration" in spec.tasks
+def tasks_of(spec: MethodSpec) -> list[Task]:
+    """Return the tasks of a method that are known."""
+    return [TASKS[name] for name in spec.tasks if name in TASKS]
 
 
-def predicts(spec: MethodSpec) -> bool:
-    """Tell whether a method can be asked for labels or novelty."""
-    return bool({"annotation", "novelty"} & set(spec.tasks))
+def asked(spec: MethodSpec, *, fitted: bool) -> list[str]:
+    """Return the functions that runs score: those of a fitted method, or those that embed at once."""
+    tasks = [task for task in tasks_of(spec) if task.is_at_once(spec) != fitted]
+    return list(dict.fromkeys(task.asked(spec) for task in tasks))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -29,8 +31,8 @@ class Observed:
     ----------
     obs_names, var_names
         Cells that were asked about, and their genes.
-    returned, prediction
-        What ``embed`` or ``fit_embed``, and ``predict``, returned; None where not asked for.
+    returned
+        What each function returned that a run asks: ``embed`` or ``fit_embed``, ``predict``.
     fitted
         The instance that saw the training cells.
     input_changed
@@ -44,8 +46,7 @@ class Observed:
     spec: MethodSpec
     obs_names: Sequence[str]
     var_names: Sequence[str]
-    returned: Any
-    prediction: Any
+    returned: Mapping[str, Any]
     fitted: Any
     input_changed: str | None
     generators_changed: tuple[str, ...]
@@ -63,12 +64,10 @@ class Observed:
             If a run would refuse it: :class:`NotFiniteError` where only its values are at fault.
         """
         found: dict[str, Any] = {}
-        method_id = self.spec.method_id
-        if embeds(self.spec):
-            integrated = checked_integration(method_id, self.returned, self.obs_names, self.var_names)
-            if isinstance(self.returned, Corrected) and self.returned.X_emb is None:
-                integrated = replace(integrated, X_emb=integrated.corrected)
-            found |= integrated.arrays()
-        if predicts(self.spec):
-            found |= checked_prediction(method_id, self.prediction, self.obs_names).arrays()
-        return Outputs(**found)
+        for task in tasks_of(self.spec):
+            returned = self.returned[task.asked(self.spec)]
+            outputs = task.read(self.spec.method_id, returned, self.obs_names, self.var_names)
+            if outputs.X_emb is None and outputs.corrected is not None:
+                outputs = replace(outputs, X_emb=outputs.corrected)
+            found |= outputs.arrays()
+        return Outputs.of(found)

@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cellular_bench.benchmark.conformance import data
+from cellular_bench.benchmark.conformance.observed import tasks_of
 from cellular_bench.benchmark.conformance.subject import SkippedError, Subject
 from cellular_bench.core.errors import NotApplicableError, NotFiniteError
 from cellular_bench.core.keys import LABEL
@@ -85,11 +86,12 @@ def labels_are_known(subject: Subject) -> None:
     demand(not unknown, f"it predicts {', '.join(unknown)}, which no training cell has.")
 
 
-def novelty_is_given(subject: Subject) -> None:
-    """Demand that a method with the task novelty says how novel each cell is."""
-    if "novelty" not in subject.spec.tasks:
-        raise SkippedError("'novelty' is not among its tasks")
-    demand(subject.sound.outputs.novelty is not None, "Prediction.novelty is None.")
+def scored_outputs_are_given(subject: Subject) -> None:
+    """Demand the outputs that the tasks of a method are scored by."""
+    there = subject.sound.outputs.arrays().keys()
+    for task in tasks_of(subject.spec):
+        missing = " or ".join(task.scored)
+        demand(not there.isdisjoint(task.scored), f"{task.asked(subject.spec)} gave no {missing}.")
 
 
 def beats_chance(subject: Subject) -> None:
@@ -102,7 +104,8 @@ def beats_chance(subject: Subject) -> None:
         known["neighbours in the embedding"] = data.neighbor_accuracy(outputs.X_emb, label)
     if outputs.graph is not None:
         known["the linked cells"] = data.link_accuracy(outputs.graph, label)
-    if outputs.label_pred is not None and "annotation" in subject.spec.tasks:
+    are_scored = any("label_pred" in task.scored for task in tasks_of(subject.spec))
+    if outputs.label_pred is not None and are_scored:
         known["predictions"] = float(np.mean(outputs.label_pred == label))
     for what, accuracy in known.items():
         demand(
@@ -223,7 +226,8 @@ def _demand_equal(plain: Outputs, other: Outputs, when: str) -> None:
 def _pairs(first: Outputs, second: Outputs) -> dict[str, tuple[NDArray[Any], NDArray[Any]]]:
     """Return what both runs have, by name; links between cells as a dense matrix."""
     one, two = first.arrays(), second.arrays()
-    pairs = {name: (one[key], two[key]) for key, name in COMPARED.items() if key in one and key in two}
+    compared = COMPARED | {name: name for name in first.more}
+    pairs = {name: (one[key], two[key]) for key, name in compared.items() if key in one and key in two}
     if "the graph" in pairs:
         pairs["the graph"] = one["graph"].toarray(), two["graph"].toarray()
     return pairs

@@ -7,7 +7,7 @@ import os
 import random
 import sys
 import tempfile
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import chdir, contextmanager
 from dataclasses import dataclass, field, replace
 from functools import cached_property
@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from cellular_bench.benchmark.conformance import data
-from cellular_bench.benchmark.conformance.observed import Observed, embeds, predicts
+from cellular_bench.benchmark.conformance.observed import Observed, asked
 from cellular_bench.core.errors import ContractError, NotApplicableError, NotFiniteError
 from cellular_bench.core.keys import LABEL
 from cellular_bench.core.types import MethodSpec
@@ -107,7 +107,7 @@ class Subject:
         train, query = self._seen(example, with_labels=with_labels)
         before = train.copy(), query.copy()
         with _workbench() as folder, _generators(self.spec, disturb=disturb) as changed:
-            returned, prediction, fitted = self._call(train, query)
+            returned, fitted = self._call(train, query)
             generators, files = changed(), tuple(sorted(path.name for path in folder.iterdir()))
         parts = (data.difference(*pair) for pair in zip(before, (train, query), strict=True))
         return Observed(
@@ -115,7 +115,6 @@ class Subject:
             obs_names=before[1].obs_names,
             var_names=before[1].var_names,
             returned=returned,
-            prediction=prediction,
             fitted=fitted,
             input_changed=next((part for part in parts if part), None),
             generators_changed=generators,
@@ -138,15 +137,12 @@ class Subject:
     def _asked(self, observed: Observed, query: AnnData) -> Observed:
         obs_names, var_names = query.obs_names.copy(), query.var_names.copy()
         with _workbench(), _generators(self.spec, disturb=False):
-            returned = observed.fitted.embed(query) if embeds(self.spec) else None
-            prediction = observed.fitted.predict(query) if predicts(self.spec) else None
-        return replace(
-            observed, obs_names=obs_names, var_names=var_names, returned=returned, prediction=prediction
-        )
+            returned = _answers(observed.fitted, asked(self.spec, fitted=True), query)
+        return replace(observed, obs_names=obs_names, var_names=var_names, returned=returned)
 
     @property
     def _has_fitted(self) -> bool:
-        return self.spec.inductive or not embeds(self.spec)
+        return not asked(self.spec, fitted=False)
 
     def _seen(self, example: data.Example, *, with_labels: bool) -> tuple[AnnData, AnnData]:
         train, query = example.train.copy(), example.query.copy()
@@ -156,16 +152,18 @@ class Subject:
             query = without_labels(query)
         return train, query
 
-    def _call(self, train: AnnData, query: AnnData) -> tuple[Any, Any, Any]:
+    def _call(self, train: AnnData, query: AnnData) -> tuple[dict[str, Any], Any]:
         model = self.method_class(**{"seed": 0, **self.params})
-        returned = None
-        if embeds(self.spec) and not self.spec.inductive:
-            returned = model.fit_embed(query)
-        if self._has_fitted or predicts(self.spec):
+        returned = _answers(model, asked(self.spec, fitted=False), query)
+        after_fitting = asked(self.spec, fitted=True)
+        if after_fitting:
             model.fit(train)
-        if embeds(self.spec) and self.spec.inductive:
-            returned = model.embed(query)
-        return returned, model.predict(query) if predicts(self.spec) else None, model
+        return returned | _answers(model, after_fitting, query), model
+
+
+def _answers(model: Any, functions: Sequence[str], query: AnnData) -> dict[str, Any]:
+    """Return what functions of a method say of cells, by the name of the function."""
+    return {name: getattr(model, name)(query) for name in functions}
 
 
 def without_labels(adata: AnnData) -> AnnData:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import threading
+from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from contextlib import contextmanager
@@ -22,8 +23,9 @@ from cellular_bench.benchmark.results.index import RunSummary
 from cellular_bench.benchmark.results.merge import is_whole, replaced_by
 from cellular_bench.benchmark.results.store import RUN_LOG, SPLIT, Store
 from cellular_bench.benchmark.schema.records import RunRecord, Status
+from cellular_bench.benchmark.tasks import TASKS
 from cellular_bench.core.errors import BenchError, UserError
-from cellular_bench.core.types import Dataset, Split
+from cellular_bench.core.types import Dataset, Split, TaskId
 
 LOG = logging.getLogger(__name__)
 
@@ -119,19 +121,21 @@ class Executor:
     def _prepare(self, plan: Plan, runs: Sequence[PlannedRun], pool: ThreadPoolExecutor) -> None:
         """Write the cells and truth that the missing runs need."""
         needed: dict[Path, tuple[PlannedRun, Split]] = {}
-        # Of the runs on a split one that asks for more is prepared for: it comes last.
-        for run in sorted(runs, key=_wants_all_genes):
+        inputs: dict[Path, dict[str, TaskId]] = defaultdict(dict)
+        for run in runs:
             folder = self.store.split_folder(run.dataset, run.split)
             needed[folder] = run, plan.splits[run.dataset.digest, run.split.digest]
+            files = TASKS[run.task].input_files(study_metrics=run.study_metrics)
+            inputs[folder] |= dict.fromkeys(files, run.task)
         todo = [
-            (run, split)
+            (run, split, inputs[folder])
             for folder, (run, split) in needed.items()
-            if not preparation.is_prepared(folder, all_genes=_wants_all_genes(run))
+            if not preparation.is_prepared(folder, inputs[folder])
         ]
-        for done in _as_completed([pool.submit(self._prepare_split, run, split) for run, split in todo]):
+        for done in _as_completed([pool.submit(self._prepare_split, *args) for args in todo]):
             del done
 
-    def _prepare_split(self, run: PlannedRun, split: Split) -> None:
+    def _prepare_split(self, run: PlannedRun, split: Split, inputs: Mapping[str, TaskId]) -> None:
         folder = self.store.split_folder(run.dataset, run.split)
         LOG.info("preparing %s of %s", split.split_id, run.dataset.dataset_id)
         with _disk_errors(self.store):
@@ -139,7 +143,7 @@ class Executor:
             split_file, log = folder / SPLIT, folder / RUN_LOG
             preparation.write_split(split, split_file)
         data = self.store.data_file(run.dataset)
-        prepare = partial(preparation.prepare_split, all_genes=_wants_all_genes(run))
+        prepare = partial(preparation.prepare_split, inputs=inputs, plugins=run.plugins)
         ended = call(
             prepare, data, split_file, folder, limits=HARNESS_LIMITS, log=log, cancelled=self._cancelled
         )
@@ -166,10 +170,6 @@ class Executor:
 
 def _because(record: RunRecord) -> str:
     return f": {record.reason}" if record.reason else ""
-
-
-def _wants_all_genes(run: PlannedRun) -> bool:
-    return run.study_metrics and run.task == "integration"
 
 
 @contextmanager

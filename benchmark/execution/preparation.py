@@ -5,19 +5,23 @@ from __future__ import annotations
 import json
 import zipfile
 import zlib
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from cellular_bench.benchmark import registry
 from cellular_bench.benchmark.execution.views import Cells
-from cellular_bench.benchmark.results.store import ALL_GENES, CELLS, TRUTH
+from cellular_bench.benchmark.results.store import CELLS, TRUTH
+from cellular_bench.benchmark.tasks import Task
 from cellular_bench.core import keys
 from cellular_bench.core.components import principal_components
 from cellular_bench.core.errors import UndefinedError, UserError
-from cellular_bench.core.types import Stress
+from cellular_bench.core.types import Stress, TaskId
 
 if TYPE_CHECKING:
     from anndata import AnnData
@@ -115,17 +119,23 @@ def write_split(split: Split, path: Path) -> None:
     )
 
 
-def is_prepared(folder: Path, *, all_genes: bool) -> bool:
+def is_prepared(folder: Path, inputs: Iterable[str] = ()) -> bool:
     """Tell whether :func:`prepare_split` was done to its end, and all of it can be read to the last byte."""
-    names = [CELLS, TRUTH, *([ALL_GENES] if all_genes else [])]
-    return all(_is_whole_zip(folder / name) for name in names)
+    return all(_is_whole_zip(folder / name) for name in (CELLS, TRUTH, *inputs))
 
 
-def prepare_split(data: Path, split_file: Path, folder: Path, *, all_genes: bool = False) -> None:
+def prepare_split(
+    data: Path,
+    split_file: Path,
+    folder: Path,
+    *,
+    inputs: Mapping[str, TaskId] = MappingProxyType({}),
+    plugins: Sequence[Path] = (),
+) -> None:
     """Work out the highly variable genes of the training cells and the truth of the scored cells.
 
-    ``split_file`` holds ``train_obs``, ``test_obs``, ``unseen_labels`` and ``stress``. ``all_genes``: also
-    the principal components of all genes of the scored cells, which scib's PCR comparison starts from.
+    ``split_file`` holds ``train_obs``, ``test_obs``, ``unseen_labels`` and ``stress``. ``inputs`` are the
+    tasks whose inputs are wanted too, by the name of their file (:meth:`Task.input_files`).
     """
     import anndata
 
@@ -139,8 +149,9 @@ def prepare_split(data: Path, split_file: Path, folder: Path, *, all_genes: bool
     mask = highly_variable(adata[train_obs])
     truth = make_truth(adata[test_obs], highly_variable=mask, unseen_labels=unseen)
     _save(folder / TRUTH, {field.name: getattr(truth, field.name) for field in fields(truth)})
-    if all_genes:
-        _save(folder / ALL_GENES, {"X_pre_all": principal_components(adata[test_obs].X)})
+    for name, task_id in inputs.items():
+        arrays = registry.task(task_id, plugins).input_files(study_metrics=True)[name].arrays
+        _save(folder / name, {array: make(adata[test_obs]) for array, make in arrays.items()})
     # Written last: its presence says that the folder is complete.
     cells = {"train_obs": train_obs, "test_obs": test_obs, "highly_variable": mask, "stress": stress}
     _save(folder / CELLS, cells)
@@ -203,15 +214,20 @@ def read_truth(folder: Path) -> Truth:
     return Truth(**{**arrays, "cell_cycle_reason": str(arrays["cell_cycle_reason"])})
 
 
-def read_all_genes(folder: Path) -> dict[str, NDArray[np.float32]]:
-    """Return ``X_pre_all``, (n_obs, n_comps), of a split that was prepared with ``all_genes``.
+def read_inputs(task: Task, folder: Path, *, study_metrics: bool) -> dict[str, Any]:
+    """Return what the metrics of a task are given beside the truth, the request for study metrics included.
 
     Raises
     ------
     UserError
-        If it is missing or damaged.
+        If a file of the prepared split is missing or damaged.
     """
-    return _load(folder / ALL_GENES)
+    from cellular_bench.metrics.spec import STUDY_METRICS
+
+    found: dict[str, Any] = {STUDY_METRICS: True} if study_metrics else {}
+    for name in task.input_files(study_metrics=study_metrics):
+        found |= _load(folder / name)
+    return found
 
 
 def _cell_cycle(adata: AnnData, batch: NDArray[np.str_]) -> dict[str, Any]:

@@ -7,34 +7,20 @@ import math
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import numpy as np
 
 from cellular_bench.benchmark import registry
-from cellular_bench.benchmark.execution.preparation import Truth, read_all_genes, read_expression, read_truth
+from cellular_bench.benchmark.execution.preparation import Truth, read_expression, read_inputs, read_truth
 from cellular_bench.benchmark.execution.worker import Job
-from cellular_bench.benchmark.registry import metrics
 from cellular_bench.benchmark.results.store import OUTPUTS, RESULT, SCORED
-from cellular_bench.benchmark.schema.records import Evaluation, LabelScore, Outcome, RunRecord, Score
+from cellular_bench.benchmark.schema.records import Evaluation, Outcome, RunRecord, Score
+from cellular_bench.benchmark.tasks import Task
 from cellular_bench.core.errors import ContractError, UndefinedError
 from cellular_bench.core.outputs import Outputs, read_outputs
-from cellular_bench.core.types import (
-    Aspect,
-    MetricSpec,
-    ProfileName,
-    Task,
-)
-
-ASPECTS: Mapping[Task, tuple[Aspect, ...]] = {
-    "integration": ("bio_conservation", "batch_correction"),
-    "annotation": ("annotation",),
-    "novelty": ("novelty",),
-}
-
-
-#: Inputs that no run has by itself. A metric that needs one would be an empty column on every board.
-ON_REQUEST = frozenset({"corrected", "expression", "ontology", "X_pre_all"})
+from cellular_bench.core.types import MetricSpec, ProfileName
 
 
 def execute_after(job: Job) -> None:
@@ -49,30 +35,23 @@ def execute(job: Job) -> None:
     run = job.run
     outputs, truth = read_outputs(job.folder / OUTPUTS), read_truth(job.truth_folder)
     registry.load(run.plugins)
+    task = registry.task(run.task)
     try:
         if not run.method.is_control:
             check_rows_belong_to_cells(run.method.method_id, outputs, truth)
-        outcome = score(
-            run.task,
-            outputs,
-            truth,
-            expression=expression_of(outputs, job.data, job.truth_folder),
-            more=inputs_on_request(run.task, job.truth_folder) if run.study_metrics else None,
-            profile=run.profile,
-        )
+        given = expression_of(outputs, job.data, job.truth_folder)
+        given |= read_inputs(task, job.truth_folder, study_metrics=run.study_metrics)
+        outcome = score(task, outputs, truth, given=given, profile=run.profile)
     except ContractError as error:
         outcome = Outcome(status="failed", reason=str(error))
     (job.folder / SCORED).write_text(outcome.model_dump_json(), encoding="utf-8")
 
 
-def expression_of(outputs: Outputs, data: Path, truth_folder: Path) -> Any:
-    """Return the expression that a corrected one is compared with; None where there is none to compare."""
-    return None if outputs.genes is None else read_expression(data, truth_folder, outputs.genes)
-
-
-def inputs_on_request(task: Task, truth_folder: Path) -> dict[str, Any]:
-    """Return what the metrics that are computed on request ask for, beside what every run has."""
-    return dict(read_all_genes(truth_folder)) if task == "integration" else {}
+def expression_of(outputs: Outputs, data: Path, truth_folder: Path) -> dict[str, Any]:
+    """Return what corrected expression is compared with, as an input; nothing if there is none."""
+    if outputs.genes is None:
+        return {}
+    return {"expression": read_expression(data, truth_folder, outputs.genes)}
 
 
 def score(
@@ -80,19 +59,16 @@ def score(
     outputs: Outputs,
     truth: Truth,
     *,
-    expression: Any = None,
-    more: Mapping[str, Any] | None = None,
+    given: Mapping[str, Any] = MappingProxyType({}),
     profile: ProfileName = "standard",
 ) -> Outcome:
     """Compute every metric of a task.
 
     Parameters
     ----------
-    expression
-        (n_obs, n_vars) what ``outputs.corrected`` was made of; without it, that is not scored.
-    more
-        Inputs for the metrics that are computed on request (:func:`inputs_on_request`); None to leave these
-        out.
+    given
+        Further inputs: ``expression``, (n_obs, n_vars), of which ``outputs.corrected`` was made and without
+        which that is not scored, and those of the task (:func:`.read_inputs`).
     profile
         How much may be approximate where cells are many.
 
@@ -103,10 +79,9 @@ def score(
     """
     if not np.array_equal(outputs.obs_names, truth.obs_names):
         raise ContractError("The outputs are not for the cells of this split.")
-    inputs = {**truth.inputs(), **outputs.arrays(), **_neighbours_along(outputs), "expression": expression}
-    inputs = {name: value for name, value in (inputs | dict(more or {})).items() if value is not None}
-    scored = compute(specs_for(task, inputs, on_request=more is not None), inputs, profile=profile)
-    return scored.model_copy(update=label_details(inputs)) if task == "annotation" else scored
+    inputs = {**given, **outputs.arrays(), **_neighbours_along(outputs), **truth.inputs()}
+    scored = compute(specs_for(task, inputs), inputs, profile=profile)
+    return Outcome(**{**dict(scored), **task.details(inputs)})
 
 
 def _neighbours_along(outputs: Outputs) -> dict[str, Any]:
@@ -122,21 +97,12 @@ def _neighbours_along(outputs: Outputs) -> dict[str, Any]:
         return {"neighbors": error}
 
 
-def specs_for(task: Task, given: Collection[str] = (), *, on_request: bool = False) -> list[MetricSpec]:
-    """Return the metrics of a task; of those that need an input :data:`ON_REQUEST`, the ones given it.
+def specs_for(task: Task, given: Collection[str] = ()) -> list[MetricSpec]:
+    """Return the metrics of a task; optional ones only where an input that they need is given."""
+    from cellular_bench.metrics.spec import belongs
 
-    Those that are computed on request only where ``on_request`` is true.
-    """
-    from cellular_bench.metrics import METRICS, required_inputs
-
-    absent = ON_REQUEST.difference(given)
-    return [
-        spec
-        for spec in METRICS.values()
-        if spec.aspect in ASPECTS[task]
-        and absent.isdisjoint(required_inputs(spec))
-        and (on_request or not spec.on_request)
-    ]
+    known = registry.metrics().values()
+    return [spec for spec in known if spec.aspect in task.weights and belongs(spec, given)]
 
 
 def compute(
@@ -171,18 +137,6 @@ def as_score(spec: MetricSpec, found: float | UndefinedError, standard_error: fl
     return Score(**common, value=found, standard_error=standard_error)
 
 
-def label_details(inputs: Mapping[str, Any]) -> dict[str, Any]:
-    """Return per-label scores and the confusion matrix of a prediction."""
-    from cellular_bench import metrics
-
-    arguments = (inputs["label"], inputs["label_pred"], inputs.get("rejected"))
-    rows = metrics.per_label(*arguments)
-    return {
-        "per_label": tuple(LabelScore.model_validate(row._asdict()) for row in rows),
-        "confusion": metrics.confusion(*arguments),
-    }
-
-
 def check_rows_belong_to_cells(method_id: str, outputs: Outputs, truth: Truth) -> None:
     """Find outputs whose rows are in another order than the cells.
 
@@ -204,9 +158,10 @@ def check_rows_belong_to_cells(method_id: str, outputs: Outputs, truth: Truth) -
         if (outputs.X_emb == outputs.X_emb[0]).all():
             return  # one point for all has no order; the metrics say what it is
         found, expected, spread = _shared_neighbours(before, _neighbours(outputs.X_emb))
-    else:
-        assert outputs.label_pred is not None  # checked when the method returned
+    elif outputs.label_pred is not None:
         found, expected, spread = _shared_labels(before, outputs.label_pred)
+    else:
+        return
     if spread > 0 and found < expected + 3 * spread:
         raise ContractError(
             f"{method_id}: the rows bear no relation to the cells. Neighbouring cells agree in {found:.1%} "
@@ -250,9 +205,9 @@ def _shared_labels(before: Any, label_pred: Any) -> tuple[float, float, float]:
     return float(shared), chance, math.sqrt(chance * (1 - chance) / (n_obs * k))
 
 
-def has_metrics_on_request(record: RunRecord) -> bool:
-    """Whether a run was also scored by metrics that are computed on request."""
+def has_study_metrics(record: RunRecord) -> bool:
+    """Whether a run was also scored by study metrics."""
     if record.study_metrics is not None:
         return record.study_metrics
-    known = metrics()
+    known = registry.metrics()
     return any(score.metric_id in known and known[score.metric_id].on_request for score in record.scores)

@@ -23,15 +23,11 @@ import numpy as np
 from cellular_bench.benchmark.execution.preparation import read_cells
 from cellular_bench.benchmark.execution.views import views
 from cellular_bench.benchmark.isolation.process_tree import cpu_time_s, peak_rss_mib
-from cellular_bench.benchmark.registry import Method, method
+from cellular_bench.benchmark.registry import Method, method, task
 from cellular_bench.benchmark.results.store import ARTIFACTS, CELLS, OUTPUTS, RESULT, Store
+from cellular_bench.core.components import principal_components
 from cellular_bench.core.errors import ContractError, NotApplicableError, ProgramError
-from cellular_bench.core.outputs import (
-    Outputs,
-    checked_integration,
-    checked_prediction,
-    write_outputs,
-)
+from cellular_bench.core.outputs import Outputs, write_outputs
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -131,6 +127,7 @@ def _outputs(job: Job, costs: dict[str, float]) -> Outputs:
     import anndata
 
     run = job.run
+    wanted = task(run.task, run.plugins)
     found = method(run.method.method_id, run.plugins)
     missing = found.missing_modules()
     if missing:
@@ -144,13 +141,19 @@ def _outputs(job: Job, costs: dict[str, float]) -> Outputs:
     seed_everything(run.method_seed)
     names, genes = query.obs_names.copy(), query.var_names.copy()
     with _measured(costs):
-        returned = _call(found, job, train, query)
-    if run.task == "integration":
-        return checked_integration(run.method.method_id, returned, names, genes)
-    outputs = checked_prediction(run.method.method_id, returned, names)
-    if run.task == "novelty" and outputs.novelty is None:
-        raise ContractError(f"{run.method.method_id}: predict gave no novelty score.")
+        returned = wanted.call(found.spec, _model(found, job), train, query)
+    outputs = with_embedding(wanted.read(run.method.method_id, returned, names, genes))
+    if outputs.arrays().keys().isdisjoint(wanted.scored):
+        owed = " or ".join(wanted.scored)
+        raise ContractError(f"{run.method.method_id}: {wanted.asked(found.spec)} gave no {owed}.")
     return outputs
+
+
+def with_embedding(outputs: Outputs) -> Outputs:
+    """Return outputs in which the principal components of corrected expression stand for an embedding."""
+    if outputs.corrected is None or outputs.X_emb is not None:
+        return outputs
+    return replace(outputs, X_emb=principal_components(outputs.corrected))
 
 
 def _check_applicable(method: Method, query: AnnData) -> None:
@@ -160,17 +163,10 @@ def _check_applicable(method: Method, query: AnnData) -> None:
         raise NotApplicableError("Needs two or more batches among the cells; there is one.")
 
 
-def _call(found: Method, job: Job, train: AnnData, query: AnnData) -> Any:
-    run = job.run
-    model = found.factory(seed=run.method_seed, **run.method.params)
+def _model(found: Method, job: Job) -> Any:
+    model = found.factory(seed=job.run.method_seed, **job.run.method.params)
     _lend_folder(model, job.folder / ARTIFACTS)
-    if run.task != "integration":
-        model.fit(train)
-        return model.predict(query)
-    if not found.spec.inductive:
-        return model.fit_embed(query)
-    model.fit(train)
-    return model.embed(query)
+    return model
 
 
 def _lend_folder(model: Any, folder: Path) -> None:

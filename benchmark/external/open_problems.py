@@ -33,8 +33,9 @@ from cellular_bench.benchmark.schema.records import (
     SplitIdentity,
     Status,
 )
+from cellular_bench.benchmark.tasks import TASKS
 from cellular_bench.core.errors import UserError
-from cellular_bench.core.types import Aspect, Task
+from cellular_bench.core.types import AspectId, TaskId
 from cellular_bench.datasets.names import check_name
 
 SUITE_ID: Final = "open-problems"
@@ -42,10 +43,10 @@ MISSING: Final = "NA"
 NOT_STATED: Final = "not stated"
 
 #: Their names of the tasks.
-TITLES: Final[Mapping[Task, str]] = {"integration": "batch integration", "annotation": "label projection"}
+TITLES: Final[Mapping[TaskId, str]] = {"integration": "batch integration", "annotation": "label projection"}
 
 #: Our metric for each of theirs, with its aspect; implementations differ in details.
-METRICS: Final[Mapping[Task, Mapping[str, tuple[str, Aspect]]]] = {
+METRICS: Final[Mapping[TaskId, Mapping[str, tuple[str, AspectId]]]] = {
     "integration": {
         "asw_batch": ("silhouette_batch", "batch_correction"),
         "graph_connectivity": ("graph_connectivity", "batch_correction"),
@@ -94,7 +95,7 @@ class Published:
     datasets: Mapping[str, Mapping[str, Any]]
 
     @property
-    def task(self) -> Task:
+    def task(self) -> TaskId:
         """The task, told by its metrics."""
         found = {name for result in self.results for name in result["metric_values"]}
         for task, known in METRICS.items():
@@ -176,7 +177,7 @@ def records(published: Published) -> list[RunRecord]:
 
 
 def _record(
-    result: Mapping[str, Any], published: Published, task: Task, permitted: Iterable[str]
+    result: Mapping[str, Any], published: Published, task: TaskId, permitted: Iterable[str]
 ) -> RunRecord:
     method_id, dataset_id = result["method_id"], result["dataset_id"]
     if method_id not in published.methods:
@@ -203,7 +204,7 @@ def _record(
         ),
         split=SplitIdentity(
             split_id=PUBLISHED_SPLIT,
-            kind="all" if task == "integration" else "reference_query",
+            kind="all" if TASKS[task].asks_at_once else "reference_query",
             digest=digest,
             n_train=0,
             n_test=0,
@@ -231,13 +232,13 @@ def unstated_environment() -> Environment:
     )
 
 
-def _method(described: Mapping[str, Any], task: Task) -> MethodIdentity:
+def _method(described: Mapping[str, Any], task: TaskId) -> MethodIdentity:
     method_id, doi = described["method_id"], described.get("references_doi")
     return MethodIdentity(
         method_id=method_id,
         name=described["method_name"],
         version=1,
-        labels="train" if task == "annotation" else "all" if method_id in SHOWN_LABELS else "none",
+        labels="train" if TASKS[task].needs_labels else "all" if method_id in SHOWN_LABELS else "none",
         is_control=described["is_baseline"],
         doi=doi[0] if isinstance(doi, list) else doi,
     )
@@ -251,7 +252,7 @@ def _outcome(result: Mapping[str, Any]) -> tuple[Status, str | None]:
     return "ok", None
 
 
-def _scores(result: Mapping[str, Any], task: Task, permitted: Iterable[str]) -> tuple[Score, ...]:
+def _scores(result: Mapping[str, Any], task: TaskId, permitted: Iterable[str]) -> tuple[Score, ...]:
     found = []
     for theirs, value in result["metric_values"].items():
         metric_id, aspect = METRICS[task][theirs]

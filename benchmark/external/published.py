@@ -12,9 +12,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
-from typing import Final, cast
+from typing import Final
 
-from cellular_bench.core.types import Task
+from cellular_bench.core.types import TaskId
 
 FOLDER: Final = Path(__file__).parent / "data"
 
@@ -68,7 +68,7 @@ class PublishedScore:
 
     study_id: str
     protocol: str
-    task: Task
+    task: TaskId
     dataset_id: str
     method_id: str
     features: str
@@ -99,7 +99,7 @@ def _score(study_id: str, row: Mapping[str, str]) -> PublishedScore:
     return PublishedScore(
         study_id=study_id,
         protocol=row["protocol"],
-        task=cast("Task", row["task"]),
+        task=row["task"],
         dataset_id=row["dataset_id"],
         method_id=row["method_id"],
         features=row["features"],

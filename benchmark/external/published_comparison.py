@@ -14,12 +14,12 @@ from cellular_bench.benchmark.analysis.leaderboard import Board, Row, Summary, o
 from cellular_bench.benchmark.external.published import PARTS_OF, PublishedScore, published_scores
 from cellular_bench.benchmark.schema.records import RunRecord
 from cellular_bench.core.errors import UndefinedError
-from cellular_bench.core.types import Aspect
+from cellular_bench.core.types import AspectId
 
 #: A larger difference is told.
 LARGE_DIFFERENCE: Final = 0.02
 #: Weights of the study's overall score, and the raw metrics of each of its aspects.
-STUDY_ASPECTS: Final[Mapping[Aspect, tuple[float, tuple[str, ...]]]] = {
+STUDY_ASPECTS: Final[Mapping[AspectId, tuple[float, tuple[str, ...]]]] = {
     "batch_correction": (0.4, ("silhouette_batch", "pcr_scib", "graph_connectivity_scib")),
     "bio_conservation": (
         0.6,

@@ -13,7 +13,7 @@ from typing import Final
 import numpy as np
 
 from cellular_bench.benchmark.analysis.across_datasets import across
-from cellular_bench.benchmark.analysis.leaderboard import OVERALL_WEIGHTS, Board, Row, Track
+from cellular_bench.benchmark.analysis.leaderboard import Board, Row, Track
 from cellular_bench.benchmark.analysis.scales import Scores, by_controls, every_run, mean, overall
 from cellular_bench.benchmark.external.open_problems import their_scores
 from cellular_bench.benchmark.schema.records import RunRecord
@@ -98,7 +98,7 @@ def _scores(board: Board, step: int) -> Scores:
         array = values.array
     if step == 1:
         return mean(mean(np.clip(array, 0, 1), axis=2), axis=1)
-    return overall(board, array, OVERALL_WEIGHTS[board.task], values.units)
+    return overall(board, array, board.weights, values.units)
 
 
 def _ranks(scores: Mapping[str, float]) -> dict[str, int]:

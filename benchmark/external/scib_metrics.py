@@ -25,17 +25,17 @@ from cellular_bench.benchmark.schema.records import (
     SplitIdentity,
 )
 from cellular_bench.core.errors import UnknownNameError, UserError
-from cellular_bench.core.types import Aspect
+from cellular_bench.core.types import AspectId
 from cellular_bench.datasets.names import check_name
 
 if TYPE_CHECKING:
     import pandas as pd
 
 SUITE_ID: Final = "scib-metrics"
-_BIO: Final[Aspect] = "bio_conservation"
-_BATCH: Final[Aspect] = "batch_correction"
+_BIO: Final[AspectId] = "bio_conservation"
+_BATCH: Final[AspectId] = "batch_correction"
 #: Our metric for each of theirs, by the names of tables and of code.
-METRICS: Final[Mapping[str, tuple[str, Aspect]]] = {
+METRICS: Final[Mapping[str, tuple[str, AspectId]]] = {
     "Isolated labels": ("isolated_labels", _BIO),
     "isolated_labels": ("isolated_labels", _BIO),
     "KMeans NMI": ("kmeans_nmi", _BIO),
@@ -64,7 +64,7 @@ METRICS: Final[Mapping[str, tuple[str, Aspect]]] = {
     "pcr_comparison": ("pcr_comparison", _BATCH),
 }
 _TYPES: Final = "Metric Type"
-_MEANS: Final[Mapping[Aspect, str]] = {_BIO: "Bio conservation", _BATCH: "Batch correction"}
+_MEANS: Final[Mapping[AspectId, str]] = {_BIO: "Bio conservation", _BATCH: "Batch correction"}
 _TOTAL: Final = "Total"
 #: Tables are often written with few digits.
 _ROUNDING: Final = 5e-3
@@ -190,7 +190,7 @@ def _record(name: str, row: Any, dataset_id: str, finished_at: datetime, *, show
     )
 
 
-def _score(metric_id: str, aspect: Aspect, value: float) -> Score:
+def _score(metric_id: str, aspect: AspectId, value: float) -> Score:
     if math.isfinite(value):
         return Score(metric_id=metric_id, aspect=aspect, value=value)
     return Score(

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Literal
 
 from cellular_bench.benchmark.plan.planner import obstacle
-from cellular_bench.benchmark.registry import Method, lookup
+from cellular_bench.benchmark.registry import Method, lookup, task
 from cellular_bench.benchmark.schema.records import Missing
 from cellular_bench.benchmark.schema.suite import Block, MethodChoice, Suite
 from cellular_bench.core.errors import UserError
@@ -30,8 +30,10 @@ def drop_unavailable(
     Raises
     ------
     UserError
-        If nothing is left to run.
+        If a task is unknown, or nothing is left to run.
     """
+    for block in suite.blocks:
+        task(block.task)
     if not suite.partial:
         return suite
     rows: dict[Lack, list[str]] = defaultdict(list)

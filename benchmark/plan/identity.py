@@ -18,9 +18,10 @@ from cellular_bench.benchmark.schema.records import (
     SplitIdentity,
     StressIdentity,
 )
+from cellular_bench.benchmark.tasks import TASKS
 from cellular_bench.core import keys
 from cellular_bench.core.files import truncated
-from cellular_bench.core.types import Dataset, DatasetSpec, Split, Task
+from cellular_bench.core.types import Dataset, DatasetSpec, Split, TaskId
 
 #: Raised when the way runs are carried out changes their results; old records are then not reused.
 PROTOCOL_VERSION = 1
@@ -95,7 +96,7 @@ def split_identity(split: Split, options: Mapping[str, Any]) -> SplitIdentity:
 
 
 def run_id(
-    task: Task,
+    task: TaskId,
     method: Method,
     identity: MethodIdentity,
     dataset: DatasetIdentity,
@@ -119,6 +120,8 @@ def run_id(
     }
     if study_metrics:
         facts["study_metrics"] = True
+    if source := TASKS[task].source_digest:
+        facts["task_source"] = source
     if identity.members:
         facts["members"] = identity.members
     digest = hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()[:10]

@@ -18,7 +18,7 @@ from cellular_bench.benchmark.plan.identity import (
 )
 from cellular_bench.benchmark.plan.params import completed
 from cellular_bench.benchmark.plan.run import Plan, PlannedRun
-from cellular_bench.benchmark.registry import Method, lookup, methods_for
+from cellular_bench.benchmark.registry import Method, lookup, methods_for, task
 from cellular_bench.benchmark.schema.records import (
     GENES,
     SplitIdentity,
@@ -26,7 +26,7 @@ from cellular_bench.benchmark.schema.records import (
 from cellular_bench.benchmark.schema.suite import Block, MethodChoice, SplitChoice, Suite
 from cellular_bench.core import keys
 from cellular_bench.core.errors import UserError
-from cellular_bench.core.types import Dataset, Features, Split, Task
+from cellular_bench.core.types import Dataset, Features, Split
 
 
 def plan(
@@ -49,9 +49,9 @@ def plan(
         chosen = choose_methods(block, methods)
         for dataset_id in block.datasets:
             dataset = datasets[dataset_id]
-            _refuse(_task_obstacle(block.task, dataset))
+            _refuse(task(block.task).check_data(dataset))
             for split, cells in _splits(block.splits, dataset):
-                _refuse(_split_obstacle(block.task, split, dataset))
+                _refuse(_split_obstacle(block, split, dataset))
                 splits[dataset.digest, split.digest] = split
                 for run in _runs(suite, block, dataset, cells, chosen, plugins):
                     runs[run.run_id] = run
@@ -59,7 +59,8 @@ def plan(
 
 
 def choose_methods(block: Block, known: Mapping[str, Method]) -> list[tuple[Method, dict[str, Any]]]:
-    """Resolve the methods of a block and check that they can do its task."""
+    """Resolve the task and the methods of a block and check that these can do it."""
+    task(block.task)
     chosen = []
     for choice in _expanded(block, known):
         method = lookup("method", choice.method_id, known)
@@ -94,31 +95,20 @@ def obstacle(block: Block, datasets: Mapping[str, Dataset]) -> str | None:
     """Say why a block cannot be run on the cells of its data sets; None if it can."""
     for dataset_id in block.datasets:
         dataset = datasets[dataset_id]
-        reason = _task_obstacle(block.task, dataset)
+        reason = task(block.task).check_data(dataset)
         if reason is None:
             try:
                 splits = [split for split, _ in _splits(block.splits, dataset)]
             except UserError as error:  # these cells cannot be split so
                 return str(error)
-            reasons = (_split_obstacle(block.task, split, dataset) for split in splits)
+            reasons = (_split_obstacle(block, split, dataset) for split in splits)
             reason = next((found for found in reasons if found is not None), None)
         if reason is not None:
             return reason
     return None
 
 
-def _task_obstacle(task: Task, dataset: Dataset) -> str | None:
-    n_batches = dataset.adata.obs[keys.BATCH].nunique()
-    if task == "integration" and n_batches < 2:
-        return (
-            f"Data set '{dataset.spec.dataset_id}' has one batch; integration needs two or more. "
-            "Name the column of the batches (--batch-key with --adata, batch_key in a data set of your own), "
-            "or choose another task."
-        )
-    return None
-
-
-def _split_obstacle(task: Task, split: Split, dataset: Dataset) -> str | None:
+def _split_obstacle(block: Block, split: Split, dataset: Dataset) -> str | None:
     is_shallow = split.stress is not None and split.stress.kind == "shallow"
     if is_shallow and keys.COUNTS not in dataset.adata.layers:
         return (
@@ -131,12 +121,7 @@ def _split_obstacle(task: Task, split: Split, dataset: Dataset) -> str | None:
             f"'{dataset.spec.dataset_id}' ({dataset.recipe['name']}) does not. Choose another stress, or no "
             "recipe."
         )
-    if task == "novelty" and not split.unseen_labels:
-        return (
-            f"Split '{split.split_id}' holds no label back, so no cell is novel and nothing can be scored. "
-            "The task novelty needs the split unseen-label or private-label."
-        )
-    return None
+    return task(block.task).check_split(split)
 
 
 def _refuse(reason: str | None) -> None:
@@ -163,7 +148,7 @@ def _runs(
     plugins: Sequence[Path],
 ) -> Iterable[PlannedRun]:
     data = dataset_identity(dataset)
-    study_metrics = suite.study_metrics and block.task != "annotation"
+    study_metrics = suite.study_metrics and task(block.task).has_study_metrics
     for method, params in chosen:
         identity = method_identity(method, params)
         for seed in block.seeds:

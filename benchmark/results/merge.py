@@ -15,12 +15,10 @@ from cellular_bench.benchmark.plan.run import PlannedRun
 from cellular_bench.benchmark.results import index
 from cellular_bench.benchmark.results.index import RunSummary
 from cellular_bench.benchmark.results.store import (
-    ALL_GENES,
     ARTIFACTS,
     CELLS,
     OUTPUTS,
     RUN_LOG,
-    TRUTH,
     Store,
     describe_outputs,
 )
@@ -168,9 +166,9 @@ def _copy_split(record: RunRecord, source: Store, target: Store) -> None:
     if not (old / CELLS).exists() or (new / CELLS).exists():
         return
     new.mkdir(parents=True, exist_ok=True)
-    for name in (TRUTH, ALL_GENES, CELLS):
-        if (old / name).exists():
-            _copy_whole(old / name, new / name)
+    inputs = sorted(path.name for path in old.glob("[!.]*.npz") if path.name != CELLS)
+    for name in (*inputs, CELLS):
+        _copy_whole(old / name, new / name)
 
 
 def _copy_data(record: RunRecord, source: Store, target: Store) -> None:

@@ -14,7 +14,8 @@
       runs/RUN_ID/running.json   where and since when it runs; gone when it has ended
       runs/RUN_ID/result.json    how the method ended, and scores.json; gone when the run has ended
       runs/RUN_ID/artifacts/     what the method itself keeps, such as history.json
-      splits/DATASET/SPLIT/      cells.npz (what a method may use) and truth.npz (what it may not)
+      splits/DATASET/SPLIT/      cells.npz (what a method may use), truth.npz (what it may not) and
+                                 inputs of metrics of some tasks, such as all_genes.npz
       data/DATASET.h5ad          prepared data; may be deleted when the runs are done
 """
 
@@ -61,7 +62,6 @@ HISTORY: Final = "history.json"
 # In the folder of a split; the last is there only while the split is prepared.
 CELLS: Final = "cells.npz"
 TRUTH: Final = "truth.npz"
-ALL_GENES: Final = "all_genes.npz"
 SPLIT: Final = "split.npz"
 
 

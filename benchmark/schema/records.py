@@ -9,13 +9,13 @@ from typing import Any, Literal, Self
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from cellular_bench.core.types import (
-    Aspect,
+    AspectId,
     Features,
     LabelAccess,
     ProfileName,
     SplitKind,
     StressKind,
-    Task,
+    TaskId,
 )
 
 #: Raised when fields are added or mean something else; older files are read.
@@ -117,7 +117,7 @@ class Score(Model):
     """
 
     metric_id: str
-    aspect: Aspect
+    aspect: AspectId
     value: float | None
     reason: str | None = None
     undefined_by: Literal["data", "output"] | None = None
@@ -252,7 +252,7 @@ class Run(Model):
 
     run_id: str
     suite_id: str
-    task: Task
+    task: TaskId
     method: MethodIdentity
     dataset: DatasetIdentity
     split: SplitIdentity

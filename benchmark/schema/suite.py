@@ -12,7 +12,7 @@ from cellular_bench.benchmark.schema.executor import ExecutorConfig
 from cellular_bench.benchmark.schema.records import Limits, Missing, Model
 from cellular_bench.core.errors import UserError
 from cellular_bench.core.toml import explain, read_toml
-from cellular_bench.core.types import Features, ProfileName, SplitKind, Task
+from cellular_bench.core.types import Features, ProfileName, SplitKind, TaskId
 
 
 class MethodChoice(Model):
@@ -36,7 +36,7 @@ class SplitChoice(Model):
 class Block(Model):
     """One task on some data sets. The method ``"all"`` stands for every method of the task."""
 
-    task: Task
+    task: TaskId
     datasets: tuple[str, ...] = Field(min_length=1)
     methods: tuple[MethodChoice, ...] = Field(min_length=1)
     splits: tuple[SplitChoice, ...] = Field(min_length=1)

@@ -12,11 +12,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from cellular_bench.benchmark.analysis.leaderboard import Board, Row, Summary, method_key
-from cellular_bench.core.types import STRESSES, StressKind, Task
+from cellular_bench.benchmark.tasks import TASKS
+from cellular_bench.core.types import STRESSES, StressKind, TaskId
 from cellular_bench.reports.figures.canvas import COLOURS, MARKERS, as_webp, new_canvas, plain
 from cellular_bench.reports.tables.common import display_names
 from cellular_bench.reports.tables.model import number
-from cellular_bench.reports.tables.overview import TASK_TITLES
 
 #: Lines that a chart shows at most; the table has every method.
 MOST_LINES = 12
@@ -50,7 +50,7 @@ class Curves:
         The board of each level.
     """
 
-    task: Task
+    task: TaskId
     title: str
     unit: str
     levels: tuple[float, ...]
@@ -62,8 +62,8 @@ class Curves:
 
 def curves(boards: Sequence[Board]) -> tuple[Curves, ...]:
     """Return a chart for each task, data set, cutting and stress with two or more levels."""
-    plain: dict[tuple[Task, str, str], Board] = {}
-    stressed: dict[tuple[Task, str, str, StressKind], list[tuple[float, Board]]] = defaultdict(list)
+    plain: dict[tuple[TaskId, str, str], Board] = {}
+    stressed: dict[tuple[TaskId, str, str, StressKind], list[tuple[float, Board]]] = defaultdict(list)
     for board in boards:
         split = board.splits[0]
         where = (board.task, board.dataset.digest, split.scheme.partition("~")[0])
@@ -85,7 +85,7 @@ def curves(boards: Sequence[Board]) -> tuple[Curves, ...]:
 def _curves(kind: StressKind, levels: Sequence[tuple[float, Board]]) -> Curves:
     boards = [board for _, board in levels]
     unit = STRESSES[kind].unit
-    title = f"{TASK_TITLES[boards[0].task]} · {boards[0].dataset_title}: {STRESSES[kind].title.lower()}"
+    title = f"{TASKS[boards[0].task].title} · {boards[0].dataset_title}: {STRESSES[kind].title.lower()}"
     lines = _lines(boards)
     at = tuple(level for level, _ in levels)
     return Curves(

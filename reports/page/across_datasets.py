@@ -9,12 +9,13 @@ from typing import TYPE_CHECKING
 from cellular_bench.benchmark.analysis.across_datasets import Across, Standing, across
 from cellular_bench.benchmark.analysis.leaderboard import Board, is_transductive
 from cellular_bench.benchmark.analysis.statistics import Comparison
-from cellular_bench.core.types import Task
+from cellular_bench.benchmark.tasks import TASKS
+from cellular_bench.core.types import TaskId
 from cellular_bench.reports.figures.canvas import as_vectors
 from cellular_bench.reports.figures.rank_diagram import _names, rank_canvas
 from cellular_bench.reports.tables.common import RANKED
 from cellular_bench.reports.tables.model import MISSING, TRANSDUCTIVE, bounds, number, plural
-from cellular_bench.reports.tables.overview import RANKED_TRACKS, TASK_TITLES, subtitle
+from cellular_bench.reports.tables.overview import RANKED_TRACKS, subtitle
 
 if TYPE_CHECKING:
     pass
@@ -49,7 +50,7 @@ class AcrossView:
         Average ranks with bars over methods not told apart, SVG; None where no test could be made.
     """
 
-    task: Task
+    task: TaskId
     title: str
     subtitle: str
     datasets: tuple[tuple[str, str], ...]
@@ -69,7 +70,7 @@ def _view(found: Across) -> AcrossView:
     first = found.boards[0]
     return AcrossView(
         task=found.task,
-        title=f"{TASK_TITLES[found.task]} over {plural(len(found.boards), 'data set')}, "
+        title=f"{TASKS[found.task].title} over {plural(len(found.boards), 'data set')}, "
         f"methods {RANKED_TRACKS[found.track]}",
         subtitle=subtitle(first),
         datasets=tuple((board.dataset_title, board.board_id) for board in found.boards),

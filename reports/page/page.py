@@ -6,12 +6,13 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from cellular_bench.benchmark.analysis.leaderboard import OVERALL_WEIGHTS, Board, build_boards
+from cellular_bench.benchmark.analysis.leaderboard import Board, build_boards
 from cellular_bench.benchmark.analysis.scales import Scale
 from cellular_bench.benchmark.schema.records import Missing, RunRecord
+from cellular_bench.benchmark.tasks import TASKS
 from cellular_bench.core.errors import UserError
 from cellular_bench.core.files import write_text_atomically
-from cellular_bench.core.types import MetricSpec, Task
+from cellular_bench.core.types import MetricSpec, TaskId, aspect_title
 from cellular_bench.reports.figures.canvas import as_vectors
 from cellular_bench.reports.figures.confusion_and_training import Figure
 from cellular_bench.reports.figures.costs import cost_canvas, cost_in_words
@@ -21,11 +22,10 @@ from cellular_bench.reports.page.figure_pages import linked, page_of, write_link
 from cellular_bench.reports.page.method_details import method_details
 from cellular_bench.reports.page.templating import engine
 from cellular_bench.reports.tables.board import View, board_tables
-from cellular_bench.reports.tables.common import ASPECT_TITLES, GROUPS
+from cellular_bench.reports.tables.common import GROUPS
 from cellular_bench.reports.tables.model import Table
 from cellular_bench.reports.tables.overview import (
     SPLIT_TITLES,
-    TASK_TITLES,
     Overview,
     overview,
     provenance,
@@ -53,7 +53,7 @@ class BoardView:
 
     board_id: str
     dataset_id: str
-    task: Task
+    task: TaskId
     overview: Overview
     tables: tuple[Table, ...]
     failures: tuple[RunRecord, ...]
@@ -156,7 +156,7 @@ def page(
     Figures that are too ``heavy`` for it are not in it but counted, with a link; see ``linked.write_linked``.
     """
     figures = [figure for figure in figures if figure not in heavy]
-    tasks = sorted({board.task for board in boards}, key=list(TASK_TITLES).index)
+    tasks = sorted({board.task for board in boards}, key=list(TASKS).index)
     views = [_board_view(board, figures, heavy, view) for board in boards]
     used = {spec.metric_id: spec for board in boards for spec in board.metrics}
     return (
@@ -171,13 +171,13 @@ def page(
             across=across_views(boards),
             methods=method_details(boards),
             tracks=[(t, t) for t in GROUPS if any(t == row.track for board in boards for row in board.rows)],
-            tasks=[(task, TASK_TITLES[task]) for task in tasks],
+            tasks=[(task, TASKS[task].title) for task in tasks],
             datasets=sorted({board.dataset.dataset_id: board.dataset.title for board in boards}.items()),
             scales=SCALES,
-            formulas=[(TASK_TITLES[task], weights_in_words(task, used.values())) for task in tasks],
+            formulas=[(TASKS[task].title, weights_in_words(task, used.values())) for task in tasks],
             metrics=[spec for metric_id, spec in specs.items() if metric_id in used],
             provenance=provenance(records, specs),
-            aspect_titles=ASPECT_TITLES,
+            aspect_title=aspect_title,
             split_titles=SPLIT_TITLES,
         )
         .lstrip()
@@ -185,7 +185,8 @@ def page(
 
 
 def _board_view(board: Board, figures: Sequence[Figure], heavy: Sequence[Figure], view: View) -> BoardView:
-    weights = OVERALL_WEIGHTS[board.task]
+    # The page has one slider: between batch correction and one other aspect.
+    weight = board.weights.get("batch_correction") if len(board.weights) == 2 else None
     return BoardView(
         board_id=board.board_id,
         dataset_id=board.dataset.dataset_id,
@@ -196,7 +197,7 @@ def _board_view(board: Board, figures: Sequence[Figure], heavy: Sequence[Figure]
         figures=tuple(figure for figure in figures if figure.board_id == board.board_id),
         n_linked=sum(figure.board_id == board.board_id for figure in heavy),
         figure_page=page_of(board),
-        batch_weight=weights.get("batch_correction"),
+        batch_weight=weight,
         published=published_tables(board),
         costs=as_vectors(costs) if (costs := cost_canvas(board)) else None,
         costs_in_words=cost_in_words(board),

@@ -18,15 +18,15 @@ from cellular_bench.benchmark.analysis.leaderboard import (
 )
 from cellular_bench.benchmark.analysis.statistics import interval
 from cellular_bench.benchmark.schema.records import Missing, RunRecord
+from cellular_bench.benchmark.tasks import TASKS
 from cellular_bench.core.files import write_text_atomically
-from cellular_bench.core.types import TASKS, MetricSpec, Task
+from cellular_bench.core.types import MetricSpec, TaskId
 from cellular_bench.reports.figures.confusion_and_training import Figure
 from cellular_bench.reports.page.figure_pages import linked, write_linked
 from cellular_bench.reports.page.page import page
 from cellular_bench.reports.page.templating import engine
 from cellular_bench.reports.tables.board import View
 from cellular_bench.reports.tables.overview import (
-    TASK_TITLES,
     Overview,
     overview,
     runs_in_words,
@@ -38,7 +38,7 @@ from cellular_bench.reports.tables.overview import (
 class TaskEntry:
     """A task as the index shows it."""
 
-    name: Task
+    name: TaskId
     title: str
     page: str
     json: str
@@ -71,7 +71,7 @@ def write_site_pages(
         ids = {board.board_id for board in boards}
         shown = [figure for figure in figures if figure.board_id in ids]
         heavy = linked(shown)
-        heading = f"{title}: {TASK_TITLES[task].lower()}"
+        heading = f"{title}: {TASKS[task].title.lower()}"
         texts = {
             f"{task}.html": page(
                 boards, mine, specs, title=heading, figures=shown, heavy=heavy, missing=missing, view=view
@@ -89,10 +89,10 @@ def write_site_pages(
     return written
 
 
-def _entry(task: Task, boards: Sequence[Board]) -> TaskEntry:
+def _entry(task: TaskId, boards: Sequence[Board]) -> TaskEntry:
     return TaskEntry(
         name=task,
-        title=TASK_TITLES[task],
+        title=TASKS[task].title,
         page=f"{task}.html",
         json=f"{task}.json",
         formula=weights_in_words(task, dict.fromkeys(spec for board in boards for spec in board.metrics)),

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Literal
 
 from cellular_bench.benchmark.analysis.leaderboard import Board
+from cellular_bench.benchmark.tasks import TASKS
 from cellular_bench.reports.tables.common import labels_table, metrics_table
 from cellular_bench.reports.tables.held_out import held_out_table
 from cellular_bench.reports.tables.min_max import min_max_table
@@ -25,5 +26,6 @@ def board_tables(board: Board, view: View = "default") -> tuple[Table, ...]:
         metrics_table(board),
         labels_table(board),
         held_out_table(board),
+        *(table(board) for table in TASKS[board.task].tables),
     )
     return tuple(table for table in tables if table is not None and table.columns)

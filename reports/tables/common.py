@@ -25,7 +25,7 @@ from cellular_bench.benchmark.analysis.leaderboard import (
 from cellular_bench.benchmark.analysis.scales import Scale, UnitAspects
 from cellular_bench.benchmark.analysis.statistics import SplitScore, half_width, interval
 from cellular_bench.benchmark.schema.records import LabelScore, MethodIdentity, RunRecord
-from cellular_bench.core.types import Aspect, MetricSpec
+from cellular_bench.core.types import MetricSpec, aspect_title
 from cellular_bench.reports.tables.model import (
     TRANSDUCTIVE,
     Cell,
@@ -38,13 +38,6 @@ from cellular_bench.reports.tables.model import (
     number,
     score_cell,
 )
-
-ASPECT_TITLES: Mapping[Aspect, str] = {
-    "batch_correction": "Batch correction",
-    "bio_conservation": "Bio conservation",
-    "annotation": "Annotation",
-    "novelty": "Novelty",
-}
 
 #: Title and meaning of each group of rows, in the order in which they are shown.
 GROUPS: Mapping[str, tuple[str, str]] = {
@@ -93,8 +86,8 @@ def _settings(row: Row) -> dict[str, str]:
 def metrics_table(board: Board) -> Table:
     """Return every metric of each method, by aspect."""
     notes = Notes()
-    order = {aspect: place for place, aspect in enumerate(ASPECT_TITLES)}
-    specs = sorted(board.metrics, key=lambda spec: order[spec.aspect])
+    order = list(dict.fromkeys([*board.weights, *(spec.aspect for spec in board.metrics)]))
+    specs = sorted(board.metrics, key=lambda spec: order.index(spec.aspect))
     names = display_names(board)
 
     def cells(row: Row) -> tuple[Cell, ...]:
@@ -140,7 +133,7 @@ def _metric_column(spec: MetricSpec) -> Column:
         title=spec.name + arrow,
         hint=f"{spec.minimum:g} to {spec.maximum:g}, "
         f"{'higher' if spec.higher_is_better else 'lower'} is better.{extra}",
-        group=ASPECT_TITLES[spec.aspect],
+        group=aspect_title(spec.aspect),
         best="high" if spec.higher_is_better else "low",
     )
 

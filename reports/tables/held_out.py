@@ -12,7 +12,7 @@ from cellular_bench.reports.tables.model import MISSING, Cell, Column, Notes, Ta
 def held_out_table(board: Board) -> Table | None:
     """Return the overall score by held-out label; None where fewer than two labels were held out."""
     labels = list(dict.fromkeys(unit_of(split)[0] for split in board.splits if split.unseen_labels))
-    if board.task != "novelty" or len(labels) < 2:
+    if len(labels) < 2:
         return None
     names = display_names(board)
     notes = Notes()

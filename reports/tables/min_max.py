@@ -7,11 +7,12 @@ from typing import Final
 
 import numpy as np
 
-from cellular_bench.benchmark.analysis.leaderboard import OVERALL_WEIGHTS, Board, Row, method_key
+from cellular_bench.benchmark.analysis.leaderboard import Board, Row, method_key
 from cellular_bench.benchmark.analysis.rank_stability import ranks
 from cellular_bench.benchmark.analysis.scales import by_aspect, over_methods, over_units, overall, own_range
 from cellular_bench.benchmark.external.published_comparison import STUDY_ASPECTS
-from cellular_bench.reports.tables.common import ASPECT_TITLES, grouped
+from cellular_bench.core.types import aspect_title
+from cellular_bench.reports.tables.common import grouped
 from cellular_bench.reports.tables.model import Cell, Column, Table, number
 
 CAPTION: Final = (
@@ -24,14 +25,14 @@ CAPTION: Final = (
 def min_max_table(board: Board) -> Table | None:
     """Return overall and aspects by min-max over methods; None where fewer than two methods are complete."""
     rows = tuple(r for r in board.rows if r.incomplete_because is None and r.track != "control")
-    if board.task != "integration" or len(rows) < 2:
+    if board.weights.keys() != STUDY_ASPECTS.keys() or len(rows) < 2:
         return None
     study, is_study = as_study(board)
     values = own_range(study, rows)
     array = over_methods(values)
     aspects = by_aspect(study, array)
     means = {aspect: over_units(scores, values.units) for aspect, scores in aspects.items()}
-    total = overall(study, array, OVERALL_WEIGHTS["integration"], values.units)
+    total = overall(study, array, board.weights, values.units)
     places = ranks(total)
     lines = {method_key(row.method): i for i, row in enumerate(rows)}
 
@@ -49,7 +50,7 @@ def min_max_table(board: Board) -> Table | None:
         columns=(
             Column(title="Rank", hint="Among all methods", best="low"),
             Column(title="Overall", hint="0.4 of batch correction and 0.6 of bio conservation"),
-            *(Column(title=ASPECT_TITLES[aspect], hint="Mean of its scaled metrics") for aspect in means),
+            *(Column(title=aspect_title(aspect), hint="Mean of its scaled metrics") for aspect in means),
         ),
         groups=grouped(replace(board, rows=rows), cells),
     )

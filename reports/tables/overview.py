@@ -9,7 +9,6 @@ from datetime import UTC, datetime
 
 from cellular_bench.benchmark.analysis.data_versions import version_names, versioned
 from cellular_bench.benchmark.analysis.leaderboard import (
-    OVERALL_WEIGHTS,
     Board,
     Row,
     Track,
@@ -24,15 +23,10 @@ from cellular_bench.benchmark.schema.records import (
     RunRecord,
     SplitIdentity,
 )
-from cellular_bench.core.types import STRESSES, Aspect, MetricSpec, SplitKind, Task
-from cellular_bench.reports.tables.common import ASPECT_TITLES, display_names, overall_spread
+from cellular_bench.benchmark.tasks import TASKS
+from cellular_bench.core.types import STRESSES, AspectId, MetricSpec, SplitKind, TaskId, aspect_title
+from cellular_bench.reports.tables.common import display_names, overall_spread
 from cellular_bench.reports.tables.model import TRANSDUCTIVE, number, plural
-
-TASK_TITLES: Mapping[Task, str] = {
-    "integration": "Integration",
-    "annotation": "Annotation",
-    "novelty": "Novelty detection",
-}
 
 SPLIT_TITLES: Mapping[SplitKind, str] = {
     "all": "all cells at once",
@@ -86,7 +80,7 @@ def overview(board: Board) -> Overview:
     n_failed = sum(run.status != "ok" for run in runs)
     return Overview(
         board_id=board.board_id,
-        title=f"{TASK_TITLES[board.task]} · {board.dataset_title}",
+        title=f"{TASKS[board.task].title} · {board.dataset_title}",
         subtitle=subtitle(board),
         facts=facts(board),
         winners=tuple(w for track in RANKED_TRACKS if (w := _winner(board, track)) is not None),
@@ -160,17 +154,17 @@ def _verdicts(board: Board, ranked: Sequence[Row], names: Mapping[str, tuple[str
         return (f"Too few to tell methods apart: {plural(found[0].n, unit)}.",)
     test = "t test" if unit == "held-out label" else "corrected t test"
     splits = f"{test} over {plural(found[0].n, unit)}, Holm"
-    leaders = aspect_leaders(board, best.track) if len(OVERALL_WEIGHTS[board.task]) > 1 else {}
+    leaders = aspect_leaders(board, best.track) if len(board.weights) > 1 else {}
     tied = _tied(found, full)
     overall = f"Not told apart at 5 % from {tied}" if tied else "Better than all others at 5 %"
     return (f"{overall} ({splits}).", *(_leads(aspect, *leader, full) for aspect, leader in leaders.items()))
 
 
-def _leads(aspect: Aspect, best: str, found: Sequence[Comparison], names: Mapping[str, str]) -> str:
+def _leads(aspect: AspectId, best: str, found: Sequence[Comparison], names: Mapping[str, str]) -> str:
     """Write who leads on one aspect: ``"On bio conservation, A leads and is not told apart from B."``."""
     tied = _tied(found, names)
     told = f"is not told apart from {tied}" if tied else "is better than all others"
-    return f"On {ASPECT_TITLES[aspect].lower()}, {names[best]} leads and {told}."
+    return f"On {aspect_title(aspect).lower()}, {names[best]} leads and {told}."
 
 
 def _tied(found: Sequence[Comparison], names: Mapping[str, str]) -> str:
@@ -187,16 +181,14 @@ def _full_name(row: Row, names: Mapping[str, tuple[str, str]], mark: str = "") -
     return f"{name} ({told})" if told else name
 
 
-def weights_in_words(task: Task, specs: Iterable[MetricSpec]) -> str:
+def weights_in_words(task: TaskId, specs: Iterable[MetricSpec]) -> str:
     """Write the formula of the overall score: ``"0.4 × batch correction + 0.6 × ..."``, or its metrics."""
-    if len(OVERALL_WEIGHTS[task]) == 1:
-        (aspect,) = OVERALL_WEIGHTS[task]
+    weights = TASKS[task].weights
+    if len(weights) == 1:
+        (aspect,) = weights
         names = [spec.name for spec in specs if spec.aspect == aspect and spec.in_overall]
         return f"the mean of {', '.join(names)}"
-    terms = (
-        f"{weight:g} × {ASPECT_TITLES[aspect].lower()}" for aspect, weight in OVERALL_WEIGHTS[task].items()
-    )
-    return " + ".join(terms)
+    return " + ".join(f"{weight:g} × {aspect_title(aspect).lower()}" for aspect, weight in weights.items())
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import replace
 
-from cellular_bench.benchmark.analysis.leaderboard import OVERALL_WEIGHTS, Board, Row, method_key
+from cellular_bench.benchmark.analysis.leaderboard import Board, Row, method_key
 from cellular_bench.benchmark.analysis.rank_stability import Stability, stability
 from cellular_bench.reports.tables.common import RANKED, grouped
 from cellular_bench.reports.tables.model import MISSING, Cell, Column, Table
@@ -19,7 +19,7 @@ def robustness_table(board: Board) -> Table | None:
     if not ranked:
         return None
     unit = "label" if board.splits[0].unseen_labels else "split"
-    weighed = "batch_correction" in OVERALL_WEIGHTS[board.task]
+    weighed = "batch_correction" in board.weights
 
     def cells(row: Row) -> tuple[Cell, ...]:
         return _cells(found[method_key(row.method)], unit, weighed=weighed)

@@ -9,9 +9,8 @@ from cellular_bench.benchmark.analysis.leaderboard import Board, Row, Summary, m
 from cellular_bench.benchmark.analysis.rank_stability import against_best, between_controls
 from cellular_bench.benchmark.analysis.scales import on_scales
 from cellular_bench.benchmark.analysis.statistics import Comparison
-from cellular_bench.core.types import Aspect
+from cellular_bench.core.types import AspectId, aspect_title
 from cellular_bench.reports.tables.common import (
-    ASPECT_TITLES,
     RANKED,
     display_names,
     grouped,
@@ -50,7 +49,7 @@ def ranking_table(board: Board) -> Table:
         overall = _plain_score(row.overall, done, row, (notes, full, "overall"))
         out.append(replace(overall, detail=overall_spread(row)))
         out += [
-            _plain_score(row.aspects[aspect], done, row, (notes, full, ASPECT_TITLES[aspect]))
+            _plain_score(row.aspects[aspect], done, row, (notes, full, aspect_title(aspect)))
             for aspect in shown
         ]
         out.append(_versus_cell(row, versus.get(key), units_in_words(board)))
@@ -79,7 +78,7 @@ def ranking_table(board: Board) -> Table:
     )
 
 
-def _ranking_columns(aspects: Sequence[Aspect], *, with_controls: bool, units: str) -> tuple[Column, ...]:
+def _ranking_columns(aspects: Sequence[AspectId], *, with_controls: bool, units: str) -> tuple[Column, ...]:
     corrected = "corrected for overlapping training cells and" if units == "splits" else "corrected"
     controls = Column(
         title="Between controls",
@@ -90,7 +89,7 @@ def _ranking_columns(aspects: Sequence[Aspect], *, with_controls: bool, units: s
         Column(title="Overall", hint="Weighted mean of the aspect scores, 0 to 1", key="overall"),
         *(
             Column(
-                title=ASPECT_TITLES[aspect],
+                title=aspect_title(aspect),
                 hint="Mean of the aspect's metrics, each scaled to 0 ... 1",
                 key=f"aspect-{place}",
             )

@@ -1,6 +1,7 @@
 """Benchmarks for single-cell integration, annotation and novelty detection.
 
-The names below are all that a method, a metric or a data set of your own needs, and all that a script does:
+The names below are all that a method, a metric, a data set or a task of your own needs, and all that a script
+does:
 ``run``, ``score`` and ``Results``. Nothing heavy is imported with them.
 """
 
@@ -17,6 +18,8 @@ from cellular_bench.core.types import Corrected, Graph, MethodSpec, Prediction
 
 if TYPE_CHECKING:
     from cellular_bench.api import run, score
+    from cellular_bench.benchmark.tasks import Task, TaskInputs
+    from cellular_bench.core.outputs import Outputs, checked_numbers
     from cellular_bench.datasets.declare import dataset
     from cellular_bench.environments import run_inside
     from cellular_bench.metrics.spec import metric
@@ -31,11 +34,15 @@ __all__ = [
     "Graph",
     "MethodSpec",
     "NotApplicableError",
+    "Outputs",
     "Prediction",
     "Results",
+    "Task",
+    "TaskInputs",
     "UndefinedError",
     "UserError",
     "__version__",
+    "checked_numbers",
     "dataset",
     "metric",
     "run",
@@ -45,7 +52,11 @@ __all__ = [
 
 #: Where names are that are imported when they are asked for.
 _LAZY = {
+    "Outputs": "core.outputs",
     "Results": "results",
+    "Task": "benchmark.tasks",
+    "TaskInputs": "benchmark.tasks",
+    "checked_numbers": "core.outputs",
     "dataset": "datasets.declare",
     "metric": "metrics.spec",
     "run": "api",

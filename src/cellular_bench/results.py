@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from cellular_bench.benchmark import registry
 from cellular_bench.benchmark.analysis.data_versions import versioned
-from cellular_bench.benchmark.analysis.leaderboard import OVERALL_WEIGHTS, Board, Row, build_boards
+from cellular_bench.benchmark.analysis.leaderboard import Board, Row, build_boards
 from cellular_bench.benchmark.execution.machine import usable_cores
 from cellular_bench.benchmark.results.store import Store
 from cellular_bench.core.errors import UserError
@@ -26,7 +26,6 @@ if TYPE_CHECKING:
 
 #: Suffix of a report -> its format.
 SUFFIXES = {".html": "html", ".csv": "csv", ".md": "md", ".tex": "latex"}
-_ASPECTS = tuple(dict.fromkeys(aspect for weights in OVERALL_WEIGHTS.values() for aspect in weights))
 
 
 class Results:
@@ -37,7 +36,8 @@ class Results:
     folder
         A folder that ``run-benchmark run`` or :func:`cellular_bench.run` wrote.
     plugins
-        Files with the metrics of your own that the runs were scored by.
+        Files with the metrics of your own that the runs were scored by, and with tasks of your own; without
+        its file, a task has no board.
 
     Raises
     ------
@@ -166,7 +166,7 @@ def _as_dict(board: Board, row: Row) -> dict[str, Any]:
         "method": row.method.name,
         "overall": row.overall.mean,
         "overall_std": row.overall.std,
-        **{name: found.mean for name in _ASPECTS if (found := row.aspects.get(name)) is not None},
+        **{aspect: found.mean for aspect, found in row.aspects.items()},
         "n_ok": ok,
         "n_runs": wanted,
         "wall_time_s": row.wall_time_s.mean,

@@ -42,7 +42,7 @@ def test_a_plugin_joins_with_its_parameters_and_digest(tmp_path) -> None:
 @pytest.mark.parametrize(
     ("source", "message"),
     [
-        ("x = 1", "defines no method, metric or data set: no class sets `spec = MethodSpec(...)`"),
+        ("x = 1", "defines no method, metric, data set or task: no class sets `spec = MethodSpec(...)`"),
         ("import no_such_thing", "cannot be imported: ModuleNotFoundError: No module named 'no_such_thing'"),
         ("def f(:", "cannot be imported: SyntaxError"),
         ("raise SystemExit(0)", "cannot be imported: SystemExit: 0"),
@@ -128,7 +128,7 @@ def test_entry_points_are_found_and_a_broken_one_is_only_a_warning(tmp_path, mon
 def test_labels_that_would_not_be_shown_cannot_be_asked_for(tmp_path) -> None:
     path = write(tmp_path / "mine.py")
     path.write_text(path.read_text().replace('("annotation",)', '("integration",), labels="train"'))
-    with pytest.raises(UserError, match="fit_embed sees only the cells that it embeds"):
+    with pytest.raises(UserError, match="fit_embed sees only the cells that it is called on"):
         registry.methods([path])
 
 

@@ -8,7 +8,9 @@ from scipy import sparse
 from cellular_bench import Corrected, Graph, Prediction
 from cellular_bench.core.errors import ContractError, UserError
 from cellular_bench.core.outputs import (
+    Outputs,
     checked_integration,
+    checked_numbers,
     checked_prediction,
     read_outputs,
     write_outputs,
@@ -60,11 +62,10 @@ def test_links_keep_their_weights_and_lengths_in_a_file(tmp_path) -> None:
         assert kept.X_emb is None
 
 
-def test_corrected_expression_brings_its_principal_components(tmp_path) -> None:
-    # All cells on the line (3, 4): one component, at -5, 0 and 5.
+def test_corrected_expression_may_come_alone(tmp_path) -> None:
     X = np.array([[0.0, 0.0], [3.0, 4.0], [6.0, 8.0]])
     outputs = checked_integration("m", Corrected(X=X), NAMES, GENES)
-    np.testing.assert_allclose(np.abs(outputs.X_emb), [[5], [0], [5]], atol=1e-6)
+    assert outputs.X_emb is None
     write_outputs(outputs, tmp_path / "outputs.npz")
     read = read_outputs(tmp_path / "outputs.npz")
     assert read.corrected.tolist() == X.tolist()
@@ -202,3 +203,27 @@ def test_a_file_with_a_changed_byte_is_named(tmp_path) -> None:
     path.write_bytes(content)
     with pytest.raises(UserError, match=r"outputs\.npz does not hold the outputs of a run"):
         read_outputs(path)
+
+
+def test_outputs_of_other_tasks_are_kept_by_their_names(tmp_path) -> None:
+    outputs = Outputs(obs_names=np.array(NAMES), more={"doublet_score": np.array([0.0, 0.5, 1.0])})
+    write_outputs(outputs, tmp_path / "outputs.npz")
+    read = read_outputs(tmp_path / "outputs.npz")
+    assert read.more["doublet_score"].tolist() == [0.0, 0.5, 1.0]
+    assert read.arrays().keys() == {"obs_names", "doublet_score"}
+
+
+@pytest.mark.parametrize("more", [{"novelty": np.zeros(3)}, {"who": np.array(["a", None, 1], dtype=object)}])
+def test_outputs_that_could_not_be_read_again_are_refused(more) -> None:
+    with pytest.raises(ContractError, match=f"Output '{next(iter(more))}' .* cannot be kept"):
+        Outputs(obs_names=np.array(NAMES), more=more)
+
+
+def test_numbers_of_cells_are_checked() -> None:
+    assert checked_numbers("m", "score", pd.Series([1, 2, 3], index=NAMES), NAMES).tolist() == [1, 2, 3]
+    with pytest.raises(ContractError, match=r"m: score has shape \(2,\), expected \(3,\)"):
+        checked_numbers("m", "score", [1, 2], NAMES)
+    with pytest.raises(ContractError, match="m: score has its rows in another order"):
+        checked_numbers("m", "score", pd.Series([1, 2, 3], index=sorted(NAMES)), NAMES)
+    with pytest.raises(ContractError, match="m: score is not an array of numbers"):
+        checked_numbers("m", "score", ["x", "y", "z"], NAMES)

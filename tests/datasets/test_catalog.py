@@ -118,6 +118,30 @@ def test_unused_categories_are_gone_and_other_columns_too(adata, write):
     assert list(obs) == ["batch", "label"]
 
 
+def test_further_truth_is_kept_and_part_of_the_digest(adata, write):
+    adata.obs["doublet"] = [True, False, False, False, False, True]
+    plain, kept = (
+        load(replace(from_h5ad(write(adata), **KEYS), truth_keys=keys)) for keys in ((), ("doublet",))
+    )
+    assert "doublet" not in plain.adata.obs
+    assert kept.adata.obs["doublet"].tolist() == adata.obs["doublet"].tolist()
+    adata.obs["doublet"] = ~adata.obs["doublet"]
+    other = load(replace(from_h5ad(write(adata), **KEYS), truth_keys=("doublet",)))
+    assert len({plain.digest, kept.digest, other.digest}) == 3
+
+
+def test_truth_that_is_absent_or_incomplete_or_would_be_seen_is_refused(adata, write):
+    adata.obs["doublet"] = [1.0, 0.0, np.nan, 0.0, 0.0, 1.0]
+    adata.obs["label"] = "x"
+    spec = replace(from_h5ad(write(adata), **KEYS), truth_keys=("doublet", "doublets", "label"))
+    with pytest.raises(DataError) as caught:
+        load(spec)
+    unknown, missing, taken = sorted(caught.value.problems, key=len, reverse=True)
+    assert "no truth in obs['doublet'] (empty or NaN)" in unknown
+    assert "Unknown truth key 'doublets'. Did you mean 'doublet'?" in missing
+    assert taken == "Further truth cannot be called label: rename it."
+
+
 def test_numbers_as_labels_become_text(adata, write):
     adata.obs["cluster"] = [0, 0, 1, 1, 10, 10]
     loaded = load(from_h5ad(write(adata), batch_key="donor", label_key="cluster")).adata

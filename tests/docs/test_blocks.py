@@ -22,6 +22,7 @@ from sybil.evaluators.python import PythonEvaluator
 from sybil.parsers.markdown import CodeBlockParser, SkipParser
 
 from cellular_bench.benchmark import registry
+from cellular_bench.benchmark.tasks import TASKS
 from cellular_bench.cli import group
 from cellular_bench.core.errors import BenchError
 from cellular_bench.metrics import METRICS
@@ -90,7 +91,7 @@ def parse(command: click.Command, arguments: list[str]) -> Mapping[str, object]:
 
 def check_names(read: Mapping[str, object]) -> None:
     """Look up what a command names; ``--plugin`` may bring methods of its own."""
-    known = {"methods": registry.methods(), "datasets": registry.datasets()}
+    known = {"methods": registry.methods(), "datasets": registry.datasets(), "tasks": TASKS}
     for kind, names in known.items():
         given = read.get(kind) or ()
         for name in (name for part in given for name in ([part] if isinstance(part, str) else part)):

@@ -25,7 +25,7 @@ def test_a_run_done_again_is_another_picture(
         (board,) = build_boards([run], specs.values())
         return next(drawing for drawing in _drawings(kept, board) if drawing.kind == "confusion")
 
-    run = make("SciBet", 0, {"accuracy": 0.91}, task="annotation")
+    run = make("SciBet", 0, {"accuracy": 0.91}, task="annotation", confusion={"a": {"a": 1}})
     again = run.model_copy(update={"started_at": run.started_at + timedelta(hours=1)})
     assert confusion(run).file == confusion(run).file
     assert confusion(run).file != confusion(again).file

@@ -103,7 +103,7 @@ plugin_option = click.option(
     "plugins",
     type=EXISTING_FILE,
     multiple=True,
-    help="Python file with methods, metrics or data sets of your own; may be repeated.",
+    help="Python file with methods, metrics, data sets or tasks of your own; may be repeated.",
 )
 param_option = click.option(
     "--param",

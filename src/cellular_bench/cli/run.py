@@ -9,8 +9,9 @@ import click
 
 from cellular_bench.benchmark import registry
 from cellular_bench.benchmark.schema.executor import ExecutorKind
+from cellular_bench.benchmark.tasks import TASKS
 from cellular_bench.cli import messages, options
-from cellular_bench.core.types import TASKS, SplitKind
+from cellular_bench.core.types import SplitKind
 
 _SPLITS = [kind.replace("_", "-") for kind in get_args(SplitKind)]
 _RETRIED = ("failed", "timeout", "out_of_memory", "not_applicable")
@@ -33,7 +34,13 @@ Exit code: 0 all runs ended well or do not apply, 1 some did not, 2 the request 
     "--suite",
     help="Name of a suite, or a TOML file.  [default: quickstart; standard with --adata or --method]",
 )
-@click.option("--task", "tasks", type=click.Choice(TASKS), multiple=True, help="Only these tasks.")
+@click.option(
+    "--task",
+    "tasks",
+    multiple=True,
+    shell_complete=options.names_of(lambda: TASKS),
+    help="Only these tasks: integration, annotation, novelty, or a task of a plug-in.",
+)
 @click.option(
     "--dataset",
     "datasets",

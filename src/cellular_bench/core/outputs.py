@@ -5,14 +5,13 @@ from __future__ import annotations
 import zipfile
 import zlib
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from cellular_bench.core.components import principal_components
 from cellular_bench.core.errors import ContractError, NotFiniteError, UserError
 from cellular_bench.core.types import Corrected, Graph, Prediction
 
@@ -40,6 +39,13 @@ class Outputs:
         (n_obs,) arrays, or None.
     label_proba, labels
         (n_obs, n_labels) probabilities and the names of their columns, or None.
+    more
+        Outputs of tasks of plug-ins, by the names that metrics have for them.
+
+    Raises
+    ------
+    ContractError
+        If one of ``more`` has the name of a field, or holds Python objects, which no file can keep.
     """
 
     obs_names: NDArray[np.str_]
@@ -53,17 +59,34 @@ class Outputs:
     labels: NDArray[np.str_] | None = None
     novelty: NDArray[np.floating[Any]] | None = None
     rejected: NDArray[np.bool_] | None = None
+    more: Mapping[str, NDArray[Any]] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        for name, array in self.more.items():
+            if name in self.__slots__ or array.dtype == object:
+                raise ContractError(
+                    f"Output '{name}' ({array.dtype}) cannot be kept: choose a name other than "
+                    f"{', '.join(self.__slots__)}, and numbers, flags or text as values."
+                )
+
+    @classmethod
+    def of(cls, arrays: Mapping[str, Any]) -> Outputs:
+        """Return the outputs that :meth:`arrays` were taken from."""
+        own = {name: array for name, array in arrays.items() if name in cls.__slots__}
+        return cls(**own, more={name: array for name, array in arrays.items() if name not in own})
 
     def arrays(self) -> dict[str, Any]:
         """Return the arrays that are there, by name."""
-        fields = {name: getattr(self, name) for name in self.__slots__}
-        return {name: array for name, array in fields.items() if array is not None}
+        fields = {name: getattr(self, name) for name in self.__slots__ if name != "more"}
+        return {**{name: array for name, array in fields.items() if array is not None}, **self.more}
 
 
 def checked_integration(
     method_id: str, returned: Any, obs_names: Sequence[str], genes: Sequence[str]
 ) -> Outputs:
     """Check what an integrator returned: an embedding, a graph, or corrected expression of the genes.
+
+    Corrected expression may come without an embedding.
 
     Raises
     ------
@@ -98,10 +121,8 @@ def _checked_corrected(
             f"{where} has {corrected.shape[1]} genes, expected {len(genes)}: "
             "those that the method was given, in their order."
         )
-    if returned.X_emb is None:
-        X_emb = principal_components(corrected)
-    else:
-        X_emb = _rows(f"{method_id}: the embedding", returned.X_emb, names)
+    own = returned.X_emb
+    X_emb = None if own is None else _rows(f"{method_id}: the embedding", own, names)
     return Outputs(obs_names=names, X_emb=X_emb, corrected=corrected, genes=genes)
 
 
@@ -154,8 +175,7 @@ def checked_prediction(method_id: str, returned: Any, obs_names: Sequence[str]) 
     label_pred = _labels(method_id, _column(method_id, "label_pred", returned.label_pred, names))
     novelty, rejected = None, None
     if returned.novelty is not None:
-        novelty = _numeric(method_id, _column(method_id, "novelty", returned.novelty, names))
-        _check_finite(f"{method_id}: novelty", novelty)
+        novelty = checked_numbers(method_id, "novelty", returned.novelty, names)
     if returned.rejected is not None:
         rejected = _flags(method_id, _column(method_id, "rejected", returned.rejected, names))
     proba, labels = _probabilities(method_id, returned, names)
@@ -167,6 +187,22 @@ def checked_prediction(method_id: str, returned: Any, obs_names: Sequence[str]) 
         novelty=novelty,
         rejected=rejected,
     )
+
+
+def checked_numbers(
+    method_id: str, name: str, returned: Any, obs_names: Sequence[str] | NDArray[np.str_]
+) -> NDArray[np.floating[Any]]:
+    """Check an output that is one number per cell.
+
+    Raises
+    ------
+    ContractError
+        If it has not one value per cell, is not finite, or is named in another order.
+    """
+    column = _column(method_id, name, returned, np.asarray(obs_names, dtype=str))
+    numbers = _numeric(f"{method_id}: {name}", column)
+    _check_finite(f"{method_id}: {name}", numbers)
+    return numbers
 
 
 def write_outputs(outputs: Outputs, path: Path) -> None:
@@ -191,7 +227,7 @@ def read_outputs(path: Path) -> Outputs:
     """
     try:
         with np.load(path, allow_pickle=False) as arrays:
-            return Outputs(**_joined({name: arrays[name] for name in arrays.files}))
+            return Outputs.of(_joined({name: arrays[name] for name in arrays.files}))
     except (OSError, ValueError, TypeError, KeyError, EOFError, zipfile.BadZipFile, zlib.error) as error:
         raise UserError(f"{path} does not hold the outputs of a run: {error}.") from error
 

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, Literal, Protocol, runtime_checkable
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -15,10 +15,12 @@ from numpy.typing import NDArray
 if TYPE_CHECKING:
     from anndata import AnnData
 
-Task = Literal["integration", "annotation", "novelty"]
+#: Names of tasks (:mod:`cellular_bench.benchmark.tasks`) and of the aspects that make their overall scores.
+#: Plug-ins add to both.
+TaskId = str
+AspectId = str
 #: Genes that a method is given: the highly variable ones of its training cells, or every gene.
 Features = Literal["hvg", "all"]
-Aspect = Literal["bio_conservation", "batch_correction", "annotation", "novelty"]
 SplitKind = Literal["all", "kfold", "leave_one_batch_out", "unseen_label", "private_label", "reference_query"]
 #: How much of an evaluation may be approximate.
 ProfileName = Literal["fast", "standard", "full"]
@@ -26,7 +28,13 @@ StressKind = Literal["label_noise", "fewer_cells", "fewer_genes", "shallow", "ra
 #: Which labels a method is shown: none, those of the training cells, or also those it is scored on.
 LabelAccess = Literal["none", "train", "all"]
 
-TASKS: tuple[Task, ...] = ("integration", "annotation", "novelty")
+#: Aspects in the order of tables; those of plug-ins follow.
+ASPECTS: tuple[AspectId, ...] = ("bio_conservation", "batch_correction", "annotation", "novelty")
+
+
+def aspect_title(aspect: AspectId) -> str:
+    """Return the title of an aspect: ``"Bio conservation"``."""
+    return aspect.replace("_", " ").capitalize()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -48,6 +56,8 @@ class DatasetSpec:
         filtered, and counts are scaled to 10,000 per cell.
     local
         Names of files, with wildcards, under which a user's own folder may hold the data.
+    truth_keys
+        Further columns of ``obs`` by which a task of a plug-in scores; no method sees them.
     """
 
     dataset_id: str
@@ -67,6 +77,7 @@ class DatasetSpec:
     notes: str = ""
     recipe: str | None = None
     local: Sequence[str] = ()
+    truth_keys: Sequence[str] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -219,7 +230,7 @@ class MethodSpec:
 
     method_id: str
     name: str
-    tasks: tuple[Task, ...]
+    tasks: tuple[TaskId, ...]
     description: str = ""
     labels: LabelAccess = "none"
     reads: Literal["counts", "lognorm"] = "lognorm"
@@ -328,7 +339,8 @@ class MetricSpec:
     in_overall
         Whether the value counts in the aspect score.
     on_request
-        Computed only where it is asked for: it is slow, or defines anew what another metric tells.
+        Computed only where study metrics are asked for: it is slow, or another definition of a metric that
+        every run has.
     on_sample
         May be computed on a sample of the cells alone, where a profile says so.
     version
@@ -337,7 +349,7 @@ class MetricSpec:
 
     metric_id: str
     name: str
-    aspect: Aspect
+    aspect: AspectId
     function: Callable[..., float]
     definition: str
     minimum: float = 0.0
@@ -348,39 +360,3 @@ class MetricSpec:
     on_sample: bool = False
     version: int = 1
     doi: str | None = None
-
-
-@runtime_checkable
-class Integrator(Protocol):
-    """A method that embeds unseen cells."""
-
-    spec: MethodSpec
-
-    def fit(self, train: AnnData) -> object:
-        """Learn from the training cells."""
-
-    def embed(self, query: AnnData) -> NDArray[np.floating[Any]] | Corrected:
-        """Return one row per cell of the query, in ``obs_names`` order."""
-
-
-@runtime_checkable
-class TransductiveIntegrator(Protocol):
-    """A method that embeds only the cells that it is fitted on."""
-
-    spec: MethodSpec
-
-    def fit_embed(self, adata: AnnData) -> NDArray[np.floating[Any]] | Corrected | Graph:
-        """Return one row per cell, in ``obs_names`` order."""
-
-
-@runtime_checkable
-class Annotator(Protocol):
-    """A method that names the cells of a query after those of a reference."""
-
-    spec: MethodSpec
-
-    def fit(self, train: AnnData) -> object:
-        """Learn from the training cells and their labels."""
-
-    def predict(self, query: AnnData) -> Prediction:
-        """Name the cells of the query, in ``obs_names`` order."""

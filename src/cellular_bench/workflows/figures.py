@@ -17,6 +17,7 @@ from cellular_bench.benchmark.analysis.leaderboard import Board, Row, method_key
 from cellular_bench.benchmark.execution.preparation import Truth, read_truth
 from cellular_bench.benchmark.results.store import ARTIFACTS, HISTORY, OUTPUTS, Store
 from cellular_bench.benchmark.schema.records import RunRecord
+from cellular_bench.benchmark.tasks import TASKS
 from cellular_bench.core.files import truncated
 from cellular_bench.reports.figures.confusion_and_training import Figure, FigureKind
 from cellular_bench.reports.tables.common import display_names
@@ -118,7 +119,8 @@ def _drawings(store: Kept, board: Board) -> Iterator[Drawing]:
     common = _most_common(board)
     found = [drawing for row in board.rows for drawing in _of_method(store, board, row, common)]
     rows = [row for row in board.rows if row.done and not row.method.is_control]
-    if board.task != "integration" and rows:
+    is_scored_by_novelty = "novelty" in TASKS[board.task].scored
+    if rows and (is_scored_by_novelty or any(row.done[0].confusion for row in rows)):
         yield _drawing(store, board, "curves", rows)
     yield from found
 
@@ -135,12 +137,13 @@ def _most_common(board: Board) -> tuple[str, int]:
 def _of_method(store: Kept, board: Board, row: Row, common: tuple[str, int]) -> Iterator[Drawing]:
     if not row.done:
         return
-    if board.task == "integration":
+    scored = TASKS[board.task].scored
+    if not {"X_emb", "graph"}.isdisjoint(scored):
         same = [run for run in row.done if (run.split.digest, run.seed) == common]
         yield _drawing(store, board, "embedding", [replace(row, runs=tuple(same or row.done)[:1])])
-    if board.task == "annotation":
+    if row.done[0].confusion:
         yield _drawing(store, board, "confusion", [row])
-    if board.task == "novelty" and not row.method.is_control and _has_probabilities(store, row.done[0]):
+    if "novelty" in scored and not row.method.is_control and _has_probabilities(store, row.done[0]):
         yield _drawing(store, board, "samples", [row])
     told = tuple(run for run in row.done if _history_file(store, run).exists())
     if told:
@@ -263,7 +266,7 @@ def _draw_history(store: Kept, drawing: Drawing) -> None:
 def _draw_curves(store: Kept, drawing: Drawing) -> None:
     from cellular_bench.reports.figures.novelty_curves import novelty_curves_figure, risk_figure
 
-    if drawing.runs[0].task == "annotation":
+    if drawing.runs[0].confusion:
         risks = _averaged(store, drawing, _risk)
         _keep(risk_figure(risks, board_id=drawing.board_id), drawing.file)
         return

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,9 +13,11 @@ from cellular_bench.benchmark.analysis.leaderboard import Board, build_boards
 from cellular_bench.benchmark.results.merge import choose
 from cellular_bench.benchmark.results.store import LIVE_PAGE, Store
 from cellular_bench.benchmark.schema.records import Missing, RunRecord
+from cellular_bench.benchmark.tasks import TASKS
 from cellular_bench.core.errors import UserError
 from cellular_bench.core.files import write_text_atomically
 from cellular_bench.reports.tables.board import View
+from cellular_bench.reports.tables.model import plural
 from cellular_bench.workflows.figures import draw
 from cellular_bench.workflows.progress import SILENT, Progress
 
@@ -153,6 +156,7 @@ def _results(request: ReportRequest, progress: Progress) -> _Results:
         raise UserError(
             f"{where} holds no record yet; start with `run-benchmark run --out {stores[0].root}`."
         )
+    _name_unknown_tasks(stores, records, progress)
     unknown = {score.metric_id for record in records for score in record.scores} - set(registry.metrics())
     if unknown:
         progress.warning(
@@ -168,6 +172,17 @@ def _results(request: ReportRequest, progress: Progress) -> _Results:
         missing=tuple(item for suite in suites for item in suite.missing),
         view=request.view or ("paper" if is_paper else "default"),
     )
+
+
+def _name_unknown_tasks(stores: Sequence[Store], records: Sequence[RunRecord], progress: Progress) -> None:
+    """Name the tasks that have no board here; refuse a report without any board."""
+    counts = Counter(record.task for record in records if record.task not in TASKS)
+    named = ", ".join(f"{plural(n, 'run')} of '{name}'" for name, n in counts.items())
+    why = f"{named}, no task that is known here. Name the file that defines it with --plugin."
+    if counts and counts.total() == len(records):
+        raise UserError(f"{', '.join(str(store.root) for store in stores)} holds only {why}")
+    if counts:
+        progress.warning(f"Left out, in scores.csv only: {why}")
 
 
 def _records(stores: Sequence[Store], progress: Progress) -> tuple[RunRecord, ...]:

@@ -133,7 +133,7 @@ def suite_of(record: RunRecord) -> Suite:
         limits=record.limits or Limits(),
         recipe=None if recipe is None else recipe["name"],
         profile=record.profile or (record.evaluation.profile if record.evaluation else "full"),
-        study_metrics=scoring.has_metrics_on_request(record),
+        study_metrics=scoring.has_study_metrics(record),
         blocks=(
             Block(
                 task=record.task,

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from cellular_bench.benchmark import registry
 from cellular_bench.benchmark.execution import scoring
-from cellular_bench.benchmark.execution.preparation import read_truth
+from cellular_bench.benchmark.execution.preparation import read_inputs, read_truth
 from cellular_bench.benchmark.results.store import OUTPUTS, Store
 from cellular_bench.benchmark.schema.records import RunRecord
 from cellular_bench.core.errors import ContractError, UserError
@@ -99,17 +99,12 @@ def rescore(store: Store, record: RunRecord, *, profile: ProfileName | None = No
     """
     outputs = read_outputs(store.run_folder(record.run_id) / OUTPUTS)
     folder = store.split_folder(record.dataset, record.split)
-    expression = scoring.expression_of(outputs, store.data_file(record.dataset), folder)
-    on_request = scoring.has_metrics_on_request(record)
-    more = scoring.inputs_on_request(record.task, folder) if on_request else None
+    task = registry.task(record.task)
+    given = scoring.expression_of(outputs, store.data_file(record.dataset), folder)
+    given |= read_inputs(task, folder, study_metrics=scoring.has_study_metrics(record))
     try:
         scored = scoring.score(
-            record.task,
-            outputs,
-            read_truth(folder),
-            expression=expression,
-            more=more,
-            profile=profile or _profile_of(record),
+            task, outputs, read_truth(folder), given=given, profile=profile or _profile_of(record)
         )
     except ContractError as error:
         raise UserError(str(error)) from error

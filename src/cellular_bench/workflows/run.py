@@ -70,6 +70,8 @@ def run(request: RunRequest, *, progress: Progress = SILENT) -> RunResult:
     if request.adata is not None and request.datasets:
         raise UserError("Give either --adata or --dataset, not both: your file, or the catalogue's data.")
     known = registry.methods(request.plugins)
+    for task in request.tasks:
+        registry.task(task)  # known now, if a plug-in defines it
     own = data.described(request)
     suite = find_suite(request.suite or ("standard" if own or request.methods else "quickstart"))
     dataset_ids = (own.dataset_id,) if own else request.datasets
@@ -207,7 +209,7 @@ def _unscored(planned: Plan, records: Sequence[RunRecord], out: Path) -> Iterato
         for spec in plugin.metrics:
             lacking = sum(
                 record.status == "ok"
-                and spec in scoring.specs_for(record.task)
+                and spec in scoring.specs_for(registry.task(record.task))
                 and all(score.metric_id != spec.metric_id for score in record.scores)
                 for record in records
             )

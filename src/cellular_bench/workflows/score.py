@@ -13,6 +13,7 @@ from cellular_bench.benchmark.execution import scoring
 from cellular_bench.benchmark.execution.machine import usable_cores
 from cellular_bench.benchmark.execution.preparation import cell_cycle_inputs
 from cellular_bench.benchmark.schema.records import Outcome, Score
+from cellular_bench.benchmark.tasks import ANNOTATION, INTEGRATION, NOVELTY
 from cellular_bench.core import keys
 from cellular_bench.core.components import principal_components
 from cellular_bench.core.errors import UndefinedError, UserError
@@ -95,9 +96,9 @@ def _score_parts(
     seeds = np.random.SeedSequence(request.seed or 0).generate_state(len(parts))
     for part, seed in zip(parts, seeds, strict=True):
         inputs = dict(part.inputs) if ontology is None else {**part.inputs, "ontology": ontology}
-        specs = scoring.specs_for("annotation", inputs)
+        specs = scoring.specs_for(ANNOTATION, inputs)
         if "novelty" in inputs or "is_novel" in inputs:
-            specs += scoring.specs_for("novelty", inputs)
+            specs += scoring.specs_for(NOVELTY, inputs)
         scores = scoring.compute(_named(request.metrics) or specs, inputs).scores
         resampled = _resampled(scores, inputs, request, int(seed))
         for score in scores:
@@ -194,7 +195,7 @@ def _named(metric_ids: Sequence[str]) -> list[MetricSpec]:
 
 
 def _score_embedding(name: str, inputs: Mapping[str, Any], request: ScoreRequest) -> Iterator[Row]:
-    specs = _named(request.metrics) or scoring.specs_for("integration", inputs)
+    specs = _named(request.metrics) or scoring.specs_for(INTEGRATION, inputs)
     if request.engine == "own":
         n_jobs = request.jobs or usable_cores()
         scored = scoring.compute(specs, inputs, n_jobs=n_jobs, profile=request.profile)
@@ -211,7 +212,7 @@ def _score_embedding(name: str, inputs: Mapping[str, Any], request: ScoreRequest
 
 
 def _score_corrected(layer: str, inputs: Mapping[str, Any], metric_ids: Sequence[str]) -> Iterator[Row]:
-    usual = scoring.specs_for("integration", {"X_pre_all"})
-    specs = [spec for spec in scoring.specs_for("integration", inputs) if spec not in usual]
+    usual = scoring.specs_for(INTEGRATION)
+    specs = [spec for spec in scoring.specs_for(INTEGRATION, inputs) if spec not in usual]
     for score in scoring.compute(_named(metric_ids) or specs, inputs).scores:
         yield Row(method_id=layer, fold=None, score=score)

@@ -12,8 +12,8 @@ from cellular_bench.benchmark import registry
 from cellular_bench.benchmark.schema.executor import ExecutorConfig, read_executor
 from cellular_bench.benchmark.schema.records import Limits
 from cellular_bench.benchmark.schema.suite import Block, MethodChoice, SplitChoice, Suite, read_suite
-from cellular_bench.core.toml import explain
 from cellular_bench.core.errors import UserError
+from cellular_bench.core.toml import explain
 from cellular_bench.workflows.requests import RunRequest
 
 Methods = Mapping[str, registry.Method]

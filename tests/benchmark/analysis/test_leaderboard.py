@@ -8,7 +8,6 @@ import pytest
 from cellular_bench.benchmark.analysis.across_datasets import across
 from cellular_bench.benchmark.analysis.folder_comparison import compare
 from cellular_bench.benchmark.analysis.leaderboard import (
-    OVERALL_WEIGHTS,
     Board,
     Row,
     aspect_scores,
@@ -282,7 +281,7 @@ def test_every_split_counts_the_same_however_many_seeds_it_has() -> None:
     (tested,) = against_best(found, "unsupervised").values()
     assert tested.difference == pytest.approx(0.01)
     values = own_range(found, found.rows)
-    means = overall(found, values.array, OVERALL_WEIGHTS["integration"], values.units)
+    means = overall(found, values.array, found.weights, values.units)
     assert means.tolist() == pytest.approx([0.57, 0.56])
     # Weighed by hand as by default, ranks are those of the board.
     second, first_too = stability(found, "unsupervised").values()

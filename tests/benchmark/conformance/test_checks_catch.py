@@ -787,7 +787,7 @@ def test_every_check_has_an_adapter_that_breaks_it():
 
 def test_a_failed_check_says_what_was_found_and_how_to_mend_it():
     result = next(r for r in check_method(NoNovelty) if r.check_id == "novelty_given")
-    assert "Prediction.novelty is None" in result.message
+    assert "predict gave no novelty" in result.message
     assert "Set Prediction.novelty" in result.hint
 
 

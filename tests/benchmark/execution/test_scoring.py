@@ -6,18 +6,19 @@ from scipy.sparse import csr_matrix
 
 from cellular_bench.benchmark.execution.preparation import Truth
 from cellular_bench.benchmark.execution.scoring import (
-    ON_REQUEST,
     check_rows_belong_to_cells,
     compute,
     score,
     specs_for,
 )
 from cellular_bench.benchmark.schema.records import Outcome
+from cellular_bench.benchmark.tasks import ANNOTATION, INTEGRATION, TASKS
 from cellular_bench.core.errors import ContractError
 from cellular_bench.core.outputs import Outputs
 from cellular_bench.metrics import METRICS, nearest_neighbors, profiles
 from cellular_bench.metrics.embedding.graphs import connectivities
 from cellular_bench.metrics.profiles import Profile
+from cellular_bench.metrics.spec import OPTIONAL_INPUTS, STUDY_METRICS
 
 #: A change here changes every ranking: give the metrics a new version and say so in the change log.
 IN_OVERALL = {
@@ -39,11 +40,11 @@ ASKED_FOR = {
 
 @pytest.mark.parametrize("task", IN_OVERALL)
 def test_the_overall_score_is_made_of_the_same_metrics(task):
-    assert {spec.metric_id for spec in specs_for(task) if spec.in_overall} == IN_OVERALL[task]
+    assert {spec.metric_id for spec in specs_for(TASKS[task]) if spec.in_overall} == IN_OVERALL[task]
 
 
 def test_metrics_that_no_run_can_give_are_on_no_board():
-    recorded = {spec.metric_id for task in IN_OVERALL for spec in specs_for(task)}
+    recorded = {spec.metric_id for task in IN_OVERALL for spec in specs_for(TASKS[task])}
     assert METRICS.keys() - recorded == {
         "ontology_accuracy",
         "ontology_f1",
@@ -54,13 +55,13 @@ def test_metrics_that_no_run_can_give_are_on_no_board():
         *ASKED_FOR["novelty"],
     }
     for task, asked in ASKED_FOR.items():
-        full = {spec.metric_id for spec in specs_for(task, {"X_pre_all"}, on_request=True)}
-        assert full - {spec.metric_id for spec in specs_for(task)} == asked
+        full = {spec.metric_id for spec in specs_for(TASKS[task], {STUDY_METRICS})}
+        assert full - {spec.metric_id for spec in specs_for(TASKS[task])} == asked
 
 
 def test_what_is_given_brings_its_metrics():
-    assert {"ontology_f1"} < {spec.metric_id for spec in specs_for("annotation", {"ontology"})}
-    found = {spec.metric_id for spec in specs_for("integration", ON_REQUEST)}
+    assert {"ontology_f1"} < {spec.metric_id for spec in specs_for(ANNOTATION, {"ontology"})}
+    found = {spec.metric_id for spec in specs_for(INTEGRATION, OPTIONAL_INPUTS)}
     assert {"hvg_overlap", "fold_change_kept"} < found
 
 
@@ -99,7 +100,7 @@ def two_types():
 def test_links_are_scored_as_graph_and_as_neighbours(two_types):
     truth, graph, lengths = two_types
     outputs = Outputs(obs_names=truth.obs_names, graph=graph, graph_distances=lengths)
-    values, missing = values_and_reasons(score("integration", outputs, truth))
+    values, missing = values_and_reasons(score(INTEGRATION, outputs, truth))
     # Types are far apart: the paths never cross between them, and every type hangs together.
     assert {"leiden_nmi", "leiden_ari", "ilisi", "graph_connectivity", "kbet_per_label"} < values.keys()
     assert values["clisi"] == pytest.approx(1.0)
@@ -112,7 +113,7 @@ def test_links_are_scored_as_graph_and_as_neighbours(two_types):
 def test_links_without_lengths_give_no_neighbours(two_types):
     truth, graph, _ = two_types
     values, missing = values_and_reasons(
-        score("integration", Outputs(obs_names=truth.obs_names, graph=graph), truth)
+        score(INTEGRATION, Outputs(obs_names=truth.obs_names, graph=graph), truth)
     )
     assert values["graph_connectivity_scib"] == 1.0
     assert "the method returned a graph, not coordinates" in missing["ilisi"].reason
@@ -123,7 +124,7 @@ def test_links_that_leave_cells_behind_say_so(two_types):
     lengths = lengths.tolil()
     lengths[3], lengths[:, 3] = 0, 0
     outputs = Outputs(obs_names=truth.obs_names, graph=graph, graph_distances=lengths.tocsr())
-    _, missing = values_and_reasons(score("integration", outputs, truth))
+    _, missing = values_and_reasons(score(INTEGRATION, outputs, truth))
     assert missing["ilisi"].undefined_by == "output"
     assert "a part of the graph has 1 cells, without a link to others" in missing["ilisi"].reason
 
@@ -149,12 +150,12 @@ def test_corrected_expression_is_compared_with_what_it_was(two_types):
         corrected=2 * expression,
         genes=np.array([f"g{i}" for i in range(60)]),
     )
-    values, _ = values_and_reasons(score("integration", outputs, truth, expression=expression))
+    values, _ = values_and_reasons(score(INTEGRATION, outputs, truth, given={"expression": expression}))
     assert values["fold_change_kept"] == pytest.approx(1.0)
     assert values["gene_correlation_kept"] == pytest.approx(1.0)
     assert values["hvg_overlap"] == 1.0
     values, _ = values_and_reasons(
-        score("integration", outputs, truth, expression=generator.permuted(expression, axis=0))
+        score(INTEGRATION, outputs, truth, given={"expression": generator.permuted(expression, axis=0)})
     )
     assert values["fold_change_kept"] < 0.7
 
@@ -162,7 +163,7 @@ def test_corrected_expression_is_compared_with_what_it_was(two_types):
 def test_a_prediction_without_probabilities_keeps_its_overall_score():
     label = np.array(list("aabbccdd"))
     truth = truth_of(label, np.repeat("x", 8), np.zeros((8, 2)))
-    scored = score("annotation", Outputs(obs_names=truth.obs_names, label_pred=label), truth)
+    scored = score(ANNOTATION, Outputs(obs_names=truth.obs_names, label_pred=label), truth)
     found = {row.metric_id: row for row in scored.scores}
     assert {found[name].value for name in IN_OVERALL["annotation"]} == {1.0}
     assert found["log_loss"].undefined_by == "output"

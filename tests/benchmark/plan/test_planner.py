@@ -162,7 +162,7 @@ def test_derived_seeds_are_fixed_and_differ() -> None:
             'title = "x"\n[[blocks]]\ntask = "annotation"\ndatasets = ["a"]\nmethods = ["b"]\nsplits = "all"',
             "blocks.0.splits: Value error, must be a list",
         ),
-        ('title = "x"\nblocks = [{task = "cooking"}]', "blocks.0.task: Input should be 'integration'"),
+        ('title = "x"\nblocks = [{task = 3}]', "blocks.0.task: Input should be a valid string (got 3)"),
         ('title = "x"\ncolour = "red"\nblocks = []', "blocks: "),
         (
             'title = "x"\nlimits = {time_limit_s = -1}\n[[blocks]]\ntask = "annotation"\ndatasets = ["a"]\n'
@@ -245,6 +245,35 @@ def test_the_metrics_of_the_study_are_part_of_a_runs_name(datasets) -> None:
     assert run.run_id != asked.run_id
     assert asked.study_metrics
     assert run.method_seed == asked.method_seed
+
+
+def test_runs_keep_their_names(datasets) -> None:
+    """A change here means that no result of an earlier version is found again."""
+    unseen = {"kind": "unseen_label", "labels": ["type1"]}
+    blocks = [
+        {"task": task, "datasets": ["simulated_small"], "methods": [method], "splits": [split]}
+        for task, method, split in (
+            ("integration", "perfect_labels", "all"),
+            ("annotation", "majority_label", "all"),
+            ("novelty", "true_labels", unseen),
+        )
+    ]
+    suite = Suite(suite_id="x", title="X", blocks=blocks)
+    names = {
+        study: [
+            run.run_id[-10:]
+            for run in plan(
+                suite.model_copy(update={"study_metrics": study}),
+                datasets=datasets,
+                methods=registry.methods(),
+            ).runs
+        ]
+        for study in (False, True)
+    }
+    assert names == {
+        False: ["00db757c90", "75b55b7a16", "1c4564762b"],
+        True: ["ab3c36f278", "75b55b7a16", "141eb57b25"],
+    }
 
 
 def test_thinned_counts_and_a_recipe_do_not_go_together(datasets) -> None:

@@ -165,7 +165,7 @@ def test_results_of_another_folder_are_taken_over_whole(plan, original, carried_
     for record in original.records():
         assert store.record(record.run_id) == record
         truth = store.split_folder(record.dataset, record.split)
-        assert preparation.is_prepared(truth, all_genes=False), "pictures and new scores need it"
+        assert preparation.is_prepared(truth), "pictures and new scores need it"
     ok = first(store, "ok")
     assert problem(store, ok) is None
     assert ok.outputs.n_bytes == (store.run_folder(ok.run_id) / "outputs.npz").stat().st_size

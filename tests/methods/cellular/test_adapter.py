@@ -7,7 +7,6 @@ import numpy as np
 import pytest
 
 from cellular_bench.core.errors import UserError
-from cellular_bench.core.types import Annotator, Integrator
 from cellular_bench.methods.cellular import (
     Cellular,
     CellularCentroidMethod,
@@ -22,9 +21,7 @@ def method(simulate) -> CellularMethod:
     return CellularMethod(max_epochs=10, seed=1).fit(simulate(n_cells=600, seed=0))
 
 
-def test_classes_speak_the_protocols(method):
-    assert isinstance(method, Integrator)
-    assert isinstance(method, Annotator)
+def test_every_class_has_its_own_id():
     ids = [
         variant.spec.method_id
         for variant in (CellularMethod, CellularContrastiveMethod, CellularCentroidMethod)

@@ -7,7 +7,7 @@ from cellular_bench.benchmark.schema.records import SplitIdentity
 from cellular_bench.reports.tables.held_out import held_out_table
 
 
-def run(make, name, label, fold, scores, **changes):
+def run(make, name, label, fold, scores, task="novelty", **changes):
     """Return a run with a label held out."""
     split = SplitIdentity(
         split_id=f"unseen-{label}-{fold}",
@@ -18,7 +18,7 @@ def run(make, name, label, fold, scores, **changes):
         n_train=10,
         n_test=5,
     )
-    record = make(name, fold, scores, task="novelty", **changes)
+    record = make(name, fold, scores, task=task, **changes)
     return record.model_copy(update={"run_id": f"{name}-{label}-{fold}", "split": split})
 
 
@@ -48,6 +48,16 @@ def test_what_failed_or_was_not_run_says_so(table):
         "never run with this label held out",
         "1 of 1 run: run failed: boom",
     ]
+
+
+def test_labels_held_out_of_another_task_have_one_too(make, specs):
+    runs = [
+        run(make, "SciBet", label, 0, {"accuracy": value}, task="annotation")
+        for label, value in (("alpha", 0.5), ("beta", 0.25))
+    ]
+    (board,) = build_boards(runs, specs.values())
+    (line,) = held_out_table(board).groups[0].lines
+    assert [cell.text for cell in line.cells] == ["0.500", "0.250"]
 
 
 def test_other_boards_have_no_such_table(records, specs):

@@ -1,0 +1,222 @@
+"""What methods are asked for: integration, annotation, novelty detection, and the tasks of plug-ins.
+
+All that depends on a task is an attribute of its :class:`Task`; nothing else looks at its name.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from cellular_bench.benchmark.schema.records import LabelScore
+from cellular_bench.core import keys
+from cellular_bench.core.components import principal_components
+from cellular_bench.core.outputs import Outputs, checked_integration, checked_prediction
+from cellular_bench.core.types import AspectId, Dataset, MethodSpec, Split, TaskId
+
+if TYPE_CHECKING:
+    from anndata import AnnData
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TaskInputs:
+    """Arrays that the metrics of a task need beside the usual truth, computed once per split.
+
+    Attributes
+    ----------
+    file
+        Name of the file that keeps them.
+    arrays
+        Functions of the scored cells, with all their labels, by the names that metrics have for the arrays.
+    on_request
+        True: only runs with study metrics need them.
+    """
+
+    file: str
+    arrays: Mapping[str, Callable[[AnnData], Any]]
+    on_request: bool = False
+
+
+def _no_obstacle(_: Any) -> str | None:
+    return None
+
+
+def _no_details(_: Mapping[str, Any]) -> Mapping[str, Any]:
+    return {}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Task:
+    """A task: how methods are called, and how what they return is checked, scored and shown.
+
+    Attributes
+    ----------
+    task_id
+        Lower-case name on the command line, in suites and in records.
+    title
+        Name in reports.
+    weights
+        Weight of each aspect in the overall score; metrics name the aspect that they belong to.
+    asks
+        Function of a fitted method that returns what is scored.
+    asks_at_once
+        The same of a method that is not inductive: called on the scored cells, without fitting. None:
+        every method is fitted.
+    read
+        Checks what that function returned; takes the id of the method, the returned value, the names of the
+        scored cells and of their genes.
+    scored
+        Outputs that scores rest on; a run has at least one of them.
+    needs_labels
+        True: a method without labels has nothing to learn from.
+    check_data, check_split
+        Return why data, or a split, do not allow the task; None if they do.
+    inputs
+        What metrics need beside the usual truth.
+    has_study_metrics
+        Whether ``study_metrics`` of a suite makes a difference.
+    details
+        Fields of the record beside the scores, computed from the inputs of metrics.
+    tables
+        Further tables of a report: functions of a board; None for no table.
+    source_digest
+        Begins the sha256 of the plug-in file that defines the task; set when it is loaded.
+
+    Raises
+    ------
+    ValueError
+        If the id has other characters than lower-case letters, digits and underscores, or the weights do
+        not add up to 1.
+    """
+
+    task_id: TaskId
+    title: str
+    weights: Mapping[AspectId, float]
+    asks: str
+    asks_at_once: str | None = None
+    read: Callable[[str, Any, Sequence[str], Sequence[str]], Outputs]
+    scored: tuple[str, ...]
+    needs_labels: bool = False
+    check_data: Callable[[Dataset], str | None] = _no_obstacle
+    check_split: Callable[[Split], str | None] = _no_obstacle
+    inputs: tuple[TaskInputs, ...] = ()
+    has_study_metrics: bool = False
+    details: Callable[[Mapping[str, Any]], Mapping[str, Any]] = _no_details
+    tables: tuple[Callable[[Any], Any], ...] = ()
+    source_digest: str | None = None
+
+    def __post_init__(self) -> None:
+        if not re.fullmatch(r"[a-z0-9_]+", self.task_id):
+            raise ValueError(f"task_id '{self.task_id}' must be lower-case letters, digits and underscores")
+        if abs(sum(self.weights.values()) - 1.0) > 1e-9:
+            raise ValueError(f"task '{self.task_id}': its weights {dict(self.weights)} do not add up to 1")
+
+    def is_at_once(self, spec: MethodSpec) -> bool:
+        """Whether a method sees the scored cells alone, instead of training cells first."""
+        return self.asks_at_once is not None and not spec.inductive
+
+    def asked(self, spec: MethodSpec) -> str:
+        """Return the name of the method's function whose value is scored."""
+        return self.asks_at_once if self.asks_at_once and self.is_at_once(spec) else self.asks
+
+    def call(self, spec: MethodSpec, model: Any, train: AnnData, query: AnnData) -> Any:
+        """Fit a method, unless it embeds at once, and return what it says of the scored cells."""
+        if not self.is_at_once(spec):
+            model.fit(train)
+        return getattr(model, self.asked(spec))(query)
+
+    def input_files(self, *, study_metrics: bool) -> dict[str, TaskInputs]:
+        """Return the inputs of a run, by the name of their file in the folder of its split."""
+        own = self.source_digest
+        return {
+            f"{self.task_id}-{one.file}-{own}.npz" if own else f"{one.file}.npz": one
+            for one in self.inputs
+            if study_metrics or not one.on_request
+        }
+
+    @property
+    def known_inputs(self) -> tuple[str, ...]:
+        """Arguments of metrics that runs of this task have, and those of other tasks may not."""
+        return (*self.scored, *(name for one in self.inputs for name in one.arrays))
+
+
+def _needs_batches(dataset: Dataset) -> str | None:
+    if dataset.adata.obs[keys.BATCH].nunique() < 2:
+        return (
+            f"Data set '{dataset.spec.dataset_id}' has one batch; integration needs two or more. "
+            "Name the column of the batches (--batch-key with --adata, batch_key in a data set of your own), "
+            "or choose another task."
+        )
+    return None
+
+
+def _needs_unseen_labels(split: Split) -> str | None:
+    if not split.unseen_labels:
+        return (
+            f"Split '{split.split_id}' holds no label back, so no cell is novel and nothing can be scored. "
+            "The task novelty needs the split unseen-label or private-label."
+        )
+    return None
+
+
+def _prediction(method_id: str, returned: Any, obs_names: Sequence[str], genes: Sequence[str]) -> Outputs:
+    del genes
+    return checked_prediction(method_id, returned, obs_names)
+
+
+def _label_details(inputs: Mapping[str, Any]) -> Mapping[str, Any]:
+    """Return per-label scores and the confusion matrix of a prediction."""
+    from cellular_bench import metrics
+
+    arguments = (inputs["label"], inputs["label_pred"], inputs.get("rejected"))
+    rows = metrics.per_label(*arguments)
+    return {
+        "per_label": tuple(LabelScore.model_validate(row._asdict()) for row in rows),
+        "confusion": metrics.confusion(*arguments),
+    }
+
+
+def _components_of_all_genes(adata: AnnData) -> NDArray[np.float32]:
+    """Return what scib's comparison of principal components starts from."""
+    return principal_components(adata.X)
+
+
+INTEGRATION = Task(
+    task_id="integration",
+    title="Integration",
+    weights={"batch_correction": 0.4, "bio_conservation": 0.6},
+    asks="embed",
+    asks_at_once="fit_embed",
+    read=checked_integration,
+    scored=("X_emb", "graph"),
+    check_data=_needs_batches,
+    inputs=(TaskInputs(file="all_genes", arrays={"X_pre_all": _components_of_all_genes}, on_request=True),),
+    has_study_metrics=True,
+)
+ANNOTATION = Task(
+    task_id="annotation",
+    title="Annotation",
+    weights={"annotation": 1.0},
+    asks="predict",
+    read=_prediction,
+    scored=("label_pred",),
+    needs_labels=True,
+    details=_label_details,
+)
+NOVELTY = Task(
+    task_id="novelty",
+    title="Novelty detection",
+    weights={"novelty": 1.0},
+    asks="predict",
+    read=_prediction,
+    scored=("novelty",),
+    check_split=_needs_unseen_labels,
+    has_study_metrics=True,
+)
+#: Every task by its id, those of plug-ins last; a process knows those of the plug-ins that it has loaded.
+TASKS: dict[TaskId, Task] = {task.task_id: task for task in (INTEGRATION, ANNOTATION, NOVELTY)}
