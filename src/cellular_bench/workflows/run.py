@@ -21,7 +21,7 @@ from cellular_bench.benchmark.results.merge import take_over
 from cellular_bench.benchmark.results.progress import write_plan
 from cellular_bench.benchmark.results.store import Store
 from cellular_bench.benchmark.schema.executor import ExecutorConfig
-from cellular_bench.benchmark.schema.records import RunRecord
+from cellular_bench.benchmark.schema.records import Missing, RunRecord
 from cellular_bench.benchmark.schema.suite import Suite
 from cellular_bench.core.errors import UserError
 from cellular_bench.core.types import Dataset, ProfileName
@@ -80,7 +80,7 @@ def run(request: RunRequest, *, progress: Progress = SILENT) -> RunResult:
     suite = drop_unavailable(suite, methods=known, datasets=specs)
     for block in suite.blocks:
         choose_methods(block, known)  # refuses methods and parameters before data are read, which takes long
-    _report_missing(suite, progress)
+    _report_missing(suite.missing, progress)
     datasets = data.load(suite, specs, subsample=request.subsample, progress=progress)
     planned = _planned(suite, datasets, known, request, progress)
     store = Store.create(request.out, planned.suite)
@@ -88,8 +88,8 @@ def run(request: RunRequest, *, progress: Progress = SILENT) -> RunResult:
         return _execute(planned, datasets, store, request, progress)
 
 
-def _report_missing(suite: Suite, progress: Progress) -> None:
-    for item in suite.missing:
+def _report_missing(missing: Sequence[Missing], progress: Progress) -> None:
+    for item in missing:
         for line in item.lines():
             progress.message(line)
 
@@ -102,16 +102,13 @@ def _planned(
     progress: Progress,
 ) -> Plan:
     """Plan a suite; tasks that the cells do not allow are left out unless the user asked for them."""
+    if request.adata is not None and not (request.suite or request.tasks or request.split):
+        # The suite is our choice: nobody asked for each of its tasks.
+        n_reported = len(suite.missing)
+        suite = drop_impossible_tasks(suite, datasets)
+        _report_missing(suite.missing[n_reported:], progress)
     plugins = [path.resolve() for path in request.plugins]
-    try:
-        return plan(suite, datasets=datasets, methods=known, plugins=plugins)
-    except UserError:
-        # If the suite is our choice, nobody asked for each of its tasks.
-        if request.adata is None or request.suite or request.tasks or request.split:
-            raise
-    allowed = drop_impossible_tasks(suite, datasets)
-    _report_missing(allowed, progress)
-    return plan(allowed, datasets=datasets, methods=known, plugins=plugins)
+    return plan(suite, datasets=datasets, methods=known, plugins=plugins)
 
 
 def _execute(
