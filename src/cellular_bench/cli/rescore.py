@@ -89,9 +89,11 @@ def rescore(store: Store, record: RunRecord, *, profile: ProfileName | None = No
     except ContractError as error:
         raise UserError(str(error)) from error
     unknown = unknown_metrics(record)
-    kept = tuple(score for score in record.scores if score.metric_id in unknown)
+    kept = [score for score in record.scores if score.metric_id in unknown]
+    places = {score.metric_id: place for place, score in enumerate(record.scores)}
+    scores = sorted((*scored.scores, *kept), key=lambda score: places.get(score.metric_id, len(places)))
     changed = {name: getattr(scored, name) for name in ("per_label", "confusion", "evaluation")}
-    return record.model_copy(update={**changed, "scores": (*scored.scores, *kept)})
+    return record.model_copy(update={**changed, "scores": tuple(scores)})
 
 
 def unknown_metrics(record: RunRecord) -> set[str]:
