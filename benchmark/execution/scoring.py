@@ -79,9 +79,19 @@ def score(
     """
     if not np.array_equal(outputs.obs_names, truth.obs_names):
         raise ContractError("The outputs are not for the cells of this split.")
-    inputs = {**given, **outputs.arrays(), **_neighbours_along(outputs), **truth.inputs()}
+    returned = {**_not_returned(task), **outputs.arrays(), **_neighbours_along(outputs)}
+    inputs = {**given, **returned, **truth.inputs()}
     scored = compute(specs_for(task, inputs), inputs, profile=profile)
     return Outcome(**{**dict(scored), **task.details(inputs)})
+
+
+def _not_returned(task: Task) -> dict[str, Any]:
+    """Return why outputs have no value that only this task has; of all others, metrics know it."""
+    return {
+        name: UndefinedError(f"needs '{name}', but the method did not return '{name}'", by_output=True)
+        for name in task.scored
+        if name not in Outputs.__slots__
+    }
 
 
 def _neighbours_along(outputs: Outputs) -> dict[str, Any]:

@@ -21,11 +21,11 @@ from cellular_bench.benchmark.results.merge import merge
 from cellular_bench.benchmark.results.store import OUTPUTS, Store
 from cellular_bench.benchmark.schema.suite import Suite
 from cellular_bench.benchmark.tasks import ANNOTATION, TASKS
-from cellular_bench.cli.rescore import rescore
 from cellular_bench.core.errors import UnknownNameError, UserError
 from cellular_bench.core.outputs import read_outputs
 from cellular_bench.metrics import METRICS
 from cellular_bench.results import Results
+from cellular_bench.workflows.rescore import rescore
 
 PLUGIN = Path(__file__).parents[1] / "plugins" / "doublets.py"
 SUITE = """

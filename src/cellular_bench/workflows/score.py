@@ -212,7 +212,7 @@ def _score_embedding(name: str, inputs: Mapping[str, Any], request: ScoreRequest
 
 
 def _score_corrected(layer: str, inputs: Mapping[str, Any], metric_ids: Sequence[str]) -> Iterator[Row]:
-    usual = scoring.specs_for(INTEGRATION)
+    usual = scoring.specs_for(INTEGRATION, {"X_pre_all"})
     specs = [spec for spec in scoring.specs_for(INTEGRATION, inputs) if spec not in usual]
     for score in scoring.compute(_named(metric_ids) or specs, inputs).scores:
         yield Row(method_id=layer, fold=None, score=score)

@@ -11,7 +11,7 @@ from cellular_bench.benchmark.analysis.leaderboard import build_boards
 from cellular_bench.benchmark.execution.executor import Executor
 from cellular_bench.benchmark.results.store import Store
 from cellular_bench.benchmark.schema.records import RunRecord
-from cellular_bench.cli.report import draw
+from cellular_bench.workflows.figures import draw
 
 PLUGIN = '''
 import json

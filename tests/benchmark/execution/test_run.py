@@ -27,10 +27,10 @@ from cellular_bench.benchmark.plan.run import Plan
 from cellular_bench.benchmark.results.store import Store
 from cellular_bench.benchmark.schema.records import Limits, RunRecord
 from cellular_bench.benchmark.schema.suite import Suite
-from cellular_bench.cli.rescore import rescore
 from cellular_bench.core.errors import UserError
 from cellular_bench.core.outputs import read_outputs
 from cellular_bench.core.types import Dataset
+from cellular_bench.workflows.rescore import rescore
 
 
 @pytest.fixture(scope="module")

@@ -1,5 +1,7 @@
 """Which metrics a run records, and which of them make its overall score."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from scipy.sparse import csr_matrix
@@ -55,7 +57,7 @@ def test_metrics_that_no_run_can_give_are_on_no_board():
         *ASKED_FOR["novelty"],
     }
     for task, asked in ASKED_FOR.items():
-        full = {spec.metric_id for spec in specs_for(TASKS[task], {STUDY_METRICS})}
+        full = {spec.metric_id for spec in specs_for(TASKS[task], {STUDY_METRICS, "X_pre_all"})}
         assert full - {spec.metric_id for spec in specs_for(TASKS[task])} == asked
 
 
@@ -168,6 +170,21 @@ def test_a_prediction_without_probabilities_keeps_its_overall_score():
     assert {found[name].value for name in IN_OVERALL["annotation"]} == {1.0}
     assert found["log_loss"].undefined_by == "output"
     assert found["rare_recall"].undefined_by == "data"
+
+
+def test_an_output_of_a_task_that_a_method_lacks_is_the_methods_fault(monkeypatch):
+    label = np.array(list("aabb"))
+    truth = truth_of(label, np.repeat("x", 4), np.zeros((4, 2)))
+    for name in ("depth", "width"):
+        argument = {"depth": lambda depth: float(depth.mean()), "width": lambda width: float(width.mean())}
+        spec = replace(METRICS["accuracy"], metric_id=name, aspect="size", function=argument[name])
+        monkeypatch.setitem(METRICS, name, spec)
+    task = replace(ANNOTATION, weights={"size": 1.0}, scored=("depth", "width"), details=lambda inputs: {})
+    outputs = Outputs(obs_names=truth.obs_names, more={"depth": np.full(4, 0.5)})
+    values, missing = values_and_reasons(score(task, outputs, truth))
+    assert values == {"depth": 0.5}
+    assert missing["width"].undefined_by == "output"
+    assert "the method did not return 'width'" in missing["width"].reason
 
 
 def test_shortcuts_and_their_errors_go_into_the_scores_and_from_there_into_json(monkeypatch):
