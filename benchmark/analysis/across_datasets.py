@@ -17,7 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cellular_bench.benchmark.analysis import signed_ranks
-from cellular_bench.benchmark.analysis.leaderboard import Board, Row, Track, method_key, unit_of
+from cellular_bench.benchmark.analysis.leaderboard import RANKED, Board, Row, Track, method_key, unit_of
 from cellular_bench.benchmark.analysis.statistics import LEVEL, Comparison, tie_groups
 from cellular_bench.core.types import Task
 
@@ -107,8 +107,8 @@ class Across:
     passed_over: tuple[Board, ...] = ()
 
 
-def across(boards: Sequence[Board], track: Track) -> tuple[Across, ...]:
-    """Sum up each task and cutting that has boards of two or more data sets, without stressed ones.
+def across(boards: Sequence[Board]) -> tuple[Across, ...]:
+    """Summarise each track, task and kind of split with boards of two or more data sets, stressed ones aside.
 
     Versions of a data set may share cells and are no independent data sets. The one with the most cells
     counts; of equally large ones, the one that was run last.
@@ -118,8 +118,9 @@ def across(boards: Sequence[Board], track: Track) -> tuple[Across, ...]:
         split = board.splits[0]
         if split.stress is None:
             groups[board.task, split.scheme or split.kind][board.dataset.dataset_id].append(board)
-    found = (_across(list(group.values()), track) for group in groups.values() if len(group) > 1)
-    return tuple(one for one in found if one is not None)
+    several = [list(group.values()) for group in groups.values() if len(group) > 1]
+    made = (_across(group, track) for track in RANKED for group in several)
+    return tuple(one for one in made if one is not None)
 
 
 def _size_and_end(board: Board) -> tuple[int, datetime]:
@@ -140,7 +141,7 @@ def _across(versions: Sequence[Sequence[Board]], track: Track) -> Across | None:
     best = np.bincount(drawn.argmax(axis=1), minlength=len(rows)) / len(drawn)
     average, wins, taken = average_ranks(means), signed_ranks.win_rates(means), signed_ranks.places(means)
     names = [method_key(found[0].method) for found in rows]
-    versus = {found.second: found for found in signed_ranks.against_best(names, means)}
+    versus = {found.second: found for found in signed_ranks.signed_rank_tests(names, means)}
     order = np.argsort(-means.mean(axis=1), kind="stable")
     return Across(
         task=boards[0].task,

@@ -15,7 +15,7 @@ from cellular_bench.core.types import MetricSpec
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Subject:
+class MethodOnData:
     """What is compared: a method with its genes and parameters on one cutting of a data set.
 
     ``genes`` is empty where the method was given those of its own choice. ``data_version`` tells data of
@@ -50,7 +50,7 @@ class Change:
         How much better the second is, as a share of the metric's range, with its 95 % interval over splits.
     """
 
-    subject: Subject
+    subject: MethodOnData
     metric_id: str
     before: float
     after: float
@@ -67,7 +67,7 @@ class Change:
 class Lost:
     """A run that ended well in the first folder and not in the second, or one of its scores that is gone."""
 
-    subject: Subject
+    subject: MethodOnData
     run: str
     reason: str
 
@@ -85,14 +85,14 @@ class NotCompared:
 class OneSided:
     """How many of the runs of a subject are in one of the folders only, and how many of them ended well."""
 
-    subject: Subject
+    subject: MethodOnData
     n_runs: int
     n_ok: int
     of: int
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Report:
+class FolderComparison:
     """What a comparison found.
 
     ``only_before`` and ``only_after`` count runs that the other folder lacks.
@@ -123,7 +123,7 @@ _Scores = tuple[RunRecord, str, Score | None, Score | None]
 
 def compare(
     before: Iterable[RunRecord], after: Iterable[RunRecord], specs: Mapping[str, MetricSpec]
-) -> Report:
+) -> FolderComparison:
     """Compare runs of the same method, parameters, cells and seed.
 
     Versions of methods and packages may differ: their effect is what a comparison is for. Versions of a
@@ -143,7 +143,7 @@ def compare(
                 not_compared[metric_id, why] += 1
         changes += _changes(subject, scores, specs)
         lost += _lost(subject, pairs, scores)
-    return Report(
+    return FolderComparison(
         changes=tuple(changes),
         lost=tuple(lost),
         not_compared=tuple(
@@ -157,10 +157,10 @@ def compare(
 
 def _by_subject(
     records: Iterable[RunRecord], versions: Mapping[Version, str]
-) -> dict[Subject, dict[_Key, RunRecord]]:
-    found: dict[Subject, dict[_Key, RunRecord]] = defaultdict(dict)
+) -> dict[MethodOnData, dict[_Key, RunRecord]]:
+    found: dict[MethodOnData, dict[_Key, RunRecord]] = defaultdict(dict)
     for record in records:
-        subject = Subject(
+        subject = MethodOnData(
             task=record.task,
             dataset_id=record.dataset.dataset_id,
             data_version=versions[record.dataset.dataset_id, record.dataset.digest],
@@ -178,7 +178,8 @@ def _by_subject(
 
 
 def _one_sided(
-    here: Mapping[Subject, Mapping[_Key, RunRecord]], there: Mapping[Subject, Mapping[_Key, RunRecord]]
+    here: Mapping[MethodOnData, Mapping[_Key, RunRecord]],
+    there: Mapping[MethodOnData, Mapping[_Key, RunRecord]],
 ) -> Iterable[OneSided]:
     for subject, runs in here.items():
         if alone := runs.keys() - there.get(subject, {}).keys():
@@ -207,7 +208,7 @@ def _why_not(old: Score | None, new: Score | None, *, known: bool) -> str:
 
 
 def _changes(
-    subject: Subject, scores: Sequence[_Scores], specs: Mapping[str, MetricSpec]
+    subject: MethodOnData, scores: Sequence[_Scores], specs: Mapping[str, MetricSpec]
 ) -> Iterable[Change]:
     values: dict[str, list[tuple[RunRecord, float, float]]] = defaultdict(list)
     for run, metric_id, old, new in scores:
@@ -219,7 +220,9 @@ def _changes(
         yield _change(subject, specs[metric_id], found)
 
 
-def _change(subject: Subject, spec: MetricSpec, values: Sequence[tuple[RunRecord, float, float]]) -> Change:
+def _change(
+    subject: MethodOnData, spec: MetricSpec, values: Sequence[tuple[RunRecord, float, float]]
+) -> Change:
     runs = [run for run, _, _ in values]
     gains = [(*unit_of(run.split), scaled(spec, new) - scaled(spec, old)) for run, old, new in values]
     return Change(
@@ -232,7 +235,7 @@ def _change(subject: Subject, spec: MetricSpec, values: Sequence[tuple[RunRecord
 
 
 def _lost(
-    subject: Subject, pairs: Sequence[tuple[RunRecord, RunRecord]], scores: Sequence[_Scores]
+    subject: MethodOnData, pairs: Sequence[tuple[RunRecord, RunRecord]], scores: Sequence[_Scores]
 ) -> Iterable[Lost]:
     for run, again in pairs:
         if run.status == "ok" and again.status != "ok":

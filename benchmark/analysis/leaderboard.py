@@ -26,6 +26,8 @@ from cellular_bench.core.errors import UserError
 from cellular_bench.core.types import TASKS, Aspect, MetricSpec, SplitKind, Task
 
 Track = Literal["unsupervised", "supervised", "sees scored labels", "control"]
+#: Tracks whose methods are ranked.
+RANKED: tuple[Track, ...] = ("unsupervised", "supervised", "sees scored labels")
 
 #: Weights of the aspects in the overall score of a task.
 OVERALL_WEIGHTS: Mapping[Task, Mapping[Aspect, float]] = {
@@ -56,6 +58,17 @@ class Summary:
     n: int
     reasons: Mapping[str, int] = field(default_factory=dict)
 
+    @classmethod
+    def of(cls, values: Iterable[float | None], reasons: Iterable[str | None] = ()) -> Summary:
+        """Summarise the values that exist and count the reasons of the others."""
+        known = [value for value in values if value is not None]
+        return cls(
+            mean=fmean(known) if known else None,
+            std=stdev(known) if len(known) > 1 else None,
+            n=len(known),
+            reasons=Counter(reason for reason in reasons if reason),
+        )
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Row:
@@ -70,8 +83,6 @@ class Row:
         Which labels the method saw; rows of different tracks are not ranked against each other.
     overall, aspects, metrics
         Summaries over all splits and seeds; see :func:`over_units`.
-    missing_metrics
-        Metrics that these cells do not permit, left out of the means of every method alike.
     missing_splits
         Splits of the board that the method was never run on.
     runs
@@ -89,7 +100,6 @@ class Row:
     wall_time_s: Summary
     cpu_time_s: Summary
     peak_rss_mib: Summary
-    missing_metrics: tuple[str, ...]
     missing_splits: tuple[str, ...]
     incomplete_because: str | None
     runs: tuple[RunRecord, ...]
@@ -217,17 +227,6 @@ def unit_of(split: SplitIdentity) -> tuple[str, float]:
     return split.split_id, split.n_test / split.n_train if split.n_train else 0.0
 
 
-def summarise(values: Iterable[float | None], reasons: Iterable[str | None] = ()) -> Summary:
-    """Summarise the values that exist and count the reasons of the others."""
-    found = [value for value in values if value is not None]
-    return Summary(
-        mean=fmean(found) if found else None,
-        std=stdev(found) if len(found) > 1 else None,
-        n=len(found),
-        reasons=Counter(reason for reason in reasons if reason),
-    )
-
-
 def over_units(
     runs: Iterable[RunRecord], values: Iterable[float | None], reasons: Iterable[str | None] = ()
 ) -> Summary:
@@ -237,11 +236,11 @@ def over_units(
     many there are. The deviation stays that of the runs.
     """
     values = tuple(values)
-    found = summarise(values, reasons)
+    summary = Summary.of(values, reasons)
     units = average_seeds(
         [(*unit_of(run.split), value) for run, value in zip(runs, values, strict=True) if value is not None]
     )
-    return replace(found, mean=fmean(unit.value for unit in units)) if units else found
+    return replace(summary, mean=fmean(unit.value for unit in units)) if units else summary
 
 
 def build_boards(records: Iterable[RunRecord], specs: Iterable[MetricSpec]) -> tuple[Board, ...]:
@@ -320,7 +319,6 @@ def _row(runs: Sequence[RunRecord], specs: Sequence[MetricSpec], splits: Mapping
     overall = [overall_score(first.task, scores) for scores in aspects]
     names: tuple[Aspect, ...] = tuple(OVERALL_WEIGHTS[first.task])
     costs: list[Cost] = [run.cost for run in done if run.cost is not None]
-    missing = sorted({s.metric_id for run in done for s in run.scores if s.undefined_by == "data"})
     seen = {run.split.digest for run in runs}
     absent = sorted(split.split_id for digest, split in splits.items() if digest not in seen)
     return Row(
@@ -330,15 +328,19 @@ def _row(runs: Sequence[RunRecord], specs: Sequence[MetricSpec], splits: Mapping
         overall=over_units(done, overall),
         aspects={name: over_units(done, (scores.get(name) for scores in aspects)) for name in names},
         metrics={spec.metric_id: _metric_summary(spec.metric_id, runs) for spec in specs},
-        wall_time_s=summarise(cost.wall_time_s for cost in costs),
-        cpu_time_s=summarise(cost.cpu_time_s for cost in costs),
-        peak_rss_mib=summarise(cost.peak_rss_mib for cost in costs),
-        missing_metrics=tuple(missing),
+        wall_time_s=Summary.of(cost.wall_time_s for cost in costs),
+        cpu_time_s=Summary.of(cost.cpu_time_s for cost in costs),
+        peak_rss_mib=Summary.of(cost.peak_rss_mib for cost in costs),
         missing_splits=tuple(absent),
         incomplete_because=_incomplete(runs, specs, overall, absent),
         runs=tuple(runs),
         run_scores=tuple(overall),
     )
+
+
+def run_failure(run: RunRecord) -> str:
+    """Say how a run without scores ended."""
+    return f"run {run.status.replace('_', ' ')}: {run.reason}"
 
 
 def _metric_summary(metric_id: str, runs: Sequence[RunRecord]) -> Summary:
@@ -348,7 +350,7 @@ def _metric_summary(metric_id: str, runs: Sequence[RunRecord]) -> Summary:
         score = next((s for s in run.scores if s.metric_id == metric_id), None)
         if run.status != "ok":
             values.append(None)
-            reasons.append(f"run {run.status.replace('_', ' ')}: {run.reason}")
+            reasons.append(run_failure(run))
         else:
             values.append(score.value if score else None)
             reasons.append(score.reason if score else "not computed in this run")

@@ -31,7 +31,13 @@ from cellular_bench.benchmark.analysis.scales import (
     overall,
     own_range,
 )
-from cellular_bench.benchmark.analysis.statistics import LEVEL, Comparison, SplitScore, compare, rank_shares
+from cellular_bench.benchmark.analysis.statistics import (
+    LEVEL,
+    Comparison,
+    SplitScore,
+    paired_tests,
+    rank_shares,
+)
 from cellular_bench.core.types import Aspect
 
 Weights = Mapping[Aspect, float]
@@ -113,7 +119,7 @@ def against_best(board: Board, track: Track) -> dict[str, Comparison]:
         return {}
     scores = {method_key(row.method): split_scores(row) for row in rows}
     best, *others = scores
-    found = compare(scores, pairs=[(best, other) for other in others])
+    found = paired_tests(scores, pairs=[(best, other) for other in others])
     return {comparison.second: comparison for comparison in found}
 
 
@@ -131,7 +137,7 @@ def aspect_leaders(board: Board, track: Track) -> dict[Aspect, tuple[str, tuple[
         scores = {key: _of_aspect(units[key]["own"], place) for key in ranked}
         best = max(ranked, key=lambda key: fmean(score.value for score in scores[key]))
         pairs = [(best, other) for other in ranked if other != best]
-        found[aspect] = best, compare(scores, pairs=pairs)
+        found[aspect] = best, paired_tests(scores, pairs=pairs)
     return found
 
 

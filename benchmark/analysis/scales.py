@@ -164,10 +164,10 @@ def overall(
     for aspect, weight in weights.items():
         if weight:
             total += weight * aspects[aspect]
-    return over_units(total, units)
+    return mean_over_units(total, units)
 
 
-def over_units(scores: Scores, units: Sequence[tuple[str, float]]) -> Scores:
+def mean_over_units(scores: Scores, units: Sequence[tuple[str, float]]) -> Scores:
     """Average (n_methods, n_runs) scores over the runs of each unit, then over units."""
     places: dict[tuple[str, float], list[int]] = defaultdict(list)
     for place, unit in enumerate(units):

@@ -16,7 +16,7 @@ from cellular_bench.benchmark.analysis.statistics import LEVEL, Comparison, holm
 Scores = NDArray[np.float64]
 
 
-def against_best(names: Sequence[str], means: Scores) -> tuple[Comparison, ...]:
+def signed_rank_tests(names: Sequence[str], means: Scores) -> tuple[Comparison, ...]:
     """Compare the method with the highest mean with each other one over data sets.
 
     Wilcoxon's signed-rank test, two-sided; p values adjusted by Holm's rule. There is no p value, but a
@@ -36,7 +36,7 @@ def against_best(names: Sequence[str], means: Scores) -> tuple[Comparison, ...]:
     Examples
     --------
     >>> scores = np.array([[0.71, 0.82, 0.93, 0.64, 0.75, 0.86], [0.7, 0.8, 0.9, 0.6, 0.7, 0.8]])
-    >>> [round(found.p_value, 5) for found in against_best(["a", "b"], scores)]
+    >>> [round(found.p_value, 5) for found in signed_rank_tests(["a", "b"], scores)]
     [0.03125]
     """
     best = int(means.mean(axis=1).argmax())

@@ -154,7 +154,7 @@ def _t_quantile(share: float, n_free: int) -> float:
     return float(stats.t.ppf(share, n_free))
 
 
-def compare(
+def paired_tests(
     scores: Mapping[str, Sequence[SplitScore]], *, pairs: Sequence[tuple[str, str]] | None = None
 ) -> tuple[Comparison, ...]:
     """Compare methods pair by pair on the splits that both were scored on.

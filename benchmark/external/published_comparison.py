@@ -10,7 +10,7 @@ from statistics import fmean
 from typing import Final
 
 from cellular_bench.benchmark import registry
-from cellular_bench.benchmark.analysis.leaderboard import Board, Row, Summary, over_units, summarise
+from cellular_bench.benchmark.analysis.leaderboard import Board, Row, Summary, over_units
 from cellular_bench.benchmark.external.published import PARTS_OF, PublishedScore, published_scores
 from cellular_bench.benchmark.schema.records import RunRecord
 from cellular_bench.core.errors import UndefinedError
@@ -190,10 +190,10 @@ def _samples(row: Row, metric_id: str, *, n_labels: int) -> tuple[Summary, int]:
     pairs = [(run.value("lowest_confidence_known"), run.value("lowest_confidence_novel")) for run in row.done]
     told = [pair for pair in pairs if None not in pair]
     if not told:
-        return summarise([]), 0
+        return Summary.of([]), 0
     known, novel = (likelihood(values, n_labels) for values in zip(*told, strict=True))
     try:
         found = flag_samples(known, novel, threshold=float(threshold))
     except UndefinedError as error:
-        return summarise([None], [str(error)]), len(told)
-    return summarise([found.precision if name == "sample_precision" else found.coverage]), len(told)
+        return Summary.of([None], [str(error)]), len(told)
+    return Summary.of([found.precision if name == "sample_precision" else found.coverage]), len(told)

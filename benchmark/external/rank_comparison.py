@@ -26,7 +26,6 @@ STEPS: Final = (
     "metrics and weights of our overall score, nothing cut",
     "our scale: each metric by its own range",
 )
-RANKED: Final[tuple[Track, ...]] = ("unsupervised", "supervised", "sees scored labels")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -108,10 +107,9 @@ def _ranks(scores: Mapping[str, float]) -> dict[str, int]:
 def _our_ranks(boards: Sequence[Board]) -> tuple[dict[str, int], dict[str, str]]:
     ranks: dict[str, int] = {}
     reasons: dict[str, str] = {}
-    for track in RANKED:
-        for found in across(boards, track):
-            ranks |= {s.row.method.method_id: place for place, s in enumerate(found.standings, 1)}
-            reasons |= found.left_out
+    for group in across(boards):
+        ranks |= {s.row.method.method_id: place for place, s in enumerate(group.standings, 1)}
+        reasons |= group.left_out
     return ranks, reasons | _gaps(boards)
 
 

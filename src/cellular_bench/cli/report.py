@@ -4,20 +4,19 @@ from __future__ import annotations
 
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
 
 import click
 
 from cellular_bench.benchmark import registry
-from cellular_bench.benchmark.analysis.leaderboard import Board, build_boards
 from cellular_bench.benchmark.execution.machine import usable_cores
 from cellular_bench.benchmark.results.store import Store
-from cellular_bench.benchmark.schema.records import Missing, RunRecord
+from cellular_bench.benchmark.schema.records import RunRecord
 from cellular_bench.cli import options
 from cellular_bench.cli.options import EXISTING_FOLDER, NameList, plugin_option
 from cellular_bench.core.errors import UserError
 from cellular_bench.core.files import write_text_atomically
+from cellular_bench.reports import Report, build_report
 from cellular_bench.reports.tables.board import View
 from cellular_bench.workflows.figures import draw
 
@@ -122,26 +121,16 @@ def write_reports(
         If the folders hold no record, or a format is unknown.
     """
     from cellular_bench import reports
-    from cellular_bench.reports.page.page import FORMATS
+    from cellular_bench.reports.writing import FORMATS, write_published
 
     for name in formats:
         registry.pick("format", name, dict.fromkeys(FORMATS))
-    contents = _contents(stores)
+    report = _report(stores, view)
     drawn = []
     if figures and "html" in formats:
-        drawn = draw(stores, out, contents.boards, n_jobs=n_jobs)
-    written = reports.write(
-        contents.records,
-        registry.metrics(),
-        out,
-        title=contents.title,
-        figures=drawn,
-        missing=contents.missing,
-        formats=formats,
-        view=view or contents.view,
-        inside=inside,
-    )
-    return [*written, *_write_published(out, contents.boards, contents.missing)]
+        drawn = draw(stores, out, report.boards, n_jobs=n_jobs)
+    written = reports.write(report, out, formats=formats, figures=drawn, inside=inside)
+    return [*written, *write_published(report, out)]
 
 
 def write_site(
@@ -156,32 +145,14 @@ def write_site(
     """
     from cellular_bench.reports.page.site import write_site_pages
 
-    contents = _contents(stores)
+    report = _report(stores, view)
     # Drawn beside the results, so that the site holds nothing but its pages.
-    drawn = draw(stores, stores[0].root, contents.boards, n_jobs=n_jobs) if figures else []
-    return write_site_pages(
-        contents.records,
-        registry.metrics(),
-        out,
-        title=contents.title,
-        figures=drawn,
-        missing=contents.missing,
-        view=view or contents.view,
-    )
+    drawn = draw(stores, stores[0].root, report.boards, n_jobs=n_jobs) if figures else []
+    return write_site_pages(report, out, figures=drawn)
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class _Contents:
-    """What result folders hold together."""
-
-    title: str
-    records: tuple[RunRecord, ...]
-    boards: tuple[Board, ...]
-    missing: tuple[Missing, ...]
-    view: View
-
-
-def _contents(stores: Sequence[Store]) -> _Contents:
+def _report(stores: Sequence[Store], view: View | None) -> Report:
+    """Build the report of what result folders hold together."""
     from cellular_bench.benchmark.results.merge import choose
 
     if len(stores) == 1:
@@ -206,12 +177,12 @@ def _contents(stores: Sequence[Store]) -> _Contents:
         )
     _name_unknown_metrics(records)
     suites = [suite for store in stores if (suite := store.suite)]
-    return _Contents(
+    return build_report(
+        records,
+        registry.metrics(),
         title=" + ".join(dict.fromkeys(store.title for store in stores)),
-        records=records,
-        boards=build_boards(records, registry.metrics().values()),
         missing=tuple(item for suite in suites for item in suite.missing),
-        view="paper" if any(suite.suite_id == "paper" for suite in suites) else "default",
+        view=view or ("paper" if any(suite.suite_id == "paper" for suite in suites) else "default"),
     )
 
 
@@ -240,19 +211,3 @@ def _watch(store: Store, *, interval: float) -> None:
         if not seen.is_active:
             return
         time.sleep(interval)
-
-
-def _write_published(out: Path, boards: Sequence[Board], missing: Sequence[Missing]) -> list[Path]:
-    """Write published scores beside ours where a study scored these data, and what its suite lacks."""
-    from cellular_bench.reports.tables.published import published_csv, published_markdown, published_tables
-
-    if not (missing or any(published_tables(board) for board in boards)):
-        return []
-    lines = [line for item in missing for line in item.lines()]
-    texts = {
-        "published.csv": published_csv(boards),
-        "published.md": published_markdown(boards, lines),
-    }
-    for name, text in texts.items():
-        write_text_atomically(out / name, text)
-    return [out / name for name in texts]

@@ -329,7 +329,7 @@ def _say_what_is_less_exact(
 def _outdated(records: Sequence[RunRecord], out: Path) -> Iterator[str]:
     """Say which scores are of another version of their metric than the one here."""
     from cellular_bench.metrics import METRICS
-    from cellular_bench.reports.tables.overview import other_versions
+    from cellular_bench.reports.tables.definitions import other_versions
 
     for text in other_versions(records, METRICS):
         yield f"{text}. To score the kept outputs anew: run-benchmark rescore {out}"

@@ -20,9 +20,9 @@ from cellular_bench.benchmark.execution.preparation import Truth, read_truth
 from cellular_bench.benchmark.results.store import ARTIFACTS, OUTPUTS, Store
 from cellular_bench.benchmark.schema.records import RunRecord
 from cellular_bench.core.files import fitting
-from cellular_bench.reports.figures.confusion_and_training import Figure, FigureKind
-from cellular_bench.reports.tables.common import display_names
-from cellular_bench.reports.tables.model import plural
+from cellular_bench.reports.figures.canvas import Figure, FigureKind
+from cellular_bench.reports.tables.formatting import plural
+from cellular_bench.reports.tables.method_rows import full_names
 
 if TYPE_CHECKING:
     from cellular_bench.benchmark.analysis.curves import Curve
@@ -150,8 +150,8 @@ def _of_method(store: Kept, board: Board, row: Row, common: tuple[str, int]) -> 
 
 
 def _drawing(store: Kept, board: Board, kind: FigureKind, rows: Sequence[Row]) -> Drawing:
-    shown = display_names(board)
-    named = [(run, " ".join(filter(None, shown[method_key(row.method)]))) for row in rows for run in row.done]
+    shown = full_names(board)
+    named = [(run, shown[method_key(row.method)]) for row in rows for run in row.done]
     runs, names = (tuple(part) for part in zip(*named, strict=True))
     # Other runs are another picture, a run done again too; hence their digest in the name.
     done = "\n".join(f"{run.run_id} {run.started_at.isoformat()}" for run in runs)
@@ -267,10 +267,10 @@ def _draw_curves(store: Kept, drawing: Drawing) -> None:
 
     if drawing.runs[0].task == "annotation":
         risks = _averaged(store, drawing, _risk)
-        _keep(risk_figure(risks, board_id=drawing.board_id), drawing.file)
+        _keep(risk_figure(risks), drawing.file)
         return
     roc, precision_recall = (_averaged(store, drawing, draw) for draw in (_roc, _precision_recall))
-    _keep(novelty_curves_figure(roc, precision_recall, board_id=drawing.board_id), drawing.file)
+    _keep(novelty_curves_figure(roc, precision_recall), drawing.file)
 
 
 def _averaged(
@@ -325,13 +325,7 @@ def _draw_samples(store: Kept, drawing: Drawing) -> None:
         if outputs.label_proba is not None:
             held_out = " + ".join(run.split.unseen_labels)
             samples.append(lowest(outputs.label_proba, truth.is_novel, held_out=held_out))
-    figure = samples_figure(
-        samples,
-        threshold=STUDY_THRESHOLD,
-        title=drawing.title,
-        board_id=drawing.board_id,
-        method_id=drawing.method_id,
-    )
+    figure = samples_figure(samples, threshold=STUDY_THRESHOLD, title=drawing.title)
     _keep(figure, drawing.file)
 
 
