@@ -1,7 +1,7 @@
 """Records to rankings: one board per task, data set and kind of split.
 
 A score depends on its own run alone: every metric is scaled by its own range, and the aspect
-scores are plain means. Nothing here looks at the other rows except to number them.
+scores are plain means. Other rows matter for the rank only.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from statistics import fmean, stdev
 from typing import Literal
 
 from cellular_bench.benchmark.analysis.data_versions import version_names, versioned
-from cellular_bench.benchmark.analysis.statistics import ROUNDING, SplitScore, average_seeds
+from cellular_bench.benchmark.analysis.statistics import ROUNDING, SplitScore, average_seeds, interval
 from cellular_bench.benchmark.schema.records import (
     Cost,
     DatasetIdentity,
@@ -50,7 +50,7 @@ class Summary:
     std
         None for a single run.
     reasons
-        Why values are missing, with how often.
+        Why values are missing, with counts.
     """
 
     mean: float | None
@@ -71,7 +71,7 @@ class Summary:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Row:
+class BoardRow:
     """One method on one board.
 
     Attributes
@@ -130,8 +130,8 @@ class Board:
     splits
         Every split that any method was run on, in the order of their names.
     version
-        What tells the data from others of the same ``dataset_id`` in the result folder, such as
-        ``"300 cells"``; the digest is then part of ``board_id``. Empty where there are no others.
+        What distinguishes the data from others of the same ``dataset_id`` in the result folder, such as
+        ``"300 cells"``; the digest is then part of ``board_id``. Empty if there are no others.
     """
 
     task: Task
@@ -139,7 +139,7 @@ class Board:
     split_kind: SplitKind
     metrics: tuple[MetricSpec, ...]
     splits: tuple[SplitIdentity, ...]
-    rows: tuple[Row, ...]
+    rows: tuple[BoardRow, ...]
     version: str = ""
 
     @property
@@ -150,12 +150,12 @@ class Board:
 
     @property
     def dataset_title(self) -> str:
-        """Title of the data set, with what tells it from others of the same ``dataset_id``."""
+        """Title of the data set, with what distinguishes it from others of the same ``dataset_id``."""
         return versioned(self.dataset.title, self.version)
 
 
 def track_of(record: RunRecord) -> Track:
-    """Tell which labels the method of a run saw."""
+    """Return the track of a run: which labels its method saw."""
     if record.method.is_control:
         return "control"
     if record.method.labels == "none":
@@ -166,7 +166,7 @@ def track_of(record: RunRecord) -> Track:
 
 
 def is_transductive(record: RunRecord) -> bool:
-    """Tell if a method embedded the scored cells on their own where others learn from training cells."""
+    """Return whether a method embedded the scored cells alone, while others learn from training cells."""
     apart = record.task == "integration" and record.split.kind != "all"
     return apart and not record.method.inductive and not record.method.is_control
 
@@ -180,8 +180,8 @@ def scaled(spec: MetricSpec, value: float) -> float:
 def aspect_scores(record: RunRecord, specs: Sequence[MetricSpec]) -> dict[Aspect, float]:
     """Average the scaled metrics of each aspect of one run.
 
-    Metrics that the data do not permit are left out, for every method alike. An aspect that lacks
-    a metric because of the method's own output has no score.
+    Metrics that are undefined on the data are left out, for every method alike. An aspect that lacks a
+    metric because of the method's own output has no score.
     """
     scores = {score.metric_id: score for score in record.scores}
     values: dict[Aspect, list[float]] = defaultdict(list)
@@ -194,22 +194,22 @@ def aspect_scores(record: RunRecord, specs: Sequence[MetricSpec]) -> dict[Aspect
             broken.add(spec.aspect)
         else:
             values[spec.aspect].append(scaled(spec, score.value))
-    return {aspect: fmean(found) for aspect, found in values.items() if aspect not in broken}
+    return {aspect: fmean(scores) for aspect, scores in values.items() if aspect not in broken}
 
 
 def overall_score(task: Task, aspects: Mapping[Aspect, float]) -> float | None:
-    """Weigh the aspect scores of one run; None where one is missing."""
+    """Weigh the aspect scores of one run; None if one is missing."""
     weights = OVERALL_WEIGHTS[task]
     if not weights.keys() <= aspects.keys():
         return None
     return sum(weight * aspects[aspect] for aspect, weight in weights.items())
 
 
-def split_scores(row: Row) -> tuple[SplitScore, ...]:
-    """Return the overall scores of a row as statistics want them: one per split, averaged over seeds.
+def split_scores(row: BoardRow) -> tuple[SplitScore, ...]:
+    """Return the overall scores of a row, one per split, averaged over seeds.
 
-    Where labels were held out, the label is the unit, averaged over folds: the question is how a method
-    does on new types, and types differ far more than folds.
+    If labels were held out, there is one per label, averaged over folds: the question is how a method does
+    on new types, and types differ far more than folds.
     """
     return average_seeds(
         [
@@ -220,8 +220,18 @@ def split_scores(row: Row) -> tuple[SplitScore, ...]:
     )
 
 
+def overall_interval(row: BoardRow) -> tuple[float, float] | None:
+    """Return the confidence interval of the overall score; None for incomplete rows and a single split."""
+    scores = split_scores(row)
+    if row.incomplete_because is not None or len(scores) < 2:
+        return None
+    between = interval(scores)
+    assert between.low is not None and between.high is not None  # there are two splits
+    return between.low, between.high
+
+
 def unit_of(split: SplitIdentity) -> tuple[str, float]:
-    """Return what a score counts as, and how much training cells of such units overlap."""
+    """Return the unit of intervals and tests that a split belongs to, and their overlap of training cells."""
     if split.unseen_labels:
         return " + ".join(split.unseen_labels), 0.0
     return split.split_id, split.n_test / split.n_train if split.n_train else 0.0
@@ -232,8 +242,8 @@ def over_units(
 ) -> Summary:
     """Summarise a value of each run; the mean is over units, so that each counts the same.
 
-    A unit is what intervals and tests are over, see :func:`unit_of`: its runs are averaged first, however
-    many there are. The deviation stays that of the runs.
+    The runs of a unit, see :func:`unit_of`, are averaged first, however many there are. The deviation is that
+    of the runs.
     """
     values = tuple(values)
     summary = Summary.of(values, reasons)
@@ -276,9 +286,9 @@ def _place_of_board(key: tuple[Task, str, str, str]) -> tuple[int, str, str, str
 
 
 def method_key(method: MethodIdentity) -> str:
-    """Tell apart the rows of a board: a method with other parameters is another row.
+    """Return the identity of a row: a method with other parameters is another row.
 
-    Genes that are not the method's own choice are part of its name.
+    Genes that a method did not choose are part of its name.
     """
     return json.dumps(method.model_dump(mode="json", exclude={"features"}), sort_keys=True)
 
@@ -312,7 +322,9 @@ def _board(records: Sequence[RunRecord], known: Mapping[str, MetricSpec], versio
     )
 
 
-def _row(runs: Sequence[RunRecord], specs: Sequence[MetricSpec], splits: Mapping[str, SplitIdentity]) -> Row:
+def _row(
+    runs: Sequence[RunRecord], specs: Sequence[MetricSpec], splits: Mapping[str, SplitIdentity]
+) -> BoardRow:
     first = runs[0]
     done = [run for run in runs if run.status == "ok"]
     aspects = [aspect_scores(run, specs) for run in done]
@@ -321,7 +333,7 @@ def _row(runs: Sequence[RunRecord], specs: Sequence[MetricSpec], splits: Mapping
     costs: list[Cost] = [run.cost for run in done if run.cost is not None]
     seen = {run.split.digest for run in runs}
     absent = sorted(split.split_id for digest, split in splits.items() if digest not in seen)
-    return Row(
+    return BoardRow(
         method=first.method,
         rank=None,
         track=track_of(first),
@@ -363,7 +375,7 @@ def _incomplete(
     overall: Sequence[float | None],
     absent: Sequence[str],
 ) -> str | None:
-    """Say in words why a row cannot be ranked; None where it can."""
+    """Say why a row cannot be ranked; None if it can."""
     parts = []
     bad = Counter(run.status for run in runs if run.status != "ok")
     if bad:
@@ -378,7 +390,7 @@ def _incomplete(
 
 
 def _culprits(runs: Sequence[RunRecord], specs: Sequence[MetricSpec]) -> str:
-    """Name the metrics that keep scored runs from an overall score, the method's own faults first."""
+    """Name the metrics for which scored runs have no overall score, the method's own faults first."""
     done = [run for run in runs if run.status == "ok"]
     own, given = [], []
     for spec in specs:
@@ -391,7 +403,7 @@ def _culprits(runs: Sequence[RunRecord], specs: Sequence[MetricSpec]) -> str:
             given.append(spec.name)
     if own:
         return f"no {_listed(own)}"
-    return f"these cells permit no {_listed(given)}" if given else "an aspect has no metric at all"
+    return f"undefined on these data: {_listed(given)}" if given else "an aspect has no metric at all"
 
 
 def _listed(names: Sequence[str], most: int = 4) -> str:
@@ -399,17 +411,17 @@ def _listed(names: Sequence[str], most: int = 4) -> str:
     return ", ".join(names[:most]) + more
 
 
-def _ranked(rows: Sequence[Row]) -> tuple[Row, ...]:
+def _ranked(rows: Sequence[BoardRow]) -> tuple[BoardRow, ...]:
     """Sort complete rows by overall score, incomplete ones last, and number each track."""
 
-    def order(row: Row) -> tuple[bool, float, str]:
+    def order(row: BoardRow) -> tuple[bool, float, str]:
         mean = row.overall.mean
         return row.incomplete_because is not None, -mean if mean is not None else 0.0, row.method.name
 
     return tuple(replace(row, rank=_place(row, rows)) for row in sorted(rows, key=order))
 
 
-def _place(row: Row, rows: Sequence[Row]) -> int | None:
+def _place(row: BoardRow, rows: Sequence[BoardRow]) -> int | None:
     """Return 1 + the number of complete rows of the same track that score higher."""
     if row.track == "control" or row.incomplete_because is not None:
         return None

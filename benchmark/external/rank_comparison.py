@@ -13,7 +13,7 @@ from typing import Final
 import numpy as np
 
 from cellular_bench.benchmark.analysis.across_datasets import across
-from cellular_bench.benchmark.analysis.leaderboard import OVERALL_WEIGHTS, Board, Row, Track
+from cellular_bench.benchmark.analysis.leaderboard import OVERALL_WEIGHTS, Board, BoardRow, Track
 from cellular_bench.benchmark.analysis.scales import Scores, by_controls, every_run, mean, overall
 from cellular_bench.benchmark.external.open_problems import their_scores
 from cellular_bench.benchmark.schema.records import RunRecord
@@ -127,7 +127,7 @@ def _gaps(boards: Sequence[Board]) -> dict[str, str]:
     }
 
 
-def _short(row: Row) -> str:
+def _short(row: BoardRow) -> str:
     if row.failures:
         return str(row.failures[0].reason)
     return str(row.incomplete_because)

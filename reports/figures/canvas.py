@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import io
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Final, Literal
+from typing import TYPE_CHECKING, Any, Final, Literal
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -53,31 +53,29 @@ def new_canvas(
     return canvas
 
 
+def _saved(canvas: Canvas, **how: Any) -> bytes:
+    data = io.BytesIO()
+    canvas.savefig(data, bbox_inches="tight", **how)
+    return data.getvalue()
+
+
 def as_webp(canvas: Canvas) -> bytes:
     """Return a drawing as a small file of pixels."""
-    data = io.BytesIO()
-    canvas.savefig(
-        data, format="webp", bbox_inches="tight", pad_inches=0.12, pil_kwargs={"quality": 78, "method": 5}
-    )
-    return data.getvalue()
+    return _saved(canvas, format="webp", pad_inches=0.12, pil_kwargs={"quality": 78, "method": 5})
 
 
 def as_vectors(canvas: Canvas, kind: Literal["svg", "pdf"] = "svg") -> bytes:
     """Return a drawing as vectors, the same for the same drawing; text stays text."""
     from matplotlib import rc_context
 
-    data = io.BytesIO()
     undated = {"Date": None} if kind == "svg" else {"CreationDate": None}
     with rc_context({"svg.fonttype": "none", "svg.hashsalt": "cellular-bench", "pdf.fonttype": 42}):
-        canvas.savefig(data, format=kind, bbox_inches="tight", pad_inches=0.12, metadata=undated)
-    return data.getvalue()
+        return _saved(canvas, format=kind, pad_inches=0.12, metadata=undated)
 
 
 def as_png(canvas: Canvas) -> bytes:
     """Return a drawing as pixels, 300 to the inch."""
-    data = io.BytesIO()
-    canvas.savefig(data, format="png", dpi=300, bbox_inches="tight", pad_inches=0.05)
-    return data.getvalue()
+    return _saved(canvas, format="png", dpi=300, pad_inches=0.05)
 
 
 def label_axes(ax: Axes, x: str, y: str = "", *, title: str = "", size: int = 8) -> None:

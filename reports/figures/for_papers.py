@@ -9,8 +9,13 @@ from typing import TYPE_CHECKING, Final
 
 import numpy as np
 
-from cellular_bench.benchmark.analysis.leaderboard import Board, Row, method_key, scaled, split_scores
-from cellular_bench.benchmark.analysis.statistics import interval
+from cellular_bench.benchmark.analysis.leaderboard import (
+    Board,
+    BoardRow,
+    method_key,
+    overall_interval,
+    scaled,
+)
 from cellular_bench.core.files import short
 from cellular_bench.reports.figures.canvas import COLOURS, as_png, as_vectors, label_axes, new_canvas, plain
 from cellular_bench.reports.figures.costs import cost_canvas
@@ -60,7 +65,7 @@ def _canvases(report: Report) -> Iterator[tuple[str, str, Canvas]]:
             yield f"{group.task}-{scheme}", f"{group.track}-ranks", rank_canvas(group)
 
 
-def _shown(board: Board) -> list[tuple[Row, str]]:
+def _shown(board: Board) -> list[tuple[BoardRow, str]]:
     """Return the complete rows, by track, the best first, with their names."""
     names = full_names(board)
     rows = [row for row in board.rows if row.incomplete_because is None and row.overall.mean is not None]
@@ -69,7 +74,7 @@ def _shown(board: Board) -> list[tuple[Row, str]]:
     return [(row, plain(names[method_key(row.method)])) for row in rows]
 
 
-def _colour(row: Row) -> str:
+def _colour(row: BoardRow) -> str:
     return "#9A9A9A" if row.track == "control" else COLOURS[list(GROUPS).index(row.track)]
 
 
@@ -81,10 +86,8 @@ def ranking_canvas(board: Board) -> Canvas | None:
     canvas = new_canvas(ONE_COLUMN, 0.8 + 0.2 * len(shown))
     ax = canvas.subplots()
     for place, (row, _) in enumerate(shown):
-        scores = split_scores(row)
-        between = interval(scores) if len(scores) > 1 else None
-        if between is not None and between.low is not None and between.high is not None:
-            ends = (max(between.low, 0.0), min(between.high, 1.0))
+        if between := overall_interval(row):
+            ends = (max(between[0], 0.0), min(between[1], 1.0))
             ax.plot(ends, [place, place], color=_colour(row), linewidth=1.5)
         ax.plot(row.overall.mean or 0.0, place, "o", color=_colour(row), markersize=4)
     ax.set_yticks(range(len(shown)), [name for _, name in shown], fontsize=7)

@@ -9,7 +9,7 @@ from typing import Final
 from cellular_bench.benchmark.analysis.leaderboard import Board
 from cellular_bench.core.files import short, write_text_atomically
 from cellular_bench.reports.figures.canvas import Figure, FigureKind
-from cellular_bench.reports.page.templating import render
+from cellular_bench.reports.page.templating import render_page
 from cellular_bench.reports.tables.formatting import anchor, plural
 from cellular_bench.reports.tables.overview import board_title, subtitle
 
@@ -61,7 +61,7 @@ def _page(board: Board, figures: Sequence[Figure], *, back: str) -> str:
     order = {row.method.method_id: place for place, row in reversed(list(enumerate(board.rows)))}
     ordered = sorted(figures, key=lambda figure: order.get(figure.method_id, -1))
     groups = [(text, [f for f in ordered if f.kind == kind]) for kind, text in HEADINGS.items()]
-    return render(
+    return render_page(
         "figures.html.j2",
         title=board_title(board),
         lead=f"{plural(len(figures), 'figure')}; {subtitle(board)}. The best overall score first.",

@@ -5,7 +5,7 @@ from __future__ import annotations
 from datetime import UTC, datetime
 
 from cellular_bench.benchmark.results.progress import Overview
-from cellular_bench.reports.page.templating import render
+from cellular_bench.reports.page.templating import render_page
 from cellular_bench.reports.tables.model import Cell, Table, TableRow, columns, count_cell
 
 
@@ -14,7 +14,7 @@ def live_page(seen: Overview, *, title: str, interval: float, now: datetime | No
     now = now or datetime.now(UTC)
     done = sum(seen.statuses.values())
     running = sorted(seen.running.items())
-    return render(
+    return render_page(
         "live.html.j2",
         title=title,
         seen=seen,

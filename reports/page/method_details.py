@@ -7,7 +7,7 @@ from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from cellular_bench.benchmark.analysis.leaderboard import Board, Row, method_key
+from cellular_bench.benchmark.analysis.leaderboard import Board, BoardRow, method_key
 from cellular_bench.benchmark.schema.records import MethodIdentity, RunRecord
 from cellular_bench.reports.tables.formatting import anchor, number, plural, quantity
 from cellular_bench.reports.tables.method_rows import (
@@ -36,7 +36,7 @@ class MethodDetail:
 
 def method_details(boards: Sequence[Board]) -> tuple[MethodDetail, ...]:
     """Return an entry for every method, controls last, in the order of their names."""
-    rows: dict[str, list[tuple[Board, Row]]] = defaultdict(list)
+    rows: dict[str, list[tuple[Board, BoardRow]]] = defaultdict(list)
     details: dict[str, str] = {}
     for board in boards:
         names = display_names(board)
@@ -48,7 +48,7 @@ def method_details(boards: Sequence[Board]) -> tuple[MethodDetail, ...]:
     return tuple(sorted(entries, key=lambda d: (d.method.is_control, d.method.name.lower(), d.anchor)))
 
 
-def _detail(on_boards: Sequence[tuple[Board, Row]], detail: str) -> MethodDetail:
+def _detail(on_boards: Sequence[tuple[Board, BoardRow]], detail: str) -> MethodDetail:
     method = on_boards[0][1].method
     name = method_anchor(method)
     return MethodDetail(
@@ -67,7 +67,7 @@ def _detail(on_boards: Sequence[tuple[Board, Row]], detail: str) -> MethodDetail
     )
 
 
-def _board_row(board: Board, row: Row) -> TableRow:
+def _board_row(board: Board, row: BoardRow) -> TableRow:
     scores = dict(zip((run.run_id for run in row.done), row.run_scores, strict=True))
     lines = tuple(_run_line(run, scores.get(run.run_id)) for run in row.runs)
     unranked = row.incomplete_because or "controls are not ranked"

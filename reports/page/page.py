@@ -14,7 +14,7 @@ from cellular_bench.reports.figures.rank_diagram import rank_figure
 from cellular_bench.reports.figures.stress_curves import stress_figure
 from cellular_bench.reports.page.figure_pages import figure_page
 from cellular_bench.reports.page.method_details import method_details
-from cellular_bench.reports.page.templating import render
+from cellular_bench.reports.page.templating import render_page
 from cellular_bench.reports.report import Report
 from cellular_bench.reports.tables.across_datasets import across_id
 from cellular_bench.reports.tables.method_rows import GROUPS
@@ -33,7 +33,7 @@ def page(report: Report, figures: Sequence[Figure] = (), *, heavy: Sequence[Figu
     boards = report.boards
     tasks = sorted({board.task for board in boards}, key=list(TASK_TITLES).index)
     specs = {spec.metric_id: spec for board in boards for spec in board.metrics}
-    return render(
+    return render_page(
         "leaderboard.html.j2",
         title=report.title,
         report=report,

@@ -10,7 +10,7 @@ from cellular_bench.core.types import TASKS
 from cellular_bench.reports.figures.canvas import Figure
 from cellular_bench.reports.page.figure_pages import too_heavy, write_figure_pages
 from cellular_bench.reports.page.page import page
-from cellular_bench.reports.page.templating import render
+from cellular_bench.reports.page.templating import render_page
 from cellular_bench.reports.report import Report
 from cellular_bench.reports.tables.overview import TASK_TITLES, runs_in_words, weights_in_words
 from cellular_bench.reports.text.board_json import boards_json, sections_json
@@ -41,7 +41,6 @@ def write_site_pages(report: Report, out: Path, *, figures: Sequence[Figure] = (
         written += write_figure_pages(part.boards, heavy, out, back=f"{task}.html")
         specs = dict.fromkeys(spec for board in part.boards for spec in board.metrics)
         entries.append({"name": task, "formula": weights_in_words(task, specs), "boards": part.board_reports})
-    summary = runs_in_words(report.records)
-    index = render("index.html.j2", title=report.title, summary=summary, tasks=entries, titles=TASK_TITLES)
-    write_text_atomically(out / "index.html", index)
+    about = {"title": report.title, "summary": runs_in_words(report.records), "titles": TASK_TITLES}
+    write_text_atomically(out / "index.html", render_page("index.html.j2", tasks=entries, **about))
     return written

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from markupsafe import Markup
 
 
-def render(template: str, **content: Any) -> str:
+def render_page(template: str, **content: Any) -> str:
     """Return a page; every text is escaped except our own style and script."""
     from jinja2 import Environment, PackageLoader, StrictUndefined
 

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 
 from cellular_bench.benchmark.analysis.leaderboard import (
     Board,
-    Row,
+    BoardRow,
     Summary,
     over_units,
     run_failure,
@@ -24,7 +24,7 @@ def labels_table(board: Board) -> Table | None:
     if not support:
         return None
 
-    def cells(row: Row) -> tuple[Cell, ...]:
+    def cells(row: BoardRow) -> tuple[Cell, ...]:
         by_label = [{score.label: score for score in run.per_label} for run in row.runs]
         return tuple(_f1_cell(row.runs, [scores.get(label) for scores in by_label]) for label in support)
 
@@ -83,7 +83,7 @@ def held_out_table(board: Board) -> Table | None:
     if board.task != "novelty" or len(labels) < 2:
         return None
 
-    def cells(row: Row) -> tuple[Cell, ...]:
+    def cells(row: BoardRow) -> tuple[Cell, ...]:
         by_label = _by_held_out(row)
         return tuple(
             score_cell(summary, sum(summary.reasons.values()) + summary.n, summary.mean)
@@ -102,7 +102,7 @@ def held_out_table(board: Board) -> Table | None:
     )
 
 
-def _by_held_out(row: Row) -> dict[str, Summary]:
+def _by_held_out(row: BoardRow) -> dict[str, Summary]:
     """Return the overall score of the runs of a row, and why some have none, by what was held out."""
     scores = dict(zip((run.run_id for run in row.done), row.run_scores, strict=True))
     values, reasons = defaultdict(list), defaultdict(list)

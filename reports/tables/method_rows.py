@@ -10,12 +10,12 @@ from typing import Any, Final
 
 from cellular_bench.benchmark.analysis.leaderboard import (
     Board,
-    Row,
+    BoardRow,
     is_transductive,
     method_key,
-    split_scores,
+    overall_interval,
 )
-from cellular_bench.benchmark.analysis.statistics import Comparison, interval
+from cellular_bench.benchmark.analysis.statistics import Comparison
 from cellular_bench.benchmark.schema.records import MethodIdentity
 from cellular_bench.core.types import Aspect
 from cellular_bench.reports.tables.formatting import anchor, bounds, p_value, spread
@@ -34,7 +34,11 @@ GROUPS: Final[Mapping[str, Group]] = {
     for key, title, meaning in (
         ("unsupervised", "Unsupervised", "saw no labels"),
         ("supervised", "Supervised", "saw the labels of training cells only"),
-        ("sees scored labels", "Sees scored labels", "saw the labels that they are scored on: not a fair ranking"),
+        (
+            "sees scored labels",
+            "Sees scored labels",
+            "saw the labels that they are scored on: not a fair ranking",
+        ),
         ("control", "Controls", "mark the ends of the scale; not ranked"),
         ("incomplete", "Incomplete", "not ranked; means are over the runs that have a value"),
     )
@@ -43,12 +47,12 @@ GROUPS: Final[Mapping[str, Group]] = {
 
 def method_rows(
     board: Board,
-    cells: Callable[[Row], tuple[Cell, ...] | None],
+    cells: Callable[[BoardRow], tuple[Cell, ...] | None],
     *,
-    remark: Callable[[Row], str] = lambda row: "",
-    scales: Callable[[Row], str] = lambda row: "",
+    remark: Callable[[BoardRow], str] = lambda row: "",
+    scales: Callable[[BoardRow], str] = lambda row: "",
 ) -> tuple[TableRow, ...]:
-    """Return a row for each method of a board, by group; those for which ``cells`` is None are left out."""
+    """Return a row for each method of a board, by group, without those that have no cells."""
     names = display_names(board)
     made = []
     for row in board.rows:
@@ -82,7 +86,7 @@ def method_rows(
 
 def display_names(board: Board) -> dict[str, tuple[str, str]]:
     """Map each row's ``method_key`` to its name and to what distinguishes it from rows of the same name."""
-    same: dict[str, list[Row]] = defaultdict(list)
+    same: dict[str, list[BoardRow]] = defaultdict(list)
     for row in board.rows:
         same[row.method.name].append(row)
     names = {}
@@ -101,7 +105,7 @@ def full_names(board: Board) -> dict[str, str]:
     return {key: " ".join(filter(None, name)) for key, name in display_names(board).items()}
 
 
-def _settings(row: Row) -> dict[str, str]:
+def _settings(row: BoardRow) -> dict[str, str]:
     identity = row.method.model_dump(mode="json")
     params: dict[str, Any] = identity.pop("params")
     packages: dict[str, str] = identity.pop("packages")
@@ -120,14 +124,10 @@ def runs_anchor(board: Board, method: MethodIdentity) -> str:
     return f"{method_anchor(method)}-{anchor(board.board_id)}"
 
 
-def overall_spread(row: Row) -> str:
-    """Write the confidence interval of a complete row over splits, else the deviation of its runs."""
-    scores = split_scores(row)
-    if row.incomplete_because is None and len(scores) > 1:
-        between = interval(scores)
-        assert between.low is not None and between.high is not None  # there are two splits
-        return bounds(between.low, between.high)
-    return spread(row.overall)
+def overall_spread(row: BoardRow) -> str:
+    """Write the confidence interval of the overall score, or the deviation of its runs if there is none."""
+    between = overall_interval(row)
+    return spread(row.overall) if between is None else bounds(*between)
 
 
 def units_in_words(board: Board) -> str:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import replace
 
-from cellular_bench.benchmark.analysis.leaderboard import Board, Row, scaled
+from cellular_bench.benchmark.analysis.leaderboard import Board, BoardRow, scaled
 from cellular_bench.benchmark.schema.records import RunRecord
 from cellular_bench.core.types import MetricSpec
 from cellular_bench.reports.tables.method_rows import ASPECT_TITLES, method_rows
@@ -17,20 +17,17 @@ def metrics_table(board: Board) -> Table:
     order = list(ASPECT_TITLES)
     specs = sorted(board.metrics, key=lambda spec: order.index(spec.aspect))
 
-    def cells(row: Row) -> tuple[Cell, ...]:
-        return tuple(_cell(row, spec) for spec in specs)
-
     return Table(
         table_id=f"{board.board_id}-metrics",
         kind="dense",
         title="All metrics",
         caption="Raw values, mean ± standard deviation over splits and seeds.",
         columns=tuple(_column(spec) for spec in specs),
-        rows=method_rows(board, cells),
+        rows=method_rows(board, lambda row: tuple(_cell(row, spec) for spec in specs)),
     )
 
 
-def _cell(row: Row, spec: MetricSpec) -> Cell:
+def _cell(row: BoardRow, spec: MetricSpec) -> Cell:
     summary = row.metrics[spec.metric_id]
     share = None if summary.mean is None else scaled(spec, summary.mean)
     cell = score_cell(summary, len(row.runs), share)

@@ -7,7 +7,7 @@ from typing import Final
 
 import numpy as np
 
-from cellular_bench.benchmark.analysis.leaderboard import OVERALL_WEIGHTS, Board, Row, method_key
+from cellular_bench.benchmark.analysis.leaderboard import OVERALL_WEIGHTS, Board, BoardRow, method_key
 from cellular_bench.benchmark.analysis.rank_stability import ranks
 from cellular_bench.benchmark.analysis.scales import (
     by_aspect,
@@ -41,12 +41,16 @@ def min_max_table(board: Board) -> Table | None:
     places = ranks(total)
     positions = {method_key(row.method): i for i, row in enumerate(rows)}
 
-    def cells(row: Row) -> tuple[Cell, ...] | None:
+    def cells(row: BoardRow) -> tuple[Cell, ...] | None:
         i = positions.get(method_key(row.method))
         if i is None:
             return None
         scores = (total[i], *(scores[i] for scores in means.values()))
-        return (count_cell(int(places[i])), *(_cell(float(score)) for score in scores))
+        unknown = missing("all methods are equal on every metric")
+        return (
+            count_cell(int(places[i])),
+            *(unknown if np.isnan(s) else number_cell(float(s)) for s in scores),
+        )
 
     which = "the metrics of the study" if is_study else "the metrics of our overall score"
     return Table(
@@ -69,7 +73,3 @@ def as_study(board: Board) -> tuple[Board, bool]:
         return board, False
     specs = (replace(spec, in_overall=spec.metric_id in wanted) for spec in board.metrics)
     return replace(board, metrics=tuple(specs)), True
-
-
-def _cell(score: float) -> Cell:
-    return missing("all methods are equal on every metric") if np.isnan(score) else number_cell(score)

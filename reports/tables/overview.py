@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from cellular_bench.benchmark.analysis.leaderboard import (
     OVERALL_WEIGHTS,
     Board,
-    Row,
+    BoardRow,
     Track,
     is_transductive,
     method_key,
@@ -138,7 +138,7 @@ def _winner(board: Board, track: Track) -> Winner | None:
     )
 
 
-def _verdicts(board: Board, ranked: Sequence[Row], names: Mapping[str, str]) -> tuple[str, ...]:
+def _verdicts(board: Board, ranked: Sequence[BoardRow], names: Mapping[str, str]) -> tuple[str, ...]:
     """Say which methods do not differ significantly from the best, overall and by aspect."""
     best, *others = ranked
     if not others:

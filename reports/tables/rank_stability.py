@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from cellular_bench.benchmark.analysis.leaderboard import OVERALL_WEIGHTS, RANKED, Board, Row, method_key
+from cellular_bench.benchmark.analysis.leaderboard import OVERALL_WEIGHTS, RANKED, Board, BoardRow, method_key
 from cellular_bench.benchmark.analysis.rank_stability import Stability, stability
 from cellular_bench.reports.tables.method_rows import method_rows
 from cellular_bench.reports.tables.model import Cell, Column, Table, count_cell, missing
@@ -19,7 +19,7 @@ def stability_table(board: Board) -> Table | None:
     unit = "label" if board.splits[0].unseen_labels else "split"
     has_weights = "batch_correction" in OVERALL_WEIGHTS[board.task]
 
-    def cells(row: Row) -> tuple[Cell, ...] | None:
+    def cells(row: BoardRow) -> tuple[Cell, ...] | None:
         stable = by_method.get(method_key(row.method))
         return None if stable is None else _cells(stable, unit, has_weights=has_weights)
 
@@ -36,18 +36,12 @@ def _columns(unit: str, *, has_weights: bool) -> tuple[Column, ...]:
     weights = Column("Other weights", hint="Weight of batch correction from 0 to 1", best="low")
     return (
         Column("Rank", hint="As in the ranking", best="low"),
-        Column(
-            title=f"Resampled {unit}s",
-            hint=f"Ranks in 95 % of 2,000 resamples of the {unit}s with replacement",
-            best="low",
-        ),
+        Column(f"Resampled {unit}s", hint=f"Ranks in 95 % of 2,000 resamples of the {unit}s", best="low"),
         Column("Without one metric", hint="Lowest and highest rank", best="low"),
         Column(f"Without one {unit}", hint="Lowest and highest rank", best="low"),
         *([weights] if has_weights else []),
         Column("Between controls", hint="Rank on the scale of the controls", best="low"),
-        Column(
-            title="Rank unchanged", hint="Share of all these choices, resampling aside, that keep the rank"
-        ),
+        Column("Rank unchanged", hint="Share of these choices, resampling aside, that keep the rank"),
     )
 
 

@@ -9,7 +9,7 @@ from dataclasses import replace
 from cellular_bench.benchmark.analysis.leaderboard import (
     RANKED,
     Board,
-    Row,
+    BoardRow,
     Summary,
     is_transductive,
     method_key,
@@ -46,7 +46,7 @@ def ranking_table(board: Board) -> Table:
     versus = {key: one for track in RANKED for key, one in against_best(board, track).items()}
     units = units_in_words(board)
 
-    def cells(row: Row) -> tuple[Cell, ...]:
+    def cells(row: BoardRow) -> tuple[Cell, ...]:
         key = method_key(row.method)
         done, planned = row.coverage
         return (
@@ -107,7 +107,7 @@ def _columns(aspects: Sequence[Aspect], *, with_controls: bool, units: str) -> t
     )
 
 
-def _score(row: Row, summary: Summary) -> Cell:
+def _score(row: BoardRow, summary: Summary) -> Cell:
     """Return an overall or aspect score; a missing one has the row's reason."""
     done, _ = row.coverage
     cell = score_cell(summary, done, summary.mean)
@@ -116,14 +116,14 @@ def _score(row: Row, summary: Summary) -> Cell:
     return cell
 
 
-def _overall(board: Board, row: Row) -> Cell:
+def _overall(board: Board, row: BoardRow) -> Cell:
     cell = _score(row, row.overall)
     if cell.is_missing:
         return cell
     return replace(cell, detail=overall_spread(row), href=f"#{runs_anchor(board, row.method)}")
 
 
-def _versus_cell(row: Row, comparison: Comparison | None, units: str) -> Cell:
+def _versus_cell(row: BoardRow, comparison: Comparison | None, units: str) -> Cell:
     if comparison is None and row.rank != 1:
         return missing(_unranked(row) or "no other method in its track")
     cell = versus_best_cell(comparison)
@@ -132,17 +132,17 @@ def _versus_cell(row: Row, comparison: Comparison | None, units: str) -> Cell:
     return missing(f"{cell.reason}; the best is ahead on {comparison.wins:.0%} of {comparison.n} {units}")
 
 
-def _control_scale_cell(row: Row, value: float | None) -> Cell:
+def _control_scale_cell(row: BoardRow, value: float | None) -> Cell:
     if value is None:
         return missing(row.incomplete_because or "no metric on which the controls differ")
     return number_cell(value, detail="" if -1e-9 <= value <= 1 + 1e-9 else "outside")
 
 
-def _unranked(row: Row) -> str:
+def _unranked(row: BoardRow) -> str:
     return "" if row.rank else row.incomplete_because or "controls are not ranked"
 
 
-def _outside_controls(row: Row, board: Board) -> str:
+def _outside_controls(row: BoardRow, board: Board) -> str:
     """Say if a complete method scores outside the range of the controls; empty if it does not."""
     complete = [r for r in board.rows if r.track == "control" and r.incomplete_because is None]
     ends = [r.overall.mean for r in complete if r.overall.mean is not None]
@@ -153,7 +153,7 @@ def _outside_controls(row: Row, board: Board) -> str:
     return "below every control" if row.overall.mean < min(ends) else ""
 
 
-def _scales_json(row: Row, scales: Mapping[Scale, Sequence[UnitAspects]]) -> str:
+def _scales_json(row: BoardRow, scales: Mapping[Scale, Sequence[UnitAspects]]) -> str:
     """Write the aspect scores of a row on every scale for the page's script; see ``TableRow.scales``."""
     written = {}
     for scale, units in scales.items():

@@ -118,6 +118,5 @@ def stress_table(series: StressSeries) -> Table:
 
 
 def _cell(score: Summary | None) -> Cell:
-    if score is None or score.mean is None:
-        return missing("incomplete at this level")
-    return number_cell(score.mean)
+    mean = None if score is None else score.mean
+    return missing("incomplete at this level") if mean is None else number_cell(mean)

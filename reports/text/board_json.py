@@ -7,8 +7,13 @@ from collections.abc import Sequence
 from dataclasses import asdict
 from typing import Any, Final
 
-from cellular_bench.benchmark.analysis.leaderboard import Board, Row, Summary, is_transductive, split_scores
-from cellular_bench.benchmark.analysis.statistics import interval
+from cellular_bench.benchmark.analysis.leaderboard import (
+    Board,
+    BoardRow,
+    Summary,
+    is_transductive,
+    overall_interval,
+)
 from cellular_bench.core.types import MetricSpec
 from cellular_bench.reports.report import Report
 from cellular_bench.reports.tables.model import Table
@@ -59,9 +64,8 @@ def _metric(spec: MetricSpec) -> dict[str, Any]:
     return {name: getattr(spec, name) for name in fields} | {"range": [spec.minimum, spec.maximum]}
 
 
-def _row(row: Row) -> dict[str, Any]:
-    scores = split_scores(row)
-    between = interval(scores) if len(scores) > 1 and row.incomplete_because is None else None
+def _row(row: BoardRow) -> dict[str, Any]:
+    between = overall_interval(row)
     done, planned = row.coverage
     return {
         "method": row.method.model_dump(mode="json"),
@@ -69,7 +73,7 @@ def _row(row: Row) -> dict[str, Any]:
         "transductive": is_transductive(row.runs[0]),
         "rank": row.rank,
         "not_ranked_because": row.incomplete_because,
-        "overall": _summary(row.overall) | ({"interval": [between.low, between.high]} if between else {}),
+        "overall": _summary(row.overall) | ({"interval": list(between)} if between else {}),
         "aspects": {aspect: _summary(summary) for aspect, summary in row.aspects.items()},
         "metrics": {metric_id: _summary(summary) for metric_id, summary in row.metrics.items()},
         "runs": {"done": done, "planned": planned},

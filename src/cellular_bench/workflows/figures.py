@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from cellular_bench.benchmark.analysis.leaderboard import Board, Row, method_key
+from cellular_bench.benchmark.analysis.leaderboard import Board, BoardRow, method_key
 from cellular_bench.benchmark.execution.preparation import Truth, read_truth
 from cellular_bench.benchmark.results.store import ARTIFACTS, OUTPUTS, Store
 from cellular_bench.benchmark.schema.records import RunRecord
@@ -134,7 +134,7 @@ def _most_common(board: Board) -> tuple[str, int]:
     return digest, seed
 
 
-def _of_method(store: Kept, board: Board, row: Row, common: tuple[str, int]) -> Iterator[Drawing]:
+def _of_method(store: Kept, board: Board, row: BoardRow, common: tuple[str, int]) -> Iterator[Drawing]:
     if not row.done:
         return
     if board.task == "integration":
@@ -149,7 +149,7 @@ def _of_method(store: Kept, board: Board, row: Row, common: tuple[str, int]) -> 
         yield _drawing(store, board, "history", [replace(row, runs=told)])
 
 
-def _drawing(store: Kept, board: Board, kind: FigureKind, rows: Sequence[Row]) -> Drawing:
+def _drawing(store: Kept, board: Board, kind: FigureKind, rows: Sequence[BoardRow]) -> Drawing:
     shown = full_names(board)
     named = [(run, shown[method_key(row.method)]) for row in rows for run in row.done]
     runs, names = (tuple(part) for part in zip(*named, strict=True))

@@ -10,7 +10,7 @@ from cellular_bench.benchmark.analysis.folder_comparison import compare
 from cellular_bench.benchmark.analysis.leaderboard import (
     OVERALL_WEIGHTS,
     Board,
-    Row,
+    BoardRow,
     Summary,
     aspect_scores,
     build_boards,
@@ -89,7 +89,7 @@ def board(*records: RunRecord) -> Board:
     return only
 
 
-def row(boarded: Board, method: str) -> Row:
+def row(boarded: Board, method: str) -> BoardRow:
     """Return the row of a method."""
     return next(row for row in boarded.rows if row.method.method_id == method)
 
@@ -144,7 +144,7 @@ def test_a_metric_that_the_output_forbids_makes_the_row_incomplete_and_names_the
 def test_an_aspect_without_any_permitted_metric_is_said_so() -> None:
     only = row(board(make("a", mix="data one batch", leak="data one batch", asw=0.0)), "a")
     assert only.incomplete_because == (
-        "1 of 1 runs without an overall score (these cells permit no MIX, LEAK)"
+        "1 of 1 runs without an overall score (undefined on these data: MIX, LEAK)"
     )
 
 

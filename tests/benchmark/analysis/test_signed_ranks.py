@@ -24,7 +24,7 @@ def test_six_data_sets_are_the_fewest_that_tell_anything_apart():
     assert six.p_value == pytest.approx(2 / 2**6)
     (five,) = signed_rank_tests(["a", "b"], np.array([0.3 + lead, np.full(6, 0.3)])[:, :5])
     assert five.p_value is None
-    assert five.reason == "5 data sets: signed ranks need 6 to tell any of so many methods apart at 5 %"
+    assert five.reason == "5 data sets; a significant difference among so many methods needs 6"
 
 
 def test_p_values_of_several_others_are_adjusted():

@@ -84,8 +84,8 @@ def test_few_data_sets_get_a_table_without_a_test(make, specs):
     table, group = across_table(make, specs, 2)
     assert table.lead == (
         "Cross-validation over cells. No test of ranks: a test of ranks needs 5 data sets and 3 methods; "
-        "there are 2 and 3. No test of pairs: 2 data sets: signed ranks need 7 to tell any of so many methods "
-        "apart at 5 %."
+        "there are 2 and 3. No test of pairs: 2 data sets; a significant difference among so many methods "
+        "needs 7."
     )
     assert [row[6] for row in texts(table).values()] == ["best", "–", "–"]
     assert rank_figure(group) is None
