@@ -21,7 +21,7 @@ import pytest
 from cellular_bench.benchmark.schema.record_files import sharing
 from cellular_bench.benchmark.schema.records import RunRecord
 from cellular_bench.core.types import MetricSpec
-from cellular_bench.reports import write
+from cellular_bench.reports import build_report, write
 
 pytestmark = pytest.mark.slow
 
@@ -133,7 +133,8 @@ def test_the_page_can_be_used_within_a_second(tmp_path):
     from selenium import webdriver
     from selenium.webdriver.chrome.service import Service
 
-    page = write(list(records(20, 10, 5, 3)), specs(), tmp_path, title="Grid", formats=["html"])[0]
+    report = build_report(records(20, 10, 5, 3), specs(), title="Grid")
+    page = write(report, tmp_path, formats=["html"])[0]
     options = webdriver.ChromeOptions()
     options.binary_location = shutil.which("chromium")
     for flag in ("headless=new", "no-sandbox", "disable-gpu", f"user-data-dir={tmp_path / 'profile'}"):
@@ -168,7 +169,7 @@ if __name__ == "__main__":
     *shape, folder = sys.argv[1:]
     runs = list(sharing(records(*map(int, shape))))  # as if read from a folder
     before = time.process_time()
-    path = write(runs, specs(), Path(folder), title="Grid", formats=["html"])[0]
+    path = write(build_report(runs, specs(), title="Grid"), Path(folder), formats=["html"])[0]
     cost = {
         "n_scores": sum(len(run.scores) for run in runs),
         "cpu_s": round(time.process_time() - before, 2),

@@ -313,8 +313,8 @@ def report(
     records: "list[RunRecord]", specs: "dict[str, MetricSpec]", tmp_path_factory: pytest.TempPathFactory
 ) -> Path:
     """Folder with the report of those runs."""
-    from cellular_bench.reports import write
+    from cellular_bench.reports import build_report, write
 
     out = tmp_path_factory.mktemp("out") / "new" / "folder"
-    write(records, specs, out, title="Toy <results>")
+    write(build_report(records, specs, title="Toy <results>"), out)
     return out

@@ -1,7 +1,7 @@
-"""Methods over several data sets: means with intervals, average ranks, and whether ranks differ at all.
+"""Methods over several data sets: means with intervals, average ranks and rank tests.
 
-Only methods that are complete on every data set of a group take part: a mean over other data sets is
-another number. The rest are named with the reason.
+Only methods that are complete on every data set of a group take part: means over different data sets cannot
+be compared. The others are listed with the reason.
 """
 
 from __future__ import annotations
@@ -17,13 +17,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cellular_bench.benchmark.analysis import signed_ranks
-from cellular_bench.benchmark.analysis.leaderboard import Board, Row, Track, method_key, unit_of
+from cellular_bench.benchmark.analysis.leaderboard import RANKED, Board, BoardRow, Track, method_key, unit_of
 from cellular_bench.benchmark.analysis.statistics import LEVEL, Comparison, tie_groups
 from cellular_bench.core.types import TaskId
 
 Scores = NDArray[np.float64]
 
-#: Below these numbers the Friedman test says next to nothing.
+#: With fewer, the Friedman test has next to no power.
 LEAST_DATASETS: Final = 5
 LEAST_METHODS: Final = 3
 N_RESAMPLES: Final = 2000
@@ -38,12 +38,12 @@ class Standing:
     by_dataset
         Mean overall score on each data set.
     mean, low, high
-        Mean over data sets, each counting the same, with the bounds of its interval: data sets are drawn
-        again, then their splits, then their seeds.
+        Mean over data sets, each counting the same, with the bounds of its interval: data sets are
+        resampled, then their splits, then their seeds.
     mean_rank
         Average rank over data sets; equal scores share the mean of their ranks.
     share_best
-        Share of the draws in which it has the highest mean.
+        Share of the resamples in which it has the highest mean.
     win_rate
         Share of data sets and other methods on which it scores higher; ties count half.
     places
@@ -52,7 +52,7 @@ class Standing:
         The method with the highest mean compared with it over data sets; None for that method.
     """
 
-    row: Row
+    row: BoardRow
     by_dataset: tuple[float, ...]
     mean: float
     low: float
@@ -71,11 +71,12 @@ class RankTest:
     Attributes
     ----------
     p_value
-        Of the Friedman test; None where there are too few data sets or methods, with the ``reason``.
+        Of the Friedman test; None with a ``reason`` if there are too few data sets or methods.
     critical_difference
-        Average ranks that differ by less are not told apart at 5 % (Nemenyi).
+        The smallest significant difference of average ranks at 5 % (Nemenyi).
     groups
-        Places in the order of average ranks that are not told apart, from the first to one past the last.
+        Stretches of the order of average ranks without a significant difference: the first place, and one
+        past the last.
     """
 
     p_value: float | None
@@ -86,7 +87,7 @@ class RankTest:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Across:
-    """One track of methods on the boards of one task and one way to cut the data.
+    """One track of methods on the boards of one task and kind of split.
 
     Attributes
     ----------
@@ -107,8 +108,8 @@ class Across:
     passed_over: tuple[Board, ...] = ()
 
 
-def across(boards: Sequence[Board], track: Track) -> tuple[Across, ...]:
-    """Sum up each task and cutting that has boards of two or more data sets, without stressed ones.
+def across(boards: Sequence[Board]) -> tuple[Across, ...]:
+    """Summarise each track, task and kind of split with boards of two or more data sets, stressed ones aside.
 
     Versions of a data set may share cells and are no independent data sets. The one with the most cells
     counts; of equally large ones, the one that was run last.
@@ -118,8 +119,9 @@ def across(boards: Sequence[Board], track: Track) -> tuple[Across, ...]:
         split = board.splits[0]
         if split.stress is None:
             groups[board.task, split.scheme or split.kind][board.dataset.dataset_id].append(board)
-    found = (_across(list(group.values()), track) for group in groups.values() if len(group) > 1)
-    return tuple(one for one in found if one is not None)
+    several = [list(group.values()) for group in groups.values() if len(group) > 1]
+    made = (_across(group, track) for track in RANKED for group in several)
+    return tuple(one for one in made if one is not None)
 
 
 def _size_and_end(board: Board) -> tuple[int, datetime]:
@@ -132,15 +134,15 @@ def _across(versions: Sequence[Sequence[Board]], track: Track) -> Across | None:
     rows, left_out = _complete(boards, track)
     if len(rows) < 2:
         return None
-    scores = [_unit_scores([found[i] for found in rows]) for i in range(len(boards))]
+    scores = [_unit_scores([of_method[i] for of_method in rows]) for i in range(len(boards))]
     means = np.array([np.nanmean(one, axis=2).mean(axis=1) for one in scores]).T
     drawn = resampled_means(scores)
     tail = 100 * (1 - LEVEL) / 2
     low, high = np.percentile(drawn, [tail, 100 - tail], axis=0)
     best = np.bincount(drawn.argmax(axis=1), minlength=len(rows)) / len(drawn)
     average, wins, taken = average_ranks(means), signed_ranks.win_rates(means), signed_ranks.places(means)
-    names = [method_key(found[0].method) for found in rows]
-    versus = {found.second: found for found in signed_ranks.against_best(names, means)}
+    names = [method_key(of_method[0].method) for of_method in rows]
+    versus = {test.second: test for test in signed_ranks.signed_rank_tests(names, means)}
     order = np.argsort(-means.mean(axis=1), kind="stable")
     return Across(
         task=boards[0].task,
@@ -167,43 +169,43 @@ def _across(versions: Sequence[Sequence[Board]], track: Track) -> Across | None:
     )
 
 
-def _complete(boards: Sequence[Board], track: Track) -> tuple[list[list[Row]], dict[str, str]]:
+def _complete(boards: Sequence[Board], track: Track) -> tuple[list[list[BoardRow]], dict[str, str]]:
     """Return the rows of the methods that are complete on every board, and why others are not."""
-    by_method: dict[str, dict[int, Row]] = defaultdict(dict)
+    by_method: dict[str, dict[int, BoardRow]] = defaultdict(dict)
     for i, board in enumerate(boards):
         for row in board.rows:
             if row.track == track:
                 by_method[method_key(row.method)][i] = row
     complete, left_out = [], {}
-    for found in by_method.values():
-        bad = [boards[i].dataset_title for i, row in found.items() if row.incomplete_because is not None]
-        absent = [board.dataset_title for i, board in enumerate(boards) if i not in found]
+    for by_board in by_method.values():
+        bad = [boards[i].dataset_title for i, row in by_board.items() if row.incomplete_because is not None]
+        absent = [board.dataset_title for i, board in enumerate(boards) if i not in by_board]
         if bad or absent:
             parts = [f"incomplete on {', '.join(bad)}"] if bad else []
             parts += [f"not run on {', '.join(absent)}"] if absent else []
-            left_out[next(iter(found.values())).method.name] = "; ".join(parts)
+            left_out[next(iter(by_board.values())).method.name] = "; ".join(parts)
         else:
-            complete.append([found[i] for i in range(len(boards))])
+            complete.append([by_board[i] for i in range(len(boards))])
     return complete, left_out
 
 
-def _unit_scores(rows: Sequence[Row]) -> Scores:
+def _unit_scores(rows: Sequence[BoardRow]) -> Scores:
     """Return overall scores, (n_methods, n_units, n_seeds); NaN where a seed was not run."""
     keys = [(unit_of(run.split)[0], run.split.split_id, run.seed) for row in rows for run in row.done]
     units = {unit: i for i, unit in enumerate(dict.fromkeys(unit for unit, _, _ in keys))}
     repeats: dict[str, dict[tuple[str, int], int]] = {unit: {} for unit in units}
     for unit, split_id, seed in keys:
         repeats[unit].setdefault((split_id, seed), len(repeats[unit]))
-    found = np.full((len(rows), len(units), max(map(len, repeats.values()))), np.nan)
+    scores = np.full((len(rows), len(units), max(map(len, repeats.values()))), np.nan)
     for i, row in enumerate(rows):
         for run, value in zip(row.done, row.run_scores, strict=True):
             unit = unit_of(run.split)[0]
-            found[i, units[unit], repeats[unit][run.split.split_id, run.seed]] = value
-    return found
+            scores[i, units[unit], repeats[unit][run.split.split_id, run.seed]] = value
+    return scores
 
 
 def resampled_means(scores: Sequence[Scores], *, n_resamples: int = N_RESAMPLES, seed: int = 0) -> Scores:
-    """Draw data sets, their splits and their seeds again, with replacement, the same for every method.
+    """Resample data sets, their splits and their seeds with replacement, the same for every method.
 
     Parameters
     ----------
@@ -212,7 +214,7 @@ def resampled_means(scores: Sequence[Scores], *, n_resamples: int = N_RESAMPLES,
 
     Returns
     -------
-    (n_resamples, n_methods) means over the data sets drawn.
+    (n_resamples, n_methods) means over the resampled data sets.
     """
     rng = np.random.default_rng(seed)
     total = np.zeros((n_resamples, scores[0].shape[0]))
@@ -271,7 +273,7 @@ def rank_test(means: Scores) -> RankTest:
 
 
 def critical_difference(n_methods: int, n_datasets: int) -> float:
-    """Return the difference of average ranks from which the Nemenyi test tells methods apart at 5 %.
+    """Return the smallest difference of average ranks that is significant at 5 % by the Nemenyi test.
 
     Examples
     --------
@@ -285,7 +287,7 @@ def critical_difference(n_methods: int, n_datasets: int) -> float:
 
 
 def _groups(means: Scores) -> tuple[tuple[int, int], ...]:
-    """Return stretches of the order of ranks that the Nemenyi test does not tell apart."""
+    """Return the stretches of the order of ranks without a significant difference (Nemenyi)."""
     average = average_ranks(means)
     least = critical_difference(*means.shape)
     order = [str(i) for i in np.argsort(average, kind="stable")]
@@ -295,5 +297,5 @@ def _groups(means: Scores) -> tuple[tuple[int, int], ...]:
         for b in order[i + 1 :]
         for gap in (float(average[int(b)] - average[int(a)]),)
     ]
-    found = tie_groups(order, pairs)
-    return tuple((order.index(group[0]), order.index(group[-1]) + 1) for group in found)
+    groups = tie_groups(order, pairs)
+    return tuple((order.index(group[0]), order.index(group[-1]) + 1) for group in groups)

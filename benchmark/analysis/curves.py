@@ -1,9 +1,8 @@
-"""Curves behind single numbers, from kept outputs: novelty against thresholds, accuracy against coverage.
+"""Curves behind single numbers, from kept outputs: ROC, precision-recall, risk-coverage and thresholds.
 
-Curves of several runs are averaged at fixed places of their horizontal axis, as steps where the number is the
-area under steps: the area under the averaged curve is then the mean of the areas (Fawcett 2006,
-doi:10.1016/j.patrec.2005.10.010). The places are few, so that a curve of a hundred thousand cells is as light
-as one of a hundred.
+Curves of several runs are averaged at fixed places of the horizontal axis, as steps if the score is the area
+under steps: the area under the averaged curve is then the mean of the areas (Fawcett 2006,
+doi:10.1016/j.patrec.2005.10.010). Places are few, so that curves are small however many cells there are.
 """
 
 from __future__ import annotations
@@ -20,7 +19,7 @@ from cellular_bench.metrics import flag_samples, lowest_likelihoods, rejection_c
 
 Floats = NDArray[np.float64]
 
-#: Places at which curves are kept.
+#: Places at which curves are evaluated.
 PLACES: Final = np.linspace(0, 1, 201)
 #: The same for the ROC curve, dense where few known cells are called novel: there it rises.
 ROC_PLACES: Final = PLACES**2
@@ -69,7 +68,7 @@ def precision_recall(novelty: ArrayLike, is_novel: ArrayLike) -> Curve:
     """Return the share of novel cells among those called novel, against the share of novel cells found.
 
     Steps: at each place the precision of the highest threshold that reaches it, as in average precision; NaN
-    at 0, where no novel cell need be found.
+    at 0.
 
     Raises
     ------
@@ -87,9 +86,9 @@ def precision_recall(novelty: ArrayLike, is_novel: ArrayLike) -> Curve:
 def risk_coverage(
     label: ArrayLike, label_pred: ArrayLike, confidence: ArrayLike, rejected: ArrayLike | None = None
 ) -> Curve:
-    """Return the share of wrong names among the most confident cells, against how many are accepted."""
-    found = rejection_curve(label, label_pred, confidence, rejected)
-    return _steps(found.coverage, 1 - found.accuracy)
+    """Return the share of wrong labels among the most confident cells, against the share of all cells."""
+    curve = rejection_curve(label, label_pred, confidence, rejected)
+    return _steps(curve.coverage, 1 - curve.accuracy)
 
 
 def _both(is_novel: ArrayLike) -> NDArray[np.bool_]:
@@ -122,14 +121,14 @@ def by_threshold(samples: Iterable[Sample]) -> tuple[Curve, Curve]:
 
     Precision is NaN below the lowest likelihood of all, where no sample is called novel.
     """
-    found = list(samples)
-    known, novel = [one.known for one in found], [one.novel for one in found]
+    pairs = [(one.known, one.novel) for one in samples]
+    known, novel = zip(*pairs, strict=True) if pairs else ((), ())
     precision, coverage = np.full(len(THRESHOLDS), np.nan), np.zeros(len(THRESHOLDS))
     for place, threshold in enumerate(THRESHOLDS):
         try:
             precision[place], coverage[place], _ = flag_samples(known, novel, threshold=float(threshold))
         except UndefinedError:
-            continue  # nothing is called novel yet: no precision, and a coverage of 0
+            continue  # nothing is called novel: no precision, and a coverage of 0
     return Curve(x=THRESHOLDS, y=precision), Curve(x=THRESHOLDS, y=coverage)
 
 

@@ -1,4 +1,4 @@
-"""What tells data sets apart that have one name, such as a subsample and the whole in one result folder."""
+"""Names for data sets with the same ``dataset_id``, such as a subsample and the whole."""
 
 from __future__ import annotations
 
@@ -19,26 +19,26 @@ _COUNTS: Mapping[tuple[str, str], Callable[[DatasetIdentity], int]] = {
 
 
 def version_names(datasets: Iterable[DatasetIdentity]) -> dict[Version, str]:
-    """Return what tells each data set from others of its name.
+    """Return what distinguishes each data set from others of its name.
 
     Returns
     -------
     dict
-        By name and digest: empty where the name has one content only; else the counts that tell the
-        contents apart, such as ``"300 cells"``, or digits of the digest where all counts are the same.
+        By name and digest: empty if the name has one content only; else the counts that distinguish the
+        contents, such as ``"300 cells"``, or digits of the digest if all counts are the same.
     """
     by_name: dict[str, dict[str, DatasetIdentity]] = defaultdict(dict)
     for data in datasets:
         by_name[data.dataset_id][data.digest] = data
     return {
         (name, digest): words
-        for name, found in by_name.items()
-        for digest, words in zip(found, _apart(list(found.values())), strict=True)
+        for name, contents in by_name.items()
+        for digest, words in zip(contents, _described(list(contents.values())), strict=True)
     }
 
 
 def versioned(name: str, version: str) -> str:
-    """Write a name with what :func:`version_names` tells of it.
+    """Write a name with what :func:`version_names` says of it.
 
     Examples
     --------
@@ -48,15 +48,15 @@ def versioned(name: str, version: str) -> str:
     return f"{name}, {version}" if version else name
 
 
-def _apart(versions: Sequence[DatasetIdentity]) -> list[str]:
-    """Describe each of the versions by as few counts as tell all of them apart."""
+def _described(versions: Sequence[DatasetIdentity]) -> list[str]:
+    """Describe each of the versions by as few counts as distinguish all of them."""
     words: list[tuple[str, ...]] = [()] * len(versions)
     for nouns, count in _COUNTS.items():
         numbers = [count(data) for data in versions]
         if len(set(words)) == len(versions):
             break
         if len(set(numbers)) > 1 and all(numbers):  # a count of zero was not stated
-            words = [(*told, f"{n:,} {nouns[n > 1]}") for told, n in zip(words, numbers, strict=True)]
+            words = [(*said, f"{n:,} {nouns[n > 1]}") for said, n in zip(words, numbers, strict=True)]
     if len(set(words)) < len(versions):
-        words = [(*told, f"digest {data.digest[:10]}") for told, data in zip(words, versions, strict=True)]
-    return [", ".join(told) for told in words]
+        words = [(*said, f"digest {data.digest[:10]}") for said, data in zip(words, versions, strict=True)]
+    return [", ".join(said) for said in words]

@@ -1,4 +1,4 @@
-"""Two result folders side by side: what changed per method, data set and metric, and how sure that is."""
+"""Changes between two result folders, per method, data set and metric, with intervals."""
 
 from __future__ import annotations
 
@@ -15,11 +15,11 @@ from cellular_bench.core.types import MetricSpec
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Subject:
-    """What is compared: a method with its genes and parameters on one cutting of a data set.
+class MethodOnData:
+    """What is compared: a method with its genes and parameters on one kind of split of a data set.
 
-    ``genes`` is empty where the method was given those of its own choice. ``data_version`` tells data of
-    the same ``dataset_id`` apart and is empty where there are no others.
+    ``genes`` is empty if the method chose its own. ``data_version`` distinguishes data of the same
+    ``dataset_id`` and is empty if there are no others.
     """
 
     task: str
@@ -32,9 +32,9 @@ class Subject:
 
     @property
     def name(self) -> str:
-        """Name the method, with its genes where they are not its own choice, and its parameters."""
-        told = (f"({self.genes})" if self.genes else "", self.params if self.params != "{}" else "")
-        return " ".join(filter(None, (self.method_id, *told)))
+        """Name the method, with its genes unless it chose them, and its parameters."""
+        details = (f"({self.genes})" if self.genes else "", self.params if self.params != "{}" else "")
+        return " ".join(filter(None, (self.method_id, *details)))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -47,10 +47,10 @@ class Change:
         Means over the splits that both have, on the metric's own scale. Over the same units as the
         interval, see ``leaderboard.unit_of``.
     gain
-        How much better the second is, as a share of the metric's range, with its 95 % interval over splits.
+        Improvement of the second as a share of the metric's range, with its 95 % interval over splits.
     """
 
-    subject: Subject
+    subject: MethodOnData
     metric_id: str
     before: float
     after: float
@@ -58,16 +58,16 @@ class Change:
 
     @property
     def is_certain(self) -> bool:
-        """Whether the interval leaves zero out."""
+        """Whether the interval excludes zero."""
         low, high = self.gain.low, self.gain.high
         return low is not None and high is not None and not low - ROUNDING <= 0 <= high + ROUNDING
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Lost:
-    """A run that ended well in the first folder and not in the second, or one of its scores that is gone."""
+    """A run that succeeded in the first folder and not in the second, or one of its scores that is gone."""
 
-    subject: Subject
+    subject: MethodOnData
     run: str
     reason: str
 
@@ -83,17 +83,17 @@ class NotCompared:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class OneSided:
-    """How many of the runs of a subject are in one of the folders only, and how many of them ended well."""
+    """How many runs of a subject are in one of the folders only, and how many of them succeeded."""
 
-    subject: Subject
+    subject: MethodOnData
     n_runs: int
     n_ok: int
     of: int
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Report:
-    """What a comparison found.
+class FolderComparison:
+    """The result of a comparison.
 
     ``only_before`` and ``only_after`` count runs that the other folder lacks.
     """
@@ -106,24 +106,24 @@ class Report:
 
     @property
     def n_absent(self) -> int:
-        """Number of runs that ended well and that the second folder lacks."""
-        return sum(found.n_ok for found in self.only_before)
+        """Number of runs that succeeded and that the second folder lacks."""
+        return sum(alone.n_ok for alone in self.only_before)
 
     def regressions(self, threshold: float) -> list[Change]:
         """Return the metrics whose mean is worse by more than a share of their range."""
         return [change for change in self.changes if -change.gain.mean > threshold]
 
 
-#: Cells and cuttings by their content, and the seed: what makes a run the same run.
+#: Contents of data and split, and the seed: the identity of a run.
 _Key = tuple[str, int]
 
-#: A run before, a metric, and what it gave before and after, where it did.
+#: A run before, a metric, and its score before and after, if any.
 _Scores = tuple[RunRecord, str, Score | None, Score | None]
 
 
 def compare(
     before: Iterable[RunRecord], after: Iterable[RunRecord], specs: Mapping[str, MetricSpec]
-) -> Report:
+) -> FolderComparison:
     """Compare runs of the same method, parameters, cells and seed.
 
     Versions of methods and packages may differ: their effect is what a comparison is for. Versions of a
@@ -143,7 +143,7 @@ def compare(
                 not_compared[metric_id, why] += 1
         changes += _changes(subject, scores, specs)
         lost += _lost(subject, pairs, scores)
-    return Report(
+    return FolderComparison(
         changes=tuple(changes),
         lost=tuple(lost),
         not_compared=tuple(
@@ -157,10 +157,10 @@ def compare(
 
 def _by_subject(
     records: Iterable[RunRecord], versions: Mapping[Version, str]
-) -> dict[Subject, dict[_Key, RunRecord]]:
-    found: dict[Subject, dict[_Key, RunRecord]] = defaultdict(dict)
+) -> dict[MethodOnData, dict[_Key, RunRecord]]:
+    by_subject: dict[MethodOnData, dict[_Key, RunRecord]] = defaultdict(dict)
     for record in records:
-        subject = Subject(
+        subject = MethodOnData(
             task=record.task,
             dataset_id=record.dataset.dataset_id,
             data_version=versions[record.dataset.dataset_id, record.dataset.digest],
@@ -169,16 +169,17 @@ def _by_subject(
             genes=record.method.given_features or "",
             params=json.dumps(record.method.params, sort_keys=True),
         )
-        # The later record of one run wins, such as that of a newer version in the same folder.
+        # The later record of a run wins, such as that of a newer version in the same folder.
         key = record.dataset.digest + record.split.digest, record.seed
-        other = found[subject].get(key)
+        other = by_subject[subject].get(key)
         if other is None or other.finished_at < record.finished_at:
-            found[subject][key] = record
-    return dict(sorted(found.items(), key=lambda item: str(item[0])))
+            by_subject[subject][key] = record
+    return dict(sorted(by_subject.items(), key=lambda item: str(item[0])))
 
 
 def _one_sided(
-    here: Mapping[Subject, Mapping[_Key, RunRecord]], there: Mapping[Subject, Mapping[_Key, RunRecord]]
+    here: Mapping[MethodOnData, Mapping[_Key, RunRecord]],
+    there: Mapping[MethodOnData, Mapping[_Key, RunRecord]],
 ) -> Iterable[OneSided]:
     for subject, runs in here.items():
         if alone := runs.keys() - there.get(subject, {}).keys():
@@ -196,7 +197,7 @@ def _scores(pairs: Iterable[tuple[RunRecord, RunRecord]]) -> Iterable[_Scores]:
 
 
 def _why_not(old: Score | None, new: Score | None, *, known: bool) -> str:
-    """Say why two scores of a metric are not compared: nothing where they are, or the second is lost."""
+    """Say why two scores of a metric are not compared; empty if they are, or the second is lost."""
     if old is None:
         return "in the second folder only"
     if new is None:
@@ -207,7 +208,7 @@ def _why_not(old: Score | None, new: Score | None, *, known: bool) -> str:
 
 
 def _changes(
-    subject: Subject, scores: Sequence[_Scores], specs: Mapping[str, MetricSpec]
+    subject: MethodOnData, scores: Sequence[_Scores], specs: Mapping[str, MetricSpec]
 ) -> Iterable[Change]:
     values: dict[str, list[tuple[RunRecord, float, float]]] = defaultdict(list)
     for run, metric_id, old, new in scores:
@@ -215,11 +216,13 @@ def _changes(
             continue
         if old.value is not None and new.value is not None:
             values[metric_id].append((run, old.value, new.value))
-    for metric_id, found in values.items():
-        yield _change(subject, specs[metric_id], found)
+    for metric_id, pairs in values.items():
+        yield _change(subject, specs[metric_id], pairs)
 
 
-def _change(subject: Subject, spec: MetricSpec, values: Sequence[tuple[RunRecord, float, float]]) -> Change:
+def _change(
+    subject: MethodOnData, spec: MetricSpec, values: Sequence[tuple[RunRecord, float, float]]
+) -> Change:
     runs = [run for run, _, _ in values]
     gains = [(*unit_of(run.split), scaled(spec, new) - scaled(spec, old)) for run, old, new in values]
     return Change(
@@ -232,7 +235,7 @@ def _change(subject: Subject, spec: MetricSpec, values: Sequence[tuple[RunRecord
 
 
 def _lost(
-    subject: Subject, pairs: Sequence[tuple[RunRecord, RunRecord]], scores: Sequence[_Scores]
+    subject: MethodOnData, pairs: Sequence[tuple[RunRecord, RunRecord]], scores: Sequence[_Scores]
 ) -> Iterable[Lost]:
     for run, again in pairs:
         if run.status == "ok" and again.status != "ok":

@@ -1,7 +1,7 @@
 """Records to rankings: one board per task, data set and kind of split.
 
 A score depends on its own run alone: every metric is scaled by its own range, and the aspect
-scores are plain means. Nothing here looks at the other rows except to number them.
+scores are plain means. Other rows matter for the rank only.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from statistics import fmean, stdev
 from typing import Literal
 
 from cellular_bench.benchmark.analysis.data_versions import version_names, versioned
-from cellular_bench.benchmark.analysis.statistics import ROUNDING, SplitScore, average_seeds
+from cellular_bench.benchmark.analysis.statistics import ROUNDING, SplitScore, average_seeds, interval
 from cellular_bench.benchmark.schema.records import (
     Cost,
     DatasetIdentity,
@@ -27,6 +27,8 @@ from cellular_bench.core.errors import UserError
 from cellular_bench.core.types import AspectId, MetricSpec, SplitKind, TaskId
 
 Track = Literal["unsupervised", "supervised", "sees scored labels", "control"]
+#: Tracks whose methods are ranked.
+RANKED: tuple[Track, ...] = ("unsupervised", "supervised", "sees scored labels")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -42,7 +44,7 @@ class Summary:
     std
         None for a single run.
     reasons
-        Why values are missing, with how often.
+        Why values are missing, with counts.
     """
 
     mean: float | None
@@ -50,9 +52,20 @@ class Summary:
     n: int
     reasons: Mapping[str, int] = field(default_factory=dict)
 
+    @classmethod
+    def of(cls, values: Iterable[float | None], reasons: Iterable[str | None] = ()) -> Summary:
+        """Summarise the values that exist and count the reasons of the others."""
+        known = [value for value in values if value is not None]
+        return cls(
+            mean=fmean(known) if known else None,
+            std=stdev(known) if len(known) > 1 else None,
+            n=len(known),
+            reasons=Counter(reason for reason in reasons if reason),
+        )
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Row:
+class BoardRow:
     """One method on one board.
 
     Attributes
@@ -64,8 +77,6 @@ class Row:
         Which labels the method saw; rows of different tracks are not ranked against each other.
     overall, aspects, metrics
         Summaries over all splits and seeds; see :func:`over_units`.
-    missing_metrics
-        Metrics that these cells do not permit, left out of the means of every method alike.
     missing_splits
         Splits of the board that the method was never run on.
     runs
@@ -83,7 +94,6 @@ class Row:
     wall_time_s: Summary
     cpu_time_s: Summary
     peak_rss_mib: Summary
-    missing_metrics: tuple[str, ...]
     missing_splits: tuple[str, ...]
     incomplete_because: str | None
     runs: tuple[RunRecord, ...]
@@ -114,8 +124,8 @@ class Board:
     splits
         Every split that any method was run on, in the order of their names.
     version
-        What tells the data from others of the same ``dataset_id`` in the result folder, such as
-        ``"300 cells"``; the digest is then part of ``board_id``. Empty where there are no others.
+        What distinguishes the data from others of the same ``dataset_id`` in the result folder, such as
+        ``"300 cells"``; the digest is then part of ``board_id``. Empty if there are no others.
     """
 
     task: TaskId
@@ -123,7 +133,7 @@ class Board:
     split_kind: SplitKind
     metrics: tuple[MetricSpec, ...]
     splits: tuple[SplitIdentity, ...]
-    rows: tuple[Row, ...]
+    rows: tuple[BoardRow, ...]
     version: str = ""
 
     @property
@@ -139,12 +149,12 @@ class Board:
 
     @property
     def dataset_title(self) -> str:
-        """Title of the data set, with what tells it from others of the same ``dataset_id``."""
+        """Title of the data set, with what distinguishes it from others of the same ``dataset_id``."""
         return versioned(self.dataset.title, self.version)
 
 
 def track_of(record: RunRecord) -> Track:
-    """Tell which labels the method of a run saw."""
+    """Return the track of a run: which labels its method saw."""
     if record.method.is_control:
         return "control"
     if record.method.labels == "none":
@@ -155,7 +165,7 @@ def track_of(record: RunRecord) -> Track:
 
 
 def is_transductive(record: RunRecord) -> bool:
-    """Tell if a method embedded the scored cells on their own where others learn from training cells."""
+    """Return whether a method embedded the scored cells alone, while others learn from training cells."""
     apart = TASKS[record.task].asks_at_once is not None and record.split.kind != "all"
     return apart and not record.method.inductive and not record.method.is_control
 
@@ -169,8 +179,8 @@ def scaled(spec: MetricSpec, value: float) -> float:
 def aspect_scores(record: RunRecord, specs: Sequence[MetricSpec]) -> dict[AspectId, float]:
     """Average the scaled metrics of each aspect of one run.
 
-    Metrics that the data do not permit are left out, for every method alike. An aspect that lacks
-    a metric because of the method's own output has no score.
+    Metrics that are undefined on the data are left out, for every method alike. An aspect that lacks a
+    metric because of the method's own output has no score.
     """
     scores = {score.metric_id: score for score in record.scores}
     values: dict[AspectId, list[float]] = defaultdict(list)
@@ -183,22 +193,22 @@ def aspect_scores(record: RunRecord, specs: Sequence[MetricSpec]) -> dict[Aspect
             broken.add(spec.aspect)
         else:
             values[spec.aspect].append(scaled(spec, score.value))
-    return {aspect: fmean(found) for aspect, found in values.items() if aspect not in broken}
+    return {aspect: fmean(scores) for aspect, scores in values.items() if aspect not in broken}
 
 
 def overall_score(task: TaskId, aspects: Mapping[AspectId, float]) -> float | None:
-    """Weigh the aspect scores of one run; None where one is missing."""
+    """Weigh the aspect scores of one run; None if one is missing."""
     weights = TASKS[task].weights
     if not weights.keys() <= aspects.keys():
         return None
     return sum(weight * aspects[aspect] for aspect, weight in weights.items())
 
 
-def split_scores(row: Row) -> tuple[SplitScore, ...]:
-    """Return the overall scores of a row as statistics want them: one per split, averaged over seeds.
+def split_scores(row: BoardRow) -> tuple[SplitScore, ...]:
+    """Return the overall scores of a row, one per split, averaged over seeds.
 
-    Where labels were held out, the label is the unit, averaged over folds: the question is how a method
-    does on new types, and types differ far more than folds.
+    If labels were held out, there is one per label, averaged over folds: the question is how a method does
+    on new types, and types differ far more than folds.
     """
     return average_seeds(
         [
@@ -209,22 +219,21 @@ def split_scores(row: Row) -> tuple[SplitScore, ...]:
     )
 
 
+def overall_interval(row: BoardRow) -> tuple[float, float] | None:
+    """Return the confidence interval of the overall score; None for incomplete rows and a single split."""
+    scores = split_scores(row)
+    if row.incomplete_because is not None or len(scores) < 2:
+        return None
+    between = interval(scores)
+    assert between.low is not None and between.high is not None  # there are two splits
+    return between.low, between.high
+
+
 def unit_of(split: SplitIdentity) -> tuple[str, float]:
-    """Return what a score counts as, and how much training cells of such units overlap."""
+    """Return the unit of intervals and tests that a split belongs to, and their overlap of training cells."""
     if split.unseen_labels:
         return " + ".join(split.unseen_labels), 0.0
     return split.split_id, split.n_test / split.n_train if split.n_train else 0.0
-
-
-def summarise(values: Iterable[float | None], reasons: Iterable[str | None] = ()) -> Summary:
-    """Summarise the values that exist and count the reasons of the others."""
-    found = [value for value in values if value is not None]
-    return Summary(
-        mean=fmean(found) if found else None,
-        std=stdev(found) if len(found) > 1 else None,
-        n=len(found),
-        reasons=Counter(reason for reason in reasons if reason),
-    )
 
 
 def over_units(
@@ -232,15 +241,15 @@ def over_units(
 ) -> Summary:
     """Summarise a value of each run; the mean is over units, so that each counts the same.
 
-    A unit is what intervals and tests are over, see :func:`unit_of`: its runs are averaged first, however
-    many there are. The deviation stays that of the runs.
+    The runs of a unit, see :func:`unit_of`, are averaged first, however many there are. The deviation is that
+    of the runs.
     """
     values = tuple(values)
-    found = summarise(values, reasons)
+    summary = Summary.of(values, reasons)
     units = average_seeds(
         [(*unit_of(run.split), value) for run, value in zip(runs, values, strict=True) if value is not None]
     )
-    return replace(found, mean=fmean(unit.value for unit in units)) if units else found
+    return replace(summary, mean=fmean(unit.value for unit in units)) if units else summary
 
 
 def build_boards(records: Iterable[RunRecord], specs: Iterable[MetricSpec]) -> tuple[Board, ...]:
@@ -276,9 +285,9 @@ def _place_of_board(key: tuple[TaskId, str, str, str]) -> tuple[int, str, str, s
 
 
 def method_key(method: MethodIdentity) -> str:
-    """Tell apart the rows of a board: a method with other parameters is another row.
+    """Return the identity of a row: a method with other parameters is another row.
 
-    Genes that are not the method's own choice are part of its name.
+    Genes that a method did not choose are part of its name.
     """
     return json.dumps(method.model_dump(mode="json", exclude={"features", "given_features"}), sort_keys=True)
 
@@ -312,32 +321,37 @@ def _board(records: Sequence[RunRecord], known: Mapping[str, MetricSpec], versio
     )
 
 
-def _row(runs: Sequence[RunRecord], specs: Sequence[MetricSpec], splits: Mapping[str, SplitIdentity]) -> Row:
+def _row(
+    runs: Sequence[RunRecord], specs: Sequence[MetricSpec], splits: Mapping[str, SplitIdentity]
+) -> BoardRow:
     first = runs[0]
     done = [run for run in runs if run.status == "ok"]
     aspects = [aspect_scores(run, specs) for run in done]
     overall = [overall_score(first.task, scores) for scores in aspects]
     names: tuple[AspectId, ...] = tuple(TASKS[first.task].weights)
     costs: list[Cost] = [run.cost for run in done if run.cost is not None]
-    missing = sorted({s.metric_id for run in done for s in run.scores if s.undefined_by == "data"})
     seen = {run.split.digest for run in runs}
     absent = sorted(split.split_id for digest, split in splits.items() if digest not in seen)
-    return Row(
+    return BoardRow(
         method=first.method,
         rank=None,
         track=track_of(first),
         overall=over_units(done, overall),
         aspects={name: over_units(done, (scores.get(name) for scores in aspects)) for name in names},
         metrics={spec.metric_id: _metric_summary(spec.metric_id, runs) for spec in specs},
-        wall_time_s=summarise(cost.wall_time_s for cost in costs),
-        cpu_time_s=summarise(cost.cpu_time_s for cost in costs),
-        peak_rss_mib=summarise(cost.peak_rss_mib for cost in costs),
-        missing_metrics=tuple(missing),
+        wall_time_s=Summary.of(cost.wall_time_s for cost in costs),
+        cpu_time_s=Summary.of(cost.cpu_time_s for cost in costs),
+        peak_rss_mib=Summary.of(cost.peak_rss_mib for cost in costs),
         missing_splits=tuple(absent),
         incomplete_because=_incomplete(runs, specs, overall, absent),
         runs=tuple(runs),
         run_scores=tuple(overall),
     )
+
+
+def run_failure(run: RunRecord) -> str:
+    """Say how a run without scores ended."""
+    return f"run {run.status.replace('_', ' ')}: {run.reason}"
 
 
 def _metric_summary(metric_id: str, runs: Sequence[RunRecord]) -> Summary:
@@ -347,7 +361,7 @@ def _metric_summary(metric_id: str, runs: Sequence[RunRecord]) -> Summary:
         score = next((s for s in run.scores if s.metric_id == metric_id), None)
         if run.status != "ok":
             values.append(None)
-            reasons.append(f"run {run.status.replace('_', ' ')}: {run.reason}")
+            reasons.append(run_failure(run))
         else:
             values.append(score.value if score else None)
             reasons.append(score.reason if score else "not computed in this run")
@@ -360,7 +374,7 @@ def _incomplete(
     overall: Sequence[float | None],
     absent: Sequence[str],
 ) -> str | None:
-    """Say in words why a row cannot be ranked; None where it can."""
+    """Say why a row cannot be ranked; None if it can."""
     parts = []
     bad = Counter(run.status for run in runs if run.status != "ok")
     if bad:
@@ -375,7 +389,7 @@ def _incomplete(
 
 
 def _culprits(runs: Sequence[RunRecord], specs: Sequence[MetricSpec]) -> str:
-    """Name the metrics that keep scored runs from an overall score, the method's own faults first."""
+    """Name the metrics for which scored runs have no overall score, the method's own faults first."""
     done = [run for run in runs if run.status == "ok"]
     own, given = [], []
     for spec in specs:
@@ -388,7 +402,7 @@ def _culprits(runs: Sequence[RunRecord], specs: Sequence[MetricSpec]) -> str:
             given.append(spec.name)
     if own:
         return f"no {_listed(own)}"
-    return f"these cells permit no {_listed(given)}" if given else "an aspect has no metric at all"
+    return f"undefined on these data: {_listed(given)}" if given else "an aspect has no metric at all"
 
 
 def _listed(names: Sequence[str], most: int = 4) -> str:
@@ -396,17 +410,17 @@ def _listed(names: Sequence[str], most: int = 4) -> str:
     return ", ".join(names[:most]) + more
 
 
-def _ranked(rows: Sequence[Row]) -> tuple[Row, ...]:
+def _ranked(rows: Sequence[BoardRow]) -> tuple[BoardRow, ...]:
     """Sort complete rows by overall score, incomplete ones last, and number each track."""
 
-    def order(row: Row) -> tuple[bool, float, str]:
+    def order(row: BoardRow) -> tuple[bool, float, str]:
         mean = row.overall.mean
         return row.incomplete_because is not None, -mean if mean is not None else 0.0, row.method.name
 
     return tuple(replace(row, rank=_place(row, rows)) for row in sorted(rows, key=order))
 
 
-def _place(row: Row, rows: Sequence[Row]) -> int | None:
+def _place(row: BoardRow, rows: Sequence[BoardRow]) -> int | None:
     """Return 1 + the number of complete rows of the same track that score higher."""
     if row.track == "control" or row.incomplete_because is not None:
         return None

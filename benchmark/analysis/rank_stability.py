@@ -1,7 +1,7 @@
-"""How far a ranking hangs on choices: on splits, metrics, weights and scale.
+"""Sensitivity of a ranking to splits, metrics, weights and scale.
 
-Every figure is the rank that a method would have had if one choice had been another. Nothing is trained
-or scored again: the metrics of each run are in its record.
+Every number is the rank that a method would have under another choice. Nothing is trained or scored again:
+the metrics of each run are in its record.
 """
 
 from __future__ import annotations
@@ -14,7 +14,13 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
-from cellular_bench.benchmark.analysis.leaderboard import Board, Row, Track, method_key, split_scores
+from cellular_bench.benchmark.analysis.leaderboard import (
+    Board,
+    BoardRow,
+    Track,
+    method_key,
+    split_scores,
+)
 from cellular_bench.benchmark.analysis.scales import (
     Scores,
     UnitAspects,
@@ -24,7 +30,13 @@ from cellular_bench.benchmark.analysis.scales import (
     overall,
     own_range,
 )
-from cellular_bench.benchmark.analysis.statistics import LEVEL, Comparison, SplitScore, compare, rank_shares
+from cellular_bench.benchmark.analysis.statistics import (
+    LEVEL,
+    Comparison,
+    SplitScore,
+    paired_tests,
+    rank_shares,
+)
 from cellular_bench.core.types import AspectId
 
 Weights = Mapping[AspectId, float]
@@ -38,14 +50,12 @@ class Stability:
     Attributes
     ----------
     by_metric, by_split, by_weight
-        Rank where one metric (one split, or one held-out label) is left out, and for each weight of batch
-        correction; empty where there is nothing to leave out or to weigh.
+        Rank without one metric (one split, or one held-out label), and for each weight of batch correction;
+        empty if there is nothing to leave out or to weigh.
     by_scale
-        Rank where metrics are scaled between the controls instead of by their own range; None without
-        controls.
+        Rank with metrics scaled between the controls instead of by their own range; None without controls.
     resampled
-        Lowest and highest rank, without the rarest 2.5 % at each end, when splits are drawn again; None
-        for a single split.
+        Lowest and highest rank over resampled splits, without 2.5 % at each end; None for a single split.
     """
 
     rank: int
@@ -63,7 +73,7 @@ class Stability:
 
     @property
     def share_unchanged(self) -> float | None:
-        """Share of the other choices under which the rank stays; None where there is no other choice."""
+        """Share of the other choices under which the rank is the same; None if there is no other choice."""
         if not self.ranks:
             return None
         return sum(rank == self.rank for rank in self.ranks) / len(self.ranks)
@@ -85,9 +95,9 @@ def stability(board: Board, track: Track) -> dict[str, Stability]:
     return {
         method_key(row.method): Stability(
             rank=row.rank or 0,
-            by_metric={name: int(found[i]) for name, found in by_metric.items()},
-            by_split={name: int(found[i]) for name, found in by_split.items()},
-            by_weight={weight: int(found[i]) for weight, found in by_weight.items()},
+            by_metric={name: int(places[i]) for name, places in by_metric.items()},
+            by_split={name: int(places[i]) for name, places in by_split.items()},
+            by_weight={weight: int(places[i]) for weight, places in by_weight.items()},
             by_scale=None if by_scale is None else int(by_scale[i]),
             resampled=None if resampled is None else resampled[i],
         )
@@ -98,16 +108,16 @@ def stability(board: Board, track: Track) -> dict[str, Stability]:
 def against_best(board: Board, track: Track) -> dict[str, Comparison]:
     """Compare the best ranked method of a track with each other one, by the other's ``method_key``.
 
-    Differences are the best one's score minus the other's, over splits (over held-out labels where labels
-    were held out); p values are adjusted by Holm's rule for the number of others.
+    Differences are the best one's score minus the other's, over splits (or held-out labels); p values are
+    adjusted by Holm's rule for the number of others.
     """
     rows = [row for row in board.rows if row.track == track and row.rank is not None]
     if len(rows) < 2:
         return {}
     scores = {method_key(row.method): split_scores(row) for row in rows}
     best, *others = scores
-    found = compare(scores, pairs=[(best, other) for other in others])
-    return {comparison.second: comparison for comparison in found}
+    tests = paired_tests(scores, pairs=[(best, other) for other in others])
+    return {comparison.second: comparison for comparison in tests}
 
 
 def aspect_leaders(board: Board, track: Track) -> dict[AspectId, tuple[str, tuple[Comparison, ...]]]:
@@ -119,13 +129,13 @@ def aspect_leaders(board: Board, track: Track) -> dict[AspectId, tuple[str, tupl
     if len(ranked) < 2:
         return {}
     units = on_scales(board, ["own"])
-    found = {}
+    leaders = {}
     for place, aspect in enumerate(board.weights):
         scores = {key: _of_aspect(units[key]["own"], place) for key in ranked}
         best = max(ranked, key=lambda key: fmean(score.value for score in scores[key]))
         pairs = [(best, other) for other in ranked if other != best]
-        found[aspect] = best, compare(scores, pairs=pairs)
-    return found
+        leaders[aspect] = best, paired_tests(scores, pairs=pairs)
+    return leaders
 
 
 def _of_aspect(units: Sequence[UnitAspects], place: int) -> tuple[SplitScore, ...]:
@@ -139,14 +149,14 @@ def between_controls(board: Board) -> dict[str, float]:
 
     0 and 1 are the worst and the best control of the same data, split and metric, so that values may lie
     outside. Metrics on which the controls lie within 0.05 of each other are left out, for all rows alike.
-    Empty where fewer than two controls are complete.
+    Empty if fewer than two controls are complete.
     """
     rows = [row for row in board.rows if row.incomplete_because is None]
     values = own_range(board, rows)
-    found = by_controls(board, values) if rows else None
-    if found is None:
+    between = by_controls(board, values) if rows else None
+    if between is None:
         return {}
-    scores = overall(board, found, board.weights, values.units)
+    scores = overall(board, between, board.weights, values.units)
     return {
         method_key(row.method): float(score)
         for row, score in zip(rows, scores, strict=True)
@@ -189,25 +199,22 @@ def _without_each_unit(
 
 
 def _with_each_weight(board: Board, values: Values) -> Iterator[tuple[float, NDArray[np.int64]]]:
-    if not {"batch_correction"} < board.weights.keys():
+    if "batch_correction" not in board.weights:
         return
-    others = {aspect: weight for aspect, weight in board.weights.items() if aspect != "batch_correction"}
-    rest = sum(others.values())
     for weight in np.linspace(0, 1, N_WEIGHTS).round(2).tolist():
-        shares = {aspect: (1 - weight) * (own / rest) for aspect, own in others.items()}
-        weights: Weights = {"batch_correction": weight, **shares}
+        weights: Weights = {"batch_correction": weight, "bio_conservation": 1 - weight}
         yield weight, ranks(overall(board, values.array, weights, values.units))
 
 
-def _resampled(rows: Sequence[Row]) -> list[tuple[int, int]] | None:
+def _resampled(rows: Sequence[BoardRow]) -> list[tuple[int, int]] | None:
     scores = {method_key(row.method): split_scores(row) for row in rows}
     if len(next(iter(scores.values()))) < 2:
         return None
     tail = (1 - LEVEL) / 2
-    found = []
+    spans = []
     for shares in rank_shares(scores).values():
         reached = shares.cumsum()
         low = int((reached <= tail + 1e-12).sum()) + 1
         high = int((reached < 1 - tail - 1e-12).sum()) + 1
-        found.append((low, high))
-    return found
+        spans.append((low, high))
+    return spans

@@ -1,7 +1,7 @@
-"""Three scales for the same metrics: as they are, by their own range, between the controls of a split.
+"""Scales for the same metrics: raw, by their own range, between controls, between methods.
 
 The leaderboard ranks by each metric's own range, so that a score depends on its own run alone. The other
-two are there to see what hangs on that choice.
+scales show how much depends on that choice.
 """
 
 from __future__ import annotations
@@ -14,7 +14,13 @@ from typing import Final, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from cellular_bench.benchmark.analysis.leaderboard import Board, Row, method_key, scaled, unit_of
+from cellular_bench.benchmark.analysis.leaderboard import (
+    Board,
+    BoardRow,
+    method_key,
+    scaled,
+    unit_of,
+)
 from cellular_bench.core.types import AspectId
 
 Scale = Literal["own", "raw", "controls"]
@@ -35,7 +41,7 @@ class Values:
     runs
         Digest of the split and seed of each run.
     units
-        What each run counts as, with the overlap of its training cells; see ``leaderboard.unit_of``.
+        The unit of each run, with the overlap of its training cells; see ``leaderboard.unit_of``.
     """
 
     array: Scores
@@ -55,7 +61,7 @@ class UnitAspects:
     aspects: tuple[float, ...]
 
 
-def own_range(board: Board, rows: Sequence[Row]) -> Values:
+def own_range(board: Board, rows: Sequence[BoardRow]) -> Values:
     """Return the metrics of the runs that have an overall score, each scaled to 0 ... 1 by its own range."""
     values = every_run(board, rows)
     places = {key: place for place, key in enumerate(values.runs)}
@@ -66,7 +72,7 @@ def own_range(board: Board, rows: Sequence[Row]) -> Values:
     return values
 
 
-def every_run(board: Board, rows: Sequence[Row]) -> Values:
+def every_run(board: Board, rows: Sequence[BoardRow]) -> Values:
     """Return the metrics of rows, each scaled to 0 ... 1 by its own range, also of runs that lack some."""
     units = {
         (run.split.digest, run.seed): unit_of(run.split)
@@ -87,62 +93,61 @@ def every_run(board: Board, rows: Sequence[Row]) -> Values:
 
 
 def raw(board: Board, values: Values) -> Scores:
-    """Return the metrics as they are; those where lower is better are turned round within their range."""
+    """Return the metrics unscaled; those for which lower is better are mirrored within their range."""
     low = np.array([spec.minimum for spec in board.metrics])
     high = np.array([spec.maximum for spec in board.metrics])
-    found: Scores = low + values.array * (high - low)
-    return found
+    unscaled: Scores = low + values.array * (high - low)
+    return unscaled
 
 
 def by_controls(board: Board, values: Values) -> Scores | None:
     """Return the metrics scaled between the worst (0) and the best (1) control of the same split.
 
-    Values may lie outside. NaN where the controls lie within 0.05 of each other; None with fewer than two
+    Values may lie outside. NaN if the controls lie within 0.05 of each other; None with fewer than two
     complete controls.
     """
     controls = [row for row in board.rows if row.track == "control" and row.incomplete_because is None]
     if len(controls) < 2:
         return None
     ends = own_range(board, controls).array
-    splits = np.array([digest for digest, _ in values.runs])
-    found = np.full_like(values.array, np.nan)
-    for digest in dict.fromkeys(splits):
-        here = splits == digest
-        means = mean(ends[:, here], axis=1)
-        known = np.isfinite(means).all(axis=0)
-        low, high = means.min(axis=0), means.max(axis=0)
-        usable = known & (high - low >= LEAST_CONTROL_RANGE)
-        span = np.where(usable, high - low, np.nan)
-        found[:, here] = (values.array[:, here] - low) / span
-    return found
+    return _between(values, ends, least=LEAST_CONTROL_RANGE, every=True)
 
 
 def over_methods(values: Values) -> Scores:
     """Return the metrics scaled between the worst (0) and the best (1) of the methods on the same split.
 
     As the figures of the CELLULAR study do. A score then depends on who else takes part: not for ranking.
-    NaN where all methods are equal.
+    NaN if all methods are equal.
+    """
+    return _between(values, values.array, least=np.finfo(np.float64).tiny, every=False)
+
+
+def _between(values: Values, ends: Scores, *, least: float, every: bool) -> Scores:
+    """Scale metrics between the lowest and the highest mean of ``ends`` on the same split.
+
+    NaN if these are nearer than ``least``, or, with ``every``, if one of them is missing.
     """
     splits = np.array([digest for digest, _ in values.runs])
-    found = np.full_like(values.array, np.nan)
+    scaled_values = np.full_like(values.array, np.nan)
     for digest in dict.fromkeys(splits):
         here = splits == digest
-        means = mean(values.array[:, here], axis=1)
+        means = mean(ends[:, here], axis=1)
         known = np.isfinite(means)
         low = np.where(known, means, np.inf).min(axis=0)
         high = np.where(known, means, -np.inf).max(axis=0)
-        span = np.where(high > low, high - low, np.nan)
-        found[:, here] = (values.array[:, here] - np.where(np.isfinite(low), low, 0.0)) / span
-    return found
+        usable = (high - low >= least) & (known.all(axis=0) | (not every))
+        low, span = np.where(usable, low, np.nan), np.where(usable, high - low, np.nan)
+        scaled_values[:, here] = (values.array[:, here] - low) / span
+    return scaled_values
 
 
 def by_aspect(board: Board, array: Scores) -> dict[AspectId, Scores]:
     """Average the metrics of each aspect of the task, run by run: (n_methods, n_runs) each."""
-    found = {}
+    means = {}
     for aspect in board.weights:
         mine = [spec.in_overall and spec.aspect == aspect for spec in board.metrics]
-        found[aspect] = mean(array[:, :, mine], axis=2)
-    return found
+        means[aspect] = mean(array[:, :, mine], axis=2)
+    return means
 
 
 def overall(
@@ -157,10 +162,10 @@ def overall(
     for aspect, weight in weights.items():
         if weight:
             total += weight * aspects[aspect]
-    return over_units(total, units)
+    return mean_over_units(total, units)
 
 
-def over_units(scores: Scores, units: Sequence[tuple[str, float]]) -> Scores:
+def mean_over_units(scores: Scores, units: Sequence[tuple[str, float]]) -> Scores:
     """Average (n_methods, n_runs) scores over the runs of each unit, then over units."""
     places: dict[tuple[str, float], list[int]] = defaultdict(list)
     for place, unit in enumerate(units):
@@ -176,8 +181,8 @@ def on_scales(
 ) -> dict[str, dict[Scale, tuple[UnitAspects, ...]]]:
     """Return the aspect scores of every row on each scale, by ``method_key``.
 
-    A split is left out where an aspect has no score on it; a scale of controls is absent where fewer than
-    two are complete.
+    A split is left out if an aspect has no score on it; the scale of controls is absent if fewer than two are
+    complete.
     """
     values = own_range(board, board.rows)
     ways: Mapping[Scale, Callable[[Board, Values], Scores | None]] = {
@@ -185,14 +190,15 @@ def on_scales(
         "raw": raw,
         "controls": by_controls,
     }
-    found: dict[str, dict[Scale, tuple[UnitAspects, ...]]] = {method_key(r.method): {} for r in board.rows}
+    by_method: dict[str, dict[Scale, tuple[UnitAspects, ...]]]
+    by_method = {method_key(row.method): {} for row in board.rows}
     for scale in wanted:
         array = ways[scale](board, values)
         if array is not None:
             aspects = np.stack(list(by_aspect(board, array).values()), axis=2)
             for row, scores in zip(board.rows, aspects, strict=True):
-                found[method_key(row.method)][scale] = _by_unit(values.units, scores)
-    return found
+                by_method[method_key(row.method)][scale] = _by_unit(values.units, scores)
+    return by_method
 
 
 def _by_unit(units: Sequence[tuple[str, float]], scores: Scores) -> tuple[UnitAspects, ...]:
@@ -208,7 +214,7 @@ def _by_unit(units: Sequence[tuple[str, float]], scores: Scores) -> tuple[UnitAs
 
 
 def mean(values: Scores, axis: int) -> Scores:
-    """Return the mean of what is not NaN; NaN where nothing is."""
+    """Return the mean of the known values; NaN if all are NaN."""
     known = np.isfinite(values)
     count = known.sum(axis=axis)
     summed = np.where(known, values, 0.0).sum(axis=axis)

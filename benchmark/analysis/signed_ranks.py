@@ -1,6 +1,6 @@
-"""Methods pair by pair over data sets: signed ranks, wins, and which places each method takes.
+"""Methods pair by pair over data sets: signed-rank tests, win rates and places.
 
-Data sets are independent of one another, unlike folds, so that no correction for overlap is due.
+Data sets are independent of one another, unlike folds, and need no correction for overlap.
 """
 
 from __future__ import annotations
@@ -16,11 +16,11 @@ from cellular_bench.benchmark.analysis.statistics import LEVEL, Comparison, holm
 Scores = NDArray[np.float64]
 
 
-def against_best(names: Sequence[str], means: Scores) -> tuple[Comparison, ...]:
+def signed_rank_tests(names: Sequence[str], means: Scores) -> tuple[Comparison, ...]:
     """Compare the method with the highest mean with each other one over data sets.
 
-    Wilcoxon's signed-rank test, two-sided; p values adjusted by Holm's rule. There is no p value, but a
-    reason, where the data sets are too few for any to be told apart; see :func:`least_datasets`.
+    Wilcoxon's signed-rank test, two-sided; p values adjusted by Holm's rule. There is a reason instead of p
+    values if the data sets are too few for any significant difference; see :func:`least_datasets`.
 
     Parameters
     ----------
@@ -36,7 +36,7 @@ def against_best(names: Sequence[str], means: Scores) -> tuple[Comparison, ...]:
     Examples
     --------
     >>> scores = np.array([[0.71, 0.82, 0.93, 0.64, 0.75, 0.86], [0.7, 0.8, 0.9, 0.6, 0.7, 0.8]])
-    >>> [round(found.p_value, 5) for found in against_best(["a", "b"], scores)]
+    >>> [round(test.p_value, 5) for test in signed_rank_tests(["a", "b"], scores)]
     [0.03125]
     """
     best = int(means.mean(axis=1).argmax())
@@ -46,7 +46,7 @@ def against_best(names: Sequence[str], means: Scores) -> tuple[Comparison, ...]:
 
 
 def least_datasets(n_others: int) -> int:
-    """Return how many data sets it takes for the best to be told apart from any of several others at 5 %.
+    """Return how many data sets the best needs for a significant difference (5 %) from any of several others.
 
     The smallest p value of n data sets is 2 / 2^n, and Holm's rule multiplies the smallest by the number of
     others.
@@ -66,7 +66,7 @@ def _compared(first: str, second: str, differences: Scores, least: int) -> Compa
     n = len(differences)
     reason, p_value = "", None
     if n < least:
-        reason = f"{n} data sets: signed ranks need {least} to tell any of so many methods apart at 5 %"
+        reason = f"{n} data sets; a significant difference among so many methods needs {least}"
     else:
         p_value = _signed_ranks(differences)
     return Comparison(
@@ -83,7 +83,7 @@ def _compared(first: str, second: str, differences: Scores, least: int) -> Compa
 def _signed_ranks(differences: Scores) -> float:
     from scipy.stats import wilcoxon
 
-    # Sums in another order differ in the last bits, which must not make a rank of nothing.
+    # Sums in another order differ in the last bits, which must not count as a difference.
     rounded = differences.round(12)
     if not rounded.any():
         return 1.0
@@ -115,8 +115,8 @@ def places(means: Scores) -> tuple[Mapping[int, int], ...]:
 
     Examples
     --------
-    >>> [dict(found) for found in places(np.array([[0.9, 0.5], [0.8, 0.5], [0.1, 0.6]]))]
+    >>> [dict(counts) for counts in places(np.array([[0.9, 0.5], [0.8, 0.5], [0.1, 0.6]]))]
     [{1: 1, 2: 1}, {2: 2}, {1: 1, 3: 1}]
     """
-    found = 1 + (means[None] > means[:, None]).sum(axis=1)
-    return tuple(Counter(dict(sorted(Counter(row).items()))) for row in found.tolist())
+    ranks = 1 + (means[None] > means[:, None]).sum(axis=1)
+    return tuple(Counter(dict(sorted(Counter(row).items()))) for row in ranks.tolist())

@@ -1,10 +1,10 @@
-"""What repeated runs allow to say: intervals, paired comparisons, ties, how stable a rank is.
+"""Confidence intervals, paired tests, ties and rank stability over repeated runs.
 
 Folds of one data set share most of their training cells, so that their scores are not independent: the
 variance of a mean over them is larger than the usual formula says. Intervals and tests over folds are
-therefore corrected with the share of test to training cells (Nadeau and Bengio 2003,
-doi:10.1023/A:1024068626366). Seeds are averaged within a split first: they repeat, they do not replicate.
-Where there is too little to say anything, the result says so in words.
+therefore corrected with the ratio of test to training cells (Nadeau and Bengio 2003,
+doi:10.1023/A:1024068626366). Seeds are averaged within a split first: they are no independent replicates. If
+there are too few splits, the result has a reason instead of a number.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 
 from cellular_bench.core.errors import UserError
 
-#: Probability of an interval, and of calling equal methods different.
+#: Probability of an interval; tests are at 1 minus this level.
 LEVEL: Final = 0.95
 #: Sums in another order differ in the last bits; scores that differ by no more are equal.
 ROUNDING: Final = 1e-12
@@ -34,8 +34,8 @@ class SplitScore:
     Attributes
     ----------
     overlap
-        Test cells per training cell where the training cells of splits overlap; 0 where splits are
-        independent, such as other data sets.
+        Test cells per training cell if the training cells of splits overlap; 0 if splits are independent,
+        such as data sets.
     """
 
     split_id: str
@@ -45,7 +45,7 @@ class SplitScore:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Interval:
-    """A mean with the bounds of its confidence interval; ``reason`` where there are none."""
+    """A mean with the bounds of its confidence interval; ``reason`` if there are none."""
 
     mean: float
     low: float | None
@@ -63,7 +63,7 @@ class Comparison:
     difference
         Mean of first minus second.
     p_value
-        Two-sided, adjusted by Holm's rule where several comparisons were made; None with a reason.
+        Two-sided, adjusted by Holm's rule for several comparisons; None with a reason.
     wins
         Share of splits on which the first scores higher; ties count half.
     """
@@ -78,7 +78,7 @@ class Comparison:
 
     @property
     def is_different(self) -> bool:
-        """Whether the methods are told apart at 5 %."""
+        """Whether the methods differ significantly at 5 %."""
         return self.p_value is not None and self.p_value < 1 - LEVEL
 
 
@@ -99,8 +99,8 @@ def average_seeds(values: Sequence[tuple[str, float, float]]) -> tuple[SplitScor
     for split_id, overlap, value in values:
         by_split[split_id, overlap].append(value)
     return tuple(
-        SplitScore(split_id=split_id, overlap=overlap, value=math.fsum(found) / len(found))
-        for (split_id, overlap), found in sorted(by_split.items())
+        SplitScore(split_id=split_id, overlap=overlap, value=math.fsum(of_seeds) / len(of_seeds))
+        for (split_id, overlap), of_seeds in sorted(by_split.items())
     )
 
 
@@ -120,8 +120,8 @@ def interval(scores: Sequence[SplitScore], *, level: float = LEVEL) -> Interval:
     Examples
     --------
     >>> folds = [SplitScore(split_id=f"{i}", value=v, overlap=0.25) for i, v in enumerate([0.8, 0.9, 1.0])]
-    >>> found = interval(folds)
-    >>> f"{found.mean:.2f} [{found.low:.2f}, {found.high:.2f}]"
+    >>> ci = interval(folds)
+    >>> f"{ci.mean:.2f} [{ci.low:.2f}, {ci.high:.2f}]"
     '0.90 [0.57, 1.23]'
     """
     values = _distinct(scores)
@@ -133,9 +133,9 @@ def interval(scores: Sequence[SplitScore], *, level: float = LEVEL) -> Interval:
 
 
 def half_width(scores: Sequence[SplitScore], *, level: float = LEVEL) -> float:
-    """Return what the standard deviation over splits is multiplied with for half of the interval.
+    """Return half of the interval in standard deviations over splits.
 
-    It depends on the number of splits and their overlap alone, not on the values.
+    It depends on the number of splits and their overlap, not on the values.
 
     Examples
     --------
@@ -148,13 +148,13 @@ def half_width(scores: Sequence[SplitScore], *, level: float = LEVEL) -> float:
 
 @cache
 def _t_quantile(share: float, n_free: int) -> float:
-    """Return a quantile of Student's t; a page asks for the same few thousands of times."""
+    """Return a quantile of Student's t; a page needs the same few thousands of times."""
     from scipy import stats
 
     return float(stats.t.ppf(share, n_free))
 
 
-def compare(
+def paired_tests(
     scores: Mapping[str, Sequence[SplitScore]], *, pairs: Sequence[tuple[str, str]] | None = None
 ) -> tuple[Comparison, ...]:
     """Compare methods pair by pair on the splits that both were scored on.
@@ -171,19 +171,18 @@ def compare(
     """
     names = list(scores)
     chosen = pairs if pairs is not None else [(a, b) for i, a in enumerate(names) for b in names[i + 1 :]]
-    found = [_compared(first, second, scores) for first, second in chosen]
-    return holm(found)
+    return holm([_compared(first, second, scores) for first, second in chosen])
 
 
 def tie_groups(ranked: Sequence[str], comparisons: Sequence[Comparison]) -> tuple[tuple[str, ...], ...]:
-    """Group methods that are not told apart at 5 %: stretches of the ranking, possibly overlapping.
+    """Group methods without a significant difference at 5 %: stretches of the ranking, possibly overlapping.
 
     Parameters
     ----------
     ranked
         Methods, the best first.
     comparisons
-        Of all their pairs; a pair without a p value counts as not told apart.
+        Of all their pairs; a pair without a p value counts as not different.
 
     Returns
     -------
@@ -205,14 +204,14 @@ def tie_groups(ranked: Sequence[str], comparisons: Sequence[Comparison]) -> tupl
 def rank_shares(
     scores: Mapping[str, Sequence[SplitScore]], *, n_resamples: int = 2000, seed: int = 0
 ) -> dict[str, NDArray[np.float64]]:
-    """Return how often each method takes each rank when splits are drawn again with replacement.
+    """Return how often each method takes each rank when splits are resampled with replacement.
 
     Parameters
     ----------
     scores
         Scores by method, on the same splits.
     n_resamples
-        How often the splits are drawn.
+        Number of resamples.
 
     Returns
     -------
@@ -224,15 +223,15 @@ def rank_shares(
     UserError
         If the methods were not scored on the same splits.
     """
-    splits = {method: [score.split_id for score in found] for method, found in scores.items()}
-    first = next(iter(splits.values()))
-    if any(found != first for found in splits.values()):
+    splits = [[score.split_id for score in of_method] for of_method in scores.values()]
+    first = splits[0]
+    if any(others != first for others in splits):
         raise UserError("Ranks can be compared only of methods that were scored on the same splits.")
-    values = np.array([[score.value for score in found] for found in scores.values()])
+    values = np.array([[score.value for score in of_method] for of_method in scores.values()])
     rng = np.random.default_rng(seed)
     drawn = rng.integers(len(first), size=(n_resamples, len(first)))
     means = values[:, drawn].mean(axis=2)
-    # The k-th best of each draw; ties are broken by a draw of their own, so that shares stay honest.
+    # The k-th best of each resample; ties are broken at random, so that no method is preferred.
     jitter = rng.random(means.shape) * 1e-12
     ranks = (-(means + jitter)).argsort(axis=0).argsort(axis=0)
     n_methods = len(values)
@@ -281,13 +280,13 @@ def _compared(first: str, second: str, scores: Mapping[str, Sequence[SplitScore]
     )
 
 
-def holm(found: Sequence[Comparison]) -> tuple[Comparison, ...]:
+def holm(comparisons: Sequence[Comparison]) -> tuple[Comparison, ...]:
     """Adjust the p values of several comparisons by Holm's rule (1979); those without one stay so."""
     # Not statsmodels: each of its calls collects garbage, which takes longer the more a process holds.
-    tested = [i for i, comparison in enumerate(found) if comparison.p_value is not None]
+    tested = [i for i, comparison in enumerate(comparisons) if comparison.p_value is not None]
     if not tested:
-        return tuple(found)
-    p_values = np.array([found[i].p_value for i in tested])
+        return tuple(comparisons)
+    p_values = np.array([comparisons[i].p_value for i in tested])
     order = np.argsort(p_values, kind="stable")
     steps = p_values[order] * np.arange(len(order), 0, -1)
     adjusted = dict(
@@ -295,5 +294,5 @@ def holm(found: Sequence[Comparison]) -> tuple[Comparison, ...]:
     )
     return tuple(
         replace(comparison, p_value=adjusted[i]) if i in adjusted else comparison
-        for i, comparison in enumerate(found)
+        for i, comparison in enumerate(comparisons)
     )

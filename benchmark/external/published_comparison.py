@@ -10,7 +10,7 @@ from statistics import fmean
 from typing import Final
 
 from cellular_bench.benchmark import registry
-from cellular_bench.benchmark.analysis.leaderboard import Board, Row, Summary, over_units, summarise
+from cellular_bench.benchmark.analysis.leaderboard import Board, BoardRow, Summary, over_units
 from cellular_bench.benchmark.external.published import PARTS_OF, PublishedScore, published_scores
 from cellular_bench.benchmark.schema.records import RunRecord
 from cellular_bench.core.errors import UndefinedError
@@ -54,7 +54,7 @@ class Compared:
     """
 
     published: PublishedScore
-    row: Row | None
+    row: BoardRow | None
     ours: Summary | None
     n_runs: int = 0
 
@@ -144,7 +144,7 @@ def is_on_both(method_id: str, scores: Sequence[PublishedScore]) -> bool:
     return len({score.features for score in scores if score.method_id == method_id}) > 1
 
 
-def _row(board: Board, score: PublishedScore, *, on_both: bool) -> Row | None:
+def _row(board: Board, score: PublishedScore, *, on_both: bool) -> BoardRow | None:
     rows = [row for row in board.rows if row.method.method_id == score.method_id]
     if on_both:
         rows = [row for row in rows if row.method.features in (None, score.features)]
@@ -153,7 +153,7 @@ def _row(board: Board, score: PublishedScore, *, on_both: bool) -> Row | None:
     return next(iter([*as_in_study, *rows]), None)
 
 
-def _ours(board: Board, row: Row, metric_id: str) -> tuple[Summary, int]:
+def _ours(board: Board, row: BoardRow, metric_id: str) -> tuple[Summary, int]:
     """Return our score, and how many runs have a value."""
     if metric_id.startswith(("sample_precision_", "sample_coverage_")):
         return _samples(row, metric_id, n_labels=board.dataset.n_labels)
@@ -182,7 +182,7 @@ def _study_overall(run: RunRecord) -> float | None:
     return sum(weight * value for weight, value in parts if value is not None)
 
 
-def _samples(row: Row, metric_id: str, *, n_labels: int) -> tuple[Summary, int]:
+def _samples(row: BoardRow, metric_id: str, *, n_labels: int) -> tuple[Summary, int]:
     """Judge every run's known and novel cells as two samples; the study rescales by all its types."""
     from cellular_bench.metrics import flag_samples, likelihood
 
@@ -190,10 +190,10 @@ def _samples(row: Row, metric_id: str, *, n_labels: int) -> tuple[Summary, int]:
     pairs = [(run.value("lowest_confidence_known"), run.value("lowest_confidence_novel")) for run in row.done]
     told = [pair for pair in pairs if None not in pair]
     if not told:
-        return summarise([]), 0
+        return Summary.of([]), 0
     known, novel = (likelihood(values, n_labels) for values in zip(*told, strict=True))
     try:
         found = flag_samples(known, novel, threshold=float(threshold))
     except UndefinedError as error:
-        return summarise([None], [str(error)]), len(told)
-    return summarise([found.precision if name == "sample_precision" else found.coverage]), len(told)
+        return Summary.of([None], [str(error)]), len(told)
+    return Summary.of([found.precision if name == "sample_precision" else found.coverage]), len(told)

@@ -13,7 +13,7 @@ from typing import Final
 import numpy as np
 
 from cellular_bench.benchmark.analysis.across_datasets import across
-from cellular_bench.benchmark.analysis.leaderboard import Board, Row, Track
+from cellular_bench.benchmark.analysis.leaderboard import Board, BoardRow, Track
 from cellular_bench.benchmark.analysis.scales import Scores, by_controls, every_run, mean, overall
 from cellular_bench.benchmark.external.open_problems import their_scores
 from cellular_bench.benchmark.schema.records import RunRecord
@@ -26,7 +26,6 @@ STEPS: Final = (
     "metrics and weights of our overall score, nothing cut",
     "our scale: each metric by its own range",
 )
-RANKED: Final[tuple[Track, ...]] = ("unsupervised", "supervised", "sees scored labels")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -108,10 +107,9 @@ def _ranks(scores: Mapping[str, float]) -> dict[str, int]:
 def _our_ranks(boards: Sequence[Board]) -> tuple[dict[str, int], dict[str, str]]:
     ranks: dict[str, int] = {}
     reasons: dict[str, str] = {}
-    for track in RANKED:
-        for found in across(boards, track):
-            ranks |= {s.row.method.method_id: place for place, s in enumerate(found.standings, 1)}
-            reasons |= found.left_out
+    for group in across(boards):
+        ranks |= {s.row.method.method_id: place for place, s in enumerate(group.standings, 1)}
+        reasons |= group.left_out
     return ranks, reasons | _gaps(boards)
 
 
@@ -129,7 +127,7 @@ def _gaps(boards: Sequence[Board]) -> dict[str, str]:
     }
 
 
-def _short(row: Row) -> str:
+def _short(row: BoardRow) -> str:
     if row.failures:
         return str(row.failures[0].reason)
     return str(row.incomplete_because)

@@ -1,17 +1,41 @@
-"""Drawings: an empty one, and how it becomes a file. Vectors for lines and names, pixels for many points."""
+"""Figures, and the canvases they are drawn on.
+
+Nothing is drawn through ``pyplot``'s list of open figures: each picture has its own canvas, so that a program
+that draws elsewhere keeps its state. Lines and names are written as vectors, many points as pixels.
+"""
 
 from __future__ import annotations
 
 import io
-from typing import TYPE_CHECKING, Final, Literal
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Final, Literal
 
 if TYPE_CHECKING:
+    from matplotlib.axes import Axes
     from matplotlib.figure import Figure as Canvas
 
 #: Okabe and Ito's colours, without the yellow that is lost on white and the black of the text.
 COLOURS: Final = ("#0072B2", "#E69F00", "#009E73", "#CC79A7", "#56B4E9", "#D55E00", "#7A7A7A")
-#: A group is told by colour and shape together: 7 x 6 pairs; the number beside it says the same.
+#: Colour and shape together mark a group: 7 x 6 pairs; the number beside it says the same.
 MARKERS: Final = ("o", "^", "s", "D", "v", "P")
+
+FigureKind = Literal["embedding", "confusion", "history", "curves", "samples", "cost", "ranks", "stress"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Figure:
+    """A picture for a report: a PNG, WebP or SVG file.
+
+    The caption says which run and which cells it shows, ``alt`` what there is to see, if that is more.
+    ``method_id`` is empty if it shows all methods of the board.
+    """
+
+    kind: FigureKind
+    caption: str
+    data: bytes
+    alt: str = ""
+    board_id: str = ""
+    method_id: str = ""
 
 
 def new_canvas(
@@ -29,31 +53,39 @@ def new_canvas(
     return canvas
 
 
+def _saved(canvas: Canvas, **how: Any) -> bytes:
+    data = io.BytesIO()
+    canvas.savefig(data, bbox_inches="tight", **how)
+    return data.getvalue()
+
+
 def as_webp(canvas: Canvas) -> bytes:
     """Return a drawing as a small file of pixels."""
-    data = io.BytesIO()
-    canvas.savefig(
-        data, format="webp", bbox_inches="tight", pad_inches=0.12, pil_kwargs={"quality": 78, "method": 5}
-    )
-    return data.getvalue()
+    return _saved(canvas, format="webp", pad_inches=0.12, pil_kwargs={"quality": 78, "method": 5})
 
 
 def as_vectors(canvas: Canvas, kind: Literal["svg", "pdf"] = "svg") -> bytes:
     """Return a drawing as vectors, the same for the same drawing; text stays text."""
     from matplotlib import rc_context
 
-    data = io.BytesIO()
     undated = {"Date": None} if kind == "svg" else {"CreationDate": None}
     with rc_context({"svg.fonttype": "none", "svg.hashsalt": "cellular-bench", "pdf.fonttype": 42}):
-        canvas.savefig(data, format=kind, bbox_inches="tight", pad_inches=0.12, metadata=undated)
-    return data.getvalue()
+        return _saved(canvas, format=kind, pad_inches=0.12, metadata=undated)
 
 
 def as_png(canvas: Canvas) -> bytes:
     """Return a drawing as pixels, 300 to the inch."""
-    data = io.BytesIO()
-    canvas.savefig(data, format="png", dpi=300, bbox_inches="tight", pad_inches=0.05)
-    return data.getvalue()
+    return _saved(canvas, format="png", dpi=300, pad_inches=0.05)
+
+
+def label_axes(ax: Axes, x: str, y: str = "", *, title: str = "", size: int = 8) -> None:
+    """Write the labels of two axes, and leave out the lines at the top and at the right."""
+    if title:
+        ax.set_title(title, loc="left", fontsize=size + 2)
+    ax.set_xlabel(x, fontsize=size)
+    ax.set_ylabel(y, fontsize=size)
+    ax.tick_params(labelsize=size - 1)
+    ax.spines[["top", "right"]].set_visible(False)
 
 
 def plain(name: str) -> str:

@@ -1,76 +1,29 @@
-"""Figures of runs: confusion matrix and training; small enough to travel inside a page.
-
-Nothing is drawn through ``pyplot``'s list of open figures: each picture has its own canvas, so that
-a program that draws elsewhere keeps its state.
-"""
+"""Figures of runs: confusion matrices and losses during training."""
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from cellular_bench.core.errors import UserError
-from cellular_bench.reports.figures.canvas import COLOURS, as_webp, new_canvas, plain
+from cellular_bench.reports.figures.canvas import COLOURS, Figure, as_webp, label_axes, new_canvas, plain
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure as Canvas
 
-FigureKind = Literal["embedding", "confusion", "history", "curves", "samples"]
 
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Figure:
-    """A picture for a board of the report.
-
-    Attributes
-    ----------
-    kind
-        What it shows.
-    board_id, method_id
-        Where it belongs; the method is empty where it shows all of them.
-    caption
-        What a reader must know: which run, which cells.
-    data
-        PNG, WebP or SVG file.
-    alt
-        What it shows, for readers who do not see it; the caption where empty.
-    """
-
-    kind: FigureKind
-    board_id: str
-    method_id: str
-    caption: str
-    data: bytes
-    alt: str = ""
-
-
-def confusion_figure(
-    confusion: Mapping[str, Mapping[str, int]],
-    *,
-    title: str,
-    board_id: str = "",
-    method_id: str = "",
-) -> Figure:
-    """Draw which label was taken for which: shares of each true label, rows adding up to 1.
+def confusion_figure(confusion: Mapping[str, Mapping[str, int]], *, title: str) -> Figure:
+    """Draw a confusion matrix: shares of each true label by predicted label, rows adding up to 1.
 
     Parameters
     ----------
     confusion
-        ``{true label: {predicted label: cells}}``; rejected cells under the empty label.
-    title
-        What was predicted: method, split and seed.
-    board_id, method_id
-        Where the figure belongs in the report.
-
-    Raises
-    ------
-    UserError
-        If it holds no cell.
+        ``{true label: {predicted label: cells}}``; rejected cells under the empty label. At least one cell.
     """
     rows, columns, shares, counts = _shares(confusion)
     size = float(np.clip(2.2 + 0.32 * max(len(rows), len(columns)), 4.0, 14.0))
@@ -82,8 +35,6 @@ def confusion_figure(
     right = sum(cells.get(row, 0) for row, cells in confusion.items())
     return Figure(
         kind="confusion",
-        board_id=board_id,
-        method_id=method_id,
         caption=f"{title}. Share of each true label's cells by predicted label; {total:,} cells, number "
         "per true label in brackets.",
         data=as_webp(canvas),
@@ -92,36 +43,21 @@ def confusion_figure(
     )
 
 
-def history_figure(
-    histories: Mapping[str, Mapping[str, Any]],
-    *,
-    title: str,
-    board_id: str = "",
-    method_id: str = "",
-) -> Figure:
-    """Draw how the losses of runs went: a panel per term, a colour per run.
+def history_figure(histories: Mapping[str, Mapping[str, Any]], *, title: str) -> Figure:
+    """Draw the losses of runs by epoch: a panel per term, a colour per run.
 
     Parameters
     ----------
     histories
         For each run, by name, what its method wrote to ``history.json``: ``{part: {"epochs": [{"epoch":
         0, "train": {term: value}, "validation": {term: value}}, ...], "best_epoch": 7}}``, where a part
-        is a network, such as ``"encoder"``.
-    title
-        What was trained: method and number of runs.
-    board_id, method_id
-        Where the figure belongs in the report.
-
-    Raises
-    ------
-    UserError
-        If no run has an epoch.
+        is a network, such as ``"encoder"``. UserError if no run has an epoch.
     """
     terms = dict.fromkeys(
         (part, term)
         for history in histories.values()
-        for part, told in history.items()
-        for epoch in told["epochs"][:1]
+        for part, training in history.items()
+        for epoch in training["epochs"][:1]
         for term in epoch["train"]
     )
     if not terms:
@@ -136,16 +72,12 @@ def history_figure(
         for place, history in enumerate(histories.values()):
             if part in history:
                 _losses(ax, history[part], term, colour=COLOURS[place % len(COLOURS)])
-        ax.set_title(f"{part}: {term}", loc="left", fontsize=9)
-        ax.set_xlabel("epoch", fontsize=8)
-        ax.tick_params(labelsize=7)
+        label_axes(ax, "epoch", title=f"{part}: {term}")
     _history_legend(canvas, list(histories))
     canvas.suptitle(title, x=0.01, ha="left", fontsize=10, fontweight="bold")
     return Figure(
         kind="history",
-        board_id=board_id,
-        method_id=method_id,
-        caption=f"{title}. Loss per epoch on the cells learned from (dotted) and on those held out to choose "
+        caption=f"{title}. Loss per epoch on the training cells (dotted) and on the cells held out to choose "
         "the epoch (solid; the dot is the epoch that was kept).",
         data=as_webp(canvas),
         alt=f"Loss curves of {title}. {_epochs_kept(histories)}",
@@ -154,41 +86,35 @@ def history_figure(
 
 def _epochs_kept(histories: Mapping[str, Mapping[str, Any]]) -> str:
     """Say which epoch each run kept; of many runs only the earliest and the latest."""
-    if len(histories) <= len(COLOURS):
-        runs = [
-            f"{name}: "
-            + ", ".join(
-                f"{part} {told['best_epoch']} of {len(told['epochs'])}" for part, told in parts.items()
-            )
-            for name, parts in histories.items()
-        ]
+    runs, kept = [], defaultdict(list)
+    for name, parts in histories.items():
+        of_parts = []
+        for part, training in parts.items():
+            of_parts.append(f"{part} {training['best_epoch']} of {len(training['epochs'])}")
+            kept[part].append(training["best_epoch"])
+        runs.append(f"{name}: {', '.join(of_parts)}")
+    if len(runs) <= len(COLOURS):
         return f"Epoch kept, of epochs trained: {'; '.join(runs)}."
-    kept: dict[str, list[int]] = {}
-    for parts in histories.values():
-        for part, told in parts.items():
-            kept.setdefault(part, []).append(told["best_epoch"])
     spans = [f"{part} {min(epochs)} to {max(epochs)}" for part, epochs in kept.items()]
     return f"Epoch kept in {len(histories)} runs: {', '.join(spans)}."
 
 
-def _losses(ax: Axes, told: Mapping[str, Any], term: str, *, colour: str) -> None:
+def _losses(ax: Axes, training: Mapping[str, Any], term: str, *, colour: str) -> None:
     """Draw one term of one run in training and validation, and mark the epoch that was kept."""
-    epochs = [epoch["epoch"] for epoch in told["epochs"]]
-    validation = [epoch["validation"][term] for epoch in told["epochs"]]
-    ax.plot(epochs, [epoch["train"][term] for epoch in told["epochs"]], ":", color=colour, linewidth=1)
+    epochs = [epoch["epoch"] for epoch in training["epochs"]]
+    validation = [epoch["validation"][term] for epoch in training["epochs"]]
+    ax.plot(epochs, [epoch["train"][term] for epoch in training["epochs"]], ":", color=colour, linewidth=1)
     ax.plot(epochs, validation, "-", color=colour, linewidth=1.2)
-    best = told["best_epoch"]
+    best = training["best_epoch"]
     ax.plot([best], [validation[epochs.index(best)]], "o", color=colour, markersize=3.5)
 
 
 def _history_legend(canvas: Canvas, names: Sequence[str]) -> None:
-    """Name the runs where each has a colour of its own."""
+    """Name the runs if each has its own colour."""
     from matplotlib.lines import Line2D
 
     if len(names) <= len(COLOURS):
-        handles = [
-            Line2D([], [], color=COLOURS[place], label=plain(name)) for place, name in enumerate(names)
-        ]
+        handles = [Line2D([], [], color=c, label=plain(n)) for c, n in zip(COLOURS, names, strict=False)]
         canvas.legend(handles=handles, loc="outside lower left", ncols=3, frameon=False, fontsize=8)
 
 
@@ -209,10 +135,8 @@ def _shares(
 def _heatmap(ax: Axes, shares: NDArray[np.float64], *, rows: Sequence[str], columns: Sequence[str]) -> None:
     import seaborn as sns
 
-    texts = np.array(
-        [[f"{share:.2f}".lstrip("0") if share >= 0.005 else "" for share in row] for row in shares]
-    )
-    texts[shares >= 0.995] = "1"
+    texts = np.array([[f"{share:.2f}".lstrip("0") for share in row] for row in shares])
+    texts[shares < 0.005], texts[shares >= 0.995] = "", "1"
     few = max(shares.shape) <= 24
     sns.heatmap(
         shares, ax=ax, vmin=0.0, vmax=1.0, cmap="Blues", square=True, linewidths=0.5, linecolor="#e9edf1",
@@ -233,5 +157,5 @@ def _worst(confusion: Mapping[str, Mapping[str, int]]) -> str:
     if not wrong:
         return "No cell is off it."
     (row, column), n = max(wrong.items(), key=lambda item: item[1])
-    was = f"taken for {column}" if column else "rejected"
+    was = f"predicted as {column}" if column else "rejected"
     return f"Most frequent error: {n:,} cells of {row} {was}."

@@ -1,7 +1,4 @@
-"""Figures of embeddings: the same cells by label and by batch.
-
-Drawn without ``pyplot``, as the other figures are.
-"""
+"""Figures of embeddings: the same cells by label and by batch."""
 
 from __future__ import annotations
 
@@ -12,8 +9,8 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from cellular_bench.core.errors import UserError
-from cellular_bench.reports.figures.canvas import COLOURS, MARKERS, as_webp, new_canvas, plain
-from cellular_bench.reports.figures.confusion_and_training import Figure
+from cellular_bench.reports.figures.canvas import COLOURS, MARKERS, Figure, as_webp, new_canvas, plain
+from cellular_bench.reports.figures.point_labels import place_names
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -29,42 +26,25 @@ def embedding_figure(
     *,
     title: str,
     what: str = "Embedding",
-    board_id: str = "",
-    method_id: str = "",
     seed: int = 0,
     max_obs: int = 5000,
 ) -> Figure:
     """Draw an embedding twice, side by side: by label and by batch.
 
-    More than two dimensions are brought to two with UMAP (doi:10.21105/joss.00861) on 15
-    neighbours; two are drawn as they are. A picture is an impression, not a score.
+    More than two dimensions are brought to two with UMAP (doi:10.21105/joss.00861) on 15 neighbours; two are
+    drawn as they are. A picture is an impression, not a score.
 
     Parameters
     ----------
     X_emb
-        (n_obs, n_latent), finite; at least 4 cells and 2 dimensions.
-    label, batch
-        (n_obs,) names.
-    title
-        What was embedded: method, split and seed.
-    board_id, method_id
-        Where the figure belongs in the report.
+        (n_obs, n_latent), finite; at least 4 cells and 2 dimensions. UserError if shapes disagree or a
+        coordinate is not finite.
     what
         What the coordinates are, for the caption.
     seed
         Of the subsample, of UMAP and of the order in which points are drawn.
     max_obs
-        Cells that are drawn at most; a larger set is subsampled, and the caption says so.
-
-    Returns
-    -------
-    Figure
-        WebP, some 30 to 90 kB.
-
-    Raises
-    ------
-    UserError
-        If shapes disagree or a coordinate is not finite.
+        The most cells that are drawn; a larger set is subsampled, and the caption says so.
     """
     X, labels, batches = _checked(X_emb, label, batch)
     rng = np.random.default_rng(seed)
@@ -85,8 +65,6 @@ def embedding_figure(
     n_labels, n_batches = len(np.unique(labels)), len(np.unique(batches))
     return Figure(
         kind="embedding",
-        board_id=board_id,
-        method_id=method_id,
         caption=f"{title}. {what} ({how}, seed {seed}) of {some}, by label and by batch.",
         data=as_webp(canvas),
         alt=f"Two scatter plots of the same {len(chosen):,} cells embedded by {title}: coloured by "
@@ -144,7 +122,7 @@ def _two_dimensions(X: NDArray[np.floating[Any]], *, seed: int) -> NDArray[np.fl
 def _scatter(
     ax: Axes, points: NDArray[np.floating[Any]], groups: NDArray[np.str_], *, heading: str, numbered: bool
 ) -> None:
-    """Draw each group in its own colour and shape; on demand with its number at its middle."""
+    """Draw each group in its own colour and shape; if asked for, with its number near its middle."""
     names, codes = np.unique(groups, return_inverse=True)
     size = float(np.clip(10_000 / len(points), 3, 24))
     colours = np.array(COLOURS)[codes % len(COLOURS)]
@@ -153,16 +131,13 @@ def _scatter(
         # All groups of a shape in one call, in the random order of the cells: none covers the others.
         mine = shapes == shape
         ax.scatter(
-            points[mine, 0],
-            points[mine, 1],
-            s=size,
-            c=colours[mine],
-            marker=MARKERS[shape],
-            linewidths=0,
-            alpha=0.75,
-        )
+            points[mine, 0], points[mine, 1], c=colours[mine], marker=MARKERS[shape], s=size,
+            linewidths=0, alpha=0.75,
+        )  # fmt: skip
     if numbered:
-        _number(ax, points, codes)
+        middles = np.array([_middle(points[codes == code]) for code in range(len(names))])
+        numbers = [str(code + 1) for code in range(len(names))]
+        place_names(ax, middles, numbers, bold=[True] * len(names), halo=True)
     ax.set_title(heading, loc="left", fontsize=10)
     ax.set_xticks([])
     ax.set_yticks([])
@@ -185,39 +160,7 @@ def _legend(ax: Axes, names: Sequence[str], *, numbered: bool) -> None:
     )  # fmt: skip
 
 
-def _number(ax: Axes, points: NDArray[np.floating[Any]], codes: NDArray[np.intp]) -> None:
-    """Write each group's number beside the cell nearest to its median, with a line to that cell."""
-    from matplotlib.patheffects import withStroke
-
-    cells = np.array([_middle(points[codes == code]) for code in range(codes.max() + 1)])
-    low, span = points.min(axis=0), np.ptp(points, axis=0) + 1e-12
-    starts = (cells - low) / span
-    # A number would hide a small group: it goes above it.
-    extent = np.array([points[codes == code].std(axis=0).max() for code in range(len(cells))])
-    starts[:, 1] += np.where(extent < 0.02 * span.max(), 0.05, 0.0)
-    places = _apart(starts) * span + low
-    for code, (cell, place) in enumerate(zip(cells, places, strict=True)):
-        ax.annotate(
-            str(code + 1), xy=(cell[0], cell[1]), xytext=(place[0], place[1]), fontsize=8, fontweight="bold",
-            ha="center", va="center", path_effects=[withStroke(linewidth=2.2, foreground="white")],
-            arrowprops={"arrowstyle": "-", "linewidth": 0.6, "color": "#333333", "shrinkA": 4, "shrinkB": 0},
-        )  # fmt: skip
-
-
 def _middle(mine: NDArray[np.floating[Any]]) -> NDArray[np.floating[Any]]:
     """Return a real cell: the median itself may lie between two groups."""
     middle: NDArray[np.floating[Any]] = mine[np.argmin(((mine - np.median(mine, axis=0)) ** 2).sum(axis=1))]
     return middle
-
-
-def _apart(places: NDArray[np.floating[Any]], gap: float = 0.045) -> NDArray[np.floating[Any]]:
-    """Push places in the unit square apart until none is nearer than ``gap`` to another."""
-    places = places + 1e-6 * np.arange(len(places))[:, None]
-    for _ in range(100):
-        steps = places[:, None] - places[None]
-        far = np.linalg.norm(steps, axis=2)
-        push = np.where((far > 0) & (far < gap), (gap - far) / 2, 0.0)
-        if not push.any():
-            break
-        places = places + (steps / np.maximum(far, 1e-9)[..., None] * push[..., None]).sum(axis=1)
-    return places

@@ -1,4 +1,4 @@
-"""Figures of what single numbers hide: curves of all methods of a board, samples of one method."""
+"""Figures behind single numbers: curves of all methods of a board, samples of one method."""
 
 from __future__ import annotations
 
@@ -9,9 +9,8 @@ import numpy as np
 
 from cellular_bench.benchmark.analysis.curves import Curve, Sample, by_threshold
 from cellular_bench.core.errors import UserError
-from cellular_bench.reports.figures.canvas import COLOURS, as_webp, new_canvas, plain
-from cellular_bench.reports.figures.confusion_and_training import Figure
-from cellular_bench.reports.tables.model import number, plural
+from cellular_bench.reports.figures.canvas import COLOURS, Figure, as_webp, label_axes, new_canvas, plain
+from cellular_bench.reports.tables.formatting import number, plural
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -22,38 +21,24 @@ MOST_CURVES: Final = 14
 STYLES: Final = ("-", "--", ":", "-.")
 
 
-def novelty_curves_figure(
-    roc: Mapping[str, Curve], precision_recall: Mapping[str, Curve], *, board_id: str
-) -> Figure:
-    """Draw both curves of novelty detection, a line per method, the largest area under the first on top.
+def novelty_curves_figure(roc: Mapping[str, Curve], precision_recall: Mapping[str, Curve]) -> Figure:
+    """Draw both curves of novelty detection, a line per method; UserError if there is none.
 
-    Parameters
-    ----------
-    roc, precision_recall
-        Curves by the name of the method, averaged over its runs.
-    board_id
-        Where the figure belongs in the report.
-
-    Raises
-    ------
-    UserError
-        If there is no method.
+    Curves are given by the name of the method, averaged over its runs.
     """
     names = _largest(roc)
     canvas = new_canvas(8.0, 3.6)
     left, right = canvas.subplots(1, 2)
     _lines(left, roc, names)
     left.plot([0, 1], [0, 1], color="#9A9A9A", linewidth=0.8, linestyle=":")
-    _label(left, "ROC", "known cells called novel", "novel cells found")
+    label_axes(left, "known cells called novel", "novel cells found", title="ROC")
     _lines(right, precision_recall, names)
-    _label(right, "Precision and recall", "novel cells found", "novel among those called so")
+    label_axes(right, "novel cells found", "novel among called novel", title="Precision and recall")
     right.set_ylim(-0.03, 1.03)
     _legend(canvas, left)
     areas = [f"{name} {number(_area(roc[name]))}" for name in names[:3]]
     return Figure(
         kind="curves",
-        board_id=board_id,
-        method_id="",
         caption="Cells called novel at every threshold, averaged over splits, held-out labels and seeds. "
         f"{_some(len(names), len(roc))}",
         data=as_webp(canvas),
@@ -62,55 +47,34 @@ def novelty_curves_figure(
     )
 
 
-def risk_figure(curves: Mapping[str, Curve], *, board_id: str) -> Figure:
-    """Draw the share of wrong names against the share of cells that are named, a line per method.
-
-    Raises
-    ------
-    UserError
-        If there is no method.
-    """
+def risk_figure(curves: Mapping[str, Curve]) -> Figure:
+    """Draw wrong labels against the share of cells that are labelled; UserError without a method."""
     names = _largest({name: Curve(x=curve.x, y=1 - curve.y) for name, curve in curves.items()})
     canvas = new_canvas(6.4, 3.6)
     ax = canvas.subplots()
     _lines(ax, curves, names)
     ax.set_ylim(bottom=0)
-    _label(ax, "Risk and coverage", "cells named, the surest first", "wrong among the named")
+    label_axes(ax, "cells labelled, the surest first", "wrong among them", title="Risk and coverage")
     _legend(canvas, ax)
     half = {name: float(np.interp(0.5, curves[name].x, curves[name].y)) for name in names[:3]}
-    told = ", ".join(f"{name} {share:.1%}" for name, share in half.items())
+    shares = ", ".join(f"{name} {share:.1%}" for name, share in half.items())
     return Figure(
         kind="curves",
-        board_id=board_id,
-        method_id="",
-        caption="Wrong names among the cells that a method is surest of, averaged over splits and seeds; at "
-        "the right are all cells; rejected ones come last and count as wrong. Methods without "
-        "probabilities have no curve. "
+        caption="Share of wrong labels among the cells with the most confident predictions, averaged over "
+        "splits and seeds; all cells at the right. Rejected cells come last and count as wrong. Methods "
+        "without probabilities have no curve. "
         f"{_some(len(names), len(curves))}",
         data=as_webp(canvas),
-        alt=f"Risk-coverage curves of {plural(len(names), 'method')}. Wrong among the surer half: {told}.",
+        alt=f"Risk-coverage curves of {plural(len(names), 'method')}. Wrong in the surer half: {shares}.",
     )
 
 
-def samples_figure(
-    samples: Sequence[Sample], *, threshold: float, title: str, board_id: str, method_id: str
-) -> Figure:
+def samples_figure(samples: Sequence[Sample], *, threshold: float, title: str) -> Figure:
     """Draw how the CELLULAR study judges samples: by the lowest likelihood of any of their cells.
 
-    At the left precision and coverage against the threshold, at the right the lowest likelihood of known and
-    novel cells of each run, by the label that was held out.
-
-    Parameters
-    ----------
-    samples
-        One per run.
-    threshold
-        That of the study, marked.
-
-    Raises
-    ------
-    UserError
-        If there is no sample.
+    At the left precision and coverage against the threshold, with that of the study marked; at the right the
+    lowest likelihood of known and novel cells of each run, by the label that was held out. UserError if there
+    is no sample.
     """
     if not samples:
         raise UserError("There is no sample: nothing can be drawn.")
@@ -120,7 +84,7 @@ def samples_figure(
     precision, coverage = by_threshold(samples)
     left.plot(precision.x, precision.y, color=COLOURS[0], label="precision")
     left.plot(coverage.x, coverage.y, color=COLOURS[1], linestyle="--", label="coverage")
-    _label(left, "Samples called novel", "threshold on the lowest likelihood", "share of samples")
+    label_axes(left, "threshold on the lowest likelihood", "share of samples", title="Samples called novel")
     left.set_ylim(-0.03, 1.03)
     left.legend(frameon=False, fontsize=8)
     for place, label in enumerate(labels):
@@ -131,22 +95,20 @@ def samples_figure(
     right.plot([], [], "^", color=COLOURS[5], label="cells of the held-out label")
     right.set_yticks(range(len(labels)), [plain(label) for label in labels])
     right.set_xlim(-0.03, 1.03)
-    _label(right, "Lowest likelihood", "lowest likelihood of a run", "")
+    label_axes(right, "lowest likelihood of a run", "", title="Lowest likelihood")
     right.legend(frameon=False, fontsize=7, loc="upper center", bbox_to_anchor=(0.5, -0.18), ncols=2)
     for ax in (left, right):
         ax.axvline(threshold, color="#9A9A9A", linewidth=0.8, linestyle=":")
     canvas.suptitle(title, x=0.01, ha="left", fontsize=10, fontweight="bold")
-    found = int(sum(sample.novel < threshold for sample in samples))
-    wrong = int(sum(sample.known < threshold for sample in samples))
+    right_calls = int(sum(sample.novel < threshold for sample in samples))
+    wrong_calls = int(sum(sample.known < threshold for sample in samples))
     return Figure(
         kind="samples",
-        board_id=board_id,
-        method_id=method_id,
-        caption=f"{title}. A sample is called novel where its lowest likelihood lies below the threshold; "
+        caption=f"{title}. A sample is called novel if its lowest likelihood is below the threshold; "
         f"the dotted line is the study's, {threshold:g}.",
         data=as_webp(canvas),
-        alt=f"At {threshold:g}, {title} calls {found} of {len(samples)} samples with a held-out label novel, "
-        f"and {wrong} of {len(samples)} without.",
+        alt=f"At {threshold:g}, {title} calls {right_calls} of {len(samples)} samples with a held-out label "
+        f"novel, and {wrong_calls} of {len(samples)} without.",
     )
 
 
@@ -163,22 +125,9 @@ def _area(curve: Curve) -> float:
 
 def _lines(ax: Axes, curves: Mapping[str, Curve], names: Sequence[str]) -> None:
     for place, name in enumerate(names):
-        ax.plot(
-            curves[name].x,
-            curves[name].y,
-            color=COLOURS[place % len(COLOURS)],
-            linestyle=STYLES[place // len(COLOURS) % len(STYLES)],
-            linewidth=1.3,
-            label=plain(name),
-        )
-
-
-def _label(ax: Axes, title: str, x: str, y: str) -> None:
-    ax.set_title(title, loc="left", fontsize=10)
-    ax.set_xlabel(x, fontsize=8)
-    ax.set_ylabel(y, fontsize=8)
-    ax.tick_params(labelsize=7)
-    ax.spines[["top", "right"]].set_visible(False)
+        colour, style = COLOURS[place % len(COLOURS)], STYLES[place // len(COLOURS) % len(STYLES)]
+        curve = curves[name]
+        ax.plot(curve.x, curve.y, color=colour, linestyle=style, linewidth=1.3, label=plain(name))
 
 
 def _legend(canvas: Canvas, ax: Axes) -> None:

@@ -1,4 +1,4 @@
-"""Where the figures of a page go: into it while they are light, else into pages beside it, one per board."""
+"""Pages with the figures of each board, for figures that are too heavy for the main page."""
 
 from __future__ import annotations
 
@@ -8,12 +8,12 @@ from typing import Final
 
 from cellular_bench.benchmark.analysis.leaderboard import Board
 from cellular_bench.core.files import short, write_text_atomically
-from cellular_bench.reports.figures.confusion_and_training import Figure, FigureKind
-from cellular_bench.reports.page.templating import anchor, engine
-from cellular_bench.reports.tables.model import plural
-from cellular_bench.reports.tables.overview import overview
+from cellular_bench.reports.figures.canvas import Figure, FigureKind
+from cellular_bench.reports.page.templating import render_page
+from cellular_bench.reports.tables.formatting import anchor, plural
+from cellular_bench.reports.tables.overview import board_title, subtitle
 
-#: Figures that a page carries itself, in bytes before they become text, which makes them a third longer.
+#: The most figures inside a page, in bytes; as text they are a third longer.
 MOST_FIGURE_BYTES: Final = 1_500_000
 #: Figures of all methods together are few and stay in the page.
 ALWAYS_INSIDE: Final[tuple[FigureKind, ...]] = ("curves",)
@@ -27,33 +27,30 @@ HEADINGS: Final[Mapping[FigureKind, str]] = {
 }
 
 
-def linked(figures: Sequence[Figure]) -> tuple[Figure, ...]:
-    """Return the figures that are too heavy for the page; none where all of them fit into it."""
+def too_heavy(figures: Sequence[Figure]) -> tuple[Figure, ...]:
+    """Return the figures that are too heavy for the page; none if all of them fit into it."""
     if sum(len(figure.data) for figure in figures) <= MOST_FIGURE_BYTES:
         return ()
     return tuple(figure for figure in figures if figure.kind not in ALWAYS_INSIDE)
 
 
-def page_of(board: Board) -> str:
+def figure_page(board: Board) -> str:
     """Return the address of a board's figures, from the page."""
     return f"{FOLDER}/{short(anchor(board.board_id))}.html"
 
 
-def write_linked(boards: Sequence[Board], figures: Sequence[Figure], out: Path, *, back: str) -> list[Path]:
+def write_figure_pages(
+    boards: Sequence[Board], figures: Sequence[Figure], out: Path, *, back: str
+) -> list[Path]:
     """Write a page for each board that has figures: methods side by side, the best first.
 
-    Parameters
-    ----------
-    out
-        Folder of the page that leads to them.
-    back
-        Name of that page.
+    The page that links to them is ``out / back``.
     """
     written = []
     for board in boards:
         mine = [figure for figure in figures if figure.board_id == board.board_id]
         if mine:
-            path = out / page_of(board)
+            path = out / figure_page(board)
             path.parent.mkdir(exist_ok=True)
             write_text_atomically(path, _page(board, mine, back=f"../{back}#{anchor(board.board_id)}"))
             written.append(path)
@@ -64,14 +61,10 @@ def _page(board: Board, figures: Sequence[Figure], *, back: str) -> str:
     order = {row.method.method_id: place for place, row in reversed(list(enumerate(board.rows)))}
     ordered = sorted(figures, key=lambda figure: order.get(figure.method_id, -1))
     groups = [(text, [f for f in ordered if f.kind == kind]) for kind, text in HEADINGS.items()]
-    about = overview(board)
-    return (
-        engine()
-        .get_template("figures.html.j2")
-        .render(
-            title=about.title,
-            lead=f"{plural(len(figures), 'figure')}; {about.subtitle}. The best overall score first.",
-            back=back,
-            groups=[(text, mine) for text, mine in groups if mine],
-        )
+    return render_page(
+        "figures.html.j2",
+        title=board_title(board),
+        lead=f"{plural(len(figures), 'figure')}; {subtitle(board)}. The best overall score first.",
+        back=back,
+        groups=[(text, mine) for text, mine in groups if mine],
     )

@@ -7,35 +7,17 @@ from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from cellular_bench.benchmark.analysis.leaderboard import Board, Row, method_key
+from cellular_bench.benchmark.analysis.leaderboard import Board, BoardRow, method_key
 from cellular_bench.benchmark.schema.records import MethodIdentity, RunRecord
-from cellular_bench.reports.tables.common import display_names, method_anchor, overall_spread
-from cellular_bench.reports.tables.model import MISSING, number, quantity
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class RunLine:
-    """One run as text."""
-
-    split_id: str
-    seed: int
-    outcome: str
-    overall: str
-    cpu_time_s: str
-    peak_rss_mib: str
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Place:
-    """A method on one board."""
-
-    board_id: str
-    task: str
-    dataset: str
-    rank: str
-    overall: str
-    remark: str
-    runs: tuple[RunLine, ...]
+from cellular_bench.reports.tables.formatting import anchor, number, plural, quantity
+from cellular_bench.reports.tables.method_rows import (
+    display_names,
+    method_anchor,
+    overall_spread,
+    runs_anchor,
+)
+from cellular_bench.reports.tables.model import MISSING, Cell, Table, TableRow, columns, missing, number_cell
+from cellular_bench.reports.tables.overview import board_title
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -49,12 +31,12 @@ class MethodDetail:
     method: MethodIdentity
     detail: str
     params: tuple[tuple[str, str], ...]
-    places: tuple[Place, ...]
+    table: Table
 
 
 def method_details(boards: Sequence[Board]) -> tuple[MethodDetail, ...]:
     """Return an entry for every method, controls last, in the order of their names."""
-    rows: dict[str, list[tuple[Board, Row]]] = defaultdict(list)
+    rows: dict[str, list[tuple[Board, BoardRow]]] = defaultdict(list)
     details: dict[str, str] = {}
     for board in boards:
         names = display_names(board)
@@ -62,43 +44,52 @@ def method_details(boards: Sequence[Board]) -> tuple[MethodDetail, ...]:
             key = method_key(row.method)
             rows[key].append((board, row))
             details[key] = details.get(key) or names[key][1]
-    found = [_detail(on, details[key]) for key, on in rows.items()]
-    return tuple(sorted(found, key=lambda d: (d.method.is_control, d.method.name.lower(), d.anchor)))
+    entries = [_detail(on_boards, details[key]) for key, on_boards in rows.items()]
+    return tuple(sorted(entries, key=lambda d: (d.method.is_control, d.method.name.lower(), d.anchor)))
 
 
-def _detail(on: Sequence[tuple[Board, Row]], detail: str) -> MethodDetail:
-    method = on[0][1].method
+def _detail(on_boards: Sequence[tuple[Board, BoardRow]], detail: str) -> MethodDetail:
+    method = on_boards[0][1].method
+    name = method_anchor(method)
     return MethodDetail(
-        anchor=method_anchor(method),
+        anchor=name,
         method=method,
         detail=detail,
         params=tuple((name, json.dumps(value)) for name, value in sorted(method.params.items())),
-        places=tuple(_place(board, row) for board, row in on),
+        table=Table(
+            table_id=f"{name}-boards",
+            title="Boards and runs",
+            caption="Overall score with its 95 % interval, and the runs behind it.",
+            head="Board",
+            columns=(*columns("text", "Rank"), *columns("number", "Overall"), *columns("text", "Runs")),
+            rows=tuple(_board_row(board, row) for board, row in on_boards),
+        ),
     )
 
 
-def _place(board: Board, row: Row) -> Place:
+def _board_row(board: Board, row: BoardRow) -> TableRow:
     scores = dict(zip((run.run_id for run in row.done), row.run_scores, strict=True))
+    lines = tuple(_run_line(run, scores.get(run.run_id)) for run in row.runs)
+    unranked = row.incomplete_because or "controls are not ranked"
     mean = row.overall.mean
-    return Place(
-        board_id=board.board_id,
-        task=board.task,
-        dataset=board.dataset_title,
-        rank=MISSING if row.rank is None else f"{row.rank}, {row.track}",
-        overall=MISSING if mean is None else f"{number(mean)} {overall_spread(row)}".strip(),
+    return TableRow(
+        name=board_title(board),
+        href=f"#{anchor(board.board_id)}",
+        row_id=runs_anchor(board, row.method),
         remark=row.incomplete_because or "",
-        runs=tuple(_run(run, scores.get(run.run_id)) for run in row.runs),
+        cells=(
+            missing(unranked) if row.rank is None else Cell(f"{row.rank}, {row.track}"),
+            missing(unranked) if mean is None else number_cell(mean, detail=overall_spread(row)),
+            Cell("", fold=(plural(len(lines), "run"), lines)),
+        ),
     )
 
 
-def _run(run: RunRecord, score: float | None) -> RunLine:
-    cost = run.cost
-    cpu, memory = (cost.cpu_time_s, cost.peak_rss_mib) if cost else (None, None)
-    return RunLine(
-        split_id=run.split.split_id,
-        seed=run.seed,
-        outcome=run.status.replace("_", " "),
-        overall=MISSING if score is None else number(score),
-        cpu_time_s=MISSING if cpu is None else quantity(cpu),
-        peak_rss_mib=MISSING if memory is None else quantity(memory),
+def _run_line(run: RunRecord, score: float | None) -> str:
+    """Write a run: ``"fold-0, seed 3: 0.580; 8.00 CPU s, 1,500 MiB"``."""
+    cpu, memory = (run.cost.cpu_time_s, run.cost.peak_rss_mib) if run.cost else (None, None)
+    costs = [MISSING if cost is None else quantity(cost) for cost in (cpu, memory)]
+    outcome = (
+        run.status.replace("_", " ") if run.status != "ok" else MISSING if score is None else number(score)
     )
+    return f"{run.split.split_id}, seed {run.seed}: {outcome}; {costs[0]} CPU s, {costs[1]} MiB"

@@ -35,7 +35,7 @@
     caption.append(" ", button);
   });
 
-  // ---- Print everything: what is folded away is opened, and folded again. ----
+  // ---- Print everything: open what is folded, and fold it again afterwards. ----
   let opened = [];
   window.addEventListener("beforeprint", () => {
     opened = [...document.querySelectorAll("details:not([open])")];

@@ -113,7 +113,7 @@
   filters.reset();
   applyFilter();
 
-  // ---- Another scale or other weights: scores of each split are computed again, then averaged and ranked. ----
+  // ---- Another scale or other weights: recompute the scores of each split, then average and rank. ----
   const mean = (values) => values.reduce((sum, value) => sum + value, 0) / values.length;
 
   const deviation = (values) => {
@@ -123,7 +123,7 @@
 
   const number = (value) => value.toFixed(3).replace(/^-(0\.000)$/, "$1").replace("-", "−");
 
-  // What the page was written with, so that going back is exact.
+  // The numbers that the page was written with, to restore them exactly.
   const written = new Map();
   const remember = (cell) => {
     const detail = cell.querySelector(".sd");
@@ -152,7 +152,7 @@
   const interval = (half, isOwn) => (middle, std) => {
     if (half === null) return `± ${number(std)}`;
     const ends = [middle - half * std, middle + half * std];
-    // By its own range no score lies beyond 0 and 1.
+    // On the own range no score lies beyond 0 and 1.
     return `[${ends.map((end) => number(isOwn ? Math.min(Math.max(end, 0), 1) : end)).join(", ")}]`;
   };
 
@@ -188,12 +188,12 @@
   };
 
   const chosenInWords = (scale, hasScale, weight) => {
-    const scales = { controls: "between the controls of each split", raw: "as raw values, where lower is better turned round" };
+    const scales = { controls: "between the controls of each split", raw: "unscaled, mirrored if lower is better" };
     const parts = [];
     if (weight !== null) parts.push(`batch correction weighs ${weight.toFixed(2)}`);
-    if (scale !== "own") parts.push(hasScale ? `metrics are taken ${scales[scale]}` : "fewer than two controls are complete, so that the scale stays each metric’s own range");
+    if (scale !== "own") parts.push(hasScale ? `metrics are taken ${scales[scale]}` : "fewer than two controls are complete: the scale stays each metric’s own range");
     if (!parts.length) return "";
-    return `Overall, aspects and ranks: ${parts.join("; ")}. “Told from best”, “Between controls”, the overview and the other tables stay as they were.`;
+    return `Overall, aspects and ranks: ${parts.join("; ")}. “Versus best”, “Between controls”, the overview and the other tables are unchanged.`;
   };
 
   const reweigh = (board) => {
@@ -212,9 +212,9 @@
       for (const body of table.tBodies) writeRanks(body);
     }
     const words = chosenInWords(chosen, hasScale, isDefault ? null : Number(range.value));
-    const told = board.querySelector(".chosen");
-    told.textContent = words;
-    told.hidden = !words;
+    const line = board.querySelector(".chosen");
+    line.textContent = words;
+    line.hidden = !words;
     sortAgain(table);
   };
 
@@ -234,7 +234,7 @@
     box.querySelector("button").addEventListener("click", () => { range.value = box.dataset.default; reweigh(board); keepState(); });
   });
 
-  // ---- The address keeps what was chosen: place, filters, weights and sorting, so that a link shows the same. ----
+  // ---- The address keeps the place, filters, weights and sorting, so that a link shows the same. ----
   const [place, query] = decodeURI(location.hash.slice(1)).split("?");
 
   const HIDDEN = [["track", "hide"], ["task", "hide-task"], ["dataset", "hide-data"]];
@@ -288,7 +288,7 @@
     reweighAll();
   };
 
-  // What is led to opens: the entry of a method, or in it the runs on one board.
+  // The target of a link opens: the entry of a method, or its runs on one board.
   const open = (id) => {
     const target = document.getElementById(id);
     if (!target) return target;

@@ -1,31 +1,52 @@
-"""What is shown of a board, in which order: the same tables on the page and in Markdown."""
+"""The tables of a board, in the order in which every format shows them."""
 
 from __future__ import annotations
 
-from typing import Literal
+from collections.abc import Callable, Iterable, Iterator
+from typing import Final, Literal
 
 from cellular_bench.benchmark.analysis.leaderboard import Board
 from cellular_bench.benchmark.tasks import TASKS
-from cellular_bench.reports.tables.common import labels_table, metrics_table
-from cellular_bench.reports.tables.held_out import held_out_table
+from cellular_bench.reports.tables.failures import failures_table
+from cellular_bench.reports.tables.labels import held_out_table, labels_table
+from cellular_bench.reports.tables.metrics import metrics_table
 from cellular_bench.reports.tables.min_max import min_max_table
-from cellular_bench.reports.tables.model import Table
-from cellular_bench.reports.tables.rank_stability import robustness_table
+from cellular_bench.reports.tables.model import Table, with_notes
+from cellular_bench.reports.tables.published import published_tables
+from cellular_bench.reports.tables.rank_stability import stability_table
 from cellular_bench.reports.tables.ranking import ranking_table
 
 #: What is shown besides the leaderboard: with ``"paper"`` also the scale of the CELLULAR study.
 View = Literal["default", "paper"]
+#: A table of a board, several, or None if the board has nothing for it.
+BoardTable = Callable[[Board], Table | Iterable[Table] | None]
+
+#: Every table of a board. To add one, write its function and name it here.
+BOARD_TABLES: Final[tuple[BoardTable, ...]] = (
+    ranking_table,
+    stability_table,
+    metrics_table,
+    labels_table,
+    held_out_table,
+    published_tables,
+    failures_table,
+)
 
 
 def board_tables(board: Board, view: View = "default") -> tuple[Table, ...]:
-    """Return the tables that a board has something for."""
-    tables = (
-        ranking_table(board),
-        min_max_table(board) if view == "paper" else None,
-        robustness_table(board),
-        metrics_table(board),
-        labels_table(board),
-        held_out_table(board),
-        *(table(board) for table in TASKS[board.task].tables),
+    """Return the tables that a board has something for; those of its task come last."""
+    ranking, *others = BOARD_TABLES
+    study = (min_max_table,) if view == "paper" else ()
+    return tuple(
+        with_notes(table)
+        for make in (ranking, *study, *others, *TASKS[board.task].tables)
+        for table in _several(make(board))
+        if table.columns
     )
-    return tuple(table for table in tables if table is not None and table.columns)
+
+
+def _several(made: Table | Iterable[Table] | None) -> Iterator[Table]:
+    if isinstance(made, Table):
+        yield made
+    elif made is not None:
+        yield from made

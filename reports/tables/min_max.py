@@ -7,13 +7,19 @@ from typing import Final
 
 import numpy as np
 
-from cellular_bench.benchmark.analysis.leaderboard import Board, Row, method_key
+from cellular_bench.benchmark.analysis.leaderboard import Board, BoardRow, method_key
 from cellular_bench.benchmark.analysis.rank_stability import ranks
-from cellular_bench.benchmark.analysis.scales import by_aspect, over_methods, over_units, overall, own_range
+from cellular_bench.benchmark.analysis.scales import (
+    by_aspect,
+    mean_over_units,
+    over_methods,
+    overall,
+    own_range,
+)
 from cellular_bench.benchmark.external.published_comparison import STUDY_ASPECTS
 from cellular_bench.core.types import aspect_title
-from cellular_bench.reports.tables.common import grouped
-from cellular_bench.reports.tables.model import Cell, Column, Table, number
+from cellular_bench.reports.tables.method_rows import method_rows
+from cellular_bench.reports.tables.model import Cell, Column, Table, count_cell, missing, number_cell
 
 CAPTION: Final = (
     "Each metric between the worst (0) and the best (1) method of the same split, controls aside, as in "
@@ -23,7 +29,7 @@ CAPTION: Final = (
 
 
 def min_max_table(board: Board) -> Table | None:
-    """Return overall and aspects by min-max over methods; None where fewer than two methods are complete."""
+    """Return overall and aspects by min-max over methods; None if fewer than two methods are complete."""
     rows = tuple(r for r in board.rows if r.incomplete_because is None and r.track != "control")
     if board.weights.keys() != STUDY_ASPECTS.keys() or len(rows) < 2:
         return None
@@ -31,28 +37,33 @@ def min_max_table(board: Board) -> Table | None:
     values = own_range(study, rows)
     array = over_methods(values)
     aspects = by_aspect(study, array)
-    means = {aspect: over_units(scores, values.units) for aspect, scores in aspects.items()}
+    means = {aspect: mean_over_units(scores, values.units) for aspect, scores in aspects.items()}
     total = overall(study, array, board.weights, values.units)
     places = ranks(total)
-    lines = {method_key(row.method): i for i, row in enumerate(rows)}
+    positions = {method_key(row.method): i for i, row in enumerate(rows)}
 
-    def cells(row: Row) -> tuple[Cell, ...]:
-        i = lines[method_key(row.method)]
+    def cells(row: BoardRow) -> tuple[Cell, ...] | None:
+        i = positions.get(method_key(row.method))
+        if i is None:
+            return None
         scores = (total[i], *(scores[i] for scores in means.values()))
-        return (Cell(text=str(places[i]), sort=int(places[i])), *(_cell(float(score)) for score in scores))
+        unknown = missing("all methods are equal on every metric")
+        return (
+            count_cell(int(places[i])),
+            *(unknown if np.isnan(s) else number_cell(float(s)) for s in scores),
+        )
 
     which = "the metrics of the study" if is_study else "the metrics of our overall score"
     return Table(
         table_id=f"{board.board_id}-min-max",
-        kind="robustness",
         title="Min-max over methods (the study\u2019s scale)",
-        caption=f"{CAPTION} Of {which}.",
+        caption=f"{CAPTION} Based on {which}.",
         columns=(
-            Column(title="Rank", hint="Among all methods", best="low"),
-            Column(title="Overall", hint="0.4 of batch correction and 0.6 of bio conservation"),
-            *(Column(title=aspect_title(aspect), hint="Mean of its scaled metrics") for aspect in means),
+            Column("Rank", hint="Among all methods", best="low"),
+            Column("Overall", hint="0.4 of batch correction and 0.6 of bio conservation"),
+            *(Column(aspect_title(aspect), hint="Mean of its scaled metrics") for aspect in means),
         ),
-        groups=grouped(replace(board, rows=rows), cells),
+        rows=method_rows(board, cells),
     )
 
 
@@ -63,9 +74,3 @@ def as_study(board: Board) -> tuple[Board, bool]:
         return board, False
     specs = (replace(spec, in_overall=spec.metric_id in wanted) for spec in board.metrics)
     return replace(board, metrics=tuple(specs)), True
-
-
-def _cell(score: float) -> Cell:
-    if np.isnan(score):
-        return Cell(text="–", reason="all methods are equal on every metric")
-    return Cell(text=number(score), sort=score)

@@ -1,106 +1,97 @@
-"""What tables are made of: numbers as text, and the reasons of those that are missing."""
+"""The table that every format of a report is written from: typed cells, and why one is missing."""
 
 from __future__ import annotations
 
-from collections import defaultdict
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Iterable, Mapping
+from dataclasses import KW_ONLY, dataclass, replace
 from itertools import groupby
-from typing import Literal
+from typing import Final, Literal
 
 from cellular_bench.benchmark.analysis.leaderboard import Summary, Track
+from cellular_bench.reports.tables.formatting import doi_url, number, plural, quantity, spread
 
-MISSING = "–"
+MISSING: Final = "–"
+#: Mark of a method that :func:`~cellular_bench.benchmark.analysis.leaderboard.is_transductive`.
+TRANSDUCTIVE: Final = "transductive"
+
+#: ``bar`` and ``heat`` are scores: numbers with their place between the ends of a range, as a bar or a shade.
+ColumnKind = Literal["text", "wide", "code", "number", "bar", "heat"]
+Emphasis = Literal["", "mild", "strong"]
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, slots=True)
 class Column:
-    """A column: its title, what hovering says, and which end of it is good.
+    """A column of a table.
 
-    Attributes
-    ----------
-    best
-        Which end sorts first on the first click.
-    key
-        Fixed name of a column that the page's script writes to; empty for others.
+    ``hint`` says what the numbers mean (a tooltip on the page), ``group`` is a title over neighbouring
+    columns, ``sub`` a second line of the title, ``best`` the end that sorts first. The page's script writes
+    to columns with a ``key``.
     """
 
     title: str
+    kind: ColumnKind = "number"
+    _: KW_ONLY
     hint: str = ""
     group: str = ""
+    sub: str = ""
     best: Literal["high", "low"] = "high"
     key: str = ""
+    href: str = ""
+
+    @property
+    def is_score(self) -> bool:
+        """True if reasons of missing values become notes below the table."""
+        return self.kind in ("bar", "heat")
+
+    @property
+    def is_words(self) -> bool:
+        """True if it holds words, not numbers."""
+        return self.kind in ("text", "wide", "code")
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, slots=True)
 class Cell:
-    """One number as text.
+    """One value as text.
 
     Attributes
     ----------
     sort
-        What the column is sorted by; None sorts last.
-    detail
-        Standard deviation or confidence interval.
-    count
-        How many runs have a value, where not all have.
+        The number to sort by; None sorts last.
+    detail, count
+        Standard deviation, confidence interval or the like; how many runs have a value, unless all have.
     share
-        0 (worst end of the range) ... 1 (best end), for shading; None for no shading.
-    note
-        Number of the footnote that says why something is missing; None where nothing is.
-    reason
-        The same in words.
+        0 (worst end of the range) to 1 (best end), for bars and shades; None for neither.
+    reason, note
+        Why the value, or part of it, is missing, or what else there is to know of it; number of the note
+        below the table that says so, see :func:`with_notes`.
     approximate
-        What the value is not exact for; empty where it is.
+        Which approximations the value rests on; empty if it is exact.
+    emphasis
+        ``"strong"`` for a warning, ``"mild"`` for a slight one.
+    fold
+        Title and lines of a text that the page shows on demand.
+    below
+        A second value in the same place, such as our score under a published one.
     """
 
     text: str
+    _: KW_ONLY
     sort: float | None = None
     detail: str = ""
     count: str = ""
     share: float | None = None
-    note: int | None = None
     reason: str = ""
+    note: int | None = None
     approximate: str = ""
-
-
-#: Mark of a method that :func:`~cellular_bench.benchmark.analysis.leaderboard.is_transductive`.
-TRANSDUCTIVE = "transductive"
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Line:
-    """One method in a table.
-
-    Attributes
-    ----------
-    anchor
-        The ``id`` of its entry among the methods.
-    detail
-        What tells it from another row of the same name.
-    remark
-        Why it is not ranked, or what is odd about it.
-    scales
-        For other scales and weights, as JSON: for each scale the aspect scores of every split, and what their
-        standard deviation is multiplied with for half of the confidence interval (null for a single split).
-    """
-
-    name: str
-    method_id: str
-    anchor: str
-    detail: str
-    track: Track
-    badges: tuple[str, ...]
-    remark: str
-    cells: tuple[Cell, ...]
-    scales: str = ""
+    emphasis: Emphasis = ""
+    href: str = ""
+    fold: tuple[str, tuple[str, ...]] | None = None
+    below: Cell | None = None
 
     @property
-    def marked_name(self) -> str:
-        """The name with what tells it from others of that name, and the mark of transductive methods."""
-        told = (self.detail, TRANSDUCTIVE if TRANSDUCTIVE in self.badges else "")
-        told_in_words = ", ".join(filter(None, told))
-        return f"{self.name} ({told_in_words})" if told_in_words else self.name
+    def is_missing(self) -> bool:
+        """True if there is no value."""
+        return self.text == MISSING
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -110,132 +101,159 @@ class Group:
     key: str
     title: str
     meaning: str
-    lines: tuple[Line, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class TableRow:
+    """A row: its name, then a cell for each column.
+
+    ``detail`` distinguishes it from other rows of the same name; ``remark`` says why it is not ranked, or
+    what is odd about it. The page sorts and filters rows with a ``track`` and a ``method_id``. ``scales`` is
+    JSON for other scales and weights: for each scale the aspect scores of every split, and what their
+    standard deviation is multiplied with for half of the confidence interval (null for a single split).
+    """
+
+    name: str
+    cells: tuple[Cell, ...]
+    _: KW_ONLY
+    group: Group | None = None
+    detail: str = ""
+    badges: tuple[str, ...] = ()
+    remark: str = ""
+    href: str = ""
+    row_id: str = ""
+    method_id: str = ""
+    track: Track | Literal[""] = ""
+    scales: str = ""
+
+    @property
+    def full_name(self) -> str:
+        """The name with its detail, and the mark of transductive methods."""
+        return marked(self.name, self.detail, TRANSDUCTIVE if TRANSDUCTIVE in self.badges else "")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Note:
-    """A reason for missing values, and where they are missing."""
+class Remarks:
+    """A list of sentences below a table; the numbers of a numbered one stand in its cells."""
 
-    number: int
-    reason: str
-    places: tuple[str, ...]
+    title: str
+    items: tuple[str, ...]
+    lead: str = ""
+    is_numbered: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Table:
-    """A table of methods."""
+    """A table of a report, the same for the page, Markdown, LaTeX and JSON.
+
+    ``lead`` says what it shows, ``caption`` what the numbers are, ``head`` is the title of the column of
+    names, and ``task`` the task that it belongs to if it is not part of a board. Of the kinds, ``"ranking"``
+    is ranked again by the page's script, with its first column before the names; ``"dense"`` has many narrow
+    columns.
+    """
 
     table_id: str
-    kind: Literal["ranking", "metrics", "labels", "robustness"]
     title: str
-    caption: str
     columns: tuple[Column, ...]
-    groups: tuple[Group, ...]
-    notes: tuple[Note, ...] = ()
-    board_id: str = ""
+    rows: tuple[TableRow, ...]
+    lead: str = ""
+    caption: str = ""
+    head: str = "Method"
+    kind: Literal["ranking", "dense", "plain"] = "plain"
+    remarks: tuple[Remarks, ...] = ()
+    task: str = ""
+
+    @property
+    def is_of_methods(self) -> bool:
+        """True if rows are methods in their tracks."""
+        return any(row.track for row in self.rows)
+
+    @property
+    def groups(self) -> tuple[tuple[Group | None, tuple[TableRow, ...]], ...]:
+        """Rows by their group, in order."""
+        return tuple((group, tuple(rows)) for group, rows in groupby(self.rows, lambda row: row.group))
 
     @property
     def spans(self) -> tuple[tuple[str, int], ...]:
-        """Titles over neighbouring columns, each with the number of columns below it."""
-        return tuple((title, len(list(run))) for title, run in groupby(c.group for c in self.columns))
+        """Titles over neighbouring columns, each with the number of columns below it; empty without any."""
+        runs = tuple((title, len(list(run))) for title, run in groupby(c.group for c in self.columns))
+        return runs if any(title for title, _ in runs) else ()
 
 
-@dataclass(slots=True)
-class Notes:
-    """Collects reasons and numbers them in order of appearance."""
+def with_notes(table: Table) -> Table:
+    """Return the table with the reasons of missing scores numbered, and listed below it."""
+    places: dict[str, dict[str, list[str]]] = {}
 
-    _places: dict[str, dict[str, list[str]]] = field(default_factory=lambda: defaultdict(dict))
+    def noted(row: TableRow, column: Column, cell: Cell) -> Cell:
+        if not column.is_score or not cell.reason:
+            return cell
+        places.setdefault(cell.reason, {}).setdefault(row.full_name, []).append(column.title)
+        return replace(cell, note=list(places).index(cell.reason) + 1)
 
-    def number(self, reason: str, method: str, column: str) -> int:
-        """Return the number of a reason, and remember where it applies."""
-        self._places[reason].setdefault(method, []).append(column)
-        return list(self._places).index(reason) + 1
-
-    def all(self, n_columns: int) -> tuple[Note, ...]:
-        """Every reason with its places, such as ``"Harmony: kBET, iLISI"``."""
-
-        def where(method: str, columns: Sequence[str]) -> str:
-            everywhere = len(columns) == n_columns > 1
-            return f"{method}: {'every column' if everywhere else ', '.join(columns)}"
-
-        return tuple(
-            Note(
-                number=number,
-                reason=reason,
-                places=tuple(where(method, columns) for method, columns in places.items()),
-            )
-            for number, (reason, places) in enumerate(self._places.items(), 1)
-        )
+    rows = tuple(
+        replace(row, cells=tuple(noted(row, *pair) for pair in zip(table.columns, row.cells, strict=True)))
+        for row in table.rows
+    )
+    n_scores = sum(column.is_score for column in table.columns)
+    items = tuple(f"{reason} ({'; '.join(_places(by_row, n_scores))})" for reason, by_row in places.items())
+    notes = Remarks(title="Missing values", items=items, is_numbered=True)
+    return replace(table, rows=rows, remarks=(notes, *table.remarks)) if items else table
 
 
-def number(value: float, digits: int = 3) -> str:
-    """Write a score: fixed decimals and a true minus sign.
-
-    Examples
-    --------
-    >>> number(-0.12345)
-    '−0.123'
-    """
-    text = f"{value:.{digits}f}"
-    return text.replace("-", "−") if float(text) else text.lstrip("-")
+def _places(by_row: Mapping[str, list[str]], n_scores: int) -> Iterable[str]:
+    """Write where values are missing, such as ``"Harmony: kBET, iLISI"``."""
+    for name, columns in by_row.items():
+        everywhere = len(columns) == n_scores > 1
+        yield f"{name}: {'every column' if everywhere else ', '.join(columns)}"
 
 
-def quantity(value: float) -> str:
-    """Write seconds or mebibytes: about three digits, thousands apart.
-
-    Examples
-    --------
-    >>> quantity(0.1234), quantity(12.34), quantity(12345.6)
-    ('0.12', '12.3', '12,346')
-    """
-    digits = 2 if value < 10 else 1 if value < 100 else 0
-    return f"{value:,.{digits}f}"
+def marked(name: str, *marks: str) -> str:
+    """Write a name with what distinguishes it from others, in brackets."""
+    words = ", ".join(filter(None, marks))
+    return f"{name} ({words})" if words else name
 
 
-def plural(count: int, noun: str) -> str:
-    """Write a count with its noun: ``"1 run"``, ``"2 runs"``, ``"3 batches"``."""
-    ending = "es" if noun.endswith(("ch", "s")) else "s"
-    return f"{count:,} {noun}" if count == 1 else f"{count:,} {noun}{ending}"
+def columns(kind: ColumnKind, *titles: str) -> tuple[Column, ...]:
+    """Return columns of one kind that need no more than their titles."""
+    return tuple(Column(title, kind) for title in titles)
 
 
-def reason_text(reasons: Mapping[str, int], n_runs: int) -> str:
-    """Write why values are missing: ``"2 of 4 runs: one batch only"``."""
-    return "; ".join(f"{count} of {plural(n_runs, 'run')}: {reason}" for reason, count in reasons.items())
+def missing(reason: str) -> Cell:
+    """Return a cell without a value, and why."""
+    return Cell(MISSING, reason=reason)
 
 
-def score_cell(summary: Summary, n_runs: int, share: float | None, note: tuple[Notes, str, str]) -> Cell:
-    """Write a mean with its deviation; say how many runs lack a value, and why."""
-    notes, method, column = note
-    reason = reason_text(summary.reasons, n_runs)
-    place = notes.number(reason, method, column) if reason else None
+def number_cell(value: float, detail: str = "") -> Cell:
+    """Return a score."""
+    return Cell(number(value), sort=value, detail=detail)
+
+
+def count_cell(value: int) -> Cell:
+    """Return a whole number."""
+    return Cell(f"{value:,}", sort=value)
+
+
+def score_cell(summary: Summary, n_runs: int, share: float | None) -> Cell:
+    """Return a mean with its deviation; the reason says how many runs lack a value, and why."""
+    reason = "; ".join(f"{n} of {plural(n_runs, 'run')}: {why}" for why, n in summary.reasons.items())
     if summary.mean is None:
-        return Cell(text=MISSING, note=place, reason=reason or "no run has a value")
-    return Cell(
-        text=number(summary.mean),
-        sort=summary.mean,
-        detail=f"± {number(summary.std)}" if summary.std is not None else "",
+        return missing(reason or "no run has a value")
+    return replace(
+        number_cell(summary.mean, spread(summary)),
         count=f"{summary.n} of {n_runs}" if summary.n < n_runs else "",
         share=None if share is None else min(1.0, max(0.0, share)),
-        note=place,
         reason=reason,
     )
 
 
-def bounds(low: float, high: float) -> str:
-    """Write a confidence interval of a score; what lies beyond 0 and 1, where no score is, is cut off.
-
-    Examples
-    --------
-    >>> bounds(0.51, 1.02)
-    '[0.510, 1.000]'
-    """
-    return f"[{number(max(low, 0.0))}, {number(min(high, 1.0))}]"
-
-
 def cost_cell(summary: Summary) -> Cell:
-    """Write a mean cost with its deviation."""
+    """Return a mean cost with its deviation."""
     if summary.mean is None:
-        return Cell(text=MISSING, reason="no run recorded it")
+        return missing("no run recorded it")
     detail = f"± {quantity(summary.std)}" if summary.std is not None else ""
-    return Cell(text=quantity(summary.mean), sort=summary.mean, detail=detail)
+    return Cell(quantity(summary.mean), sort=summary.mean, detail=detail)
+
+
+def doi_cell(doi: str | None) -> Cell:
+    """Return a reference with a link."""
+    return Cell(doi, href=doi_url(doi)) if doi else Cell("none given")

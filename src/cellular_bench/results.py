@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from cellular_bench.benchmark import registry
 from cellular_bench.benchmark.analysis.data_versions import versioned
-from cellular_bench.benchmark.analysis.leaderboard import Board, Row, build_boards
+from cellular_bench.benchmark.analysis.leaderboard import Board, BoardRow, build_boards
 from cellular_bench.benchmark.execution.machine import usable_cores
 from cellular_bench.benchmark.results.store import Store
 from cellular_bench.core.errors import UserError
@@ -154,7 +154,7 @@ def _split(board: Board) -> str:
     return board.splits[0].scheme or board.split_kind
 
 
-def _as_dict(board: Board, row: Row) -> dict[str, Any]:
+def _as_dict(board: Board, row: BoardRow) -> dict[str, Any]:
     ok, wanted = row.coverage
     return {
         "task": board.task,

@@ -20,7 +20,7 @@ from cellular_bench.benchmark.schema.records import (
     SplitIdentity,
 )
 from cellular_bench.core.types import MetricSpec
-from cellular_bench.reports import write
+from cellular_bench.reports import build_report, write
 
 START = datetime(2026, 3, 1, 9, 30, tzinfo=UTC)
 LABELS = (
@@ -191,7 +191,8 @@ def page_path(
 ) -> Path:
     """The page of those runs."""
     out = tmp_path_factory.mktemp("report")
-    return write(records, specs, out, title="Core suite: integration, annotation and novelty")[0]
+    title = "Core suite: integration, annotation and novelty"
+    return write(build_report(records, specs, title=title), out)[0]
 
 
 @pytest.fixture(scope="session")
@@ -216,6 +217,7 @@ def open_browser(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[
         ):  # fmt: skip
             options.add_argument(f"--{flag}")
         started.append(webdriver.Chrome(options=options, service=Service(driver)))
+        started[-1].get("about:blank")  # its page of new tabs would go on loading
         return started[-1]
 
     yield start

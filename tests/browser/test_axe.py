@@ -17,7 +17,7 @@ import pytest
 from cellular_bench.benchmark.results.progress import Overview, Running
 from cellular_bench.benchmark.schema.records import RunRecord
 from cellular_bench.core.types import MetricSpec
-from cellular_bench.reports import Figure, write
+from cellular_bench.reports import Figure, build_report, write
 from cellular_bench.reports.figures.confusion_and_training import confusion_figure
 from cellular_bench.reports.page.live import live_page
 from cellular_bench.reports.page.site import write_site_pages
@@ -54,9 +54,10 @@ def pages(
         Figure(kind="confusion", caption=confusion.caption, data=data, alt=confusion.alt, **board)  # type: ignore[arg-type]
         for data in (confusion.data, confusion.data + bytes(1_600_000))
     )
-    written = write(records, specs, out, title="Toy", figures=[light], formats=["html"])
-    linked = write(records, specs, out / "heavy", title="Toy", figures=[heavy], formats=["html"])
-    site = write_site_pages(records, specs, out / "site", title="Toy")
+    report = build_report(records, specs, title="Toy")
+    written = write(report, out, figures=[light], formats=["html"])
+    beside = write(report, out / "heavy", figures=[heavy], formats=["html"])
+    site = write_site_pages(report, out / "site")
     seen = Overview(
         n_planned=9,
         statuses=Counter(ok=5, failed=1),
@@ -69,7 +70,7 @@ def pages(
         is_active=True,
     )
     (out / "live.html").write_text(live_page(seen, title="Toy", interval=3600), encoding="utf-8")
-    return {"board": written[0], "figures": linked[1], "index": site[0], "live": out / "live.html"}
+    return {"board": written[0], "figures": beside[1], "index": site[0], "live": out / "live.html"}
 
 
 def _violations(browser: Any, axe: str, path: Path, *, width: int, scheme: str) -> list[str]:

@@ -236,16 +236,16 @@ def test_the_name_of_a_method_leads_to_its_runs(page: Any) -> None:
     _click(page, link)
     entry = page.find_element("css selector", "#methods > details[open]")
     assert entry.find_element("css selector", "summary").text == "scVI"
-    boards = [row.text for row in entry.find_elements("css selector", "tbody th")]
+    boards = [link.text for link in entry.find_elements("css selector", "tbody th a")]
     assert boards == [
         "Integration · Baron human pancreas",
         "Integration · One donor only",
         "Annotation · Baron human pancreas",
-        "Novelty · Baron human pancreas",
+        "Novelty detection · Baron human pancreas",
     ]
     runs = entry.find_elements("css selector", "tbody tr")[2]
     _click(page, runs.find_element("css selector", "summary"))
-    lines = [line.text for line in runs.find_elements("css selector", "li")]
+    lines = runs.find_element("css selector", "pre").text.splitlines()
     assert len(lines) == 10
     assert lines[0].startswith("kfold-0, seed 0: not applicable; –")
 
@@ -257,8 +257,9 @@ def test_an_overall_score_leads_to_the_runs_behind_it(page: Any) -> None:
     place = page.find_element("css selector", "#methods details[open] tr:target")
     assert place.find_element("css selector", "th").text == "Integration · Baron human pancreas"
     assert place.find_elements("css selector", "td.num")[0].text.startswith(shown)
-    runs = place.find_elements("css selector", "details[open] li")
-    assert len([run for run in runs if run.is_displayed()]) == 8
+    runs = place.find_element("css selector", "details[open] pre")
+    assert runs.is_displayed()
+    assert len(runs.text.splitlines()) == 8
 
 
 def test_a_link_shows_what_was_chosen(page: Any) -> None:
@@ -314,7 +315,7 @@ def test_on_a_phone_the_names_stay_while_the_table_scrolls(page: Any) -> None:
 
 
 def test_a_reason_appears_on_focus_and_goes_with_escape(page: Any) -> None:
-    gap = page.find_element("css selector", "table.metrics .missing")
+    gap = page.find_element("css selector", "table.dense .missing")
     page.execute_script("arguments[0].scrollIntoView({block: 'center', behavior: 'instant'})", gap)
     page.execute_script("return new Promise(done => setTimeout(done, 100))")
     page.execute_script("arguments[0].focus()", gap)
@@ -373,7 +374,7 @@ def test_without_script_everything_is_there_and_nothing_pretends_to_work(
     assert browser.find_elements("css selector", "thead button") == []
     rows = browser.find_elements("css selector", f"{RANKING} tbody tr")
     assert sum("Harmony" in row.text and "0.743" in row.text for row in rows) == 1
-    gap = browser.find_element("css selector", "table.metrics .missing")
+    gap = browser.find_element("css selector", "table.dense .missing")
     assert "all cells are of one batch" in gap.get_attribute("title")
 
 

@@ -15,7 +15,7 @@ from cellular_bench import (
     dataset,
     metric,
 )
-from cellular_bench.reports.tables.common import grouped
+from cellular_bench.reports.tables.method_rows import method_rows
 from cellular_bench.reports.tables.model import Cell, Column, Table
 
 N_GENES = 20
@@ -62,11 +62,10 @@ def called_doublets(board: Any) -> Table:
     """Say how well the doublets of the first run were called."""
     return Table(
         table_id=f"{board.board_id}-called",
-        kind="labels",
         title="Doublets called",
         caption="F1 score of the first run, in percent.",
-        columns=(Column(title="Percent"),),
-        groups=grouped(board, lambda row: (Cell(text=f"{row.runs[0].value('doublet_f1') or 0:.1%}"),)),
+        columns=(Column("Percent"),),
+        rows=method_rows(board, lambda row: (Cell(f"{row.runs[0].value('doublet_f1') or 0:.1%}"),)),
     )
 
 

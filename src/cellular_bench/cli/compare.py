@@ -15,7 +15,7 @@ from cellular_bench.cli.options import EXISTING_FOLDER, format_option, plugin_op
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from cellular_bench.benchmark.analysis.folder_comparison import Change, Report, Subject
+    from cellular_bench.benchmark.analysis.folder_comparison import Change, FolderComparison, MethodOnData
 
 
 @click.command(
@@ -59,14 +59,14 @@ def command(
     raise click.exceptions.Exit(1 if failed else 0)
 
 
-def _as_json(report: Report, regressions: Sequence[Change]) -> dict[str, object]:
+def _as_json(report: FolderComparison, regressions: Sequence[Change]) -> dict[str, object]:
     return {
         **dataclasses.asdict(report),
         "regressions": [dataclasses.asdict(change) for change in regressions],
     }
 
 
-def _print(report: Report, regressions: Sequence[Change], threshold: float | None) -> None:
+def _print(report: FolderComparison, regressions: Sequence[Change], threshold: float | None) -> None:
     from rich.console import Console
     from rich.markup import escape
     from rich.table import Table
@@ -109,7 +109,7 @@ def _print(report: Report, regressions: Sequence[Change], threshold: float | Non
         )
 
 
-def _data(subject: Subject) -> str:
+def _data(subject: MethodOnData) -> str:
     # A comma ends what tells the data from others of that name: "annotation my, 300 cells, kfold-3-42".
     data = f"{subject.dataset_id}, {subject.data_version}," if subject.data_version else subject.dataset_id
     return f"{subject.task} {data} {subject.scheme}"

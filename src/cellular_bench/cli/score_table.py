@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from cellular_bench.benchmark.analysis.leaderboard import summarise
+from cellular_bench.benchmark.analysis.leaderboard import Summary
 from cellular_bench.core.errors import UndefinedError
 
 if TYPE_CHECKING:
@@ -50,7 +50,7 @@ def _n_folds(cells: Mapping[tuple[str, str], Sequence[Row]]) -> dict[str, int]:
 
 
 def _cell(rows: Sequence[Row]) -> str:
-    summary = summarise(row.score.value for row in rows)
+    summary = Summary.of(row.score.value for row in rows)
     if summary.mean is None or summary.n < len(rows):
         return "-"
     spread = f" ± {summary.std:.4f}" if summary.std is not None else ""

@@ -13,15 +13,15 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from cellular_bench.benchmark.analysis.leaderboard import Board, Row, method_key
+from cellular_bench.benchmark.analysis.leaderboard import Board, BoardRow, method_key
 from cellular_bench.benchmark.execution.preparation import Truth, read_truth
 from cellular_bench.benchmark.results.store import ARTIFACTS, HISTORY, OUTPUTS, Store
 from cellular_bench.benchmark.schema.records import RunRecord
 from cellular_bench.benchmark.tasks import TASKS
 from cellular_bench.core.files import truncated
-from cellular_bench.reports.figures.confusion_and_training import Figure, FigureKind
-from cellular_bench.reports.tables.common import display_names
-from cellular_bench.reports.tables.model import plural
+from cellular_bench.reports.figures.canvas import Figure, FigureKind
+from cellular_bench.reports.tables.formatting import plural
+from cellular_bench.reports.tables.method_rows import full_names
 from cellular_bench.workflows.progress import SILENT, Progress
 
 if TYPE_CHECKING:
@@ -134,7 +134,7 @@ def _most_common(board: Board) -> tuple[str, int]:
     return digest, seed
 
 
-def _of_method(store: Kept, board: Board, row: Row, common: tuple[str, int]) -> Iterator[Drawing]:
+def _of_method(store: Kept, board: Board, row: BoardRow, common: tuple[str, int]) -> Iterator[Drawing]:
     if not row.done:
         return
     scored = TASKS[board.task].scored
@@ -150,9 +150,9 @@ def _of_method(store: Kept, board: Board, row: Row, common: tuple[str, int]) -> 
         yield _drawing(store, board, "history", [replace(row, runs=told)])
 
 
-def _drawing(store: Kept, board: Board, kind: FigureKind, rows: Sequence[Row]) -> Drawing:
-    shown = display_names(board)
-    named = [(run, " ".join(filter(None, shown[method_key(row.method)]))) for row in rows for run in row.done]
+def _drawing(store: Kept, board: Board, kind: FigureKind, rows: Sequence[BoardRow]) -> Drawing:
+    shown = full_names(board)
+    named = [(run, shown[method_key(row.method)]) for row in rows for run in row.done]
     runs, names = (tuple(part) for part in zip(*named, strict=True))
     # Other runs are another picture, a run done again too; hence their digest in the name.
     done = "\n".join(f"{run.run_id} {run.started_at.isoformat()}" for run in runs)
@@ -268,10 +268,10 @@ def _draw_curves(store: Kept, drawing: Drawing) -> None:
 
     if drawing.runs[0].confusion:
         risks = _averaged(store, drawing, _risk)
-        _keep(risk_figure(risks, board_id=drawing.board_id), drawing.file)
+        _keep(risk_figure(risks), drawing.file)
         return
     roc, precision_recall = (_averaged(store, drawing, draw) for draw in (_roc, _precision_recall))
-    _keep(novelty_curves_figure(roc, precision_recall, board_id=drawing.board_id), drawing.file)
+    _keep(novelty_curves_figure(roc, precision_recall), drawing.file)
 
 
 def _averaged(
@@ -326,13 +326,7 @@ def _draw_samples(store: Kept, drawing: Drawing) -> None:
         if outputs.label_proba is not None:
             held_out = " + ".join(run.split.unseen_labels)
             samples.append(lowest(outputs.label_proba, truth.is_novel, held_out=held_out))
-    figure = samples_figure(
-        samples,
-        threshold=STUDY_THRESHOLD,
-        title=drawing.title,
-        board_id=drawing.board_id,
-        method_id=drawing.method_id,
-    )
+    figure = samples_figure(samples, threshold=STUDY_THRESHOLD, title=drawing.title)
     _keep(figure, drawing.file)
 
 

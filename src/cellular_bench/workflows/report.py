@@ -9,15 +9,15 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from cellular_bench.benchmark import registry
-from cellular_bench.benchmark.analysis.leaderboard import Board, build_boards
 from cellular_bench.benchmark.results.merge import choose
 from cellular_bench.benchmark.results.store import LIVE_PAGE, Store
-from cellular_bench.benchmark.schema.records import Missing, RunRecord
+from cellular_bench.benchmark.schema.records import RunRecord
 from cellular_bench.benchmark.tasks import TASKS
 from cellular_bench.core.errors import UserError
 from cellular_bench.core.files import write_text_atomically
+from cellular_bench.reports import Report, build_report
 from cellular_bench.reports.tables.board import View
-from cellular_bench.reports.tables.model import plural
+from cellular_bench.reports.tables.formatting import plural
 from cellular_bench.workflows.figures import draw
 from cellular_bench.workflows.progress import SILENT, Progress
 
@@ -56,17 +56,6 @@ class ReportRequest:
     inside: bool = False
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class _Results:
-    """What the folders of a report hold together."""
-
-    title: str
-    records: tuple[RunRecord, ...]
-    boards: tuple[Board, ...]
-    missing: tuple[Missing, ...]
-    view: View
-
-
 def write_reports(request: ReportRequest, *, progress: Progress = SILENT) -> list[Path]:
     """Write the reports of a request and return their paths; see :func:`cellular_bench.reports.write`.
 
@@ -76,26 +65,18 @@ def write_reports(request: ReportRequest, *, progress: Progress = SILENT) -> lis
         If the folders hold no record, or a format is unknown.
     """
     from cellular_bench import reports
-    from cellular_bench.reports.page.page import FORMATS
+    from cellular_bench.reports.writing import FORMATS, write_published
 
     for name in request.formats:
         registry.lookup("format", name, dict.fromkeys(FORMATS))
-    results = _results(request, progress)
+    report = _report(request, progress)
     drawn = []
     if request.figures and "html" in request.formats:
-        drawn = draw(request.stores, request.out, results.boards, n_jobs=request.n_jobs, progress=progress)
+        drawn = draw(request.stores, request.out, report.boards, n_jobs=request.n_jobs, progress=progress)
     written = reports.write(
-        results.records,
-        registry.metrics(),
-        request.out,
-        title=results.title,
-        figures=drawn,
-        missing=results.missing,
-        formats=request.formats,
-        view=results.view,
-        inside=request.inside,
+        report, request.out, formats=request.formats, figures=drawn, inside=request.inside
     )
-    return [*written, *_write_published(request.out, results.boards, results.missing)]
+    return [*written, *write_published(report, request.out)]
 
 
 def write_site(request: ReportRequest, *, progress: Progress = SILENT) -> list[Path]:
@@ -108,20 +89,12 @@ def write_site(request: ReportRequest, *, progress: Progress = SILENT) -> list[P
     """
     from cellular_bench.reports.page.site import write_site_pages
 
-    results = _results(request, progress)
+    report = _report(request, progress)
     drawn = []
     if request.figures:  # drawn beside the results, so that the site holds nothing but its pages
         beside = request.stores[0].root
-        drawn = draw(request.stores, beside, results.boards, n_jobs=request.n_jobs, progress=progress)
-    return write_site_pages(
-        results.records,
-        registry.metrics(),
-        request.out,
-        title=results.title,
-        figures=drawn,
-        missing=results.missing,
-        view=results.view,
-    )
+        drawn = draw(request.stores, beside, report.boards, n_jobs=request.n_jobs, progress=progress)
+    return write_site_pages(report, request.out, figures=drawn)
 
 
 def watch(store: Store, *, interval: float, progress: Progress = SILENT) -> None:
@@ -148,7 +121,8 @@ def watch(store: Store, *, interval: float, progress: Progress = SILENT) -> None
         time.sleep(interval)
 
 
-def _results(request: ReportRequest, progress: Progress) -> _Results:
+def _report(request: ReportRequest, progress: Progress) -> Report:
+    """Build the report of what the folders hold together."""
     stores = request.stores
     records = _records(stores, progress)
     if not records:
@@ -165,10 +139,10 @@ def _results(request: ReportRequest, progress: Progress) -> _Results:
         )
     suites = [suite for store in stores if (suite := store.suite)]
     is_paper = any(suite.suite_id == "paper" for suite in suites)
-    return _Results(
+    return build_report(
+        records,
+        registry.metrics(),
         title=" + ".join(dict.fromkeys(store.title for store in stores)),
-        records=records,
-        boards=build_boards(records, registry.metrics().values()),
         missing=tuple(item for suite in suites for item in suite.missing),
         view=request.view or ("paper" if is_paper else "default"),
     )
@@ -199,19 +173,3 @@ def _records(stores: Sequence[Store], progress: Progress) -> tuple[RunRecord, ..
     for run_id in chosen.differing:
         progress.warning(f"The same run has different scores in two folders, the later is taken: {run_id}")
     return tuple(record for record, _ in chosen.runs.values())
-
-
-def _write_published(out: Path, boards: Sequence[Board], missing: Sequence[Missing]) -> list[Path]:
-    """Write published scores beside ours if a study scored these data, and what its suite lacks."""
-    from cellular_bench.reports.tables.published import published_csv, published_markdown, published_tables
-
-    if not (missing or any(published_tables(board) for board in boards)):
-        return []
-    lines = [line for item in missing for line in item.lines()]
-    texts = {
-        "published.csv": published_csv(boards),
-        "published.md": published_markdown(boards, lines),
-    }
-    for name, text in texts.items():
-        write_text_atomically(out / name, text)
-    return [out / name for name in texts]

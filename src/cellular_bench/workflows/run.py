@@ -25,7 +25,7 @@ from cellular_bench.benchmark.schema.records import Missing, RunRecord
 from cellular_bench.benchmark.schema.suite import Suite
 from cellular_bench.core.errors import UserError
 from cellular_bench.core.types import Dataset, ProfileName
-from cellular_bench.reports.tables.overview import other_versions
+from cellular_bench.reports.tables.definitions import other_versions
 from cellular_bench.workflows import data
 from cellular_bench.workflows.progress import SILENT, Progress
 from cellular_bench.workflows.report import ReportRequest, write_reports

@@ -9,14 +9,14 @@ from cellular_bench.benchmark.analysis.across_datasets import across
 from cellular_bench.benchmark.analysis.folder_comparison import compare
 from cellular_bench.benchmark.analysis.leaderboard import (
     Board,
-    Row,
+    BoardRow,
+    Summary,
     aspect_scores,
     build_boards,
     method_key,
     overall_score,
     scaled,
     split_scores,
-    summarise,
     track_of,
 )
 from cellular_bench.benchmark.analysis.rank_stability import against_best, between_controls, stability
@@ -88,7 +88,7 @@ def board(*records: RunRecord) -> Board:
     return only
 
 
-def row(boarded: Board, method: str) -> Row:
+def row(boarded: Board, method: str) -> BoardRow:
     """Return the row of a method."""
     return next(row for row in boarded.rows if row.method.method_id == method)
 
@@ -120,8 +120,8 @@ def test_mean_and_sample_deviation_are_over_runs() -> None:
 
 
 def test_one_run_has_no_deviation_and_no_run_no_mean() -> None:
-    assert summarise([0.5]).std is None
-    nothing = summarise([None, None], ["why", "why"])
+    assert Summary.of([0.5]).std is None
+    nothing = Summary.of([None, None], ["why", "why"])
     assert (nothing.mean, nothing.n, dict(nothing.reasons)) == (None, 0, {"why": 2})
 
 
@@ -129,7 +129,7 @@ def test_a_metric_that_the_data_forbid_is_left_out_and_the_row_stays_complete() 
     only = row(board(make("a", mix=0.6, leak="data one batch", asw=0.0)), "a")
     assert only.aspects["batch_correction"].mean == pytest.approx(0.6)
     assert only.overall.mean == pytest.approx(0.4 * 0.6 + 0.6 * 0.5)
-    assert (only.missing_metrics, only.incomplete_because, only.rank) == (("leak",), None, 1)
+    assert (only.incomplete_because, only.rank) == (None, 1)
 
 
 def test_a_metric_that_the_output_forbids_makes_the_row_incomplete_and_names_the_metric() -> None:
@@ -143,7 +143,7 @@ def test_a_metric_that_the_output_forbids_makes_the_row_incomplete_and_names_the
 def test_an_aspect_without_any_permitted_metric_is_said_so() -> None:
     only = row(board(make("a", mix="data one batch", leak="data one batch", asw=0.0)), "a")
     assert only.incomplete_because == (
-        "1 of 1 runs without an overall score (these cells permit no MIX, LEAK)"
+        "1 of 1 runs without an overall score (undefined on these data: MIX, LEAK)"
     )
 
 
@@ -324,7 +324,7 @@ def test_over_data_sets_every_split_counts_the_same() -> None:
         ],
         SPECS,
     )
-    (found,) = across(boards, "unsupervised")
+    (found,) = across(boards)
     for standing in found.standings:
         on_boards = [row(one, standing.row.method.method_id).overall.mean for one in boards]
         assert standing.by_dataset == pytest.approx(on_boards)

@@ -13,7 +13,7 @@ from cellular_bench.benchmark.external.rank_comparison import ways
 from cellular_bench.benchmark.results.store import Store
 from cellular_bench.cli.import_results import command
 from cellular_bench.core.errors import UserError
-from cellular_bench.reports import write
+from cellular_bench.reports import build_report, write
 
 RESOURCES = {"submit": "2025-01-23 17:13:33", "duration_sec": 50, "cpu_pct": 200.0, "peak_memory_mb": 900}
 METHODS = [
@@ -149,6 +149,7 @@ def test_the_command_writes_a_folder_that_makes_a_leaderboard(files, tmp_path, c
     (second,) = (line for line in lines if line.startswith("| Second |"))
     assert "| 1 (0.500) | 2 (0.667) | 1 (0.860) | 1 (0.734) |" in second
     records = list(Store.open(out).records())
-    page = write(records, registry.metrics(), out, title="Theirs", formats=["html"])[0].read_text("utf-8")
+    report = build_report(records, registry.metrics(), title="Theirs")
+    page = write(report, out, formats=["html"])[0].read_text("utf-8")
     assert "size not stated" in page
     assert "its process was ended from outside, as for time or memory (exit code 143)" in page

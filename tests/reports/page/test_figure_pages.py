@@ -6,8 +6,13 @@ from dataclasses import replace
 import pytest
 
 from cellular_bench.benchmark.analysis.leaderboard import build_boards
-from cellular_bench.reports import Figure, write
-from cellular_bench.reports.page.figure_pages import MOST_FIGURE_BYTES, linked, page_of, write_linked
+from cellular_bench.reports import Figure, build_report, write
+from cellular_bench.reports.page.figure_pages import (
+    MOST_FIGURE_BYTES,
+    figure_page,
+    too_heavy,
+    write_figure_pages,
+)
 
 PNG = b"\x89PNG\r\n\x1a\n"
 BOARD = "integration-toy-kfold"
@@ -31,12 +36,13 @@ def _figures(n_bytes):
 def heavy(records, specs, tmp_path_factory):
     """Folder with the report of four figures of half a megabyte."""
     out = tmp_path_factory.mktemp("heavy")
-    write(records, specs, out, title="Toy", figures=_figures(500_000), formats=["html"])
+    write(build_report(records, specs, title="Toy"), out, figures=_figures(500_000), formats=["html"])
     return out
 
 
 def test_light_figures_stay_in_the_page(records, specs, tmp_path):
-    (path,) = write(records, specs, tmp_path, title="Toy", figures=_figures(100), formats=["html"])
+    report = build_report(records, specs, title="Toy")
+    (path,) = write(report, tmp_path, figures=_figures(100), formats=["html"])
     text = path.read_text("utf-8")
     assert len(re.findall(r"<figcaption>(?:curves|embedding|history) of", text)) == 4
     assert not (tmp_path / "boards").exists()
@@ -47,11 +53,11 @@ def test_heavy_figures_are_in_a_page_of_their_board_the_best_method_first(heavy)
     assert len(text) < 1_500_000
     assert re.findall(r"<figcaption>((?:curves|embedding|history) of \w*)", text) == ["curves of "]
     assert f'<a href="boards/{BOARD}.html">3 figures of single methods' in text
-    linked_page = (heavy / "boards" / f"{BOARD}.html").read_text("utf-8")
-    captions = re.findall(r"<figcaption>([^<]+)", linked_page)
+    figures_page = (heavy / "boards" / f"{BOARD}.html").read_text("utf-8")
+    captions = re.findall(r"<figcaption>([^<]+)", figures_page)
     assert captions == ["embedding of cellular", "embedding of pca", "history of cellular"]
-    assert f'href="../leaderboard.html#{BOARD}"' in linked_page
-    assert "http" not in re.sub(r"http-equiv", "", linked_page)
+    assert f'href="../leaderboard.html#{BOARD}"' in figures_page
+    assert "http" not in re.sub(r"http-equiv", "", figures_page)
 
 
 def test_the_page_of_a_board_with_a_long_name_has_a_name_that_fits(records, specs, tmp_path):
@@ -64,14 +70,14 @@ def test_the_page_of_a_board_with_a_long_name_has_a_name_that_fits(records, spec
         ]
         boards.append(build_boards(made, specs.values())[0])
     figures = [replace(_figures(100)[1], board_id=board.board_id) for board in boards]
-    paths = write_linked(boards, figures, tmp_path, back="leaderboard.html")
+    paths = write_figure_pages(boards, figures, tmp_path, back="leaderboard.html")
     assert len(set(paths)) == 2
-    assert paths == [tmp_path / page_of(board) for board in boards]
+    assert paths == [tmp_path / figure_page(board) for board in boards]
 
 
-def test_what_is_linked_depends_on_all_figures_together():
-    assert linked(_figures(MOST_FIGURE_BYTES // 4 - 8)) == ()
-    assert [figure.kind for figure in linked(_figures(MOST_FIGURE_BYTES // 4))] == [
+def test_what_is_too_heavy_depends_on_all_figures_together():
+    assert too_heavy(_figures(MOST_FIGURE_BYTES // 4 - 8)) == ()
+    assert [figure.kind for figure in too_heavy(_figures(MOST_FIGURE_BYTES // 4))] == [
         "embedding",
         "embedding",
         "history",
@@ -83,4 +89,4 @@ def test_an_overall_score_leads_to_the_runs_behind_it(heavy):
     (row,) = re.findall(r'data-method="harmony".*?</tr>', text, re.DOTALL)[:1]
     (target,) = re.findall(r'<a class="val" href="#([^"]+)"', row)
     place = text[text.index(f'<tr id="{target}">') :]
-    assert "fold-0, seed 3: <b>0.580</b>" in place[: place.index("</tr>")]
+    assert "fold-0, seed 3: 0.580; 8.00 CPU s, 1,500 MiB" in place[: place.index("</tr>")]

@@ -8,7 +8,8 @@ from datetime import UTC, datetime, timedelta
 import pytest
 
 from cellular_bench.benchmark.results.progress import Overview, Running
-from cellular_bench.reports import write
+from cellular_bench.core.types import TASKS
+from cellular_bench.reports import build_report, write
 from cellular_bench.reports.page.live import live_page
 from cellular_bench.reports.page.site import write_site_pages
 
@@ -30,18 +31,18 @@ def _seen(**changes):
     return Overview(**(fields | changes))
 
 
-def test_a_running_benchmark_is_told_and_looks_again():
+def test_the_page_of_a_running_benchmark_reloads():
     text = live_page(_seen(), title="Toy", interval=10, now=NOW)
     assert "<b>10 of 20 runs done</b>, running. About 10 min left. Written 2026-03-01 12:00:00 UTC." in text
     rows = [re.sub(r"<[^>]+>", " ", row).split() for row in re.findall(r"<tr>(.*?)</tr>", text, re.DOTALL)]
     assert ["waiting", "9", "45", "%"] in rows
-    assert ["ValueError:", "&lt;b&gt;bad&lt;/b&gt;", "failed", "2"] in rows
+    assert ["failed", "ValueError:", "&lt;b&gt;bad&lt;/b&gt;", "2"] in rows
     assert "<code>run-a</code>, for 75 s" in text
     assert "location.reload" in text
 
 
 @pytest.mark.parametrize(("n", "state"), [(20, "complete"), (12, "stopped")])
-def test_one_that_has_ended_is_told_and_loads_no_more(n, state):
+def test_the_page_of_an_ended_benchmark_does_not_reload(n, state):
     seen = _seen(statuses=Counter(ok=n), failures={}, running={}, is_active=False)
     text = live_page(seen, title="Toy", interval=10, now=NOW)
     assert f"{n} of 20 runs done</b>, {state}." in text
@@ -49,8 +50,8 @@ def test_one_that_has_ended_is_told_and_loads_no_more(n, state):
 
 
 def test_the_scale_of_the_study_is_wherever_it_is_asked_for(records, specs, tmp_path):
-    write_site_pages(records, specs, tmp_path, title="Toy", view="paper")
-    write(records, specs, tmp_path, title="Toy", view="paper")
+    write_site_pages(build_report(records, specs, title="Toy", view="paper"), tmp_path)
+    write(build_report(records, specs, title="Toy", view="paper"), tmp_path)
     for name in ("integration.html", "leaderboard.html"):
         assert "Min-max over methods (the study" in (tmp_path / name).read_text("utf-8")
     text = (tmp_path / "leaderboard.md").read_text("utf-8")
@@ -59,19 +60,14 @@ def test_the_scale_of_the_study_is_wherever_it_is_asked_for(records, specs, tmp_
 
 
 def test_a_site_has_an_index_and_a_page_and_numbers_per_task(records, specs, tmp_path):
-    paths = write_site_pages(records, specs, tmp_path / "site", title="Toy")
+    paths = write_site_pages(build_report(records, specs, title="Toy"), tmp_path / "site")
     assert [path.name for path in paths] == [
         "index.html",
-        "integration.html",
-        "integration.json",
-        "annotation.html",
-        "annotation.json",
-        "novelty.html",
-        "novelty.json",
+        *(f"{task}{end}" for task in TASKS for end in (".html", ".json", "-summary.json")),
     ]
     index = (tmp_path / "site" / "index.html").read_text("utf-8")
     targets = [href for href in re.findall(r'<a href="([^"]+)"', index) if href != "#main"]
-    assert len(targets) == 9
+    assert len(targets) == 12
     for target in targets:
         name, _, anchor = target.partition("#")
         text = (tmp_path / "site" / name).read_text("utf-8")
@@ -89,3 +85,13 @@ def test_a_site_has_an_index_and_a_page_and_numbers_per_task(records, specs, tmp
         "n": 0,
         "reasons": {"output all cells coincide": 2},
     }
+    tables = {table["title"]: table for table in board["tables"]}
+    assert list(tables) == ["Ranking", "Sensitivity of the ranking", "All metrics", "Runs without scores"]
+    (harmony,) = [row for row in tables["Ranking"]["rows"] if row["name"] == "Harmony"]
+    assert harmony["cells"][1] == {"text": "0.620", "detail": "[0.000, 1.000]", "value": pytest.approx(0.62)}
+    summary = json.loads((tmp_path / "site" / "integration-summary.json").read_text("utf-8"))
+    assert [table["title"] for table in summary["provenance"]] == [
+        "Data sets",
+        "Splits and seeds",
+        "Environments",
+    ]

@@ -11,8 +11,9 @@ import pytest
 from cellular_bench.benchmark.schema.records import RunRecord
 from cellular_bench.core.errors import UserError
 from cellular_bench.core.types import MetricSpec
-from cellular_bench.reports import Figure, write
-from cellular_bench.reports.page.templating import data_uri, doi_url
+from cellular_bench.reports import Figure, build_report, write
+from cellular_bench.reports.page.templating import data_uri
+from cellular_bench.reports.tables.formatting import doi_url
 
 PNG = b"\x89PNG\r\n\x1a\n" + bytes(20)
 BOARD = "integration-toy-kfold"
@@ -214,7 +215,7 @@ def test_figures_are_inside_with_their_text(
         data=PNG,
         alt='14 "types"',
     )
-    path, *_ = write(records, specs, tmp_path, title="t", figures=[figure])
+    path, *_ = write(build_report(records, specs, title="t"), tmp_path, figures=[figure])
     images = Page(path.read_text(encoding="utf-8")).all("img")
     (image,) = [image for image in images if image["alt"] == '14 "types"']
     assert (image["src"] or "").startswith("data:image/png;base64,iVBORw0KGgo")
@@ -225,13 +226,13 @@ def test_a_figure_without_a_row_is_refused(
 ) -> None:
     figure = Figure(kind="embedding", board_id=BOARD, method_id="nobody", caption="c", data=PNG)
     with pytest.raises(UserError, match="'nobody' for board"):
-        write(records, specs, tmp_path, title="t", figures=[figure])
+        write(build_report(records, specs, title="t"), tmp_path, figures=[figure])
     assert list(tmp_path.iterdir()) == []
 
 
 def test_no_records_is_refused(specs: dict[str, MetricSpec], tmp_path: Path) -> None:
     with pytest.raises(UserError, match="at least one run record"):
-        write([], specs, tmp_path, title="t")
+        write(build_report([], specs, title="t"), tmp_path)
 
 
 def test_a_method_with_other_parameters_is_told_apart(
@@ -240,7 +241,7 @@ def test_a_method_with_other_parameters_is_told_apart(
     values = {"ilisi": 0.5, "kbet": 0.5, "ari": 0.5, "clisi": 0.5}
     one = make("Harmony", 0, values)
     two = make("Harmony", 0, values, method={"params": {"k": 9}}).model_copy(update={"run_id": "two"})
-    path, *_ = write([one, two], specs, tmp_path, title="t")
+    path, *_ = write(build_report([one, two], specs, title="t"), tmp_path)
     rows = Page(path.read_text(encoding="utf-8")).rows[f"{BOARD}-ranking"]
     assert sorted(row[1] for row in rows if len(row) > 2)[:2] == [
         "Harmonyalpha=0.5, k=5",
@@ -274,7 +275,8 @@ def test_a_value_that_rests_on_a_shortcut_is_marked_and_says_why(
     scores = [
         s.model_copy(update={"standard_error": 0.0123}) if s.metric_id == "ari" else s for s in run.scores
     ]
-    write([run.model_copy(update={"scores": tuple(scores)})], specs, tmp_path, title="Shortcuts")
+    approximate = run.model_copy(update={"scores": tuple(scores)})
+    write(build_report([approximate], specs, title="Shortcuts"), tmp_path)
     text = (tmp_path / "leaderboard.html").read_text(encoding="utf-8")
     marks = [given for given in Page(text).all("abbr") if given.get("class") == "approximate"]
     assert [given["title"] for given in marks] == ["Half of <the> cells. Standard error 0.012."]

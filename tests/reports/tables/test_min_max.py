@@ -3,7 +3,7 @@
 import pytest
 
 from cellular_bench.benchmark.analysis.leaderboard import build_boards
-from cellular_bench.reports import write
+from cellular_bench.reports import build_report, write
 from cellular_bench.reports.tables.board import board_tables
 from cellular_bench.reports.tables.min_max import as_study, min_max_table
 
@@ -26,7 +26,7 @@ def test_every_metric_runs_from_the_worst_to_the_best_method_of_a_split(runs, sp
     (board,) = build_boards(runs, specs.values())
     table = min_max_table(board)
     assert table is not None
-    cells = {line.name: [c.text for c in line.cells] for group in table.groups for line in group.lines}
+    cells = {row.name: [c.text for c in row.cells] for row in table.rows}
     # iLISI 1, 0 and 1/3; kBET 1, 0 and 0; ARI 1, 3/4 and 0; cLISI, equal for all, is left out
     assert cells == {
         "First": ["1", "1.000", "1.000", "1.000"],
@@ -39,7 +39,7 @@ def test_it_depends_on_who_takes_part_and_says_so(runs, specs):
     (board,) = build_boards([run for run in runs if run.method.name != "Third"], specs.values())
     table = min_max_table(board)
     assert table is not None
-    second = next(line for group in table.groups for line in group.lines if line.name == "Second")
+    second = next(row for row in table.rows if row.name == "Second")
     assert second.cells[1].text == "0.000"  # all that it had was being better than the third
     assert "depends on who else is in the table" in table.caption
     assert as_study(board) == (board, False)
@@ -48,8 +48,8 @@ def test_it_depends_on_who_takes_part_and_says_so(runs, specs):
 def test_it_is_shown_only_where_it_is_asked_for(runs, specs, tmp_path):
     (board,) = build_boards(runs, specs.values())
     assert not [table for table in board_tables(board) if "min-max" in table.table_id]
-    pages = [
-        write(runs, specs, tmp_path / view, title="t", formats=["html"], view=view)[0].read_text("utf-8")
-        for view in ("default", "paper")
-    ]
+    pages = []
+    for view in ("default", "paper"):
+        (path,) = write(build_report(runs, specs, title="t", view=view), tmp_path / view, formats=["html"])
+        pages.append(path.read_text("utf-8"))
     assert ["Min-max over methods" in page for page in pages] == [False, True]

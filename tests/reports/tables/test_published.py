@@ -11,9 +11,11 @@ from cellular_bench.benchmark.analysis.leaderboard import build_boards
 from cellular_bench.benchmark.external.published import PARTS_OF, STUDIES, published_scores
 from cellular_bench.benchmark.external.published_comparison import STUDY_ASPECTS, compared
 from cellular_bench.benchmark.schema.records import Missing, Score
-from cellular_bench.benchmark.tasks import TASKS
-from cellular_bench.reports import write
-from cellular_bench.reports.tables.published import published_csv, published_markdown, published_tables
+from cellular_bench.core.types import TASKS
+from cellular_bench.reports import build_report, write
+from cellular_bench.reports.report import Report
+from cellular_bench.reports.tables.published import published_tables
+from cellular_bench.reports.text.published import published_csv, published_markdown
 
 
 @pytest.fixture
@@ -34,6 +36,10 @@ def make_board(make, specs):
         return built
 
     return board
+
+
+def _report(board, *missing):
+    return Report(title="t", records=(), specs={}, boards=(board,), missing=missing)
 
 
 def _score(dataset_id, method_id, metric_id, *, protocol="annotation", features="hvg"):
@@ -75,18 +81,19 @@ def test_names_are_ours():
 def test_a_table_has_published_value_ours_and_difference(make_board):
     board = make_board(dataset_id="baron_full", method_id="cellular", accuracy=0.95)
     (table,) = [table for table in published_tables(board) if table.title.endswith("annotation")]
-    row = next(row for row in table.rows if row.is_run_here)
-    (accuracy,) = [item for item in row.comparisons if item.metric == "Accuracy"]
-    assert (accuracy.published, accuracy.ours, accuracy.difference) == ("0.987 ± 0.002", "0.950", "−0.037")
-    assert accuracy.is_large
-    not_run = {row.name for row in table.rows if not row.is_run_here}
+    place = [column.title for column in table.columns].index("Accuracy")
+    (accuracy,) = [row.cells[place] for row in table.rows if not row.badges]
+    assert (accuracy.text, accuracy.detail) == ("0.987", "± 0.002")
+    assert (accuracy.below.text, accuracy.below.below.text) == ("0.950", "−0.037")
+    assert (accuracy.below.below.emphasis, accuracy.below.below.reason) == ("strong", "differs")
+    not_run = {row.name for row in table.rows if row.badges == ("not run here",)}
     assert len(not_run) == 11
     assert {"TOSICA", "Seurat, all genes", "CellID, groups, highly variable genes"} < not_run
 
 
 def test_a_part_of_the_published_cells_is_said_to_be_one(make_board):
     board = make_board(dataset_id="baron", method_id="cellular", accuracy=0.98)
-    assert all("all 8,569 cells" in table.remark for table in published_tables(board))
+    assert all("all 8,569 cells" in table.caption for table in published_tables(board))
 
 
 def test_other_splits_and_data_have_no_table(make_board):
@@ -173,7 +180,7 @@ def test_a_part_of_the_folds_agrees_with_nothing(part_of_the_folds, specs):
         if (row["method_id"], row["features"], row["metric_id"]) == ("seurat", "hvg", "accuracy")
     ]  # fmt: skip
     assert [mine[key] for key in ("our_n", "our_n_planned", "verdict")] == ["2", "5", "incomplete"]
-    assert "± 0.000 (2 of 5 folds); 0.000 |" in published_markdown([board])
+    assert "± 0.000 (2 of 5 folds); 0.000 |" in published_markdown(_report(board))
 
 
 def test_all_folds_of_a_method_that_lacks_another_metric_are_compared(part_of_the_folds, specs):
@@ -192,14 +199,14 @@ def test_all_folds_of_a_method_that_lacks_another_metric_are_compared(part_of_th
 def test_remarks_say_which_cells_and_folds_are_there(part_of_the_folds, specs):
     (board,) = build_boards(part_of_the_folds, specs.values())
     (table,) = published_tables(board)
-    assert "here: 5 folds; 500 cells, drawn from 2,127; not prepared" in table.remark
+    assert "here: 5 folds; 500 cells, drawn from 2,127; not prepared" in table.caption
     planned = [
         run.model_copy(update={"split": run.split.model_copy(update={"options": {"n_splits": 5}})})
         for run in part_of_the_folds[:2]
     ]
     (board,) = build_boards(planned, specs.values())
     (table,) = published_tables(board)
-    assert "here: 2 of 5 folds; " in table.remark
+    assert "here: 2 of 5 folds; " in table.caption
 
 
 def test_the_studys_means_are_those_of_its_nine_metrics(five_folds):
@@ -254,9 +261,10 @@ def test_the_files_hold_every_published_row_with_ours_and_the_difference(make_bo
     assert mine["verdict"] == "differs"
     assert mine["dataset_version"] == "baron_full-f00df00df0"
     assert {row["verdict"] for row in rows if row["method_id"] == "tosica"} == {"missing"}
-    text = published_markdown([board], ["missing method x. Why.", "  row"])
+    absent = Missing(kind="method", name="x", reason="Why.", remedy="Do.", rows=("row",))
+    text = published_markdown(_report(board, absent))
     assert "| Any | 0.987 ± 0.002; 0.950; **−0.037** | 0.980 ± 0.011; – |" in text
-    assert text.endswith("- missing method x. Why.\n  - row\n")
+    assert text.endswith("- missing method x. Why. Do.\n  - row\n")
 
 
 def test_the_page_says_what_of_the_suite_is_missing(make, specs, tmp_path):
@@ -267,10 +275,14 @@ def test_the_page_says_what_of_the_suite_is_missing(make, specs, tmp_path):
         remedy="Fetch it.",
         rows=("integration: pca",),
     )
-    write([make("PCA", 1, {"ilisi": 0.5})], specs, tmp_path, title="T", missing=[item])
+    write(build_report([make("PCA", 1, {"ilisi": 0.5})], specs, title="T", missing=[item]), tmp_path)
     page = (tmp_path / "leaderboard.html").read_text()
     assert "Missing from this suite" in page
     assert "It is &lt;not&gt; here." in page
     assert "integration: pca" in page
-    write([make("PCA", 1, {"ilisi": 0.5})], specs, tmp_path, title="T")
+    write(build_report([make("PCA", 1, {"ilisi": 0.5})], specs, title="T"), tmp_path)
     assert "Missing from this suite" not in (tmp_path / "leaderboard.html").read_text()
+
+
+def test_without_published_scores_there_is_nothing_to_write(make_board):
+    assert published_markdown(_report(make_board(dataset_id="mine", method_id="mine", accuracy=0.9))) == ""

@@ -16,8 +16,8 @@ from cellular_bench.benchmark.analysis.rank_stability import (
     stability,
 )
 from cellular_bench.benchmark.analysis.scales import on_scales
-from cellular_bench.reports.tables.overview import overview
-from cellular_bench.reports.tables.rank_stability import robustness_table
+from cellular_bench.reports.tables.overview import summary_of
+from cellular_bench.reports.tables.rank_stability import stability_table
 from cellular_bench.reports.tables.ranking import ranking_table
 
 #: batch correction .7 and .5, bio conservation .7 and .8 (ARI from -1 to 1): overall .70 and .68
@@ -105,8 +105,8 @@ def test_the_leader_of_each_aspect_is_told_from_the_others(make, specs):
     ((found,),) = (told for aspect, (_, told) in leaders.items() if aspect == "bio_conservation")
     # (.95 + .8) / 2 and a quarter of the wobble against (.5 + .9) / 2
     assert found.difference == pytest.approx(0.88 - 0.7)
-    sentence = overview(board).winners[0].verdicts[-1]
-    assert sentence == "On bio conservation, Keeps leads and is better than all others."
+    sentence = summary_of(board).winners[0].verdicts[-1]
+    assert sentence == "Bio conservation: Keeps leads, significantly better than all others."
 
 
 def test_what_was_varied_is_counted(board, key):
@@ -154,9 +154,9 @@ def test_ranks_share_places_and_put_missing_scores_last():
 
 
 def test_the_table_says_which_choices_move_a_rank(board):
-    table = robustness_table(board)
+    table = stability_table(board)
     assert table is not None
-    cells = {line.name: line.cells for group in table.groups for line in group.lines}
+    cells = {row.name: row.cells for row in table.rows}
     assert cells.keys() == {"First", "Second"}
     texts = [cell.text for cell in cells["First"]]
     assert texts == ["1", "–", "1–2", "–", "1–2", "1", "62%"]
@@ -167,7 +167,7 @@ def test_the_ranking_shows_the_scale_of_the_controls(board):
     table = ranking_table(board)
     titles = [column.title for column in table.columns]
     place = titles.index("Between controls")
-    cells = {line.name: line.cells[place] for group in table.groups for line in group.lines}
+    cells = {row.name: row.cells[place] for row in table.rows}
     assert {name: cell.text for name, cell in cells.items()} == {
         "First": "0.560", "Second": "0.440", "Worst": "0.000", "Best": "1.000",
     }  # fmt: skip

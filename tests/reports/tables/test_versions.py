@@ -1,11 +1,12 @@
 """Different data under one name in one result folder: told apart, and never averaged."""
 
 import csv
+import re
 from datetime import timedelta
 
 import pytest
 
-from cellular_bench.reports import write
+from cellular_bench.reports import build_report, write
 from cellular_bench.reports.page.site import write_site_pages
 
 METRICS = ("ilisi", "kbet", "ari", "clisi")
@@ -30,7 +31,7 @@ def runs(make, sizes, *, later=""):
 @pytest.fixture(scope="module")
 def folder(make, specs, tmp_path_factory):
     out = tmp_path_factory.mktemp("versions")
-    write(runs(make, SIZES), specs, out, title="t")
+    write(build_report(runs(make, SIZES), specs, title="t"), out)
     return out
 
 
@@ -56,8 +57,10 @@ def test_scores_have_a_column_to_group_by(folder):
 def test_provenance_tells_splits_and_warnings_apart(folder):
     page = (folder / "leaderboard.html").read_text("utf-8")
     for size in ("300", "1,200"):
-        assert f'<th scope="row">toy, {size} cells</th><td>fold-0</td>' in page
-        assert f'<th scope="row">toy.h5ad, {size} cells</th><td class="wide">odd</td>' in page
+        assert re.search(rf'name">toy, {size} cells</th>\s*<td><span class="val">fold-0</span></td>', page)
+        assert re.search(
+            rf'name">toy.h5ad, {size} cells</th>\s*<td class="wide"><span class="val">odd<', page
+        )
         assert f"Integration · toy.h5ad, {size} cells</a></th>" in page, "places of a method"
 
 
@@ -70,13 +73,13 @@ def test_across_data_sets_the_largest_counts_and_the_page_says_so(folder):
 @pytest.mark.parametrize(("later", "first", "second"), [("a", "a", "b"), ("b", "b", "a")])
 def test_of_equally_large_ones_the_one_run_last_counts(make, specs, tmp_path, later, first, second):
     same = SIZES | {"a": ("toy", 300)}
-    write(runs(make, same, later=later), specs, tmp_path, title="t")
+    write(build_report(runs(make, same, later=later), specs, title="t"), tmp_path)
     told = f"toy.h5ad, digest {first * 10} counts, not toy.h5ad, digest {second * 10}"
     assert told in (tmp_path / "leaderboard.html").read_text("utf-8")
 
 
 def test_nothing_is_said_of_versions_where_there_are_none(make, specs, tmp_path):
-    write(runs(make, {"a": ("toy", 1200), "c": ("other", 500)}), specs, tmp_path, title="t")
+    write(build_report(runs(make, {"a": ("toy", 1200), "c": ("other", 500)}), specs, title="t"), tmp_path)
     page = (tmp_path / "leaderboard.html").read_text("utf-8")
     assert 'id="across"' in page and "Versions of a data set" not in page
     assert "toy.h5ad, 1,200 cells" not in page
@@ -86,6 +89,6 @@ def test_pages_of_a_site_use_the_titles_of_the_whole_folder(make, specs, tmp_pat
     records = runs(make, {"a": ("toy", 1200)})
     small = records[0].dataset.model_copy(update={"digest": "b" * 64, "n_obs": 300})
     other = make("Kind", 0, {"accuracy": 0.5}, task="annotation", dataset=small.model_dump())
-    write_site_pages([*records, other], specs, tmp_path, title="t")
+    write_site_pages(build_report([*records, other], specs, title="t"), tmp_path)
     for task, size in (("integration", "1,200"), ("annotation", "300")):
         assert f" · toy.h5ad, {size} cells</" in (tmp_path / f"{task}.html").read_text("utf-8")

@@ -7,12 +7,10 @@ from pathlib import Path
 
 import pytest
 
-from cellular_bench.benchmark.analysis.leaderboard import build_boards
 from cellular_bench.benchmark.schema.records import RunRecord
 from cellular_bench.core.types import MetricSpec
-from cellular_bench.reports import write
-from cellular_bench.reports.tables.common import labels_table
-from cellular_bench.reports.tables.model import Table, number, plural, quantity
+from cellular_bench.reports import build_report, write
+from cellular_bench.reports.tables.formatting import bounds, number, ordinal, p_value, plural, quantity
 from cellular_bench.reports.text.markdown_and_csv import CSV_COLUMNS, escape
 
 
@@ -74,12 +72,9 @@ def test_markdown_rows_and_words(markdown: str) -> None:
     ) in markdown
     assert "| &lt;script&gt;alert('x')&lt;/script&gt;\\|a\\*b | unsupervised | 1 |" in markdown
     assert "Only 1 method with training labels: **CELLULAR**, " in markdown
-    assert (
-        "- **Crasher, split fold-1, seed 3**: failed. ValueError: &lt;b&gt;bad&lt;/b&gt; \\| input"
-        in markdown
-    )
-    assert "Overall = the mean of Accuracy; mean [95 % interval over splits]" in markdown
-    assert "[doi:10.1000/xyz](https://doi.org/10.1000/xyz)" in markdown
+    assert "| Crasher | fold-1 | 3 | **failed** | ValueError: &lt;b&gt;bad&lt;/b&gt; \\| input |" in markdown
+    assert "Overall = the mean of Accuracy: mean with its 95 % confidence interval over splits." in markdown
+    assert "[10.1000/xyz](https://doi.org/10.1000/xyz)" in markdown
     assert "<script" not in markdown
 
 
@@ -87,7 +82,7 @@ def test_files_are_the_same_each_time_and_replace_older_ones(
     records: list[RunRecord], specs: dict[str, MetricSpec], report: Path, tmp_path: Path
 ) -> None:
     (tmp_path / "scores.csv").write_text("old", encoding="utf-8")
-    paths = write(records, specs, tmp_path, title="Toy <results>")
+    paths = write(build_report(records, specs, title="Toy <results>"), tmp_path)
     assert [path.name for path in paths] == ["leaderboard.html", "scores.csv", "leaderboard.md"]
     for path in paths:
         assert path.read_bytes() == (report / path.name).read_bytes()
@@ -110,6 +105,9 @@ def test_numbers_are_written_for_people() -> None:
         "100.0",
         "1,234",
     ]
+    assert [ordinal(place) for place in (1, 2, 3, 4, 11, 22)] == ["1st", "2nd", "3rd", "4th", "11th", "22nd"]
+    assert [bounds(0.51, 1.02), bounds(-0.1, 0.5)] == ["[0.510, 1.000]", "[0.000, 0.500]"]
+    assert [p_value(p) for p in (0.0004, 0.0126, 1.0)] == ["p < 0.001", "p = 0.013", "p = 1.000"]
     assert [plural(n, w) for n, w in ((1, "batch"), (3, "batch"), (2, "run"))] == [
         "1 batch",
         "3 batches",
@@ -128,11 +126,11 @@ def test_methods_that_embed_the_scored_cells_alone_are_marked_where_others_learn
     ]
     split = runs[0].split.model_copy(update={"kind": "all"})
     at_once = [run.model_copy(update={"split": split}) for run in runs]
-    write(runs, specs, tmp_path / "apart", title="Toy")
-    write(at_once, specs, tmp_path / "at once", title="Toy")
+    write(build_report(runs, specs, title="Toy"), tmp_path / "apart")
+    write(build_report(at_once, specs, title="Toy"), tmp_path / "at once")
     apart = (tmp_path / "apart" / "leaderboard.md").read_text(encoding="utf-8")
     assert "Best of 2 methods without labels: **Harmony (transductive)**" in apart
-    assert "Transductive methods embed the scored cells on their own; others learn from training" in apart
+    assert "Transductive methods embed the scored cells alone; others learn from training" in apart
     assert "Symphony (transductive)" not in apart and "Shuffled (transductive)" not in apart
     # Where all cells are given at once, every method sees the cells that it embeds.
     at_once_text = (tmp_path / "at once" / "leaderboard.md").read_text(encoding="utf-8")
@@ -148,53 +146,9 @@ def test_intervals_are_over_held_out_labels_where_labels_were_held_out(
             run = make(name, i, {"auroc": value - 0.1 * i * (name == "Good")}, task="novelty")
             changed = {"kind": "unseen_label", "unseen_labels": (label,)}
             runs.append(run.model_copy(update={"split": run.split.model_copy(update=changed)}))
-    write(runs, specs, tmp_path, title="Toy")
+    write(build_report(runs, specs, title="Toy"), tmp_path)
     text = (tmp_path / "leaderboard.md").read_text(encoding="utf-8")
     page = (tmp_path / "leaderboard.html").read_text(encoding="utf-8")
-    assert "Overall = the mean of AUROC; mean [95 % interval over held-out labels]" in text
-    assert "mean [95 % confidence interval over held-out labels]" in page
-    assert "t test on the same held-out labels, corrected for the number of rows" in page
-
-
-@pytest.fixture
-def by_label(make: Callable[..., RunRecord], specs: dict[str, MetricSpec]) -> Table:
-    """Two methods on five folds; the last fold of the second failed. Only the first fold has a rare cell."""
-
-    def scores(found: dict[str, tuple[int, int, float]]) -> list[dict[str, object]]:
-        return [
-            {"label": label, "support": n, "n_predicted": given, "precision": f1, "recall": f1, "f1": f1}
-            for label, (n, given, f1) in found.items()
-        ]
-
-    runs = []
-    for name in ("Careful", "Bold"):
-        for fold in range(5):
-            told = {"T": (20, 20, 0.9)}
-            if fold == 0:
-                told["rare"] = (1, 1, 1.0)
-            elif fold == 1 and name == "Bold":
-                told["rare"] = (0, 1, 0.0)  # given once where no cell has it
-            values = {"accuracy": 0.9}
-            runs.append(make(name, fold, values, task="annotation", per_label=scores(told)))
-    lost = {"status": "failed", "reason": "crashed", "scores": (), "per_label": ()}
-    (board,) = build_boards([*runs[:-1], runs[-1].model_copy(update=lost)], specs.values())
-    table = labels_table(board)
-    assert table is not None
-    return table
-
-
-def test_a_label_is_averaged_over_the_runs_that_have_its_cells(by_label: Table) -> None:
-    cells = {line.name: line.cells for group in by_label.groups for line in group.lines}
-    told = {name: [(c.text, c.detail, c.count) for c in found] for name, found in cells.items()}
-    assert told == {
-        "Careful": [("0.900", "± 0.000", ""), ("1.000", "", "1 of 5")],
-        "Bold": [("0.900", "± 0.000", "4 of 5"), ("1.000", "", "1 of 5")],
-    }
-    assert cells["Careful"][1].reason == "4 of 5 runs: no scored cell has this label"
-    assert cells["Bold"][0].reason == "1 of 5 runs: run failed: crashed"
-
-
-def test_the_cells_of_a_label_are_counted_over_all_runs_with_results(by_label: Table) -> None:
-    """Two rare cells in nine runs."""
-    assert [(column.title, column.group) for column in by_label.columns] == [("T", "20"), ("rare", "0.22")]
-    assert by_label.columns[1].hint == "0.22 scored cells per run on average"
+    assert "Overall = the mean of AUROC: mean with its 95 % confidence interval over held-out labels." in text
+    assert "95 % confidence interval over held-out labels" in page
+    assert "t test over the same held-out labels, corrected for the number of methods" in page

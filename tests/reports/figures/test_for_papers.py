@@ -1,13 +1,11 @@
-"""Figures and tables for a paper."""
-
-import re
+"""Figures for a paper."""
 
 import pytest
 from PIL import Image
 
 from cellular_bench.benchmark.analysis.leaderboard import build_boards
-from cellular_bench.reports import write
-from cellular_bench.reports.text.paper import boxes_canvas, heat_canvas, latex, ranking_canvas, tex
+from cellular_bench.reports import build_report, write
+from cellular_bench.reports.figures.for_papers import boxes_canvas, heat_canvas, ranking_canvas
 
 BOARD = "integration-toy-kfold"
 
@@ -51,26 +49,8 @@ def test_boxes_need_three_runs(boards, make, specs):
     assert median.get_xdata()[0] == pytest.approx(0.2)
 
 
-def test_latex_tables_are_rectangular_and_closed(boards):
-    text = latex(boards)
-    for table in re.findall(r"\\begin\{tabular\}\{(l[r]+)\}(.*?)\\end\{tabular\}", text, flags=re.DOTALL):
-        columns, body = table
-        rows = [line for line in body.splitlines() if line.endswith(r"\\") and "multicolumn" not in line]
-        assert len(rows) > 1
-        assert {len(re.findall(r"(?<!\\)&", row)) for row in rows} == {len(columns) - 1}
-    assert text.count(r"\begin{table}") == text.count(r"\end{table}") == 2 * len(boards)
-    assert (
-        r"Harmony (transductive) & 2 & 0.620 [0.000, 1.000] & 0.500 $\pm$ 0.141 & 0.700 $\pm$ 0.000" in text
-    )
-    assert r"\textless{}script\textgreater{}" in text
-
-
-def test_what_latex_would_take_for_a_command_is_text():
-    assert tex("50 % of a_b & $c #1 {x} \\y") == (r"50 \% of a\_b \& \$c \#1 \{x\} \textbackslash{}y")
-
-
 def test_only_the_formats_asked_for_are_written(records, specs, tmp_path):
-    written = write(records, specs, tmp_path, title="t", formats=("latex", "png", "csv"))
+    written = write(build_report(records, specs, title="t"), tmp_path, formats=("latex", "png", "csv"))
     names = sorted(str(path.relative_to(tmp_path)) for path in written)
     assert names[:3] == [
         "leaderboard.tex",
@@ -84,6 +64,6 @@ def test_only_the_formats_asked_for_are_written(records, specs, tmp_path):
 
 
 def test_vectors_are_vectors(records, specs, tmp_path):
-    write(records, specs, tmp_path, title="t", formats=("svg", "pdf"))
+    write(build_report(records, specs, title="t"), tmp_path, formats=("svg", "pdf"))
     assert (tmp_path / "paper" / f"{BOARD}-ranking.pdf").read_bytes().startswith(b"%PDF-")
     assert "Harmony" in (tmp_path / "paper" / f"{BOARD}-metrics.svg").read_text(encoding="utf-8")

@@ -1,0 +1,85 @@
+"""A report as JSON: the rows of each board in numbers, and every table; never a bare NaN."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import asdict
+from typing import Any, Final
+
+from cellular_bench.benchmark.analysis.leaderboard import (
+    Board,
+    BoardRow,
+    Summary,
+    is_transductive,
+    overall_interval,
+)
+from cellular_bench.core.types import MetricSpec
+from cellular_bench.reports.report import Report
+from cellular_bench.reports.tables.model import Table
+
+#: What of a table is for the page alone.
+OF_THE_PAGE: Final = {"key", "href", "row_id", "scales", "share", "kind"}
+
+
+def boards_json(report: Report) -> str:
+    """Return the boards with their rows: means with intervals, reasons of missing values, and every table."""
+    return _dumped([_board(made.board) | {"tables": _tables(made.tables)} for made in report.board_reports])
+
+
+def sections_json(report: Report) -> str:
+    """Return the tables over all boards, by section."""
+    sections = (*report.comparisons, *report.sources)
+    return _dumped({section.key: _tables(section.tables) for section in sections})
+
+
+def _dumped(content: object) -> str:
+    return json.dumps(content, indent=1, allow_nan=False) + "\n"
+
+
+def _tables(tables: Sequence[Table]) -> list[dict[str, Any]]:
+    return [asdict(table, dict_factory=_without_defaults) for table in tables]
+
+
+def _without_defaults(fields: list[tuple[str, Any]]) -> dict[str, Any]:
+    kept = {name: value for name, value in fields if name not in OF_THE_PAGE and value not in ("", None, ())}
+    if "sort" in kept:
+        kept["value"] = kept.pop("sort")
+    return kept
+
+
+def _board(board: Board) -> dict[str, Any]:
+    return {
+        "board_id": board.board_id,
+        "task": board.task,
+        "dataset": board.dataset.model_dump(mode="json"),
+        "splits": [split.split_id for split in board.splits],
+        "metrics": [_metric(spec) for spec in board.metrics],
+        "rows": [_row(row) for row in board.rows],
+    }
+
+
+def _metric(spec: MetricSpec) -> dict[str, Any]:
+    fields = ("metric_id", "name", "aspect", "higher_is_better", "in_overall", "version")
+    return {name: getattr(spec, name) for name in fields} | {"range": [spec.minimum, spec.maximum]}
+
+
+def _row(row: BoardRow) -> dict[str, Any]:
+    between = overall_interval(row)
+    done, planned = row.coverage
+    return {
+        "method": row.method.model_dump(mode="json"),
+        "track": row.track,
+        "transductive": is_transductive(row.runs[0]),
+        "rank": row.rank,
+        "not_ranked_because": row.incomplete_because,
+        "overall": _summary(row.overall) | ({"interval": list(between)} if between else {}),
+        "aspects": {aspect: _summary(summary) for aspect, summary in row.aspects.items()},
+        "metrics": {metric_id: _summary(summary) for metric_id, summary in row.metrics.items()},
+        "runs": {"done": done, "planned": planned},
+        **{name: getattr(row, name).mean for name in ("wall_time_s", "cpu_time_s", "peak_rss_mib")},
+    }
+
+
+def _summary(summary: Summary) -> dict[str, Any]:
+    return asdict(summary) | {"reasons": dict(summary.reasons)}
