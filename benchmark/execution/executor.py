@@ -133,7 +133,7 @@ class Executor:
         with _disk_errors(self.store):
             folder.mkdir(parents=True, exist_ok=True)
             split_file, log = folder / "split.npz", folder / RUN_LOG
-            preparation.write_split(split, split_file)
+            preparation.write_split(split, run.dataset, split_file)
         data = self.store.data_file(run.dataset)
         prepare = partial(preparation.prepare_split, all_genes=_wants_all_genes(run))
         outcome = running.call(prepare, data, split_file, folder, log=log, cancelled=self._cancelled)

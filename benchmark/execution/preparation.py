@@ -17,11 +17,13 @@ from cellular_bench.benchmark.results.store import ALL_GENES, CELLS, TRUTH
 from cellular_bench.core import keys
 from cellular_bench.core.components import principal_components
 from cellular_bench.core.errors import UndefinedError, UserError
-from cellular_bench.core.types import Stress
+from cellular_bench.core.genes import variable_genes
+from cellular_bench.core.types import GeneSelection, Stress
 
 if TYPE_CHECKING:
     from anndata import AnnData
 
+    from cellular_bench.benchmark.schema.records import DatasetIdentity
     from cellular_bench.core.types import Dataset, Split
 
 MIN_CELLS_PER_GENE = 3
@@ -104,14 +106,16 @@ def _is_whole_zip(path: Path) -> bool:
         return False
 
 
-def write_split(split: Split, path: Path) -> None:
-    """Write what :func:`prepare_split` reads of a split."""
+def write_split(split: Split, dataset: DatasetIdentity, path: Path) -> None:
+    """Write what :func:`prepare_split` reads: the split, and how the record says that genes are selected."""
+    assert dataset.gene_selection is not None, "only imported results have none"
     np.savez(
         path,
         train_obs=split.train_obs,
         test_obs=split.test_obs,
         unseen_labels=np.array(split.unseen_labels, dtype=str),
         stress=np.array(json.dumps(split.stress and asdict(split.stress))),
+        genes=np.array(json.dumps(asdict(dataset.gene_selection))),
     )
 
 
@@ -124,19 +128,18 @@ def is_prepared(folder: Path, *, all_genes: bool) -> bool:
 def prepare_split(data: Path, split_file: Path, folder: Path, *, all_genes: bool = False) -> None:
     """Work out the highly variable genes of the training cells and the truth of the scored cells.
 
-    ``split_file`` holds ``train_obs``, ``test_obs``, ``unseen_labels`` and ``stress``. ``all_genes``: also
-    the principal components of all genes of the scored cells, which scib's PCR comparison starts from.
+    ``split_file`` is that of :func:`write_split`. ``all_genes``: also the principal components of all genes
+    of the scored cells, which scib's PCR comparison starts from.
     """
     import anndata
 
-    from cellular_bench.datasets.preprocess import highly_variable
     from cellular_bench.datasets.stress import stressed_data
 
     with np.load(split_file, allow_pickle=False) as arrays:
         train_obs, test_obs, unseen = arrays["train_obs"], arrays["test_obs"], arrays["unseen_labels"]
-        stress = arrays["stress"]
+        stress, genes = arrays["stress"], GeneSelection(**json.loads(str(arrays["genes"])))
     adata = stressed_data(anndata.read_h5ad(data), _read_stress(stress))
-    mask = highly_variable(adata[train_obs])
+    mask = variable_genes(adata.X[train_obs], genes)
     truth = make_truth(adata[test_obs], highly_variable=mask, unseen_labels=unseen)
     _save(folder / TRUTH, {field.name: getattr(truth, field.name) for field in fields(truth)})
     if all_genes:

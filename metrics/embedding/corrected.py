@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from cellular_bench.core.errors import UndefinedError
+from cellular_bench.core.genes import expressed_genes, moments, normalised_dispersion
 from cellular_bench.metrics.inputs import Floats, Ints, encode
 from cellular_bench.metrics.spec import metric
 
@@ -71,8 +72,8 @@ def hvg_overlap(expression: Matrix, corrected: Matrix, batch: ArrayLike) -> floa
     """
     shares = []
     for before, after in _batches(expression, corrected, batch):
-        first = variable_genes(before)
-        second = variable_genes(after, n_genes=len(first))
+        first = batch_variable_genes(before)
+        second = batch_variable_genes(after, n_genes=len(first))
         if len(first) and len(second):
             shares.append(len(np.intersect1d(first, second)) / min(len(first), len(second)))
     return _mean(shares, f"no batch of {MIN_CELLS} cells has two genes")
@@ -117,7 +118,7 @@ def gene_correlation_kept(expression: Matrix, corrected: Matrix, batch: ArrayLik
     """
     found = []
     for before, after in _batches(expression, corrected, batch):
-        genes = variable_genes(before)
+        genes = batch_variable_genes(before)
         first, second = (_dense(X[:, genes]) for X in (before, after))
         varying = (np.ptp(first, axis=0) > 0) & (np.ptp(second, axis=0) > 0)
         pairs = np.triu_indices(int(varying.sum()), k=1)
@@ -174,7 +175,7 @@ def fold_change_kept(expression: Matrix, corrected: Matrix, batch: ArrayLike, la
     names = np.asarray(label)
     found = []
     for before, after, cells in _batches_and_cells(expression, corrected, batch):
-        genes = variable_genes(before)
+        genes = batch_variable_genes(before)
         _, codes = encode(names[cells], "label")
         first, second = (_differences(X[:, genes], codes) for X in (before, after))
         found += [
@@ -185,7 +186,7 @@ def fold_change_kept(expression: Matrix, corrected: Matrix, batch: ArrayLike, la
     return _mean(found, f"no batch has {MIN_CELLS} cells of a label and as many of others, and varying genes")
 
 
-def variable_genes(X: csr_matrix | Floats, *, n_genes: int | None = None) -> Ints:
+def batch_variable_genes(X: csr_matrix | Floats, *, n_genes: int | None = None) -> Ints:
     """Return the genes of the highest dispersion, normalised among genes of like mean.
 
     Cell Ranger's way: dispersion = variance / mean, less the median of the genes in the same twentieth
@@ -199,39 +200,15 @@ def variable_genes(X: csr_matrix | Floats, *, n_genes: int | None = None) -> Int
         How many; by default 500, or half of the genes seen. Genes that tie for the last place all
         count, and a gene without others of like mean does not.
     """
-    seen = np.flatnonzero(np.asarray((X > 0).sum(axis=0)).ravel() > 0)
+    seen = np.flatnonzero(expressed_genes(X))
     wanted = min(N_GENES, len(seen) // 2) if n_genes is None else min(n_genes, len(seen))
-    if not wanted:
-        return np.empty(0, dtype=np.int64)
-    mean, variance = _moments(X[:, seen])
-    mean[mean == 0] = 1e-12
-    score = _normalised(variance / mean, mean)
+    score = normalised_dispersion(*moments(X[:, seen])) if wanted else np.empty(0)
     defined = np.sort(score[~np.isnan(score)])
     if not len(defined):
         return np.empty(0, dtype=np.int64)
     least = defined[-min(wanted, len(defined))]
     # Genes that tie differ in the last bits, by the order of additions.
     return np.asarray(seen[score >= least - 1e-9 * abs(least)], dtype=np.int64)
-
-
-def _normalised(dispersion: Floats, mean: Floats) -> Floats:
-    """Return dispersions on the scale of the genes of like mean; NaN for a gene that is alone there."""
-    bins = np.searchsorted(np.percentile(mean, np.arange(10, 105, 5)), mean, side="left")
-    score = np.empty(len(mean))
-    for code in np.unique(bins):
-        genes = bins == code
-        distance = dispersion[genes] - np.median(dispersion[genes])
-        with np.errstate(divide="ignore", invalid="ignore"):
-            score[genes] = distance / np.median(np.abs(distance))
-    return score
-
-
-def _moments(X: csr_matrix | Floats) -> tuple[Floats, Floats]:
-    n_obs = X.shape[0]
-    mean = np.asarray(X.mean(axis=0), dtype=np.float64).ravel()
-    squares = X.multiply(X) if hasattr(X, "multiply") else X * X
-    mean_of_squares = np.asarray(squares.mean(axis=0), dtype=np.float64).ravel()
-    return mean, np.maximum(mean_of_squares - mean**2, 0.0) * n_obs / max(n_obs - 1, 1)
 
 
 def _differences(X: csr_matrix | Floats, codes: Ints) -> Floats:

@@ -11,7 +11,7 @@ import pytest
 from scipy import sparse
 
 from cellular_bench.core.errors import DataError, UserError
-from cellular_bench.core.types import DatasetSpec
+from cellular_bench.core.types import DatasetSpec, GeneSelection
 from cellular_bench.datasets.catalog import (
     described,
     from_h5ad,
@@ -412,6 +412,28 @@ def test_a_recipe_makes_the_studys_values_and_is_part_of_the_digest():
     assert part.digest not in (made.digest, subsampled(plain, 100).digest)
 
 
+#: Digests of simulated_small by recipe, which run ids rest on.
+DIGESTS = {
+    "study": "abdd7fb0690fcca3ecb3381ae89311065ec3da31c737b7abea7204458a26bdf6",
+    "study_annotated": "da71ec0addbd10f8fceafcba7d3380298ac8976fe52468783be7519fee6adfa4",
+    "none": "a3ae9de33cb0480c2f354b0dbf99117a2f1621bef32febc69d54b897c6fb0871",
+}
+
+
+@pytest.mark.parametrize("name", DIGESTS)
+def test_runs_keep_their_ids_where_a_recipe_gives_the_same_numbers(name):
+    assert prepared(load(specs()["simulated_small"]), name).digest == DIGESTS[name]
+
+
+def test_data_with_other_variable_genes_are_other_data():
+    made = prepared(load(specs()["simulated_small"]), "scanpy")
+    assert made.gene_selection == GeneSelection(flavor="seurat", n_top_genes=2000)
+    # Until version 2, runs selected genes by cell_ranger: their records must not be reused.
+    assert made.recipe["version"] == 2
+    assert made.digest != "24c9bca2bf740afbcfd7d977fefbe37fc58f50bd41fb3db019c280d477951794"
+    assert subsampled(made, 100).gene_selection == made.gene_selection
+
+
 def test_values_without_counts_are_taken_as_they_came_and_said_to_be(adata, write):
     adata.X.data = np.log1p(adata.X.data)
     plain = load(from_h5ad(write(adata), batch_key="donor", label_key="cell_type"))
@@ -419,6 +441,10 @@ def test_values_without_counts_are_taken_as_they_came_and_said_to_be(adata, writ
     assert (made.adata.X != plain.adata.X).nnz == 0
     assert made.recipe == {"name": "study_annotated", "values": "as they came"}
     assert any("no counts to follow the recipe" in warning for warning in made.warnings)
+    assert (made.digest, made.gene_selection) == (plain.digest, GeneSelection())
+    other = prepared(plain, "scanpy")
+    assert other.gene_selection.flavor == "seurat"
+    assert other.digest != plain.digest
 
 
 def test_an_unknown_recipe_is_explained():
