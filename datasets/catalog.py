@@ -5,7 +5,6 @@ from __future__ import annotations
 import hashlib
 import json
 import re
-import tomllib
 from collections.abc import Mapping
 from dataclasses import MISSING, asdict, fields, replace
 from pathlib import Path
@@ -13,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from cellular_bench.core.errors import DataError, UnknownNameError, UserError
 from cellular_bench.core.keys import BATCH, COUNTS, LABEL
+from cellular_bench.core.toml import read_toml
 from cellular_bench.core.types import Dataset, DatasetSpec
 from cellular_bench.datasets.names import check_name
 
@@ -45,14 +45,12 @@ def read_manifest(path: Path) -> DatasetSpec:
 
     Raises
     ------
+    UserError
+        If the file cannot be read or is not TOML.
     DataError
-        If the file is not TOML, or an entry is unknown or missing.
+        If an entry is unknown or missing.
     """
-    try:
-        with path.open("rb") as file:
-            table = tomllib.load(file)
-    except (OSError, tomllib.TOMLDecodeError) as error:
-        raise DataError(str(path), [f"Cannot read this manifest: {error}."]) from error
+    table = read_toml(path, what="Manifest")
     return described({"dataset_id": path.stem} | table, where=str(path))
 
 

@@ -114,7 +114,7 @@ def test_selection_leaves_its_input_and_repeats(lognorm):
 @pytest.mark.parametrize(
     ("values", "selection", "message"),
     [
-        (np.ones((3, 3)), GeneSelection(n_top_genes=0), "n_top_genes must be at least 1, came 0"),
+        (np.ones((3, 3)), GeneSelection(n_top_genes=0), "n_top_genes must be at least 1, got 0"),
         (np.ones((3, 3)), GeneSelection(flavor="serrat"), "Unknown flavor .* Did you mean 'seurat'"),
         (np.zeros((3, 3)), GeneSelection(), "No gene is expressed in the training cells"),
     ],

@@ -11,6 +11,7 @@ import pytest
 from scipy import sparse
 
 from cellular_bench.core.errors import DataError, UserError
+from cellular_bench.core.toml import read_toml
 from cellular_bench.core.types import DatasetSpec, GeneSelection
 from cellular_bench.datasets.catalog import (
     described,
@@ -29,7 +30,7 @@ KEYS = {"batch_key": "donor", "label_key": "cell_type"}
 @pytest.mark.parametrize("name", ["../evil", "My data", 5])
 def test_a_described_data_set_has_a_name_that_can_be_part_of_a_file_name(name):
     table = {"dataset_id": name, "title": "T", "source": {}, "label_key": "cell_type"}
-    with pytest.raises(DataError, match="lower-case letters, digits and underscores, came: "):
+    with pytest.raises(DataError, match="lower-case letters, digits and underscores, got: "):
         described(table, where="suite 'mine'")
     assert described({**table, "dataset_id": "my_data"}, where="suite 'mine'").dataset_id == "my_data"
 
@@ -300,7 +301,7 @@ def test_a_given_name_must_be_free_and_plain():
     assert from_h5ad("a.h5ad", dataset_id="mine_2", **KEYS).dataset_id == "mine_2"
     with pytest.raises(UserError, match="'baron' is the name of a data set in the catalogue; choose another"):
         from_h5ad("a.h5ad", dataset_id="baron", **KEYS)
-    with pytest.raises(UserError, match="lower-case letters, digits and underscores, came: 'My data'"):
+    with pytest.raises(UserError, match="lower-case letters, digits and underscores, got: 'My data'"):
         from_h5ad("a.h5ad", dataset_id="My data", **KEYS)
 
 
@@ -311,7 +312,7 @@ def test_broken_manifests(tmp_path):
         read_manifest(path)
     assert caught.value.problems == ("Unknown entry 'labelkey'.", "The entry 'label_key' is missing.")
     path.write_text("title = \n")
-    with pytest.raises(DataError, match="Cannot read this manifest: Invalid value"):
+    with pytest.raises(UserError, match=r"Manifest .*mine\.toml is not valid TOML: Invalid value"):
         read_manifest(path)
 
 
@@ -381,11 +382,9 @@ def test_bundled_data_are_a_cut_of_the_complete_genes(shared):
 
 
 def test_bundled_data_hold_the_cell_cycle_genes():
-    import tomllib
-
     from cellular_bench.datasets.build_bundled import CELL_CYCLE_GENES
 
-    table = tomllib.loads(CELL_CYCLE_GENES.read_text())
+    table = read_toml(CELL_CYCLE_GENES, what="List of genes")
     genes = set(load(specs()["baron"]).adata.var_names)
     assert [len(table[phase]) for phase in ("s", "g2m")] == [43, 54]
     # No cell has a count of E2F8, and the study calls MLF1IP by its newer name.

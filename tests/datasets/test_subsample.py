@@ -56,9 +56,9 @@ def test_all_cells_come_where_there_are_not_more():
 
 
 def test_impossible_draws():
-    with pytest.raises(UserError, match="n must be a whole number of at least 1, came: 0"):
+    with pytest.raises(UserError, match="n must be a whole number of at least 1, got: 0"):
         subsample(labelled(200), 0, 0)
-    with pytest.raises(UserError, match="seed must be a whole number of at least 0, came: -1"):
+    with pytest.raises(UserError, match="seed must be a whole number of at least 0, got: -1"):
         subsample(labelled(200), 10, -1)
     with pytest.raises(UnknownNameError, match=r"Unknown column of obs 'donor'"):
         subsample(labelled(200), 10, 0, keys=("donor",))

@@ -126,7 +126,7 @@ def _check(selection: GeneSelection) -> None:
     if selection.flavor not in get_args(Flavor):
         raise UnknownNameError("flavor of variable genes", selection.flavor, get_args(Flavor))
     if selection.n_top_genes < 1:
-        raise UserError(f"n_top_genes must be at least 1, came {selection.n_top_genes}.")
+        raise UserError(f"n_top_genes must be at least 1, got {selection.n_top_genes}.")
 
 
 def _spread(X: Any, flavor: Flavor) -> Floats:
