@@ -22,7 +22,8 @@ from sklearn.metrics import accuracy_score, balanced_accuracy_score, f1_score
 from sklearn.model_selection import StratifiedKFold
 
 from cellular_bench.benchmark import registry
-from cellular_bench.datasets.preprocess import highly_variable, log1p_of_scaled, normalise
+from cellular_bench.core.genes import variable_genes
+from cellular_bench.datasets.preprocess import log1p_of_scaled, normalise
 
 N_FOLDS = 5
 MIN_CELLS = 20
@@ -43,7 +44,7 @@ def prepared(path: Path, *, label_key: str, batch_key: str | None, scale: str) -
 def run_fold(factory, adata, train_obs, test_obs, *, features, params):
     train, query = adata[train_obs].copy(), adata[test_obs].copy()
     if features == "hvg":
-        genes = highly_variable(train)
+        genes = variable_genes(train.X)
         train, query = train[:, genes].copy(), query[:, genes].copy()
     label = query.obs.pop("label").astype(str).to_numpy()
     start = cpu_s()

@@ -27,7 +27,7 @@ PEER_SIZES = (3_600,)
 N_DIMS = 50
 ONE_THREAD = dict.fromkeys(("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS"), "1")
 STAGES = {
-    "neighbours and distance sums": ("survey",),
+    "neighbours and distance sums": ("shared_distances",),
     "kBET per label": ("kbet_per_label",),
     "Leiden, ten resolutions": ("leiden_clusters",),
     "graph": ("graph",),

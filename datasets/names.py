@@ -21,5 +21,5 @@ def check_name(dataset_id: object) -> None:
     """
     if not isinstance(dataset_id, str) or not re.fullmatch(r"[a-z0-9_]+", dataset_id):
         raise UserError(
-            f"Data set names are made of lower-case letters, digits and underscores, came: {dataset_id!r}."
+            f"Data set names are made of lower-case letters, digits and underscores, got: {dataset_id!r}."
         )

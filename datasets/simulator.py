@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -20,59 +21,117 @@ BASE_SPREAD = 1.2
 Array = NDArray[np.float64]
 
 
-def simulate(
-    *,
-    n_obs: int = 1000,
-    n_vars: int = 500,
-    n_labels: int = 5,
-    n_batches: int = 3,
-    batch_strength: float = 0.5,
-    label_proportions: Sequence[float] | None = None,
-    marker_fraction: float = 0.05,
-    marker_strength: float = 2.0,
-    median_counts: float = 2000.0,
-    library_spread: float = 0.3,
-    dispersion: float = 0.3,
-    missing: Mapping[str, Sequence[str]] | None = None,
-    seed: int = 0,
-) -> AnnData:
-    """Draw negative-binomial counts of cells with known type and batch.
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Simulation:
+    """Negative-binomial counts of cells with known type and batch.
 
-    The mean of gene g in a cell of type t and batch b is the cell's library size times the
-    share of g in exp(base_g + marker_strength * [g marks t] + batch_strength * z_bg), where base
-    and z are normal draws. The same seed draws the same base, markers, z and cells for every
-    strength, so that strengths can be compared.
+    The mean of gene g in a cell of type t and batch b is the cell's library size times the share of g in
+    ``exp(base_g + marker_strength * [g marks t] + batch_strength * z_bg)``, where base and z are normal
+    draws. The same seed draws the same base, markers, z and cells for every strength, so that strengths can
+    be compared.
 
     Parameters
     ----------
+    n_obs, n_vars
+        Number of cells and genes.
     n_labels, n_batches
-        Types are called ``type1``... and batches ``batch1``...
+        Number of types (``type1``...) and batches (``batch1``...).
     batch_strength
         Standard deviation of the shift of a gene's log mean by the batch; 0: no batch effect.
     label_proportions
         Share of each type within every batch, scaled to sum to 1; equal if None.
     marker_fraction, marker_strength
-        Share of the genes that mark each type, and by how much their log mean is raised in it.
-        Types have no marker in common.
+        Share of the genes that mark each type, and the increase of their log mean in it. Types have no marker
+        in common.
     median_counts, library_spread
-        Median total counts of a cell, and standard deviation of its logarithm.
+        Median total counts of a cell, and standard deviation of the logarithm.
     dispersion
         Counts of mean m have variance m + dispersion * m**2; 0: Poisson.
     missing
         Types that a batch lacks: ``{"batch1": ["type2"]}``.
-
-    Returns
-    -------
-    ``X`` counts (sparse float32); ``obs["label"]``, ``obs["batch"]``; ``obsm["X_truth"]``
-    (n_obs, n_vars) log1p of the expected counts per 10,000 without any batch effect;
-    ``var["marks"]`` the type that a gene marks, or an empty string; ``uns["truth"]`` the
-    arguments and ``batch_shift`` (n_batches, n_vars), in units of the log mean.
+    seed
+        Seed of all draws.
 
     Raises
     ------
     UserError
-        For numbers out of range, unknown types or batches in ``missing``, or so few cells that
-        a type gets none.
+        If a number is out of range.
+    """
+
+    n_obs: int = 1000
+    n_vars: int = 500
+    n_labels: int = 5
+    n_batches: int = 3
+    batch_strength: float = 0.5
+    label_proportions: Sequence[float] | None = None
+    marker_fraction: float = 0.05
+    marker_strength: float = 2.0
+    median_counts: float = 2000.0
+    library_spread: float = 0.3
+    dispersion: float = 0.3
+    missing: Mapping[str, Sequence[str]] | None = None
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        for name in ("n_obs", "n_vars", "n_labels", "n_batches", "seed"):
+            number, minimum = getattr(self, name), 0 if name == "seed" else 1
+            if isinstance(number, bool) or not isinstance(number, int) or number < minimum:
+                raise UserError(f"{name} must be a whole number of at least {minimum}, got: {number!r}.")
+        for name in ("batch_strength", "library_spread", "dispersion"):
+            scale = getattr(self, name)
+            if not (np.isfinite(scale) and scale >= 0):
+                raise UserError(f"{name} must be a number of at least 0, got: {scale!r}.")
+        if not np.isfinite(self.marker_strength):
+            raise UserError(f"marker_strength must be a finite number, got: {self.marker_strength!r}.")
+        if not (np.isfinite(self.median_counts) and self.median_counts > 0):
+            raise UserError(f"median_counts must be a number above 0, got: {self.median_counts!r}.")
+
+    def draw(self) -> AnnData:
+        """Draw the cells; see :func:`simulate`."""
+        labels, batches = _numbered("type", self.n_labels), _numbered("batch", self.n_batches)
+        shares = _shares(self.label_proportions, labels, batches, self.missing or {})
+        rng = np.random.default_rng(self.seed)
+        label, batch = _cells(self.n_obs, shares, rng)
+        _check_every_label_has_cells(label, labels)
+        marks = _markers(self.n_vars, self.n_labels, self.marker_fraction, rng)
+        base = rng.normal(0.0, BASE_SPREAD, self.n_vars)
+        shift = rng.normal(0.0, 1.0, (self.n_batches, self.n_vars)) * self.batch_strength
+        log_mean = base + self.marker_strength * (marks == np.arange(self.n_labels)[:, None])
+        library = self.median_counts * np.exp(self.library_spread * rng.normal(size=self.n_obs))
+        mean = library[:, None] * _composition(log_mean[label] + shift[batch])
+        truth = np.log1p(TARGET_SUM * _composition(log_mean))
+        return _as_anndata(
+            _negative_binomial(mean, self.dispersion, rng),
+            label=np.array(labels)[label],
+            batch=np.array(batches)[batch],
+            marks=np.array([*labels, ""])[marks],
+            X_truth=truth[label].astype(np.float32),
+            truth={**{name: getattr(self, name) for name in _RECORDED}, "batch_shift": shift},
+        )
+
+
+#: Arguments that ``uns["truth"]`` holds.
+_RECORDED = (
+    "n_obs", "n_vars", "n_labels", "n_batches", "seed", "batch_strength", "library_spread", "dispersion",
+    "marker_strength",
+)  # fmt: skip
+
+
+def simulate(**arguments: Any) -> AnnData:
+    """Draw counts of cells with known type and batch; the arguments are the fields of :class:`Simulation`.
+
+    Returns
+    -------
+    ``X`` counts (sparse float32); ``obs["label"]``, ``obs["batch"]``; ``obsm["X_truth"]`` (n_obs, n_vars)
+    log1p of the expected counts per 10,000 without any batch effect; ``var["marks"]`` the type that a gene
+    marks, or an empty string; ``uns["truth"]`` the arguments and ``batch_shift`` (n_batches, n_vars), in
+    units of the log mean.
+
+    Raises
+    ------
+    UserError
+        If a number is out of range, ``missing`` names an unknown type or batch, or there are so few cells
+        that a type gets none.
 
     Examples
     --------
@@ -80,46 +139,7 @@ def simulate(
     >>> adata.shape, adata.obs["label"].value_counts().to_dict()
     ((60, 50), {'type1': 20, 'type2': 20, 'type3': 20})
     """
-    numbers = {"n_obs": n_obs, "n_vars": n_vars, "n_labels": n_labels, "n_batches": n_batches, "seed": seed}
-    scales = {"batch_strength": batch_strength, "library_spread": library_spread, "dispersion": dispersion}
-    _check(numbers, scales, marker_strength=marker_strength, median_counts=median_counts)
-    labels, batches = _numbered("type", n_labels), _numbered("batch", n_batches)
-    shares = _shares(label_proportions, labels, batches, missing or {})
-    rng = np.random.default_rng(seed)
-    label, batch = _cells(n_obs, shares, rng)
-    _check_every_label_has_cells(label, labels)
-    marks = _markers(n_vars, n_labels, marker_fraction, rng)
-    base = rng.normal(0.0, BASE_SPREAD, n_vars)
-    shift = rng.normal(0.0, 1.0, (n_batches, n_vars)) * batch_strength
-    log_mean = base + marker_strength * (marks == np.arange(n_labels)[:, None])
-    library = median_counts * np.exp(library_spread * rng.normal(size=n_obs))
-    mean = library[:, None] * _composition(log_mean[label] + shift[batch])
-    truth = np.log1p(TARGET_SUM * _composition(log_mean))
-    arguments = numbers | scales | {"marker_strength": marker_strength}
-    return _as_anndata(
-        _negative_binomial(mean, dispersion, rng),
-        label=np.array(labels)[label],
-        batch=np.array(batches)[batch],
-        marks=np.array([*labels, ""])[marks],
-        X_truth=truth[label].astype(np.float32),
-        truth={**arguments, "batch_shift": shift},
-    )
-
-
-def _check(
-    numbers: Mapping[str, int], scales: Mapping[str, float], *, marker_strength: float, median_counts: float
-) -> None:
-    for name, number in numbers.items():
-        minimum = 0 if name == "seed" else 1
-        if isinstance(number, bool) or not isinstance(number, int) or number < minimum:
-            raise UserError(f"{name} must be a whole number of at least {minimum}, came: {number!r}.")
-    for name, scale in scales.items():
-        if not (np.isfinite(scale) and scale >= 0):
-            raise UserError(f"{name} must be a number of at least 0, came: {scale!r}.")
-    if not np.isfinite(marker_strength):
-        raise UserError(f"marker_strength must be a finite number, came: {marker_strength!r}.")
-    if not (np.isfinite(median_counts) and median_counts > 0):
-        raise UserError(f"median_counts must be a number above 0, came: {median_counts!r}.")
+    return Simulation(**arguments).draw()
 
 
 def _numbered(stem: str, n: int) -> list[str]:
@@ -132,11 +152,11 @@ def _shares(
     batches: list[str],
     missing: Mapping[str, Sequence[str]],
 ) -> Array:
-    """(n_batches, n_labels) share of each type in each batch; rows sum to 1."""
+    """Return the share of each type in each batch, (n_batches, n_labels); rows sum to 1."""
     wanted = np.ones(len(labels)) if proportions is None else np.asarray(proportions, dtype=np.float64)
     if wanted.shape != (len(labels),) or not np.isfinite(wanted).all() or (wanted <= 0).any():
         raise UserError(
-            f"label_proportions must be {len(labels)} numbers above 0, one per label, came: {proportions!r}."
+            f"label_proportions must be {len(labels)} numbers above 0, one per label, got: {proportions!r}."
         )
     shares = np.tile(wanted, (len(batches), 1))
     for batch, absent in missing.items():
@@ -153,7 +173,7 @@ def _shares(
 
 
 def _cells(n_obs: int, shares: Array, rng: np.random.Generator) -> tuple[NDArray[Any], NDArray[Any]]:
-    """Type and batch of each cell: exact numbers by largest remainder, in random order."""
+    """Return type and batch of each cell: exact numbers by largest remainder, in random order."""
     n_batches, n_labels = shares.shape
     sizes = _apportion(n_obs, np.full(n_batches, 1 / n_batches))
     n_cells = np.array([_apportion(size, row) for size, row in zip(sizes, shares, strict=True)])
@@ -179,11 +199,11 @@ def _check_every_label_has_cells(label: NDArray[Any], labels: list[str]) -> None
 
 
 def _markers(n_vars: int, n_labels: int, fraction: float, rng: np.random.Generator) -> NDArray[np.int64]:
-    """(n_vars,) number of the type that each gene marks, or -1."""
+    """Return the number of the type that each gene marks, or -1, (n_vars,)."""
     n_markers = round(fraction * n_vars)
     if not (fraction >= 0 and n_markers * n_labels <= n_vars):
         raise UserError(
-            f"marker_fraction must lie between 0 and 1/n_labels = {1 / n_labels:.3g}, came: {fraction!r}."
+            f"marker_fraction must lie between 0 and 1/n_labels = {1 / n_labels:.3g}, got: {fraction!r}."
         )
     marks = np.full(n_vars, -1)
     genes = rng.permutation(n_vars)[: n_markers * n_labels]

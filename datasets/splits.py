@@ -323,7 +323,7 @@ def _stressed(splits: tuple[Split, ...], label: ArrayLike, options: Any) -> tupl
 
     known = ("kind", "levels", "seed")
     if not isinstance(options, Mapping) or not {"kind", "levels"} <= options.keys():
-        raise UserError(f"stress must be a table with kind and levels, came: {options!r}.")
+        raise UserError(f"stress must be a table with kind and levels, got: {options!r}.")
     for name in options:
         if name not in known:
             raise UnknownNameError("option of stress", name, known)
@@ -435,7 +435,7 @@ def _spread(names: NDArray[np.str_], n_labels: int) -> list[str]:
 
 def _fold_numbers(folds: Sequence[int], *, n_splits: int) -> list[int]:
     if isinstance(folds, str | int) or not folds:
-        raise UserError(f"folds must be a list of fold numbers, came: {folds!r}.")
+        raise UserError(f"folds must be a list of fold numbers, got: {folds!r}.")
     for number in folds:
         _check_integer("folds", number, minimum=1)
         if number > n_splits:
@@ -491,20 +491,20 @@ def _batches(names: NDArray[np.str_], kind: str) -> list[str]:
 def _names(values: ArrayLike, what: str) -> NDArray[np.str_]:
     names = np.asarray(values)
     if names.ndim != 1 or not len(names):
-        raise UserError(f"Expected one {what} per cell, came an array of shape {names.shape}.")
+        raise UserError(f"Expected one {what} per cell, got an array of shape {names.shape}.")
     return names.astype(str)
 
 
 def _strings(values: Sequence[str], option: str) -> list[str]:
     # A single string is a sequence of letters, which nobody means.
     if isinstance(values, str) or not values or not all(isinstance(value, str) for value in values):
-        raise UserError(f"{option} must be a list of at least one name, came: {values!r}.")
+        raise UserError(f"{option} must be a list of at least one name, got: {values!r}.")
     return list(values)
 
 
 def _check_integer(option: str, value: object, *, minimum: int) -> None:
     if isinstance(value, bool) or not isinstance(value, int | np.integer) or value < minimum:
-        raise UserError(f"{option} must be a whole number of at least {minimum}, came: {value!r}.")
+        raise UserError(f"{option} must be a whole number of at least {minimum}, got: {value!r}.")
 
 
 def _id(name: str) -> str:

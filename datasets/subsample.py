@@ -55,7 +55,7 @@ def positions(strata: list[ArrayLike], n_obs: int, *, n: int, seed: int) -> NDAr
     """
     for name, value, least in (("n", n, 1), ("seed", seed, 0)):
         if isinstance(value, bool) or not isinstance(value, int | np.integer) or value < least:
-            raise UserError(f"subsample: {name} must be a whole number of at least {least}, came: {value!r}.")
+            raise UserError(f"subsample: {name} must be a whole number of at least {least}, got: {value!r}.")
     if n >= n_obs:
         return np.arange(n_obs, dtype=np.int64)
     stratum = _codes(strata, n_obs)

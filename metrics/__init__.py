@@ -1,4 +1,4 @@
-"""What a result is worth: pure functions of arrays, and one call that evaluates many of them."""
+"""Metrics: pure functions of arrays, and a call that evaluates many of them."""
 
 from cellular_bench.metrics.annotation.calibration import (
     CalibrationCurve,
@@ -18,9 +18,7 @@ from cellular_bench.metrics.annotation.likelihood import (
     lowest_likelihoods,
 )
 from cellular_bench.metrics.annotation.novelty import (
-    KnownAccuracyCurve,
     known_accuracy,
-    known_accuracy_curve,
     novelty_auroc,
     novelty_average_precision,
     novelty_fpr95,
@@ -51,7 +49,7 @@ from cellular_bench.metrics.annotation.scores import (
     mcc,
     rare_recall,
 )
-from cellular_bench.metrics.annotation.uncertainty import Interval, bootstrap, interval, kendall, spearman
+from cellular_bench.metrics.annotation.uncertainty import Interval, bootstrap, interval
 from cellular_bench.metrics.cards import MetricCard, card
 from cellular_bench.metrics.embedding.batch_tests import kbet, kbet_per_label
 from cellular_bench.metrics.embedding.cell_cycle import CellCycle, cell_cycle_conservation, score_cell_cycle
@@ -84,7 +82,6 @@ __all__ = [
     "CalibrationCurve",
     "CellCycle",
     "Interval",
-    "KnownAccuracyCurve",
     "LabelFigures",
     "MappedLabels",
     "MetricCard",
@@ -125,11 +122,9 @@ __all__ = [
     "isolated_labels",
     "kbet",
     "kbet_per_label",
-    "kendall",
     "kmeans_ari",
     "kmeans_nmi",
     "known_accuracy",
-    "known_accuracy_curve",
     "leiden_ari",
     "leiden_nmi",
     "likelihood",
@@ -160,6 +155,5 @@ __all__ = [
     "score_cell_cycle",
     "silhouette_batch",
     "silhouette_label",
-    "spearman",
     "top3_accuracy",
 ]

@@ -1,39 +1,34 @@
-"""A card for every metric: what it is, how it is computed, what fools it, and a worked example.
+"""A card for every metric: definition, formula, pitfalls and a worked example.
 
-What :class:`MetricSpec` holds is read from it. Formula and pitfalls are paragraphs of the function's
-docstring, in its section *Notes*, that begin with ``Formula:`` and ``Fooled by:``; the example is its
-section *Examples*. A metric whose docstring lacks them has them in ``data/cards.toml``.
+Definition, range, direction, version and source are those of :class:`MetricSpec`. Formula and pitfalls are
+paragraphs of the function's docstring, in its section *Notes*, that begin with ``Formula:`` and ``Fooled
+by:``; the example is its section *Examples*.
 """
 
 from __future__ import annotations
 
 import inspect
 import re
-import tomllib
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import cache
-from importlib.resources import files
 
 from cellular_bench.core.errors import UnknownNameError
 from cellular_bench.core.types import MetricSpec, aspect_title
 from cellular_bench.metrics.spec import METRICS, required_inputs
 
-FOLDER = "cellular_bench.metrics"
-
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class MetricCard:
-    """What a reader must know of a metric before believing its value.
+    """The facts that a reader needs to interpret the values of a metric.
 
     Attributes
     ----------
     spec
         Definition, range, direction, version and source.
     formula
-        How the value follows from the inputs.
+        Formula of the value.
     fooled_by
-        When a good value means little, or a bad one.
+        Conditions in which a good or bad value means little.
     example
         Python session that runs; its names are those of ``cellular_bench.metrics`` and numpy as ``np``.
     """
@@ -45,7 +40,7 @@ class MetricCard:
 
     @property
     def missing(self) -> tuple[str, ...]:
-        """Parts of the card that nobody has written."""
+        """Parts of the card that the docstring lacks."""
         return tuple(name for name in ("formula", "fooled_by", "example") if not getattr(self, name))
 
 
@@ -60,28 +55,27 @@ def card(metric_id: str) -> MetricCard:
     Examples
     --------
     >>> card("accuracy").formula
-    'right cells / all cells.'
+    'correct cells / all cells.'
     """
     if metric_id not in METRICS:
         raise UnknownNameError("metric", metric_id, METRICS)
-    spec = METRICS[metric_id]
-    found = {**_supplement().get(metric_id, {}), **docstring_parts(spec)}
-    return MetricCard(spec=spec, **{name: found.get(name, "") for name in _PARTS})
+    return card_of(METRICS[metric_id])
 
 
-_PARTS = ("formula", "fooled_by", "example")
-
-
-def docstring_parts(spec: MetricSpec) -> dict[str, str]:
-    """Return the parts of a card that the docstring of the metric's function holds."""
+def card_of(spec: MetricSpec) -> MetricCard:
+    """Return the card of a metric that need not be registered."""
     text = inspect.getdoc(spec.function) or ""
-    notes, examples = (_section(text, title) for title in ("Notes", "Examples"))
-    parts = {"formula": _paragraph(notes, "Formula:"), "fooled_by": _paragraph(notes, "Fooled by:")}
-    return {name: value for name, value in {**parts, "example": examples}.items() if value}
+    notes = _section(text, "Notes")
+    return MetricCard(
+        spec=spec,
+        formula=_paragraph(notes, "Formula:"),
+        fooled_by=_paragraph(notes, "Fooled by:"),
+        example=_section(text, "Examples"),
+    )
 
 
 def _section(text: str, title: str) -> str:
-    """Return the body of a section of a numpy docstring, empty where there is none."""
+    """Return the body of a section of a numpy docstring; empty if there is none."""
     found = re.search(rf"^{title}\n-+\n(.*?)(?=^\S[^\n]*\n---+$|\Z)", text, flags=re.DOTALL | re.MULTILINE)
     return found.group(1).strip() if found else ""
 
@@ -91,13 +85,6 @@ def _paragraph(section: str, start: str) -> str:
         if paragraph.startswith(start):
             return " ".join(paragraph.removeprefix(start).split())
     return ""
-
-
-@cache
-def _supplement() -> dict[str, dict[str, str]]:
-    source = files(FOLDER).joinpath("data/cards.toml")
-    parts: dict[str, dict[str, str]] = tomllib.loads(source.read_text("utf-8"))
-    return {name: {key: value.strip() for key, value in part.items()} for name, part in parts.items()}
 
 
 def render(found: MetricCard) -> str:
@@ -125,12 +112,12 @@ def _heading(spec: MetricSpec) -> str:
 
 
 def _anchor(spec: MetricSpec) -> str:
-    """Return what GitHub and the site make of the heading in an address."""
+    """Return the anchor that GitHub and the site derive from the heading."""
     return re.sub(r"[^\w -]", "", _heading(spec).lower()).replace(" ", "-")
 
 
 def _overview(specs: Sequence[MetricSpec]) -> list[str]:
-    """Return a table with a line per metric that leads to its card."""
+    """Return a table with a row per metric, linked to its card."""
     lines = ["| metric | range | better | in overall | version |", "| --- | --- | --- | --- | --- |"]
     for spec in specs:
         better = "higher" if spec.higher_is_better else "lower"
@@ -142,7 +129,7 @@ def _overview(specs: Sequence[MetricSpec]) -> list[str]:
 
 
 def _quoted(doi: str) -> str:
-    """Escape what would end a Markdown link early."""
+    """Escape characters that would end a Markdown link."""
     return "".join(f"%{ord(letter):02X}" if letter in "()<>" else letter for letter in doi)
 
 

@@ -1,4 +1,4 @@
-"""Evaluate many metrics on one output, computing what they share only once."""
+"""Evaluate many metrics on one output; shared quantities are computed once."""
 
 from __future__ import annotations
 
@@ -20,23 +20,23 @@ from cellular_bench.metrics.embedding.silhouettes import silhouettes_by_label
 from cellular_bench.metrics.inputs import Ints, encode
 from cellular_bench.metrics.numerics.approximate import stratified_sample
 from cellular_bench.metrics.numerics.distances import Neighbors
-from cellular_bench.metrics.numerics.shared_distances import Survey, survey
+from cellular_bench.metrics.numerics.shared_distances import SharedDistances, shared_distances
 from cellular_bench.metrics.profiles import FULL, Profile, Shortcut, profile_of
 from cellular_bench.metrics.spec import METRICS
 
 if TYPE_CHECKING:
     from scipy.sparse import csr_matrix
 
-#: Arguments that the method under test owes; what else is missing, the data set lacks.
+#: Arguments that the method must return; all others come from the data set.
 METHOD_OUTPUTS = frozenset({"X_emb", "label_pred", "label_proba", "labels", "novelty", "rejected"})
 
 
-def _neighbors(survey: Survey) -> Neighbors:
-    return survey.neighbors
+def _neighbors(shared_distances: SharedDistances) -> Neighbors:
+    return shared_distances.neighbors
 
 
 def _graph(neighbors: Neighbors) -> csr_matrix:
-    """UMAP's graph of the default number of neighbours."""
+    """Return UMAP's graph of the default number of neighbours."""
     return connectivities(neighbors)
 
 
@@ -53,7 +53,7 @@ def _batch_codes(X_emb: ArrayLike, batch: ArrayLike) -> Ints:
 DERIVED: dict[str, Callable[..., object]] = {
     "label_codes": _label_codes,
     "batch_codes": _batch_codes,
-    "survey": survey,
+    "shared_distances": shared_distances,
     "neighbors": _neighbors,
     "graph": _graph,
     "neighbor_weights": perplexity_weights,
@@ -62,27 +62,27 @@ DERIVED: dict[str, Callable[..., object]] = {
     "kmeans_clusters": kmeans,
     "scib_clusters": scib_communities,
 }
-#: Groups that the shared pass does without where they are unusable; metrics that need them say why.
+#: Groups that the shared pass ignores if they are unusable; metrics that need them report the reason.
 CODES = frozenset({"label_codes", "batch_codes"})
-#: Metrics with one of these arguments do without neighbours where the method gave a graph alone.
+#: Metrics with one of these arguments need no neighbours if the method returned a graph.
 FROM_GRAPH = frozenset({"graph", "leiden_clusters"})
-#: What a sample of the cells takes along.
+#: Inputs that are cut to a sample of the cells.
 PER_CELL = ("X_emb", "label", "batch")
-#: Parts that a sample of cells is split into for the standard error of a value.
+#: Parts of a sample of cells, for the standard error of a value.
 N_PARTS = 20
 
 
 class Evaluation(dict[str, float | UndefinedError]):
-    """The value of each metric, or the reason why it has none, and how far values are approximate.
+    """The value of each metric, or the reason why it has none, and the approximations behind the values.
 
     Attributes
     ----------
     profile
-        How much was allowed to be approximate.
+        Approximations that were allowed.
     shortcuts
-        What was; empty if every value is exact.
+        Approximations that were made; empty if every value is exact.
     standard_errors
-        Of the values that rest on a sample of cells, by metric.
+        Standard errors of the values that are computed on a sample of cells, by metric.
     """
 
     def __init__(self, profile: Profile = FULL) -> None:
@@ -104,23 +104,22 @@ def evaluate(
     Parameters
     ----------
     metric_ids
-        Which metrics; the result has their order.
+        Metrics; the result has their order.
     inputs
-        Arrays by the names that the metric functions use for their arguments (``X_emb``,
-        ``X_pre``, ``batch``, ``label``, ``label_pred``...). None counts as absent. A value may
-        also be an :class:`UndefinedError`, which every metric that needs it then reports. A method
-        without an embedding may give ``neighbors``, or as ``graph`` the (n_obs, n_obs) weights of
-        its edges.
+        Arrays by the names of the arguments of the metric functions (``X_emb``, ``X_pre``, ``batch``,
+        ``label``, ``label_pred``...). None counts as absent. A value may also be an :class:`UndefinedError`,
+        which every metric that needs it then reports. A method without an embedding may return ``neighbors``,
+        or as ``graph`` the (n_obs, n_obs) weights of its edges.
     n_jobs
-        Threads and processes to use. Values do not depend on it, to the last bit.
+        Number of threads and processes. Values do not depend on it, to the last bit.
     profile
-        ``full``: exact. ``standard`` and ``fast``: approximate neighbours, and silhouettes of a sample,
-        where cells are many; see :data:`cellular_bench.metrics.profiles.PROFILES`.
+        ``full``: exact. ``standard`` and ``fast``: approximate neighbours, and silhouettes of a sample, if
+        there are many cells; see :data:`cellular_bench.metrics.profiles.PROFILES`.
 
     Returns
     -------
-    A finite float or an :class:`UndefinedError` per metric, as a dictionary. One metric's failure, a
-    programming error included, never costs the others: it is reported as ``metric failed: ...``.
+    A finite float or an :class:`UndefinedError` per metric, as a dictionary. The failure of one metric, even
+    by a programming error, does not affect the others: it is reported as ``metric failed: ...``.
 
     Raises
     ------
@@ -168,8 +167,8 @@ def _failure(error: Exception) -> UndefinedError:
 
 
 def _describe_shortcuts(found: Evaluation, context: _Context, on_all: Sequence[str]) -> None:
-    """Note which metrics rest on which shortcut, and the standard errors that a sample leaves."""
-    made = context.survey_made()
+    """Record which metrics depend on which shortcut, and the standard errors of values of a sample."""
+    made = context.made_distances()
     if made is None or not made.shortcuts:
         return
     shortcuts = []
@@ -183,15 +182,17 @@ def _describe_shortcuts(found: Evaluation, context: _Context, on_all: Sequence[s
     found.shortcuts = tuple(shortcuts)
 
 
-def _standard_errors(values: Mapping[str, float], context: _Context, made: Survey) -> dict[str, float]:
-    """Leave out a part of the sample at a time: how much values then vary tells their error (jackknife)."""
+def _standard_errors(
+    values: Mapping[str, float], context: _Context, made: SharedDistances
+) -> dict[str, float]:
+    """Return standard errors by the jackknife: values of the sample without one part at a time."""
     parts: dict[str, list[float]] = {name: [] for name in values}
     for part in range(N_PARTS):
-        partial = context.with_survey(made.without(part, N_PARTS))
+        partial = context.with_distances(made.without(part, N_PARTS))
         for name in values:
             value = _value(name, partial)
             parts[name].append(value if isinstance(value, float) else values[name])
-    # A sample of all cells would have no error.
+    # The error of a sample of all cells is 0.
     unseen = 1 - len(made.rows()) / len(made.stratum)
     return {name: float(np.sqrt(unseen * (N_PARTS - 1) * np.var(found))) for name, found in parts.items()}
 
@@ -239,7 +240,7 @@ class _Context:
     def _get(self, name: str) -> object:
         value = self._look_up(name)
         if isinstance(value, UndefinedError):
-            # A fresh one: each score owns its error, and tracebacks do not pile up on a shared one.
+            # A new error for each score, so that tracebacks do not accumulate on a shared one.
             raise UndefinedError(str(value), by_output=value.by_output) from value.__cause__
         return value
 
@@ -251,23 +252,27 @@ class _Context:
             return error
         return _or_reason(function, **arguments)
 
-    def survey_made(self) -> Survey | None:
-        """Return the survey if a metric needed one that succeeded."""
-        made = self._values.get("survey")
-        return made if isinstance(made, Survey) else None
+    def made_distances(self) -> SharedDistances | None:
+        """Return the shared distances, if a metric needed them and they could be computed."""
+        made = self._values.get("shared_distances")
+        return made if isinstance(made, SharedDistances) else None
 
-    def with_survey(self, made: Survey) -> _Context:
-        """Return a context in which everything that rests on the survey is derived anew from another."""
+    def with_distances(self, made: SharedDistances) -> _Context:
+        """Return a context with other shared distances, and everything that is derived from them."""
         other = _Context(self._given, self._settings)
-        kept = {name: value for name, value in self._values.items() if "survey" not in self._origins(name)}
-        other._values = {**kept, "survey": made}
+        kept = {
+            name: value
+            for name, value in self._values.items()
+            if "shared_distances" not in self._origins(name)
+        }
+        other._values = {**kept, "shared_distances": made}
         for name, codes in (("label", "label_codes"), ("batch", "batch_codes")):
-            if isinstance(found := kept.get(codes), np.ndarray):  # quicker to tell apart than text
+            if isinstance(found := kept.get(codes), np.ndarray):  # faster to compare than text
                 other._values[name] = found
         return other
 
     def of_sample(self, profile: Profile) -> _Sample | None:
-        """Return the context of a sample of the cells, where the profile and their number ask for one."""
+        """Return the context of a sample of the cells, if the profile and their number require one."""
         shape = np.asarray(self._given.get("X_emb")).shape
         if profile.graph_cells is None or not shape or not profile.samples(shape[0]):
             return None
@@ -279,19 +284,19 @@ class _Context:
         return _Sample(given, {**self._settings, "profile": FULL}, cells, n_obs, profile.seed)
 
     def rests_on(self, function: Callable[..., object], quantity: str) -> bool:
-        """Tell whether a function's arguments come from the survey's neighbours, or else its sums."""
+        """Return whether a function depends on the shared neighbours, or on the shared sums of distances."""
         names = {
             name for argument in inspect.signature(function).parameters for name in self._origins(argument)
         }
         if quantity == "neighbors":
-            return "neighbors" in names and "survey" in names
+            return "neighbors" in names and "shared_distances" in names
         direct = {name for name in names if name in DERIVED and name != "neighbors"}
-        return any("survey" in inspect.signature(DERIVED[name]).parameters for name in direct) or (
-            "survey" in inspect.signature(function).parameters
+        return any("shared_distances" in inspect.signature(DERIVED[name]).parameters for name in direct) or (
+            "shared_distances" in inspect.signature(function).parameters
         )
 
     def _origins(self, name: str) -> Iterator[str]:
-        """Yield a quantity and all that it is derived from; what was given is derived from nothing."""
+        """Yield a quantity and all quantities that it is derived from; inputs are derived from nothing."""
         yield name
         if name in DERIVED and name not in self._given:
             for argument in inspect.signature(DERIVED[name]).parameters:
@@ -299,7 +304,7 @@ class _Context:
 
 
 class _Sample(_Context):
-    """A sample of the cells, which are neighbours of each other only."""
+    """The context of a sample of the cells, whose neighbours are in the sample, too."""
 
     def __init__(
         self, inputs: Mapping[str, object], settings: Mapping[str, object], cells: Ints, n_obs: int, seed: int
@@ -309,7 +314,7 @@ class _Sample(_Context):
             quantity="cells",
             description=(
                 f"Communities, and mixing within labels, of {len(cells)} of {n_obs} cells, drawn from every "
-                f"label and batch (seed {seed}), which are neighbours of each other only."
+                f"label and batch (seed {seed}); neighbours are searched within the sample."
             ),
             figures={"n_sampled": len(cells), "n_obs": n_obs, "seed": seed},
         )

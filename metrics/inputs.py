@@ -1,4 +1,4 @@
-"""Checks that every metric makes of its arrays, with one wording for all of them."""
+"""Checks of the arrays of metrics, with the same messages for all metrics."""
 
 from __future__ import annotations
 
@@ -14,13 +14,21 @@ Ints = NDArray[np.int64]
 
 
 def coordinates(X: ArrayLike, name: str = "X_emb", *, by_output: bool = True) -> Floats:
-    """Return coordinates in float64, centred: no metric depends on where the origin lies but BRAS.
+    """Return centred coordinates in double precision; only BRAS depends on the origin.
+
+    Parameters
+    ----------
+    X
+        (n_obs, n_dims) coordinates.
+    name
+        Name of the array, for messages.
+    by_output
+        True if the method returned the array, False if it belongs to the data set.
 
     Raises
     ------
     UndefinedError
-        If they are not finite, have no column, or put every cell at the same place; or there is
-        one cell only.
+        If they are not finite, have no column or are the same for every cell; or there is only one cell.
     ValueError
         If they are not two-dimensional.
     """
@@ -29,7 +37,7 @@ def coordinates(X: ArrayLike, name: str = "X_emb", *, by_output: bool = True) ->
 
 
 def raw_coordinates(X: ArrayLike, name: str = "X_emb", *, by_output: bool = True) -> Floats:
-    """Return coordinates in float64 where they are; checks as :func:`coordinates`."""
+    """Return coordinates in double precision, not centred; parameters and errors as :func:`coordinates`."""
     array = np.asarray(X, dtype=np.float64)
     if array.ndim != 2:
         raise ValueError(f"{name} has shape {array.shape}; expected (n_obs, n_dims), one row per cell")
@@ -50,12 +58,21 @@ def raw_coordinates(X: ArrayLike, name: str = "X_emb", *, by_output: bool = True
 
 
 def categories(values: ArrayLike, name: str, *, n_obs: int | None = None) -> NDArray[Any]:
-    """Return labels or batches as an array that can be sorted: strings, integers or bools.
+    """Return labels or batches as an array that can be sorted: strings, integers or bools, (n_obs,).
+
+    Parameters
+    ----------
+    values
+        One value per cell.
+    name
+        Name of the array, for messages.
+    n_obs
+        Number of cells; None: any.
 
     Raises
     ------
     ValueError
-        If there is not one value for each cell, or one of them is missing.
+        If there is not one value per cell, or one of them is missing.
     """
     array = np.asarray(values)
     if array.ndim != 1 or (n_obs is not None and len(array) != n_obs):
@@ -69,21 +86,27 @@ def categories(values: ArrayLike, name: str, *, n_obs: int | None = None) -> NDA
 
 
 def strings(values: ArrayLike, name: str, *, n_obs: int | None = None) -> NDArray[np.str_]:
-    """Return labels as strings; raises as :func:`categories`."""
+    """Return labels as strings, (n_obs,); parameters and errors as :func:`categories`."""
     return categories(values, name, n_obs=n_obs).astype(str)
 
 
 def encode(values: ArrayLike, name: str, *, n_obs: int | None = None) -> tuple[NDArray[Any], Ints]:
     """Return the sorted distinct values and, for each cell, the position of its value among them.
 
-    Raises as :func:`categories`.
+    Parameters and errors are those of :func:`categories`.
+
+    Examples
+    --------
+    >>> names, codes = encode(["T", "B", "T"], "label")
+    >>> names.tolist(), codes.tolist()
+    (['B', 'T'], [1, 0, 1])
     """
     names, codes = np.unique(categories(values, name, n_obs=n_obs), return_inverse=True)
     return names, codes.astype(np.int64)
 
 
 def several(values: ArrayLike, name: str, *, n_obs: int | None = None) -> tuple[NDArray[Any], Ints]:
-    """Encode values of which there must be at least two different ones.
+    """Return the result of :func:`encode` for values of which at least two must differ.
 
     Raises
     ------

@@ -1,4 +1,4 @@
-"""How much of an evaluation may be approximate, and what was."""
+"""Profiles: which approximations an evaluation may make; and a record of those that it made."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from cellular_bench.core.types import ProfileName
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Profile:
-    """How much of an evaluation may be approximate.
+    """Approximations that an evaluation may make.
 
     Attributes
     ----------
@@ -20,14 +20,14 @@ class Profile:
         ``fast``, ``standard`` or ``full``.
     exact_cells
         With more cells than this, neighbours are searched approximately and silhouettes averaged over a
-        sample, since exact ones take time with the square of the cells. None: never.
+        sample, because the time of exact ones grows with the square of the cells. None: always exact.
     sample_cells
         Cells in that sample, drawn from every label and batch in proportion.
     graph_cells
         With more cells than ``exact_cells``, metrics on communities and within labels (``on_sample``) are
-        computed on a sample of so many cells alone. None: on all cells.
+        computed on a sample of this number of cells. None: on all cells.
     seed
-        Of the samples and of the approximate search.
+        Seed of the samples and of the approximate search.
     """
 
     name: ProfileName
@@ -37,12 +37,12 @@ class Profile:
     seed: int = 0
 
     def samples(self, n_obs: int) -> bool:
-        """Tell whether so many cells are too many for exact values."""
+        """Return whether a number of cells is too large for exact values."""
         return self.exact_cells is not None and n_obs > self.exact_cells
 
 
-#: Every profile by name. At 100,000 cells the approximate search takes a third of the exact one's time:
-#: docs/performance.md.
+#: Every profile by name. At 100,000 cells the approximate search takes a third of the time of the exact one
+#: (docs/performance.md).
 PROFILES: Mapping[ProfileName, Profile] = MappingProxyType(
     {
         "fast": Profile(name="fast", exact_cells=100_000, graph_cells=100_000),
@@ -59,7 +59,7 @@ def profile_of(name: str | Profile) -> Profile:
     Raises
     ------
     UnknownNameError
-        If there is none of this name.
+        If no profile has this name.
 
     Examples
     --------
@@ -81,16 +81,15 @@ class Shortcut:
     Attributes
     ----------
     quantity
-        What was approximated: ``neighbors``, ``silhouettes``, or ``cells`` where only a sample was looked at.
+        Approximated quantity: ``neighbors``, ``silhouettes``, or ``cells`` if only a sample was evaluated.
     description
-        How, in a sentence.
+        The method, in a sentence.
     library
-        Whose algorithm, with its version; None for our own.
+        Library of the algorithm, with its version; None for this package.
     figures
-        What was chosen and what is known of its quality, such as a seed and the recall of neighbours on a
-        sample of cells.
+        Settings and measures of quality, such as a seed and the recall of neighbours on a sample of cells.
     metric_ids
-        The metrics that rest on it.
+        Metrics that depend on it.
     """
 
     quantity: str

@@ -1,7 +1,7 @@
-"""The scib-metrics library behind our metric ids: a second opinion on an embedding.
+"""Scores of an embedding by the library scib-metrics, under the ids of the equivalent metrics.
 
-The library is the extra ``parity``. Neighbours are searched as its own benchmark does
-(``pynndescent``), so that a value is what a user of the library gets.
+The library is the extra ``parity``. Neighbours are searched as in its own benchmark (``pynndescent``), so
+that values are those of the library.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ def score_with_scib_metrics(inputs: Mapping[str, Any]) -> dict[str, Outcome]:
 
     Returns
     -------
-    A value, or the reason why the library gave none, by the id of our equivalent metric.
+    A value, or the reason why the library gave none, by the id of the equivalent metric.
 
     Raises
     ------
@@ -50,7 +50,7 @@ def score_with_scib_metrics(inputs: Mapping[str, Any]) -> dict[str, Outcome]:
             "Install it with: pip install 'cellular-bench[parity]'"
         )
     found: dict[str, Outcome] = {}
-    # The library tells its progress on standard output, where our tables and JSON go.
+    # The library prints its progress to standard output, which is reserved for tables and JSON.
     with redirect_stdout(sys.stderr):
         for metric_ids, call in _calls(inputs).items():
             found |= _outcomes(metric_ids, call)
@@ -58,7 +58,7 @@ def score_with_scib_metrics(inputs: Mapping[str, Any]) -> dict[str, Outcome]:
 
 
 def _calls(inputs: Mapping[str, Any]) -> dict[tuple[str, ...], Callable[[], Any]]:
-    """Return what to call for which metrics; a call that gives several values gives them in a dict."""
+    """Return the call for each group of metrics; a call for several metrics returns a dictionary."""
     import scib_metrics as theirs
     from scib_metrics.nearest_neighbors import pynndescent
 
@@ -96,7 +96,7 @@ def _outcomes(metric_ids: tuple[str, ...], call: Callable[[], Any]) -> dict[str,
         result = call()
     except UndefinedError as error:
         return dict.fromkeys(metric_ids, error)
-    except Exception as error:  # the library's reason for this metric, so that the others survive
+    except Exception as error:  # reported as the reason of these metrics; the others go on
         reason = f"scib-metrics failed: {type(error).__name__}: {error}"
         return {metric_id: UndefinedError(reason) for metric_id in metric_ids}
     values = (

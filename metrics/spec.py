@@ -1,10 +1,10 @@
-"""The registry of metrics: a metric is declared where its function is, and nowhere else."""
+"""The registry of metrics: every metric is declared at its function."""
 
 from __future__ import annotations
 
 import inspect
 from collections.abc import Callable, Iterable
-from typing import Any, TypeVar
+from typing import Any, TypedDict, TypeVar, Unpack
 
 from cellular_bench.core.types import ASPECTS, AspectId, MetricSpec
 
@@ -19,33 +19,50 @@ OPTIONAL_INPUTS = frozenset({"corrected", "expression", "ontology", "X_pre_all",
 _Function = TypeVar("_Function", bound=Callable[..., float])
 
 
+class _Facts(TypedDict, total=False):
+    """Fields of :class:`MetricSpec` that have a default."""
+
+    minimum: float
+    maximum: float
+    higher_is_better: bool
+    in_overall: bool
+    on_request: bool
+    on_sample: bool
+    version: int
+    doi: str | None
+
+
 def metric(
-    *,
-    metric_id: str,
-    name: str,
-    aspect: AspectId,
-    definition: str,
-    minimum: float = 0.0,
-    maximum: float = 1.0,
-    higher_is_better: bool = True,
-    in_overall: bool = True,
-    on_request: bool = False,
-    on_sample: bool = False,
-    version: int = 1,
-    doi: str | None = None,
+    *, metric_id: str, name: str, aspect: AspectId, definition: str, **facts: Unpack[_Facts]
 ) -> Callable[[_Function], _Function]:
     """Register a pure function as a metric and attach its :class:`MetricSpec` as ``spec``.
 
-    The function itself is returned unchanged: arrays in, float out. The names of its arguments
-    are what it asks :func:`cellular_bench.metrics.evaluate` for; an argument with a default is
-    optional. Its docstring has a section *Notes* with the paragraphs ``Formula:`` and ``Fooled by:``
-    and a section *Examples*; with the arguments here they make the metric's card
+    The function itself is returned unchanged: arrays in, float out. The names of its arguments are
+    the inputs that it requests from :func:`cellular_bench.metrics.evaluate`; an argument with a default
+    is optional. Its docstring has a section *Notes* with the paragraphs ``Formula:`` and ``Fooled by:``
+    and a section *Examples*; together with the arguments here they are the metric's card
     (:func:`cellular_bench.metrics.card`).
+
+    Parameters
+    ----------
+    metric_id
+        Name in records and tables.
+    name
+        Name for readers.
+    aspect
+        What the metric measures; metrics of one aspect are averaged.
+    definition
+        The metric in one sentence.
+    **facts
+        Other fields of :class:`~cellular_bench.core.types.MetricSpec`: ``minimum`` (0), ``maximum`` (1),
+        ``higher_is_better`` (True), ``in_overall`` (True), ``on_request`` (False), ``on_sample`` (False),
+        ``version`` (1) and ``doi`` (None).
 
     Raises
     ------
     ValueError
-        If the id is taken, or the range is empty. A newer text of a file may replace its own metric.
+        If another metric has the id, or the range is empty. A file that was changed and is loaded again
+        replaces its own metric.
 
     Examples
     --------
@@ -53,27 +70,17 @@ def metric(
     >>> METRICS["accuracy"].function is accuracy
     True
     """
-    if not minimum < maximum:
-        raise ValueError(f"metric '{metric_id}': minimum {minimum} is not below maximum {maximum}")
 
     def register(function: _Function) -> _Function:
         if metric_id in METRICS and not _is_newer(function, METRICS[metric_id].function):
             raise ValueError(f"metric '{metric_id}' is already registered: choose another metric_id")
         spec = MetricSpec(
-            metric_id=metric_id,
-            name=name,
-            aspect=aspect,
-            function=function,
-            definition=definition,
-            minimum=minimum,
-            maximum=maximum,
-            higher_is_better=higher_is_better,
-            in_overall=in_overall,
-            on_request=on_request,
-            on_sample=on_sample,
-            version=version,
-            doi=doi,
+            metric_id=metric_id, name=name, aspect=aspect, function=function, definition=definition, **facts
         )
+        if not spec.minimum < spec.maximum:
+            raise ValueError(
+                f"metric '{metric_id}': minimum {spec.minimum} is not below maximum {spec.maximum}"
+            )
         METRICS[metric_id] = spec
         attributes: Any = function
         attributes.spec = spec
@@ -83,7 +90,7 @@ def metric(
 
 
 def _is_newer(function: Callable[..., float], known: Callable[..., float]) -> bool:
-    """Whether a function comes from the same file as a known one, loaded again after a change."""
+    """Return whether a function comes from the same file as a known one, loaded again after a change."""
     one, other = (inspect.unwrap(found).__code__.co_filename for found in (function, known))
     return one == other and function.__module__ != known.__module__
 
@@ -117,7 +124,7 @@ def belongs(spec: MetricSpec, given: Iterable[str]) -> bool:
 
 
 def sort_metrics() -> None:
-    """Bring :data:`METRICS` into its documented order, whatever order the modules were imported in."""
+    """Sort :data:`METRICS` into its documented order, independently of the order of imports."""
 
     def place(spec: MetricSpec) -> tuple[int, str, bool, bool, bool, str, int]:
         code = inspect.unwrap(spec.function).__code__

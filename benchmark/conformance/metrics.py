@@ -150,10 +150,10 @@ def _inputs_are_known(subject: MetricSubject) -> None:
 
 
 def _is_described(subject: MetricSubject) -> None:
-    from cellular_bench.metrics.cards import docstring_parts
+    from cellular_bench.metrics.cards import card_of
 
     demand(subject.spec.definition.strip(), "definition is empty.")
-    missing = sorted({"formula", "fooled_by", "example"} - set(docstring_parts(subject.spec)))
+    missing = sorted(card_of(subject.spec).missing)
     demand(not missing, f"its docstring lacks {', '.join(missing)}.")
 
 

@@ -141,7 +141,7 @@ class Executor:
         with _disk_errors(self.store):
             folder.mkdir(parents=True, exist_ok=True)
             split_file, log = folder / SPLIT, folder / RUN_LOG
-            preparation.write_split(split, split_file)
+            preparation.write_split(split, run.dataset, split_file)
         data = self.store.data_file(run.dataset)
         prepare = partial(preparation.prepare_split, inputs=inputs, plugins=run.plugins)
         ended = call(

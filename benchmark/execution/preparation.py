@@ -21,11 +21,13 @@ from cellular_bench.benchmark.tasks import Task
 from cellular_bench.core import keys
 from cellular_bench.core.components import principal_components
 from cellular_bench.core.errors import UndefinedError, UserError
-from cellular_bench.core.types import Stress, TaskId
+from cellular_bench.core.genes import variable_genes
+from cellular_bench.core.types import GeneSelection, Stress, TaskId
 
 if TYPE_CHECKING:
     from anndata import AnnData
 
+    from cellular_bench.benchmark.schema.records import DatasetIdentity
     from cellular_bench.core.types import Dataset, Split
 
 MIN_CELLS_PER_GENE = 3
@@ -108,14 +110,16 @@ def _is_whole_zip(path: Path) -> bool:
         return False
 
 
-def write_split(split: Split, path: Path) -> None:
-    """Write what :func:`prepare_split` reads of a split."""
+def write_split(split: Split, dataset: DatasetIdentity, path: Path) -> None:
+    """Write what :func:`prepare_split` reads: the split, and how the record says that genes are selected."""
+    assert dataset.gene_selection is not None, "only imported results have none"
     np.savez(
         path,
         train_obs=split.train_obs,
         test_obs=split.test_obs,
         unseen_labels=np.array(split.unseen_labels, dtype=str),
         stress=np.array(json.dumps(split.stress and asdict(split.stress))),
+        genes=np.array(json.dumps(asdict(dataset.gene_selection))),
     )
 
 
@@ -134,19 +138,18 @@ def prepare_split(
 ) -> None:
     """Work out the highly variable genes of the training cells and the truth of the scored cells.
 
-    ``split_file`` holds ``train_obs``, ``test_obs``, ``unseen_labels`` and ``stress``. ``inputs`` are the
-    tasks whose inputs are wanted too, by the name of their file (:meth:`Task.input_files`).
+    ``split_file`` is that of :func:`write_split`. ``inputs`` are the tasks whose inputs are wanted too, by
+    the name of their file (:meth:`Task.input_files`).
     """
     import anndata
 
-    from cellular_bench.datasets.preprocess import highly_variable
     from cellular_bench.datasets.stress import stressed_data
 
     with np.load(split_file, allow_pickle=False) as arrays:
         train_obs, test_obs, unseen = arrays["train_obs"], arrays["test_obs"], arrays["unseen_labels"]
-        stress = arrays["stress"]
+        stress, genes = arrays["stress"], GeneSelection(**json.loads(str(arrays["genes"])))
     adata = stressed_data(anndata.read_h5ad(data), _read_stress(stress))
-    mask = highly_variable(adata[train_obs])
+    mask = variable_genes(adata.X[train_obs], genes)
     truth = make_truth(adata[test_obs], highly_variable=mask, unseen_labels=unseen)
     _save(folder / TRUTH, {field.name: getattr(truth, field.name) for field in fields(truth)})
     for name, task_id in inputs.items():

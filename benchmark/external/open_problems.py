@@ -201,6 +201,7 @@ def _record(
             n_vars=0,
             n_batches=0,
             n_labels=0,
+            gene_selection=None,
         ),
         split=SplitIdentity(
             split_id=PUBLISHED_SPLIT,

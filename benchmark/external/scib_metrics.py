@@ -179,6 +179,7 @@ def _record(name: str, row: Any, dataset_id: str, finished_at: datetime, *, show
             n_vars=0,
             n_batches=0,
             n_labels=0,
+            gene_selection=None,
         ),
         split=SplitIdentity(split_id=PUBLISHED_SPLIT, kind="all", digest=digest, n_train=0, n_test=0),
         seed=0,

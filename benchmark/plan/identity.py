@@ -76,6 +76,7 @@ def dataset_identity(dataset: Dataset) -> DatasetIdentity:
         license=spec.license,
         subsample=dict(dataset.subsample) if dataset.subsample else None,
         recipe=dict(dataset.recipe) if dataset.recipe else None,
+        gene_selection=dataset.gene_selection,
     )
 
 

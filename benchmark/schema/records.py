@@ -11,6 +11,7 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 from cellular_bench.core.types import (
     AspectId,
     Features,
+    GeneSelection,
     LabelAccess,
     ProfileName,
     SplitKind,
@@ -65,7 +66,8 @@ class DatasetIdentity(Model):
     """The data that it ran on.
 
     ``subsample`` says which cells were drawn, ``recipe`` how counts were filtered and normalised; both
-    None for the data as they are.
+    None for the data as they are. ``gene_selection`` says how the variable genes of the training cells were
+    selected; None for results that were computed elsewhere.
     """
 
     dataset_id: str
@@ -79,6 +81,8 @@ class DatasetIdentity(Model):
     license: str | None = None
     subsample: dict[str, int] | None = None
     recipe: dict[str, Any] | None = None
+    # Records of before this field: all runs selected by the default.
+    gene_selection: GeneSelection | None = GeneSelection()
 
     @property
     def version_id(self) -> str:

@@ -120,8 +120,8 @@ def prepare(adata: AnnData, recipe: Recipe, *, n: int | None = None, seed: int =
     cells = adata if n is None else subsample(adata, n, seed, keys=(BATCH,))
     made = recipes.prepare(cells, recipe, sample=cells.obs[BATCH].astype(str).to_numpy())
     drawn = None if n is None else {"n": cells.n_obs, "of": adata.n_obs, "seed": seed, "strata": [BATCH]}
-    said = {**(recipes.recorded(made.adata) or {}), "subsample": drawn}
-    made.adata.uns[recipes.UNS_KEY] = json.dumps(said)
+    facts = json.loads(made.adata.uns[recipes.UNS_KEY])
+    made.adata.uns[recipes.UNS_KEY] = json.dumps({**facts, "subsample": drawn})
     return made
 
 

@@ -73,7 +73,7 @@ def measure(counts: Any, var_names: Sequence[str]) -> Quality:
     totals = np.asarray(matrix.sum(axis=1), dtype=np.float64).ravel()
     is_mito = np.array([str(name).upper().startswith(MITOCHONDRIAL) for name in var_names], dtype=bool)
     if len(is_mito) != matrix.shape[1]:
-        raise UserError(f"Expected one name per gene, came {len(is_mito)} names for {matrix.shape[1]} genes.")
+        raise UserError(f"Expected one name per gene, got {len(is_mito)} names for {matrix.shape[1]} genes.")
     mito = np.asarray(matrix[:, is_mito].sum(axis=1), dtype=np.float64).ravel()
     return Quality(
         n_counts=totals,
@@ -99,7 +99,7 @@ def far_from_median(
     numbers = np.asarray(values, dtype=np.float64)
     groups = np.zeros(len(numbers), dtype=int) if group is None else np.asarray(group)
     if numbers.shape != groups.shape:
-        raise UserError(f"Expected one group per value, came {groups.shape} for {numbers.shape}.")
+        raise UserError(f"Expected one group per value, got {groups.shape} for {numbers.shape}.")
     marked = np.zeros(len(numbers), dtype=bool)
     for name in np.unique(groups):
         inside = groups == name

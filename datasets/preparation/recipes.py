@@ -1,4 +1,4 @@
-"""Recipes: from raw counts to a data set, step by step, and in words that can be recorded."""
+"""Recipes: named sequences of filters, normalisation and selection of genes."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from cellular_bench.core.errors import UserError
 from cellular_bench.core.keys import COUNTS, TARGET_SUM
-from cellular_bench.datasets import variable
+from cellular_bench.core.types import Flavor, GeneSelection
 from cellular_bench.datasets.preparation import quality
 from cellular_bench.datasets.preprocess import log1p_of_scaled
 
@@ -21,29 +21,29 @@ if TYPE_CHECKING:
 
 #: ``mean``: a cell's counts / mean counts of all cells. ``target``: a cell's counts / 10,000.
 SizeFactor = Literal["mean", "target"]
-#: Raised whenever a recipe gives other numbers.
-VERSION = 1
-#: Where a prepared file says how it was made, as JSON.
+#: Entry of ``uns`` in which a prepared file records its recipe, as JSON.
 UNS_KEY = "recipe"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Recipe:
-    """How raw counts are filtered and normalised; None leaves a step out.
+    """How raw counts are filtered and normalised, and how runs select variable genes; None skips a step.
 
     Attributes
     ----------
     n_mads
-        Drop cells more than so many median absolute deviations from the median of their sample in any
+        Drop cells more than this number of median absolute deviations from the median of their sample in any
         of four quantities (:func:`~cellular_bench.datasets.preparation.quality.outliers`).
     min_genes, max_mito_share
         Drop cells with fewer genes, or a larger mitochondrial share.
     min_cells
         Then drop genes that fewer of the remaining cells express.
     size_factor
-        By what a cell's counts are divided before the logarithm.
+        Divisor of the counts of a cell before the logarithm.
     flavor, n_top_genes
-        How variable genes are chosen, on training cells only: :meth:`select_genes`.
+        :attr:`gene_selection` of every run on the data.
+    version
+        Raised whenever the recipe gives other numbers; part of the digest of the data.
     """
 
     name: str
@@ -52,25 +52,31 @@ class Recipe:
     max_mito_share: float | None = None
     min_cells: int | None = None
     size_factor: SizeFactor = "target"
-    flavor: variable.Flavor = "cell_ranger"
-    n_top_genes: int = 2000
+    flavor: Flavor = GeneSelection().flavor
+    n_top_genes: int = GeneSelection().n_top_genes
+    version: int = 1
+
+    @property
+    def gene_selection(self) -> GeneSelection:
+        """How runs select variable genes, on the training cells of each split."""
+        return GeneSelection(flavor=self.flavor, n_top_genes=self.n_top_genes)
 
     def describe(self) -> dict[str, Any]:
-        """Return everything that decides the numbers, ready for JSON."""
-        return {**asdict(self), "version": VERSION}
+        """Return everything that decides the numbers of a run, ready for JSON."""
+        return asdict(self)
 
-    def select_genes(self, lognorm_train: Any) -> NDArray[np.bool_]:
-        """Mark the variable genes of the training cells, (n_obs, n_vars) log-normalised."""
-        found = variable.moments([lognorm_train], flavor=self.flavor)
-        return variable.choose(found, n_top_genes=self.n_top_genes, flavor=self.flavor)
+    def describe_values(self) -> dict[str, Any]:
+        """Return everything that decides the values, ready for JSON: all but the selection of genes."""
+        return {name: value for name, value in asdict(self).items() if name not in ("flavor", "n_top_genes")}
 
 
 #: The preprocessing of the CELLULAR study.
 STUDY = Recipe(name="study", n_mads=quality.N_MADS, min_cells=quality.MIN_CELLS, size_factor="mean")
 #: The same for cells whose quality their authors controlled, as the study took its annotated data.
 STUDY_ANNOTATED = replace(STUDY, name="study_annotated", n_mads=None)
-#: What scanpy's introduction does: cells with 100 genes, genes in 3 cells, counts per 10,000.
-SCANPY = Recipe(name="scanpy", min_genes=100, min_cells=3, flavor="seurat")
+#: The steps of scanpy's tutorial: cells with 100 genes, genes in 3 cells, counts per 10,000. Version 2: runs
+#: select genes by the flavor ``seurat``; before, they used ``cell_ranger`` whatever the recipe said.
+SCANPY = Recipe(name="scanpy", min_genes=100, min_cells=3, flavor="seurat", version=2)
 #: Counts per 10,000 and nothing else: data whose quality was controlled before.
 NONE = Recipe(name="none")
 RECIPES: Mapping[str, Recipe] = {recipe.name: recipe for recipe in (STUDY, STUDY_ANNOTATED, SCANPY, NONE)}
@@ -127,7 +133,7 @@ def prepare(adata: AnnData, recipe: Recipe, *, sample: ArrayLike | None = None) 
     made.X = log1p_of_scaled(counts, factors)
     made.layers[COUNTS] = counts.astype(np.float32)
     steps.append({"step": f"log1p of counts / size factor ({recipe.size_factor})", "dropped": 0})
-    made.uns[UNS_KEY] = json.dumps({**recipe.describe(), "steps": steps})
+    made.uns[UNS_KEY] = json.dumps({**recipe.describe_values(), "steps": steps})
     return Prepared(
         adata=made, steps=tuple(steps), before=before, after=quality.measure(counts, made.var_names)
     )
@@ -148,16 +154,6 @@ def size_factors(counts: Any, *, kind: SizeFactor) -> NDArray[np.float64]:
 
     totals = np.asarray(sparse.csr_matrix(counts).sum(axis=1), dtype=np.float64).ravel()
     return np.asarray(totals / (totals.mean() if kind == "mean" else TARGET_SUM), dtype=np.float64)
-
-
-def recorded(adata: AnnData) -> dict[str, Any] | None:
-    """Return how a file was prepared, or None where it does not say."""
-    text = adata.uns.get(UNS_KEY)
-    try:
-        found = json.loads(text) if isinstance(text, str) else None
-    except json.JSONDecodeError:
-        return None
-    return found if isinstance(found, dict) else None
 
 
 def _check_counts(counts: Any) -> None:

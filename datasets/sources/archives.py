@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import importlib
 import lzma
-import shutil
 import stat
 import tarfile
 import tempfile
@@ -14,7 +12,6 @@ from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath, PureWindowsPath
-from typing import Any
 
 from cellular_bench.core.errors import DataError
 
@@ -38,7 +35,7 @@ class _Member:
 
 
 def unpack(path: Path, target: Path, *, max_bytes: int = MAX_BYTES, max_files: int = MAX_FILES) -> list[Path]:
-    """Unpack a zip, tar (plain or compressed) or rar archive into a new folder.
+    """Unpack a zip or tar archive (plain or compressed) into a new folder.
 
     The folder appears only when everything in the archive was found harmless and written; what the
     archive says of owners, rights and times is ignored. Sizes are those of the bytes that really
@@ -59,7 +56,7 @@ def unpack(path: Path, target: Path, *, max_bytes: int = MAX_BYTES, max_files: i
     ------
     DataError
         If an entry points outside the folder, is a link or a device, the limits are exceeded, the
-        archive is damaged or of an unknown kind, or it is a rar archive and libarchive is absent.
+        archive is damaged or of another kind.
     OSError
         If the files cannot be written, such as on a full disk.
     """
@@ -71,11 +68,6 @@ def unpack(path: Path, target: Path, *, max_bytes: int = MAX_BYTES, max_files: i
             _unpack_into(folder, path, max_bytes=max_bytes, max_files=max_files)
             folder.rename(target)
     return sorted(file for file in target.rglob("*") if file.is_file())
-
-
-def is_archive(path: Path) -> bool:
-    """Tell whether a file is an archive that :func:`unpack` knows, by its content."""
-    return _is_rar(path) or zipfile.is_zipfile(path) or tarfile.is_tarfile(path)
 
 
 def _unpack_into(folder: Path, path: Path, *, max_bytes: int, max_files: int) -> None:
@@ -131,19 +123,19 @@ def _place(folder: Path, member: _Member, path: Path) -> Path:
 
 
 def _opened(path: Path) -> AbstractContextManager[Iterator[_Member]]:
-    if _is_rar(path):
-        return _rar_members(path)
-    if zipfile.is_zipfile(path):
-        return _zip_members(path)
-    if tarfile.is_tarfile(path):
-        return _tar_members(path)
-    problem = "This is no archive that can be unpacked, or a damaged one: expected zip, tar or rar."
-    raise DataError(str(path), [problem])
-
-
-def _is_rar(path: Path) -> bool:
+    problem = "This is no archive that can be unpacked, or a damaged one: expected zip or tar."
     with path.open("rb") as file:
-        return file.read(len(RAR_MAGIC)) == RAR_MAGIC
+        is_rar = file.read(len(RAR_MAGIC)) == RAR_MAGIC
+    if is_rar:  # first: a zip archive at its end would be taken for the whole
+        problem = (
+            "It is a rar archive, which cannot be unpacked here. Unpack it with unar or 7-Zip, and name the "
+            "folder (--data-dir) or use the file as your own data (--adata)."
+        )
+    elif zipfile.is_zipfile(path):
+        return _zip_members(path)
+    elif tarfile.is_tarfile(path):
+        return _tar_members(path)
+    raise DataError(str(path), [problem])
 
 
 @contextmanager
@@ -207,37 +199,3 @@ def _blocks_of_tar(archive: tarfile.TarFile, info: tarfile.TarInfo) -> Iterator[
         yield block
     if done < info.size:
         raise tarfile.ReadError(f"'{info.name}' ends after {done} of {info.size} bytes")
-
-
-@contextmanager
-def _rar_members(path: Path) -> Iterator[Iterator[_Member]]:
-    libarchive = _libarchive(path)
-    try:
-        with libarchive.file_reader(str(path)) as entries:
-            yield (
-                _Member(
-                    name=entry.pathname,
-                    blocks=None if entry.isdir else iter(entry.get_blocks()),
-                    is_link=entry.issym or entry.islnk,
-                    is_special=not (entry.isfile or entry.isdir or entry.issym or entry.islnk),
-                )
-                for entry in entries
-            )
-    except libarchive.exception.ArchiveError as error:
-        problem = f"The archive is damaged, or libarchive cannot read its kind of rar: {error}."
-        raise DataError(str(path), [problem]) from error
-
-
-def _libarchive(path: Path) -> Any:
-    try:
-        return importlib.import_module("libarchive")
-    except (ImportError, OSError, AttributeError, TypeError) as error:
-        # Without the C library the module is found and fails while it is loaded.
-        tool = next((name for name in ("unar", "unrar", "7z", "bsdtar") if shutil.which(name)), None)
-        by_hand = f"unpack it with {tool}" if tool else "unpack it with unar or 7-Zip"
-        problem = (
-            "It is a rar archive, which needs libarchive: pip install libarchive-c, and the C library "
-            f"(libarchive13 on Debian, libarchive in Homebrew and conda). Or {by_hand} and use the files as "
-            "your own data (--adata, or run-benchmark datasets prepare)."
-        )
-        raise DataError(str(path), [problem]) from error

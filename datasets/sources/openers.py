@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import hashlib
 import importlib.util
-import inspect
 import json
 import os
 from collections.abc import Callable, Mapping
+from dataclasses import fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -108,13 +108,13 @@ def _package(dataset_id: str, source: Mapping[str, Any], options: Options) -> An
 
 
 def _simulator(dataset_id: str, source: Mapping[str, Any], options: Options) -> AnnData:
-    from cellular_bench.datasets.simulator import simulate
+    from cellular_bench.datasets.simulator import Simulation
 
-    known = inspect.signature(simulate).parameters
+    known = [field.name for field in fields(Simulation)]
     for name in source["arguments"]:
         if name not in known:
             raise DataError(dataset_id, [str(UnknownNameError("argument of the simulator", name, known))])
-    return simulate(**source["arguments"])
+    return Simulation(**source["arguments"]).draw()
 
 
 def _url(dataset_id: str, source: Mapping[str, Any], options: Options) -> AnnData:

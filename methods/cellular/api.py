@@ -12,7 +12,8 @@ import torch
 from numpy.typing import NDArray
 
 from cellular_bench.core.errors import NotApplicableError, UnknownNameError, UserError
-from cellular_bench.core.types import Prediction
+from cellular_bench.core.genes import variable_genes
+from cellular_bench.core.types import GeneSelection, Prediction
 from cellular_bench.methods.cellular import inputs, persistence
 from cellular_bench.methods.cellular.centroids import RepresentationKind, type_means, type_representations
 from cellular_bench.methods.cellular.minibatches import embed_rows, inner_split
@@ -280,8 +281,8 @@ class Cellular:
             raise UserError("cellular: gene names are not unique; call adata.var_names_make_unique() first.")
         X, genes = inputs.expression(adata), tuple(map(str, adata.var_names))
         if self.n_top_genes is not None:
-            chosen = inputs.highly_variable_genes(X[train], genes, n_top_genes=self.n_top_genes)
-            X, genes = X[:, adata.var_names.get_indexer(chosen)], tuple(chosen)
+            chosen = variable_genes(X[train], GeneSelection(n_top_genes=self.n_top_genes))
+            X, genes = X[:, chosen], tuple(map(str, adata.var_names[chosen]))
         if len(genes) < 4:
             raise UserError(f"cellular: {len(genes)} genes came; at least 4 are wanted.")
         return X, genes

@@ -8,6 +8,7 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
+from cellular_bench.core.components import principal_components
 from cellular_bench.core.errors import UnknownNameError
 
 Codes = NDArray[np.int64]
@@ -85,22 +86,6 @@ def centroid_distances(
     largest = mean.max()
     scaled: NDArray[np.float64] = mean / largest if largest > 0 else mean
     return scaled
-
-
-def principal_components(X: Any, *, n_components: int, seed: int) -> NDArray[np.float64]:
-    """Return the leading principal components of the cells, (n_obs, at most ``n_components``)."""
-    from sklearn.decomposition import PCA
-
-    # The iterative solver centres a sparse matrix on the fly, but cannot return every component; where
-    # all are wanted the matrix has no more than ``n_components`` rows or columns, and is small.
-    limit = min(X.shape)
-    if n_components < limit:
-        pca = PCA(n_components, svd_solver="arpack", random_state=seed)
-    else:
-        X = X.toarray() if hasattr(X, "toarray") else X
-        pca = PCA(limit, svd_solver="full")
-    scores: NDArray[np.float64] = pca.fit_transform(X)
-    return scores
 
 
 def type_means(

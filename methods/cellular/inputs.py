@@ -109,26 +109,6 @@ def align_genes(adata: AnnData, genes: Sequence[str], *, min_share: float) -> An
     return X[:, position] if found.all() else _with_zero_genes(X, position, found)
 
 
-def highly_variable_genes(X: Any, genes: Sequence[str], *, n_top_genes: int) -> list[str]:
-    """Return the most variable genes (scanpy, ``flavor="cell_ranger"``), in the order of ``genes``.
-
-    Genes that are 0 in all cells are left out first: the ranking fails on them. Where no more than
-    ``n_top_genes`` remain, all of them are returned.
-    """
-    import pandas as pd
-    import scanpy as sc
-    from anndata import AnnData
-
-    expressed = np.flatnonzero(np.asarray((X > 0).sum(axis=0)).ravel() > 0)
-    names = np.asarray(genes, dtype=object)[expressed]
-    if len(names) <= n_top_genes:
-        return [str(name) for name in names]
-    # AnnData rejects a subset of names with duplicates less clearly than `fit` does.
-    cells = AnnData(X[:, expressed], var=pd.DataFrame(index=pd.Index(names)))
-    sc.pp.highly_variable_genes(cells, n_top_genes=n_top_genes, flavor="cell_ranger")
-    return [str(name) for name in names[cells.var["highly_variable"].to_numpy()]]
-
-
 def _report_share(found: NDArray[np.bool_], genes: Sequence[str], *, min_share: float) -> None:
     share = float(found.mean())
     missing = ", ".join([gene for gene, there in zip(genes, found, strict=True) if not there][:3])

@@ -1,8 +1,7 @@
-"""Whether the probabilities that a method states are worth believing.
+"""Scores of class probabilities.
 
-The probabilities are judged as they stand, also for cells that the method rejects: declining to
-name a cell is a decision taken on top of them. A true label that the method does not know has
-probability 0.
+Probabilities of rejected cells count, too: rejection is a decision based on them. A true label that the
+method does not know has probability 0.
 """
 
 from __future__ import annotations
@@ -21,19 +20,19 @@ from cellular_bench.metrics.spec import metric
 FLOOR = 2.0**-23
 N_BINS = 15
 TOP_K = 3
-#: Probabilities of a cell may miss a sum of 1 by so much.
+#: Largest accepted difference of the sum of a cell's probabilities from 1.
 TOLERANCE = 1e-3
 
 
 class CalibrationCurve(NamedTuple):
-    """Confidence and accuracy of the cells in each bin of confidence that has cells.
+    """Confidence and accuracy of the cells in each bin of confidence that is not empty.
 
     Attributes
     ----------
     confidence, accuracy
         (n_filled,) means over the cells of a bin.
     n_obs
-        (n_filled,) cells in it.
+        (n_filled,) cells in a bin.
     """
 
     confidence: Floats
@@ -42,7 +41,7 @@ class CalibrationCurve(NamedTuple):
 
 
 class _Stated(NamedTuple):
-    """Probabilities, and that of each cell's true label: 0 where the method does not know it."""
+    """Probabilities, and the probability of each cell's true label; 0 for an unknown label."""
 
     proba: Floats
     of_truth: Floats
@@ -59,7 +58,7 @@ def _stated(label: ArrayLike, label_proba: ArrayLike, labels: ArrayLike) -> _Sta
             "one row per cell and one column per name in labels"
         )
     if len(np.unique(known)) != len(known):
-        raise ValueError("labels has a name twice; each column of label_proba needs its own")
+        raise ValueError("labels contains a name twice; each column of label_proba needs its own")
     _check(proba)
     order = np.argsort(known)
     columns = order[np.clip(np.searchsorted(known, true, sorter=order), 0, len(known) - 1)]
@@ -69,14 +68,14 @@ def _stated(label: ArrayLike, label_proba: ArrayLike, labels: ArrayLike) -> _Sta
 
 def _check(proba: Floats) -> None:
     if not proba.shape[1]:
-        raise UndefinedError("label_proba has no column: the method states no probability", by_output=True)
+        raise UndefinedError("label_proba has no column: the method returns no probability", by_output=True)
     sums = proba.sum(axis=1)
     bad = ~(np.isfinite(sums) & (np.abs(sums - 1) <= TOLERANCE) & (proba >= -TOLERANCE).all(axis=1))
     if bad.any():
         first = int(np.flatnonzero(bad)[0])
         raise UndefinedError(
             f"label_proba holds no probabilities for {int(bad.sum())} of {len(proba)} cells: they must not "
-            f"be negative and sum to 1; those of cell {first} sum to {sums[first]:.4g}",
+            f"be negative and must sum to 1; those of cell {first} sum to {sums[first]:.4g}",
             by_output=True,
         )
 
@@ -85,14 +84,14 @@ def _check(proba: Floats) -> None:
     metric_id="log_loss",
     name="Log-loss",
     aspect="annotation",
-    definition="Mean of -log(probability stated for the true label), in nats, at most 15.94 for a cell.",
+    definition="Mean of -log(probability of the true label), in nats, at most 15.94 for a cell.",
     maximum=float(-np.log(FLOOR)),
     higher_is_better=False,
     in_overall=False,
     doi="10.1198/016214506000001437",
 )
 def log_loss(label: ArrayLike, label_proba: ArrayLike, labels: ArrayLike) -> float:
-    """Mean surprise at the true label, 0 to 15.94 nats; lower is better.
+    """Mean negative logarithm of the probability of the true label, 0 to 15.94 nats; lower is better.
 
     Parameters
     ----------
@@ -106,14 +105,14 @@ def log_loss(label: ArrayLike, label_proba: ArrayLike, labels: ArrayLike) -> flo
     Raises
     ------
     UndefinedError
-        If there are no cells, or the rows are no probabilities.
+        If there are no cells, or a row is not a distribution.
 
     Notes
     -----
     Formula: mean over cells of -log(max(p(true label), 2^-23)).
 
-    Fooled by: a few cells. One confident error can outweigh a hundred good statements, and cells of
-    a type that the method was never shown all cost the maximum.
+    Fooled by: a few cells. One confident error can outweigh a hundred good predictions, and cells of a type
+    that is not in the training data all cost the maximum.
 
     Examples
     --------
@@ -128,7 +127,7 @@ def log_loss(label: ArrayLike, label_proba: ArrayLike, labels: ArrayLike) -> flo
     metric_id="brier",
     name="Brier score",
     aspect="annotation",
-    definition="Mean squared distance of the stated probabilities from 1 for the true label, 0 for others.",
+    definition="Mean squared distance of the probabilities from 1 for the true label and 0 for others.",
     maximum=2.0,
     higher_is_better=False,
     in_overall=False,
@@ -141,8 +140,8 @@ def brier(label: ArrayLike, label_proba: ArrayLike, labels: ArrayLike) -> float:
     -----
     Formula: mean over cells of the sum over labels of (p(label) - [label is true])^2.
 
-    Fooled by: easy cells. It rewards accuracy and calibration together, so that an accurate method
-    with careless probabilities can beat a careful one.
+    Fooled by: easy cells. It rewards accuracy and calibration together, so that an accurate method with
+    poorly calibrated probabilities can score better than a well calibrated one.
 
     Examples
     --------
@@ -160,24 +159,24 @@ def brier(label: ArrayLike, label_proba: ArrayLike, labels: ArrayLike) -> float:
     name="Calibration error (ECE)",
     aspect="annotation",
     definition=(
-        "Distance of accuracy from stated confidence in 15 bins of equal width, weighted by their cells."
+        "Difference between accuracy and confidence in 15 bins of equal width, weighted by their cells."
     ),
     higher_is_better=False,
     in_overall=False,
     doi="10.48550/arXiv.1706.04599",
 )
 def expected_calibration_error(label: ArrayLike, label_proba: ArrayLike, labels: ArrayLike) -> float:
-    """How far confidence is from accuracy, 0 to 1; lower is better. Parameters as :func:`log_loss`.
+    """Difference between confidence and accuracy, 0 to 1; lower is better. Parameters as :func:`log_loss`.
 
-    Confidence is the highest probability of a cell, accuracy how often that label is the true one.
-    Where several labels share the highest probability, the cell is right in their proportion.
+    Confidence is the highest probability of a cell, accuracy the share of cells for which that label is the
+    true one. If several labels share the highest probability, the cell counts in proportion.
 
     Notes
     -----
-    Formula: sum over bins ((b - 1) / 15, b / 15] of
-    (cells in the bin / all cells) x |mean accuracy - mean confidence|.
+    Formula: sum over bins ((b - 1) / 15, b / 15] of (cells in the bin / all cells) x |mean accuracy - mean
+    confidence|.
 
-    Fooled by: saying the same of every cell. The frequencies of the types, stated for each cell,
+    Fooled by: the same probabilities for every cell. The frequencies of the types, predicted for each cell,
     are perfectly calibrated and useless. It depends on the bins: few cells in a bin bias it upwards.
 
     Examples
@@ -193,7 +192,7 @@ def expected_calibration_error(label: ArrayLike, label_proba: ArrayLike, labels:
 def calibration_curve(
     label: ArrayLike, label_proba: ArrayLike, labels: ArrayLike, *, n_bins: int = N_BINS
 ) -> CalibrationCurve:
-    """Return accuracy against confidence, for a reliability diagram; parameters as :func:`log_loss`.
+    """Return accuracy and confidence by bin, for a reliability diagram; parameters as :func:`log_loss`.
 
     Examples
     --------
@@ -217,14 +216,15 @@ def calibration_curve(
     metric_id="top3_accuracy",
     name="Top-3 accuracy",
     aspect="annotation",
-    definition="Share of cells whose true label is among the three labels of the highest probability.",
+    definition="Share of cells whose true label is among the three labels with the highest probabilities.",
     in_overall=False,
 )
 def top3_accuracy(label: ArrayLike, label_proba: ArrayLike, labels: ArrayLike) -> float:
-    """How often the true label is among the three most probable, 0 to 1; parameters as :func:`log_loss`.
+    """Share of cells whose true label is among the three most probable, 0 to 1.
 
-    Labels that tie for third place count in proportion, so that the order of columns does not
-    matter. A label of probability 0 is never among the three.
+    Parameters are those of :func:`log_loss`.
+    Labels that tie for the third place count in proportion, so that the order of columns does not matter. A
+    label with probability 0 is never among the three.
 
     Raises
     ------
@@ -235,7 +235,7 @@ def top3_accuracy(label: ArrayLike, label_proba: ArrayLike, labels: ArrayLike) -
     -----
     Formula: mean over cells of [rank of p(true label) <= 3], ties in proportion.
 
-    Fooled by: few labels. Of four labels three are chosen: chance is 0.75.
+    Fooled by: few labels. With four labels, three are chosen: the chance level is 0.75.
 
     Examples
     --------
@@ -253,7 +253,7 @@ def top3_accuracy(label: ArrayLike, label_proba: ArrayLike, labels: ArrayLike) -
 
 
 def _chance_of_top(stated: _Stated, k: int) -> Floats:
-    """Return the chance of each cell's true label to be in the top k, ties broken at random."""
+    """Return the probability that each cell's true label is in the top k if ties are broken at random."""
     of_truth = stated.of_truth[:, None]
     above = (stated.proba > of_truth).sum(axis=1)
     tied = np.maximum((stated.proba == of_truth).sum(axis=1), 1)
@@ -261,7 +261,7 @@ def _chance_of_top(stated: _Stated, k: int) -> Floats:
 
 
 def confidences(label_proba: ArrayLike, n_obs: int) -> NDArray[np.float64]:
-    """Return the highest probability of each cell.
+    """Return the highest probability of each cell, (n_obs,).
 
     Raises
     ------
@@ -274,7 +274,7 @@ def confidences(label_proba: ArrayLike, n_obs: int) -> NDArray[np.float64]:
     if proba.ndim != 2 or len(proba) != n_obs:
         raise ValueError(f"label_proba has shape {proba.shape}; expected ({n_obs}, n_labels)")
     if not proba.shape[1]:
-        raise UndefinedError("label_proba has no column: the method states no probability", by_output=True)
+        raise UndefinedError("label_proba has no column: the method returns no probability", by_output=True)
     if not np.isfinite(proba).all():
         raise UndefinedError("label_proba is NaN or infinite for some cells", by_output=True)
     return np.asarray(proba.max(axis=1))

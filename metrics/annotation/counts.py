@@ -1,7 +1,7 @@
-"""Cells counted by true and predicted label, and what can be said of the counts alone.
+"""Counts of cells by true and predicted label, and the metrics that are formulas of these counts.
 
-Every formula works on the last axis, so that thousands of resampled tables cost hardly more than
-one. A formula gives NaN where it is 0 / 0; the metrics turn that into a reason.
+Every formula works on the last axis, so that thousands of resampled tables cost hardly more than one. A
+formula gives NaN for 0 / 0; the metrics turn that into a reason.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from numpy.typing import ArrayLike, NDArray
 from cellular_bench.core.errors import UndefinedError
 from cellular_bench.metrics.inputs import Floats, Ints, strings
 
-#: A true label of less than this share of the cells is rare.
+#: A true label with less than this share of the cells is rare.
 RARE_SHARE = 0.01
 
 
@@ -26,11 +26,11 @@ class Counts(NamedTuple):
     labels
         (n_labels,) names.
     true, predicted, hits
-        (..., n_labels) cells of the label, cells that were given it, and cells that are both.
+        (..., n_labels) cells of the label, cells predicted to have it, and cells of both kinds.
     rare
-        (n_labels,) which true labels are rare; resampling does not change it.
+        (n_labels,) True for rare true labels; resampling does not change it.
     n_obs
-        Cells in all.
+        Number of cells.
     """
 
     labels: NDArray[Any]
@@ -42,21 +42,21 @@ class Counts(NamedTuple):
 
 
 def names_of(values: ArrayLike, name: str, n_obs: int | None = None) -> NDArray[Any]:
-    """Return labels as strings.
+    """Return labels as strings, (n_obs,); parameters as :func:`cellular_bench.metrics.inputs.categories`.
 
     Raises
     ------
     UndefinedError
         If there are no cells.
     """
-    found = strings(values, name, n_obs=n_obs)
-    if not len(found):
+    names = strings(values, name, n_obs=n_obs)
+    if not len(names):
         raise UndefinedError("there are no cells to score")
-    return found
+    return names
 
 
 def accepted_cells(rejected: ArrayLike | None, n_obs: int) -> NDArray[np.bool_]:
-    """Return which cells the method named.
+    """Return a mask of the cells that the method did not reject, (n_obs,).
 
     Raises
     ------
@@ -71,18 +71,18 @@ def accepted_cells(rejected: ArrayLike | None, n_obs: int) -> NDArray[np.bool_]:
     return ~flags
 
 
-def right_cells(label: ArrayLike, label_pred: ArrayLike, rejected: ArrayLike | None) -> NDArray[np.bool_]:
-    """Return which cells were given their true label; a rejected cell was not."""
+def correct_cells(label: ArrayLike, label_pred: ArrayLike, rejected: ArrayLike | None) -> NDArray[np.bool_]:
+    """Return a mask of the cells with a correct prediction, (n_obs,); rejected cells count as wrong."""
     true = names_of(label, "label")
     guesses = names_of(label_pred, "label_pred", len(true))
     return np.asarray((true == guesses) & accepted_cells(rejected, len(true)))
 
 
 def count(label: ArrayLike, label_pred: ArrayLike, rejected: ArrayLike | None = None) -> Counts:
-    """Count the cells of each label."""
+    """Count the cells of each label; parameters as :func:`cellular_bench.metrics.accuracy`."""
     names, pairs, cells = count_pairs(label, label_pred, rejected)
     counts = tally(names, pairs, cells)
-    used = counts.true + counts.predicted > 0  # a label only ever predicted for rejected cells is none
+    used = counts.true + counts.predicted > 0  # excludes labels predicted only for rejected cells
     return counts._replace(**{name: getattr(counts, name)[used] for name in _PER_LABEL})
 
 
@@ -94,7 +94,7 @@ def count_pairs(
 ) -> tuple[NDArray[Any], Ints, Ints]:
     """Return label names, the distinct (true, predicted) pairs of codes, and the cells of each pair.
 
-    Rejected cells have one code past the last label.
+    Rejected cells have the code after the last label.
     """
     true = names_of(label, "label")
     n_obs = len(true)
@@ -106,7 +106,7 @@ def count_pairs(
 
 
 def tally(names: NDArray[Any], pairs: Ints, cells: Ints, *, drawn: Ints | None = None) -> Counts:
-    """Sum pairs up to labels; ``drawn`` (..., n_pairs) holds resampled cells of each pair."""
+    """Sum pairs to labels; ``drawn`` (..., n_pairs) holds the resampled cells of each pair."""
     true, guesses = (np.eye(len(names) + 1, dtype=np.int64)[codes][:, :-1] for codes in pairs)
     used = cells if drawn is None else drawn
     n_obs = int(cells.sum())
@@ -122,37 +122,37 @@ def tally(names: NDArray[Any], pairs: Ints, cells: Ints, *, drawn: Ints | None =
 
 
 def accuracy_of(counts: Counts) -> Floats:
-    """Hits of all cells."""
+    """Return the share of hits among all cells."""
     return np.asarray(counts.hits.sum(axis=-1) / counts.n_obs)
 
 
 def balanced_accuracy_of(counts: Counts) -> Floats:
-    """Mean recall of the labels that are there."""
+    """Return the mean recall of the true labels."""
     return _mean(_share(counts.hits, counts.true), counts.true > 0)
 
 
 def rare_recall_of(counts: Counts) -> Floats:
-    """Mean recall of the rare labels that are there."""
+    """Return the mean recall of the rare true labels."""
     return _mean(_share(counts.hits, counts.true), counts.rare & (counts.true > 0))
 
 
 def f1_macro_of(counts: Counts) -> Floats:
-    """Mean F1 of the labels that are true or predicted somewhere."""
+    """Return the mean F1 of the labels that are true or predicted for some cell."""
     return _mean(f1_of(counts), counts.true + counts.predicted > 0)
 
 
 def f1_weighted_of(counts: Counts) -> Floats:
-    """F1 of the true labels, weighted by their cells."""
+    """Return the F1 of the true labels, weighted by their cells."""
     return np.asarray((f1_of(counts) * counts.true).sum(axis=-1) / counts.n_obs)
 
 
 def f1_of(counts: Counts) -> Floats:
-    """2 hits / (support + predictions) of each label; 0 for a label that is nowhere."""
+    """Return 2 hits / (support + predictions) of each label; 0 for a label without cells."""
     return _share(2 * counts.hits, counts.true + counts.predicted)
 
 
 def mcc_of(counts: Counts) -> Floats:
-    """R_K; 0 for a constant prediction, NaN for a single true label."""
+    """Return R_K; 0 for a constant prediction, NaN for a single true label."""
     covariance, spread_true, spread_predicted = _covariances(counts)
     product = np.sqrt(spread_true * spread_predicted)
     value = np.divide(covariance, product, out=np.zeros_like(product), where=product > 0)
@@ -160,22 +160,22 @@ def mcc_of(counts: Counts) -> Floats:
 
 
 def cohen_kappa_of(counts: Counts) -> Floats:
-    """Agreement beyond chance; NaN for a single true label."""
+    """Return the agreement beyond chance; NaN for a single true label."""
     covariance, spread_true, _ = _covariances(counts)
-    # covariance / n^2 = observed - expected agreement; the rest to 1 is positive with two true labels.
+    # covariance / n^2 = observed - expected agreement; 1 - expected is positive with two true labels.
     chance = np.einsum("...i,...i", counts.true.astype(float), counts.predicted.astype(float))
     rest = np.where(spread_true > 0, float(counts.n_obs) ** 2 - chance, 1.0)
     return np.asarray(np.where(spread_true > 0, covariance / rest, np.nan))
 
 
 def accuracy_accepted_of(counts: Counts) -> Floats:
-    """Hits of the named cells; NaN where none is named."""
+    """Return the share of hits among accepted cells; NaN if none is accepted."""
     named = counts.predicted.sum(axis=-1)
     return np.asarray(np.where(named > 0, counts.hits.sum(axis=-1) / np.maximum(named, 1), np.nan))
 
 
 def coverage_of(counts: Counts) -> Floats:
-    """Share of the cells that are named."""
+    """Return the share of accepted cells."""
     return np.asarray(counts.predicted.sum(axis=-1) / counts.n_obs)
 
 

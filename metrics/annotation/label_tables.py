@@ -1,4 +1,4 @@
-"""Predictions laid out label by label: who was recognised, and what was taken for what."""
+"""Predictions by label: precision, recall and F1 of each label, and the confusion matrix."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ REJECTED = ""
 
 
 class LabelFigures(NamedTuple):
-    """How well one label was recognised; a figure is None where it is 0 / 0."""
+    """Support, precision, recall and F1 of one label; a figure is None if it is 0 / 0."""
 
     label: str
     support: int
@@ -29,8 +29,8 @@ def per_label(
 ) -> list[LabelFigures]:
     """Return support, precision, recall and F1 of every label that is true or predicted, sorted.
 
-    Parameters are those of :func:`cellular_bench.metrics.accuracy`. A figure is None where it is
-    0 / 0: the precision of a label that was never predicted, the recall of one that never occurs.
+    Parameters are those of :func:`cellular_bench.metrics.accuracy`. A figure is None if it is 0 / 0: the
+    precision of a label that was never predicted, the recall of a label that never occurs.
 
     Examples
     --------

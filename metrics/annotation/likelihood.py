@@ -1,7 +1,7 @@
-"""The CELLULAR study's own test of novelty: whether any cell of a sample is unlike every known type.
+"""The novelty test of the CELLULAR study: whether a sample holds a cell unlike every known type.
 
-It judges samples, not cells: a sample is called novel when its lowest likelihood lies below a
-threshold. Precision and coverage are therefore over samples, such as one per held-out type and fold.
+It classifies samples instead of cells: a sample is novel if its lowest likelihood is below a threshold.
+Precision and coverage are therefore over samples, for example one per held-out type and fold.
 """
 
 from __future__ import annotations
@@ -24,19 +24,19 @@ STUDY_THRESHOLD = 0.26
     metric_id="lowest_confidence_known",
     name="Lowest confidence, known",
     aspect="novelty",
-    definition="Highest probability of the known cell that is most in doubt (the study's samples).",
+    definition="Highest probability of the least certain known cell (the study's samples).",
     in_overall=False,
     on_request=True,
 )
 def lowest_confidence_known(label_proba: ArrayLike, is_novel: ArrayLike) -> float:
-    """Highest probability of the known cell that is most in doubt, 0 to 1.
+    """Highest probability of the least certain known cell, 0 to 1.
 
     Parameters
     ----------
     label_proba
         (n_obs, n_labels) probabilities.
     is_novel
-        (n_obs,) True for cells of a type that was not in the training data.
+        (n_obs,) True for cells of a type that is not in the training data.
 
     Raises
     ------
@@ -47,7 +47,7 @@ def lowest_confidence_known(label_proba: ArrayLike, is_novel: ArrayLike) -> floa
     -----
     Formula: minimum over known cells of the maximum over labels of the probability.
 
-    Fooled by: one odd cell, which alone decides; the more cells, the lower.
+    Fooled by: one unusual cell, which determines the value; the more cells, the lower.
 
     Examples
     --------
@@ -61,13 +61,13 @@ def lowest_confidence_known(label_proba: ArrayLike, is_novel: ArrayLike) -> floa
     metric_id="lowest_confidence_novel",
     name="Lowest confidence, novel",
     aspect="novelty",
-    definition="Highest probability of the novel cell that is most in doubt (the study's samples).",
+    definition="Highest probability of the least certain novel cell (the study's samples).",
     higher_is_better=False,
     in_overall=False,
     on_request=True,
 )
 def lowest_confidence_novel(label_proba: ArrayLike, is_novel: ArrayLike) -> float:
-    """Highest probability of the novel cell that is most in doubt, 0 to 1.
+    """Highest probability of the least certain novel cell, 0 to 1.
 
     Parameters and errors are those of :func:`lowest_confidence_known`.
 
@@ -75,7 +75,7 @@ def lowest_confidence_novel(label_proba: ArrayLike, is_novel: ArrayLike) -> floa
     -----
     Formula: minimum over novel cells of the maximum over labels of the probability.
 
-    Fooled by: one odd cell, which alone decides: all others may be named with certainty.
+    Fooled by: one unusual cell, which determines the value; all others may have certain predictions.
 
     Examples
     --------
@@ -92,16 +92,16 @@ def _lowest_confidence(label_proba: ArrayLike, cells: NDArray[np.bool_], kind: s
 
 
 class NovelSamples(NamedTuple):
-    """How well novel samples are told from known ones.
+    """Precision and coverage of the flagged samples.
 
     Attributes
     ----------
     precision
-        Share of the samples called novel that are.
+        Share of the flagged samples that are novel.
     coverage
-        Share of the novel samples that are called so.
+        Share of the novel samples that are flagged.
     n_flagged
-        Samples called novel.
+        Number of flagged samples.
     """
 
     precision: float
@@ -110,19 +110,19 @@ class NovelSamples(NamedTuple):
 
 
 def likelihood(highest: ArrayLike, n_labels: int) -> Floats:
-    """Rescale the highest probability of cells so that indifference between all types is 0, and 1 is 1.
+    """Rescale the highest probability of cells: 0 for equal probabilities of all types, 1 for certainty.
 
     Parameters
     ----------
     highest
         (...,) highest probability of each cell.
     n_labels
-        Types that the method chooses from, two or more.
+        Number of types that the method knows, two or more.
 
     Raises
     ------
     UndefinedError
-        If there are fewer than two labels: every probability is then 1.
+        If there are fewer than two labels: every probability is 1.
 
     Examples
     --------
@@ -135,19 +135,19 @@ def likelihood(highest: ArrayLike, n_labels: int) -> Floats:
 
 
 def lowest_likelihoods(label_proba: ArrayLike, is_novel: ArrayLike) -> tuple[float, float]:
-    """Return the lowest likelihood among the known cells of a run, and among its novel ones.
+    """Return the lowest likelihood of the known cells, and of the novel cells.
 
     Parameters
     ----------
     label_proba
         (n_obs, n_labels) probabilities.
     is_novel
-        (n_obs,) True for cells of a type that was not in the training data.
+        (n_obs,) True for cells of a type that is not in the training data.
 
     Raises
     ------
     UndefinedError
-        If all cells are novel, or none is, or there are fewer than two labels.
+        If all cells are novel, no cell is novel, or there are fewer than two labels.
 
     Examples
     --------
@@ -162,19 +162,19 @@ def lowest_likelihoods(label_proba: ArrayLike, is_novel: ArrayLike) -> tuple[flo
 
 
 def flag_samples(known: ArrayLike, novel: ArrayLike, *, threshold: float = STUDY_THRESHOLD) -> NovelSamples:
-    """Call samples novel by their lowest likelihood, as the study does.
+    """Flag samples as novel by their lowest likelihood, as in the study.
 
     Parameters
     ----------
     known, novel
         Lowest likelihood of each sample without and with a novel type.
     threshold
-        A lower likelihood makes a sample novel.
+        Samples with a lower likelihood are flagged.
 
     Raises
     ------
     UndefinedError
-        If there is no novel sample, or none is called novel: precision is then 0 / 0.
+        If there is no novel sample, or no sample is flagged: precision is 0 / 0.
 
     Examples
     --------
@@ -183,7 +183,7 @@ def flag_samples(known: ArrayLike, novel: ArrayLike, *, threshold: float = STUDY
     """
     wrong, right = (np.asarray(values, dtype=np.float64) < threshold for values in (known, novel))
     if not right.size:
-        raise UndefinedError("there is no novel sample to find")
+        raise UndefinedError("there is no novel sample")
     n_flagged = int(wrong.sum() + right.sum())
     if not n_flagged:
         raise UndefinedError(f"no sample has a likelihood below {threshold:g}")

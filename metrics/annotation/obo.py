@@ -1,4 +1,4 @@
-"""A reader of ontologies in OBO format: identifiers, names, exact synonyms and what lies above a term."""
+"""A reader of ontologies in OBO format: identifiers, names, exact synonyms and parents of terms."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from cellular_bench.core.errors import UnknownNameError, UserError
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Ontology:
-    """Terms and what is directly above them.
+    """Terms and their direct parents.
 
     Attributes
     ----------
@@ -23,9 +23,9 @@ class Ontology:
     parents
         Direct parents of each term.
     lookup
-        Term of each identifier, name and exact synonym, written as :func:`normalised` writes it.
+        Term of each identifier, name and exact synonym, in the form of :func:`normalised`.
     given
-        Terms that a user gave to labels; they win over the names.
+        Terms that a user assigned to labels; they take precedence.
     """
 
     names: Mapping[str, str]
@@ -34,15 +34,15 @@ class Ontology:
     given: Mapping[str, str] = field(default_factory=dict)
 
     def term(self, label: str) -> str | None:
-        """Return the term of a label: as given, else by identifier, name or exact synonym.
+        """Return the term of a label: the assigned one, else by identifier, name or exact synonym; or None.
 
-        Letter case, hyphens and underscores do not matter, nor an ``s`` at the end.
+        Letter case, hyphens, underscores and an ``s`` at the end are ignored.
         """
         name = normalised(label)
         return self.given.get(label) or self.lookup.get(name) or self.lookup.get(name.removesuffix("s"))
 
     def lineage(self, term: str) -> frozenset[str]:
-        """Return a term and all above it but the roots; a root is its own lineage."""
+        """Return a term and all its ancestors except the roots; the lineage of a root is the root."""
         found, waiting = {term}, [term]
         while waiting:
             new = self.parents[waiting.pop()] - found
@@ -51,7 +51,12 @@ class Ontology:
         return frozenset(name for name in found if name == term or self.parents[name])
 
     def with_labels(self, terms: Mapping[str, str]) -> Ontology:
-        """Return the ontology with terms, by identifier or name, for labels of a user's own.
+        """Return a copy with assigned terms.
+
+        Parameters
+        ----------
+        terms
+            Identifier or name of the term of each label.
 
         Raises
         ------
@@ -67,13 +72,13 @@ class Ontology:
         return replace(self, given=given)
 
     def _near(self, name: str) -> list[str]:
-        """Return names that share a word with an unknown one: all of them would fill the screen."""
+        """Return at most ten names that share a word with an unknown one."""
         words = set(normalised(name).split())
         return [known for known in self.names.values() if words & set(normalised(known).split())][:10]
 
 
 def normalised(name: str) -> str:
-    """Return a name without differences that mean nothing.
+    """Return a name in lower case, with single spaces instead of hyphens and underscores.
 
     Examples
     --------
@@ -84,12 +89,12 @@ def normalised(name: str) -> str:
 
 
 def read_obo(path: Path, *, part_of: bool = False) -> Ontology:
-    """Read an ontology from a file; as :func:`parse_obo`.
+    """Read an ontology from a file; parameters as :func:`parse_obo`.
 
     Raises
     ------
     UserError
-        If the file is not text, is cut off, or runs in a circle.
+        If the file is not text, is truncated, or has a cycle.
     """
     try:
         text = path.read_text(encoding="utf-8")
@@ -101,23 +106,23 @@ def read_obo(path: Path, *, part_of: bool = False) -> Ontology:
 def parse_obo(text: str, *, source: str = "The ontology", part_of: bool = False) -> Ontology:
     r"""Read an ontology from text in OBO format.
 
-    Obsolete terms are left out, and edges to terms of other ontologies. A synonym counts where it
-    is exact and belongs to one term only.
+    Obsolete terms and edges to terms of other ontologies are excluded. Synonyms are used if they are exact
+    and belong to only one term.
 
     Parameters
     ----------
     text
         Content of an OBO file.
     source
-        What errors call it.
+        Name of the ontology in messages.
     part_of
-        Whether ``relationship: part_of`` leads upwards too, beside ``is_a``.
+        True: parents by ``relationship: part_of`` count as parents, like those by ``is_a``.
 
     Raises
     ------
     UserError
-        If there is no term, a term has no ``id`` or ``name``, a term above is missing (as where the
-        file is cut off), or terms lie above themselves.
+        If there is no term, a term has no ``id`` or ``name``, a parent is missing (for example because the
+        file is truncated), or there is a cycle.
 
     Examples
     --------
@@ -161,7 +166,7 @@ def _stanzas(text: str, source: str) -> Iterator[_Tags]:
 
 def _complete(tags: _Tags, start: int, source: str) -> _Tags:
     for tag in ("id", "name"):
-        # The format lets an obsolete term go without a name.
+        # Obsolete terms may have no name.
         if len(tags[tag]) != 1 and not (tag == "name" and "true" in tags["is_obsolete"]):
             raise UserError(
                 f"{source}, line {start}: the term has {len(tags[tag])} tags '{tag}', expected 1; "
@@ -179,7 +184,7 @@ def _above(tags: _Tags, *, part_of: bool) -> list[str]:
 
 
 def _refuse_gaps(above: Mapping[str, list[str]], defined: set[str], source: str) -> None:
-    """Refuse edges to terms of the same ontology that the file does not hold; of others it need not."""
+    """Refuse edges to missing terms of the same ontology; terms of other ontologies may be missing."""
     for term, names in above.items():
         prefix = term.partition(":")[0]
         for name in names:
@@ -195,7 +200,7 @@ def _identifier(value: str) -> str:
 
 
 def _lookup(stanzas: list[_Tags]) -> dict[str, str]:
-    """Return terms by identifier, name and exact synonym; the surer kind of name wins."""
+    """Return terms by identifier, name and exact synonym, in this order of precedence."""
     found: dict[str, str] = {}
     for names_of in (_ids, _names, _synonyms):
         level: dict[str, set[str]] = defaultdict(set)

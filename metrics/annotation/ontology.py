@@ -1,8 +1,8 @@
-"""Credit for near misses: cell types as terms of an ontology, such as the Cell Ontology.
+"""Partial credit for related cell types, as terms of an ontology such as the Cell Ontology.
 
-The file is the user's (``cl.obo`` or ``cl-basic.obo``). Labels are mapped to terms by identifier,
-name or exact synonym, or as the user says. A label that has no term is right only where it is the
-true one to the letter.
+The user provides the file (``cl.obo`` or ``cl-basic.obo``). Labels are mapped to terms by identifier, name or
+exact synonym, or as the user assigns them. A label without a term is correct only if it equals the true
+label.
 """
 
 from __future__ import annotations
@@ -21,12 +21,12 @@ from cellular_bench.metrics.spec import metric
 
 Relation = Literal["exact", "parent", "child", "sibling", "none"]
 
-#: Credit of a cell by how the predicted term is related to the true one.
+#: Credit of a cell by the relation of the predicted term to the true one.
 CREDIT: Mapping[Relation, float] = {"exact": 1.0, "parent": 0.5, "child": 0.5, "sibling": 0.25, "none": 0.0}
 
 
 class MappedLabels(NamedTuple):
-    """How far labels are known to an ontology.
+    """Terms of labels in an ontology.
 
     Attributes
     ----------
@@ -35,7 +35,7 @@ class MappedLabels(NamedTuple):
     terms
         Term of each label that has one.
     unmapped
-        Labels that have none, sorted.
+        Sorted labels without a term.
     """
 
     share_of_labels: float
@@ -45,7 +45,7 @@ class MappedLabels(NamedTuple):
 
 
 def map_labels(label: ArrayLike, ontology: Ontology) -> MappedLabels:
-    """Find the terms of labels.
+    """Return the terms of the labels of cells.
 
     Raises
     ------
@@ -61,10 +61,10 @@ def map_labels(label: ArrayLike, ontology: Ontology) -> MappedLabels:
 
 
 def relation(true: str, predicted: str, ontology: Ontology) -> Relation:
-    """Tell how a predicted label is related to the true one.
+    """Return the relation of a predicted label to the true one.
 
-    ``"parent"``: it is a direct parent of the true term, so right but coarse. ``"child"``: the true
-    term is a direct parent of it. ``"sibling"``: both have a direct parent in common.
+    ``"parent"``: the predicted term is a direct parent of the true one. ``"child"``: the true term is a
+    direct parent of the predicted one. ``"sibling"``: both have a direct parent in common.
     """
     terms = ontology.term(true), ontology.term(predicted)
     if true == predicted or (terms[0] is not None and terms[0] == terms[1]):
@@ -80,14 +80,14 @@ def relation(true: str, predicted: str, ontology: Ontology) -> Relation:
 
 
 def pair_values(metric_id: str, names: NDArray[Any], pairs: Ints, ontology: Ontology) -> Floats:
-    """Return what a cell of each pair of labels adds to the sums of a metric.
+    """Return the contribution of a cell of each pair of labels to the sums of a metric.
 
     Parameters
     ----------
     metric_id
         ``"ontology_accuracy"`` or ``"ontology_f1"``.
     names, pairs
-        What :func:`cellular_bench.metrics.annotation.counts.count_pairs` gives.
+        Results of :func:`cellular_bench.metrics.annotation.counts.count_pairs`.
 
     Returns
     -------
@@ -110,7 +110,7 @@ def _credit(true: str, predicted: str | None, ontology: Ontology) -> tuple[float
 
 
 def _set_sizes(true: str, predicted: str | None, ontology: Ontology) -> tuple[float, ...]:
-    """Return sizes of the intersection, and of what is above the true and the predicted label."""
+    """Return the sizes of the common lineage, of the true lineage and of the predicted lineage."""
     above = _above(true, ontology)
     guessed = frozenset[str]() if predicted is None else _above(predicted, ontology)
     return len(above & guessed), len(above), len(guessed)
@@ -151,22 +151,21 @@ def _value(
     name="Ontology-aware accuracy",
     aspect="annotation",
     definition=(
-        "Accuracy with credit for near misses: a direct parent or child of the true term counts 0.5, "
-        "a sibling 0.25."
+        "Accuracy with partial credit: a direct parent or child of the true term counts 0.5, a sibling 0.25."
     ),
     in_overall=False,
 )
 def ontology_accuracy(
     label: ArrayLike, label_pred: ArrayLike, ontology: Ontology, rejected: ArrayLike | None = None
 ) -> float:
-    """Share of cells named rightly, near misses counted in part, 0 to 1; never below the accuracy.
+    """Accuracy with partial credit for related types, 0 to 1; never below the accuracy.
 
     Parameters
     ----------
     label, label_pred, rejected
         As for :func:`cellular_bench.metrics.accuracy`.
     ontology
-        What :func:`cellular_bench.metrics.read_obo` gives.
+        Result of :func:`cellular_bench.metrics.read_obo`.
 
     Raises
     ------
@@ -175,12 +174,12 @@ def ontology_accuracy(
 
     Notes
     -----
-    Formula: mean over cells of 1 where both labels have one term, 0.5 where one term is a direct
-    parent of the other, 0.25 where they share a direct parent, else 0. The weights are ours;
-    ``ontology_f1`` is the published measure that needs none.
+    Formula: mean over cells of 1 if both labels have the same term, 0.5 if one term is a direct parent of the
+    other, 0.25 if they share a direct parent, else 0. The weights are a choice of this package;
+    ``ontology_f1`` is the published measure without weights.
 
-    Fooled by: uneven depth. Where the ontology is coarse, cells of very different kinds are siblings;
-    where it is fine, a harmless difference is several steps. Labels without a term get no credit.
+    Fooled by: unequal depth. In coarse parts of the ontology, very different cells are siblings; in fine
+    parts, a harmless difference is several steps. Labels without a term get no partial credit.
 
     Examples
     --------
@@ -209,7 +208,7 @@ def ontology_accuracy(
     metric_id="ontology_f1",
     name="Hierarchical F1",
     aspect="annotation",
-    definition="F1 of the terms above and including the predicted and the true one, summed over cells.",
+    definition="F1 of the predicted and true terms with all their ancestors, summed over cells.",
     in_overall=False,
     doi="10.1007/11766247_34",
 )
@@ -218,17 +217,17 @@ def ontology_f1(
 ) -> float:
     """Hierarchical F measure, 0 to 1; parameters and errors as :func:`ontology_accuracy`.
 
-    Roots are left out, for all terms share them; a label that is a root, or has no term, stands for
-    itself alone.
+    Roots are excluded, because all terms share them. The lineage of a label that is a root, or has no term,
+    is the label itself.
 
     Notes
     -----
-    Formula: 2 P R / (P + R), with A(t) the term t and all above it but the roots,
-    P = sum |A(true) & A(predicted)| / sum |A(predicted)| and R the same / sum |A(true)|, sums over
-    cells. A rejected cell predicts nothing.
+    Formula: 2 P R / (P + R), A(t) = the term t and all its ancestors except the roots, P = sum |A(true) &
+    A(predicted)| / sum |A(predicted)|, R = the same / sum |A(true)|, sums over cells. The lineage of a
+    rejected cell is empty.
 
-    Fooled by: depth. A confusion between two deep types is nearly free, for they share all terms above
-    them; the more finely the ontology is drawn, the higher the value.
+    Fooled by: depth. A confusion between two deep types costs little, because they share all other ancestors;
+    the finer the ontology, the higher the value.
 
     Examples
     --------

@@ -1,7 +1,7 @@
-"""What a method gains by keeping silent where it is unsure.
+"""Accuracy of the most confident cells: the value of rejecting uncertain ones.
 
-Cells are accepted from the most confident down. Equally confident cells come together: no threshold
-can part them. Cells that the method itself rejects come last, and count as wrong there.
+Cells are accepted from the most confident down; cells of equal confidence are accepted together. Cells that
+the method itself rejects are last, and count as wrong.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from numpy.typing import ArrayLike
 
 from cellular_bench.core.errors import UndefinedError
 from cellular_bench.metrics.annotation.calibration import confidences
-from cellular_bench.metrics.annotation.counts import accepted_cells, names_of, right_cells
+from cellular_bench.metrics.annotation.counts import accepted_cells, correct_cells, names_of
 from cellular_bench.metrics.inputs import Floats
 from cellular_bench.metrics.spec import metric
 
@@ -26,12 +26,12 @@ class RejectionCurve(NamedTuple):
     Attributes
     ----------
     threshold
-        (n_points,) least confidence that is accepted; minus infinity where even the cells are that
-        the method rejects.
+        (n_points,) lowest accepted confidence; minus infinity if the cells that the method rejects are
+        accepted, too.
     coverage
         (n_points,) share of the cells that are accepted; the last is 1.
     accuracy
-        (n_points,) share of the accepted cells that have their true label.
+        (n_points,) share of the accepted cells with a correct label.
     """
 
     threshold: Floats
@@ -42,14 +42,14 @@ class RejectionCurve(NamedTuple):
 def rejection_curve(
     label: ArrayLike, label_pred: ArrayLike, confidence: ArrayLike, rejected: ArrayLike | None = None
 ) -> RejectionCurve:
-    """Return how accuracy falls as less confident cells are accepted too.
+    """Return accuracy against coverage as less and less confident cells are accepted.
 
     Parameters
     ----------
     label, label_pred, rejected
         As for :func:`cellular_bench.metrics.accuracy`.
     confidence
-        (n_obs,) any score that is higher for surer cells, such as the highest probability.
+        (n_obs,) any score that is higher for more certain cells, such as the highest probability.
 
     Raises
     ------
@@ -69,8 +69,8 @@ def rejection_curve(
 def _steps(
     label: ArrayLike, label_pred: ArrayLike, confidence: ArrayLike, rejected: ArrayLike | None
 ) -> tuple[Floats, Floats, Floats]:
-    """Return distinct confidences from the highest down, and accepted and right cells at each."""
-    right = right_cells(label, label_pred, rejected)
+    """Return distinct confidences from the highest down, and the accepted and correct cells at each."""
+    right = correct_cells(label, label_pred, rejected)
     scores = np.asarray(confidence, dtype=np.float64)
     if scores.shape != right.shape:
         raise ValueError(f"confidence has shape {scores.shape}; expected {right.shape}, one per cell")
@@ -97,7 +97,7 @@ def _of_probabilities(
     metric_id="rejection_area",
     name="Accuracy under rejection",
     aspect="annotation",
-    definition=("Accuracy of the most confident cells, averaged over every number of cells kept (1 - AURC)."),
+    definition="Accuracy of the most confident cells, averaged over all numbers of cells (1 - AURC).",
     in_overall=False,
     doi=GEIFMAN,
 )
@@ -120,11 +120,11 @@ def rejection_area(
 
     Notes
     -----
-    Formula: mean over k = 1 ... n of (right cells among the k most confident / k). Tied cells enter
-    in random order: the expected value is taken.
+    Formula: mean over k = 1 ... n of (correct cells among the k most confident / k). Tied cells enter in
+    random order: the value is the expectation.
 
-    Fooled by: accuracy itself. A method that is right everywhere has 1 whatever its confidence is
-    worth; compare methods of like accuracy.
+    Fooled by: accuracy itself. A method without errors scores 1 regardless of its confidence; compare methods
+    of similar accuracy.
 
     Examples
     --------
@@ -134,7 +134,7 @@ def rejection_area(
     """
     accepted, right = _of_probabilities(label, label_pred, label_proba, rejected)
     kept = np.arange(1, int(accepted[-1]) + 1)
-    # Between two thresholds the expected number of right cells grows evenly with the cells kept.
+    # Between two thresholds the expected number of correct cells grows linearly with the accepted cells.
     expected = np.interp(kept, np.append(0.0, accepted), np.append(0.0, right))
     return float(np.mean(expected / kept))
 
@@ -143,24 +143,24 @@ def rejection_area(
     metric_id="coverage_at_accuracy_95",
     name="Coverage at 95 % accuracy",
     aspect="annotation",
-    definition="Largest share of cells that a threshold on confidence keeps with 95 % of them right.",
+    definition="Largest share of cells that a threshold on confidence accepts with 95 % of them correct.",
     in_overall=False,
     doi="10.48550/arXiv.1705.08500",
 )
 def coverage_at_accuracy_95(
     label: ArrayLike, label_pred: ArrayLike, label_proba: ArrayLike, rejected: ArrayLike | None = None
 ) -> float:
-    """Share of cells that can be named with an accuracy of 95 %, 0 to 1.
+    """Share of cells that can be accepted with an accuracy of 95 %, 0 to 1.
 
-    0 where no threshold is so accurate. Parameters and errors are those of :func:`rejection_area`.
+    0 if no threshold reaches it. Parameters and errors are those of :func:`rejection_area`.
 
     Notes
     -----
-    Formula: max over thresholds t of (cells with confidence >= t / n) where at least 95 % of these
-    cells are right; 0 if there is none.
+    Formula: max over thresholds t of (cells with confidence >= t / n) for which at least 95 % of these cells
+    are correct; 0 if there is none.
 
-    Fooled by: hindsight. The threshold is chosen on the cells that are scored; on new cells the
-    accuracy at this coverage will be a little lower.
+    Fooled by: hindsight. The threshold is chosen on the scored cells; on new cells the accuracy at this
+    coverage will be slightly lower.
 
     Examples
     --------
@@ -175,23 +175,23 @@ def coverage_at_accuracy_95(
     metric_id="coverage_at_accuracy_99",
     name="Coverage at 99 % accuracy",
     aspect="annotation",
-    definition="Largest share of cells that a threshold on confidence keeps with 99 % of them right.",
+    definition="Largest share of cells that a threshold on confidence accepts with 99 % of them correct.",
     in_overall=False,
     doi="10.48550/arXiv.1705.08500",
 )
 def coverage_at_accuracy_99(
     label: ArrayLike, label_pred: ArrayLike, label_proba: ArrayLike, rejected: ArrayLike | None = None
 ) -> float:
-    """Share of cells that can be named with an accuracy of 99 %, 0 to 1.
+    """Share of cells that can be accepted with an accuracy of 99 %, 0 to 1.
 
-    0 where no threshold is so accurate. Parameters and errors are those of :func:`rejection_area`.
+    0 if no threshold reaches it. Parameters and errors are those of :func:`rejection_area`.
 
     Notes
     -----
     Formula: as coverage_at_accuracy_95, with 99 %.
 
-    Fooled by: hindsight, as coverage_at_accuracy_95; and by one error among the most confident
-    cells, after which a hundred right ones are needed.
+    Fooled by: hindsight, as coverage_at_accuracy_95; and one error among the most confident cells, after
+    which a hundred correct ones are needed.
 
     Examples
     --------
@@ -203,6 +203,6 @@ def coverage_at_accuracy_99(
 
 
 def _coverage_at(accuracy: float, accepted: Floats, right: Floats) -> float:
-    # In whole cells, so that 19 of 20 is 95 % whatever the rounding of 0.95 * 20.
+    # In whole cells, so that 19 of 20 is 95 % regardless of the rounding of 0.95 * 20.
     good = right >= accuracy * accepted - 1e-9
     return float(np.max(np.where(good, accepted, 0.0)) / accepted[-1])

@@ -1,8 +1,8 @@
-"""How well cell types are named.
+"""Scores of predicted cell types.
 
-A rejected cell ("I do not know") counts as wrong everywhere but in ``accuracy_accepted``: it lowers
-the recall of its true label and is no prediction of any label. A label that no training cell had is
-a true label like any other: methods cannot name it, and its cells count as wrong.
+A rejected cell ("unknown") counts as wrong in all metrics except ``accuracy_accepted``: it lowers the recall
+of its true label and is not a prediction of any label. A label without training cells is a true label like
+any other: methods cannot predict it, and its cells count as wrong.
 """
 
 from __future__ import annotations
@@ -20,10 +20,10 @@ from cellular_bench.metrics.spec import metric
     metric_id="accuracy",
     name="Accuracy",
     aspect="annotation",
-    definition="Share of cells given their true label. A rejected cell counts as wrong.",
+    definition="Share of cells with a correct label. A rejected cell counts as wrong.",
 )
 def accuracy(label: ArrayLike, label_pred: ArrayLike, rejected: ArrayLike | None = None) -> float:
-    """Share of cells that were given their true label, 0 to 1.
+    """Share of cells with a correct label, 0 to 1.
 
     Parameters
     ----------
@@ -32,7 +32,7 @@ def accuracy(label: ArrayLike, label_pred: ArrayLike, rejected: ArrayLike | None
     label_pred
         (n_obs,) predicted labels.
     rejected
-        (n_obs,) True where the method declines to name the cell; such a cell counts as wrong.
+        (n_obs,) True for cells that the method rejects; they count as wrong.
 
     Raises
     ------
@@ -41,10 +41,10 @@ def accuracy(label: ArrayLike, label_pred: ArrayLike, rejected: ArrayLike | None
 
     Notes
     -----
-    Formula: right cells / all cells.
+    Formula: correct cells / all cells.
 
-    Fooled by: unequal numbers of cells. Where 90 % of the cells are of one type, naming every
-    cell so reaches 0.9; compare with the majority-label control.
+    Fooled by: unequal numbers of cells. If 90 % of the cells are of one type, predicting it for every cell
+    scores 0.9; compare with the majority-label control.
 
     Examples
     --------
@@ -73,10 +73,10 @@ def balanced_accuracy(label: ArrayLike, label_pred: ArrayLike, rejected: ArrayLi
 
     Notes
     -----
-    Formula: mean over true labels t of (cells of t named t / cells of t).
+    Formula: mean over true labels t of (cells of t predicted as t / cells of t).
 
-    Fooled by: labels of a handful of cells, one of which moves the score as much as thousands of
-    others; and by giving a rare name too often, which costs no recall of that name.
+    Fooled by: labels of very few cells, each of which changes the score as much as thousands of others; and
+    by predicting a rare label too often, which does not lower the recall of that label.
 
     Examples
     --------
@@ -90,12 +90,12 @@ def balanced_accuracy(label: ArrayLike, label_pred: ArrayLike, rejected: ArrayLi
     metric_id="f1_macro",
     name="F1 (macro)",
     aspect="annotation",
-    definition="F1 of each label that is true or predicted somewhere, averaged over labels.",
+    definition="F1 of each label that is true or predicted for some cell, averaged over labels.",
 )
 def f1_macro(label: ArrayLike, label_pred: ArrayLike, rejected: ArrayLike | None = None) -> float:
     """Mean F1 over the union of true and predicted labels, 0 to 1; parameters as :func:`accuracy`.
 
-    Rejection is no label of its own.
+    Rejection is not a label.
 
     Raises
     ------
@@ -104,10 +104,10 @@ def f1_macro(label: ArrayLike, label_pred: ArrayLike, rejected: ArrayLike | None
 
     Notes
     -----
-    Formula: mean over labels t, true or predicted, of 2 hits(t) / (cells of t + cells named t).
+    Formula: mean over labels t, true or predicted, of 2 hits(t) / (cells of t + cells predicted as t).
 
-    Fooled by: names that are never true. A single cell given a name of another tissue adds a label
-    with an F1 of 0 and lowers the mean as a whole lost type would.
+    Fooled by: labels that are never true. A single cell with a label of another tissue adds a label with an
+    F1 of 0 and lowers the mean as much as losing a whole type.
 
     Examples
     --------
@@ -136,7 +136,7 @@ def f1_weighted(label: ArrayLike, label_pred: ArrayLike, rejected: ArrayLike | N
     -----
     Formula: sum over true labels t of (cells of t / all cells) x F1(t).
 
-    Fooled by: what fools accuracy. Common types decide, and a lost rare type hardly shows.
+    Fooled by: the same as accuracy. Common types decide, and the loss of a rare type has little effect.
 
     Examples
     --------
@@ -158,7 +158,7 @@ def f1_weighted(label: ArrayLike, label_pred: ArrayLike, rejected: ArrayLike | N
 def mcc(label: ArrayLike, label_pred: ArrayLike, rejected: ArrayLike | None = None) -> float:
     """Multi-class Matthews correlation coefficient, -1 to 1; parameters as :func:`accuracy`.
 
-    A method that gives every cell the same label scores 0: it carries no information.
+    A method that predicts the same label for every cell scores 0.
 
     Raises
     ------
@@ -167,11 +167,11 @@ def mcc(label: ArrayLike, label_pred: ArrayLike, rejected: ArrayLike | None = No
 
     Notes
     -----
-    Formula: (c n - t.p) / sqrt((n^2 - t.t) (n^2 - p.p)), with c right cells of n, and t and p the
-    cells per label in truth and prediction; rejection is a further label that is never true.
+    Formula: (c n - t.p) / sqrt((n^2 - t.t) (n^2 - p.p)), c = correct cells of n, t and p = the cells per
+    label in truth and prediction; rejection is a further label that is never true.
 
-    Fooled by: comparison across data sets. The same share of errors gives another value where the
-    types are more evenly spread.
+    Fooled by: comparison across data sets. The same share of errors gives another value if the types are more
+    equally abundant.
 
     Examples
     --------
@@ -193,7 +193,7 @@ def _need_two_labels(counts: Counts) -> None:
     metric_id="cohen_kappa",
     name="Cohen's kappa",
     aspect="annotation",
-    definition="Agreement with the truth beyond what the frequencies of the names give by chance.",
+    definition="Agreement with the truth beyond the agreement that label frequencies give by chance.",
     minimum=-1.0,
     in_overall=False,
     doi="10.1177/001316446002000104",
@@ -208,11 +208,11 @@ def cohen_kappa(label: ArrayLike, label_pred: ArrayLike, rejected: ArrayLike | N
 
     Notes
     -----
-    Formula: (o - e) / (1 - e), with o the accuracy and e the sum over labels of (share in the truth
-    x share in the prediction); rejection is a further label that is never true.
+    Formula: (o - e) / (1 - e), o = accuracy, e = sum over labels of (share in the truth x share in the
+    prediction); rejection is a further label that is never true.
 
-    Fooled by: uneven types. Where one type dominates, e is close to 1, and a high accuracy can go
-    with a low kappa.
+    Fooled by: types of unequal abundance. If one type dominates, e is close to 1, and a high accuracy is
+    compatible with a low kappa.
 
     Examples
     --------
@@ -241,11 +241,11 @@ def rare_recall(label: ArrayLike, label_pred: ArrayLike, rejected: ArrayLike | N
 
     Notes
     -----
-    Formula: mean over true labels t with (cells of t / all cells) < 0.01 of
-    (cells of t named t / cells of t).
+    Formula: mean over true labels t with (cells of t / all cells) < 0.01 of (cells of t predicted as t /
+    cells of t).
 
-    Fooled by: giving rare names freely, which this does not punish: read it beside F1 (macro). It
-    rests on few cells; look at its interval.
+    Fooled by: predicting rare labels too often, which it does not punish: read it beside F1 (macro). It
+    depends on few cells; consider its interval.
 
     Examples
     --------
@@ -263,11 +263,11 @@ def rare_recall(label: ArrayLike, label_pred: ArrayLike, rejected: ArrayLike | N
     metric_id="accuracy_accepted",
     name="Accuracy of accepted cells",
     aspect="annotation",
-    definition="Share of cells given their true label among the cells that the method did not reject.",
+    definition="Share of cells with a correct label among the cells that the method did not reject.",
     in_overall=False,
 )
 def accuracy_accepted(label: ArrayLike, label_pred: ArrayLike, rejected: ArrayLike | None = None) -> float:
-    """Share of right labels among cells that were not rejected, 0 to 1; parameters as :func:`accuracy`.
+    """Share of correct labels among cells that were not rejected, 0 to 1; parameters as :func:`accuracy`.
 
     Raises
     ------
@@ -276,9 +276,9 @@ def accuracy_accepted(label: ArrayLike, label_pred: ArrayLike, rejected: ArrayLi
 
     Notes
     -----
-    Formula: right cells / cells not rejected.
+    Formula: correct cells / cells not rejected.
 
-    Fooled by: rejecting all but the easy cells. Means nothing without the coverage beside it.
+    Fooled by: rejecting all but the easy cells. Interpret it only together with the coverage.
 
     Examples
     --------
@@ -299,7 +299,7 @@ def accuracy_accepted(label: ArrayLike, label_pred: ArrayLike, rejected: ArrayLi
     in_overall=False,
 )
 def coverage(label_pred: ArrayLike, rejected: ArrayLike | None = None) -> float:
-    """Share of cells that the method names at all, 0 to 1; parameters as :func:`accuracy`.
+    """Share of cells that the method does not reject, 0 to 1; parameters as :func:`accuracy`.
 
     Raises
     ------
@@ -310,7 +310,7 @@ def coverage(label_pred: ArrayLike, rejected: ArrayLike | None = None) -> float:
     -----
     Formula: cells not rejected / all cells.
 
-    Fooled by: methods that cannot reject, which have 1 whatever they are worth.
+    Fooled by: methods that cannot reject, which always score 1.
 
     Examples
     --------

@@ -1,7 +1,7 @@
-"""How sure a score is, given how many cells it was computed on, and how far two scores agree.
+"""Confidence intervals of scores, from resampled cells (bootstrap).
 
-Cells are drawn again with replacement (the bootstrap). This holds for scores that look at one cell
-at a time. It does not for scores of an embedding: a cell drawn twice is its own nearest neighbour.
+This holds for scores that are computed cell by cell. It does not hold for scores of an embedding: a cell that
+is drawn twice is its own nearest neighbour.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import NamedTuple
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import NDArray
 
 from cellular_bench.core.errors import UndefinedError, UnknownNameError
 from cellular_bench.metrics.annotation import counts as counting
@@ -20,7 +20,7 @@ from cellular_bench.metrics.engine import evaluate
 from cellular_bench.metrics.inputs import Floats, Ints, encode
 from cellular_bench.metrics.spec import METRICS, required_inputs
 
-#: Metrics that are a formula of counted cells: all resamples are computed in one go.
+#: Metrics that are formulas of counts of cells: all resamples are computed at once.
 COUNTING: Mapping[str, Callable[[Counts], Floats]] = {
     "accuracy": counting.accuracy_of,
     "balanced_accuracy": counting.balanced_accuracy_of,
@@ -34,19 +34,19 @@ COUNTING: Mapping[str, Callable[[Counts], Floats]] = {
 }
 #: Inputs that are not one value or row per cell.
 NOT_PER_CELL = frozenset({"labels"})
-#: With fewer resamples that have a value, there is no interval.
+#: With a smaller share of resamples that have a value, there is no interval.
 MIN_DEFINED = 0.9
 
 
 class Interval(NamedTuple):
-    """Where a score would lie on other cells like these.
+    """Percentile interval of resampled scores.
 
     Attributes
     ----------
     low, high
         Ends of the interval.
     n_resamples, n_undefined
-        Resamples drawn, and those in which the score had no value; they are left out.
+        Number of resamples, and of those in which the score has no value, which are excluded.
     """
 
     low: float
@@ -72,23 +72,23 @@ def bootstrap(
     inputs
         As for :func:`cellular_bench.metrics.evaluate`.
     n_resamples
-        How often cells are drawn.
+        Number of resamples.
     seed
-        Seed of the draws; the same seed draws the same cells for every metric computed by cells.
+        Seed of the draws; the same seed draws the same cells for every metric that is computed by cells.
     stratify
-        True to draw as many cells of each label as there are: the labels' frequencies are then
-        taken as given, and a rare label is never lost.
+        True: draw as many cells of each label as there are. The frequencies of the labels are then fixed, and
+        a rare label is never lost.
 
     Returns
     -------
-    (n_resamples,) scores per metric, NaN where a resample permits none.
+    (n_resamples,) scores per metric, NaN if undefined for a resample.
 
     Raises
     ------
     UnknownNameError
         If no metric has one of the ids.
     ValueError
-        If the number of resamples is not positive.
+        If ``n_resamples`` is below 1.
 
     References
     ----------
@@ -107,7 +107,7 @@ def bootstrap(
             raise UnknownNameError("metric", metric_id, METRICS)
     given = {name: value for name, value in inputs.items() if value is not None}
     points = evaluate(list(metric_ids), given)
-    # A metric without a value has no interval; those of an embedding are refused.
+    # A metric without a value has no interval; metrics of an embedding are refused.
     found: dict[str, Floats | UndefinedError] = {
         name: value if isinstance(value, UndefinedError) else _refusal(name)
         for name, value in points.items()
@@ -125,6 +125,13 @@ def bootstrap(
 
 def interval(scores: Floats, *, level: float = 0.95) -> Interval:
     """Return the percentile interval of resampled scores.
+
+    Parameters
+    ----------
+    scores
+        (n_resamples,) scores, NaN if undefined.
+    level
+        Probability of the interval.
 
     Raises
     ------
@@ -149,13 +156,13 @@ def _is_per_cell(metric_id: str) -> bool:
 
 
 def _refusal(metric_id: str) -> UndefinedError:
-    return UndefinedError(f"{metric_id} looks at several cells at once: drawing cells twice would distort it")
+    return UndefinedError(f"{metric_id} compares cells with each other: drawing cells twice would distort it")
 
 
 def _resample_counts(
     metric_ids: Sequence[str], inputs: Mapping[str, object], n_resamples: int, seed: int, *, stratify: bool
 ) -> dict[str, Floats]:
-    """Draw how many cells each pair of true and predicted label gets: the same as drawing cells."""
+    """Draw the number of cells of each pair of labels, which is equivalent to drawing cells."""
     label, label_pred, rejected = (inputs.get(name) for name in ("label", "label_pred", "rejected"))
     names, pairs, cells = counting.count_pairs(label, label_pred, rejected)  # type: ignore[arg-type]
     rng = np.random.default_rng(seed)
@@ -191,71 +198,10 @@ def _resample_cells(
 
 
 def _draws(strata: Ints, n_resamples: int, rng: np.random.Generator) -> Iterator[NDArray[np.int64]]:
-    """Yield cells drawn with replacement, within each stratum as many as it has."""
+    """Yield cells drawn with replacement, from each stratum as many as it has."""
     order = np.argsort(strata, kind="stable")
     sizes = np.bincount(strata)
     starts = np.repeat(np.cumsum(sizes) - sizes, sizes)
     widths = np.repeat(sizes, sizes)
     for _ in range(n_resamples):
         yield order[starts + rng.integers(widths)]
-
-
-def spearman(first: ArrayLike, second: ArrayLike) -> float:
-    """Rank correlation of two scores over cells, types or methods, -1 to 1; ties share a rank.
-
-    Raises
-    ------
-    UndefinedError
-        If there are fewer than two values, or all values of a score are equal.
-    ValueError
-        If the scores are not of one length, or not finite.
-
-    References
-    ----------
-    doi:10.2307/1412159
-
-    Examples
-    --------
-    >>> spearman([1, 2, 3, 4], [1, 3, 2, 4])
-    0.8
-    """
-    ranks = [_ranks(values) for values in _paired(first, second)]
-    one, other = (rank - rank.mean() for rank in ranks)
-    return float(np.clip(one @ other / np.sqrt((one @ one) * (other @ other)), -1.0, 1.0))
-
-
-def kendall(first: ArrayLike, second: ArrayLike) -> float:
-    """Kendall's tau-b: pairs in the same order less pairs in opposite order, corrected for ties, -1 to 1.
-
-    Errors are those of :func:`spearman`.
-
-    References
-    ----------
-    doi:10.1093/biomet/33.3.239
-
-    Examples
-    --------
-    >>> round(kendall([1, 2, 3, 4], [1, 3, 2, 4]), 4)
-    0.6667
-    """
-    from scipy.stats import kendalltau
-
-    return float(kendalltau(*_paired(first, second)).statistic)
-
-
-def _paired(first: ArrayLike, second: ArrayLike) -> tuple[Floats, Floats]:
-    one, other = (np.asarray(values, dtype=np.float64) for values in (first, second))
-    if one.ndim != 1 or one.shape != other.shape:
-        raise ValueError(f"the scores have shapes {one.shape} and {other.shape}; expected one length")
-    if not (np.isfinite(one).all() and np.isfinite(other).all()):
-        raise ValueError("a score is NaN or infinite; leave out what has no value in either")
-    for values in (one, other):
-        if len(values) < 2 or np.ptp(values) == 0:
-            raise UndefinedError("a rank correlation needs two different values of each score")
-    return one, other
-
-
-def _ranks(values: Floats) -> Floats:
-    _, codes, sizes = np.unique(values, return_inverse=True, return_counts=True)
-    last = np.cumsum(sizes)
-    return np.asarray((last - (sizes - 1) / 2)[codes], dtype=np.float64)

@@ -1,4 +1,4 @@
-"""kBET: whether the batches around a cell are what chance would put there."""
+"""kBET: a test of the batches in the neighbourhood of every cell."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from cellular_bench.metrics.embedding.graphs import connectivities
 from cellular_bench.metrics.inputs import Ints, encode, several
 from cellular_bench.metrics.numerics.diffusion import diffusion_map
 from cellular_bench.metrics.numerics.distances import Neighbors, nearest_neighbors
-from cellular_bench.metrics.numerics.parallel import share_out
+from cellular_bench.metrics.numerics.parallel import parallel_map
 from cellular_bench.metrics.spec import metric
 
 if TYPE_CHECKING:
@@ -26,14 +26,15 @@ BUTTNER = "10.1038/s41592-018-0254-1"
 MIN_CELLS = 10
 #: Least and most neighbours (k0) for the test within a label, the cell itself not counted.
 FEWEST, MOST = 10, 70
-#: Components smaller than this many k0 are left out; with too few cells left, the label scores 0.
+#: Components smaller than this multiple of k0 are excluded; if too small a share of cells is left, the label
+#: scores 0.
 MIN_COMPONENT = 3
 MIN_USABLE = 0.75
 N_DIFFUSION_COMPONENTS = 100
 
 
 def _acceptance(neighbors: Ints, batches: Ints) -> float:
-    """Return the share of cells around which a chi-squared test finds the batch frequencies of all."""
+    """Return the share of cells for which a chi-squared test accepts the batch frequencies of all cells."""
     from scipy.special import chdtrc
 
     sizes = np.bincount(batches)
@@ -50,14 +51,14 @@ def _acceptance(neighbors: Ints, batches: Ints) -> float:
     name="kBET",
     aspect="batch_correction",
     definition=(
-        "Share of cells around which (50 neighbours) a chi-squared test at 0.05 does not reject the "
-        "batch frequencies of the whole data set; types that differ between batches count against it."
+        "Share of cells for which a chi-squared test at 0.05 on 50 neighbours does not reject the batch "
+        "frequencies of the whole data set; types that differ between batches lower it."
     ),
     in_overall=False,
     doi=BUTTNER,
 )
 def kbet(neighbors: Neighbors, batch: ArrayLike) -> float:
-    """Share of cells whose neighbours have the batches of the whole data set, 0 to 1.
+    """Share of cells whose neighbours have the batch frequencies of the whole data set, 0 to 1.
 
     Parameters
     ----------
@@ -69,7 +70,21 @@ def kbet(neighbors: Neighbors, batch: ArrayLike) -> float:
     Raises
     ------
     UndefinedError
-        If there is one batch only, or fewer than 50 cells.
+        If there is only one batch, or there are fewer than 50 cells.
+
+    Notes
+    -----
+    Formula: share of cells for which a chi-squared test at 0.05 accepts that the batches of 50 neighbours are
+    drawn from the batches of all cells.
+
+    Fooled by: types that differ between batches: then even perfect integration is rejected. Shuffled cells
+    score best.
+
+    Examples
+    --------
+    >>> X = np.arange(200.0)[:, None] + 1000.0 * (np.arange(200) >= 100)[:, None]
+    >>> kbet(nearest_neighbors(X, 50), ["x"] * 100 + ["y"] * 100)
+    0.0
     """
     near = neighbors.first(N_NEIGHBORS).indices
     _, codes = several(batch, "batch", n_obs=len(near))
@@ -88,10 +103,10 @@ def kbet(neighbors: Neighbors, batch: ArrayLike) -> float:
     on_sample=True,
 )
 def kbet_per_label(neighbors: Neighbors, label: ArrayLike, batch: ArrayLike, *, n_jobs: int = 1) -> float:
-    """Share of cells whose neighbours within the label have the label's batches, 0 to 1.
+    """Share of cells whose neighbours within the label have the label's batch frequencies, 0 to 1.
 
-    Labels of fewer than 10 cells, or in one batch, are not tested. A label whose graph falls into
-    pieces too small to test (under 75 % of its cells usable) scores 0.
+    Labels with fewer than 10 cells, or in one batch, are not tested. A label whose graph consists of
+    components too small to test (less than 75 % of its cells usable) scores 0.
 
     Parameters
     ----------
@@ -100,12 +115,27 @@ def kbet_per_label(neighbors: Neighbors, label: ArrayLike, batch: ArrayLike, *, 
     label, batch
         (n_obs,) labels and batches.
     n_jobs
-        Processes among which labels are shared out; the value does not depend on it.
+        Number of processes; the value does not depend on it.
 
     Raises
     ------
     UndefinedError
         If no label can be tested, or there are fewer than 50 cells.
+
+    Notes
+    -----
+    Formula: mean over labels of the kBET acceptance among the label's cells, neighbours by diffusion
+    distance; 0 for a label with less than 75 % of its cells connected.
+
+    Fooled by: labels in pieces, which score 0 by rule however well each piece is mixed; and small labels, for
+    which the test has no power and accepts.
+
+    Examples
+    --------
+    >>> X = np.random.default_rng(0).normal(size=(120, 2))
+    >>> mixed = kbet_per_label(nearest_neighbors(X, 50), ["a"] * 120, ["x", "y"] * 60)
+    >>> 0.5 < mixed <= 1.0
+    True
     """
     graph = connectivities(neighbors, N_NEIGHBORS)
     names, codes = encode(label, "label", n_obs=graph.shape[0])
@@ -123,14 +153,14 @@ def kbet_per_label(neighbors: Neighbors, label: ArrayLike, batch: ArrayLike, *, 
         if len(usable) < MIN_USABLE * len(cells):
             n_failed += 1
             continue
-        # As in scib-metrics, a small label lowers the number of components for all after it.
+        # As in scib-metrics, a small label lowers the number of components for all labels after it.
         n_components = min(n_components, len(usable) - 1)
         if len(usable) < len(cells):
             within = within[usable][:, usable]
         tested.append((within, batches[usable], k, n_components))
     if not tested and not n_failed:
         raise UndefinedError(f"no label has {MIN_CELLS} cells and two batches")
-    scores = share_out(_diffusion_acceptance, tested, n_jobs=n_jobs)
+    scores = parallel_map(_diffusion_acceptance, tested, n_jobs=n_jobs)
     return float(np.sum(scores) / (len(scores) + n_failed))
 
 

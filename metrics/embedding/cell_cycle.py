@@ -1,17 +1,17 @@
-"""Whether an embedding keeps the variance that the cell cycle explains."""
+"""Conservation of the variance that the cell cycle explains."""
 
 from __future__ import annotations
 
-import tomllib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from importlib.resources import files
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import ArrayLike
 
 from cellular_bench.core.errors import UndefinedError
+from cellular_bench.core.toml import read_toml
 from cellular_bench.metrics.embedding.regression import NEGLIGIBLE, share_explained
 from cellular_bench.metrics.inputs import Floats, encode, raw_coordinates
 from cellular_bench.metrics.spec import metric
@@ -19,10 +19,12 @@ from cellular_bench.metrics.spec import metric
 if TYPE_CHECKING:
     from scipy.sparse import csr_matrix
 
+#: Genes that mark the phases S and G2M.
+GENES = Path(__file__).parents[1] / "data" / "cell_cycle_genes.toml"
 N_COMPONENTS = 50
-#: A phase with fewer of its genes measured cannot be scored.
+#: A phase with fewer measured genes cannot be scored.
 MIN_GENES = 10
-#: In smaller batches two scores explain much by chance; such batches are left out.
+#: In smaller batches two scores explain much by chance; such batches are excluded.
 MIN_CELLS = 10
 
 
@@ -33,10 +35,10 @@ class CellCycle:
     Attributes
     ----------
     scores
-        (n_obs, 2) scores of S and of G2M phase, computed within each cell's batch.
+        (n_obs, 2) scores of the phases S and G2M, computed within each cell's batch.
     variance_before
-        Share of the variance of each batch's first 50 principal components that the scores explain.
-        Batches that cannot be judged are not there.
+        Share of the variance of each batch's first 50 principal components that the scores explain. Batches
+        that cannot be evaluated are missing.
     """
 
     scores: Floats
@@ -44,21 +46,20 @@ class CellCycle:
 
 
 def phase_genes(var_names: Sequence[str]) -> tuple[list[str], list[str]]:
-    """Return which of the genes given mark S phase, and which G2M phase.
+    """Return the genes that mark phase S, and those that mark phase G2M.
 
-    Symbols are compared without regard to case, so that those of mouse are found too.
+    Symbols are compared without regard to case, so that those of mouse match, too.
 
     Raises
     ------
     UndefinedError
-        If fewer than 10 genes of a phase are there.
+        If there are fewer than 10 genes of a phase.
 
     References
     ----------
     doi:10.1126/science.aad0501
     """
-    source = files("cellular_bench.metrics").joinpath("data/cell_cycle_genes.toml")
-    lists = tomllib.loads(source.read_text("utf-8"))
+    lists = read_toml(GENES, what="List of genes")
     names = {str(name).upper(): str(name) for name in reversed(var_names)}
     found = [[names[gene] for gene in lists[phase] if gene in names] for phase in ("s", "g2m")]
     if min(map(len, found)) < MIN_GENES:
@@ -70,11 +71,11 @@ def phase_genes(var_names: Sequence[str]) -> tuple[list[str], list[str]]:
 
 
 def score_cell_cycle(X: csr_matrix, var_names: Sequence[str], batch: ArrayLike) -> CellCycle:
-    """Score the cell-cycle phase of every cell, and how much variance the scores explain.
+    """Score the cell-cycle phase of every cell, and the share of variance that the scores explain.
 
-    Within each batch: scanpy's ``score_genes_cell_cycle``, then principal component regression of
-    the log-normalised expression on both scores. This depends on the data set alone, so that it is
-    done once for all methods.
+    Within each batch: scanpy's ``score_genes_cell_cycle``, then principal component regression of the
+    log-normalised expression on both scores. This depends on the data set alone and is computed once for all
+    methods.
 
     Parameters
     ----------
@@ -88,7 +89,7 @@ def score_cell_cycle(X: csr_matrix, var_names: Sequence[str], batch: ArrayLike) 
     Raises
     ------
     UndefinedError
-        If too few cell-cycle genes are there, or no batch can be judged.
+        If there are too few cell-cycle genes, or no batch can be evaluated.
 
     References
     ----------
@@ -132,8 +133,8 @@ def _phase_scores(X: csr_matrix, var_names: list[str], genes: tuple[list[str], l
 def _components(X: csr_matrix) -> Floats:
     """Return the first 50 principal components of sparse expression, the smallest first.
 
-    They are the leading eigenvectors of the cells' Gram matrix, which is never held. Both the
-    matrix and its transpose are kept row-wise: products by rows are twice as fast as by columns.
+    They are the leading eigenvectors of the cells' Gram matrix, which is never formed. Both the matrix and
+    its transpose are stored row-wise: products by rows are twice as fast as by columns.
     """
     from scipy.sparse.linalg import LinearOperator, eigsh
 
@@ -158,7 +159,7 @@ def _components(X: csr_matrix) -> Floats:
 
 
 def _leading(X: Floats) -> Floats:
-    """Return the first 50 principal components of an embedding, or itself where it has no more."""
+    """Return the first 50 principal components of an embedding, or the embedding if it has no more."""
     if X.shape[1] <= N_COMPONENTS:
         return X
     left, sizes, _ = np.linalg.svd(X - X.mean(axis=0), full_matrices=False)
@@ -179,7 +180,7 @@ def _leading(X: Floats) -> Floats:
 def cell_cycle_conservation(
     X_emb: ArrayLike, batch: ArrayLike, cell_cycle: ArrayLike, cell_cycle_before: Mapping[str, float]
 ) -> float:
-    """How much of the variance along the cell cycle an embedding keeps within batches, 0 to 1.
+    """Conservation of the variance along the cell cycle within batches, 0 to 1.
 
     Parameters
     ----------
@@ -188,15 +189,29 @@ def cell_cycle_conservation(
     batch
         (n_obs,) batches.
     cell_cycle
-        (n_obs, 2) scores of S and G2M phase.
+        (n_obs, 2) scores of the phases S and G2M.
     cell_cycle_before
-        Share of variance that they explain before integration, for each batch to be judged; see
+        Share of variance that the scores explain before integration, for each batch to be evaluated; see
         :func:`score_cell_cycle`.
 
     Raises
     ------
     UndefinedError
-        If the embedding is not usable, or there is no batch to judge.
+        If the embedding is not usable, or no batch can be evaluated.
+
+    Notes
+    -----
+    Formula: mean over batches of max(0, 1 - abs(v after - v before) / v before), v = share of variance
+    explained by a linear fit on the S and G2M scores.
+
+    Fooled by: cells that do not divide: if the scores explain next to nothing before integration, it is a
+    ratio of noise. An embedding that exaggerates the cycle is punished like one that loses it.
+
+    Examples
+    --------
+    >>> scores = np.random.default_rng(0).normal(size=(30, 2))
+    >>> round(cell_cycle_conservation(scores, ["x"] * 30, scores, {"x": 1.0}), 6)
+    1.0
     """
     X = raw_coordinates(X_emb)
     names, codes = encode(batch, "batch", n_obs=len(X))

@@ -1,4 +1,4 @@
-"""Clusterings of an embedding, and how far they agree with the labels."""
+"""Clusterings of an embedding, and their agreement with the labels."""
 
 from __future__ import annotations
 
@@ -17,14 +17,14 @@ from cellular_bench.metrics.embedding.graphs import connectivities
 from cellular_bench.metrics.embedding.silhouettes import isolated
 from cellular_bench.metrics.inputs import Floats, Ints, coordinates, encode, several
 from cellular_bench.metrics.numerics.distances import Neighbors
-from cellular_bench.metrics.numerics.parallel import share_out
+from cellular_bench.metrics.numerics.parallel import parallel_map
 from cellular_bench.metrics.numerics.threefry import key_of, permutation, split, weighted_sample
 from cellular_bench.metrics.spec import metric
 
 if TYPE_CHECKING:
     from scipy.sparse import csr_matrix
 
-#: Resolutions of Leiden among which the one closest to the labels is taken.
+#: Resolutions of Leiden; the one with the highest NMI with the labels is used.
 RESOLUTIONS = tuple(step / 5 for step in range(1, 11))
 LEIDEN = "10.1038/s41598-019-41695-z"
 SCIB = "10.1038/s41592-021-01336-8"
@@ -35,24 +35,28 @@ MAX_ITERATIONS = 300
 
 
 def communities(graph: csr_matrix, *, n_jobs: int = 1) -> tuple[Ints, ...]:
-    """Return the communities of a symmetric weighted graph at each of :data:`RESOLUTIONS`.
+    """Return the communities of a symmetric weighted graph at each of :data:`RESOLUTIONS`, (n_obs,) each.
 
-    Leiden with modularity, two iterations, the same seed for every resolution. igraph's random
-    numbers come from a generator of this call's own, and from Python's again afterwards. With
-    ``n_jobs`` processes the resolutions are shared out; the result does not depend on it.
+    Leiden with modularity, two iterations, the same seed for every resolution. igraph takes its random
+    numbers from a separate generator during the call. The result does not depend on ``n_jobs``, the number of
+    processes.
+
+    References
+    ----------
+    doi:10.1038/s41598-019-41695-z
     """
-    return tuple(share_out(partial(resolved, network(graph)), RESOLUTIONS, n_jobs=n_jobs))
+    return tuple(parallel_map(partial(resolved, network(graph)), RESOLUTIONS, n_jobs=n_jobs))
 
 
 def network(graph: csr_matrix) -> tuple[Any, list[float]]:
     """Return igraph's graph and its weights, each edge once.
 
     scib-metrics keeps both directions as two edges. One edge of twice the weight gives the same
-    communities in two thirds of the time: sums of two equal halves are exact.
+    communities in two thirds of the time, because sums of two equal halves are exact.
     """
     from scipy.sparse import csr_matrix, triu
 
-    rows = csr_matrix(graph)  # the caller's own numbers, not a copy
+    rows = csr_matrix(graph)  # without copying the values
     rows = rows if rows.has_sorted_indices else rows.sorted_indices()
     edges = triu(rows, k=1, format="coo")
     ends = np.column_stack([edges.row, edges.col]).astype(np.int64)
@@ -63,7 +67,7 @@ def network(graph: csr_matrix) -> tuple[Any, list[float]]:
 def resolved(
     network: tuple[Any, list[float]], resolution: float, *, n_iterations: int = 2, seed: int = LEIDEN_SEED
 ) -> Ints:
-    """Return the communities of a graph at one resolution, with random numbers from a seed."""
+    """Return the communities of a graph at one resolution, (n_obs,), with random numbers from a seed."""
     core = igraph_core()
     core.set_random_number_generator(random.Random(seed))  # noqa: S311 - not for secrets
     try:
@@ -78,7 +82,7 @@ def resolved(
 
 @cache
 def igraph_core() -> Any:
-    """Return igraph's compiled module; the package around it takes a second to import matplotlib."""
+    """Return igraph's compiled module; importing the whole package loads matplotlib, which takes a second."""
     package = find_spec("igraph")
     assert package is not None  # a dependency of this package
     found = PathFinder.find_spec("igraph._igraph", package.submodule_search_locations)
@@ -90,15 +94,15 @@ def igraph_core() -> Any:
 
 
 def kmeans(X_emb: ArrayLike, label: ArrayLike) -> Ints:
-    """Return k-means clusters, as many as there are labels.
+    """Return k-means clusters, (n_obs,), as many as there are labels.
 
-    One start by greedy k-means++ with scib-metrics' draws: another start can move the agreement
-    with the labels by 0.1, so that only equal draws give comparable values.
+    One start by greedy k-means++ with the draws of scib-metrics: another start can change the agreement with
+    the labels by 0.1, so that only equal draws give comparable values.
 
     Raises
     ------
     UndefinedError
-        If there is one label only, or the embedding is not usable.
+        If there is only one label, or the embedding is not usable.
     """
     X = coordinates(X_emb)
     names, _ = several(label, "label", n_obs=len(X))
@@ -112,7 +116,7 @@ def _squared(X: Floats, centres: Floats) -> Floats:
 
 
 def _spread_out(X: Floats, k: int) -> Floats:
-    """Draw starting centres far from each other: of a few candidates the one that helps most."""
+    """Draw starting centres far from each other: the best of a few candidates each time."""
     key, subkey = split(split(key_of(KMEANS_SEED), 1)[0])
     chosen = [int(permutation(subkey, len(X))[0])]
     nearest = _squared(X, X[chosen])[:, 0]
@@ -132,13 +136,13 @@ def _lloyd(X: Floats, centres: Floats) -> Ints:
     codes, numbers = np.full(len(X), -1), np.arange(len(centres))[:, None]
     columns = np.ascontiguousarray(X.T)
     for _ in range(MAX_ITERATIONS):
-        # Half the squared distances, less what is equal for all centres.
+        # Half the squared distances, without the part that is equal for all centres.
         nearest = (np.einsum("ij,ij->i", centres, centres)[:, None] / 2 - centres @ columns).argmin(axis=0)
         if np.array_equal(nearest, codes):
             break
         codes = nearest
         members = (codes == numbers).astype(np.float64)
-        # A centre without cells goes to the mean of the data, which is the origin here.
+        # A centre without cells moves to the mean of the data, which is the origin here.
         centres = members @ X / np.maximum(members.sum(axis=1), 1)[:, None]
     return codes
 
@@ -154,9 +158,9 @@ def _entropy(shares: Floats) -> float:
 
 
 def normalized_mutual_information(first: Ints, second: Ints) -> float:
-    """Mutual information of two clusterings over the mean of their entropies, 0 to 1.
+    """Return the mutual information of two clusterings divided by the mean of their entropies, 0 to 1.
 
-    Two clusterings into one cluster each agree fully: 1.
+    Two clusterings of one cluster each agree perfectly: 1.
 
     Examples
     --------
@@ -171,7 +175,7 @@ def normalized_mutual_information(first: Ints, second: Ints) -> float:
 
 
 def adjusted_rand_index(first: Ints, second: Ints) -> float:
-    """Agreement of two clusterings on pairs of cells, corrected for chance: 0 by chance, 1 if equal.
+    """Return the agreement of two clusterings on pairs of cells; 0 is chance level, 1 if equal.
 
     References
     ----------
@@ -192,7 +196,7 @@ def adjusted_rand_index(first: Ints, second: Ints) -> float:
 
 
 def closest(clusters: tuple[Ints, ...], codes: Ints) -> Ints:
-    """Return the clustering with the highest NMI, the first of equals."""
+    """Return the clustering with the highest NMI; of ties, the first."""
     scores = [normalized_mutual_information(codes, found) for found in clusters]
     return clusters[int(np.argmax(scores))]
 
@@ -224,21 +228,36 @@ def _known_or_found(neighbors: Neighbors | None, clusters: tuple[Ints, ...] | No
 def leiden_nmi(
     neighbors: Neighbors | None, label: ArrayLike, *, leiden_clusters: tuple[Ints, ...] | None = None
 ) -> float:
-    """How much communities of the 15-neighbour graph tell about the label, 0 to 1.
+    """Mutual information of labels and communities of the 15-neighbour graph, 0 to 1.
 
     Parameters
     ----------
     neighbors
-        At least 15 per cell, the cell itself included. None where ``leiden_clusters`` are known.
+        At least 15 per cell, the cell itself included. None if ``leiden_clusters`` are given.
     label
         (n_obs,) labels.
     leiden_clusters
-        What :func:`communities` gives, where it is known already.
+        Result of :func:`communities`, if known.
 
     Raises
     ------
     UndefinedError
-        If there is one label only, or fewer than 15 cells.
+        If there is only one label, or there are fewer than 15 cells.
+
+    Notes
+    -----
+    Formula: max over resolutions 0.2, 0.4 ... 2 of I(label; community) / mean(H(label), H(community)),
+    communities by Leiden on the 15-neighbour graph; of ties, the first resolution.
+
+    Fooled by: many small communities, which increase mutual information by chance; it is not corrected for
+    chance, ARI is. Choosing the best resolution uses the labels.
+
+    Examples
+    --------
+    >>> from cellular_bench.metrics import nearest_neighbors
+    >>> X = np.arange(40.0)[:, None] + 1000.0 * (np.arange(40) >= 20)[:, None]
+    >>> round(leiden_nmi(nearest_neighbors(X, 15), ["a"] * 20 + ["b"] * 20), 6)
+    1.0
     """
     return normalized_mutual_information(*_leiden(neighbors, label, leiden_clusters))
 
@@ -247,16 +266,31 @@ def leiden_nmi(
     metric_id="leiden_ari",
     name="Leiden ARI",
     aspect="bio_conservation",
-    definition="ARI of labels and Leiden communities where their NMI is best; below chance is 0.",
+    definition="ARI of labels and Leiden communities at the resolution of the best NMI; below chance is 0.",
     doi=LEIDEN,
     on_sample=True,
 )
 def leiden_ari(
     neighbors: Neighbors | None, label: ArrayLike, *, leiden_clusters: tuple[Ints, ...] | None = None
 ) -> float:
-    """Agreement of communities and labels on pairs of cells, 0 (chance, or below it) to 1.
+    """Agreement of communities and labels on pairs of cells, 0 (chance or worse) to 1.
 
     Parameters and errors are those of :func:`leiden_nmi`.
+
+    Notes
+    -----
+    Formula: max(0, (agreeing pairs - expected) / (largest possible - expected)), for the communities of
+    leiden_nmi.
+
+    Fooled by: large labels: pairs grow with the square of the cells, so that splitting one large type costs
+    more than losing all small ones.
+
+    Examples
+    --------
+    >>> from cellular_bench.metrics import nearest_neighbors
+    >>> X = np.arange(40.0)[:, None] + 1000.0 * (np.arange(40) >= 20)[:, None]
+    >>> round(leiden_ari(nearest_neighbors(X, 15), ["a"] * 20 + ["b"] * 20), 6)
+    1.0
     """
     return max(0.0, adjusted_rand_index(*_leiden(neighbors, label, leiden_clusters)))
 
@@ -268,7 +302,7 @@ def leiden_ari(
     definition="NMI of labels and k-means clusters, as many as labels.",
 )
 def kmeans_nmi(X_emb: ArrayLike, label: ArrayLike, *, kmeans_clusters: Ints | None = None) -> float:
-    """How much k-means clusters of the embedding tell about the label, 0 to 1.
+    """Mutual information of labels and k-means clusters of the embedding, 0 to 1.
 
     Parameters
     ----------
@@ -277,12 +311,24 @@ def kmeans_nmi(X_emb: ArrayLike, label: ArrayLike, *, kmeans_clusters: Ints | No
     label
         (n_obs,) labels.
     kmeans_clusters
-        What :func:`kmeans` gives, where it is known already.
+        Result of :func:`kmeans`, if known.
 
     Raises
     ------
     UndefinedError
-        If there is one label only, or the embedding is not usable.
+        If there is only one label, or the embedding is not usable.
+
+    Notes
+    -----
+    Formula: I(label; cluster) / mean(H(label), H(cluster)), clusters by k-means, as many as labels.
+
+    Fooled by: labels of unequal size or shape: k-means splits large types and joins small ones, however good
+    the embedding is.
+
+    Examples
+    --------
+    >>> round(kmeans_nmi([[0.0], [1.0], [9.0], [10.0]], ["a", "a", "b", "b"]), 6)
+    1.0
     """
     return normalized_mutual_information(*_kmeans(X_emb, label, kmeans_clusters))
 
@@ -299,9 +345,21 @@ def _kmeans(X_emb: ArrayLike, label: ArrayLike, clusters: Ints | None) -> tuple[
     definition="ARI of labels and k-means clusters, as many as labels; below chance is 0.",
 )
 def kmeans_ari(X_emb: ArrayLike, label: ArrayLike, *, kmeans_clusters: Ints | None = None) -> float:
-    """Agreement of k-means clusters and labels on pairs of cells, 0 (chance, or below it) to 1.
+    """Agreement of k-means clusters and labels on pairs of cells, 0 (chance or worse) to 1.
 
     Parameters and errors are those of :func:`kmeans_nmi`.
+
+    Notes
+    -----
+    Formula: max(0, (agreeing pairs - expected) / (largest possible - expected)), for the clusters of
+    kmeans_nmi.
+
+    Fooled by: the same as k-means NMI, and large labels, which hold most pairs.
+
+    Examples
+    --------
+    >>> kmeans_ari([[0.0], [1.0], [9.0], [10.0]], ["a", "a", "b", "b"])
+    1.0
     """
     return max(0.0, adjusted_rand_index(*_kmeans(X_emb, label, kmeans_clusters)))
 
@@ -324,7 +382,7 @@ def isolated_label_f1(
     *,
     leiden_clusters: tuple[Ints, ...] | None = None,
 ) -> float:
-    """How well the labels in the fewest batches form a community of their own, 0 to 1.
+    """F1 of the best community for each label that occurs in the fewest batches, 0 to 1.
 
     Parameters
     ----------
@@ -336,7 +394,23 @@ def isolated_label_f1(
     Raises
     ------
     UndefinedError
-        If every label occurs in every batch, there is one label only, or fewer than 15 cells.
+        If every label occurs in every batch, there is only one label, or there are fewer than 15 cells.
+
+    Notes
+    -----
+    Formula: mean over the labels that occur in the fewest batches of the highest F1 of (cell has the label,
+    cell is in the community), over all communities of all resolutions.
+
+    Fooled by: one small label that decides the value; and choosing the best of many communities, which
+    flatters noise.
+
+    Examples
+    --------
+    >>> from cellular_bench.metrics import nearest_neighbors
+    >>> X = np.arange(40.0)[:, None] + 1000.0 * (np.arange(40) >= 20)[:, None]
+    >>> label, batch = ["a"] * 20 + ["b"] * 20, ["x", "y"] * 10 + ["x"] * 20
+    >>> round(isolated_label_f1(nearest_neighbors(X, 15), label, batch), 6)
+    1.0
     """
     codes, rare = isolated(label, batch)
     known = _known_or_found(neighbors, leiden_clusters)

@@ -1,7 +1,7 @@
-"""What a corrected expression matrix keeps of the genes of each batch.
+"""Conservation of the genes of each batch in corrected expression.
 
-For methods that give expression back, not only an embedding. All compare the matrix before
-(``expression``) and after (``corrected``) within each batch, where there is nothing to correct.
+For methods that return corrected expression. All metrics compare the matrix before (``expression``) and after
+(``corrected``) within each batch, where there is nothing to correct.
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from cellular_bench.core.errors import UndefinedError
+from cellular_bench.core.genes import expressed_genes, moments, normalised_dispersion
 from cellular_bench.metrics.inputs import Floats, Ints, encode
 from cellular_bench.metrics.spec import metric
 
@@ -21,7 +22,7 @@ if TYPE_CHECKING:
 
 #: Highly variable genes per batch, as in scib; at most half of the genes that the batch shows.
 N_GENES = 500
-#: Smaller batches, and smaller labels within a batch, are left out.
+#: Smaller batches, and smaller labels within a batch, are excluded.
 MIN_CELLS = 10
 ZHANG = "10.1093/bib/bbaf247"
 
@@ -33,16 +34,16 @@ Matrix = ArrayLike | Any
     name="HVG overlap",
     aspect="bio_conservation",
     definition=(
-        "Share of the 500 most variable genes of a batch that still are after correction, averaged "
+        "Share of the 500 most variable genes of a batch that are among them after correction, averaged "
         "over batches (as scib)."
     ),
     in_overall=False,
     doi="10.1038/s41592-021-01336-8",
 )
 def hvg_overlap(expression: Matrix, corrected: Matrix, batch: ArrayLike) -> float:
-    """How far correction keeps which genes vary most within each batch, 0 to 1.
+    """Overlap of the most variable genes of each batch before and after correction, 0 to 1.
 
-    Variable genes are found as Cell Ranger and scanpy's ``flavor="cell_ranger"`` do.
+    Variable genes are selected as by Cell Ranger and scanpy's ``flavor="cell_ranger"``.
 
     Parameters
     ----------
@@ -54,14 +55,14 @@ def hvg_overlap(expression: Matrix, corrected: Matrix, batch: ArrayLike) -> floa
     Raises
     ------
     UndefinedError
-        If a matrix is not finite, or no batch of 10 cells has two genes of like mean.
+        If a matrix is not finite, or no batch of 10 cells has two genes of similar mean.
 
     Notes
     -----
-    Formula: mean over batches of |H before & H after| / min(|H before|, |H after|), with H the
-    min(500, half of the genes seen) genes of the highest normalised dispersion.
+    Formula: mean over batches of |H before & H after| / min(|H before|, |H after|), H = the min(500, half of
+    the expressed genes) genes of the highest normalised dispersion.
 
-    Fooled by: doing nothing, which scores 1; and by scaling every gene alike.
+    Fooled by: doing nothing, which scores 1; and scaling all genes equally.
 
     Examples
     --------
@@ -71,8 +72,8 @@ def hvg_overlap(expression: Matrix, corrected: Matrix, batch: ArrayLike) -> floa
     """
     shares = []
     for before, after in _batches(expression, corrected, batch):
-        first = variable_genes(before)
-        second = variable_genes(after, n_genes=len(first))
+        first = batch_variable_genes(before)
+        second = batch_variable_genes(after, n_genes=len(first))
         if len(first) and len(second):
             shares.append(len(np.intersect1d(first, second)) / min(len(first), len(second)))
     return _mean(shares, f"no batch of {MIN_CELLS} cells has two genes")
@@ -91,23 +92,23 @@ def hvg_overlap(expression: Matrix, corrected: Matrix, batch: ArrayLike) -> floa
     doi=ZHANG,
 )
 def gene_correlation_kept(expression: Matrix, corrected: Matrix, batch: ArrayLike) -> float:
-    """How far correction keeps which genes go together within each batch, -1 to 1.
+    """Conservation of the correlations between genes within each batch, -1 to 1.
 
-    Parameters are those of :func:`hvg_overlap`. Genes are the batch's variable genes before
-    correction; those that correction makes constant are left out.
+    Parameters are those of :func:`hvg_overlap`. Genes are the variable genes of the batch before correction;
+    those that are constant after correction are excluded.
 
     Raises
     ------
     UndefinedError
-        If a matrix is not finite, or no batch of 10 cells has three genes that vary in both.
+        If a matrix is not finite, or no batch of 10 cells has three genes that vary in both matrices.
 
     Notes
     -----
-    Formula: mean over batches of r(c, c'), with c and c' the Pearson correlations of all pairs of
-    genes within the batch before and after, and r Pearson's.
+    Formula: mean over batches of r(c, c'), c and c' = the Pearson correlations of all pairs of genes within
+    the batch before and after, r = Pearson's correlation.
 
-    Fooled by: doing nothing, which scores 1. Noise in lowly expressed genes is counted as worth
-    keeping, so that smoothing lowers the value.
+    Fooled by: doing nothing, which scores 1. Noise in lowly expressed genes counts as worth keeping, so that
+    smoothing lowers the value.
 
     Examples
     --------
@@ -117,7 +118,7 @@ def gene_correlation_kept(expression: Matrix, corrected: Matrix, batch: ArrayLik
     """
     found = []
     for before, after in _batches(expression, corrected, batch):
-        genes = variable_genes(before)
+        genes = batch_variable_genes(before)
         first, second = (_dense(X[:, genes]) for X in (before, after))
         varying = (np.ptp(first, axis=0) > 0) & (np.ptp(second, axis=0) > 0)
         pairs = np.triu_indices(int(varying.sum()), k=1)
@@ -133,7 +134,7 @@ def gene_correlation_kept(expression: Matrix, corrected: Matrix, batch: ArrayLik
     name="Fold changes kept",
     aspect="bio_conservation",
     definition=(
-        "Correlation, over variable genes, of each label's log fold change against the other cells of "
+        "Correlation, over variable genes, of each label's log fold changes against the other cells of "
         "its batch before and after correction, averaged over labels and batches."
     ),
     minimum=-1.0,
@@ -141,14 +142,14 @@ def gene_correlation_kept(expression: Matrix, corrected: Matrix, batch: ArrayLik
     doi=ZHANG,
 )
 def fold_change_kept(expression: Matrix, corrected: Matrix, batch: ArrayLike, label: ArrayLike) -> float:
-    """How far correction keeps which genes mark each label within each batch, -1 to 1.
+    """Conservation of the genes that mark each label within each batch, -1 to 1.
 
     Parameters
     ----------
     expression, corrected, batch
-        As for :func:`hvg_overlap`; expression is logarithmic, so that differences are fold changes.
+        As for :func:`hvg_overlap`; expression is logarithmic, so that differences are log fold changes.
     label
-        (n_obs,) labels; those with under 10 cells in a batch, or alone in it, are left out there.
+        (n_obs,) labels; those with fewer than 10 cells in a batch, or alone in it, are excluded there.
 
     Raises
     ------
@@ -157,11 +158,11 @@ def fold_change_kept(expression: Matrix, corrected: Matrix, batch: ArrayLike, la
 
     Notes
     -----
-    Formula: mean over batches and labels of r(d, d'), with d and d' the difference, per gene, of the
-    mean of the label and the mean of the batch's other cells before and after, and r Pearson's.
+    Formula: mean over batches and labels of r(d, d'), d and d' = the difference, per gene, between the mean
+    of the label and the mean of the batch's other cells before and after, r = Pearson's correlation.
 
-    Fooled by: shrinkage. Differences that are all halved correlate perfectly; and correction that uses
-    the labels can keep them by force.
+    Fooled by: shrinkage. Differences that are all halved correlate perfectly; and correction that uses the
+    labels can force them to stay.
 
     Examples
     --------
@@ -174,7 +175,7 @@ def fold_change_kept(expression: Matrix, corrected: Matrix, batch: ArrayLike, la
     names = np.asarray(label)
     found = []
     for before, after, cells in _batches_and_cells(expression, corrected, batch):
-        genes = variable_genes(before)
+        genes = batch_variable_genes(before)
         _, codes = encode(names[cells], "label")
         first, second = (_differences(X[:, genes], codes) for X in (before, after))
         found += [
@@ -185,57 +186,33 @@ def fold_change_kept(expression: Matrix, corrected: Matrix, batch: ArrayLike, la
     return _mean(found, f"no batch has {MIN_CELLS} cells of a label and as many of others, and varying genes")
 
 
-def variable_genes(X: csr_matrix | Floats, *, n_genes: int | None = None) -> Ints:
-    """Return the genes of the highest dispersion, normalised among genes of like mean.
+def batch_variable_genes(X: csr_matrix | Floats, *, n_genes: int | None = None) -> Ints:
+    """Return the genes of the highest dispersion, normalised among genes of similar mean, ascending.
 
-    Cell Ranger's way: dispersion = variance / mean, less the median of the genes in the same twentieth
-    of means, divided by their median absolute deviation. Genes seen in no cell do not take part.
+    Dispersions are those of :func:`cellular_bench.core.genes.normalised_dispersion`. Genes that no cell
+    expresses are excluded.
 
     Parameters
     ----------
     X
         (n_obs, n_vars) expression of one batch.
     n_genes
-        How many; by default 500, or half of the genes seen. Genes that tie for the last place all
-        count, and a gene without others of like mean does not.
+        Number of genes; by default 500, or half of the expressed genes. Genes that tie for the last place are
+        all selected; a gene without others of similar mean never is.
     """
-    seen = np.flatnonzero(np.asarray((X > 0).sum(axis=0)).ravel() > 0)
-    wanted = min(N_GENES, len(seen) // 2) if n_genes is None else min(n_genes, len(seen))
-    if not wanted:
-        return np.empty(0, dtype=np.int64)
-    mean, variance = _moments(X[:, seen])
-    mean[mean == 0] = 1e-12
-    score = _normalised(variance / mean, mean)
+    expressed = np.flatnonzero(expressed_genes(X))
+    wanted = min(N_GENES, len(expressed) // 2) if n_genes is None else min(n_genes, len(expressed))
+    score = normalised_dispersion(*moments(X[:, expressed])) if wanted else np.empty(0)
     defined = np.sort(score[~np.isnan(score)])
     if not len(defined):
         return np.empty(0, dtype=np.int64)
     least = defined[-min(wanted, len(defined))]
-    # Genes that tie differ in the last bits, by the order of additions.
-    return np.asarray(seen[score >= least - 1e-9 * abs(least)], dtype=np.int64)
-
-
-def _normalised(dispersion: Floats, mean: Floats) -> Floats:
-    """Return dispersions on the scale of the genes of like mean; NaN for a gene that is alone there."""
-    bins = np.searchsorted(np.percentile(mean, np.arange(10, 105, 5)), mean, side="left")
-    score = np.empty(len(mean))
-    for code in np.unique(bins):
-        genes = bins == code
-        distance = dispersion[genes] - np.median(dispersion[genes])
-        with np.errstate(divide="ignore", invalid="ignore"):
-            score[genes] = distance / np.median(np.abs(distance))
-    return score
-
-
-def _moments(X: csr_matrix | Floats) -> tuple[Floats, Floats]:
-    n_obs = X.shape[0]
-    mean = np.asarray(X.mean(axis=0), dtype=np.float64).ravel()
-    squares = X.multiply(X) if hasattr(X, "multiply") else X * X
-    mean_of_squares = np.asarray(squares.mean(axis=0), dtype=np.float64).ravel()
-    return mean, np.maximum(mean_of_squares - mean**2, 0.0) * n_obs / max(n_obs - 1, 1)
+    # Dispersions of tied genes can differ in the last bits, by the order of additions.
+    return np.asarray(expressed[score >= least - 1e-9 * abs(least)], dtype=np.int64)
 
 
 def _differences(X: csr_matrix | Floats, codes: Ints) -> Floats:
-    """Return (n_kept, n_genes) mean of each label that can be judged less the mean of the other cells."""
+    """Return the mean of each label with enough cells minus that of the other cells, (n_kept, n_genes)."""
     sizes = np.bincount(codes)
     sums = np.eye(len(sizes))[codes].T @ _dense(X)
     kept = (sizes >= MIN_CELLS) & (len(codes) - sizes >= MIN_CELLS)
@@ -244,7 +221,7 @@ def _differences(X: csr_matrix | Floats, codes: Ints) -> Floats:
 
 
 def _correlation(first: Floats, second: Floats) -> float:
-    """Return Pearson's correlation; 0 where the second is constant: nothing is kept."""
+    """Return Pearson's correlation; 0 if the second is constant: nothing is conserved."""
     one, other = first - first.mean(), second - second.mean()
     length = np.linalg.norm(one) * np.linalg.norm(other)
     return float(np.clip(one @ other / length, -1.0, 1.0)) if length > 0 else 0.0
@@ -280,7 +257,7 @@ def _batches_and_cells(
 
 
 def _checked(X: Matrix, name: str, *, by_output: bool) -> Any:
-    """Return a matrix as float64, sparse where it is."""
+    """Return a matrix in double precision; a sparse one stays sparse."""
     matrix = X.tocsr().astype(np.float64) if hasattr(X, "tocsr") else np.asarray(X, dtype=np.float64)
     if matrix.ndim != 2:
         raise ValueError(f"{name} has shape {matrix.shape}; expected (n_obs, n_vars)")

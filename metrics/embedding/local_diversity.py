@@ -1,4 +1,4 @@
-"""LISI: how many batches or labels a cell has around it."""
+"""LISI: the effective number of batches or labels in the neighbourhood of a cell."""
 
 from __future__ import annotations
 
@@ -21,8 +21,8 @@ KORSUNSKY = "10.1038/s41592-019-0619-0"
 def perplexity_weights(neighbors: Neighbors) -> Floats:
     """Return (n_obs, 89) weights of each cell's neighbours, summing to 1, with perplexity 30.
 
-    A Gaussian-like kernel ``exp(-beta * distance)`` on plain, not squared, distances; the cell
-    itself has no weight and is left out. Beta is found for each cell by Newton's steps.
+    The kernel is ``exp(-beta * distance)``, with distances that are not squared. The cell itself has no
+    weight. Beta of each cell is determined by Newton's method.
 
     Raises
     ------
@@ -45,7 +45,7 @@ def _median_lisi(
 
 
 def _lisi(neighbors: Neighbors, codes: Ints, weights: Floats) -> Floats:
-    """Return the inverse Simpson index of the groups around each cell."""
+    """Return the inverse Simpson index of the groups around each cell, (n_obs,)."""
     n_obs, n_groups = len(codes), int(codes.max()) + 1
     around = codes[neighbors.indices[:, 1:N_NEIGHBORS]] + n_groups * np.arange(n_obs)[:, None]
     shares = np.bincount(around.ravel(), weights.ravel(), minlength=n_obs * n_groups).reshape(n_obs, n_groups)
@@ -64,7 +64,7 @@ def _lisi(neighbors: Neighbors, codes: Ints, weights: Floats) -> Floats:
     doi=KORSUNSKY,
 )
 def ilisi(neighbors: Neighbors, batch: ArrayLike, *, neighbor_weights: Floats | None = None) -> float:
-    """Integration LISI: 0 where neighbours are of one batch, 1 where of all in equal shares.
+    """Integration LISI: 0 if neighbours are of one batch, 1 if they are of all batches in equal shares.
 
     Parameters
     ----------
@@ -73,12 +73,27 @@ def ilisi(neighbors: Neighbors, batch: ArrayLike, *, neighbor_weights: Floats | 
     batch
         (n_obs,) batches.
     neighbor_weights
-        (n_obs, 89) what :func:`perplexity_weights` gives, where it is known already.
+        (n_obs, 89) result of :func:`perplexity_weights`, if known.
 
     Raises
     ------
     UndefinedError
-        If there is one batch only, or fewer than 90 cells.
+        If there is only one batch, or there are fewer than 90 cells.
+
+    Notes
+    -----
+    Formula: median over cells of (1 / sum over batches of p^2 - 1) / (batches - 1), p = the batch's share of
+    the weights of 90 neighbours at perplexity 30.
+
+    Fooled by: types that differ between batches: mixing cells that should not mix increases it. Shuffled
+    cells score best.
+
+    Examples
+    --------
+    >>> rng = np.random.default_rng(0)
+    >>> mixed = nearest_neighbors(rng.normal(size=(200, 2)), 90)
+    >>> ilisi(mixed, ["x", "y"] * 100) > 0.9
+    True
     """
     value, n_batches = _median_lisi(neighbors, batch, "batch", neighbor_weights)
     return (value - 1) / (n_batches - 1)
@@ -95,7 +110,7 @@ def ilisi(neighbors: Neighbors, batch: ArrayLike, *, neighbor_weights: Floats | 
     doi=KORSUNSKY,
 )
 def clisi(neighbors: Neighbors, label: ArrayLike, *, neighbor_weights: Floats | None = None) -> float:
-    """Cell-type LISI: 1 where neighbours share one label, 0 where all labels are there equally.
+    """Cell-type LISI: 1 if neighbours share one label, 0 if they have all labels in equal shares.
 
     Parameters
     ----------
@@ -107,7 +122,21 @@ def clisi(neighbors: Neighbors, label: ArrayLike, *, neighbor_weights: Floats | 
     Raises
     ------
     UndefinedError
-        If there is one label only, or fewer than 90 cells.
+        If there is only one label, or there are fewer than 90 cells.
+
+    Notes
+    -----
+    Formula: 1 - median over cells of (1 / sum over labels of p^2 - 1) / (labels - 1), p = the label's share
+    of the weights of 90 neighbours at perplexity 30.
+
+    Fooled by: the median: up to half of the cells may lie among others without any effect. Most embeddings
+    score above 0.95, so that differences are small.
+
+    Examples
+    --------
+    >>> X = np.arange(200.0)[:, None] + 1000.0 * (np.arange(200) >= 100)[:, None]
+    >>> round(clisi(nearest_neighbors(X, 90), ["a"] * 100 + ["b"] * 100), 6)
+    1.0
     """
     value, n_labels = _median_lisi(neighbors, label, "label", neighbor_weights)
     return (n_labels - value) / (n_labels - 1)
@@ -127,9 +156,9 @@ def clisi(neighbors: Neighbors, label: ArrayLike, *, neighbor_weights: Floats | 
     on_sample=True,
 )
 def cilisi(X_emb: ArrayLike, label: ArrayLike, batch: ArrayLike, *, n_jobs: int = 1) -> float:
-    """Integration LISI within cell types: 0 where neighbours are of one batch, 1 where of all equally.
+    """Integration LISI within cell types: 0 if neighbours are of one batch, 1 if of all in equal shares.
 
-    Neighbours are searched among the cells of the label, so that types that only some batches have count
+    Neighbours are searched among the cells of the label, so that types that occur only in some batches count
     neither for nor against a method.
 
     Parameters
@@ -139,12 +168,26 @@ def cilisi(X_emb: ArrayLike, label: ArrayLike, batch: ArrayLike, *, n_jobs: int 
     label, batch
         (n_obs,) labels and batches.
     n_jobs
-        Threads; the value does not depend on it.
+        Number of threads; the value does not depend on it.
 
     Raises
     ------
     UndefinedError
         If no label has two batches and 90 cells, or the embedding is not usable.
+
+    Notes
+    -----
+    Formula: mean over the cells of the labels that count of (1 / sum over the label's batches of p^2 - 1) /
+    (batches of the label - 1), p as in ilisi, neighbours among the cells of the label.
+
+    Fooled by: labels of thousands of cells, which decide the value; and shuffled cells, which score best, as
+    for all measures of mixing.
+
+    Examples
+    --------
+    >>> X = np.random.default_rng(0).normal(size=(200, 2))
+    >>> cilisi(X, ["a"] * 200, ["x", "y"] * 100) > 0.9
+    True
     """
     X = coordinates(X_emb)
     names, codes = encode(label, "label", n_obs=len(X))

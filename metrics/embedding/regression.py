@@ -1,4 +1,4 @@
-"""How much of an embedding's variance a covariate explains."""
+"""Share of the variance of an embedding that a covariate explains."""
 
 from __future__ import annotations
 
@@ -9,18 +9,18 @@ from cellular_bench.core.errors import UndefinedError
 from cellular_bench.metrics.inputs import Floats, Ints, coordinates, several
 from cellular_bench.metrics.spec import metric
 
-#: Below this share nothing is explained but rounding.
+#: Shares below this are rounding errors.
 NEGLIGIBLE = 1e-10
-#: Batches must explain this many times what batches drawn at random explain. Where they explain less, a
-#: method that removes all of their effect, and leaves what chance gives, would score below .8.
+#: Batches must explain this multiple of the share that batches drawn at random explain. Otherwise a method
+#: that removes their whole effect, and leaves what chance gives, would score below .8.
 TIMES_CHANCE = 5
 
 
 def share_between_groups(X: Floats, codes: Ints) -> float:
     """Return the share of the variance of centred coordinates that lies between groups, 0 to 1.
 
-    Principal component regression on a categorical covariate comes to the same: R^2 of every
-    component, weighted by its variance, does not depend on the rotation.
+    Principal component regression on a categorical covariate gives the same value: the mean R^2 of the
+    components, weighted by their variances, does not depend on the rotation.
     """
     sizes = np.bincount(codes)
     centres = np.eye(len(sizes))[codes].T @ X / sizes[:, None]
@@ -30,7 +30,7 @@ def share_between_groups(X: Floats, codes: Ints) -> float:
 def share_explained(X: Floats, covariates: Floats) -> float:
     """Return the share of the variance of coordinates that a linear fit on covariates explains, 0 to 1.
 
-    Constant coordinates have no variance; of it, none is explained.
+    0 for constant coordinates, which have no variance.
     """
     centred = X - X.mean(axis=0)
     total = np.einsum("ij,ij->", centred, centred)
@@ -45,27 +45,37 @@ def share_explained(X: Floats, covariates: Floats) -> float:
     metric_id="pcr_comparison",
     name="PCR comparison",
     aspect="batch_correction",
-    definition="Relative loss, by integration, of the share of variance between batches; a gain counts 0.",
+    definition="Relative decrease of the share of variance between batches; an increase counts as 0.",
     version=2,
     doi="10.1038/s41592-018-0254-1",
 )
 def pcr_comparison(X_pre: ArrayLike, X_emb: ArrayLike, batch: ArrayLike) -> float:
-    """How much less of the variance lies between batches than before integration, 0 to 1.
+    """Relative decrease of the share of variance between batches by integration, 0 to 1.
 
     Parameters
     ----------
     X_pre
         (n_obs, n_comps) principal components before integration.
     X_emb
-        (n_obs, n_latent) coordinates after.
+        (n_obs, n_latent) coordinates after integration.
     batch
         (n_obs,) batches.
 
     Raises
     ------
     UndefinedError
-        If there is one batch only, an embedding is not usable, or batches explained before less than five
-        times what batches drawn at random do, (batches - 1) / (cells - 1): there was nothing to remove.
+        If there is only one batch, an embedding is not usable, or batches explain before integration less
+        than five times the share that batches drawn at random explain, (batches - 1) / (cells - 1): there is
+        nothing to remove.
+
+    Notes
+    -----
+    Formula: max(0, 1 - R2 after / R2 before), R2 = variance between batches / total variance of the
+    coordinates; undefined if R2 before is below 5 (batches - 1) / (cells - 1), five times the chance level.
+
+    Fooled by: batches that hold other types: their difference is biology, and its removal is rewarded. Noise
+    of high variance added to the embedding lowers R2. The comparison is with principal components: the genes
+    themselves, mostly noise, score well without any correction.
 
     Examples
     --------
@@ -77,19 +87,19 @@ def pcr_comparison(X_pre: ArrayLike, X_emb: ArrayLike, batch: ArrayLike) -> floa
     chance = codes.max() / (len(codes) - 1)
     if before < TIMES_CHANCE * chance:
         raise UndefinedError(
-            f"batches explain {before:.2g} of the variance before integration, where batches drawn at random "
+            f"batches explain {before:.2g} of the variance before integration, and batches drawn at random "
             f"explain {chance:.2g}: there is nothing to remove (needs {TIMES_CHANCE} times as much)"
         )
     return max(0.0, 1 - after / before)
 
 
 def pcr_ratio(X_pre: ArrayLike, X_emb: ArrayLike, batch: ArrayLike) -> float:
-    """As :func:`pcr_comparison`, whatever chance gives.
+    """Return the value of :func:`pcr_comparison` without the comparison with chance.
 
     Raises
     ------
     UndefinedError
-        If there is one batch only, an embedding is not usable, or batches explained nothing before.
+        If there is only one batch, an embedding is not usable, or batches explain nothing before integration.
     """
     before, after, _ = _shares(X_pre, X_emb, batch)
     if before < NEGLIGIBLE:
@@ -98,7 +108,7 @@ def pcr_ratio(X_pre: ArrayLike, X_emb: ArrayLike, batch: ArrayLike) -> float:
 
 
 def _shares(X_pre: ArrayLike, X_emb: ArrayLike, batch: ArrayLike) -> tuple[float, float, Ints]:
-    """Return which shares of the variance lie between batches, before and after, and the batches as codes."""
+    """Return the shares of variance between batches before and after, and the batch codes."""
     before = coordinates(X_pre, "X_pre", by_output=False)
     after = coordinates(X_emb)
     _, codes = several(batch, "batch", n_obs=len(before))

@@ -10,32 +10,48 @@ from numpy.typing import ArrayLike, NDArray
 from cellular_bench.core.errors import UndefinedError
 from cellular_bench.metrics.inputs import Floats, Ints, coordinates, encode, raw_coordinates, several
 from cellular_bench.metrics.numerics.distances import distance_sums
-from cellular_bench.metrics.numerics.shared_distances import Survey
+from cellular_bench.metrics.numerics.shared_distances import SharedDistances
 from cellular_bench.metrics.spec import metric
 
 ROUSSEEUW = "10.1016/0377-0427(87)90125-7"
 SCIB = "10.1038/s41592-021-01336-8"
 
 
-def silhouettes_by_label(X_emb: ArrayLike, label: ArrayLike, *, survey: Survey | None = None) -> Floats:
-    """Return the silhouette of every cell with respect to its label, -1 to 1; singletons have 0.
+def silhouettes_by_label(
+    X_emb: ArrayLike, label: ArrayLike, *, shared_distances: SharedDistances | None = None
+) -> Floats:
+    """Return the silhouette of every cell with respect to its label, (n_obs,), -1 to 1.
 
-    ``survey`` holds the shared distances, if they are known already.
+    The only cell of a label has the silhouette 0.
+
+    Parameters
+    ----------
+    X_emb
+        (n_obs, n_latent) coordinates.
+    label
+        (n_obs,) labels.
+    shared_distances
+        Result of :func:`cellular_bench.metrics.numerics.shared_distances.shared_distances`, if known.
 
     Raises
     ------
     UndefinedError
-        If there is one label only, every cell has its own, or the embedding is not usable.
+        If there is only one label, every cell has its own label, or the embedding is not usable.
+
+    References
+    ----------
+    doi:10.1016/0377-0427(87)90125-7
     """
     X = coordinates(X_emb)
     names, codes = several(label, "label", n_obs=len(X))
     if len(names) == len(X):
-        raise UndefinedError("every cell has a label of its own: there are no groups")
+        raise UndefinedError("every cell has its own label: there are no groups")
     sizes = np.bincount(codes)
-    if survey is None:
+    if shared_distances is None:
         sums = distance_sums(X, codes, np.zeros_like(codes)).to_labels
         return _against_nearest(sums, codes, sizes)
-    return survey.complete(_against_nearest(survey.sums.to_labels, codes[survey.rows()], sizes))
+    cells = shared_distances.rows()
+    return shared_distances.complete(_against_nearest(shared_distances.sums.to_labels, codes[cells], sizes))
 
 
 def _against_nearest(sums: Floats, codes: Ints, sizes: Ints) -> Floats:
@@ -43,7 +59,7 @@ def _against_nearest(sums: Floats, codes: Ints, sizes: Ints) -> Floats:
 
 
 def _nearest_group(sums: Floats, codes: Ints, sizes: Ints) -> Floats:
-    """Return each cell's mean distance to the nearest group that is not its own."""
+    """Return each cell's mean distance to the nearest other group."""
     means = np.divide(sums, sizes, out=np.full_like(sums, np.inf), where=sizes > 0)
     means[np.arange(len(codes)), codes] = np.inf
     nearest: Floats = means.min(axis=1)
@@ -51,7 +67,7 @@ def _nearest_group(sums: Floats, codes: Ints, sizes: Ints) -> Floats:
 
 
 def _silhouettes(sums: Floats, codes: Ints, sizes: Ints, *, between: Floats) -> Floats:
-    """Compare each cell's mean distance to its own group with its distance to others; 0 where 0 / 0."""
+    """Compare each cell's mean distance to its own group with its distance to others; 0 if both are 0."""
     others = sizes[codes] - 1
     own = sums[np.arange(len(codes)), codes]
     within = np.divide(own, others, out=np.zeros_like(own), where=others > 0)
@@ -69,7 +85,7 @@ def _silhouettes(sums: Floats, codes: Ints, sizes: Ints, *, between: Floats) -> 
     doi=ROUSSEEUW,
 )
 def silhouette_label(X_emb: ArrayLike, label: ArrayLike, *, label_silhouettes: Floats | None = None) -> float:
-    """How well labels are separated, 0 to 1; 0.5 where they overlap.
+    """Separation of the labels, 0 to 1; 0.5 if they overlap.
 
     Parameters
     ----------
@@ -78,12 +94,20 @@ def silhouette_label(X_emb: ArrayLike, label: ArrayLike, *, label_silhouettes: F
     label
         (n_obs,) labels.
     label_silhouettes
-        (n_obs,) what :func:`silhouettes_by_label` gives, where it is known already.
+        (n_obs,) result of :func:`silhouettes_by_label`, if known.
 
     Raises
     ------
     UndefinedError
-        If there is one label only, every cell has its own, or the embedding is not usable.
+        If there is only one label, every cell has its own label, or the embedding is not usable.
+
+    Notes
+    -----
+    Formula: mean over cells of (s + 1) / 2, s = (b - a) / max(a, b), a = mean distance to the other cells of
+    the label, b = least mean distance to the cells of another label.
+
+    Fooled by: labels that are not round. A type along a trajectory, or in two pieces, scores low even if it
+    is well preserved; a method that compresses each label into a ball scores high.
 
     Examples
     --------
@@ -99,12 +123,12 @@ def _given(values: Floats | None, X_emb: ArrayLike, label: ArrayLike) -> Floats:
 
 
 def isolated(label: ArrayLike, batch: ArrayLike) -> tuple[Ints, Ints]:
-    """Return the codes of all cells' labels and those codes that occur in the fewest batches.
+    """Return the label codes of all cells, (n_obs,), and the codes that occur in the fewest batches.
 
     Raises
     ------
     UndefinedError
-        If every label is in every batch: none is isolated.
+        If every label occurs in every batch: none is isolated.
     """
     names, codes = several(label, "label")
     batches, batch_codes = encode(batch, "batch", n_obs=len(codes))
@@ -120,13 +144,13 @@ def isolated(label: ArrayLike, batch: ArrayLike) -> tuple[Ints, Ints]:
     metric_id="isolated_labels",
     name="Isolated labels (silhouette)",
     aspect="bio_conservation",
-    definition="Silhouette by label, as in silhouette_label, averaged over the labels in the fewest batches.",
+    definition="Silhouette by label (silhouette_label), averaged over the labels in the fewest batches.",
     doi=SCIB,
 )
 def isolated_labels(
     X_emb: ArrayLike, label: ArrayLike, batch: ArrayLike, *, label_silhouettes: Floats | None = None
 ) -> float:
-    """How well the labels that occur in the fewest batches are kept apart from all others, 0 to 1.
+    """Separation of the labels that occur in the fewest batches from all others, 0 to 1.
 
     Parameters
     ----------
@@ -138,8 +162,23 @@ def isolated_labels(
     Raises
     ------
     UndefinedError
-        If every label occurs in every batch, or :func:`silhouette_label` is undefined. (There
-        scib has NaN, and scib-metrics takes every label for isolated.)
+        If every label occurs in every batch (scib returns NaN, scib-metrics treats every label as isolated),
+        or :func:`silhouette_label` is undefined.
+
+    Notes
+    -----
+    Formula: mean over the labels that occur in the fewest batches of the mean of silhouette_label over the
+    label's cells.
+
+    Fooled by: few isolated cells: one small label may decide the value. If all labels occur in all batches,
+    there is no value.
+
+    Examples
+    --------
+    >>> X = [[0.0], [1.0], [9.0], [10.0], [0.5], [0.6]]
+    >>> label, batch = ["a", "a", "b", "b", "a", "a"], ["x", "x", "x", "x", "y", "y"]
+    >>> round(isolated_labels(X, label, batch), 4)
+    0.9441
     """
     codes, rare = isolated(label, batch)
     values = (_given(label_silhouettes, X_emb, label) + 1) / 2
@@ -157,7 +196,7 @@ def _mixing(
 
 
 def mixed_labels(n_obs: int, label: ArrayLike, batch: ArrayLike) -> Iterator[tuple[NDArray[np.bool_], Ints]]:
-    """Yield the cells and batch codes of each label that has several batches, not all of one cell."""
+    """Yield the cells and batch codes of each label with several batches, one of them of two cells."""
     _, batches = several(batch, "batch", n_obs=n_obs)
     names, codes = encode(label, "label", n_obs=n_obs)
     for code in range(len(names)):
@@ -172,13 +211,13 @@ def mixed_labels(n_obs: int, label: ArrayLike, batch: ArrayLike) -> Iterator[tup
     name="Silhouette (batch)",
     aspect="batch_correction",
     definition="1 - |silhouette by batch| among the cells of a label, averaged within, then over labels.",
-    in_overall=False,  # BRAS takes its place: doi:10.1038/s41587-025-02743-4 shows where it misleads
+    in_overall=False,  # BRAS replaces it: doi:10.1038/s41587-025-02743-4 shows when it misleads
     doi=SCIB,
 )
 def silhouette_batch(
-    X_emb: ArrayLike, label: ArrayLike, batch: ArrayLike, *, survey: Survey | None = None
+    X_emb: ArrayLike, label: ArrayLike, batch: ArrayLike, *, shared_distances: SharedDistances | None = None
 ) -> float:
-    """How well batches overlap within each label, 0 to 1.
+    """Overlap of the batches within each label, 0 to 1.
 
     Labels in one batch, or with one cell per batch, do not count.
 
@@ -188,26 +227,41 @@ def silhouette_batch(
         (n_obs, n_latent) coordinates.
     label, batch
         (n_obs,) labels and batches.
-    survey
-        What :func:`cellular_bench.metrics.numerics.shared_distances.survey` gives, where it is known already.
+    shared_distances
+        Result of :func:`cellular_bench.metrics.numerics.shared_distances.shared_distances`, if known.
 
     Raises
     ------
     UndefinedError
         If no label counts, or the embedding is not usable.
+
+    Notes
+    -----
+    Formula: mean over labels of the mean over the label's cells of 1 - abs(s), s = silhouette of the cell by
+    batch among the cells of its label.
+
+    Fooled by: pairs of batches: only the nearest other batch counts, so batches that overlap in pairs score
+    as mixed (doi:10.1038/s41587-025-02743-4). BRAS replaces it in the overall score.
+
+    Examples
+    --------
+    >>> X, label = [[0.0], [1.0], [0.0], [1.0]], ["a", "a", "a", "a"]
+    >>> round(silhouette_batch(X, label, ["x", "x", "y", "y"]), 4)
+    0.5
     """
     X = coordinates(X_emb)
 
     def scores(cells: NDArray[np.bool_], batches: Ints) -> Floats:
-        if survey is None:
+        if shared_distances is None:
             sums = distance_sums(X[cells], batches, np.zeros_like(batches)).to_labels
             return 1 - np.abs(_against_nearest(sums, batches, np.bincount(batches)))
-        found = np.zeros(len(survey.rows()))
-        inside = cells[survey.rows()]
-        own = batches[(np.cumsum(cells) - 1)[survey.rows()[inside]]]
-        sums = survey.sums.to_batches[inside]
-        found[inside] = 1 - np.abs(_against_nearest(sums, own, np.bincount(batches, minlength=sums.shape[1])))
-        return survey.complete(found)[cells]
+        rows = shared_distances.rows()
+        values, inside = np.zeros(len(rows)), cells[rows]
+        own = batches[(np.cumsum(cells) - 1)[rows[inside]]]
+        sums = shared_distances.sums.to_batches[inside]
+        sizes = np.bincount(batches, minlength=sums.shape[1])
+        values[inside] = 1 - np.abs(_against_nearest(sums, own, sizes))
+        return shared_distances.complete(values)[cells]
 
     return _mixing(len(X), label, batch, scores)
 
@@ -222,10 +276,24 @@ def silhouette_batch(
     doi="10.1101/2025.01.21.634098",
 )
 def bras(X_emb: ArrayLike, label: ArrayLike, batch: ArrayLike) -> float:
-    """Batch-removal-adapted silhouette: overlap of batches within each label, 0 to 1.
+    """Batch-removal-adapted silhouette: overlap of the batches within each label, 0 to 1.
 
-    Distances are cosines, so the origin matters. A cell at the origin has no direction: it is at
-    distance 1 from all others. Parameters and errors are those of :func:`silhouette_batch`.
+    Distances are cosine distances, so the origin matters. A cell at the origin has no direction: its distance
+    to all others is 1. Parameters and errors are those of :func:`silhouette_batch`.
+
+    Notes
+    -----
+    Formula: as silhouette_batch, with cosine distances and b = mean distance to the cells of all other
+    batches of the label.
+
+    Fooled by: an embedding without directions: shuffled cells are perfectly mixed. Read it only beside the
+    bio-conservation metrics. Shifting the origin changes it.
+
+    Examples
+    --------
+    >>> X, label = [[1.0, 0.0], [0.0, 1.0], [1.0, 0.0], [0.0, 1.0]], ["a"] * 4
+    >>> bras(X, label, ["x", "x", "y", "y"])
+    0.5
     """
     X = raw_coordinates(X_emb)
     lengths = np.linalg.norm(X, axis=1, keepdims=True)
@@ -238,13 +306,13 @@ def bras(X_emb: ArrayLike, label: ArrayLike, batch: ArrayLike) -> float:
 
 
 def _against_others(directions: Floats, codes: Ints) -> Floats:
-    """Silhouettes by cosine distance; a sum of cosines is the cosine with a sum, so no pairs are needed."""
+    """Return silhouettes by cosine distance; sums of cosines are products with sums, without pairs."""
     sizes = np.bincount(codes)
     towards = np.eye(len(sizes))[codes].T @ directions
     sums = sizes - directions @ towards.T
     cells = np.arange(len(codes))
     own = sums[cells, codes]
     others = (sums.sum(axis=1) - own) / (len(codes) - sizes[codes])
-    # A cell is at distance 0 from itself, also where rounding or a missing direction says otherwise.
+    # The distance of a cell to itself is 0, also if rounding or a missing direction gives another value.
     sums[cells, codes] = own - (1 - np.einsum("ij,ij->i", directions, directions))
     return _silhouettes(np.maximum(sums, 0.0), codes, sizes, between=np.maximum(others, 0.0))

@@ -1,4 +1,4 @@
-"""What large data get instead of exact values: approximate neighbours, and silhouettes of a sample."""
+"""Approximations for large data: approximate neighbours, and sums of distances of a sample."""
 
 from __future__ import annotations
 
@@ -11,22 +11,22 @@ import numpy as np
 from cellular_bench.metrics.inputs import Floats, Ints
 from cellular_bench.metrics.numerics.distances import DistanceSums, Neighbors, neighbors_in_groups, search
 
-#: Cells whose exact neighbours the approximate ones are compared with.
+#: Cells whose approximate neighbours are compared with exact ones.
 RECALL_CELLS = 500
-#: Groups that cells are gathered in, in square roots of their number, and groups that each is compared with.
+#: Number of groups, in square roots of the number of cells, and of groups that each is compared with.
 GROUPS, NEAR_GROUPS = 0.5, 32
-#: Cells per group that the centres are learned from, and rounds of learning.
+#: Cells per group that k-means uses, and its iterations.
 TRAINING, N_ITERATIONS = 64, 10
-#: Rows and columns of a tile of distances, which stays in the cache.
+#: Rows and columns of a tile of distances, which fits into the cache.
 _HEIGHT, _WIDTH = 128, 4096
 
 
 def approximate_neighbors(X: Floats, k: int, *, seed: int, n_jobs: int = 1) -> tuple[Neighbors, float]:
     """Return approximate neighbours of centred coordinates and their recall on a sample of cells.
 
-    Cells are gathered by k-means into the lists of an inverted file (faiss); each list is compared with the
-    lists nearest to it, by the pass that compares all pairs elsewhere. Distances are exact, the cell itself
-    comes first at distance 0, and nothing depends on the number of jobs.
+    K-means assigns cells to the lists of an inverted file (faiss); each list is compared with its nearest
+    lists, by the same pass that compares all pairs elsewhere. Distances are exact, the cell itself is first
+    with distance 0, and the result does not depend on ``n_jobs``, the number of threads.
 
     References
     ----------
@@ -37,12 +37,12 @@ def approximate_neighbors(X: Floats, k: int, *, seed: int, n_jobs: int = 1) -> t
     cells = np.sort(np.random.default_rng(seed).choice(len(X), min(RECALL_CELLS, len(X)), replace=False))
     exact, _ = search(X, cells, k)
     hits = sum(len(np.intersect1d(a, b)) for a, b in zip(exact, neighbors.indices[cells], strict=True))
-    # The cell itself is always found.
+    # The cell itself is always a hit.
     return neighbors, (hits - len(cells)) / (len(cells) * (k - 1))
 
 
 def _inverted_lists(X: Floats, seed: int) -> tuple[Ints, Ints]:
-    """Return the list of every cell, and of every list the nearest ones, itself included."""
+    """Return the list of every cell, (n_obs,), and the nearest lists of every list, (n_lists, n_near)."""
     import faiss
 
     points = X.astype(np.float32)
@@ -64,7 +64,7 @@ def _inverted_lists(X: Floats, seed: int) -> tuple[Ints, Ints]:
 
 
 def stratified_sample(label: Ints, batch: Ints, n_cells: int, seed: int) -> Ints:
-    """Draw cells from every label and batch in proportion, at least two from each; return them ascending."""
+    """Draw cells of all labels and batches in proportion, at least two each; return ascending positions."""
     rng = np.random.default_rng(seed)
     share = n_cells / len(label)
     chosen = []
@@ -75,14 +75,14 @@ def stratified_sample(label: Ints, batch: Ints, n_cells: int, seed: int) -> Ints
 
 
 def strata(label: Ints, batch: Ints) -> Iterator[Ints]:
-    """Yield the cells of each label and batch."""
+    """Yield the positions of the cells of each label and batch."""
     order = np.lexsort((batch, label))
     change = (np.diff(label[order]) != 0) | (np.diff(batch[order]) != 0)
     yield from np.split(order, np.flatnonzero(change) + 1)
 
 
 def sampled_sums(X: Floats, label: Ints, batch: Ints, rows: Ints, *, n_jobs: int = 1) -> DistanceSums:
-    """Return the sums of distances from some cells to all, as :func:`distances.distance_sums`."""
+    """Return the sums of distances from some cells (``rows``) to all, as :func:`distances.distance_sums`."""
     order = np.lexsort((batch, label))
     place = np.empty_like(order)
     place[order] = np.arange(len(order))

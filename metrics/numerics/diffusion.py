@@ -1,4 +1,4 @@
-"""Diffusion maps: a graph as coordinates in which distances are those of random walks."""
+"""Diffusion maps: coordinates of a graph whose distances are those of random walks."""
 
 from __future__ import annotations
 
@@ -13,22 +13,33 @@ if TYPE_CHECKING:
     from scipy.sparse import csr_matrix
 
 Singles = NDArray[np.float32]
-#: Up to so many cells a full eigendecomposition is quicker than the iterative one.
+#: Up to this number of cells, a full eigendecomposition is faster than the iterative one.
 DENSE_CELLS = 600
-#: Vectors of the iteration beyond those wanted, and the residual at which it ends: it moves no neighbour.
+#: Additional vectors of the iteration, and the residual at which it ends, too small to change a neighbour.
 SPARE_VECTORS = 40
 RESIDUAL = 1e-5
-#: The filter keeps about so many times as many eigenvalues as are wanted, so that an estimate that is a
-#: little off lets none of the wanted ones fall into what it suppresses.
+#: The filter keeps about this multiple of the requested number of eigenvalues, so that a slightly wrong
+#: estimate suppresses none of the requested ones.
 MARGIN = 1.5
-#: Steps of the estimate.
+#: Iterations of the estimate.
 STEPS = 60
-#: Eigenvalues much closer to 0 than this would drown in single precision once the largest are amplified.
+#: Eigenvalues much closer to 0 than this are lost in single precision once the largest are amplified.
 LEAST_BOUND = 0.25
 
 
 def diffusion_map(graph: csr_matrix, n_components: int) -> Floats:
     """Embed a graph so that Euclidean distances are diffusion distances over all time scales.
+
+    Parameters
+    ----------
+    graph
+        (n_obs, n_obs) symmetric weights of a connected graph.
+    n_components
+        Number of components, below the number of cells.
+
+    Returns
+    -------
+    (n_obs, n_components) coordinates.
 
     References
     ----------
@@ -40,7 +51,7 @@ def diffusion_map(graph: csr_matrix, n_components: int) -> Floats:
     kernel = density @ graph.astype(np.float64) @ density
     norm = diags(1 / np.sqrt(np.asarray(kernel.sum(axis=0)).ravel()))
     values, vectors = leading_eigenpairs((norm @ kernel @ norm).tocsr(), n_components)
-    # Single precision decides which eigenvalues count as 1: the stationary ones, not weighted.
+    # Eigenvalues that are 1 in single precision are stationary, and not weighted.
     rounded = values.astype(np.float32)
     stationary = rounded == 1
     weights = np.where(stationary, 1, rounded / np.where(stationary, 1, 1 - rounded))
@@ -50,8 +61,8 @@ def diffusion_map(graph: csr_matrix, n_components: int) -> Floats:
 def leading_eigenpairs(matrix: csr_matrix, k: int) -> tuple[Floats, Floats]:
     """Return the k eigenpairs of largest magnitude, negative ones included, of a symmetric matrix.
 
-    Vectors of many cells are found in single precision, half as many bytes to move; each value is then
-    the vector's Rayleigh quotient, whose error is the square of the vector's.
+    Vectors of many cells are computed in single precision, which halves the memory traffic; each value is
+    then the vector's Rayleigh quotient, whose error is the square of the vector's.
     """
     n_obs = matrix.shape[0]
     if n_obs <= DENSE_CELLS:
@@ -63,7 +74,7 @@ def leading_eigenpairs(matrix: csr_matrix, k: int) -> tuple[Floats, Floats]:
     bound = magnitude_exceeded_by(single, start, MARGIN * k)
     if bound >= LEAST_BOUND:
         values, vectors = _with_values(matrix, _iterate(single, start, k, bound))
-        if np.abs(values).min() > bound:  # else the filter suppressed some of those that are wanted
+        if np.abs(values).min() > bound:  # else the filter suppressed some requested ones
             return values, vectors
     return _with_values(matrix, _iterate(single, start, k, None))
 
@@ -75,11 +86,11 @@ def _with_values(matrix: csr_matrix, vectors: Singles) -> tuple[Floats, Floats]:
 
 
 def _iterate(matrix: csr_matrix, start: Singles, k: int, bound: float | None) -> Singles:
-    """Find eigenvectors by Lanczos iteration, of a cubic polynomial of the matrix where there is a bound.
+    """Return eigenvectors by Lanczos iteration, of a cubic polynomial of the matrix if there is a bound.
 
-    The polynomial of Chebyshev stays within -1...1 for eigenvalues within the bound and grows beyond in
-    both directions, so that the wanted ones stand apart. A third of the steps are then needed, of which
-    keeping vectors orthogonal is the dear part.
+    The Chebyshev polynomial stays within -1...1 for eigenvalues within the bound and grows beyond it in both
+    directions, which separates the requested ones. The iteration then needs a third of the steps, whose
+    expensive part is orthogonalisation.
     """
     from scipy.sparse.linalg import LinearOperator, eigsh
 
@@ -100,10 +111,10 @@ def _iterate(matrix: csr_matrix, start: Singles, k: int, bound: float | None) ->
 
 
 def magnitude_exceeded_by(matrix: csr_matrix, start: Singles, n_wanted: float) -> float:
-    """Estimate which magnitude about so many eigenvalues exceed, from a few steps of Lanczos iteration.
+    """Estimate the magnitude that ``n_wanted`` eigenvalues exceed, from a few steps of Lanczos iteration.
 
-    The squares of the first entries of the small matrix's eigenvectors are the shares of the spectrum
-    around its eigenvalues, for a start in a random direction.
+    For a random start, the squares of the first entries of the small matrix's eigenvectors are the shares of
+    the spectrum around its eigenvalues.
 
     References
     ----------

@@ -1,4 +1,4 @@
-"""Exact distances between cells, from one pass over all pairs: no n x n matrix is ever held."""
+"""Exact distances between cells, from one pass over all pairs, without an n x n matrix."""
 
 from __future__ import annotations
 
@@ -14,16 +14,17 @@ from numpy.typing import ArrayLike, DTypeLike, NDArray
 from cellular_bench.core.errors import UndefinedError
 from cellular_bench.metrics.inputs import Floats, Ints, coordinates
 
-#: Neighbours that are found for every cell, itself included; the metrics use 15, 50 and 90 of them.
+#: Neighbours of every cell, itself included; metrics use 15, 50 and 90 of them.
 N_NEIGHBORS = 91
-#: Candidates kept beyond those, so that rounding in a tile rarely leaves a doubt about the last one.
+#: Additional candidates, so that rounding in a tile rarely leaves a doubt about the last neighbour.
 SPARE = 5
-#: Cells in a panel, of which pairs are worked on independently, and rows of it in a tile: a tile of
-#: doubles has 1 MB and stays in the caches.
+#: Cells in a panel, and rows of a panel in a tile. Pairs of panels are independent tasks; a tile of doubles
+#: has 1 MB and fits into the caches.
 PANEL, TILE_HEIGHT = 1024, 128
-#: Up to so many cells tiles are in double precision: the time saved would be a fraction of a second.
+#: Up to this number of cells, tiles are in double precision: single precision would save a fraction of a
+#: second.
 DOUBLE_CELLS = 8192
-#: Largest estimated error of a cell's mean distance to its own group that single precision may cost.
+#: Largest accepted error of a cell's mean distance to its own group by single precision.
 SINGLE_ERROR = 1e-5
 
 
@@ -43,12 +44,12 @@ class Neighbors:
     distances: Floats
 
     def first(self, k: int) -> Neighbors:
-        """Return the k nearest ones, the cell itself counted.
+        """Return the k nearest cells, the cell itself included.
 
         Raises
         ------
         UndefinedError
-            If there are fewer: the neighbourhood would be the whole data set.
+            If fewer are known: the neighbourhood would be the whole data set.
         """
         n_obs, known = self.indices.shape
         if k > known:
@@ -65,9 +66,9 @@ class DistanceSums:
     Attributes
     ----------
     to_labels
-        (n_obs, n_labels) to all cells of a label.
+        (n_obs, n_labels) sums over all cells of a label.
     to_batches
-        (n_obs, n_batches) to the cells of a batch that have the cell's own label.
+        (n_obs, n_batches) sums over the cells of a batch that have the cell's own label.
     """
 
     to_labels: Floats
@@ -82,9 +83,9 @@ def nearest_neighbors(X_emb: ArrayLike, k: int = N_NEIGHBORS, *, n_jobs: int = 1
     X_emb
         (n_obs, n_latent) coordinates.
     k
-        Neighbours per cell, itself included; all cells where there are fewer.
+        Neighbours per cell, itself included; all cells if there are fewer.
     n_jobs
-        Threads; the result does not depend on it.
+        Number of threads; the result does not depend on it.
 
     Raises
     ------
@@ -104,7 +105,7 @@ def nearest_neighbors(X_emb: ArrayLike, k: int = N_NEIGHBORS, *, n_jobs: int = 1
 
 
 def distance_sums(X: Floats, label: Ints, batch: Ints, *, n_jobs: int = 1) -> DistanceSums:
-    """Return the sums of distances from centred coordinates to each label, and batch in the own label."""
+    """Return the sums of distances of centred coordinates to labels, and to batches within the own label."""
     walk = _Pass(X, label, batch, k=0, sums=True)
     walk.run(n_jobs)
     return walk.sums()
@@ -113,14 +114,14 @@ def distance_sums(X: Floats, label: Ints, batch: Ints, *, n_jobs: int = 1) -> Di
 def neighbors_and_sums(
     X: Floats, label: Ints, batch: Ints, *, n_jobs: int = 1
 ) -> tuple[Neighbors, DistanceSums]:
-    """Return what :func:`nearest_neighbors` and :func:`distance_sums` do, from one pass."""
+    """Return the results of :func:`nearest_neighbors` and :func:`distance_sums`, from one pass."""
     walk = _Pass(X, label, batch, k=N_NEIGHBORS, sums=True)
     walk.run(n_jobs)
     return walk.neighbors(), walk.sums()
 
 
 def neighbors_in_groups(X: Floats, groups: Ints, near: Ints, k: int, *, n_jobs: int = 1) -> Neighbors:
-    """Return the k nearest cells among those of the own group and of the groups beside it.
+    """Return the k nearest cells among those of the cell's own group and of the groups near it.
 
     Parameters
     ----------
@@ -129,7 +130,11 @@ def neighbors_in_groups(X: Floats, groups: Ints, near: Ints, k: int, *, n_jobs: 
     groups
         (n_obs,) codes of groups, none of them empty.
     near
-        (n_groups, n_near) the groups that lie nearest to each; where one lists another, both look at both.
+        (n_groups, n_near) the nearest groups of each group. If one group lists another, both are compared.
+    k
+        Neighbours per cell, itself included.
+    n_jobs
+        Number of threads; the result does not depend on it.
     """
     walk = _Pass(X, groups, np.zeros_like(groups), k=k, sums=False)
     walk.run_beside(near, n_jobs)
@@ -139,19 +144,19 @@ def neighbors_in_groups(X: Floats, groups: Ints, near: Ints, k: int, *, n_jobs: 
 class _Pass:
     """One pass over all pairs of cells, sorted by label and batch, in panels.
 
-    Every pair of panels is a task. Tasks of a round have no cell in common, so that they may run side
-    by side, and each cell meets the others in the same order however many threads there are: results
-    are equal to the last bit.
+    Every pair of panels is a task. Tasks of a round have no cell in common, so that they may run in parallel,
+    and each cell is compared with the others in the same order for any number of threads: results are equal
+    to the last bit.
     """
 
     def __init__(self, X: Floats, label: Ints, batch: Ints, *, k: int, sums: bool) -> None:
-        # Along the widest axis, so that most cells meet near ones first and then reject the others at once.
+        # Along the widest axis, so that most cells are compared with near ones first and skip most others.
         widest = X[:, X.var(axis=0).argmax()]
         self._order = np.lexsort((widest, batch, label))
         self._X = X[self._order]
         self._k, self._with_sums = min(k, len(X)), sums
         self._segments(label[self._order], batch[self._order])
-        # A power of two changes no digit, and squares neither overflow nor vanish.
+        # Scaling by a power of two is exact, and squares neither overflow nor underflow.
         self._unit = 2.0 ** np.ceil(np.log2(np.abs(X).max()))
         self._scaled = self._X / self._unit
         self._dtype = _precision(self._scaled, self._starts)
@@ -161,7 +166,7 @@ class _Pass:
     def _segments(self, label: Ints, batch: Ints) -> None:
         change = np.flatnonzero((np.diff(label) != 0) | (np.diff(batch) != 0)) + 1
         self._starts = np.concatenate([[0], change, [len(label)]])
-        self._label, self._batch = label[self._starts[:-1]], batch[self._starts[:-1]]
+        self._codes = label[self._starts[:-1]], batch[self._starts[:-1]]
         if self._with_sums:
             self._to_labels = np.zeros((len(label), int(label.max()) + 1))
             self._to_batches = np.zeros((len(label), int(batch.max()) + 1))
@@ -175,10 +180,13 @@ class _Pass:
 
     def _candidates(self) -> None:
         n_obs, m = len(self._X), min(self._k - 1 + SPARE, len(self._X) - 1) if self._k else 0
-        self._found = np.empty((n_obs, 2 * m), dtype=self._dtype)
-        self._indices = np.empty((n_obs, 2 * m), dtype=np.int32)
         self._filled = np.zeros(n_obs, dtype=np.int32)
-        self._bound = np.full(n_obs, np.inf, dtype=self._dtype)
+        self._kept = (
+            np.empty((n_obs, 2 * m), dtype=self._dtype),
+            np.empty((n_obs, 2 * m), dtype=np.int32),
+            self._filled,
+            np.full(n_obs, np.inf, dtype=self._dtype),
+        )
 
     def run(self, n_jobs: int) -> None:
         n_panels = -(-len(self._X) // PANEL)
@@ -186,7 +194,7 @@ class _Pass:
         self._run([slice(int(a), int(b)) for a, b in pairwise(borders)], _rounds(n_panels), n_jobs)
 
     def run_beside(self, near: Ints, n_jobs: int) -> None:
-        """Compare each label with those that lie near it only."""
+        """Compare each group only with those near it."""
         panels = [slice(int(a), int(b)) for a, b in pairwise(self._starts)]
         self._run(panels, _rounds_of(near), n_jobs)
 
@@ -218,15 +226,13 @@ class _Pass:
         both = diagonal is None
         if self._k:
             if diagonal is not None:
-                tile[diagonal] = np.inf  # the cell itself is no candidate, it is put first later
-            kernels.keep_near(tile, row, column, self._found, self._indices, self._filled, self._bound, both)
+                tile[diagonal] = np.inf  # the cell itself is not a candidate; it is inserted first later
+            kernels.keep_near(tile, row, column, kernels.Candidates(*self._kept), both)
         if self._with_sums:
             if diagonal is not None:
                 tile[diagonal] = 0.0
-            kernels.add_roots(
-                tile, row, column, self._starts, self._label, self._batch,
-                self._to_labels, self._to_batches, both,
-            )  # fmt: skip
+            segments = kernels.Segments(self._starts, *self._codes)
+            kernels.add_roots(tile, row, column, segments, self._to_labels, self._to_batches, both)
 
     def sums(self) -> DistanceSums:
         found = []
@@ -238,20 +244,18 @@ class _Pass:
         return DistanceSums(*found)
 
     def neighbors(self, *, complete: bool = True) -> Neighbors:
-        """Return what was found; of a complete pass, look again where rounding may have hidden a cell."""
+        """Return the neighbours; search again for cells whose neighbours rounding may have hidden."""
         from cellular_bench.metrics.numerics import kernels
 
         n_obs, n_dims = self._X.shape
         near, distances = np.empty((n_obs, self._k), dtype=np.int64), np.empty((n_obs, self._k))
         proven = np.zeros(n_obs, dtype=bool)
         rounding = (n_dims + 6) * float(np.finfo(self._dtype).eps) / 2
-        kernels.exact_neighbors(
-            self._scaled, self._order, self._found, self._indices, self._filled, self._bound,
-            rounding, 0, n_obs, near, distances, proven,
-        )  # fmt: skip
+        candidates = kernels.Candidates(*self._kept)
+        kernels.exact_neighbors(self._scaled, self._order, candidates, rounding, near, distances, proven)
         if complete:
             doubtful = np.flatnonzero(~proven & (self._dtype == np.float32))
-        else:  # where fewer than k cells were met
+        else:  # cells that were compared with fewer than k others
             doubtful = self._order[self._filled < self._k - 1]
         if len(doubtful):
             X = np.empty_like(self._scaled)
@@ -261,9 +265,9 @@ class _Pass:
 
 
 def _precision(X: Floats, starts: Ints) -> DTypeLike:
-    """Choose single precision where cells are many and groups not tiny beside their distance from the centre.
+    """Return single precision for many cells, unless groups are tiny and far from the centre.
 
-    A squared distance from a product is off by a share of the squared lengths of both cells.
+    The error of a squared distance from a product is a share of the squared lengths of both cells.
     """
     if len(X) <= DOUBLE_CELLS:
         return np.float64
@@ -277,7 +281,7 @@ def _precision(X: Floats, starts: Ints) -> DTypeLike:
 
 
 def _rounds(n: int) -> Iterator[list[tuple[int, int]]]:
-    """Yield the pairs of n panels, each with itself first, then in rounds in which each occurs once.
+    """Yield the pairs of n panels: each with itself, then rounds in which each panel occurs once.
 
     Examples
     --------
@@ -285,7 +289,7 @@ def _rounds(n: int) -> Iterator[list[tuple[int, int]]]:
     [[(0, 0), (1, 1), (2, 2)], [(1, 2)], [(0, 2)], [(0, 1)]]
     """
     yield [(i, i) for i in range(n)]
-    size = n + n % 2  # of an odd number one panel rests in each round
+    size = n + n % 2  # if odd, one panel pauses in each round
     turning = list(range(1, size))
     for _ in range(size - 1 if n > 1 else 0):
         circle = [0, *turning]
@@ -295,7 +299,7 @@ def _rounds(n: int) -> Iterator[list[tuple[int, int]]]:
 
 
 def _rounds_of(near: Ints) -> list[list[tuple[int, int]]]:
-    """Arrange pairs of groups, each with itself first, in rounds in which no group occurs twice.
+    """Return the pairs of groups in rounds in which no group occurs twice; first each with itself.
 
     Examples
     --------
@@ -317,7 +321,7 @@ def _rounds_of(near: Ints) -> list[list[tuple[int, int]]]:
 
 
 def search(X: Floats, rows: Ints, k: int) -> tuple[Ints, Floats]:
-    """Return indices and distances of the neighbours of some cells, chosen in double precision."""
+    """Return positions and distances of the neighbours of some cells (``rows``), in double precision."""
     norms = np.einsum("ij,ij->i", X, X)
     indices, distances = np.empty((len(rows), k), dtype=np.int64), np.empty((len(rows), k))
     height, m = max(1, PANEL * PANEL // len(X)), min(k + SPARE, len(X))

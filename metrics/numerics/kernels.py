@@ -1,15 +1,15 @@
 """Compiled loops over tiles of distances, neighbours and sparse matrices.
 
-Importing this module imports numba: do so inside functions only. Machine code is kept on disk beside
-this file (or in the user's cache), so that only the first process ever compiles. No loop may assume
-that numbers are finite: neighbours under a threshold start from infinity.
+Importing this module imports numba: do so inside functions only. Machine code is cached on disk beside
+this file (or in the user's cache), so that only the first process compiles. No loop may assume that numbers
+are finite: the bounds of neighbours start at infinity.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from heapq import heappop, heappush
-from typing import Any, TypeVar, cast
+from typing import Any, NamedTuple, TypeVar, cast
 
 import numba
 import numpy as np
@@ -19,27 +19,62 @@ from cellular_bench.metrics.inputs import Floats, Ints
 
 _Function = TypeVar("_Function", bound=Callable[..., Any])
 Array = NDArray[Any]
-#: Sums may be taken in any order, so that they use all lanes; nothing else of IEEE arithmetic is given up.
+#: Sums may be added in any order, so that they use all lanes; all other rules of IEEE arithmetic hold.
 _ANY_ORDER = {"reassoc", "contract", "nsz"}
-#: Distances that are looked at together: none under its threshold, and the next ones follow.
+#: Distances that are compared at a time; a group without a distance below its bound is skipped.
 _LANES = 32
-#: In the search for a kernel's width: the largest change of its logarithm at a time.
+#: Largest change of the logarithm of a kernel's width in one step of its search.
 _LONGEST_STEP = 2.0
 _OPTIONS: dict[str, Any] = {"nogil": True, "fastmath": _ANY_ORDER, "error_model": "numpy"}
+
+
+class Segments(NamedTuple):
+    """Runs of cells of one label and one batch.
+
+    Attributes
+    ----------
+    starts
+        (n_segments + 1,) first cell of each segment, and the number of cells.
+    label, batch
+        (n_segments,) codes.
+    """
+
+    starts: Ints
+    label: Ints
+    batch: Ints
+
+
+class Candidates(NamedTuple):
+    """Cells that may be neighbours, and their squared distances.
+
+    Attributes
+    ----------
+    squared, indices
+        (n_obs, 2 m) squared distances and positions; the first ``filled`` of each row are in use.
+    filled
+        (n_obs,) number of candidates.
+    bound
+        (n_obs,) squared distance below which m candidates lie; infinite before there are so many.
+    """
+
+    squared: Array
+    indices: Array
+    filled: Array
+    bound: Array
 
 
 def _compiled(function: _Function) -> _Function:
     try:
         return cast(_Function, numba.njit(cache=True, **_OPTIONS)(function))
-    except RuntimeError:  # no folder where machine code could be kept: every process compiles anew
+    except RuntimeError:  # no folder for machine code can be written: every process compiles
         return cast(_Function, numba.njit(**_OPTIONS)(function))
 
 
 def _inlined(function: _Function) -> _Function:
-    """Compile a function as a part of those that call it.
+    """Compile a function as a part of its callers.
 
-    Called as a function of its own, it is there twice, compiled in two ways: the process that compiles
-    links one of them, those that load the machine code the other, and sums end in other digits.
+    As a separate function it would be compiled twice, in two ways: the process that compiles links one of
+    them, processes that load the machine code link the other, and sums differ in their last digits.
     """
     return cast(_Function, numba.njit(forceinline=True, **_OPTIONS)(function))
 
@@ -49,18 +84,25 @@ def add_roots(
     tile: Array,
     row: int,
     column: int,
-    starts: Ints,
-    label: Ints,
-    batch: Ints,
+    segments: Segments,
     label_sums: Floats,
     batch_sums: Floats,
     both: bool,  # noqa: FBT001 - compiled functions take positions only
 ) -> None:
     """Add the square roots of a tile to the sums of its rows, and of its columns if ``both``.
 
-    Cells are sorted by segment, the cells of one label and one batch. ``label_sums`` is (n_obs, n_labels);
-    ``batch_sums`` (n_obs, n_batches) counts cells of the own label only. The tile is overwritten.
+    Parameters
+    ----------
+    tile
+        Squared distances between some cells (rows) and others; overwritten.
+    row, column
+        First cell of the rows and of the columns. Cells are sorted by segment.
+    label_sums
+        (n_obs, n_labels) sums of distances to all cells of a label; added to.
+    batch_sums
+        (n_obs, n_batches) sums of distances to the cells of a batch that have the cell's own label; added to.
     """
+    starts, label, batch = segments
     height, width = tile.shape
     # Which segments the tile's rows and columns lie in.
     first = np.searchsorted(starts, column, side="right") - 1
@@ -135,17 +177,21 @@ def keep_near(
     tile: Array,
     row: int,
     column: int,
-    found: Array,
-    indices: Array,
-    filled: Array,
-    bound: Array,
+    candidates: Candidates,
     both: bool,  # noqa: FBT001 - compiled functions take positions only
 ) -> None:
-    """Note the cells of a tile that are nearer than what rows, and columns if ``both``, know already.
+    """Add the cells of a tile that are nearer than the bound of a row, and of a column if ``both``.
 
-    ``found`` and ``indices`` are (n_obs, 2 m) candidates, the first ``filled`` of each row in use;
-    ``bound`` is the squared distance that m candidates lie within.
+    Parameters
+    ----------
+    tile
+        Squared distances between some cells (rows) and others.
+    row, column
+        First cell of the rows and of the columns.
+    candidates
+        Candidates of all cells; added to.
     """
+    found, indices, filled, bound = candidates
     height, width = tile.shape
     room = found.shape[1]
     none, one = tile.dtype.type(0), tile.dtype.type(1)  # counted in the tile's type: lanes of equal width
@@ -188,27 +234,35 @@ def keep_near(
 def exact_neighbors(
     X: Floats,
     position: Ints,
-    found: Array,
-    indices: Array,
-    filled: Array,
-    bound: Array,
+    candidates: Candidates,
     rounding: float,
-    begin: int,
-    end: int,
     near: Ints,
     distances: Floats,
     proven: Array,
 ) -> None:
     """Turn candidates into neighbours: recompute distances from differences, sort, and put the cell first.
 
-    ``position`` is where a row of X is in the caller's order; equal distances are sorted by it. A row is
-    ``proven`` if rounding of the tile, by a share of ``rounding``, cannot have hidden a nearer cell.
+    Parameters
+    ----------
+    X
+        (n_obs, n_dims) coordinates.
+    position
+        (n_obs,) position of each row of ``X`` in the caller's order; equal distances are sorted by it.
+    candidates
+        Candidates of all cells; overwritten.
+    rounding
+        Relative error of a squared distance in a tile.
+    near, distances
+        (n_obs, k) positions and distances of the neighbours; written, in the caller's order.
+    proven
+        (n_obs,) True if rounding cannot have hidden a nearer cell; written.
     """
+    found, indices, filled, bound = candidates
     k = near.shape[1]
     m = found.shape[1] // 2
     keys = np.empty(2 * m, dtype=np.float64)
     cells = np.empty(2 * m, dtype=np.int64)
-    for i in range(begin, end):
+    for i in range(X.shape[0]):
         n = filled[i]
         if n > m:
             bound[i] = _keep_least(found, indices, i, n, m)
@@ -260,16 +314,24 @@ def _weigh(near: Floats, row: int, beta: float, weights: Floats) -> tuple[float,
 
 @_compiled
 def search_perplexity(distances: Floats, target: float, tolerance: float, max_tries: int) -> Floats:
-    """Find the width at which the weights of each cell's neighbours have an entropy.
+    """Return the weights of each cell's neighbours, (n_obs, k - 1), at the width that gives an entropy.
 
-    Newton's steps along the logarithm of the width, and the middle of the interval in which it is known to
-    lie where a step would leave that. ``distances`` is (n_obs, k), the cell itself first; returns
-    (n_obs, k - 1) weights.
+    Newton's method along the logarithm of the width; a step that would leave the interval in which the width
+    is known to lie is replaced by the middle of the interval.
+
+    Parameters
+    ----------
+    distances
+        (n_obs, k) distances to the neighbours, the cell itself first.
+    target, tolerance
+        Entropy of the weights, in nats, and the largest accepted difference from it.
+    max_tries
+        Number of steps.
     """
     weights = np.empty((distances.shape[0], distances.shape[1] - 1))
     for row in range(distances.shape[0]):
         variance = np.var(distances[row, 1:])
-        # Of a narrow kernel the entropy lacks half of this to that of equal weights.
+        # The entropy of a narrow kernel is lower than that of equal weights by half of this.
         beta = np.sqrt(2 * (np.log(weights.shape[1]) - target) / variance) if variance > 0 else 1.0
         low, high = 0.0, np.inf
         for attempt in range(max_tries + 1):
@@ -290,10 +352,10 @@ def search_perplexity(distances: Floats, target: float, tolerance: float, max_tr
 
 @_compiled
 def shortest_paths(starts: Ints, targets: Ints, lengths: Floats, k: int) -> tuple[Ints, Floats]:
-    """Return the k cells nearest to every cell along links, and how far they are (Dijkstra).
+    """Return the k cells nearest to every cell along links, and their distances, both (n_obs, k) (Dijkstra).
 
-    Links of cell i are ``targets`` and ``lengths`` from ``starts[i]`` to ``starts[i + 1]``. Every cell
-    reaches at least k, itself included. Of cells at the same distance the first one comes first.
+    Links of cell i are ``targets`` and ``lengths`` from ``starts[i]`` to ``starts[i + 1]``. Every cell must
+    reach at least k cells, itself included. Cells at the same distance are in their own order.
     """
     n_obs = len(starts) - 1
     indices = np.empty((n_obs, k), dtype=np.int64)

@@ -1,4 +1,4 @@
-"""Sharing out independent work among processes."""
+"""Independent work in several processes."""
 
 from __future__ import annotations
 
@@ -11,21 +11,21 @@ from typing import Any, TypeVar
 _Item = TypeVar("_Item")
 _Result = TypeVar("_Result")
 
-#: What forked processes work on: they see the parent's memory, so that nothing large is copied.
+#: Function and items of forked processes: they share the parent's memory, so that nothing large is copied.
 _TASK: list[Any] = []
 
 
-def share_out(
+def parallel_map(
     function: Callable[[_Item], _Result], items: Sequence[_Item], *, n_jobs: int = 1
 ) -> list[_Result]:
-    """Return the function's values for all items, in their order, computed by n_jobs processes.
+    """Return the function's values for all items, in their order, computed by ``n_jobs`` processes.
 
-    Processes are forked, where that is safe (Linux); elsewhere, or with one job, all is done here. The
-    function must not depend on what ran before it, so that the values do not depend on ``n_jobs``.
+    Processes are forked on Linux, where that is safe; elsewhere, or with one job, everything runs in this
+    process. The function must not depend on earlier calls, so that values do not depend on ``n_jobs``.
 
     Examples
     --------
-    >>> share_out(abs, [-1, 2, -3])
+    >>> parallel_map(abs, [-1, 2, -3])
     [1, 2, 3]
     """
     n_jobs = min(n_jobs, len(items))

@@ -1,4 +1,4 @@
-"""What metrics share: neighbours, and how far cells are from labels and batches."""
+"""Quantities that metrics share: neighbours, and sums of distances to labels and batches."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from cellular_bench.metrics.profiles import FULL, Profile, Shortcut
 
 
 @dataclass(frozen=True, slots=True)
-class Survey:
+class SharedDistances:
     """Neighbours of all cells, and sums of distances from all cells or a sample to groups.
 
     Attributes
@@ -23,13 +23,13 @@ class Survey:
     neighbors
         :data:`N_NEIGHBORS` of every cell.
     sums
-        A row for each of ``cells``.
-    cells
-        The sample, ascending; None for all cells.
+        One row for each of ``cells``.
     stratum
         (n_obs,) the label and batch of each cell as one number.
+    cells
+        (n_sampled,) ascending positions of the sample; None for all cells.
     shortcuts
-        What is not exact.
+        Approximations.
     """
 
     neighbors: Neighbors
@@ -39,11 +39,11 @@ class Survey:
     shortcuts: tuple[Shortcut, ...] = ()
 
     def rows(self) -> Ints:
-        """Return the cells that the sums belong to."""
+        """Return the positions of the cells that the sums belong to."""
         return np.arange(len(self.stratum)) if self.cells is None else self.cells
 
     def complete(self, values: Floats) -> Floats:
-        """Return a value for every cell: outside the sample, the mean of the sample's label and batch."""
+        """Return a value for every cell: outside the sample, the mean of the sample in the cell's stratum."""
         if self.cells is None:
             return values
         own = self.stratum[self.cells]
@@ -53,8 +53,8 @@ class Survey:
         completed[self.cells] = values
         return completed
 
-    def without(self, group: int, n_groups: int) -> Survey:
-        """Return this survey with every n-th sampled cell of each label and batch left out."""
+    def without(self, group: int, n_groups: int) -> SharedDistances:
+        """Return a copy without every n-th sampled cell of each label and batch."""
         cells = self.rows()
         order = np.argsort(self.stratum[cells], kind="stable")
         own = self.stratum[cells][order]
@@ -66,15 +66,26 @@ class Survey:
         return replace(self, cells=cells[kept], sums=sums)
 
 
-def survey(
+def shared_distances(
     X_emb: ArrayLike,
     *,
     label_codes: Ints | None = None,
     batch_codes: Ints | None = None,
     profile: Profile = FULL,
     n_jobs: int = 1,
-) -> Survey:
-    """Find neighbours and sums of distances to groups; without codes all cells are one group.
+) -> SharedDistances:
+    """Return neighbours and sums of distances to labels and batches, from one pass over all pairs of cells.
+
+    Parameters
+    ----------
+    X_emb
+        (n_obs, n_latent) coordinates.
+    label_codes, batch_codes
+        (n_obs,) codes; None: all cells are one group.
+    profile
+        Approximations that may be made.
+    n_jobs
+        Number of threads; the result does not depend on it.
 
     Raises
     ------
@@ -88,12 +99,12 @@ def survey(
     if profile.samples(len(X)):
         return _approximate(X, label, batch, stratum=stratum, profile=profile, n_jobs=n_jobs)
     neighbors, sums = neighbors_and_sums(X, label, batch, n_jobs=n_jobs)
-    return Survey(neighbors, sums, stratum)
+    return SharedDistances(neighbors, sums, stratum)
 
 
 def _approximate(
     X: Floats, label: Ints, batch: Ints, *, stratum: Ints, profile: Profile, n_jobs: int
-) -> Survey:
+) -> SharedDistances:
     neighbors, recall = approximate_neighbors(X, N_NEIGHBORS, seed=profile.seed, n_jobs=n_jobs)
     cells = stratified_sample(label, batch, profile.sample_cells, profile.seed)
     sums = sampled_sums(X, label, batch, cells, n_jobs=n_jobs)
@@ -101,8 +112,8 @@ def _approximate(
         Shortcut(
             quantity="neighbors",
             description=(
-                f"Nearest neighbours of {len(X)} cells from an inverted file (seed {profile.seed}), which "
-                f"finds {recall:.1%} of the true ones."
+                f"Nearest neighbours of {len(X)} cells from an inverted file (seed {profile.seed}), with a "
+                f"recall of {recall:.1%}."
             ),
             library=f"faiss {version('faiss-cpu')}",
             figures={"recall": recall, "n_obs": len(X), "seed": profile.seed},
@@ -116,4 +127,4 @@ def _approximate(
             figures={"n_sampled": len(cells), "n_obs": len(X), "seed": profile.seed},
         ),
     )
-    return Survey(neighbors, sums, stratum, cells, shortcuts)
+    return SharedDistances(neighbors, sums, stratum, cells, shortcuts)

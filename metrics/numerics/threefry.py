@@ -1,7 +1,7 @@
 """Threefry-2x32, the counter-based generator of JAX, for draws equal to those of scib-metrics.
 
-k-means from a single start depends on its draws; with the same ones, its scores can be compared.
-A key is two 32-bit words, a draw is the key's encryption of a counter: there is no state.
+The result of k-means with one start depends on its draws; with the same draws, scores can be compared. A key
+is two 32-bit words, a draw is the encryption of a counter by the key: there is no state.
 
 References
 ----------
@@ -62,7 +62,7 @@ def bits(key: Words, n: int) -> Words:
 
 
 def permutation(key: Words, n: int) -> Ints:
-    """Return the numbers below n in random order, by sorting them after random words."""
+    """Return the numbers below n in random order, by sorting random words."""
     order = np.arange(n)
     for _ in range(int(np.ceil(3 * np.log(max(1, n)) / np.log(2**32 - 1)))):
         key, subkey = split(key)
@@ -78,7 +78,7 @@ def _uniform(key: Words, n: int) -> Singles:
 
 
 def weighted_sample(key: Words, weights: Singles, n: int) -> Ints:
-    """Draw n different positions with the probabilities given (the largest log-weights plus Gumbel noise)."""
-    with np.errstate(divide="ignore"):  # weight 0: never before any other
+    """Draw n different positions with given probabilities (the largest log-weights plus Gumbel noise)."""
+    with np.errstate(divide="ignore"):  # log(0) = -inf: after all others
         noisy = -np.log(-np.log(_uniform(key, len(weights)))) + np.log(weights)
     return np.argsort(-noisy, kind="stable")[:n]

@@ -11,7 +11,8 @@ import pytest
 from scipy import sparse
 
 from cellular_bench.core.errors import DataError, UserError
-from cellular_bench.core.types import DatasetSpec
+from cellular_bench.core.toml import read_toml
+from cellular_bench.core.types import DatasetSpec, GeneSelection
 from cellular_bench.datasets.catalog import (
     described,
     from_h5ad,
@@ -29,7 +30,7 @@ KEYS = {"batch_key": "donor", "label_key": "cell_type"}
 @pytest.mark.parametrize("name", ["../evil", "My data", 5])
 def test_a_described_data_set_has_a_name_that_can_be_part_of_a_file_name(name):
     table = {"dataset_id": name, "title": "T", "source": {}, "label_key": "cell_type"}
-    with pytest.raises(DataError, match="lower-case letters, digits and underscores, came: "):
+    with pytest.raises(DataError, match="lower-case letters, digits and underscores, got: "):
         described(table, where="suite 'mine'")
     assert described({**table, "dataset_id": "my_data"}, where="suite 'mine'").dataset_id == "my_data"
 
@@ -324,7 +325,7 @@ def test_a_given_name_must_be_free_and_plain():
     assert from_h5ad("a.h5ad", dataset_id="mine_2", **KEYS).dataset_id == "mine_2"
     with pytest.raises(UserError, match="'baron' is the name of a data set in the catalogue; choose another"):
         from_h5ad("a.h5ad", dataset_id="baron", **KEYS)
-    with pytest.raises(UserError, match="lower-case letters, digits and underscores, came: 'My data'"):
+    with pytest.raises(UserError, match="lower-case letters, digits and underscores, got: 'My data'"):
         from_h5ad("a.h5ad", dataset_id="My data", **KEYS)
 
 
@@ -335,7 +336,7 @@ def test_broken_manifests(tmp_path):
         read_manifest(path)
     assert caught.value.problems == ("Unknown entry 'labelkey'.", "The entry 'label_key' is missing.")
     path.write_text("title = \n")
-    with pytest.raises(DataError, match="Cannot read this manifest: Invalid value"):
+    with pytest.raises(UserError, match=r"Manifest .*mine\.toml is not valid TOML: Invalid value"):
         read_manifest(path)
 
 
@@ -405,11 +406,9 @@ def test_bundled_data_are_a_cut_of_the_complete_genes(shared):
 
 
 def test_bundled_data_hold_the_cell_cycle_genes():
-    import tomllib
-
     from cellular_bench.datasets.build_bundled import CELL_CYCLE_GENES
 
-    table = tomllib.loads(CELL_CYCLE_GENES.read_text())
+    table = read_toml(CELL_CYCLE_GENES, what="List of genes")
     genes = set(load(specs()["baron"]).adata.var_names)
     assert [len(table[phase]) for phase in ("s", "g2m")] == [43, 54]
     # No cell has a count of E2F8, and the study calls MLF1IP by its newer name.
@@ -436,6 +435,28 @@ def test_a_recipe_makes_the_studys_values_and_is_part_of_the_digest():
     assert part.digest not in (made.digest, subsampled(plain, 100).digest)
 
 
+#: Digests of simulated_small by recipe, which run ids rest on.
+DIGESTS = {
+    "study": "abdd7fb0690fcca3ecb3381ae89311065ec3da31c737b7abea7204458a26bdf6",
+    "study_annotated": "da71ec0addbd10f8fceafcba7d3380298ac8976fe52468783be7519fee6adfa4",
+    "none": "a3ae9de33cb0480c2f354b0dbf99117a2f1621bef32febc69d54b897c6fb0871",
+}
+
+
+@pytest.mark.parametrize("name", DIGESTS)
+def test_runs_keep_their_ids_where_a_recipe_gives_the_same_numbers(name):
+    assert prepared(load(specs()["simulated_small"]), name).digest == DIGESTS[name]
+
+
+def test_data_with_other_variable_genes_are_other_data():
+    made = prepared(load(specs()["simulated_small"]), "scanpy")
+    assert made.gene_selection == GeneSelection(flavor="seurat", n_top_genes=2000)
+    # Until version 2, runs selected genes by cell_ranger: their records must not be reused.
+    assert made.recipe["version"] == 2
+    assert made.digest != "24c9bca2bf740afbcfd7d977fefbe37fc58f50bd41fb3db019c280d477951794"
+    assert subsampled(made, 100).gene_selection == made.gene_selection
+
+
 def test_values_without_counts_are_taken_as_they_came_and_said_to_be(adata, write):
     adata.X.data = np.log1p(adata.X.data)
     plain = load(from_h5ad(write(adata), batch_key="donor", label_key="cell_type"))
@@ -443,6 +464,10 @@ def test_values_without_counts_are_taken_as_they_came_and_said_to_be(adata, writ
     assert (made.adata.X != plain.adata.X).nnz == 0
     assert made.recipe == {"name": "study_annotated", "values": "as they came"}
     assert any("no counts to follow the recipe" in warning for warning in made.warnings)
+    assert (made.digest, made.gene_selection) == (plain.digest, GeneSelection())
+    other = prepared(plain, "scanpy")
+    assert other.gene_selection.flavor == "seurat"
+    assert other.digest != plain.digest
 
 
 def test_an_unknown_recipe_is_explained():

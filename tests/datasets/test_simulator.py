@@ -112,17 +112,17 @@ def test_global_random_state_is_left_alone():
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ({"n_obs": 0}, "n_obs must be a whole number of at least 1, came: 0."),
-        ({"n_vars": 2.5}, "n_vars must be a whole number of at least 1, came: 2.5."),
-        ({"seed": -1}, "seed must be a whole number of at least 0, came: -1."),
-        ({"batch_strength": -0.1}, "batch_strength must be a number of at least 0, came: -0.1."),
-        ({"dispersion": float("nan")}, "dispersion must be a number of at least 0, came: nan."),
-        ({"marker_strength": float("inf")}, "marker_strength must be a finite number, came: inf."),
-        ({"median_counts": 0}, "median_counts must be a number above 0, came: 0."),
-        ({"marker_fraction": 0.3}, "marker_fraction must lie between 0 and 1/n_labels = 0.2, came: 0.3."),
+        ({"n_obs": 0}, "n_obs must be a whole number of at least 1, got: 0."),
+        ({"n_vars": 2.5}, "n_vars must be a whole number of at least 1, got: 2.5."),
+        ({"seed": -1}, "seed must be a whole number of at least 0, got: -1."),
+        ({"batch_strength": -0.1}, "batch_strength must be a number of at least 0, got: -0.1."),
+        ({"dispersion": float("nan")}, "dispersion must be a number of at least 0, got: nan."),
+        ({"marker_strength": float("inf")}, "marker_strength must be a finite number, got: inf."),
+        ({"median_counts": 0}, "median_counts must be a number above 0, got: 0."),
+        ({"marker_fraction": 0.3}, "marker_fraction must lie between 0 and 1/n_labels = 0.2, got: 0.3."),
         (
             {"label_proportions": [1, 2]},
-            "label_proportions must be 5 numbers above 0, one per label, came: [1, 2].",
+            "label_proportions must be 5 numbers above 0, one per label, got: [1, 2].",
         ),
         (
             {"missing": {"batch9": ["type1"]}},

@@ -130,13 +130,13 @@ def test_digest_is_the_same_everywhere():
             "Cannot cut into 5 folds: the most abundant label has 2 cells. "
             "Ask for fewer folds (n_splits) or use more cells.",
         ),
-        (lambda: splits.kfold(LABEL, n_splits=1), "n_splits must be a whole number of at least 2, came: 1."),
+        (lambda: splits.kfold(LABEL, n_splits=1), "n_splits must be a whole number of at least 2, got: 1."),
         (
             lambda: splits.kfold(LABEL, n_splits="5"),
-            "n_splits must be a whole number of at least 2, came: '5'.",
+            "n_splits must be a whole number of at least 2, got: '5'.",
         ),
-        (lambda: splits.kfold(LABEL, seed=-1), "seed must be a whole number of at least 0, came: -1."),
-        (lambda: splits.kfold([]), "Expected one label per cell, came an array of shape (0,)."),
+        (lambda: splits.kfold(LABEL, seed=-1), "seed must be a whole number of at least 0, got: -1."),
+        (lambda: splits.kfold([]), "Expected one label per cell, got an array of shape (0,)."),
         (
             lambda: splits.leave_one_batch_out(["d1"] * 5),
             "leave_one_batch_out needs at least 2 batches, these data have one ('d1'). "
@@ -153,11 +153,11 @@ def test_digest_is_the_same_everywhere():
         ),
         (
             lambda: splits.reference_query(BATCH, reference="human1"),
-            "reference must be a list of at least one name, came: 'human1'.",
+            "reference must be a list of at least one name, got: 'human1'.",
         ),
         (
             lambda: splits.reference_query(BATCH, reference=[]),
-            "reference must be a list of at least one name, came: [].",
+            "reference must be a list of at least one name, got: [].",
         ),
         (
             lambda: splits.unseen_label(LABEL, labels=["detla"]),
@@ -178,11 +178,11 @@ def test_digest_is_the_same_everywhere():
         ),
         (
             lambda: splits.unseen_label(LABEL, labels=["delta"], folds=[0]),
-            "folds must be a whole number of at least 1, came: 0.",
+            "folds must be a whole number of at least 1, got: 0.",
         ),
         (
             lambda: splits.unseen_label(LABEL, labels=["delta"], folds=2),
-            "folds must be a list of fold numbers, came: 2.",
+            "folds must be a list of fold numbers, got: 2.",
         ),
         (
             lambda: splits.unseen_label(["a"] * 10 + ["b"] * 10, labels=["a"]),

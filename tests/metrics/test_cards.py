@@ -8,7 +8,7 @@ import pytest
 from cellular_bench import metrics
 from cellular_bench.core.errors import UnknownNameError
 from cellular_bench.metrics import METRICS, card, metric
-from cellular_bench.metrics.cards import _supplement, docstring_parts, render, render_all
+from cellular_bench.metrics.cards import render, render_all
 
 
 @pytest.mark.parametrize("metric_id", METRICS)
@@ -22,12 +22,6 @@ def test_the_example_of_every_card_runs(metric_id):
     example = doctest.DocTestParser().get_doctest(card(metric_id).example, names, metric_id, None, 0)
     assert len(example.examples) > 0
     assert doctest.DocTestRunner().run(example).failed == 0
-
-
-def test_no_text_stands_in_two_places():
-    for metric_id, parts in _supplement().items():
-        assert metric_id in METRICS
-        assert not parts.keys() & docstring_parts(METRICS[metric_id]).keys(), metric_id
 
 
 @pytest.fixture
@@ -68,7 +62,7 @@ def test_parts_are_read_from_the_docstring(registered):
     assert "- Needs: `novelty`" in render(found)
 
 
-def test_what_nobody_wrote_is_told(registered):
+def test_missing_parts_are_named(registered):
     @registered
     def mine(novelty):
         """Count."""

@@ -80,7 +80,7 @@ def test_every_cell_a_label_of_its_own(inputs):
     wanted = {"silhouette_label", "isolated_labels", "silhouette_batch", "bras", "kbet_per_label"}
     assert found.keys() == wanted
     assert _by_data(found)
-    assert "every cell has a label of its own" in str(found["silhouette_label"])
+    assert "every cell has its own label" in str(found["silhouette_label"])
     assert "no label has cells of two batches" in str(found["bras"])
     assert "no label has 10 cells and two batches" in str(found["kbet_per_label"])
 

@@ -50,7 +50,10 @@ def test_an_id_cannot_be_taken_twice():
 
 def test_an_empty_range_is_refused():
     with pytest.raises(ValueError, match=r"minimum 1\.0 is not below maximum 1\.0"):
-        metric(metric_id="flat", name="Flat", aspect="annotation", definition="None.", minimum=1.0)
+        metric(metric_id="flat", name="Flat", aspect="annotation", definition="None.", minimum=1.0)(
+            lambda label: 1.0
+        )
+    assert "flat" not in METRICS
 
 
 def test_import_loads_nothing_heavy():

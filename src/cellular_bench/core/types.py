@@ -27,6 +27,8 @@ ProfileName = Literal["fast", "standard", "full"]
 StressKind = Literal["label_noise", "fewer_cells", "fewer_genes", "shallow", "rare_types"]
 #: Which labels a method is shown: none, those of the training cells, or also those it is scored on.
 LabelAccess = Literal["none", "train", "all"]
+#: How dispersions are compared among genes of similar mean, see :mod:`cellular_bench.core.genes`.
+Flavor = Literal["cell_ranger", "seurat"]
 
 #: Aspects in the order of tables; those of plug-ins follow.
 ASPECTS: tuple[AspectId, ...] = ("bio_conservation", "batch_correction", "annotation", "novelty")
@@ -81,6 +83,14 @@ class DatasetSpec:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class GeneSelection:
+    """How a run selects its variable genes, on the training cells alone; the names are scanpy's."""
+
+    flavor: Flavor = "cell_ranger"
+    n_top_genes: int = 2000
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Dataset:
     """A validated data set.
 
@@ -98,6 +108,8 @@ class Dataset:
         Where only some cells were drawn: ``of`` how many, and the ``seed``.
     recipe
         Where a recipe filtered and normalised: its name and numbers, and what each step dropped.
+    gene_selection
+        How every run on these data selects variable genes; the recipe decides it.
     """
 
     spec: DatasetSpec
@@ -106,6 +118,7 @@ class Dataset:
     warnings: tuple[str, ...] = ()
     subsample: Mapping[str, int] | None = None
     recipe: Mapping[str, Any] | None = None
+    gene_selection: GeneSelection = GeneSelection()
 
 
 @dataclass(frozen=True, slots=True)

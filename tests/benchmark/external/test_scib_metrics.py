@@ -113,7 +113,7 @@ def test_a_scaled_table_is_refused() -> None:
 def test_a_name_that_is_no_part_of_a_file_name_is_refused(name, tmp_path) -> None:
     table().to_csv(tmp_path / "scib.csv")
     arguments = ["import", "scib-metrics", str(tmp_path / "scib.csv"), "--dataset-id", name]
-    with pytest.raises(UserError, match="lower-case letters, digits and underscores, came: "):
+    with pytest.raises(UserError, match="lower-case letters, digits and underscores, got: "):
         group.main([*arguments, "--out", str(tmp_path / "out")], standalone_mode=False)
     assert not (tmp_path / "out").exists()
 

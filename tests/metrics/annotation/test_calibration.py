@@ -138,7 +138,7 @@ def test_top3_of_three_labels_says_nothing():
     ("proba", "labels", "words"),
     [
         ([[1.0]], ["a", "b"], r"shape \(1, 1\); expected \(1, 2\)"),
-        ([[0.5, 0.5]], ["a", "a"], "has a name twice"),
+        ([[0.5, 0.5]], ["a", "a"], "contains a name twice"),
     ],
 )
 def test_malformed_input_is_refused(proba, labels, words):

@@ -7,7 +7,6 @@ from cellular_bench.core.errors import UndefinedError
 from cellular_bench.metrics import (
     flag_samples,
     known_accuracy,
-    known_accuracy_curve,
     likelihood,
     lowest_confidence_known,
     lowest_confidence_novel,
@@ -135,24 +134,10 @@ def test_oscr_counts_a_rejected_cell_as_wrong():
     assert novelty_oscr(LABEL, LABEL_PRED, NOVELTY, IS_NOVEL, rejected) == 0.0
 
 
-def test_known_accuracy_at_every_threshold():
-    curve = known_accuracy_curve(LABEL, LABEL_PRED, NOVELTY, IS_NOVEL)
-    assert curve.threshold.tolist() == [0.1, 0.5, 0.7, 0.9]
-    assert curve.known_accuracy == pytest.approx([0, 1 / 2, 2 / 3, 2 / 3])
-    assert curve.known_coverage == pytest.approx([1 / 3, 2 / 3, 1, 1])
-    assert curve.novel_passed == pytest.approx([0, 1 / 2, 1 / 2, 1])
-
-
-def test_thresholds_that_let_no_known_cell_pass_are_left_out():
-    curve = known_accuracy_curve(["n", "T"], ["T", "T"], [0.1, 0.2], np.array([True, False]))
-    assert curve.threshold.tolist() == [0.2]
-
-
-@pytest.mark.parametrize("function", [novelty_oscr, known_accuracy_curve])
 @pytest.mark.parametrize("value", [True, False])
-def test_curves_need_both_kinds_of_cells(function, value):
+def test_oscr_needs_both_kinds_of_cells(value):
     with pytest.raises(UndefinedError, match="needs novel and known cells"):
-        function(LABEL, LABEL_PRED, NOVELTY, np.full(5, value))
+        novelty_oscr(LABEL, LABEL_PRED, NOVELTY, np.full(5, value))
 
 
 def test_likelihood_is_zero_at_indifference():

@@ -4,8 +4,9 @@ import numpy as np
 import pytest
 
 from cellular_bench.core.errors import UndefinedError
+from cellular_bench.core.toml import read_toml
 from cellular_bench.metrics import cell_cycle_conservation, score_cell_cycle
-from cellular_bench.metrics.embedding.cell_cycle import _components, phase_genes
+from cellular_bench.metrics.embedding.cell_cycle import GENES, _components, phase_genes
 from cellular_bench.metrics.embedding.regression import share_explained
 
 S = ["MCM5", "PCNA", "TYMS", "FEN1", "MCM2", "MCM4", "RRM1", "UNG", "GINS2", "MCM6", "CDCA7"]
@@ -97,10 +98,7 @@ def test_mouse_symbols_are_found():
 
 
 def test_the_list_of_genes_is_complete():
-    from importlib.resources import files
-    from tomllib import loads
-
-    lists = loads(files("cellular_bench.metrics").joinpath("data/cell_cycle_genes.toml").read_text("utf-8"))
+    lists = read_toml(GENES, what="List of genes")
     assert (len(lists["s"]), len(lists["g2m"])) == (43, 54)
     assert len({*lists["s"], *lists["g2m"]}) == 97
 

@@ -6,7 +6,7 @@ from scipy import sparse
 
 from cellular_bench.core.errors import UndefinedError
 from cellular_bench.metrics import evaluate, fold_change_kept, gene_correlation_kept, hvg_overlap
-from cellular_bench.metrics.embedding.corrected import variable_genes
+from cellular_bench.metrics.embedding.corrected import batch_variable_genes
 
 
 @pytest.fixture(scope="module")
@@ -37,7 +37,8 @@ def test_variable_genes_are_those_of_scanpy(data, n_genes):
     theirs = scanpy.pp.highly_variable_genes(
         anndata.AnnData(sparse.csr_matrix(X)), flavor="cell_ranger", n_top_genes=n_genes, inplace=False
     )
-    assert variable_genes(X, n_genes=n_genes).tolist() == np.flatnonzero(theirs["highly_variable"]).tolist()
+    expected = np.flatnonzero(theirs["highly_variable"])
+    assert batch_variable_genes(X, n_genes=n_genes).tolist() == expected.tolist()
 
 
 def test_overlap_is_that_of_scib(data):
@@ -46,10 +47,10 @@ def test_overlap_is_that_of_scib(data):
     shares = []
     for name in "xy":
         cells = data["batch"] == name
-        chosen = [set(variable_genes(X[cells]).tolist()) for X in (data["expression"], corrected)]
+        chosen = [set(batch_variable_genes(X[cells]).tolist()) for X in (data["expression"], corrected)]
         seen = (data["expression"][cells] > 0).any(axis=0).sum()
         assert seen // 2 <= len(chosen[0]) <= seen // 2 + 20  # a gene of each bin may tie
-        second = set(variable_genes(corrected[cells], n_genes=len(chosen[0])).tolist())
+        second = set(batch_variable_genes(corrected[cells], n_genes=len(chosen[0])).tolist())
         shares.append(len(chosen[0] & second) / min(len(chosen[0]), len(second)))
     found = hvg_overlap(data["expression"], corrected, data["batch"])
     assert 0.3 < found < 1
@@ -58,7 +59,7 @@ def test_overlap_is_that_of_scib(data):
 
 def test_overlap_counts_genes(data):
     X = data["expression"][:60]
-    genes = variable_genes(X)
+    genes = batch_variable_genes(X)
     others = np.setdiff1d(np.arange(300), genes)
     swapped = X.copy()
     swapped[:, [genes[0], others[0]]] = X[:, [others[0], genes[0]]]
@@ -67,14 +68,14 @@ def test_overlap_counts_genes(data):
 
 def test_a_gene_without_others_of_like_mean_is_not_variable():
     X = np.random.default_rng(0).normal(loc=np.arange(1, 6) * 10, size=(30, 5))
-    assert variable_genes(X).tolist() == []
+    assert batch_variable_genes(X).tolist() == []
     with pytest.raises(UndefinedError, match="no batch of 10 cells has two genes"):
         hvg_overlap(X, X, ["a"] * 30)
 
 
 def test_correlations_by_hand(data):
     X = data["expression"][:60]
-    genes = variable_genes(X)
+    genes = batch_variable_genes(X)
     corrected = X.copy()
     corrected[:, genes[:20]] *= -1  # turns the sign of their correlations with the others
     sign = np.where(np.arange(len(genes)) < 20, -1, 1)
@@ -91,7 +92,7 @@ def test_fold_changes_by_hand(data):
     expected = []
     for name in "xy":
         cells = data["batch"] == name
-        genes = variable_genes(data["expression"][cells])
+        genes = batch_variable_genes(data["expression"][cells])
         for label in ("T", "B", "NK"):
             own = data["label"][cells] == label
             change = [

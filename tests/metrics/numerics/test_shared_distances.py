@@ -13,8 +13,8 @@ from cellular_bench.metrics.numerics.approximate import (
     sampled_sums,
     stratified_sample,
 )
-from cellular_bench.metrics.numerics.parallel import share_out
-from cellular_bench.metrics.numerics.shared_distances import Survey, survey
+from cellular_bench.metrics.numerics.parallel import parallel_map
+from cellular_bench.metrics.numerics.shared_distances import SharedDistances, shared_distances
 from cellular_bench.metrics.profiles import PROFILES, Profile
 
 SILHOUETTES = ["silhouette_label", "isolated_labels", "silhouette_batch"]
@@ -34,7 +34,7 @@ def _brute(X):
 
 def test_sums_equal_brute_force(cells):
     X, label, batch = cells
-    found = survey(X, label_codes=label, batch_codes=batch).sums
+    found = shared_distances(X, label_codes=label, batch_codes=batch).sums
     distances = _brute(X)
     assert found.to_labels == pytest.approx(distances @ np.eye(4)[label], rel=1e-12)
     own = distances * (label[:, None] == label)
@@ -43,19 +43,19 @@ def test_sums_equal_brute_force(cells):
 
 def test_small_panels_give_the_same_sums(cells, monkeypatch):
     X, label, batch = cells
-    whole = survey(X, label_codes=label, batch_codes=batch).sums
+    whole = shared_distances(X, label_codes=label, batch_codes=batch).sums
     monkeypatch.setattr(pairs, "PANEL", 41)
     monkeypatch.setattr(pairs, "TILE_HEIGHT", 7)
-    tiled = survey(X, label_codes=label, batch_codes=batch).sums
+    tiled = shared_distances(X, label_codes=label, batch_codes=batch).sums
     assert tiled.to_labels == pytest.approx(whole.to_labels, rel=1e-12)
     assert tiled.to_batches == pytest.approx(whole.to_batches, rel=1e-12)
 
 
 def test_single_precision_finds_the_same_neighbours_and_nearly_the_same_sums(cells, monkeypatch):
     X, label, batch = cells
-    double = survey(X, label_codes=label, batch_codes=batch)
+    double = shared_distances(X, label_codes=label, batch_codes=batch)
     monkeypatch.setattr(pairs, "DOUBLE_CELLS", 0)
-    single = survey(X, label_codes=label, batch_codes=batch)
+    single = shared_distances(X, label_codes=label, batch_codes=batch)
     assert not np.array_equal(single.sums.to_labels, double.sums.to_labels), "it was double precision"
     assert single.sums.to_labels == pytest.approx(double.sums.to_labels, rel=1e-6)
     assert np.array_equal(single.neighbors.indices, double.neighbors.indices)
@@ -100,9 +100,9 @@ def test_rounds_pair_every_two_panels_once_and_none_twice_at_a_time():
 
 
 def test_shared_out_work_keeps_its_order_and_its_errors():
-    assert share_out(abs, [-3, 2, -1, 0], n_jobs=2) == [3, 2, 1, 0]
+    assert parallel_map(abs, [-3, 2, -1, 0], n_jobs=2) == [3, 2, 1, 0]
     with pytest.raises(ZeroDivisionError):
-        share_out(_inverse, [1, 0], n_jobs=2)
+        parallel_map(_inverse, [1, 0], n_jobs=2)
 
 
 def _inverse(value):
@@ -123,13 +123,13 @@ class TestSamples:
     def test_sums_of_a_sample_are_those_of_the_whole(self, cells):
         X, label, batch = cells
         rows = np.arange(5, 300, 7)
-        whole = survey(X, label_codes=label, batch_codes=batch).sums
+        whole = shared_distances(X, label_codes=label, batch_codes=batch).sums
         part = sampled_sums(X - X.mean(axis=0), label, batch, rows)
         assert part.to_labels == pytest.approx(whole.to_labels[rows], rel=1e-10)
         assert part.to_batches == pytest.approx(whole.to_batches[rows], rel=1e-10)
 
     def test_cells_outside_get_the_mean_of_their_label_and_batch(self):
-        made = Survey(None, None, np.array([0, 0, 0, 1, 1]), np.array([0, 1, 3]))
+        made = SharedDistances(None, None, np.array([0, 0, 0, 1, 1]), np.array([0, 1, 3]))
         assert made.complete(np.array([1.0, 3.0, 5.0])).tolist() == [1.0, 3.0, 2.0, 5.0, 5.0]
 
     def test_estimates_lie_within_their_errors(self, cells, monkeypatch):
@@ -167,7 +167,7 @@ class TestSamples:
             ("silhouettes", ("silhouette_label",)),
         ]
         assert found.shortcuts[0].figures == {"recall": 0.987, "n_obs": 180, "seed": 0}
-        assert "finds 98.7% of the true ones" in found.shortcuts[0].description
+        assert "recall of 98.7%" in found.shortcuts[0].description
         assert found.standard_errors.keys() == {"silhouette_label"}
 
     def test_communities_of_a_sample_are_those_of_its_cells_alone(self, separated, monkeypatch):

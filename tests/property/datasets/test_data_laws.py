@@ -8,8 +8,10 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as npst
 from scipy import sparse
 
+from cellular_bench.core.genes import variable_genes
+from cellular_bench.core.types import GeneSelection
 from cellular_bench.datasets.contract import conform, digest
-from cellular_bench.datasets.preprocess import highly_variable, normalise
+from cellular_bench.datasets.preprocess import normalise
 from cellular_bench.datasets.simulator import simulate
 
 shapes = npst.array_shapes(min_dims=2, max_dims=2, min_side=3, max_side=12)
@@ -70,10 +72,10 @@ def test_digest_depends_on_content_and_not_on_storage(matrix):
     assert digest(conformed(other)) != digest(conformed(matrix))
 
 
-@given(counts, st.integers(1, 15))
-@settings(max_examples=25, deadline=None)
-def test_number_of_variable_genes_is_exact(matrix, n_top_genes):
-    chosen = highly_variable(conformed(matrix), n_top_genes=n_top_genes)
+@given(counts, st.integers(1, 15), st.sampled_from(["cell_ranger", "seurat"]))
+@settings(max_examples=50, deadline=None)
+def test_number_of_variable_genes_is_exact(matrix, n_top_genes, flavor):
+    chosen = variable_genes(conformed(matrix).X, GeneSelection(flavor=flavor, n_top_genes=n_top_genes))
     expressed = (matrix > 0).any(axis=0)
     assert chosen.sum() == min(n_top_genes, expressed.sum())
     assert not (chosen & ~expressed).any()

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from cellular_bench.core.errors import UndefinedError
 from cellular_bench.metrics import evaluate, nearest_neighbors
 from cellular_bench.metrics.embedding.clusterings import adjusted_rand_index, normalized_mutual_information
-from cellular_bench.metrics.numerics.shared_distances import survey
+from cellular_bench.metrics.numerics.shared_distances import shared_distances
 
 few = settings(max_examples=12, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 seeds = st.integers(0, 2**32 - 1)
@@ -35,9 +35,9 @@ def test_sums_and_neighbours_equal_brute_force_whatever_lies_on_top_of_each_othe
     X, label, batch = data
     if (X[0] == X).all():
         with pytest.raises(UndefinedError, match="constant"):
-            survey(X)
+            shared_distances(X)
         return
-    found = survey(X, label_codes=label, batch_codes=batch)
+    found = shared_distances(X, label_codes=label, batch_codes=batch)
     distances = _distances(X)
     # Cells at one place: a product leaves the root of the last digits of their squared lengths.
     members = np.eye(label.max() + 1)[label]

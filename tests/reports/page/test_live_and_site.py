@@ -8,7 +8,7 @@ from datetime import UTC, datetime, timedelta
 import pytest
 
 from cellular_bench.benchmark.results.progress import Overview, Running
-from cellular_bench.core.types import TASKS
+from cellular_bench.benchmark.tasks import TASKS
 from cellular_bench.reports import build_report, write
 from cellular_bench.reports.page.live import live_page
 from cellular_bench.reports.page.site import write_site_pages

@@ -11,7 +11,7 @@ from cellular_bench.benchmark.analysis.leaderboard import build_boards
 from cellular_bench.benchmark.external.published import PARTS_OF, STUDIES, published_scores
 from cellular_bench.benchmark.external.published_comparison import STUDY_ASPECTS, compared
 from cellular_bench.benchmark.schema.records import Missing, Score
-from cellular_bench.core.types import TASKS
+from cellular_bench.benchmark.tasks import TASKS
 from cellular_bench.reports import build_report, write
 from cellular_bench.reports.report import Report
 from cellular_bench.reports.tables.published import published_tables
