@@ -5,6 +5,7 @@ from dataclasses import replace
 
 import pytest
 
+from cellular_bench.benchmark.tasks import TASKS
 from cellular_bench.reports import Report, build_report, write
 from cellular_bench.reports.page.site import write_site_pages
 from cellular_bench.reports.tables import board as board_tables_module
@@ -81,10 +82,12 @@ def test_every_table_of_a_report_is_in_every_format(records, specs, tmp_path):
         assert rf"\label{{tab:{table.table_id}}}" in latex
 
 
-def test_extra_tables_come_after_the_others(records, specs):
+def test_tables_of_a_task_come_after_the_others(records, specs, monkeypatch):
     board = build_report(records, specs, title="t").boards[0]
     plain = board_tables(board)
-    more = board_tables(board, extra_tables=[cells_table, lambda board: None])
+    task = replace(TASKS[board.task], tables=(cells_table, lambda board: None))
+    monkeypatch.setitem(TASKS, board.task, task)
+    more = board_tables(board)
     assert [table.title for table in more] == [*(table.title for table in plain), "Cells by type"]
 
 
