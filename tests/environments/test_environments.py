@@ -145,7 +145,7 @@ def test_a_creation_that_is_killed_is_not_taken_for_a_finished_one(tmp_path, ind
     folder = status.place(find(str(path)))
     assert status.python_in(folder).exists()
     assert state(find(str(path))).problem == "its creation was not finished"
-    with pytest.raises(NotApplicableError, match=r"not finished. To mend it: run-benchmark env create /"):
+    with pytest.raises(NotApplicableError, match=r"not finished. Fix: run-benchmark env create /"):
         required(find(str(path)))
     create(path)
     assert state(find(str(path))).is_ready
@@ -225,9 +225,9 @@ def test_the_digest_follows_what_is_installed_and_nothing_else(tmp_path):
     [
         (
             TINY.replace("leaf==1.0", "leaf>=1.0"),
-            "'leaf>=1.0' leaves open what is installed; write NAME==VERSION",
+            "'leaf>=1.0' does not pin an exact version; write NAME==VERSION",
         ),
-        (TINY.replace("leaf==1.0", "leaf==1.*"), "leaves open"),
+        (TINY.replace("leaf==1.0", "leaf==1.*"), "does not pin"),
         (TINY.replace(f'"{HERE}"', '">=3.8"'), "python.version is '>=3.8'; it must be of the form 3.11"),
         (TINY + 'lock = "none.lock"\n', "Lock file .*none.lock cannot be read: No such file"),
         (TINY + WITH_R.partition("\n\n")[2], "it must have either a table"),
@@ -282,9 +282,7 @@ def test_without_r_the_command_to_install_it_is_named(tmp_path, monkeypatch):
     monkeypatch.setenv("PATH", str(tmp_path))
     monkeypatch.delenv(status.RSCRIPT_VARIABLE, raising=False)
     path = declared(tmp_path, WITH_R, name="with_r")
-    with pytest.raises(
-        NotApplicableError, match=r"no Rscript on the PATH. To mend it: sudo apt-get install r-"
-    ):
+    with pytest.raises(NotApplicableError, match=r"no Rscript on the PATH. Fix: sudo apt-get install r-"):
         required(find(str(path)))
     done = CliRunner().invoke(cli.command, ["create", str(path)])
     assert isinstance(done.exception, UserError)

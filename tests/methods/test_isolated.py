@@ -40,7 +40,7 @@ def test_without_an_environment_the_command_is_named(train, query, monkeypatch, 
     monkeypatch.delenv(status.RSCRIPT_VARIABLE, raising=False)
     with pytest.raises(NotApplicableError, match=r"no Rscript on the PATH.*apt-get install .*r-cran-seurat"):
         Seurat().fit(train).predict(query)
-    with pytest.raises(NotApplicableError, match="To mend it: run-benchmark env create liger"):
+    with pytest.raises(NotApplicableError, match="Fix: run-benchmark env create liger"):
         Liger().fit_embed(query)
 
 
