@@ -56,7 +56,7 @@ def facts(method: Method) -> list[tuple[str, str]]:
         if spec.url
         else "",
         "licence": spec.license or "",
-        "written anew": "yes" if spec.is_reimplementation else "",
+        "reimplemented here": "yes" if spec.is_reimplementation else "",
         "variant of": f"`{spec.variant_of}`" if spec.variant_of else "",
         "packages": ", ".join(f"`{name}`" for name in spec.requires),
         "environment": f"its own, `{spec.environment}`" if spec.environment else "the common one",
