@@ -101,15 +101,15 @@ class SingleR:
         import singler
 
         require_fitted(query, self._genes, self.spec.method_id)
-        found = singler.classify_single(
+        result = singler.classify_single(
             _genes_by_cells(query),
             self._reference,
             quantile=self.quantile,
             fine_tune_threshold=self.fine_tune_threshold,
             num_threads=1,
         )
-        label = np.asarray(found["best"], dtype=np.str_)
-        confidence = _confidence(found["scores"], label, list(self._reference.labels))
+        label = np.asarray(result["best"], dtype=np.str_)
+        confidence = _confidence(result["scores"], label, list(self._reference.labels))
         return Prediction(
             label_pred=label,
             novelty=1.0 - confidence,

@@ -72,16 +72,16 @@ def from_gmt(path: Path, genes: Sequence[str], *, max_sets: int, max_set_size: i
     position = {gene: number for number, gene in enumerate(genes)}
     names, members = [], []
     for name, listed in read_gmt(path):
-        found = sorted({position[gene] for gene in listed if gene in position})
-        if len(set(listed)) <= max_set_size and len(found) >= MIN_GENES:
+        positions = sorted({position[gene] for gene in listed if gene in position})
+        if len(set(listed)) <= max_set_size and len(positions) >= MIN_GENES:
             names.append(name)
-            members.append(np.asarray(found, dtype=np.int64))
+            members.append(np.asarray(positions, dtype=np.int64))
     if not names:
         raise NotApplicableError(
             f"tosica: no set in {path} has at most {max_set_size} genes and at least {MIN_GENES} of the "
             f"{len(genes)} genes of the data. Use the same kind of gene names, of the same organism, in both."
         )
-    largest = np.argsort([-len(found) for found in members], kind="stable")[:max_sets]
+    largest = np.argsort([-len(positions) for positions in members], kind="stable")[:max_sets]
     kept = np.sort(largest)
     return GeneSets(names=tuple(names[i] for i in kept), members=tuple(members[i] for i in kept))
 

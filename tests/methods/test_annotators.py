@@ -376,7 +376,7 @@ def sparse_types(n_cells, seed):
     often[0, :20] = often[1, 20:40] = 0.35
     chance = 0.05 + np.repeat(often, n_cells // 2, axis=0)
     held = rng.random(chance.shape) < chance
-    # One gene that every cell holds, so that no cell is empty; it tells nothing.
+    # One gene that every cell holds, so that no cell is empty; it carries no information.
     held[:, -1] = True
     return small(np.log1p(held * rng.uniform(1, 3, size=held.shape)), label)
 

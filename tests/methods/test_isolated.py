@@ -1,4 +1,4 @@
-"""Methods that run in environments of their own; each skips where its environment is missing."""
+"""Methods that run in separate environments; tests skip if the environment is missing."""
 
 import numpy as np
 import pandas as pd

@@ -1,4 +1,4 @@
-"""scGen's shift, loss and training, worked by hand; labels of the query only where it says so."""
+"""scGen's shift, loss and training against results computed by hand; only scgen_paper reads query labels."""
 
 import numpy as np
 import pandas as pd

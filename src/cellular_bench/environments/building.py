@@ -69,8 +69,8 @@ def create(
         If a step fails, with the last lines of its output. An incomplete environment is removed.
     """
     folder = place(declaration)
-    wanted = declaration.python
-    if wanted is None:
+    packages = declaration.python
+    if packages is None:
         raise UserError(
             f"Environment '{declaration.name}' uses R, whose packages are installed by you and not created "
             f"here. `run-benchmark env list` shows the commands."
@@ -83,7 +83,7 @@ def create(
         log = folder.with_name(f"{folder.name}.log")
         log.unlink(missing_ok=True)
         try:
-            _build(declaration, wanted, installer or _default_installer(), log=log, say=say)
+            _build(declaration, packages, installer or _default_installer(), log=log, say=say)
         except BaseException:  # including Ctrl-C: an incomplete environment is useless
             shutil.rmtree(folder, ignore_errors=True)
             raise
@@ -152,7 +152,7 @@ def _default_installer() -> Installer:
 
 def _build(
     declaration: Declaration,
-    wanted: PythonPackages,
+    packages: PythonPackages,
     installer: Installer,
     *,
     log: Path,
@@ -160,7 +160,7 @@ def _build(
 ) -> None:
     folder = place(declaration)
     steps = {"uv": _uv_steps, "pip": _pip_steps}[installer]
-    for title, command in steps(wanted, folder, _requirements(declaration, folder)):
+    for title, command in steps(packages, folder, _requirements(declaration, folder)):
         say(f"{declaration.name}: {title} (log: {log})")
         _run(command, log=log, doing=f"{declaration.name}: {title}")
     facts = _run(
@@ -186,29 +186,32 @@ def _requirements(declaration: Declaration, folder: Path) -> Path:
     return path
 
 
-def _pip_steps(wanted: PythonPackages, folder: Path, file: Path) -> Iterator[tuple[str, list[str]]]:
-    python = find_python(wanted.version)
+def _pip_steps(packages: PythonPackages, folder: Path, file: Path) -> Iterator[tuple[str, list[str]]]:
+    python = find_python(packages.version)
     venv = [str(python), "-m", "venv", str(folder)]
     pip = [str(python_in(folder)), "-I", "-m", "pip"]
     if str(python) == sys.executable and importlib.util.find_spec("pip"):
         # The current pip is newer than the one bundled with venv, and no second copy is needed.
         venv.append("--without-pip")
         pip = [sys.executable, "-m", "pip", "--python", str(python_in(folder))]
-    yield f"a venv with Python {wanted.version}", venv
+    yield f"a venv with Python {packages.version}", venv
     pip += ["--disable-pip-version-check", "--no-input"]
-    yield "installing packages with pip", [*pip, "install", *_no_deps(wanted), "-r", str(file)]
+    yield "installing packages with pip", [*pip, "install", *_no_deps(packages), "-r", str(file)]
     yield "checking that no package is missing", [*pip, "check"]
 
 
-def _no_deps(wanted: PythonPackages) -> list[str]:
+def _no_deps(packages: PythonPackages) -> list[str]:
     """Install only the packages of a lock; the step ``check`` verifies that it is complete."""
-    return ["--no-deps"] if wanted.lock else []
+    return ["--no-deps"] if packages.lock else []
 
 
-def _uv_steps(wanted: PythonPackages, folder: Path, file: Path) -> Iterator[tuple[str, list[str]]]:
-    yield f"a venv with Python {wanted.version}", ["uv", "venv", "--python", wanted.version, str(folder)]
+def _uv_steps(packages: PythonPackages, folder: Path, file: Path) -> Iterator[tuple[str, list[str]]]:
+    yield f"a venv with Python {packages.version}", ["uv", "venv", "--python", packages.version, str(folder)]
     python = ["--python", str(python_in(folder))]
-    yield "installing packages with uv", ["uv", "pip", "install", *python, *_no_deps(wanted), "-r", str(file)]
+    yield (
+        "installing packages with uv",
+        ["uv", "pip", "install", *python, *_no_deps(packages), "-r", str(file)],
+    )
     yield "checking that no package is missing", ["uv", "pip", "check", *python]
 
 
