@@ -1,4 +1,4 @@
-"""Rows made comparable, so that products of rows are cosines or correlations."""
+"""Scale rows so that their products are cosines or correlations."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ def unit_rows(X: NDArray[np.floating[Any]]) -> NDArray[np.float64]:
 def standardised_rows(X: NDArray[np.floating[Any]]) -> NDArray[np.float64]:
     """Centre each row and scale it to length 1: products of rows are Pearson correlations.
 
-    A constant row becomes zero: it correlates 0 with everything.
+    A constant row becomes zero: its correlation with every row is 0.
     """
     return unit_rows(X - X.mean(axis=1, keepdims=True, dtype=np.float64))
 
@@ -32,7 +32,7 @@ def standardised_rows(X: NDArray[np.floating[Any]]) -> NDArray[np.float64]:
 def ranked_rows(X: NDArray[np.floating[Any]]) -> NDArray[np.float64]:
     """Replace each row by its standardised ranks: products of rows are Spearman correlations.
 
-    Equal values share the mean of their ranks.
+    Tied values get the mean of their ranks.
     """
     from scipy.stats import rankdata
 

@@ -1,4 +1,4 @@
-"""What the adapters of models made on scvi-tools share."""
+"""Base class of the adapters of models built on scvi-tools."""
 
 from __future__ import annotations
 
@@ -10,19 +10,19 @@ from typing import TYPE_CHECKING, Any, Self
 import numpy as np
 from numpy.typing import NDArray
 
-from cellular_bench.core.errors import ContractError, NotApplicableError
+from cellular_bench.core.errors import NotApplicableError
 from cellular_bench.core.keys import BATCH, LABEL
 from cellular_bench.core.types import MethodSpec
+from cellular_bench.methods._inputs import batches_of, require_counts, require_fitted
 from cellular_bench.methods._session import session
-from cellular_bench.methods._support import batches_of, require_counts, require_same_genes
 
 if TYPE_CHECKING:
     from anndata import AnnData
 
-#: Share of the cells that are learned from; the library looks at its loss on the others.
+#: Share of the cells used for training; the library monitors its loss on the others.
 TRAIN_SHARE = 0.9
 BATCH_SIZE = 128
-#: Normalisation over a mini-batch fails on one cell, and says little on two.
+#: Batch normalisation fails on one cell and is very noisy on two.
 FEWEST_CELLS = 3
 QUIET = {
     "enable_progress_bar": False,
@@ -35,7 +35,7 @@ QUIET = {
 class VariationalIntegrator(ABC):
     """Train an autoencoder of scvi-tools on the training cells; embed cells by the mean of its encoder.
 
-    A child defines ``spec`` and :meth:`build`. Where the encoder does not read the batch, cells of unseen
+    A subclass defines ``spec`` and :meth:`build`. If the encoder does not read the batch, cells of unseen
     batches are embedded like any others.
     """
 
@@ -52,43 +52,44 @@ class VariationalIntegrator(ABC):
 
     @abstractmethod
     def build(self, data: AnnData) -> Any:
-        """Register the data and return a model that is not trained yet."""
+        """Register the data and return an untrained model."""
 
     def fit(self, train: AnnData) -> Self:
         """Train on the training cells."""
         data = self.data(train)
         with self.session():
             self._model = self.trained(self.build(data), data.n_obs)
+        self._genes = list(train.var_names)
         return self
 
     def embed(self, query: AnnData) -> NDArray[np.float32]:
         """Return the mean of each cell's latent distribution, (n_obs, n_latent)."""
-        model, data = self.asked(query)
+        model, data = self.model_for(query)
         with self.session():
             return np.asarray(model.get_latent_representation(data), dtype=np.float32)
 
-    def asked(self, query: AnnData) -> tuple[Any, AnnData]:
-        """Return the model to be asked about the cells of a query, and these as it wants them.
+    def model_for(self, query: AnnData) -> tuple[Any, AnnData]:
+        """Return the model to apply to a query, and the cells of the query in the form that it reads.
 
         Raises
         ------
         NotApplicableError
-            If the encoder reads the batch, and has not seen it.
+            If the encoder reads the batch, and a batch was not in training.
         """
-        self.require_fitted(query)
+        require_fitted(query, self._genes, self.spec.method_id)
         batch = batches_of(query)
-        if not self.encoder_reads_batch:  # it checks the name all the same
+        if not self.encoder_reads_batch:  # the library checks batch names nevertheless
             batch = np.full(query.n_obs, self._batches[0])
         unknown = sorted(set(batch.tolist()) - set(self._batches))
         if unknown:
             raise NotApplicableError(
-                f"{self.spec.method_id}: its encoder reads the batch, and has not seen {', '.join(unknown)}. "
-                "Use a split whose batches are all in training."
+                f"{self.spec.method_id}: its encoder reads the batch, and was not trained on "
+                f"{', '.join(unknown)}. Use a split whose batches are all in training."
             )
         return self._model, bare(self.matrix(query), query, batch=batch, label=self.no_labels(query))
 
     def trained(self, model: Any, n_obs: int) -> Any:
-        """Train a model, which is returned."""
+        """Train a model and return it."""
         model.train(max_epochs=self.max_epochs, **self.options, **split_options(n_obs, seed=self.seed))
         return model
 
@@ -98,33 +99,27 @@ class VariationalIntegrator(ABC):
 
     @property
     def options(self) -> dict[str, Any]:
-        """Options of every training."""
+        """Options of every call of ``train``."""
         return {"accelerator": self.accelerator, **QUIET}
 
     def data(self, train: AnnData, *, label: NDArray[np.str_] | None = None) -> AnnData:
-        """Return the training cells as the library wants them; remember what a query must look like."""
-        self._genes, self._batches = list(train.var_names), np.unique(batches_of(train)).tolist()
+        """Return the training cells in the form that the library reads, and remember their batches."""
+        self._batches = np.unique(batches_of(train)).tolist()
         return bare(self.matrix(train), train, batch=batches_of(train), label=label)
 
     def no_labels(self, query: AnnData) -> NDArray[np.str_] | None:
-        """Return what a model of labels is told of cells whose labels are not shown."""
+        """Return the label column for query cells; None for models without labels."""
         return None
 
-    def require_fitted(self, query: AnnData) -> None:
-        """Raise where there is no model yet, or the query has other genes."""
-        if self._model is None:
-            raise ContractError(f"{self.spec.method_id}: it was asked before fit. Call fit first.")
-        require_same_genes(query, self._genes, self.spec.method_id)
-
     def matrix(self, adata: AnnData) -> Any:
-        """Return what the model reads, (n_obs, n_vars)."""
+        """Return the matrix that the model reads, (n_obs, n_vars)."""
         return require_counts(adata, self.spec.method_id) if self.spec.reads == "counts" else adata.X
 
 
 def bare(
     X: Any, adata: AnnData, *, batch: NDArray[np.str_], label: NDArray[np.str_] | None = None
 ) -> AnnData:
-    """Return data with one matrix, the batches and the labels: the library writes into what it is given."""
+    """Return a copy of one matrix with batches and labels, because the library modifies its input."""
     import pandas as pd
     from anndata import AnnData
     from scipy.sparse import csr_matrix
@@ -139,17 +134,26 @@ def bare(
 def split_options(
     n_obs: int, *, seed: int, label: NDArray[np.str_] | None = None, per_label: int = 0
 ) -> dict[str, Any]:
-    """Return options of ``train``: the cells to learn from, and a mini-batch size that leaves no tiny rest.
+    """Return options of ``train``: the training cells, and a mini-batch size without a tiny last batch.
 
     Parameters
     ----------
+    n_obs
+        Number of cells, of which 90 % are used for training.
+    seed
+        Seed of the choice of training cells.
     label, per_label
-        With labels, up to ``per_label`` cells of each are drawn in every epoch, in mini-batches too.
+        If given, up to ``per_label`` cells of each label are also drawn in every epoch, in mini-batches of
+        the same size.
+
+    Returns
+    -------
+    Keyword arguments of ``train``.
 
     Raises
     ------
     NotApplicableError
-        If there are too few cells for a mini-batch.
+        If there are fewer than 3 cells for a mini-batch.
 
     Examples
     --------
@@ -166,8 +170,8 @@ def split_options(
         sizes.append(int(np.minimum(of_label, per_label).sum()))
     if min(sizes) < FEWEST_CELLS:
         raise NotApplicableError(f"Needs {FEWEST_CELLS} cells to learn from; there are {min(sizes)}.")
-    fitting = (size for size in count(BATCH_SIZE) if all(n % size not in (1, 2) for n in sizes))
+    sizes_without_rest = (size for size in count(BATCH_SIZE) if all(n % size not in (1, 2) for n in sizes))
     return {
-        "batch_size": next(fitting),
+        "batch_size": next(sizes_without_rest),
         "datasplitter_kwargs": {"external_indexing": [order[:n_train], order[n_train:]]},
     }

@@ -1,4 +1,4 @@
-"""A session with a library that trains networks: silent, seeded, on one thread, and without traces."""
+"""Run libraries reproducibly: seeded, silent, on one thread, without changes to global state."""
 
 from __future__ import annotations
 
@@ -8,10 +8,12 @@ import random
 import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from typing import TYPE_CHECKING
 
 import numpy as np
 
-from cellular_bench.methods._support import unchanged_random_state
+if TYPE_CHECKING:
+    import torch
 
 _LOGGERS = (
     "concord",
@@ -26,10 +28,11 @@ _LOGGERS = (
 
 @contextmanager
 def session(seed: int, libraries: Sequence[str] = ()) -> Iterator[None]:
-    """Import libraries and train with them: silent, seeded and on one thread.
+    """Import libraries and train networks with them: seeded, silent and on one thread.
 
-    Several threads wait for each other at matrices this small, and change the last digits. Generators of
-    Python, numpy and torch, threads and levels of loggers are put back in the end.
+    At these matrix sizes several threads spend their time waiting for each other, and they change the last
+    digits of results. The global generators of Python, numpy and torch, the number of threads and the
+    levels of loggers are restored at the end.
     """
     import torch
 
@@ -40,7 +43,7 @@ def session(seed: int, libraries: Sequence[str] = ()) -> Iterator[None]:
             importlib.import_module(name)
         torch.set_num_threads(1)
         random.seed(seed)
-        np.random.seed(seed)  # noqa: NPY002 - the generator that the library draws from
+        np.random.seed(seed)  # noqa: NPY002 - the generator that the library reads
         torch.manual_seed(seed)
         try:
             with _silent():
@@ -50,8 +53,38 @@ def session(seed: int, libraries: Sequence[str] = ()) -> Iterator[None]:
 
 
 @contextmanager
+def unchanged_random_state() -> Iterator[None]:
+    """Restore the global generators of Python and numpy at the end, even if a library seeds them."""
+    state = random.getstate()
+    legacy = np.random.get_state()  # noqa: NPY002 - the state to be restored
+    try:
+        yield
+    finally:
+        random.setstate(state)
+        np.random.set_state(legacy)  # noqa: NPY002 - as above
+
+
+@contextmanager
+def seeded_torch(seed: int, device: torch.device) -> Iterator[None]:
+    """Seed torch's global generators, which set initial weights and dropout, and restore them at the end."""
+    import torch
+
+    devices = [device] if device.type == "cuda" else []
+    with torch.random.fork_rng(devices=devices):
+        torch.manual_seed(seed)
+        yield
+
+
+def available_device() -> torch.device:
+    """Return the GPU if there is one, else the CPU."""
+    import torch
+
+    return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+
+
+@contextmanager
 def _silent() -> Iterator[None]:
-    """Let loggers say errors only: they are set up when the libraries are imported, so this comes after."""
+    """Restrict loggers to errors. Libraries set them up on import, so this must come after it."""
     loggers = [logging.getLogger(name) for name in _LOGGERS]
     levels = [logger.level for logger in loggers]
     for logger in loggers:

@@ -1,4 +1,4 @@
-"""ACTINN: a small fully connected network on all but extreme genes."""
+"""ACTINN: a small fully connected network on all genes except extreme ones."""
 
 from __future__ import annotations
 
@@ -8,55 +8,50 @@ from typing import TYPE_CHECKING, Any, Self
 import numpy as np
 from numpy.typing import NDArray
 
-from cellular_bench.core.errors import ContractError, NotApplicableError
+from cellular_bench.core.errors import NotApplicableError
 from cellular_bench.core.types import MethodSpec, Prediction
-from cellular_bench.methods._support import (
-    dense,
-    labels_of,
-    most_probable,
-    require_labels,
-    require_same_genes,
-)
+from cellular_bench.methods._inputs import dense, labels_of, require_fitted, require_labels
+from cellular_bench.methods._predictions import most_probable
 
 if TYPE_CHECKING:
     from anndata import AnnData
 
 #: Widths of the hidden layers.
 HIDDEN = (100, 50, 25)
-#: The learning rate is multiplied by DECAY after that many steps.
+#: The learning rate is multiplied by ``DECAY`` after this many steps.
 DECAY_STEPS = 1000
 DECAY = 0.95
 
 
 class ACTINN:
-    """ACTINN, written anew from its description: three hidden layers, trained for a fixed time.
+    """ACTINN, reimplemented from its description: three hidden layers, trained for a fixed number of epochs.
 
-    Expression is log2(x + 1) of counts per 10,000. Genes whose summed expression, and then those whose
-    coefficient of variation, lies outside the middle 98 % are dropped. The original looks at the cells to
-    be named for that too; here the training cells decide, so that a cell's label never depends on the
-    other cells of the query. Novelty is 1 - the highest probability; the original rejects nothing.
+    Expression is log2(x + 1) of counts per 10,000. Genes whose summed expression lies outside the middle
+    98 % are dropped, then those whose coefficient of variation does. The original filters on training and
+    query cells together; here only the training cells count, so that a cell's label does not depend on the
+    other cells of the query. Novelty is 1 - the highest probability; the original rejects no cell.
 
     Parameters
     ----------
     n_epochs
-        Passes through the training cells.
+        Number of passes through the training cells.
     learning_rate
-        Of the first 1,000 steps; times 0.95 after every 1,000.
+        Learning rate of the first 1,000 steps; multiplied by 0.95 after every 1,000 steps.
     batch_size
-        Cells per step.
+        Number of cells per step.
     weight_decay
-        Factor of the halved sum of squared weights in the loss.
+        Factor of half the sum of squared weights in the loss.
     reject_below
-        Cells whose highest probability is below it are rejected; 0 rejects none.
+        Cells whose highest probability is below this value are rejected; 0 rejects none.
     seed
-        Seed of the first weights and of the order of the cells.
+        Seed of the initial weights and of the order of cells.
     """
 
     spec = MethodSpec(
         method_id="actinn",
         name="ACTINN",
         tasks=("annotation", "novelty"),
-        description="Fully connected network with three hidden layers on all but extreme genes.",
+        description="Fully connected network with three hidden layers on all genes except extreme ones.",
         labels="train",
         features="all",
         inductive=True,
@@ -65,7 +60,7 @@ class ACTINN:
         url="https://github.com/mafeiyang/ACTINN",
         license="BSD-3-Clause",
         requires=("torch",),
-        # As many steps as on a few thousand cells would take longer than the checks may.
+        # The steps that a few thousand cells need would exceed the time limit of the checks.
         check_params={"learning_rate": 0.005, "n_epochs": 30},
     )
 
@@ -86,34 +81,33 @@ class ACTINN:
         self.reject_below = reject_below
         self.seed = seed
         self._layers: list[tuple[Any, Any]] = []
+        self._genes: list[str] = []
 
     def fit(self, train: AnnData) -> Self:
-        """Choose genes, then train the network on them."""
+        """Select genes and train the network on them."""
         import torch
 
         labels = labels_of(train)
         require_labels(labels, self.spec.method_id)
-        self._genes = list(train.var_names)
         X = _log2_scale(train.X)
-        self._chosen = np.flatnonzero(usual_genes(X))
-        if not self._chosen.size:
+        self._selected = np.flatnonzero(usual_genes(X))
+        if not self._selected.size:
             raise NotApplicableError(
                 "actinn: no gene is left between the percentiles. Use data with more genes."
             )
         self._labels, code = np.unique(labels, return_inverse=True)
         generator = torch.Generator().manual_seed(self.seed)
-        self._layers = _first_weights((self._chosen.size, *HIDDEN, self._labels.size), generator)
-        self._train(X[:, self._chosen], torch.from_numpy(code), generator)
+        self._layers = initial_weights((self._selected.size, *HIDDEN, self._labels.size), generator)
+        self._train(X[:, self._selected], torch.from_numpy(code), generator)
+        self._genes = list(train.var_names)
         return self
 
     def predict(self, query: AnnData) -> Prediction:
-        """Name the cells of the query."""
+        """Predict the label of each cell of the query."""
         import torch
 
-        if not self._layers:
-            raise ContractError("actinn: predict was called before fit. Call fit first.")
-        require_same_genes(query, self._genes, self.spec.method_id)
-        X = _log2_scale(query.X)[:, self._chosen]
+        require_fitted(query, self._genes, self.spec.method_id)
+        X = _log2_scale(query.X)[:, self._selected]
         rows = range(0, query.n_obs, self.batch_size)
         with torch.no_grad():
             logits = [
@@ -124,7 +118,7 @@ class ACTINN:
         return most_probable(probability, self._labels.tolist(), reject_below=self.reject_below)
 
     def _train(self, X: Any, code: Any, generator: Any) -> None:
-        """Minimise the loss with Adam, on cells in a new order in every epoch."""
+        """Minimise the loss with Adam; cells are shuffled in every epoch."""
         import torch
 
         weights = [tensor for layer in self._layers for tensor in layer]
@@ -141,7 +135,7 @@ class ACTINN:
             tensor.requires_grad_(requires_grad=False)
 
     def _loss(self, X: Any, code: Any) -> Any:
-        """Return the cross-entropy of some cells plus the penalty of the weights, biases left out."""
+        """Return the cross-entropy of a mini-batch plus the penalty on weights (not on biases)."""
         import torch
 
         entropy = torch.nn.functional.cross_entropy(_logits(self._layers, X), code)
@@ -149,7 +143,7 @@ class ACTINN:
 
 
 def usual_genes(X: Any) -> NDArray[np.bool_]:
-    """Tell genes whose summed expression, and then whose coefficient of variation, is not extreme.
+    """Return a mask of genes that are extreme neither in summed expression nor in coefficient of variation.
 
     Parameters
     ----------
@@ -158,9 +152,9 @@ def usual_genes(X: Any) -> NDArray[np.bool_]:
 
     Returns
     -------
-    (n_vars,) True for genes between the 1st and the 99th percentile of both, ends included. The second
-    percentiles are those of the genes that the first leave. Genes without expression have no
-    coefficient of variation and are dropped.
+    (n_vars,) True for genes between the 1st and the 99th percentile (inclusive) of both. The percentiles of
+    the coefficient of variation are taken over the genes that pass the first filter. Genes without
+    expression have no coefficient of variation and are dropped.
     """
     total = np.asarray(X.sum(axis=0), dtype=np.float64).ravel()
     kept = _inside_percentiles(total, among=np.ones(total.size, dtype=np.bool_)) & (total > 0)
@@ -172,7 +166,7 @@ def usual_genes(X: Any) -> NDArray[np.bool_]:
 
 
 def _inside_percentiles(values: NDArray[np.float64], *, among: NDArray[np.bool_]) -> NDArray[np.bool_]:
-    """Tell which of some values lie between their 1st and their 99th percentile."""
+    """Return a mask of those values ``among`` which lie between their 1st and 99th percentile."""
     if not among.any():
         return among
     low, high = np.percentile(values[among], [1, 99])
@@ -180,7 +174,7 @@ def _inside_percentiles(values: NDArray[np.float64], *, among: NDArray[np.bool_]
 
 
 def stepped_rate(first: float, step: int) -> float:
-    """Return the learning rate of a step: it falls in a staircase.
+    """Return the learning rate of a step, a staircase decay.
 
     Examples
     --------
@@ -190,8 +184,8 @@ def stepped_rate(first: float, step: int) -> float:
     return first * DECAY ** (step // DECAY_STEPS)
 
 
-def _first_weights(widths: tuple[int, ...], generator: Any) -> list[tuple[Any, Any]]:
-    """Return a weight matrix (out, in) after Xavier, and biases of zero, for each layer."""
+def initial_weights(widths: tuple[int, ...], generator: Any) -> list[tuple[Any, Any]]:
+    """Return Xavier-initialised weights (n_out, n_in) and zero biases of each layer."""
     import torch
 
     layers = []
@@ -210,7 +204,7 @@ def _logits(layers: list[tuple[Any, Any]], X: Any) -> Any:
 
 
 def _log2_scale(lognorm: Any) -> Any:
-    """Return log2(x + 1) from ``log1p``, sparse."""
+    """Return sparse log2(x + 1) from ``log1p`` values."""
     from scipy.sparse import csr_matrix
 
     result = csr_matrix(lognorm, dtype=np.float32, copy=True)

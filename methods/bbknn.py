@@ -1,4 +1,4 @@
-"""BBKNN: neighbours from every batch alike."""
+"""BBKNN: the same number of neighbours from every batch."""
 
 from __future__ import annotations
 
@@ -8,44 +8,41 @@ import numpy as np
 
 from cellular_bench.core.errors import NotApplicableError
 from cellular_bench.core.types import Graph, MethodSpec
-from cellular_bench.methods._support import (
-    batches_of,
-    principal_components,
-    require_batches,
-    unchanged_random_state,
-)
+from cellular_bench.methods._components import pca_scores
+from cellular_bench.methods._inputs import batches_of, require_batches
+from cellular_bench.methods._session import unchanged_random_state
 
 if TYPE_CHECKING:
     from anndata import AnnData
 
 
 class BBKNN:
-    """Batch-balanced neighbours: a graph that links every cell to its nearest ones in each batch.
+    """Batch-balanced nearest neighbours: a graph that links every cell to its nearest cells in each batch.
 
-    Nothing is embedded, so metrics of coordinates have no value, and the row has no overall score.
-    Neighbours are searched for exactly, whereas the library approximates them by default: what it
-    finds then depends on the number of cores.
+    There is no embedding, so metrics of coordinates are undefined and the method has no overall score.
+    Neighbours are exact. The library approximates them by default, with results that depend on the number
+    of cores.
 
     Parameters
     ----------
     neighbors_within_batch
-        Neighbours sought in every batch.
+        Number of neighbours in every batch.
     n_components
-        Principal components in which distances are measured; fewer where the data have no more.
+        Number of principal components in which distances are measured; fewer if the data have fewer.
     seed
-        Seed of the solver of the principal components.
+        Seed of the principal components' solver.
 
     Raises
     ------
     NotApplicableError
-        If there is one batch, or a batch has fewer cells than neighbours are sought in it.
+        If there is one batch, or a batch has fewer cells than ``neighbors_within_batch``.
     """
 
     spec = MethodSpec(
         method_id="bbknn",
         name="BBKNN",
         tasks=("integration",),
-        description="A graph of the 3 nearest cells in every batch; no coordinates.",
+        description="Graph of the 3 nearest cells in every batch; no coordinates.",
         needs_batches=True,
         doi="10.1093/bioinformatics/btz625",
         url="https://github.com/Teichlab/bbknn",
@@ -59,7 +56,7 @@ class BBKNN:
         self.seed = seed
 
     def fit_embed(self, adata: AnnData) -> Graph:
-        """Return the links between the cells: UMAP's weights, and the distances."""
+        """Return the graph of all cells: UMAP weights and distances."""
         from bbknn.matrix import bbknn
 
         require_batches(adata, self.spec.method_id)
@@ -69,7 +66,7 @@ class BBKNN:
                 f"bbknn: batch '{names[sizes.argmin()]}' has {sizes.min()} cell(s), too few for "
                 f"{self.neighbors_within_batch} neighbours in every batch. Leave such batches out."
             )
-        scores = principal_components(adata.X, n_components=self.n_components, seed=self.seed)
+        scores = pca_scores(adata.X, n_components=self.n_components, seed=self.seed)
         with unchanged_random_state():
             distances, connectivities, _ = bbknn(
                 pca=scores,

@@ -10,34 +10,29 @@ from typing import TYPE_CHECKING, Any, Final, Self
 import numpy as np
 from numpy.typing import NDArray
 
-from cellular_bench.core.errors import ContractError, NotApplicableError
+from cellular_bench.core.errors import NotApplicableError
 from cellular_bench.core.keys import COUNTS, TARGET_SUM
 from cellular_bench.core.types import MethodSpec, Prediction
-from cellular_bench.methods._support import (
-    labels_of,
-    require_labels,
-    require_same_genes,
-    unchanged_random_state,
-)
+from cellular_bench.methods._inputs import labels_of, require_fitted, require_labels
+from cellular_bench.methods._session import unchanged_random_state
 
 if TYPE_CHECKING:
     from anndata import AnnData
 
-#: Principal components of the library's clustering; it leaves smaller data alone, or fails on them.
+#: Principal components of the library's clustering, which skips smaller data or fails on them.
 LIBRARY_COMPONENTS: Final = 50
 
 
 class CellTypist:
     """CellTypist trained on the reference, best match per cell, without majority voting.
 
-    No published model is loaded. Training has two passes, as for the published models: stochastic
-    gradient descent on all genes picks the genes with the largest coefficients of each label, and
-    logistic regression on these gives the model. With no more genes than ``top_genes`` there is
-    nothing to pick, and one pass.
+    No published model is loaded. Training has two passes, as for the published models: stochastic gradient
+    descent on all genes selects the genes with the largest coefficients of each label; logistic regression
+    on these genes gives the model. If there are at most ``top_genes`` genes, there is only one pass.
 
     Each label has its own logistic regression, so the raw probabilities of a cell do not sum to 1.
-    ``label_proba`` holds them divided by their sum; novelty is 1 - the highest raw probability, which
-    is low where no type fits.
+    ``label_proba`` holds them divided by their sum. Novelty is 1 - the highest raw probability, which is
+    low if no type fits.
 
     Importing the library creates the folder ``~/.celltypist`` (or ``CELLTYPIST_FOLDER``).
 
@@ -46,9 +41,9 @@ class CellTypist:
     feature_selection
         Whether to train in two passes.
     top_genes
-        Genes kept per label by the first pass.
+        Number of genes per label that the first pass selects.
     C
-        Inverse strength of the penalty of the second pass.
+        Inverse strength of the penalty in the second pass.
     seed
         Seed of the stochastic gradient descent.
 
@@ -80,13 +75,13 @@ class CellTypist:
         self.C = C
         self.seed = seed
         self._model: Any = None
+        self._genes: list[str] = []
 
     def fit(self, train: AnnData) -> Self:
         """Train a model on the reference."""
         labels = labels_of(train)
         require_labels(labels, self.spec.method_id)
         _require_target_sum(train, self.spec.method_id)
-        self._genes = list(train.var_names)
         n_expressed = int(np.count_nonzero(np.asarray(train.X.sum(axis=0)).ravel()))
         with unchanged_random_state():
             self._model = _library().train(
@@ -98,19 +93,18 @@ class CellTypist:
                 check_expression=False,
                 random_state=self.seed,
             )
+        self._genes = list(train.var_names)
         return self
 
     def predict(self, query: AnnData) -> Prediction:
-        """Match each cell with its most probable label."""
+        """Predict the most probable label of each cell."""
         from scipy.special import log_expit, softmax
 
-        if self._model is None:
-            raise ContractError(f"{self.spec.method_id}: predict was called before fit. Call fit first.")
-        require_same_genes(query, self._genes, self.spec.method_id)
-        found = _library().annotate(_expression(query), model=self._model)
-        # Logarithms, because every raw probability of a cell may be too small to be divided by.
-        log_raw = log_expit(found.decision_matrix.to_numpy(dtype=np.float64))
-        labels = np.asarray(found.decision_matrix.columns, dtype=np.str_)
+        require_fitted(query, self._genes, self.spec.method_id)
+        decisions = _library().annotate(_expression(query), model=self._model).decision_matrix
+        # Logarithms, because all raw probabilities of a cell may be too small to divide by.
+        log_raw = log_expit(decisions.to_numpy(dtype=np.float64))
+        labels = np.asarray(decisions.columns, dtype=np.str_)
         return Prediction(
             label_pred=labels[log_raw.argmax(axis=1)],
             label_proba=softmax(log_raw, axis=1),
@@ -120,19 +114,19 @@ class CellTypist:
 
 
 class CellTypistMajority(CellTypist):
-    """CellTypist, then a vote in each of many small clusters of the query.
+    """CellTypist with majority voting in small clusters of the query.
 
-    The query is clustered as the library does it, on a neighbour graph of its own, finely (Leiden with
-    resolution 5 below 5,000 cells, more above), and every cell gets the most frequent label of its
-    cluster. A cell's label so depends on the other cells of the query. ``label_proba`` holds the shares
-    of votes in its cluster; novelty is that of the cell itself, as in :class:`CellTypist`. A query of 50
-    cells or fewer is not clustered, and its cells are named one by one.
+    The library's own clustering divides the query into small clusters (Leiden on a neighbour graph of the
+    query, resolution 5 below 5,000 cells, higher above), and every cell gets the most frequent label of its
+    cluster. A cell's label therefore depends on the other cells of the query. ``label_proba`` holds the
+    shares of votes in the cluster; novelty is that of the individual cell, as in :class:`CellTypist`. A
+    query of at most 50 cells is not clustered; each of its cells keeps its own label.
 
     Parameters
     ----------
     min_share
-        Cells of a cluster whose most frequent label has a smaller share are rejected ("heterogeneous" in
-        the library).
+        Cells are rejected if the most frequent label of their cluster has a smaller share of the votes
+        ("heterogeneous" in the library).
     feature_selection, top_genes, C, seed
         As for :class:`CellTypist`.
 
@@ -164,9 +158,9 @@ class CellTypistMajority(CellTypist):
         self.min_share = min_share
 
     def predict(self, query: AnnData) -> Prediction:
-        """Name the cells one by one, then vote in each cluster."""
+        """Predict the label of each cell, then vote in each cluster."""
         alone = super().predict(query)
-        assert alone.labels is not None, "CellTypist names its labels"
+        assert alone.labels is not None, "CellTypist returns its labels"
         if query.n_obs <= LIBRARY_COMPONENTS:
             return alone
         votes = shares_of_votes(alone.label_pred, self._clusters(query), labels=alone.labels)
@@ -179,8 +173,8 @@ class CellTypistMajority(CellTypist):
         )
 
     def _clusters(self, query: AnnData) -> NDArray[np.str_]:
-        """Cluster the query as the library does it, (n_obs,)."""
-        # What the library's own pipeline keeps; its decomposition fails on fewer.
+        """Return the library's clusters of the query, (n_obs,)."""
+        # The library's pipeline keeps these genes; its decomposition fails if there are too few.
         n_usable = int((query.X.getnnz(axis=0) >= 5).sum())
         if n_usable <= LIBRARY_COMPONENTS:
             raise NotApplicableError(
@@ -196,7 +190,7 @@ class CellTypistMajority(CellTypist):
 def shares_of_votes(
     label_pred: NDArray[Any], clusters: NDArray[np.str_], *, labels: Sequence[str]
 ) -> NDArray[np.float64]:
-    """Return the share of each label among the cells of a cell's cluster, (n_obs, n_labels).
+    """Return, for each cell, the share of each label in the cell's cluster, (n_obs, n_labels).
 
     Examples
     --------
@@ -214,7 +208,7 @@ def shares_of_votes(
 
 
 def _expression(adata: AnnData) -> AnnData:
-    """Return the expression alone: the library looks at, and writes to, what else there is."""
+    """Return a copy with expression only, because the library reads and writes other fields."""
     from anndata import AnnData
 
     return AnnData(adata.X.copy(), obs=adata.obs[[]].copy(), var=adata.var[[]].copy())
@@ -223,24 +217,24 @@ def _expression(adata: AnnData) -> AnnData:
 def _require_target_sum(adata: AnnData, method_id: str) -> None:
     totals: NDArray[np.float64] = np.asarray(np.expm1(adata.X).sum(axis=1), dtype=np.float64).ravel()
     farthest = totals[np.abs(totals - TARGET_SUM).argmax()]
-    # Within 1 %: sums of rounded numbers, and of genes without those that a filter dropped.
+    # 1 % allows for rounding and for genes that a filter removed.
     if not abs(farthest - TARGET_SUM) <= 0.01 * TARGET_SUM:
-        # The harness normalises counts so, over all genes: what differs then was asked for.
+        # The harness normalises counts to this sum over all genes, so the user asked for any difference.
         remedy = (
-            "Genes were left out after normalising (a stress fewer_genes, or features other than all), or a "
-            "recipe normalised otherwise. Run it on all genes, without such a stress or recipe."
+            "Genes were removed after normalisation (by the stress fewer_genes, or features other than all), "
+            "or a recipe normalised to another sum. Run it on all genes, without such a stress or recipe."
             if COUNTS in adata.layers
-            else "Use data with counts, or with all genes and that normalisation; a stress fewer_genes or "
-            "features other than all leave genes out."
+            else "Use data with counts, or with all genes and this normalisation; the stress fewer_genes and "
+            "features other than all remove genes."
         )
         raise NotApplicableError(
-            f"{method_id}: wants log1p of counts per {TARGET_SUM:g} over all genes, but a cell has a total "
+            f"{method_id}: needs log1p of counts per {TARGET_SUM:g} over all genes, but a cell has a total "
             f"of {farthest:g}. {remedy}"
         )
 
 
 def _library() -> Any:
-    """Import the library, and undo what it does to the root logger."""
+    """Import the library and undo its changes to the root logger."""
     root = logging.getLogger()
     level, handlers = root.level, list(root.handlers)
     import celltypist

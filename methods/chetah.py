@@ -1,4 +1,4 @@
-"""CHETAH: down a tree of labels, as long as the cell looks like one side only."""
+"""CHETAH: classification along a tree of labels, with a confidence at each fork."""
 
 from __future__ import annotations
 
@@ -8,10 +8,9 @@ from typing import TYPE_CHECKING, Any, Self
 import numpy as np
 from numpy.typing import NDArray
 
-from cellular_bench.core.errors import ContractError
 from cellular_bench.core.types import MethodSpec, Prediction
 from cellular_bench.methods._correlation import ranked_rows
-from cellular_bench.methods._support import labels_of, require_labels, require_same_genes
+from cellular_bench.methods._inputs import labels_of, require_fitted, require_labels
 
 if TYPE_CHECKING:
     from anndata import AnnData
@@ -19,16 +18,17 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Profile:
-    """What cells are compared with to tell whether they are of a label, or of the branch beside it.
+    """Data to decide whether a cell belongs to a label or to the other branch of a fork.
 
     Attributes
     ----------
     genes
         Positions of the genes that differ most between the label and the other branch.
     centre
-        Standardised ranks of these genes in the mean of the label.
+        Standardised ranks of these genes in the mean profile of the label.
     own, other
-        Ascending correlations with the mean: of the label's training cells, and of those of the other branch.
+        Ascending correlations with the mean profile, of the label's training cells and of the training
+        cells of the other branch.
     """
 
     genes: NDArray[np.int64]
@@ -39,16 +39,16 @@ class Profile:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Fork:
-    """A place in the tree where two branches part.
+    """An inner node of the tree, with two branches.
 
     Attributes
     ----------
     labels
-        Codes of the labels of the two branches.
+        Codes of the labels below each branch.
     profiles
-        One for each of these labels.
+        One profile for each of these labels.
     below
-        The forks that the branches lead to; None where a branch is a single label.
+        The next fork of each branch; None if the branch is a single label.
     """
 
     labels: tuple[list[int], list[int]]
@@ -57,27 +57,27 @@ class Fork:
 
 
 class Chetah:
-    """CHETAH, written anew from its description: a walk down the tree of the reference's labels.
+    """CHETAH, reimplemented from its description: classification along a tree of the reference's labels.
 
     The tree joins labels by average linkage of the Spearman distances between their mean profiles. At a
-    fork, each label below it has a profile score: how much more a cell correlates with the label's mean
-    than cells of the other branch do, and how little less than the label's own cells. The cell follows
-    the label with the highest score. Its confidence is that score minus the mean score of the labels of
-    the other branch.
+    fork, each label below it gets a profile score, which compares the cell's correlation with the label's
+    mean with those of the label's own cells and of the cells of the other branch. The cell follows the
+    label with the highest score. Its confidence is this score minus the mean score of the labels of the
+    other branch.
 
-    The original stops where the confidence is below ``reject_below`` and calls the cell by the place
-    in the tree. Such a cell is rejected here, and its label is where it arrives without stopping. Novelty
-    is 1 - the lowest confidence on its way.
+    If the confidence is below ``reject_below``, the original stops and calls the cell by the node of the
+    tree. Here such a cell is rejected, and its label is the leaf that it reaches without stopping. Novelty
+    is 1 - the lowest confidence on the path.
 
     Parameters
     ----------
     n_genes
-        Genes of a label at a fork: those with the largest differences between its mean and the mean of
-        the other branch, whose labels count the same.
+        Number of genes per label at a fork: those with the largest differences between the label's mean
+        and the mean of the other branch, in which all labels have equal weight.
     reject_below
         Cells with a lower confidence at any fork are rejected.
     seed
-        Accepted for uniformity; nothing is drawn.
+        Not used; there is no randomness.
     """
 
     spec = MethodSpec(
@@ -99,24 +99,22 @@ class Chetah:
         self.n_genes = n_genes
         self.reject_below = reject_below
         self.seed = seed
-        self._root: Fork | None = None
+        self._genes: list[str] = []
 
     def fit(self, train: AnnData) -> Self:
-        """Build the tree, and the profiles at each fork."""
+        """Build the tree and the profiles at each fork."""
         labels = labels_of(train)
         require_labels(labels, self.spec.method_id)
-        self._genes = list(train.var_names)
         self._labels, code = np.unique(labels, return_inverse=True)
         X = _columns(train.X)
         means = np.stack([np.asarray(X[code == k].mean(axis=0)).ravel() for k in range(self._labels.size)])
         self._root = self._fork(label_tree(means), X, code, means)
+        self._genes = list(train.var_names)
         return self
 
     def predict(self, query: AnnData) -> Prediction:
-        """Name the cells of the query."""
-        if self._root is None:
-            raise ContractError("chetah: predict was called before fit. Call fit first.")
-        require_same_genes(query, self._genes, self.spec.method_id)
+        """Predict the label of each cell of the query."""
+        require_fitted(query, self._genes, self.spec.method_id)
         label = np.empty(query.n_obs, dtype=np.int64)
         confidence = np.full(query.n_obs, np.inf)
         _walk(self._root, _columns(query.X), np.arange(query.n_obs), label, confidence)
@@ -127,7 +125,7 @@ class Chetah:
         )
 
     def _fork(self, tree: Any, X: Any, code: NDArray[np.int64], means: NDArray[np.float64]) -> Fork:
-        """Describe a fork and those below it."""
+        """Build a fork and all forks below it."""
         sides = (tree.left, tree.right)
         labels = (sides[0].pre_order(), sides[1].pre_order())
         return Fork(
@@ -145,7 +143,7 @@ class Chetah:
     def _profile(
         self, label: int, others: list[int], X: Any, code: NDArray[np.int64], means: NDArray[np.float64]
     ) -> Profile:
-        """Describe a label as seen from the branch beside it."""
+        """Build the profile of a label against the labels of the other branch."""
         difference = np.abs(means[label] - means[others].mean(axis=0))
         genes = np.sort(np.argsort(-difference, kind="stable")[: self.n_genes])
         centre = ranked_rows(means[label : label + 1, genes])[0]
@@ -158,7 +156,7 @@ class Chetah:
 
 
 def label_tree(means: NDArray[np.float64]) -> Any:
-    """Join labels (n_labels, n_vars) to a tree by average linkage of 1 - Spearman correlation."""
+    """Build a tree of labels from their means (n_labels, n_vars): average linkage of 1 - Spearman."""
     from scipy.cluster.hierarchy import linkage, to_tree
     from scipy.spatial.distance import squareform
 
@@ -171,18 +169,18 @@ def label_tree(means: NDArray[np.float64]) -> Any:
 def profile_score(
     correlation: NDArray[np.float64], own: NDArray[np.float64], other: NDArray[np.float64]
 ) -> NDArray[np.float64]:
-    """Say whether a correlation is one of a label's own cells rather than of the others: -1 to 1.
+    """Return how typical correlations are of a label's own cells and not of other cells, -1 to 1.
 
     Parameters
     ----------
     correlation
         (n_obs,) correlations of cells with the mean of a label.
     own, other
-        Ascending correlations of the label's cells, and of the cells of the other branch.
+        Ascending correlations of the label's cells and of the cells of the other branch.
 
     Returns
     -------
-    (n_obs,) share of own cells that correlate no more, minus share of other cells that correlate more.
+    (n_obs,) share of own cells with at most this correlation, minus share of other cells with a higher one.
     """
     no_more = np.searchsorted(own, correlation, side="right") / own.size
     others_more = 1.0 - np.searchsorted(other, correlation, side="right") / other.size
@@ -196,7 +194,7 @@ def _walk(
     label: NDArray[np.int64],
     confidence: NDArray[np.float64],
 ) -> None:
-    """Lead some cells down from a fork: write where they arrive, and lower their confidence on the way."""
+    """Follow cells down from a fork; write their leaf to ``label`` and their minimum to ``confidence``."""
     if not cells.size:
         return
     scores = tuple(
@@ -220,7 +218,7 @@ def followed(
     Parameters
     ----------
     left, right
-        (n_obs, n_labels of the branch) profile scores.
+        (n_obs, n_labels of the branch) profile scores of each branch.
 
     Returns
     -------
@@ -238,7 +236,7 @@ def _score(profile: Profile, X: Any, cells: NDArray[np.int64]) -> NDArray[np.flo
 
 
 def _columns(X: Any) -> Any:
-    """Return the expression with quick access to genes, sparse."""
+    """Return the expression as csc, from which genes can be selected fast."""
     from scipy.sparse import csc_matrix
 
     return csc_matrix(X, dtype=np.float64)

@@ -1,4 +1,4 @@
-"""ComBat: a linear model of location and scale per gene and batch."""
+"""ComBat: a linear model of the location and scale of each gene in each batch."""
 
 from __future__ import annotations
 
@@ -9,29 +9,30 @@ import numpy as np
 from cellular_bench.core.errors import NotApplicableError
 from cellular_bench.core.keys import BATCH
 from cellular_bench.core.types import Corrected, MethodSpec
-from cellular_bench.methods._support import batches_of, dense, principal_components, require_batches
+from cellular_bench.methods._components import pca_scores
+from cellular_bench.methods._inputs import batches_of, dense, require_batches
 
 if TYPE_CHECKING:
     from anndata import AnnData
 
 
 class ComBat:
-    """Expression from which ComBat removed the batches, and its principal components.
+    """Expression corrected by ComBat, and its principal components.
 
-    Gene-wise batch means and variances are shrunk by empirical Bayes. No covariate protects the cell
-    types, so types that are spread unevenly over the batches are partly removed with them.
+    Batch means and variances of each gene are shrunk by empirical Bayes. No covariate protects the cell
+    types, so types that are distributed unevenly over the batches are partly removed with them.
 
     Parameters
     ----------
     n_components
-        Dimensions of the embedding; fewer where the data have no more.
+        Number of dimensions of the embedding; fewer if the data have fewer.
     seed
-        Seed of the solver of the principal components.
+        Seed of the principal components' solver.
 
     Raises
     ------
     NotApplicableError
-        If there is one batch, or a batch of one cell, which has no variance.
+        If there is one batch, or a batch with a single cell, which has no variance.
     """
 
     spec = MethodSpec(
@@ -52,7 +53,7 @@ class ComBat:
         self.seed = seed
 
     def fit_embed(self, adata: AnnData) -> Corrected:
-        """Return the corrected expression, and principal components of it, (n_obs, n_components)."""
+        """Return the corrected expression (n_obs, n_vars) and its principal components."""
         import scanpy as sc
         from anndata import AnnData
 
@@ -65,5 +66,5 @@ class ComBat:
             )
         bare = AnnData(dense(adata.X), obs=adata.obs[[BATCH]].copy(), var=adata.var[[]].copy())
         corrected = sc.pp.combat(bare, key=BATCH, inplace=False)
-        scores = principal_components(corrected, n_components=self.n_components, seed=self.seed)
+        scores = pca_scores(corrected, n_components=self.n_components, seed=self.seed)
         return Corrected(X=corrected, X_emb=scores)

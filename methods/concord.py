@@ -1,4 +1,4 @@
-"""CONCORD: contrastive learning in mini-batches that hold cells of one batch."""
+"""CONCORD: contrastive learning in mini-batches of cells from one batch."""
 
 from __future__ import annotations
 
@@ -9,12 +9,11 @@ from typing import TYPE_CHECKING, Any, Self
 import numpy as np
 from numpy.typing import NDArray
 
-from cellular_bench.core.errors import ContractError
 from cellular_bench.core.keys import BATCH
 from cellular_bench.core.types import MethodSpec
+from cellular_bench.methods._inputs import batches_of, require_fitted
 from cellular_bench.methods._scvi import bare
 from cellular_bench.methods._session import session
-from cellular_bench.methods._support import batches_of, require_same_genes
 
 if TYPE_CHECKING:
     from anndata import AnnData
@@ -23,18 +22,18 @@ KEY = "X_concord"
 
 
 class CONCORD:
-    """CONCORD: cells are told from others of their own batch, so that batches need not be told apart.
+    """CONCORD: each cell is contrasted with cells of its own batch, so batch differences are not learned.
 
-    The encoder reads expression and nothing else; cells of unseen batches are embedded like any others.
+    The encoder reads only expression; cells of unseen batches are embedded like any others.
 
     Parameters
     ----------
     n_latent
-        Dimensions of the embedding.
+        Number of dimensions of the embedding.
     n_epochs
-        Passes over the training cells.
+        Number of passes over the training cells.
     device
-        Where it is trained, as torch calls it.
+        torch device used for training.
     seed
         Seed of weights, masks and mini-batches.
     """
@@ -64,7 +63,6 @@ class CONCORD:
 
     def fit(self, train: AnnData) -> Self:
         """Train on the log-normalised training cells."""
-        self._genes = list(train.var_names)
         data = bare(train.X, train, batch=batches_of(train))
         with session(self.seed), redirect_stdout(io.StringIO()), redirect_stderr(io.StringIO()):
             import concord
@@ -82,13 +80,12 @@ class CONCORD:
             )
             self._model.init_model()
             self._model.train(save_model=False)
+        self._genes = list(train.var_names)
         return self
 
     def embed(self, query: AnnData) -> NDArray[np.float32]:
-        """Return what the encoder makes of each cell, (n_obs, n_latent)."""
-        if self._model is None:
-            raise ContractError("concord: embed was called before fit. Call fit first.")
-        require_same_genes(query, self._genes, self.spec.method_id)
+        """Return the encoder's output for each cell, (n_obs, n_latent)."""
+        require_fitted(query, self._genes, self.spec.method_id)
         data = bare(query.X, query, batch=batches_of(query))
         with session(self.seed), redirect_stdout(io.StringIO()), redirect_stderr(io.StringIO()):
             self._model.predict_adata(data, output_key=KEY, domain_key=BATCH)

@@ -1,32 +1,33 @@
-"""Controls: rows that mark what chance and what perfect knowledge score on the same data."""
+"""Controls: the scores of chance and of perfect knowledge on the same data."""
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING, Self
 
 import numpy as np
 from numpy.typing import NDArray
 
 from cellular_bench.core.types import MethodSpec, Prediction
-from cellular_bench.methods._support import batches_of, labels_of, principal_components, require_labels
+from cellular_bench.methods._components import pca_scores
+from cellular_bench.methods._inputs import batches_of, labels_of, require_labels
 
 if TYPE_CHECKING:
     from anndata import AnnData
 
-_BY_POSITION = "draws by the position of a cell, which is the point of a random control"
-_BY_CHANCE = "knows nothing of the cells, which is the point of this control"
-_RANDOM_EMBEDDING = {"cell_order": _BY_POSITION, "beats_chance": _BY_CHANCE}
+_BY_POSITION = "random draws depend on the position of a cell, as intended for a random control"
+_BY_CHANCE = "uses no information on the cells, as intended for this control"
 
 
 class Shuffled:
-    """Principal components handed to the wrong cells: the low end of bio-conservation.
+    """Principal components assigned to the wrong cells: the low end of bio-conservation.
 
-    Batches are mixed perfectly and nothing else is left.
+    Batches are mixed perfectly, but no biology is left.
 
     Parameters
     ----------
     n_components
-        Dimensions of the embedding; fewer where the data have no more.
+        Number of dimensions of the embedding; fewer if the data have fewer.
     seed
         Seed of the permutation.
     """
@@ -38,7 +39,7 @@ class Shuffled:
         description="PCA whose rows are permuted over all cells.",
         is_control=True,
         requires=("sklearn",),
-        expected_failed_checks=_RANDOM_EMBEDDING,
+        expected_failed_checks={"cell_order": _BY_POSITION, "beats_chance": _BY_CHANCE},
     )
 
     def __init__(self, *, n_components: int = 50, seed: int = 0) -> None:
@@ -47,55 +48,40 @@ class Shuffled:
 
     def fit_embed(self, adata: AnnData) -> NDArray[np.float32]:
         """Return permuted principal components, (n_obs, n_components)."""
-        scores = principal_components(adata.X, n_components=self.n_components, seed=self.seed)
-        source = np.random.default_rng(self.seed).permutation(adata.n_obs)
-        return scores[source]
+        scores = pca_scores(adata.X, n_components=self.n_components, seed=self.seed)
+        return scores[self._permutation(adata, np.random.default_rng(self.seed))]
+
+    def _permutation(self, adata: AnnData, generator: np.random.Generator) -> NDArray[np.int64]:
+        return generator.permutation(adata.n_obs)
 
 
-class ShuffledWithinBatch:
+class ShuffledWithinBatch(Shuffled):
     """Principal components permuted within each batch: the low end of both aspects.
 
-    Cell types are lost while batch effects stay as they are.
-
-    Parameters
-    ----------
-    n_components
-        Dimensions of the embedding; fewer where the data have no more.
-    seed
-        Seed of the permutations.
+    Cell types are lost, but batch effects remain. Parameters are those of :class:`Shuffled`.
     """
 
-    spec = MethodSpec(
+    spec = replace(
+        Shuffled.spec,
         method_id="shuffled_within_batch",
         name="Control: shuffled within batch",
-        tasks=("integration",),
         description="PCA whose rows are permuted among the cells of each batch.",
-        is_control=True,
-        requires=("sklearn",),
-        expected_failed_checks=_RANDOM_EMBEDDING,
     )
 
-    def __init__(self, *, n_components: int = 50, seed: int = 0) -> None:
-        self.n_components = n_components
-        self.seed = seed
-
-    def fit_embed(self, adata: AnnData) -> NDArray[np.float32]:
-        """Return principal components permuted within batches, (n_obs, n_components)."""
-        scores = principal_components(adata.X, n_components=self.n_components, seed=self.seed)
-        generator = np.random.default_rng(self.seed)
+    def _permutation(self, adata: AnnData, generator: np.random.Generator) -> NDArray[np.int64]:
         batch = batches_of(adata)
         source: NDArray[np.int64] = np.arange(adata.n_obs)
         for name in np.unique(batch):
             cells = np.flatnonzero(batch == name)
             source[cells] = generator.permutation(cells)
-        return scores[source]
+        return source
 
 
 class PerfectLabels:
     """The true labels as an embedding: the high end of both aspects.
 
-    One axis per label. Without some jitter all cells of a type would be one point, and nearest
-    neighbours among them a matter of cell order.
+    There is one axis per label. Without noise, all cells of a type would be one point and their nearest
+    neighbours would depend on the order of cells.
 
     Parameters
     ----------
@@ -119,7 +105,7 @@ class PerfectLabels:
         self.seed = seed
 
     def fit_embed(self, adata: AnnData) -> NDArray[np.float32]:
-        """Return jittered indicators of the labels, (n_obs, n_labels)."""
+        """Return indicators of the labels plus noise, (n_obs, n_labels)."""
         label = labels_of(adata)
         indicator = (label[:, None] == np.unique(label)[None, :]).astype(np.float64)
         noise = np.random.default_rng(self.seed).normal(scale=self.jitter, size=indicator.shape)
@@ -127,15 +113,15 @@ class PerfectLabels:
 
 
 class MajorityLabel:
-    """The most frequent training label for every cell: what accuracy is worth on unequal types.
+    """The most frequent training label for every cell: what accuracy means for unequal type sizes.
 
-    Its probabilities are the shares of the training labels. It is silent on novelty, where it would
-    repeat ``random_label``.
+    Probabilities are the shares of the training labels. There is no novelty score, because it would repeat
+    that of ``random_label``.
 
     Parameters
     ----------
     seed
-        Accepted for uniformity; nothing is drawn.
+        Not used; there is no randomness.
     """
 
     spec = MethodSpec(
@@ -160,7 +146,7 @@ class MajorityLabel:
         return self
 
     def predict(self, query: AnnData) -> Prediction:
-        """Give every cell the same label."""
+        """Predict the same label for every cell."""
         share = self._counts / self._counts.sum()
         return Prediction(
             label_pred=np.repeat(self._labels[share.argmax()], query.n_obs),
@@ -172,8 +158,7 @@ class MajorityLabel:
 class RandomLabel:
     """Labels drawn with the frequencies of the training cells, and random novelty.
 
-    Novelty is uniform noise rather than a constant, so that no metric can profit from how it breaks
-    ties.
+    Novelty is uniform noise and not a constant, so that no metric depends on how it breaks ties.
 
     Parameters
     ----------
@@ -196,13 +181,13 @@ class RandomLabel:
         self.seed = seed
 
     def fit(self, train: AnnData) -> Self:
-        """Keep the labels to draw from."""
+        """Keep the training labels to draw from."""
         self._pool = labels_of(train)
         require_labels(self._pool, self.spec.method_id, at_least=1)
         return self
 
     def predict(self, query: AnnData) -> Prediction:
-        """Draw a label and a novelty for each cell."""
+        """Draw a label and a novelty score for each cell."""
         generator = np.random.default_rng(self.seed)
         drawn = generator.choice(self._pool, size=query.n_obs)
         return Prediction(label_pred=drawn, novelty=generator.random(query.n_obs))
@@ -211,20 +196,20 @@ class RandomLabel:
 class TrueLabels:
     """The true labels as prediction: the high end of annotation and of novelty.
 
-    Novelty is 1 where the true label is absent from the training cells and 0 elsewhere. A cell of an
-    unseen type gets its true label, which no honest annotator can give.
+    Novelty is 1 if the true label is absent from the training cells, else 0. Cells of an unseen type get
+    their true label, which no annotator can know.
 
     Parameters
     ----------
     seed
-        Accepted for uniformity; nothing is drawn.
+        Not used; there is no randomness.
     """
 
     spec = MethodSpec(
         method_id="true_labels",
         name="Control: true labels",
         tasks=("annotation", "novelty"),
-        description="The true label of every cell; novelty 1 for labels unseen in training.",
+        description="The true label of every cell; novelty 1 for labels absent from training.",
         labels="all",
         inductive=True,
         is_control=True,
@@ -234,7 +219,7 @@ class TrueLabels:
         self.seed = seed
 
     def fit(self, train: AnnData) -> Self:
-        """Remember which labels were seen."""
+        """Remember which labels occur in training."""
         self._seen = np.unique(labels_of(train))
         return self
 

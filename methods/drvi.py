@@ -1,4 +1,4 @@
-"""DRVI: an autoencoder whose decoder adds up one part per latent dimension."""
+"""DRVI: an autoencoder whose decoder is a sum over latent dimensions."""
 
 from __future__ import annotations
 
@@ -13,19 +13,20 @@ if TYPE_CHECKING:
 
 
 class DRVI(VariationalIntegrator):
-    """DRVI: every latent dimension is decoded by itself, so that each tends to hold one program of genes.
+    """DRVI: every latent dimension is decoded separately, so that each tends to represent one gene program.
 
-    The decoder is told the batch; the encoder reads counts and nothing else, so cells of unseen batches
-    are embedded like any others.
+    The decoder is conditioned on the batch; the encoder reads only counts, so cells of unseen batches are
+    embedded like any others.
 
     Parameters
     ----------
     n_latent
-        Dimensions of the embedding.
+        Number of dimensions of the embedding.
     max_epochs
-        Passes over the training cells; None for the library's rule, 400 up to 20,000 cells and then fewer.
+        Number of passes over the training cells; None for the library's rule: 400 up to 20,000 cells,
+        fewer above.
     accelerator
-        Where it is trained, as torch lightning calls it.
+        Lightning accelerator used for training.
     seed
         Seed of weights and mini-batches.
 
@@ -39,7 +40,7 @@ class DRVI(VariationalIntegrator):
         method_id="drvi",
         name="DRVI",
         tasks=("integration",),
-        description="Autoencoder of counts with an additive decoder, told the batch; embeds unseen cells.",
+        description="Autoencoder of counts with an additive decoder conditioned on the batch.",
         reads="counts",
         inductive=True,
         doi="10.1101/2024.11.06.622266",
@@ -61,7 +62,7 @@ class DRVI(VariationalIntegrator):
         self.n_latent = n_latent
 
     def build(self, data: AnnData) -> Any:
-        """Register the data; return DRVI."""
+        """Register the data and return an untrained DRVI model."""
         import drvi
 
         drvi.model.DRVI.setup_anndata(data, batch_key=BATCH, is_count_data=True)

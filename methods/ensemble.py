@@ -9,30 +9,31 @@ from typing import TYPE_CHECKING, Any, Self
 import numpy as np
 from numpy.typing import NDArray
 
-from cellular_bench.core.errors import ContractError, NotApplicableError, UnknownNameError, UserError
+from cellular_bench.core.errors import NotApplicableError, UnknownNameError, UserError
 from cellular_bench.core.keys import HIGHLY_VARIABLE
 from cellular_bench.core.types import MethodSpec, Prediction
 from cellular_bench.methods import built_in
-from cellular_bench.methods._support import labels_of, most_frequent, require_labels, require_same_genes
+from cellular_bench.methods._inputs import labels_of, require_fitted, require_labels
+from cellular_bench.methods._predictions import most_frequent
 
 if TYPE_CHECKING:
     from anndata import AnnData
 
 
 class Ensemble:
-    """The label that most of some other methods give, after popV's idea.
+    """Majority vote of other annotators, following the idea of popV.
 
-    Every member sees what it would see alone: the labels of the training cells, and the genes that it asks
-    for. A member that rejects a cell still votes with its best label. Among labels with as many votes, that
-    of the member named first wins.
+    Every member sees the same data as in a run of its own: the labels of the training cells, and the genes
+    that it asks for. A member that rejects a cell still votes with its best label. Ties go to the member
+    that is listed first.
 
-    ``label_proba`` holds shares of votes. The consensus of a cell is the share of members that gave its
-    label, and novelty is 1 - consensus, so that it has no more different values than there are members.
+    ``label_proba`` holds shares of votes. The consensus of a cell is the share of members that voted for
+    its label. Novelty is 1 - consensus, which takes at most as many values as there are members.
 
     Parameters
     ----------
     methods
-        Methods that ship with this package, each with its default parameters.
+        Annotators of this package, each run with its default parameters.
     reject_below
         Cells with a lower consensus are rejected; 0 rejects none.
     seed
@@ -41,16 +42,16 @@ class Ensemble:
     Raises
     ------
     UserError
-        If a member is unknown or annotates nothing.
+        If a member is unknown or is not an annotator.
     NotApplicableError
-        If a member is: without it, the vote would be another method's.
+        If a member is not applicable: a vote without it would be a different method.
     """
 
     spec = MethodSpec(
         method_id="ensemble",
         name="Ensemble",
         tasks=("annotation", "novelty"),
-        description="Majority vote of other annotators, with their consensus.",
+        description="Majority vote of other annotators; confidence is their consensus.",
         labels="train",
         features="all",
         inductive=True,
@@ -70,27 +71,25 @@ class Ensemble:
         self.methods = tuple(methods)
         self.reject_below = reject_below
         self.seed = seed
-        self._members: list[Any] = []
+        self._genes: list[str] = []
 
     def fit(self, train: AnnData) -> Self:
         """Fit every member."""
         labels = labels_of(train)
         require_labels(labels, self.spec.method_id)
-        self._genes = list(train.var_names)
         self._labels = np.unique(labels)
         self._variable = highly_variable(train)
-        self._members = []
+        self._members: list[Any] = []
         for factory in member_classes(self.methods):
             member = factory(seed=self.seed)
             member.fit(self._seen(train, factory.spec))
             self._members.append(member)
+        self._genes = list(train.var_names)
         return self
 
     def predict(self, query: AnnData) -> Prediction:
-        """Let the members vote."""
-        if not self._members:
-            raise ContractError("ensemble: predict was called before fit. Call fit first.")
-        require_same_genes(query, self._genes, self.spec.method_id)
+        """Predict the label with the most votes for each cell."""
+        require_fitted(query, self._genes, self.spec.method_id)
         given = np.column_stack(
             [
                 np.asarray(member.predict(self._seen(query, member.spec)).label_pred, dtype=np.str_)
@@ -100,12 +99,12 @@ class Ensemble:
         return vote(given, self._labels, reject_below=self.reject_below)
 
     def _seen(self, adata: AnnData, spec: MethodSpec) -> AnnData:
-        """Return the genes that a member asks for, as a copy that it may write to."""
+        """Return a copy with the genes that a member asks for; members may write to it."""
         return adata[:, self._variable].copy() if spec.features == "hvg" else adata.copy()
 
 
 def highly_variable(train: AnnData) -> NDArray[np.bool_]:
-    """Tell which genes vary highly among the training cells: all where nothing says so."""
+    """Return a mask of the highly variable genes; all genes if the data do not mark any."""
     if HIGHLY_VARIABLE not in train.var:
         return np.ones(train.n_vars, dtype=np.bool_)
     return np.asarray(train.var[HIGHLY_VARIABLE], dtype=np.bool_)
@@ -117,11 +116,11 @@ def vote(given: NDArray[np.str_], labels: NDArray[np.str_], *, reject_below: flo
     Parameters
     ----------
     given
-        (n_obs, n_members) labels; an earlier member's wins among equals.
+        (n_obs, n_members) labels; ties go to the earlier member.
     labels
         (n_labels,) sorted names of all labels.
     reject_below
-        Cells whose winner has a smaller share of the votes are rejected; 0 rejects none.
+        Cells whose winning label has a smaller share of the votes are rejected; 0 rejects none.
     """
     code = np.searchsorted(labels, given)
     shares = (code[:, :, None] == np.arange(labels.size)).mean(axis=1)
@@ -136,12 +135,12 @@ def vote(given: NDArray[np.str_], labels: NDArray[np.str_], *, reject_below: flo
 
 
 def member_classes(method_ids: Sequence[str]) -> list[Any]:
-    """Look members up.
+    """Return the classes of members.
 
     Raises
     ------
     NotApplicableError
-        If one needs what is not installed.
+        If a package that a member needs is not installed.
     """
     known = _candidates()
     return [_available(known[name]) for name in method_ids]
@@ -150,7 +149,7 @@ def member_classes(method_ids: Sequence[str]) -> list[Any]:
 def _check_members(method_ids: Sequence[str]) -> None:
     if isinstance(method_ids, str) or not method_ids or len(set(method_ids)) < len(method_ids):
         raise UserError(
-            f"methods is {method_ids!r}; wanted are one or more different methods, such as "
+            f"methods is {method_ids!r}; expected one or more different methods, such as "
             '["celltypist", "knn"].'
         )
     known = _candidates()
@@ -164,7 +163,7 @@ def _candidates() -> dict[str, Any]:
 
 
 def _may_vote(spec: MethodSpec) -> bool:
-    """Tell annotators that run as they are, in this process and without labels of the cells to be named."""
+    """Return whether a method annotates in this process, without parameters and without query labels."""
     return (
         "annotation" in spec.tasks
         and spec.labels == "train"

@@ -1,4 +1,4 @@
-"""fastMNN, written anew from its description: mutual nearest neighbours correct one batch after the other."""
+"""fastMNN: correction of one batch after the other by mutual nearest neighbours."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from cellular_bench.core.errors import NotApplicableError
 from cellular_bench.core.types import MethodSpec
-from cellular_bench.methods._support import batches_of, require_batches
+from cellular_bench.methods._inputs import batches_of, require_batches
 
 if TYPE_CHECKING:
     from anndata import AnnData
@@ -19,39 +19,39 @@ Ints = NDArray[np.int64]
 
 
 class FastMNN:
-    """fastMNN, written anew from its description: batches are merged by pairs of mutual nearest neighbours.
+    """fastMNN, reimplemented from its description: batches are merged by pairs of mutual nearest neighbours.
 
-    Cells are scaled to unit length and projected on principal components in which every batch weighs the
-    same. Then one batch after the other joins those merged so far: cells of the two that are among each
-    other's nearest neighbours show what separates the batches, and every cell moves by a weighted mean of
-    what its nearest such cells show. Variation along the direction of a correction is removed from both
-    sides before, because it would turn neighbours into wrong ones.
+    Cells are scaled to unit length and projected onto principal components in which all batches have equal
+    weight. Then one batch after the other is merged into the previous ones. Pairs of cells that are among
+    each other's nearest neighbours give correction vectors, and every cell of the new batch moves by a
+    weighted mean of the corrections of the paired cells nearest to it. Variation along the mean correction
+    is removed from both sides first, because it would lead to wrong neighbours.
 
-    The largest batch comes first, then the others by size: the original takes the order in which it is
-    given them, and recommends this one.
+    Batches are merged in order of decreasing size. The original uses the order given by the user, and
+    recommends this one.
 
     Parameters
     ----------
     n_components
-        Dimensions of the embedding; fewer where the data have no more.
+        Number of dimensions of the embedding; fewer if the data have fewer.
     k
-        Nearest neighbours that make pairs, and pairs that make a cell's correction.
+        Number of nearest neighbours for pairs, and of paired cells for the correction of a cell.
     bandwidth
-        Width of the weights, in distances to the middle one of those neighbours.
+        Width of the weights, in units of the distance to the middle one of these ``k`` cells.
     seed
-        Accepted for uniformity; nothing is drawn.
+        Not used; there is no randomness.
 
     Raises
     ------
     NotApplicableError
-        If all cells come from one batch, or a cell shows no gene.
+        If all cells come from one batch, or if a cell expresses none of the genes.
     """
 
     spec = MethodSpec(
         method_id="fastmnn",
         name="fastMNN",
         tasks=("integration",),
-        description="Batches join one by one, moved by pairs of mutual nearest neighbours.",
+        description="Batches are merged one by one, corrected by pairs of mutual nearest neighbours.",
         needs_batches=True,
         is_reimplementation=True,
         doi="10.1038/nbt.4091",
@@ -87,12 +87,12 @@ class FastMNN:
 
 
 def unit_length(X: Any) -> Any:
-    """Return expression with every cell scaled to length 1, sparse.
+    """Return sparse expression with every cell scaled to length 1.
 
     Raises
     ------
     NotApplicableError
-        If a cell has no expression at all, and so no direction.
+        If a cell has no expression, and thus no direction.
     """
     from scipy.sparse import csr_matrix, diags
 
@@ -100,17 +100,18 @@ def unit_length(X: Any) -> Any:
     length = np.sqrt(np.asarray(sparse.multiply(sparse).sum(axis=1)).ravel())
     if not length.all():
         raise NotApplicableError(
-            f"fastmnn: {np.sum(length == 0)} cells show none of the genes, and cannot be scaled to length 1."
+            f"fastmnn: {np.sum(length == 0)} cells express none of the genes and cannot be scaled to length "
+            "1. Remove these cells."
         )
     return diags(1.0 / length) @ sparse
 
 
 def balanced_components(X: Any, batch: NDArray[np.str_], *, n_components: int) -> Floats:
-    """Return principal components of cells in which every batch weighs the same, (n_obs, n_components).
+    """Return principal components in which all batches have equal weight, (n_obs, n_components).
 
-    Cells are centred on the mean of the means of the batches. Components are the leading eigenvectors of
-    the sum of the batches' mean products of centred genes, (n_vars, n_vars), so that the cells need not
-    be held densely.
+    Cells are centred on the mean of the batch means. Components are the leading eigenvectors of a
+    (n_vars, n_vars) matrix, the sum over batches of the mean products of centred genes, so that no dense
+    matrix of cells is needed.
     """
     from scipy.linalg import eigh
     from scipy.sparse import diags
@@ -127,7 +128,7 @@ def balanced_components(X: Any, batch: NDArray[np.str_], *, n_components: int) -
 
 
 def merge(reference: Floats, current: Floats, *, k: int, bandwidth: float) -> tuple[Floats, Floats, Floats]:
-    """Move the cells of a batch to a reference.
+    """Correct the cells of a batch towards a reference.
 
     Parameters
     ----------
@@ -136,9 +137,9 @@ def merge(reference: Floats, current: Floats, *, k: int, bandwidth: float) -> tu
 
     Returns
     -------
-    tuple
-        Both without variation along the direction between them, ``current`` corrected too; and that
-        direction.
+    reference, current, direction
+        Coordinates without variation along the mean correction, those of ``current`` also corrected; and
+        the mean correction (n_dims,).
     """
     first, second = mutual_pairs(reference, current, k=k)
     paired, corrections = mean_corrections(reference, current, first, second)
@@ -150,12 +151,12 @@ def merge(reference: Floats, current: Floats, *, k: int, bandwidth: float) -> tu
 
 
 def mutual_pairs(first: Floats, second: Floats, *, k: int) -> tuple[Ints, Ints]:
-    """Return positions of the cells of two batches that are among each other's k nearest, pair by pair.
+    """Return the positions of all pairs of cells of two batches that are among each other's k nearest.
 
     Examples
     --------
     >>> first, second = np.array([[0.0], [1.0], [9.0]]), np.array([[0.2], [6.0]])
-    >>> [found.tolist() for found in mutual_pairs(first, second, k=1)]
+    >>> [positions.tolist() for positions in mutual_pairs(first, second, k=1)]
     [[0, 2], [0, 1]]
     """
     from scipy.sparse import csr_matrix
@@ -172,7 +173,7 @@ def mutual_pairs(first: Floats, second: Floats, *, k: int) -> tuple[Ints, Ints]:
 
 
 def mean_corrections(reference: Floats, current: Floats, first: Ints, second: Ints) -> tuple[Ints, Floats]:
-    """Return the cells of ``current`` that are in pairs, and the mean way from each to its partners."""
+    """Return the cells of ``current`` that are in pairs, and the mean vector from each to its partners."""
     from scipy.sparse import csr_matrix
 
     paired, position, n_pairs = np.unique(second, return_inverse=True, return_counts=True)
@@ -181,7 +182,7 @@ def mean_corrections(reference: Floats, current: Floats, first: Ints, second: In
 
 
 def without_variation(X: Floats, direction: Floats) -> Floats:
-    """Return coordinates moved along a direction to their mean there; as they are where it has no length.
+    """Replace coordinates along a direction by their mean; a direction of length 0 changes nothing.
 
     Examples
     --------
@@ -197,17 +198,17 @@ def without_variation(X: Floats, direction: Floats) -> Floats:
 
 
 def smoothed(current: Floats, paired: Ints, corrections: Floats, *, k: int, bandwidth: float) -> Floats:
-    """Return every cell's weighted mean of the corrections of the k paired cells nearest to it."""
+    """Return for every cell the weighted mean correction of the k paired cells nearest to it."""
     nearest, distances = _nearest(current, current[paired], k)
     weights = tricube(distances, bandwidth=bandwidth)
     return np.asarray(np.einsum("ij,ijd->id", weights, corrections[nearest]))
 
 
 def tricube(distances: Floats, *, bandwidth: float) -> Floats:
-    """Return weights of neighbours, (n_obs, k), that sum to 1 in each row and fall with the distance.
+    """Return weights of neighbours, (n_obs, k), which decrease with distance and sum to 1 in each row.
 
-    A weight is (1 - (d / h)^3)^3 within h, and 0 beyond; h is ``bandwidth`` times the distance to the
-    neighbour in the middle, of rank k / 2 rounded up.
+    A weight is (1 - (d / h)^3)^3 up to distance h and 0 beyond; h is ``bandwidth`` times the distance to
+    the middle neighbour, of rank k / 2 rounded up.
 
     Parameters
     ----------
@@ -221,7 +222,7 @@ def tricube(distances: Floats, *, bandwidth: float) -> Floats:
 
 
 def _nearest(cells: Floats, others: Floats, k: int) -> tuple[Ints, Floats]:
-    """Return positions and distances of the k nearest others of every cell, all where there are fewer."""
+    """Return positions and distances of the k nearest others of every cell; k is capped at their number."""
     from sklearn.neighbors import NearestNeighbors
 
     search = NearestNeighbors(n_neighbors=min(k, len(others)), algorithm="brute").fit(others)

@@ -8,32 +8,32 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cellular_bench.core.types import MethodSpec
-from cellular_bench.methods._classifier import ComponentsAnnotator
+from cellular_bench.methods._annotators import ComponentsAnnotator
 
 
 class GradientBoosting(ComponentsAnnotator):
-    """Trees grown one after the other, each on what the ones before still get wrong.
+    """Histogram gradient boosting on principal components: each tree corrects the errors of earlier ones.
 
-    Every round grows a tree per label on binned principal components of the training cells. Each split
-    chooses among some of the components, so that trees look at different ones: where one component tells
-    all labels apart, all trees would otherwise be the same, and no new type could be told from a known one.
-    Leaves may hold a single cell, because a rare label can have no more; without a penalty on what a leaf
-    adds, the few cells of a rare label drive it out of bounds.
+    Every round grows one tree per label on binned principal components of the training cells. Each split
+    considers only a random share of the components, so that trees differ. If one component separated all
+    labels, all trees would otherwise be the same, and new types could not be detected. Leaves may hold a
+    single cell, because a rare label may have no more. The ridge penalty keeps the values of such leaves
+    bounded.
 
     Parameters
     ----------
     n_rounds
-        Trees per label.
+        Number of trees per label.
     learning_rate
-        Share of each tree that is added.
+        Shrinkage of the contribution of each tree.
     split_share
-        Share of the components that a split chooses among.
+        Share of the components that each split considers.
     penalty
-        Ridge penalty on what a leaf adds.
+        Ridge penalty on leaf values.
     n_components
-        Principal components, fitted on the training cells alone.
+        Number of principal components, fitted on the training cells only.
     seed
-        Seed of the solver of the principal components, and of the components that each split looks at.
+        Seed of the principal components' solver and of the components that each split considers.
     """
 
     spec = MethodSpec(
@@ -78,7 +78,7 @@ class GradientBoosting(ComponentsAnnotator):
             max_features=self.split_share,
             min_samples_leaf=1,
             l2_regularization=self.penalty,
-            # Early stopping holds cells out, of rare labels perhaps all.
+            # Early stopping holds cells out, possibly all cells of a rare label.
             early_stopping=False,
             random_state=self.seed,
         )

@@ -1,4 +1,4 @@
-"""Harmony: soft clustering in PCA space that keeps batches mixed."""
+"""Harmony: soft clustering of principal components with a penalty on clusters of one batch."""
 
 from __future__ import annotations
 
@@ -9,8 +9,8 @@ from numpy.typing import NDArray
 
 from cellular_bench.core.keys import BATCH
 from cellular_bench.core.types import MethodSpec
-from cellular_bench.methods._components import ScaledComponents
-from cellular_bench.methods._support import batches_of, principal_components, require_batches
+from cellular_bench.methods._components import ScaledComponents, pca_scores
+from cellular_bench.methods._inputs import batches_of, require_batches
 
 if TYPE_CHECKING:
     from anndata import AnnData
@@ -19,21 +19,21 @@ if TYPE_CHECKING:
 class Harmony:
     """Principal components corrected by Harmony, with the defaults of ``harmonypy``.
 
-    Called directly, because version 2 returns cells x dimensions and wrappers written for 0.x expect
-    the transpose.
+    ``harmonypy`` is called directly, because version 2 returns cells x dimensions and wrappers written for
+    0.x expect the transpose.
 
     Parameters
     ----------
     n_components
-        Principal components that go in and come out; fewer where the data have no more.
+        Number of principal components, before and after correction; fewer if the data have fewer.
     scale_genes
-        Scale each gene to its standard deviation before the components, so that all genes count the same.
+        Scale each gene to unit standard deviation before PCA, so that all genes have equal weight.
     theta
         Diversity penalty: larger values mix batches more.
     max_iter
-        Most rounds of clustering and correction.
+        Maximum number of rounds of clustering and correction.
     seed
-        Seed of the principal components and of the clusters' starting points.
+        Seed of the principal components and of the initial clusters.
 
     Raises
     ------
@@ -79,7 +79,7 @@ class Harmony:
     def _scores(self, X: Any) -> NDArray[np.float32]:
         if self.scale_genes:
             return ScaledComponents(X, n_components=self.n_components, seed=self.seed).scores(X)
-        return principal_components(X, n_components=self.n_components, seed=self.seed)
+        return pca_scores(X, n_components=self.n_components, seed=self.seed)
 
 
 def run_harmony(
@@ -90,12 +90,15 @@ def run_harmony(
     max_iter: int = 10,
     seed: int = 0,
 ) -> Any:
-    """Run Harmony on principal components (n_obs, n_components); a single batch is only clustered.
+    """Run Harmony on principal components (n_obs, n_components).
+
+    A single batch is clustered but not corrected.
 
     Returns
     -------
     harmonypy.Harmony
-        ``Z_corr`` corrected and ``Z_orig`` given components, ``R`` (n_obs, n_clusters) soft assignments.
+        ``Z_corr`` corrected components, ``Z_orig`` input components, ``R`` (n_obs, n_clusters) soft
+        assignments.
     """
     import harmonypy
 
@@ -105,7 +108,7 @@ def run_harmony(
         [BATCH],
         theta=theta,
         max_iter_harmony=max_iter,
-        # The library's own rule, which gives no cluster at all below 16 cells.
+        # The library's rule, which would give no cluster below 16 cells.
         nclust=max(1, min(round(len(batches) / 30), 100)),
         random_state=seed,
         ncores=1,

@@ -1,4 +1,4 @@
-"""k nearest neighbours in PCA space."""
+"""k nearest neighbours in principal components."""
 
 from __future__ import annotations
 
@@ -8,23 +8,24 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cellular_bench.core.types import MethodSpec
-from cellular_bench.methods._classifier import ComponentsAnnotator, nearest_voters
+from cellular_bench.methods._annotators import ComponentsAnnotator
+from cellular_bench.methods._predictions import nearest_voters
 
 
 class KNearestNeighbours(ComponentsAnnotator):
     """Vote of the nearest training cells in the principal components of the training cells.
 
-    Probabilities are shares of votes, so novelty (1 - the winner's share) has ``n_neighbors`` + 1
-    different values at most.
+    Probabilities are shares of votes, so novelty (1 - the highest share) takes at most ``n_neighbors`` + 1
+    different values.
 
     Parameters
     ----------
     n_neighbors
-        Voters per cell; all training cells where there are fewer.
+        Number of neighbours that vote; at most the number of training cells.
     n_components
-        Principal components, fitted on the training cells alone.
+        Number of principal components, fitted on the training cells only.
     seed
-        Seed of the solver of the principal components.
+        Seed of the principal components' solver.
     """
 
     spec = MethodSpec(
@@ -47,5 +48,5 @@ class KNearestNeighbours(ComponentsAnnotator):
         self.seed = seed
 
     def learn(self, X: Any, labels: NDArray[np.str_]) -> Any:
-        """Keep the training cells, with no more voters than there are of them."""
+        """Index the training cells."""
         return nearest_voters(X, labels, n_neighbors=self.n_neighbors)

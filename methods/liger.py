@@ -1,4 +1,4 @@
-"""LIGER: factors that batches share, beside factors of their own."""
+"""LIGER: factors that all batches share, and factors specific to each batch."""
 
 from __future__ import annotations
 
@@ -9,36 +9,40 @@ from numpy.typing import NDArray
 
 from cellular_bench.core.types import MethodSpec
 from cellular_bench.environments import run_inside
-from cellular_bench.methods._support import require_batches, require_counts
+from cellular_bench.methods._inputs import require_batches, require_counts
 
 if TYPE_CHECKING:
     from anndata import AnnData
 
 
 class Liger:
-    """LIGER by ``pyliger``: loadings of cells on metagenes that all batches share.
+    """LIGER (``pyliger``): loadings of cells on metagenes that all batches share.
 
-    Integrative non-negative matrix factorisation splits the expression of each batch into metagenes that
-    all batches share and a deviation of the batch's own; the loadings of each batch are then brought to the
-    quantiles of the largest one, cluster by cluster.
+    Integrative non-negative matrix factorisation decomposes the expression of each batch into metagenes
+    that all batches share and a batch-specific deviation. The loadings of each batch are then aligned to
+    the quantiles of the largest batch, cluster by cluster.
 
-    Counts are divided by their sum over the genes that are given (the highly variable ones, in place of the
-    library's own choice) and scaled by their root mean square, without centring. Genes that a batch does not
-    express at all are left out.
+    Counts are divided by their sum over the given genes (the highly variable genes, in place of the
+    library's own selection) and scaled by their root mean square, without centring. Genes that a batch does
+    not express at all are left out.
 
     Parameters
     ----------
     n_factors
-        Metagenes, the dimensions of the embedding; fewer where the smallest batch has no more cells.
+        Number of metagenes (dimensions of the embedding); reduced if it is not below the number of cells in
+        the smallest batch.
     penalty
-        Weight of the penalty on what is a batch's own (lambda): larger values align more.
+        Weight of the penalty on batch-specific deviations (lambda): larger values align batches more.
     max_iter
-        Most rounds of alternating least squares.
-    n_quantiles, n_neighbors, min_cells
-        Quantiles that are aligned; neighbours that vote on a cell's cluster; cells that a cluster needs in
-        both batches to be aligned.
+        Maximum number of rounds of alternating least squares.
+    n_quantiles
+        Number of quantiles that are aligned.
+    n_neighbors
+        Number of neighbours that vote on the cluster of a cell.
+    min_cells
+        Number of cells that a cluster needs in both batches to be aligned.
     seed
-        Seed of the starting values.
+        Seed of the initial values.
 
     Raises
     ------
@@ -85,5 +89,5 @@ class Liger:
         """Return the aligned loadings, (n_obs, n_factors)."""
         require_batches(adata, self.spec.method_id)
         require_counts(adata, self.spec.method_id)
-        found = run_inside(self.spec, query=adata, seed=self.seed, params=self._params)
-        return np.asarray(found.X_emb, dtype=np.float32)
+        outputs = run_inside(self.spec, query=adata, seed=self.seed, params=self._params)
+        return np.asarray(outputs.X_emb, dtype=np.float32)

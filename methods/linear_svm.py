@@ -1,4 +1,4 @@
-"""Linear support vector machine that always names the cell."""
+"""Linear support vector machine without rejection."""
 
 from __future__ import annotations
 
@@ -8,19 +8,19 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cellular_bench.core.types import MethodSpec, Prediction
-from cellular_bench.methods._classifier import ClassifierAnnotator
-from cellular_bench.methods._support import sparse_rows
+from cellular_bench.methods._annotators import ClassifierAnnotator
+from cellular_bench.methods._inputs import sparse_rows
 
 if TYPE_CHECKING:
     from anndata import AnnData
 
 
 class LinearSVM(ClassifierAnnotator):
-    """One hyperplane per label against all others; the label with the highest margin wins.
+    """One hyperplane per label against all others; the label with the highest margin is predicted.
 
-    There are no probabilities. Confidence is the highest margin: 1 for a cell as far on the label's
-    side as the training cells are asked to be, 0 on the hyperplane, negative for a cell on the wrong
-    side of every hyperplane. Novelty is 1 - confidence.
+    There are no probabilities. Confidence is the highest margin: 1 at the target margin of the training
+    cells, 0 on the hyperplane, negative for a cell on the wrong side of every hyperplane. Novelty is
+    1 - confidence.
 
     Parameters
     ----------
@@ -49,7 +49,7 @@ class LinearSVM(ClassifierAnnotator):
         self.seed = seed
 
     def inputs(self, adata: AnnData) -> Any:
-        """Return the expression, sparse."""
+        """Return the expression as a sparse matrix."""
         return sparse_rows(adata.X)
 
     def learn(self, X: Any, labels: NDArray[np.str_]) -> Any:
@@ -57,10 +57,10 @@ class LinearSVM(ClassifierAnnotator):
         return linear_machine(C=self.C, seed=self.seed).fit(X, labels)
 
     def predict(self, query: AnnData) -> Prediction:
-        """Name the cells of the query."""
+        """Predict the label of each cell of the query."""
         machine = self.fitted(query)
         margin = machine.decision_function(self.inputs(query))
-        if margin.ndim == 1:  # of the second of two labels; that of the first is its mirror image
+        if margin.ndim == 1:  # for two labels: the margin of the second one
             margin = np.column_stack([-margin, margin])
         return Prediction(
             label_pred=np.asarray(machine.classes_, dtype=np.str_)[margin.argmax(axis=1)],
@@ -69,7 +69,7 @@ class LinearSVM(ClassifierAnnotator):
 
 
 def linear_machine(*, C: float, seed: int) -> Any:
-    """Return the solver of the dual problem; that of the primal one takes 30 times as long here."""
+    """Return an unfitted linear SVM with the dual solver; the primal one takes 30 times as long here."""
     from sklearn.svm import LinearSVC
 
     return LinearSVC(C=C, dual=True, max_iter=10_000, random_state=seed)

@@ -8,20 +8,20 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cellular_bench.core.types import MethodSpec
-from cellular_bench.methods._classifier import ClassifierAnnotator
+from cellular_bench.methods._annotators import ClassifierAnnotator
 
 
 class LogisticRegression(ClassifierAnnotator):
-    """Linear classifier with ridge penalty and probabilities by softmax.
+    """Linear classifier with ridge penalty and softmax probabilities.
 
     Parameters
     ----------
     C
         Inverse strength of the penalty.
     max_iter
-        Most iterations of the solver.
+        Maximum number of iterations of the solver.
     seed
-        Accepted for uniformity; the solver draws nothing.
+        Not used; the solver has no randomness.
     """
 
     spec = MethodSpec(

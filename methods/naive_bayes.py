@@ -9,26 +9,27 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cellular_bench.core.types import MethodSpec, Prediction
-from cellular_bench.methods._classifier import ClassifierAnnotator
-from cellular_bench.methods._support import require_counts
+from cellular_bench.methods._annotators import ClassifierAnnotator
+from cellular_bench.methods._inputs import require_counts
+from cellular_bench.methods._predictions import log_error_probability
 
 if TYPE_CHECKING:
     from anndata import AnnData
 
 
 class NaiveBayes(ClassifierAnnotator):
-    """Each label is a composition of genes, each cell a draw of counts from one of them.
+    """Multinomial naive Bayes: each label is a composition of genes from which counts are drawn.
 
-    With thousands of counts per cell nearly all probabilities are 0 or 1 to the last digit. Novelty is
-    therefore the natural logarithm of (1 - the highest probability), worked out without rounding, so
-    that cells keep their order.
+    With thousands of counts per cell nearly all probabilities round to 0 or 1. Novelty is therefore the
+    natural logarithm of (1 - the highest probability), computed without rounding, so that cells can still
+    be ordered.
 
     Parameters
     ----------
     alpha
-        Counts added to every gene of every label.
+        Pseudocount added to every gene of every label.
     seed
-        Accepted for uniformity; nothing is drawn.
+        Not used; there is no randomness.
     """
 
     spec = MethodSpec(
@@ -50,7 +51,7 @@ class NaiveBayes(ClassifierAnnotator):
         self.seed = seed
 
     def learn(self, X: Any, labels: NDArray[np.str_]) -> Any:
-        """Count genes per label."""
+        """Estimate the composition of each label."""
         from sklearn.naive_bayes import MultinomialNB
 
         return MultinomialNB(alpha=self.alpha).fit(X, labels)
@@ -60,12 +61,7 @@ class NaiveBayes(ClassifierAnnotator):
         return require_counts(adata, self.spec.method_id)
 
     def predict(self, query: AnnData) -> Prediction:
-        """Name the cells of the query."""
-        from scipy.special import logsumexp
-
+        """Predict the label of each cell of the query."""
         prediction = super().predict(query)
         joint = self._classifier.predict_joint_log_proba(self.inputs(query))
-        # Without its winner, a row sums to 1 - the highest probability.
-        others = np.sort(joint, axis=1)[:, :-1]
-        doubt = logsumexp(others, axis=1) - logsumexp(joint, axis=1)
-        return replace(prediction, novelty=doubt)
+        return replace(prediction, novelty=log_error_probability(joint))

@@ -1,32 +1,30 @@
-"""Nearest centroid by correlation."""
+"""Nearest label centroid by correlation."""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING, Self
 
 import numpy as np
-from numpy.typing import NDArray
 
-from cellular_bench.core.errors import ContractError
 from cellular_bench.core.types import MethodSpec, Prediction
 from cellular_bench.methods._correlation import standardised_rows
-from cellular_bench.methods._support import dense, labels_of, require_labels, require_same_genes
+from cellular_bench.methods._inputs import dense, labels_of, require_fitted, require_labels
 
 if TYPE_CHECKING:
     from anndata import AnnData
 
 
 class NearestCentroid:
-    """The label whose mean expression profile correlates best with the cell.
+    """The label whose mean expression profile has the highest correlation with the cell.
 
-    The simplest annotator that looks at the data. Novelty is 1 - the best correlation, so a cell
-    unlike every profile is novel whatever the differences between the profiles. A cell that
-    expresses none of the genes correlates 0 with everything.
+    This is the simplest annotator that uses the data. Novelty is 1 - the highest correlation, so a cell
+    unlike all profiles is novel, no matter how the profiles differ. A cell that expresses none of the genes
+    has correlation 0 with every profile.
 
     Parameters
     ----------
     seed
-        Accepted for uniformity; nothing is drawn.
+        Not used; there is no randomness.
     """
 
     spec = MethodSpec(
@@ -40,23 +38,21 @@ class NearestCentroid:
 
     def __init__(self, *, seed: int = 0) -> None:
         self.seed = seed
-        self._labels: NDArray[np.str_] | None = None
+        self._genes: list[str] = []
 
     def fit(self, train: AnnData) -> Self:
         """Average the training cells of each label."""
         label = labels_of(train)
         require_labels(label, self.spec.method_id, at_least=1)
         X = dense(train.X)
-        self._genes = list(train.var_names)
         self._labels = np.unique(label)
         self._profiles = standardised_rows(np.stack([X[label == name].mean(axis=0) for name in self._labels]))
+        self._genes = list(train.var_names)
         return self
 
     def predict(self, query: AnnData) -> Prediction:
-        """Correlate each cell with each profile."""
-        if self._labels is None:
-            raise ContractError("nearest_centroid: predict was called before fit. Call fit first.")
-        require_same_genes(query, self._genes, self.spec.method_id)
+        """Predict the label of each cell of the query."""
+        require_fitted(query, self._genes, self.spec.method_id)
         correlation = standardised_rows(dense(query.X)) @ self._profiles.T
         best = correlation.argmax(axis=1)
         return Prediction(

@@ -1,4 +1,4 @@
-"""Principal component analysis, without any correction of batches."""
+"""Principal component analysis without batch correction."""
 
 from __future__ import annotations
 
@@ -8,30 +8,30 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cellular_bench.core.types import MethodSpec
-from cellular_bench.methods._support import principal_components
+from cellular_bench.methods._components import pca_scores
 
 if TYPE_CHECKING:
     from anndata import AnnData
 
 
 class PCA:
-    """Principal components of the cells that are scored, as in the CELLULAR study.
+    """Principal components of the scored cells, as in the CELLULAR study.
 
     Genes are centred, not scaled.
 
     Parameters
     ----------
     n_components
-        Dimensions of the embedding; fewer where the data have no more.
+        Number of dimensions of the embedding; fewer if the data have fewer.
     seed
-        Seed of the solver's starting vector.
+        Seed of the solver's initial vector.
     """
 
     spec = MethodSpec(
         method_id="pca",
         name="PCA",
         tasks=("integration",),
-        description="Principal components of the log-normalised highly variable genes, no batch correction.",
+        description="Principal components of the log-normalised highly variable genes; no batch correction.",
         doi="10.1080/14786440109462720",
         url="https://scikit-learn.org",
         license="BSD-3-Clause",
@@ -43,5 +43,5 @@ class PCA:
         self.seed = seed
 
     def fit_embed(self, adata: AnnData) -> NDArray[np.float32]:
-        """Return the scores of the cells, (n_obs, n_components)."""
-        return principal_components(adata.X, n_components=self.n_components, seed=self.seed)
+        """Return the principal components of the cells, (n_obs, n_components)."""
+        return pca_scores(adata.X, n_components=self.n_components, seed=self.seed)

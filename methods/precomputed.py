@@ -1,4 +1,4 @@
-"""Embeddings made elsewhere, such as by foundation models, joined to the cells by name."""
+"""Embeddings computed elsewhere, for example by foundation models, joined to the cells by name."""
 
 from __future__ import annotations
 
@@ -13,45 +13,45 @@ from numpy.typing import NDArray
 
 from cellular_bench.core.errors import ContractError, DataError, UnknownNameError, UserError
 from cellular_bench.core.types import MethodSpec, Prediction
-from cellular_bench.methods._classifier import nearest_voters
-from cellular_bench.methods._support import labels_of, most_probable, require_labels
+from cellular_bench.methods._inputs import labels_of, require_labels
+from cellular_bench.methods._predictions import most_probable, nearest_voters
 
 if TYPE_CHECKING:
     from anndata import AnnData
 
 CLASSIFIERS = ("knn", "logistic_regression")
-#: Names that an error lists.
+#: Number of names that an error message lists.
 N_EXAMPLES = 3
 
 
 class Precomputed:
-    """An embedding that was made elsewhere, read from a file.
+    """An embedding that was computed elsewhere, read from a file.
 
-    The file names its cells; each cell of the data must be among them, in any order, and others may be
-    too. ``docs/methods/precomputed.md`` shows how to make one. Nothing is learned here: whether the model
-    that made the file had seen the cells, or their labels, the file does not say, and a table should.
+    The file must contain every cell of the data, by name and in any order; additional cells are ignored.
+    ``docs/methods/precomputed.md`` shows how to write such a file. Nothing is trained here. The file does
+    not say whether the model had seen the cells or their labels, so report this next to the results.
 
     Parameters
     ----------
     file
         ``.h5ad``: an entry of ``obsm``. ``.npz``: arrays ``obs_names`` (n,) and ``X_emb`` (n, n_latent).
-        ``.csv``: a header, then a cell's name and its numbers per line.
+        ``.csv``: a header line, then one line per cell with its name and values.
     key
-        Entry of ``obsm``; None where there is only one.
+        Entry of ``obsm``; may be None if there is only one.
     seed
-        Accepted for uniformity; nothing is drawn.
+        Not used; there is no randomness.
 
     Raises
     ------
     DataError
-        If the file cannot be read as one of these, or lacks a cell.
+        If the file cannot be read in one of these formats, or if a cell is missing.
     """
 
     spec = MethodSpec(
         method_id="precomputed",
         name="Precomputed embedding",
         tasks=("integration",),
-        description="An embedding made elsewhere, from a file (h5ad, npz or csv), joined by cell name.",
+        description="An embedding computed elsewhere, from a file (h5ad, npz or csv), joined by cell name.",
         inductive=True,
         requires=("anndata", "pandas"),
         needs_params=("file",),
@@ -72,7 +72,7 @@ class Precomputed:
         return self
 
     def embed(self, query: AnnData) -> NDArray[np.float32]:
-        """Return the rows of the file for these cells, (n_obs, n_latent)."""
+        """Return the rows of the file that belong to these cells, (n_obs, n_latent)."""
         if self._table is None:
             raise ContractError(
                 f"{self.spec.method_id}: embed or predict was called before fit. Call fit first."
@@ -81,7 +81,7 @@ class Precomputed:
 
 
 class PrecomputedClassifier(Precomputed):
-    """Labels by a classifier on an embedding that was made elsewhere.
+    """Labels predicted by a classifier on an embedding that was computed elsewhere.
 
     Parameters
     ----------
@@ -90,11 +90,11 @@ class PrecomputedClassifier(Precomputed):
     classifier
         ``"knn"``: vote of the nearest training cells. ``"logistic_regression"``: on standardised dimensions.
     n_neighbors
-        Voters per cell, of ``"knn"``.
+        Number of neighbours that vote (``"knn"`` only).
     reject_below
-        Cells whose highest probability is below it are rejected; 0 rejects none.
+        Cells whose highest probability is below this value are rejected; 0 rejects none.
     seed
-        Accepted for uniformity; nothing is drawn.
+        Not used; there is no randomness.
     """
 
     spec = replace(
@@ -102,7 +102,7 @@ class PrecomputedClassifier(Precomputed):
         method_id="precomputed_classifier",
         name="Precomputed embedding, classifier",
         tasks=("annotation", "novelty"),
-        description="Nearest neighbours or logistic regression on an embedding made elsewhere.",
+        description="Nearest neighbours or logistic regression on an embedding computed elsewhere.",
         labels="train",
         requires=("anndata", "pandas", "sklearn"),
     )
@@ -125,20 +125,20 @@ class PrecomputedClassifier(Precomputed):
         self.reject_below = reject_below
 
     def fit(self, train: AnnData) -> Self:
-        """Read the file, and learn the labels of the training cells."""
+        """Read the file and fit the classifier on the training cells."""
         labels = labels_of(train)
         require_labels(labels, self.spec.method_id)
         super().fit(train)
-        self._fitted = self._learned(self.embed(train), labels)
+        self._fitted = self._fit_classifier(self.embed(train), labels)
         return self
 
     def predict(self, query: AnnData) -> Prediction:
-        """Name the cells of the query."""
+        """Predict the label of each cell of the query."""
         X_emb = self.embed(query)
         probability = self._fitted.predict_proba(X_emb)
         return most_probable(probability, self._fitted.classes_, reject_below=self.reject_below)
 
-    def _learned(self, X_emb: NDArray[np.float32], labels: NDArray[np.str_]) -> Any:
+    def _fit_classifier(self, X_emb: NDArray[np.float32], labels: NDArray[np.str_]) -> Any:
         from sklearn.linear_model import LogisticRegression
         from sklearn.pipeline import make_pipeline
         from sklearn.preprocessing import StandardScaler
@@ -150,19 +150,19 @@ class PrecomputedClassifier(Precomputed):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Table:
-    """The cells of a file by name, and their embedding (n, n_latent)."""
+    """An embedding (n, n_latent) with the row of each cell name."""
 
     source: str
     position: dict[str, int]
     X_emb: NDArray[np.float32]
 
     def rows(self, names: list[str]) -> NDArray[np.float32]:
-        """Return the embedding of some cells, in the order of their names.
+        """Return the rows of the named cells, in the given order.
 
         Raises
         ------
         DataError
-            If the file lacks a cell, or holds no number for one.
+            If a cell is missing, or if one of its values is not finite.
         """
         missing = [name for name in names if name not in self.position]
         if missing:
@@ -170,15 +170,15 @@ class Table:
                 self.source,
                 [
                     f"It lacks {len(missing)} of {len(names)} cells, such as {_some(missing)}; it has names "
-                    f"such as {_some(self.position)}. Name its cells as the data do (obs_names)."
+                    f"such as {_some(self.position)}. Use the cell names of the data (obs_names)."
                 ],
             )
-        found = self.X_emb[[self.position[name] for name in names]]
-        bad = ~np.isfinite(found).all(axis=1)
+        rows = self.X_emb[[self.position[name] for name in names]]
+        bad = ~np.isfinite(rows).all(axis=1)
         if bad.any():
             which = _some(np.asarray(names)[bad].tolist())
             raise DataError(self.source, [f"{int(bad.sum())} cells hold NaN or infinity, such as {which}."])
-        return found
+        return rows
 
 
 def read_table(path: Path, *, key: str | None = None) -> Table:
@@ -187,12 +187,12 @@ def read_table(path: Path, *, key: str | None = None) -> Table:
     Raises
     ------
     DataError
-        If it cannot be read, has another form, or names a cell twice.
+        If the file cannot be read, its arrays do not match, or a cell name occurs twice.
     """
     readers = {".h5ad": _read_h5ad, ".npz": _read_npz, ".csv": _read_csv}
     reader = readers.get(path.suffix)
     if reader is None:
-        raise DataError(str(path), [f"Its name ends in '{path.suffix}'; known are {', '.join(readers)}."])
+        raise DataError(str(path), [f"Its name ends in '{path.suffix}'; supported are {', '.join(readers)}."])
     try:
         names, X_emb = reader(path, key)
     except (OSError, EOFError, ValueError, KeyError, zipfile.BadZipFile, zlib.error) as error:
@@ -201,7 +201,7 @@ def read_table(path: Path, *, key: str | None = None) -> Table:
     if table.ndim != 2 or len(table) != len(names) or not table.size:
         raise DataError(
             str(path),
-            [f"It has {len(names)} names and an embedding of shape {table.shape}; wanted is a row per name."],
+            [f"It has {len(names)} names and an embedding of shape {table.shape}; expected a row per name."],
         )
     position = {name: row for row, name in enumerate(names)}
     if len(position) < len(names):
@@ -236,7 +236,7 @@ def _read_npz(path: Path, key: str | None) -> tuple[list[str], Any]:
         try:
             return [str(name) for name in arrays["obs_names"]], arrays["X_emb"]
         except ValueError as error:
-            # Index objects of pandas turn to such arrays, which only pickle could read.
+            # A pandas Index becomes an object array, which only pickle could read.
             raise ValueError(
                 "an array holds Python objects; write names as numpy.asarray(adata.obs_names, dtype=str) "
                 f"({error})"
@@ -246,11 +246,11 @@ def _read_npz(path: Path, key: str | None) -> tuple[list[str], Any]:
 def _read_csv(path: Path, key: str | None) -> tuple[list[str], Any]:
     import pandas as pd
 
-    # Names may be numbers: they are read as they are written.
+    # Cell names may look like numbers, so they are read as text.
     table = pd.read_csv(path, dtype={0: str})
     return table.iloc[:, 0].tolist(), table.iloc[:, 1:].to_numpy(dtype=np.float32)
 
 
 def _some(names: Any) -> str:
-    """Show the first few of many names."""
+    """Format the first few names for a message."""
     return ", ".join(repr(str(name)) for name in list(names)[:N_EXAMPLES])

@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cellular_bench.core.types import MethodSpec
-from cellular_bench.methods._classifier import ClassifierAnnotator
+from cellular_bench.methods._annotators import ClassifierAnnotator
 
 
 class RandomForest(ClassifierAnnotator):
@@ -19,7 +19,7 @@ class RandomForest(ClassifierAnnotator):
     n_estimators
         Number of trees.
     seed
-        Seed of the bootstrap samples and of the genes tried at each node.
+        Seed of the bootstrap samples and of the genes considered at each node.
     """
 
     spec = MethodSpec(

@@ -1,17 +1,19 @@
-"""Scanorama: mutual nearest neighbours between all pairs of batches, stitched into a panorama."""
+"""Scanorama: merging of batches by mutual nearest neighbours between all pairs of batches."""
 
 from __future__ import annotations
 
 import io
 from collections.abc import Iterator
 from contextlib import contextmanager, redirect_stdout
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from cellular_bench.core.types import Corrected, MethodSpec
-from cellular_bench.methods._support import batches_of, dense, require_batches, unchanged_random_state
+from cellular_bench.methods._inputs import batches_of, dense, require_batches
+from cellular_bench.methods._session import unchanged_random_state
 
 if TYPE_CHECKING:
     from anndata import AnnData
@@ -20,18 +22,17 @@ if TYPE_CHECKING:
 class Scanorama:
     """Scanorama's integrated low-dimensional embedding.
 
-    The library takes one matrix per batch and answers with one embedding per batch; every row is put
-    back where its cell stands in the input. The genes, which it sorts by name, do not reach the
-    output.
+    The library takes one matrix per batch and returns one embedding per batch; rows are put back in the
+    order of the input. The library sorts genes by name, which does not affect the embedding.
 
     Parameters
     ----------
     n_components
-        Dimensions of the embedding; fewer where the data have no more.
+        Number of dimensions of the embedding; fewer if the data have fewer.
     knn
-        Nearest neighbours sought in the other batches.
+        Number of nearest neighbours in the other batches.
     approx
-        Whether neighbours are searched for approximately, as by default in the library.
+        Whether the neighbour search is approximate, as by default in the library.
     seed
         Seed of the randomised decomposition.
 
@@ -79,24 +80,19 @@ class Scanorama:
 
 
 class ScanoramaCorrected(Scanorama):
-    """Scanorama's corrected expression; its principal components are the embedding that is scored.
+    """Scanorama's corrected expression, scored by its principal components.
 
-    The library returns genes sorted by name and cells grouped by batch; both are put back. It scales
-    every cell to unit length before it corrects, and so values are not logarithms of counts. The matrix
-    is dense: memory grows with cells x genes. Parameters and errors are those of :class:`Scanorama`.
+    The library returns genes sorted by name and cells grouped by batch; both orders are restored. It scales
+    every cell to unit length before correction, so values are not log-normalised counts. The matrix is
+    dense: memory grows with cells x genes. Parameters and errors are those of :class:`Scanorama`.
     """
 
-    spec = MethodSpec(
+    spec = replace(
+        Scanorama.spec,
         method_id="scanorama_corrected",
         name="Scanorama (corrected expression)",
-        tasks=("integration",),
         description="Mutual nearest neighbours across all batches; the corrected expression and its PCA.",
-        needs_batches=True,
         variant_of="scanorama",
-        doi=Scanorama.spec.doi,
-        url=Scanorama.spec.url,
-        license=Scanorama.spec.license,
-        requires=("scanorama",),
     )
 
     def fit_embed(self, adata: AnnData) -> Corrected:  # type: ignore[override]
@@ -111,7 +107,7 @@ class ScanoramaCorrected(Scanorama):
 
 
 def _by_batch(adata: AnnData) -> tuple[list[NDArray[np.intp]], list[Any]]:
-    """Return the positions of the cells of every batch, and their expression."""
+    """Return the positions and the expression of the cells of every batch."""
     from scipy.sparse import csr_matrix
 
     batch = batches_of(adata)
@@ -120,7 +116,7 @@ def _by_batch(adata: AnnData) -> tuple[list[NDArray[np.intp]], list[Any]]:
 
 
 def _in_place(parts: list[Any], cells_of: list[NDArray[np.intp]]) -> NDArray[np.float32]:
-    """Put the rows of every batch back where its cells stand."""
+    """Put the rows of every batch back in the order of the cells."""
     joined = np.empty((sum(map(len, cells_of)), parts[0].shape[1]), dtype=np.float32)
     for cells, part in zip(cells_of, parts, strict=True):
         joined[cells] = dense(part)
@@ -129,7 +125,7 @@ def _in_place(parts: list[Any], cells_of: list[NDArray[np.intp]]) -> NDArray[np.
 
 @contextmanager
 def _library() -> Iterator[Any]:
-    """Import and use the library, which prints whatever it is told and seeds the global generators."""
+    """Yield the library; it prints despite ``verbose=0`` and seeds the global generators."""
     with unchanged_random_state(), redirect_stdout(io.StringIO()):
         import scanorama
 

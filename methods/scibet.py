@@ -1,4 +1,4 @@
-"""SciBet: genes by the entropy of class means, then a multinomial model of each label."""
+"""SciBet: gene selection by an entropy test, then a multinomial model of each label."""
 
 from __future__ import annotations
 
@@ -9,15 +9,11 @@ from typing import TYPE_CHECKING, Any, Final, Self
 import numpy as np
 from numpy.typing import NDArray
 
-from cellular_bench.core.errors import ContractError, UnknownNameError, UserError
+from cellular_bench.core.errors import UnknownNameError, UserError
 from cellular_bench.core.types import MethodSpec, Prediction
-from cellular_bench.methods._support import (
-    labels_of,
-    per_million,
-    preset_with,
-    require_labels,
-    require_same_genes,
-)
+from cellular_bench.methods._inputs import labels_of, per_million, require_fitted, require_labels
+from cellular_bench.methods._predictions import log_error_probability
+from cellular_bench.methods._presets import preset_with
 
 if TYPE_CHECKING:
     from anndata import AnnData
@@ -31,45 +27,46 @@ class _Settings:
 
 PRESETS: Final = {"default": _Settings(), "paper": _Settings(n_genes=2000, input_scale="log1p")}
 INPUT_SCALES: Final = ("cpm", "log1p")
-#: Genes that count in the confidence score.
+#: Number of genes that count in the confidence score.
 N_BACKGROUND_GENES: Final = 500
 
 
 class SciBet:
-    """SciBet, written anew from its description: entropy test and multinomial model.
+    """SciBet, reimplemented from its description: entropy test and multinomial model.
 
-    A gene is chosen where the logarithm of its mean over the labels lies far above the mean of its
-    logarithms: where few labels express it. Each label is a composition of the chosen genes, without
-    prior; a cell gets the label under which its expression is most likely.
+    Genes are selected for which the logarithm of the mean over labels is far above the mean of the
+    logarithms, which means that few labels express them. Each label is a composition of the selected genes,
+    without prior; a cell gets the label under which its expression is most likely.
 
-    Nearly all probabilities are 0 or 1 to the last digit. Novelty is therefore the natural logarithm of
-    (1 - the highest probability), worked out without rounding. The authors instead compare each cell with
-    a broad ``background`` of tissues, which they offer on their web site only: where it is given, novelty
-    is 1 - their confidence score, and cells below ``reject_below`` are rejected.
+    Nearly all probabilities round to 0 or 1. Novelty is therefore the natural logarithm of (1 - the highest
+    probability), computed without rounding. The authors instead compare each cell with a broad
+    ``background`` of tissues, which is available only on their web site. If it is given, novelty is 1 -
+    their confidence score, and cells below ``reject_below`` are rejected.
 
     Parameters
     ----------
     preset
-        ``"default"``: the authors' package, 1,000 genes of counts per million. ``"paper"``: the CELLULAR
-        study, 2,000 genes of the log-normalised values, which the model takes for linear ones.
+        ``"default"``: the authors' package, 1,000 genes, counts per million. ``"paper"``: the CELLULAR
+        study, 2,000 genes, log-normalised values that the model treats as linear ones.
     n_genes
-        Genes to choose; all where the data have no more. None keeps the preset's.
+        Number of genes to select; all genes if there are fewer. None uses the value of the preset.
     input_scale
-        ``"cpm"``: counts per million, from ``X``. ``"log1p"``: ``X`` as it is. None keeps the preset's.
+        ``"cpm"``: counts per million, from ``X``. ``"log1p"``: ``X`` unchanged. None uses the value of the
+        preset.
     background
-        Text file with a gene and its mean log2(x + 1) over many tissues per line, separated by a tab; x
-        on the scale of ``input_scale``.
+        Text file with one gene per line and its mean log2(x + 1) over many tissues, separated by a tab; x
+        is on the scale of ``input_scale``.
     reject_below
-        Confidence (0 to 1) below which a cell is rejected; without a background none is.
+        Confidence (0 to 1) below which a cell is rejected; without a background no cell is.
     seed
-        Accepted for uniformity; nothing is drawn.
+        Not used; there is no randomness.
     """
 
     spec = MethodSpec(
         method_id="scibet",
         name="SciBet",
         tasks=("annotation", "novelty"),
-        description="Genes by an entropy test, then a multinomial model of each label.",
+        description="Gene selection by an entropy test, then a multinomial model of each label.",
         labels="train",
         features="all",
         inductive=True,
@@ -101,36 +98,32 @@ class SciBet:
         self._genes: list[str] = []
 
     def fit(self, train: AnnData) -> Self:
-        """Choose genes, and learn the composition of each label."""
+        """Select genes and estimate the composition of each label."""
         labels = labels_of(train)
         require_labels(labels, self.spec.method_id)
         linear = self._linear(train)
         self._labels, members = _members(labels)
         per_label = np.asarray(members.sum(axis=1))
         score = entropy_gap(np.asarray((members @ linear).todense()) / per_label)
-        self._chosen = np.sort(np.argsort(-score, kind="stable")[: self.settings.n_genes])
+        self._selected = np.sort(np.argsort(-score, kind="stable")[: self.settings.n_genes])
         log2 = _log2_plus_1(linear)
-        self._weights = log2_composition(np.asarray((members @ log2[:, self._chosen]).todense()))
-        self._genes = list(train.var_names)
+        self._weights = log2_composition(np.asarray((members @ log2[:, self._selected]).todense()))
+        genes = list(train.var_names)
         if self.background is not None:
             means = np.asarray((members @ log2).todense()) / per_label
-            self._confidence = _Confidence(means.mean(axis=0), self._genes, path=Path(self.background))
+            self._confidence = _Confidence(means.mean(axis=0), genes, path=Path(self.background))
             self._confidence.calibrate(log2)
+        self._genes = genes
         return self
 
     def predict(self, query: AnnData) -> Prediction:
-        """Name the cells of the query."""
-        from scipy.special import logsumexp, softmax
+        """Predict the label of each cell of the query."""
+        from scipy.special import softmax
 
-        if not self._genes:
-            raise ContractError("scibet: predict was called before fit. Call fit first.")
-        require_same_genes(query, self._genes, self.spec.method_id)
+        require_fitted(query, self._genes, self.spec.method_id)
         log2 = _log2_plus_1(self._linear(query))
-        log_likelihood = np.log(2) * (log2[:, self._chosen] @ self._weights.T)
-        # Without its winner, a row sums to 1 - the highest probability.
-        others = np.sort(log_likelihood, axis=1)[:, :-1]
-        novelty = logsumexp(others, axis=1) - logsumexp(log_likelihood, axis=1)
-        rejected = None
+        log_likelihood = np.log(2) * (log2[:, self._selected] @ self._weights.T)
+        novelty, rejected = log_error_probability(log_likelihood), None
         if self.background is not None:
             confidence = self._confidence.of(log2)
             novelty, rejected = 1.0 - confidence, confidence < self.reject_below
@@ -151,12 +144,12 @@ class SciBet:
 
 
 def entropy_gap(mean: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Score how unevenly labels express each gene: at least 0, and 0 where all labels are alike.
+    """Score how unevenly labels express each gene: 0 if all labels express it equally, else above 0.
 
     Parameters
     ----------
     mean
-        (n_labels, n_vars) mean linear expression; each label counts the same.
+        (n_labels, n_vars) mean linear expression; all labels have equal weight.
 
     Returns
     -------
@@ -171,13 +164,13 @@ def entropy_gap(mean: NDArray[np.float64]) -> NDArray[np.float64]:
 
 
 def log2_composition(total: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Turn summed log expression per label (n_labels, n_genes) into log2 shares, one count added each."""
+    """Return log2 shares of genes from summed log expression (n_labels, n_genes), with a pseudocount of 1."""
     n_genes = total.shape[1]
     return np.asarray(np.log2(total + 1) - np.log2(total.sum(axis=1, keepdims=True) + n_genes))
 
 
 class _Confidence:
-    """How much more a cell looks like the reference than like a broad background, 0 to 1."""
+    """Confidence that a cell resembles the reference more than a broad background, 0 to 1."""
 
     def __init__(self, mean: NDArray[np.float64], genes: list[str], *, path: Path) -> None:
         background = _read_background(path)
@@ -185,17 +178,18 @@ class _Confidence:
         if self._common.size < 2:
             raise UserError(
                 f"scibet: of the {len(background)} genes in {path}, {self._common.size} are among the "
-                f"{len(genes)} genes of the data; at least 2 are needed. Are both gene symbols?"
+                f"{len(genes)} genes of the data; at least 2 are needed. Use the same kind of gene names in "
+                "both."
             )
         null = np.array([background[genes[i]] for i in self._common])
         self._weights = confidence_weights(mean[self._common], null)
         self._highest = 0.0
 
     def calibrate(self, log2: Any) -> None:
-        """Take the highest score of the reference cells as 1."""
+        """Scale confidence so that the highest score of the reference cells is 1."""
         self._highest = float(self._score(log2).max())
         if self._highest <= 0:
-            raise UserError("scibet: no reference cell differs from the background. Give another background.")
+            raise UserError("scibet: no reference cell differs from the background. Use another background.")
 
     def of(self, log2: Any) -> NDArray[np.float64]:
         """Return the confidence of each cell, (n_obs,)."""
@@ -208,14 +202,14 @@ class _Confidence:
 def confidence_weights(
     mean: NDArray[np.float64], null: NDArray[np.float64], *, n_top: int = N_BACKGROUND_GENES
 ) -> NDArray[np.float64]:
-    """Weigh genes by how much larger a share the reference has of them than the background.
+    """Weight genes by the log ratio of their shares in reference and background.
 
     Parameters
     ----------
     mean, null
         (n_genes,) mean log2 expression over the labels of the reference, and over the background.
     n_top
-        Genes that count: those with the largest ratio. The others get 0.
+        Number of genes that count: those with the largest ratio. Other genes get weight 0.
     """
     top = np.argsort(np.log1p(null) - np.log1p(mean), kind="stable")[:n_top]
     share = np.log((mean + 1) / (mean.sum() + mean.size))
@@ -241,12 +235,12 @@ def _gene_and_mean(line: str, where: str) -> tuple[str, float]:
         return gene, float(value)
     except ValueError as error:
         raise UserError(
-            f"scibet: {where} is {line!r}; wanted is a gene and a number, separated by a tab."
+            f"scibet: {where} is {line!r}; expected a gene and a number, separated by a tab."
         ) from error
 
 
 def _members(labels: NDArray[np.str_]) -> tuple[NDArray[np.str_], Any]:
-    """Return the sorted labels and a sparse (n_labels, n_obs) matrix with 1 where a cell has the label."""
+    """Return the sorted labels and sparse indicators (n_labels, n_obs) of the label of each cell."""
     from scipy.sparse import csr_matrix
 
     names, code = np.unique(labels, return_inverse=True)

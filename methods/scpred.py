@@ -1,4 +1,4 @@
-"""scPred: one radial support vector machine per label, on principal components."""
+"""scPred: one support vector machine with radial kernel per label, on principal components."""
 
 from __future__ import annotations
 
@@ -7,44 +7,43 @@ from typing import TYPE_CHECKING, Any, Self
 import numpy as np
 from numpy.typing import NDArray
 
-from cellular_bench.core.errors import ContractError
 from cellular_bench.core.types import MethodSpec, Prediction
-from cellular_bench.methods._classifier import repeat_rare
+from cellular_bench.methods._annotators import repeat_rare
 from cellular_bench.methods._components import ScaledComponents
-from cellular_bench.methods._support import labels_of, require_labels, require_same_genes
+from cellular_bench.methods._inputs import labels_of, require_fitted, require_labels
 
 if TYPE_CHECKING:
     from anndata import AnnData
 
-#: Inverse strengths of the penalty that are tried.
+#: Candidates for the inverse strength of the penalty.
 PENALTIES = (0.25, 0.5, 1.0)
 
 
 class ScPred:
-    """scPred, written anew from its description: a support vector machine per label against all others.
+    """scPred, reimplemented from its description: one support vector machine per label against all others.
 
-    Genes are scaled to the standard deviations of the training cells and reduced to principal components.
-    Each label keeps the components on which its cells differ from all others by Wilcoxon's rank-sum test,
-    and gets a machine with a radial kernel and probabilities by Platt's method. The penalty is chosen
-    by cross-validated area under the ROC curve; the kernel's width is the heuristic of R's kernlab and
-    caret, from distances between random pairs of cells. A label has as many folds as cells, at most
-    ``n_folds``; a single cell is repeated once.
+    Genes are scaled by the standard deviations of the training cells and reduced to principal components.
+    For each label, the components on which its cells differ from all others (Wilcoxon rank-sum test) are
+    the input of a machine with radial kernel and Platt probabilities. The penalty is selected by
+    cross-validated area under the ROC curve; the kernel width is the heuristic of the R packages kernlab
+    and caret, from distances between random pairs of cells. A label with fewer cells than ``n_folds`` has
+    as many folds as cells; a single cell is repeated once.
 
-    The probabilities of a cell do not sum to 1. ``label_proba`` holds them divided by their sum; novelty is
-    1 - the highest of them as they are, and a cell is rejected where that is not above ``reject_below``.
-    The step of the authors' later package that aligns the query to the reference with Harmony is
-    left out, so that a cell's label does not depend on the other cells of the query.
+    The probabilities of a cell do not sum to 1. ``label_proba`` holds them divided by their sum. Novelty is
+    1 - the highest unscaled probability; a cell is rejected if this probability is not above
+    ``reject_below``. The authors' later package aligns the query to the reference with Harmony. This step
+    is left out, so that a cell's label does not depend on the other cells of the query.
 
     Parameters
     ----------
     n_components
-        Principal components, fitted on the training cells alone.
+        Number of principal components, fitted on the training cells only.
     significance
-        Components of a label have an adjusted p (Benjamini and Hochberg) up to it; 1 keeps all.
+        Maximum adjusted p-value (Benjamini-Hochberg) of the components of a label; 1 keeps all.
     reject_below
-        Cells whose highest probability is not above it are rejected.
+        Cells whose highest probability is not above this value are rejected.
     n_folds
-        Folds of the cross-validations.
+        Number of folds of the cross-validations.
     seed
         Seed of the components' solver, of the folds and of the pairs of cells.
     """
@@ -78,27 +77,25 @@ class ScPred:
         self.reject_below = reject_below
         self.n_folds = n_folds
         self.seed = seed
-        self._machines: list[tuple[NDArray[np.int64], Any]] = []
+        self._genes: list[str] = []
 
     def fit(self, train: AnnData) -> Self:
-        """Fit the components, then a machine per label."""
+        """Fit the components, then one machine per label."""
         labels = labels_of(train)
         require_labels(labels, self.spec.method_id)
-        self._genes = list(train.var_names)
         self._components = ScaledComponents(train.X, n_components=self.n_components, seed=self.seed)
         scores = self._components.scores(train.X)
         self._labels = np.unique(labels)
         self._machines = [self._machine(scores, labels == name) for name in self._labels]
+        self._genes = list(train.var_names)
         return self
 
     def predict(self, query: AnnData) -> Prediction:
-        """Name the cells of the query."""
-        if not self._machines:
-            raise ContractError("scpred: predict was called before fit. Call fit first.")
-        require_same_genes(query, self._genes, self.spec.method_id)
+        """Predict the label of each cell of the query."""
+        require_fitted(query, self._genes, self.spec.method_id)
         scores = self._components.scores(query.X)
         probability = np.column_stack(
-            [machine.predict_proba(scores[:, chosen])[:, 1] for chosen, machine in self._machines]
+            [machine.predict_proba(scores[:, kept])[:, 1] for kept, machine in self._machines]
         )
         highest = probability.max(axis=1)
         return Prediction(
@@ -110,19 +107,19 @@ class ScPred:
         )
 
     def _machine(self, scores: NDArray[np.float32], is_label: NDArray[np.bool_]) -> tuple[Any, Any]:
-        """Return the components of a label, and its machine."""
+        """Return the components of a label and its fitted machine."""
         from sklearn.calibration import CalibratedClassifierCV
         from sklearn.model_selection import GridSearchCV, StratifiedKFold
 
-        chosen = separating(scores, is_label, significance=self.significance)
+        kept = separating(scores, is_label, significance=self.significance)
         rows = repeat_rare(is_label, at_least=2)
-        X, y = scores[rows][:, chosen], is_label[rows]
+        X, y = scores[rows][:, kept], is_label[rows]
         n_folds = min(self.n_folds, int(np.bincount(y.astype(int)).min()))
         folds = StratifiedKFold(n_folds, shuffle=True, random_state=self.seed)
         machine = _radial_machine(gamma=kernel_width(X, seed=self.seed), seed=self.seed)
         search = GridSearchCV(machine, {"svc__C": PENALTIES}, scoring="roc_auc", cv=folds, refit=False)
         machine.set_params(**search.fit(X, y).best_params_)
-        return chosen, CalibratedClassifierCV(machine, cv=folds, ensemble=False).fit(X, y)
+        return kept, CalibratedClassifierCV(machine, cv=folds, ensemble=False).fit(X, y)
 
 
 def separating(
@@ -137,24 +134,25 @@ def separating(
     is_label
         (n_obs,) True for cells of the label.
     significance
-        Highest p of Wilcoxon's rank-sum test after Benjamini and Hochberg's adjustment.
+        Maximum p-value of the Wilcoxon rank-sum test after Benjamini-Hochberg adjustment.
 
     Returns
     -------
-    (n_chosen,) ascending positions; that of the lowest p alone where none is low enough.
+    (n_kept,) ascending positions. If no p-value is low enough, only the component with the lowest one.
     """
     from scipy.stats import false_discovery_control, mannwhitneyu
 
     test = mannwhitneyu(scores[is_label], scores[~is_label], axis=0, method="asymptotic")
     adjusted = false_discovery_control(test.pvalue)
-    chosen = np.flatnonzero(adjusted <= significance)
-    return chosen if chosen.size else np.asarray([adjusted.argmin()])
+    kept = np.flatnonzero(adjusted <= significance)
+    return kept if kept.size else np.asarray([adjusted.argmin()])
 
 
 def kernel_width(X: NDArray[np.floating[Any]], *, seed: int) -> float:
-    """Return the radial kernel's gamma: the mean of the inverse 10th and 90th percentile of distances.
+    """Return gamma of the radial kernel: the mean of the inverse 10th and 90th percentile of distances.
 
-    Squared distances are taken between pairs of scaled cells, half as many as there are cells.
+    Distances are squared and measured between random pairs of scaled cells; the number of pairs is half
+    the number of cells.
     """
     from sklearn.preprocessing import StandardScaler
 
@@ -162,7 +160,7 @@ def kernel_width(X: NDArray[np.floating[Any]], *, seed: int) -> float:
     first, second = np.random.default_rng(seed).integers(len(X), size=(2, max(len(X) // 2, 1)))
     distance = ((X[first] - X[second]) ** 2).sum(axis=1)
     if not distance.any():
-        return float(1.0 / X.shape[1])  # scikit-learn's own rule, for cells that are all alike
+        return float(1.0 / X.shape[1])  # all cells are identical: the default of scikit-learn
     return float(np.mean(1.0 / np.quantile(distance[distance > 0], [0.1, 0.9])))
 
 

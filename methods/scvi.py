@@ -1,7 +1,8 @@
-"""scVI and scANVI: variational autoencoders of counts that are told the batch, and the labels."""
+"""scVI and scANVI: variational autoencoders of counts, conditioned on the batch (and the labels)."""
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Self
 
 import numpy as np
@@ -9,15 +10,16 @@ from numpy.typing import NDArray
 
 from cellular_bench.core.keys import BATCH, LABEL
 from cellular_bench.core.types import MethodSpec, Prediction
+from cellular_bench.methods._inputs import batches_of, labels_of, require_fitted, require_labels
+from cellular_bench.methods._predictions import most_probable
 from cellular_bench.methods._scvi import VariationalIntegrator, bare, split_options
-from cellular_bench.methods._support import batches_of, labels_of, most_probable, require_labels
 
 if TYPE_CHECKING:
     from anndata import AnnData
 
-#: Label of cells whose label is not shown. A class of this name would be taken for unlabelled cells.
+#: Label of unlabelled cells. A real label of this name would be treated as unlabelled.
 UNLABELLED = "__unlabelled__"
-#: What the authors of scArches build models with that will be trained on for a query.
+#: Settings that the authors of scArches recommend for models that are later extended to a query.
 FOR_SURGERY: dict[str, Any] = {
     "use_layer_norm": "both",
     "use_batch_norm": "none",
@@ -27,22 +29,25 @@ FOR_SURGERY: dict[str, Any] = {
 
 
 class SCVI(VariationalIntegrator):
-    """scVI: the decoder is told the batch, so that the latent space need not hold it.
+    """scVI: the decoder is conditioned on the batch, so that the latent space need not encode it.
 
-    Its encoder reads counts and nothing else, so cells of a batch that was not in training are embedded
-    like any others. The defaults are the library's recommendation for integration, and what the CELLULAR
-    study ran.
+    The encoder reads only counts, so cells of a batch that was not in training are embedded like any
+    others. The defaults are the library's recommendation for integration and the settings of the CELLULAR
+    study.
 
     Parameters
     ----------
-    n_latent, n_layers
-        Dimensions of the embedding; hidden layers of encoder and decoder.
+    n_latent
+        Number of dimensions of the embedding.
+    n_layers
+        Number of hidden layers of encoder and decoder.
     gene_likelihood
         ``"nb"``, ``"zinb"`` or ``"poisson"``.
     max_epochs
-        Passes over the training cells; None for the library's rule, 400 up to 20,000 cells and then fewer.
+        Number of passes over the training cells; None for the library's rule: 400 up to 20,000 cells,
+        fewer above.
     accelerator
-        Where it is trained, as torch lightning calls it.
+        Lightning accelerator used for training.
     seed
         Seed of weights, mini-batches and the split for the library's validation loss.
 
@@ -56,7 +61,7 @@ class SCVI(VariationalIntegrator):
         method_id="scvi",
         name="scVI",
         tasks=("integration",),
-        description="Variational autoencoder of counts whose decoder is told the batch; embeds unseen cells.",
+        description="Variational autoencoder of counts whose decoder is conditioned on the batch.",
         reads="counts",
         inductive=True,
         doi="10.1038/s41592-018-0229-2",
@@ -65,7 +70,7 @@ class SCVI(VariationalIntegrator):
         requires=("scvi",),
         check_params={"max_epochs": 5},
     )
-    #: What the model is built with beside the parameters.
+    #: Further arguments of the model.
     architecture: dict[str, Any] = {}  # noqa: RUF012 - read only
 
     def __init__(
@@ -84,7 +89,7 @@ class SCVI(VariationalIntegrator):
         self.gene_likelihood = gene_likelihood
 
     def build(self, data: AnnData) -> Any:
-        """Register the data; return scVI."""
+        """Register the data and return an untrained scVI model."""
         import scvi
 
         scvi.model.SCVI.setup_anndata(data, batch_key=BATCH)
@@ -98,38 +103,34 @@ class SCVI(VariationalIntegrator):
 
 
 class SCANVI(SCVI):
-    """scANVI: scVI trained on, together with a classifier of the labels in its latent space.
+    """scANVI: scVI, trained further together with a classifier of labels in its latent space.
 
-    Probabilities are the classifier's; novelty is 1 - the highest one. As in the CELLULAR study, the
-    training cells are all labelled, and no cell of the query is seen in training.
+    Probabilities are those of the classifier; novelty is 1 - the highest one. As in the CELLULAR study, all
+    training cells are labelled and training does not see the query.
 
     Parameters
     ----------
     n_latent, n_layers, gene_likelihood, max_epochs, accelerator, seed
-        As for :class:`SCVI`, from which training goes on.
+        As for :class:`SCVI`, the first stage of training.
     label_epochs
-        Passes over the training cells with their labels.
+        Number of passes over the training cells with their labels.
     n_samples_per_label
-        Cells of each label, at most, that the classifier learns from in an epoch.
+        Maximum number of cells per label that the classifier learns from in each epoch.
 
     Raises
     ------
     NotApplicableError
-        If the data have no counts, or one label.
+        If the data have no counts, or only one label.
     """
 
-    spec = MethodSpec(
+    spec = replace(
+        SCVI.spec,
         method_id="scanvi",
         name="scANVI",
         tasks=("integration", "annotation", "novelty"),
-        description="scVI trained on with the labels of the training cells and a classifier.",
+        description="scVI trained further with the labels of the training cells and a classifier.",
         labels="train",
-        reads="counts",
-        inductive=True,
         doi="10.15252/msb.20209620",
-        url="https://scvi-tools.org",
-        license="BSD-3-Clause",
-        requires=("scvi",),
         check_params={"max_epochs": 10, "label_epochs": 10},
     )
 
@@ -157,7 +158,7 @@ class SCANVI(SCVI):
         self.n_samples_per_label = n_samples_per_label
 
     def fit(self, train: AnnData) -> Self:
-        """Train scVI, then with labels."""
+        """Train scVI, then scANVI with labels."""
         label = labels_of(train)
         require_labels(label, self.spec.method_id)
         data = self.data(train, label=label)
@@ -169,68 +170,63 @@ class SCANVI(SCVI):
             per_label = self.n_samples_per_label
             split = split_options(data.n_obs, seed=self.seed, label=label, per_label=per_label)
             model.train(self.label_epochs, n_samples_per_label=per_label, **self.options, **split)
-        self._model = model
+        self._model, self._genes = model, list(train.var_names)
         return self
 
     def predict(self, query: AnnData) -> Prediction:
-        """Name each cell by the classifier."""
-        model, data = self.asked(query)
+        """Predict the label of each cell by the classifier."""
+        model, data = self.model_for(query)
         with self.session():
             probability = model.predict(data, soft=True)
         return most_probable(probability.to_numpy(), probability.columns.tolist())
 
     def no_labels(self, query: AnnData) -> NDArray[np.str_]:
-        """Return the name that stands for no label, for every cell."""
+        """Return the name of unlabelled cells, (n_obs,)."""
         return np.full(query.n_obs, UNLABELLED)
 
 
 class _Surgery(VariationalIntegrator):
-    """Ask a model that has been trained on for the batches of the query."""
+    """Apply a model that was trained further for the batches of the query."""
 
     query_epochs: int
 
-    def asked(self, query: AnnData) -> tuple[Any, AnnData]:
-        """Add weights for the query's batches and train them; return that model and the cells."""
-        self.require_fitted(query)
+    def model_for(self, query: AnnData) -> tuple[Any, AnnData]:
+        """Add weights for the query's batches and train them; return the model and the cells."""
+        require_fitted(query, self._genes, self.spec.method_id)
         data = bare(self.matrix(query), query, batch=batches_of(query), label=self.no_labels(query))
         with self.session():
             model = type(self._model).load_query_data(data, self._model, accelerator=self.accelerator)
             split = split_options(data.n_obs, seed=self.seed)
-            # Without decay: it would also shrink the weights that must stay.
+            # Weight decay would also shrink the weights that must not change.
             no_decay = {"weight_decay": 0.0}
             model.train(self.query_epochs, plan_kwargs=no_decay, **self.options, **split)
         return model, data
 
 
 class SCVISurgery(_Surgery, SCVI):
-    """scVI by architectural surgery (scArches): trained on for the query, with all else held fast.
+    """scVI with architectural surgery (scArches): extended to the query, with all other weights frozen.
 
-    The model is built so that its encoder reads the batch. For a query, weights of its batches are added
-    and trained, while the others stay. The cells of the query, though not their labels, are seen in that
-    training, so that where a cell lies depends on the other cells of the query.
+    The encoder of this model reads the batch. For a query, weights of its batches are added and trained,
+    while all others stay frozen. This training sees the cells of the query (not their labels), so the
+    embedding of a cell depends on the other cells of the query.
 
     Parameters
     ----------
     max_epochs, accelerator, seed
-        As for :class:`SCVI`, whose other parameters have their defaults.
+        As for :class:`SCVI`, whose other parameters keep their defaults.
     query_epochs
-        Passes over the cells of the query.
+        Number of passes over the cells of the query.
     """
 
-    spec = MethodSpec(
+    spec = replace(
+        SCVI.spec,
         method_id="scvi_surgery",
         name="scVI (scArches surgery)",
-        tasks=("integration",),
         description="scVI whose weights for the query's batches are trained on the query.",
-        reads="counts",
-        inductive=True,
         variant_of="scvi",
         doi="10.1038/s41587-021-01001-7",
-        url="https://scvi-tools.org",
-        license="BSD-3-Clause",
-        requires=("scvi",),
         check_params={"max_epochs": 5, "query_epochs": 3},
-        expected_failed_checks={"cell_order": "training on the query draws its mini-batches by position"},
+        expected_failed_checks={"cell_order": "training on the query draws mini-batches by position"},
     )
     architecture = FOR_SURGERY
 
@@ -247,31 +243,25 @@ class SCVISurgery(_Surgery, SCVI):
 
 
 class SCANVISurgery(_Surgery, SCANVI):
-    """scANVI by architectural surgery (scArches): as :class:`SCVISurgery`, with labels of training cells.
+    """scANVI with architectural surgery (scArches): as :class:`SCVISurgery`, with labels of training cells.
 
     Parameters
     ----------
     max_epochs, label_epochs, accelerator, seed
-        As for :class:`SCANVI`, whose other parameters have their defaults.
+        As for :class:`SCANVI`, whose other parameters keep their defaults.
     query_epochs
-        Passes over the cells of the query, which count as unlabelled.
+        Number of passes over the cells of the query, which are treated as unlabelled.
     """
 
-    spec = MethodSpec(
+    spec = replace(
+        SCANVI.spec,
         method_id="scanvi_surgery",
         name="scANVI (scArches surgery)",
-        tasks=("integration", "annotation", "novelty"),
         description="scANVI whose weights for the query's batches are trained on the unlabelled query.",
-        labels="train",
-        reads="counts",
-        inductive=True,
         variant_of="scanvi",
         doi="10.1038/s41587-021-01001-7",
-        url="https://scvi-tools.org",
-        license="BSD-3-Clause",
-        requires=("scvi",),
         check_params={"max_epochs": 10, "label_epochs": 10, "query_epochs": 3},
-        expected_failed_checks={"cell_order": "training on the query draws its mini-batches by position"},
+        expected_failed_checks=SCVISurgery.spec.expected_failed_checks,
     )
     architecture = FOR_SURGERY
 

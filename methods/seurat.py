@@ -1,41 +1,46 @@
-"""Seurat's label transfer: anchors between a reference and a query, in R."""
+"""Seurat's label transfer by anchors between reference and query, run in R."""
 
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any, ClassVar, Literal, Self
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
-from cellular_bench.core.errors import ContractError
 from cellular_bench.core.types import MethodSpec, Prediction
 from cellular_bench.environments import run_inside
-from cellular_bench.methods._support import labels_of, most_probable, require_labels, require_same_genes
+from cellular_bench.methods._annotators import TransductiveAnnotator
+from cellular_bench.methods._predictions import most_probable
 
 if TYPE_CHECKING:
     from anndata import AnnData
 
 
-class Seurat:
-    """Seurat 4: the labels of a reference, carried over to a query along anchors.
+class Seurat(TransductiveAnnotator):
+    """Seurat 4: transfer of the reference's labels to a query along anchors.
 
-    Anchors are pairs of mutual nearest neighbours in the principal components of the reference, into which
-    the query is projected. A query cell's score for a label is the weight of the anchors with that label
-    among those near the cell; the scores of a cell sum to 1. Novelty is 1 - the highest score.
+    Anchors are pairs of mutual nearest neighbours in the principal components of the reference, onto which
+    the query is projected. A query cell's score for a label is the total weight of nearby anchors with that
+    label; the scores of a cell sum to 1. Novelty is 1 - the highest score.
 
-    Anchors depend on all cells of the query together, so the same cell in another query may get another
-    score. R starts at :meth:`predict`, which does all the work.
+    Anchors depend on all cells of the query together, so the same cell may get a different score in another
+    query. R runs in :meth:`predict`, which does all the work.
 
     Parameters
     ----------
     preset
-        ``"default"``: variable genes are sought on raw counts where there are any. ``"paper"``: on the
-        log-normalised values, which the CELLULAR study put in the place of counts.
+        ``"default"``: variable genes are selected on raw counts if there are any. ``"paper"``: on
+        log-normalised values, which the CELLULAR study used in place of counts.
     n_features
-        Genes that vary in most batches of the reference.
+        Number of genes, those that vary in most batches of the reference.
     n_dims
-        Principal components, or canonical correlation vectors, that are used.
-    k_anchor, k_filter, k_score, k_weight
-        Neighbours to find anchors, to filter them (None: no filter, as in Seurat 5), to score them, and to
-        weigh them for a cell.
+        Number of principal components, or of canonical correlation vectors.
+    k_anchor
+        Number of neighbours to find anchors.
+    k_filter
+        Number of neighbours to filter anchors; None: no filter, as in Seurat 5.
+    k_score
+        Number of neighbours to score anchors.
+    k_weight
+        Number of anchors that are weighted for each cell.
     seed
         Seed of the principal components.
     """
@@ -54,7 +59,7 @@ class Seurat:
         environment="seurat",
         program="seurat.R",
     )
-    #: Whether the batches of the reference are integrated before it is used.
+    #: How the reference is prepared: ``"cca"`` integrates its batches first.
     reference: ClassVar[Literal["plain", "cca"]] = "plain"
 
     def __init__(
@@ -69,6 +74,7 @@ class Seurat:
         k_weight: int = 50,
         seed: int = 0,
     ) -> None:
+        super().__init__()
         self.seed = seed
         self._params: dict[str, Any] = {
             "preset": preset,
@@ -80,28 +86,19 @@ class Seurat:
             "k_score": k_score,
             "k_weight": k_weight,
         }
-        self._train: AnnData | None = None
-
-    def fit(self, train: AnnData) -> Self:
-        """Keep the reference."""
-        require_labels(labels_of(train), self.spec.method_id)
-        self._train = train
-        return self
 
     def predict(self, query: AnnData) -> Prediction:
-        """Carry the labels over to the query."""
-        if self._train is None:
-            raise ContractError(f"{self.spec.method_id}: predict was called before fit. Call fit first.")
-        require_same_genes(query, list(self._train.var_names), self.spec.method_id)
-        found = run_inside(self.spec, train=self._train, query=query, seed=self.seed, params=self._params)
-        assert found.label_proba is not None and found.labels is not None  # the program gives both
-        return most_probable(found.label_proba, found.labels.tolist())
+        """Transfer the labels to the query."""
+        train = self.training_cells(query)
+        outputs = run_inside(self.spec, train=train, query=query, seed=self.seed, params=self._params)
+        assert outputs.label_proba is not None and outputs.labels is not None  # the program returns both
+        return most_probable(outputs.label_proba, outputs.labels.tolist())
 
 
 class SeuratCCA(Seurat):
-    """Seurat on a reference whose batches were first integrated by canonical correlation.
+    """Seurat on a reference whose batches are first integrated by canonical correlation analysis.
 
-    Without effect where there is one batch, or one with no more cells than ``k_score``.
+    Same as :class:`Seurat` if there is only one batch, or if a batch has at most ``k_score`` cells.
     """
 
     spec = replace(Seurat.spec, method_id="seurat_cca", name="Seurat, CCA reference", variant_of="seurat")

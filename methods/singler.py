@@ -7,44 +7,44 @@ from typing import TYPE_CHECKING, Any, Self
 import numpy as np
 from numpy.typing import NDArray
 
-from cellular_bench.core.errors import ContractError, UnknownNameError
+from cellular_bench.core.errors import UnknownNameError
 from cellular_bench.core.types import MethodSpec, Prediction
-from cellular_bench.methods._support import labels_of, require_labels, require_same_genes
+from cellular_bench.methods._inputs import labels_of, require_fitted, require_labels
 
 if TYPE_CHECKING:
     from anndata import AnnData
 
-#: Ways to find the markers between two labels.
+#: Ways to select the markers between two labels.
 MARKER_METHODS = ("auc", "cohens_d", "classic")
 
 
 class SingleR:
-    """SingleR with fine-tuning, by the BiocPy library.
+    """SingleR with fine-tuning (library: BiocPy ``singler``).
 
-    The score of a label is a high quantile of the cell's Spearman correlations with the reference
-    cells of that label, on the genes that tell every two labels apart. Labels with close scores are
-    compared again on the markers between them alone.
+    The score of a label is a high quantile of the cell's Spearman correlations with the reference cells of
+    that label, on marker genes of all pairs of labels. Labels with scores close to the best are compared
+    again on the markers between them only.
 
-    Confidence is the score of the chosen label minus the median score of all labels; novelty is
-    1 - confidence. As in the original's pruning of scores, a cell is rejected where its confidence
-    lies more than ``n_mads`` median absolute deviations below the median of the query's cells with
-    the same label; rejection, and nothing else, so depends on the other cells of the query.
+    Confidence is the score of the predicted label minus the median score of all labels; novelty is
+    1 - confidence. As in the original's score pruning, a cell is rejected if its confidence is more than
+    ``n_mads`` median absolute deviations below the median of the query cells with the same label. Only
+    rejection depends on the other cells of the query.
 
     Parameters
     ----------
     marker_method
-        How the markers between two labels are found: ``"auc"``, the ten genes that best rank the
-        cells of one above those of the other; ``"cohens_d"``, the ten whose means differ most by
-        their standard deviation; ``"classic"``, those whose medians differ most, for references of
-        bulk samples: the median of most genes is 0 in single cells.
+        How markers between two labels are selected. ``"auc"``: the ten genes that best rank the cells of
+        one label above those of the other. ``"cohens_d"``: the ten genes whose means differ most, in units
+        of their standard deviation. ``"classic"``: the genes whose medians differ most, for references of
+        bulk samples; in single cells the median of most genes is 0.
     quantile
-        Quantile of the correlations that is a label's score.
+        Quantile of the correlations that is the score of a label.
     fine_tune_threshold
-        Labels whose score is less than this below the highest are compared again.
+        Labels whose score is within this distance of the highest one are compared again.
     n_mads
-        Deviations below which a cell is rejected.
+        Number of median absolute deviations below the median at which a cell is rejected.
     seed
-        Accepted for uniformity; nothing is drawn.
+        Not used; there is no randomness.
     """
 
     spec = MethodSpec(
@@ -77,40 +77,39 @@ class SingleR:
         self.fine_tune_threshold = fine_tune_threshold
         self.n_mads = n_mads
         self.seed = seed
-        self._reference: Any = None
+        self._genes: list[str] = []
 
     def fit(self, train: AnnData) -> Self:
-        """Find the markers between every two labels of the reference."""
+        """Select the markers between all pairs of labels of the reference."""
         import singler
 
         labels = labels_of(train)
         require_labels(labels, self.spec.method_id)
-        self._genes = list(train.var_names)
+        genes = list(train.var_names)
         self._reference = singler.train_single(
             _genes_by_cells(train),
             labels.tolist(),
-            self._genes,
+            genes,
             marker_method=self.marker_method,
             num_threads=1,
         )
+        self._genes = genes
         return self
 
     def predict(self, query: AnnData) -> Prediction:
-        """Score each cell against each label."""
+        """Predict the label with the highest score for each cell."""
         import singler
 
-        if self._reference is None:
-            raise ContractError("singler: predict was called before fit. Call fit first.")
-        require_same_genes(query, self._genes, self.spec.method_id)
-        found = singler.classify_single(
+        require_fitted(query, self._genes, self.spec.method_id)
+        result = singler.classify_single(
             _genes_by_cells(query),
             self._reference,
             quantile=self.quantile,
             fine_tune_threshold=self.fine_tune_threshold,
             num_threads=1,
         )
-        label = np.asarray(found["best"], dtype=np.str_)
-        confidence = _confidence(found["scores"], label, list(self._reference.labels))
+        label = np.asarray(result["best"], dtype=np.str_)
+        confidence = _confidence(result["scores"], label, list(self._reference.labels))
         return Prediction(
             label_pred=label,
             novelty=1.0 - confidence,
@@ -119,7 +118,7 @@ class SingleR:
 
 
 def _genes_by_cells(adata: AnnData) -> Any:
-    """Return the expression as the library wants it: sparse, one column per cell."""
+    """Return the expression in the form that the library reads: sparse, one column per cell."""
     from scipy.sparse import csr_matrix
 
     return csr_matrix(adata.X, dtype=np.float64).T.tocsc()
@@ -129,19 +128,19 @@ def _confidence(scores: Any, label: NDArray[np.str_], labels: list[str]) -> NDAr
     """Return the score of each cell's label minus the median of its scores, (n_obs,)."""
     table = np.column_stack([np.asarray(scores[name], dtype=np.float64) for name in labels])
     column = {name: position for position, name in enumerate(labels)}
-    chosen = np.array([column[name] for name in label])
-    return np.asarray(table[np.arange(label.size), chosen] - np.median(table, axis=1))
+    of_label = np.array([column[name] for name in label])
+    return np.asarray(table[np.arange(label.size), of_label] - np.median(table, axis=1))
 
 
 def _outliers(
     confidence: NDArray[np.float64], label: NDArray[np.str_], *, n_mads: float
 ) -> NDArray[np.bool_]:
-    """Tell cells whose confidence is far below that of the other cells with the same label."""
+    """Return a mask of cells whose confidence is far below that of other cells with the same label."""
     rejected = np.zeros(label.size, dtype=np.bool_)
     for name in np.unique(label):
         cells = label == name
         median = np.median(confidence[cells])
-        # 1.4826 makes the deviation of a normal distribution equal to its standard deviation.
+        # 1.4826 makes this equal to the standard deviation for a normal distribution.
         spread = 1.4826 * np.median(np.abs(confidence[cells] - median))
         rejected[cells] = confidence[cells] < median - n_mads * spread
     return rejected

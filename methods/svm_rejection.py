@@ -1,4 +1,4 @@
-"""Linear support vector machine that declines to name doubtful cells."""
+"""Linear support vector machine that rejects uncertain cells."""
 
 from __future__ import annotations
 
@@ -8,8 +8,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cellular_bench.core.types import MethodSpec
-from cellular_bench.methods._classifier import ClassifierAnnotator, repeat_rare
-from cellular_bench.methods._support import sparse_rows
+from cellular_bench.methods._annotators import ClassifierAnnotator, repeat_rare
+from cellular_bench.methods._inputs import sparse_rows
 from cellular_bench.methods.linear_svm import linear_machine
 
 if TYPE_CHECKING:
@@ -19,19 +19,19 @@ if TYPE_CHECKING:
 class SVMRejection(ClassifierAnnotator):
     """Linear SVM with calibrated probabilities; cells below a threshold are rejected.
 
-    The study that introduced it reads ``log1p`` of raw counts without normalisation; here it reads
-    the log-normalised highly variable genes, like every other classifier. Calibration cross-validates,
-    so a label needs as many cells as there are folds: cells of rarer labels are repeated until it
-    has, because fewer folds for one rare label would weaken all others.
+    The study that introduced it uses ``log1p`` of raw counts without normalisation; here it reads the
+    log-normalised highly variable genes, like every other classifier. Calibration by cross-validation needs
+    at least as many cells per label as folds. Cells of rarer labels are therefore repeated, because fewer
+    folds would degrade all other labels.
 
     Parameters
     ----------
     reject_below
-        Cells whose highest probability is below it are rejected.
+        Cells whose highest probability is below this value are rejected.
     C
         Inverse strength of the penalty.
     n_folds
-        Folds of the calibration.
+        Number of folds of the calibration.
     seed
         Seed of the solver.
     """
@@ -57,11 +57,11 @@ class SVMRejection(ClassifierAnnotator):
         self.seed = seed
 
     def inputs(self, adata: AnnData) -> Any:
-        """Return the expression, sparse."""
+        """Return the expression as a sparse matrix."""
         return sparse_rows(adata.X)
 
     def learn(self, X: Any, labels: NDArray[np.str_]) -> Any:
-        """Repeat the cells of rare labels, then fit and calibrate."""
+        """Repeat the cells of rare labels, then fit and calibrate the machines."""
         from sklearn.calibration import CalibratedClassifierCV
 
         machine = linear_machine(C=self.C, seed=self.seed)

@@ -1,4 +1,4 @@
-"""Symphony: map cells into a Harmony embedding of the reference that stays as it is."""
+"""Symphony: mapping of cells into a fixed Harmony embedding of the reference."""
 
 from __future__ import annotations
 
@@ -8,18 +8,11 @@ from typing import TYPE_CHECKING, Self
 import numpy as np
 from numpy.typing import NDArray
 
-from cellular_bench.core.errors import ContractError
 from cellular_bench.core.types import MethodSpec, Prediction
-from cellular_bench.methods._classifier import nearest_voters
 from cellular_bench.methods._components import ScaledComponents
 from cellular_bench.methods._correlation import unit_rows
-from cellular_bench.methods._support import (
-    batches_of,
-    labels_of,
-    most_probable,
-    require_labels,
-    require_same_genes,
-)
+from cellular_bench.methods._inputs import batches_of, labels_of, require_fitted, require_labels
+from cellular_bench.methods._predictions import most_probable, nearest_voters
 from cellular_bench.methods.harmony import run_harmony
 
 if TYPE_CHECKING:
@@ -28,14 +21,14 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Clusters:
-    """What the mapping needs to know of the reference's soft clusters.
+    """Soft clusters of the reference, as used by the mapping.
 
     Attributes
     ----------
     sizes
-        (n_clusters,) summed assignments of the reference's cells.
+        (n_clusters,) sum of the assignments of reference cells.
     sums
-        (n_clusters, n_components) corrected cells of the reference, summed by assignment.
+        (n_clusters, n_components) sum of corrected reference cells, weighted by assignment.
     """
 
     sizes: NDArray[np.float64]
@@ -43,32 +36,32 @@ class Clusters:
 
     @property
     def centroids(self) -> NDArray[np.float64]:
-        """Direction of each cluster, (n_clusters, n_components) of length 1."""
+        """Direction of each cluster, (n_clusters, n_components); rows have length 1."""
         return unit_rows(self.sums)
 
 
 class Symphony:
-    """Symphony, written anew from its description: a frozen Harmony reference that cells are mapped to.
+    """Symphony, reimplemented from its description: cells are mapped to a frozen Harmony reference.
 
-    The reference's genes are scaled, reduced to principal components and corrected by Harmony. A cell is
-    scaled and projected with the reference's numbers and assigned softly to the reference's clusters by
-    cosine. Then one linear model per cluster tells apart what the batches of the query add to the
-    reference's corrected cells there, and takes it away. The reference never moves; a cell's
-    correction depends on the other cells of its batch that come with it.
+    The genes of the reference are scaled, reduced to principal components and corrected by Harmony. A query
+    cell is scaled and projected with the parameters of the reference, and softly assigned to the clusters
+    of the reference by cosine. Then one linear model per cluster estimates the effects of the query's
+    batches relative to the corrected reference cells, and these effects are subtracted. The reference never
+    changes; the correction of a cell depends on the other cells of its batch in the query.
 
-    Harmony is ``harmonypy`` with its defaults, and a cluster per 30 cells (at most 100). A reference of
-    one batch has nothing to correct, and is mapped to as it is. A query without batches is one batch.
+    Harmony is ``harmonypy`` with its defaults, with one cluster per 30 cells (at most 100). A reference
+    with one batch is not corrected. A query without batches is treated as one batch.
 
     Parameters
     ----------
     n_components
-        Principal components of the reference; fewer where it has no more.
+        Number of principal components of the reference; fewer if it has fewer.
     theta
         Harmony's diversity penalty.
     sigma
         Width of the soft assignment: smaller values make it harder.
     ridge
-        Penalty of the batch terms of the query.
+        Ridge penalty on the batch terms of the query.
     seed
         Seed of the principal components and of Harmony.
     """
@@ -105,12 +98,14 @@ class Symphony:
     def fit(self, train: AnnData) -> Self:
         """Build the reference."""
         self._components = ScaledComponents(train.X, n_components=self.n_components, seed=self.seed)
-        found = run_harmony(
+        result = run_harmony(
             self._components.scores(train.X), batches_of(train), theta=self.theta, seed=self.seed
         )
-        assigned, self._reference = (np.asarray(array, dtype=np.float64) for array in (found.R, found.Z_corr))
+        assigned, self._reference = (
+            np.asarray(array, dtype=np.float64) for array in (result.R, result.Z_corr)
+        )
         self._clusters = Clusters(sizes=assigned.sum(axis=0), sums=assigned.T @ self._reference)
-        self._spreads = cluster_spreads(np.asarray(found.Z_orig, dtype=np.float64), assigned)
+        self._spreads = cluster_spreads(np.asarray(result.Z_orig, dtype=np.float64), assigned)
         self._genes = list(train.var_names)
         return self
 
@@ -126,26 +121,22 @@ class Symphony:
         return mapped.astype(np.float32)
 
     def _assigned(self, query: AnnData) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-        """Project cells on the reference's components, and assign them to its clusters."""
-        if not self._genes:
-            raise ContractError(
-                f"{self.spec.method_id}: embed or predict was called before fit. Call fit first."
-            )
-        require_same_genes(query, self._genes, self.spec.method_id)
+        """Project cells onto the components of the reference and assign them to its clusters."""
+        require_fitted(query, self._genes, self.spec.method_id)
         scores = self._components.scores(query.X).astype(np.float64)
         return scores, soft_assignment(scores, self._clusters.centroids, sigma=self.sigma)
 
 
 class SymphonyKNN(Symphony):
-    """Labels of the nearest reference cells in the embedding of Symphony.
+    """Vote of the nearest reference cells in the embedding of Symphony.
 
-    Probabilities are shares of votes. Novelty is the authors' mapping metric: how far a cell lies from
-    the clusters that it is assigned to, before correction, in units of each cluster's own spread.
+    Probabilities are shares of votes. Novelty is the authors' mapping metric: the distance of a cell, before
+    correction, from the clusters that it is assigned to, in units of the spread of each cluster.
 
     Parameters
     ----------
     n_neighbors
-        Voters per cell.
+        Number of neighbours that vote.
     n_components, theta, sigma, ridge, seed
         As for :class:`Symphony`.
     """
@@ -173,7 +164,7 @@ class SymphonyKNN(Symphony):
         self.n_neighbors = n_neighbors
 
     def fit(self, train: AnnData) -> Self:
-        """Build the reference, and keep its labels."""
+        """Build the reference and index its cells with their labels."""
         labels = labels_of(train)
         require_labels(labels, self.spec.method_id)
         super().fit(train)
@@ -181,7 +172,7 @@ class SymphonyKNN(Symphony):
         return self
 
     def predict(self, query: AnnData) -> Prediction:
-        """Map the query, and name its cells."""
+        """Map the query and predict its labels."""
         scores, assigned = self._assigned(query)
         probability = self._voters.predict_proba(self._mapped(scores, assigned, query))
         return replace(
@@ -200,7 +191,7 @@ def soft_assignment(
     scores
         (n_obs, n_components).
     centroids
-        (n_clusters, n_components) of length 1.
+        (n_clusters, n_components); rows have length 1.
     sigma
         Width: shares are proportional to exp(-2 (1 - cosine) / sigma).
     """
@@ -217,10 +208,10 @@ def without_batches(
     *,
     ridge: float,
 ) -> NDArray[np.float64]:
-    """Take away what the batches of a query add to the reference, cluster by cluster.
+    """Subtract the batch effects of a query relative to the reference, cluster by cluster.
 
-    In each cluster, a ridge regression explains the query's cells by a term that they share with the
-    reference's corrected cells, and a term per batch; only the latter are penalised, and only they are
+    In each cluster, a ridge regression models the cells of the query by a term shared with the corrected
+    reference cells and one term per batch. Only the batch terms are penalised, and only they are
     subtracted, in proportion to the cell's share of the cluster.
 
     Parameters
@@ -228,17 +219,17 @@ def without_batches(
     scores
         (n_obs, n_components) projected cells.
     assigned
-        (n_obs, n_clusters) shares.
+        (n_obs, n_clusters) shares of the clusters.
     batches
         (n_obs,) batch of each cell.
     clusters
-        Of the reference.
+        Clusters of the reference.
     ridge
-        Penalty of the batch terms.
+        Penalty on the batch terms.
 
     Returns
     -------
-    (n_obs, n_components)
+    (n_obs, n_components) corrected cells.
     """
     names, code = np.unique(batches, return_inverse=True)
     is_batch = (code[:, None] == np.arange(names.size)).astype(np.float64)
@@ -260,20 +251,20 @@ def cluster_spreads(
 ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
     """Return the centre and the inverse covariance of each cluster of the reference.
 
-    A cluster of few cells has no covariance of its own: each is drawn to the mean covariance of all, as if
-    by as many more cells as there are components.
+    Small clusters do not determine a covariance. Each covariance is therefore shrunk towards the mean over
+    all clusters, with a weight equal to that of as many additional cells as there are components.
 
     Parameters
     ----------
     scores
-        (n_obs, n_components) principal components of the reference, not corrected.
+        (n_obs, n_components) uncorrected principal components of the reference.
     assigned
-        (n_obs, n_clusters) shares.
+        (n_obs, n_clusters) shares of the clusters.
 
     Returns
     -------
     centres, precisions
-        (n_clusters, n_components) and (n_clusters, n_components, n_components).
+        Arrays (n_clusters, n_components) and (n_clusters, n_components, n_components).
     """
     sizes = assigned.sum(axis=0)
     centres = (assigned.T @ scores) / sizes[:, None]
@@ -294,7 +285,7 @@ def mapping_distance(
     assigned: NDArray[np.float64],
     spreads: tuple[NDArray[np.float64], NDArray[np.float64]],
 ) -> NDArray[np.float64]:
-    """Return the mean Mahalanobis distance of cells to the clusters that they are assigned to, (n_obs,)."""
+    """Return the Mahalanobis distance of cells to clusters, averaged by assignment, (n_obs,)."""
     total = np.zeros(len(scores))
     for share, centre, precision in zip(assigned.T, *spreads, strict=True):
         away = scores - centre

@@ -1,4 +1,4 @@
-"""SysVI: a conditional autoencoder for batches that differ much, such as species or protocols."""
+"""SysVI: a conditional autoencoder for very different batches, such as species or protocols."""
 
 from __future__ import annotations
 
@@ -6,36 +6,38 @@ from typing import TYPE_CHECKING, Any, Self
 
 from cellular_bench.core.keys import BATCH
 from cellular_bench.core.types import MethodSpec
+from cellular_bench.methods._inputs import require_batches
 from cellular_bench.methods._scvi import VariationalIntegrator
-from cellular_bench.methods._support import require_batches
 
 if TYPE_CHECKING:
     from anndata import AnnData
 
 
 class SysVI(VariationalIntegrator):
-    """SysVI: cells are decoded as of another batch and encoded again, and must come back to their place.
+    """SysVI: a conditional autoencoder with a cycle-consistency loss between batches and a mixture prior.
 
-    A mixture prior (VampPrior) keeps types apart while that cycle mixes batches. The encoder reads the
-    batch, so cells of unseen batches cannot be embedded.
+    Cells are decoded as if from another batch and encoded again; the loss keeps them near their first
+    embedding. The mixture prior (VampPrior) keeps types apart while this cycle mixes batches. The encoder
+    reads the batch, so cells of unseen batches cannot be embedded.
 
     Parameters
     ----------
     n_latent
-        Dimensions of the embedding.
+        Number of dimensions of the embedding.
     n_prior_components
-        Components of the prior.
+        Number of components of the prior.
     max_epochs
-        Passes over the training cells; None for the library's rule, 400 up to 20,000 cells and then fewer.
+        Number of passes over the training cells; None for the library's rule: 400 up to 20,000 cells,
+        fewer above.
     accelerator
-        Where it is trained, as torch lightning calls it.
+        Lightning accelerator used for training.
     seed
         Seed of weights, prior and mini-batches.
 
     Raises
     ------
     NotApplicableError
-        If the training cells come from one batch, or a query from a batch that is not among theirs.
+        If the training cells come from one batch, or a query contains a batch that was not in training.
     """
 
     spec = MethodSpec(
@@ -72,7 +74,7 @@ class SysVI(VariationalIntegrator):
         return super().fit(train)
 
     def build(self, data: AnnData) -> Any:
-        """Register the data; return SysVI."""
+        """Register the data and return an untrained SysVI model."""
         from scvi.external import SysVI as Model
 
         Model.setup_anndata(data, batch_key=BATCH)

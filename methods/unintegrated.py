@@ -1,4 +1,4 @@
-"""No integration at all: the expression matrix as it came."""
+"""No integration: the expression matrix itself."""
 
 from __future__ import annotations
 
@@ -8,23 +8,28 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cellular_bench.core.types import MethodSpec
-from cellular_bench.methods._support import dense
+from cellular_bench.methods._inputs import dense
 
 if TYPE_CHECKING:
     from anndata import AnnData
 
 
 class Unintegrated:
-    """The log-normalised expression of the highly variable genes itself, one column per gene.
+    """The log-normalised expression of the highly variable genes, one column per gene.
 
-    The row that integration must beat, as in the CELLULAR study.
+    This is the baseline of integration, as in the CELLULAR study.
+
+    Parameters
+    ----------
+    seed
+        Not used; there is no randomness.
     """
 
     spec = MethodSpec(
         method_id="unintegrated",
         name="Unintegrated",
         tasks=("integration",),
-        description="The log-normalised matrix of the highly variable genes, without any correction.",
+        description="The log-normalised matrix of the highly variable genes, without correction.",
     )
 
     def __init__(self, *, seed: int = 0) -> None:

@@ -1,9 +1,10 @@
 """CELLULAR: contrastive learning for annotation and representation of cells.
 
-Read ``model.py`` (the two networks), ``loss.py`` (the three terms), ``centroids.py`` (what the third
-term compares with), ``training.py`` (the loop) and ``api.py`` (the public class), in this order.
+Suggested order for reading: ``model.py`` (the two networks), ``loss.py`` (the three terms),
+``centroids.py`` (targets of the third term), ``training.py`` (what is trained on what) and ``api.py`` (the
+public class).
 
-Importing this package loads neither torch nor scanpy; :class:`Cellular` does, when it is first asked for.
+Importing this package loads neither torch nor scanpy; accessing :class:`Cellular` does.
 
 Examples
 --------

@@ -1,4 +1,4 @@
-"""CELLULAR as the harness runs it, and its two ablations. Nothing heavy is imported before fit."""
+"""CELLULAR for the harness, with its two ablations. Nothing heavy is imported before fit."""
 
 from __future__ import annotations
 
@@ -28,19 +28,20 @@ class CellularMethod:
     preset
         ``"default"`` or ``"paper"``.
     max_epochs
-        Most epochs of the encoder; None keeps the preset's.
+        Maximum number of epochs of the encoder; None uses the value of the preset.
     n_trials
-        Trials of the search for the classifier's settings, 0 for none; None keeps the preset's.
+        Number of trials of the search for the classifier's settings, 0 for no search; None uses the value
+        of the preset.
     novelty_kind
-        Score reported as novelty; None keeps the model's default.
+        Score reported as novelty; None uses the value of the preset.
     seed
-        Seed of every draw.
+        Seed of all random numbers.
 
     Attributes
     ----------
     artifacts
-        Folder, set before :meth:`fit` by a harness that keeps one: gets ``history.json``, and
-        ``tuning.journal`` with the trials, from which an interrupted search goes on.
+        Folder for ``history.json`` and for ``tuning.journal`` (the trials, from which an interrupted search
+        resumes). The harness sets it before :meth:`fit`; None writes no files.
     """
 
     spec: ClassVar[MethodSpec] = MethodSpec(
@@ -48,7 +49,7 @@ class CellularMethod:
         name="CELLULAR",
         tasks=("integration", "annotation", "novelty"),
         description=(
-            "Contrastive encoder: types apart, batches mixed, distances between types kept; "
+            "Contrastive encoder that separates types, mixes batches and keeps distances between types; "
             "classifier on the frozen embedding."
         ),
         labels="train",
@@ -85,11 +86,11 @@ class CellularMethod:
         self.model: Cellular | None = None
 
     def fit(self, train: AnnData) -> Self:
-        """Train the encoder. The classifier waits until :meth:`predict`: embedding needs none."""
+        """Train the encoder. The classifier is trained at the first :meth:`predict`."""
         from cellular_bench.methods.cellular.api import Cellular
 
         storage = None if self.artifacts is None else self.artifacts / "tuning.journal"
-        # What is printed goes into the log of the run.
+        # The progress lines go to the log of the run.
         model = Cellular(**self.arguments, tuning_storage=storage, progress=True)
         self.model = model.fit(train, label_key=LABEL, batch_key=BATCH, with_classifier=False)
         self._keep_history(self.model)
@@ -100,7 +101,7 @@ class CellularMethod:
         return self._fitted().embed(query)
 
     def predict(self, query: AnnData) -> Prediction:
-        """Name the cells of the query and say how novel each is."""
+        """Predict the label and the novelty of each cell of the query."""
         prediction = self._fitted().annotate(query)
         self._keep_history(self._fitted())
         return prediction
@@ -118,7 +119,7 @@ class CellularMethod:
 
 
 class CellularContrastiveMethod(CellularMethod):
-    """CELLULAR trained on its type and batch terms only: the study's first ablation."""
+    """CELLULAR trained on its type and batch terms only, the first ablation of the study."""
 
     spec: ClassVar[MethodSpec] = replace(
         CellularMethod.spec,
@@ -131,7 +132,7 @@ class CellularContrastiveMethod(CellularMethod):
 
 
 class CellularCentroidMethod(CellularMethod):
-    """CELLULAR trained on its centroid term only: the study's second ablation."""
+    """CELLULAR trained on its centroid term only, the second ablation of the study."""
 
     spec: ClassVar[MethodSpec] = replace(
         CellularMethod.spec,

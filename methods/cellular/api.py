@@ -1,4 +1,4 @@
-"""The public class: fit on labelled cells, then embed, name and judge cells never seen."""
+"""The public class: fit on labelled cells, then embed, annotate and score the novelty of unseen cells."""
 
 from __future__ import annotations
 
@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from cellular_bench.core.errors import NotApplicableError, UnknownNameError, UserError
 from cellular_bench.core.genes import variable_genes
 from cellular_bench.core.types import GeneSelection, Prediction
+from cellular_bench.methods._session import available_device
 from cellular_bench.methods.cellular import inputs, persistence
 from cellular_bench.methods.cellular.centroids import RepresentationKind, type_means, type_representations
 from cellular_bench.methods.cellular.minibatches import embed_rows, inner_split
@@ -34,36 +35,34 @@ if TYPE_CHECKING:
 
 
 class Cellular:
-    """CELLULAR: an embedding in which cell types are apart and batches are mixed, and a classifier on it.
+    """CELLULAR: an embedding that separates cell types and mixes batches, and a classifier on it.
 
     Parameters
     ----------
     preset
-        ``"default"``, or ``"paper"`` for the study's recipe with its peculiarities.
+        ``"default"``, or ``"paper"`` for the settings of the study, including its peculiarities.
     n_top_genes
-        Number of highly variable genes to select in :meth:`fit`; None uses all genes given.
+        Number of highly variable genes to select in :meth:`fit`; None uses all genes of the data.
     loss
-        ``"full"``, ``"contrastive"`` (type and batch terms only) or ``"centroid"`` (that term only).
+        ``"full"``, ``"contrastive"`` (type and batch terms only) or ``"centroid"`` (centroid term only).
     n_trials
-        Trials of the search for the classifier's shape and learning rate; 0: no search. None: the
-        preset's number, 0 by default and 100 in the study's recipe.
+        Number of trials of the search for the classifier's shape and learning rate; 0: no search. None: the
+        number of the preset, which is 0 for ``"default"`` and 100 for ``"paper"``.
     tuning_storage
-        File that keeps the trials, so that an interrupted search goes on where it was; None keeps them
-        in memory.
+        File that stores the trials, from which an interrupted search resumes; None keeps them in memory.
     progress
-        True: print how far the search is after every tenth trial.
+        Whether to print a line after every tenth trial of the search.
     novelty_kind
-        Which score :meth:`novelty` returns unless told otherwise; None: ``"max_logit"``, and the study's
-        ``"likelihood"`` in its preset. See
-        :func:`~cellular_bench.methods.cellular.novelty.novelty_score`.
+        Default score of :meth:`novelty`; None: ``"max_logit"``, or ``"likelihood"`` for the preset
+        ``"paper"``. See :func:`~cellular_bench.methods.cellular.novelty.novelty_score`.
     min_gene_share
-        Least share of the model's genes that a query must have, 0 to 1.
+        Minimum share of the model's genes that a query must have, 0 to 1.
     device
-        ``"auto"``: a GPU if there is one. Else a name that torch knows.
+        ``"auto"``: a GPU if there is one, else the CPU. Otherwise the name of a torch device.
     seed
-        Seed of every draw. Same data, seed, machine and number of threads: same result.
+        Seed of all random numbers. The same data, seed, machine and number of threads give the same result.
     settings
-        Single numbers of the recipe to change, such as ``max_epochs``; see
+        Further settings to change, such as ``max_epochs``; see
         :class:`~cellular_bench.methods.cellular.settings.Settings`.
 
     Attributes
@@ -71,7 +70,7 @@ class Cellular:
     history
         Loss terms of every epoch of the encoder.
     classifier_history
-        The same for the classifier.
+        Loss of every epoch of the classifier.
 
     Examples
     --------
@@ -117,7 +116,7 @@ class Cellular:
         batch_key: str | Sequence[str] | None = None,
         with_classifier: bool = True,
     ) -> Self:
-        """Learn from labelled cells.
+        """Train the model on labelled cells.
 
         Parameters
         ----------
@@ -126,21 +125,21 @@ class Cellular:
         label_key
             Column of ``obs`` with the cell types.
         batch_key
-            Column or columns of ``obs`` with the batches; None where there is a single batch.
+            Column or columns of ``obs`` with the batches; None for a single batch.
         with_classifier
-            False leaves the classifier until it is first needed.
+            False postpones training of the classifier until it is first needed.
 
         Raises
         ------
         UserError
-            If a column is absent or incomplete, or ``X`` holds NaN.
+            If a column is missing or incomplete, or if ``X`` holds NaN or infinite values.
         NotApplicableError
-            If there are fewer than two cell types, or no type has two cells.
+            If there are fewer than two cell types, or if no type has two cells.
         """
         label, labels = inputs.codes_of(adata, label_key, role="label_key")
         if len(labels) < 2:
             raise NotApplicableError(
-                f"cellular: all cells have the type {labels[0]!r}; a contrast needs two or more types."
+                f"cellular: all cells have the type {labels[0]!r}; at least two types are needed."
             )
         keys = [batch_key] if isinstance(batch_key, str) else list(batch_key or ())
         batches = tuple(inputs.codes_of(adata, key, role="batch_key")[0] for key in keys)
@@ -173,7 +172,7 @@ class Cellular:
     def embed(self, adata: AnnData) -> NDArray[np.float32]:
         """Return the embedding of cells, (n_obs, n_latent).
 
-        Genes are matched by name; see ``min_gene_share``.
+        Genes are matched by name, and missing genes are taken as 0; see ``min_gene_share``.
         """
         fitted = self._require_fitted()
         X = inputs.align_genes(adata, fitted.genes, min_share=self.min_gene_share)
@@ -188,19 +187,19 @@ class Cellular:
         return np.exp(log_softmax(self.evidence(adata).logits))
 
     def novelty(self, adata: AnnData, *, kind: NoveltyKind | None = None) -> NDArray[np.float64]:
-        """Return how unlike the training cells each cell is, (n_obs,); higher = more novel.
+        """Return how different each cell is from the training cells, (n_obs,); higher = more novel.
 
         Parameters
         ----------
         adata
             The query.
         kind
-            Which score; None: the one chosen at construction.
+            Score; None: the one set in the constructor.
         """
         return novelty_score(self.evidence(adata), kind=kind or self.settings.novelty_kind)
 
     def annotate(self, adata: AnnData) -> Prediction:
-        """Return predicted types, their probabilities and novelty of each cell in one pass."""
+        """Return predicted types, probabilities and novelty of all cells in one pass."""
         evidence = self.evidence(adata)
         proba = np.exp(log_softmax(evidence.logits))
         return Prediction(
@@ -211,7 +210,7 @@ class Cellular:
         )
 
     def evidence(self, adata: AnnData) -> Evidence:
-        """Return classifier output and embeddings, from which predictions and novelty are made."""
+        """Return the classifier output and the embeddings that predictions and novelty are computed from."""
         X_emb = self.embed(adata)
         self._ensure_classifier()
         fitted = self._require_fitted()
@@ -237,12 +236,12 @@ class Cellular:
 
     @property
     def label_names(self) -> NDArray[Any]:
-        """Cell types, sorted: the columns of :meth:`predict_proba`."""
+        """Sorted cell types, which are the columns of :meth:`predict_proba`."""
         return np.asarray(self._require_fitted().labels, dtype=object)
 
     @property
     def genes(self) -> tuple[str, ...]:
-        """Genes that the encoder reads, in order."""
+        """Names of the genes that the encoder reads, in order."""
         return self._require_fitted().genes
 
     @property
@@ -256,7 +255,7 @@ class Cellular:
         return self._require_fitted().classifier_history
 
     def save(self, path: str | Path) -> None:
-        """Write the fitted model into a new folder: ``model.json`` and ``weights.pt`` (tensors only)."""
+        """Write the fitted model to a new folder: ``model.json`` and ``weights.pt`` (tensors only)."""
         self._ensure_classifier()
         names = ("n_top_genes", "loss", "min_gene_share", "seed")
         arguments = {**{name: getattr(self, name) for name in names}, **asdict(self.settings)}
@@ -269,7 +268,7 @@ class Cellular:
         Raises
         ------
         UserError
-            If the folder is not such a model, or was written by a newer version.
+            If the folder does not hold a model, or was written in another format version.
         """
         arguments, fitted = persistence.load(Path(path), device=_device(device))
         model = cls(device=device, **arguments)
@@ -284,7 +283,7 @@ class Cellular:
             chosen = variable_genes(X[train], GeneSelection(n_top_genes=self.n_top_genes))
             X, genes = X[:, chosen], tuple(map(str, adata.var_names[chosen]))
         if len(genes) < 4:
-            raise UserError(f"cellular: {len(genes)} genes came; at least 4 are wanted.")
+            raise UserError(f"cellular: the data have {len(genes)} genes; at least 4 are needed.")
         return X, genes
 
     def _ensure_classifier(self) -> None:
@@ -304,15 +303,7 @@ class Cellular:
                 progress=self.progress,
             )
         fitted.classifier, fitted.classifier_history = train_classifier(
-            fitted.train_emb,
-            fitted.train_label,
-            fitted.train_rows,
-            fitted.validation_rows,
-            n_labels=len(fitted.labels),
-            settings=self.settings,
-            classifier=classifier,
-            seed=self.seed,
-            device=self.device,
+            fitted, settings=self.settings, classifier=classifier, seed=self.seed, device=self.device
         )
         fitted.classifier_settings = classifier
 
@@ -323,16 +314,16 @@ class Cellular:
 
 
 def _informative(batches: tuple[NDArray[np.int64], ...]) -> tuple[NDArray[np.int64], ...]:
-    """Leave out keys with a single batch: nothing can be mixed."""
+    """Leave out keys with a single batch, for which there is nothing to mix."""
     return tuple(key for key in batches if key.max() > 0)
 
 
 def _device(name: str) -> torch.device:
     if name == "auto":
-        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+        return available_device()
     try:
         return torch.device(name)
     except RuntimeError as error:
         raise UserError(
-            f"cellular: device {name!r} is unknown to torch; give 'auto', 'cpu' or 'cuda'."
+            f"cellular: device {name!r} is unknown to torch; use 'auto', 'cpu' or 'cuda'."
         ) from error

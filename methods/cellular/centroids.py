@@ -1,4 +1,4 @@
-"""Weights of classes, target distances between types, and one vector per type."""
+"""Class weights, target distances between types, and one vector per type."""
 
 from __future__ import annotations
 
@@ -8,7 +8,6 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from cellular_bench.core.components import principal_components
 from cellular_bench.core.errors import UnknownNameError
 
 Codes = NDArray[np.int64]
@@ -16,7 +15,7 @@ RepresentationKind = Literal["centroid", "median", "medoid"]
 
 
 def inverse_frequency(codes: Codes, *, n_classes: int) -> NDArray[np.float64]:
-    """Return 1 / count of each class, scaled to sum to 1; 0 for a class without cells.
+    """Return 1 / count of each class, normalised to sum 1; 0 for a class without cells.
 
     Examples
     --------
@@ -30,7 +29,7 @@ def inverse_frequency(codes: Codes, *, n_classes: int) -> NDArray[np.float64]:
 
 
 def class_shares(codes: Codes, *, n_classes: int) -> NDArray[np.float64]:
-    """Return the share of each class: weights under which every cell counts the same.
+    """Return the share of each class: weights that give all cells equal weight.
 
     Examples
     --------
@@ -50,28 +49,28 @@ def centroid_distances(
     n_components: int = 100,
     seed: int = 0,
 ) -> NDArray[np.float64]:
-    """Return how far apart the cell types are in expression; the largest distance is 1.
+    """Return the distances between cell types in expression, (n_labels, n_labels); the largest is 1.
 
-    Euclidean distances between the centroids of types in PCA space are taken within each batch, where
-    no batch effect can stretch them, and averaged over the batches that hold both types. A pair that
-    never shares a batch is unknown and gets 0.
+    Euclidean distances between type centroids in PCA space are computed within each batch, so that batch
+    effects do not change them, and averaged over the batches that hold both types. The distance of a pair
+    that never shares a batch is unknown and set to 0.
 
     Parameters
     ----------
     X
         (n_obs, n_vars) log-normalised expression, sparse or dense; never made dense.
     label
-        (n_obs,) codes of the types.
+        (n_obs,) integer types.
     batches
-        Codes of the batches, one array per batch key; empty for a single batch.
+        (n_obs,) integer batches, one array per batch key; empty for a single batch.
     n_labels
         Number of types.
     n_components
-        Principal components; fewer where the data have fewer.
+        Number of principal components; fewer if the data have fewer.
     seed
-        Start of the iterative decomposition.
+        Seed of the solver's initial vector.
     """
-    X_pca = principal_components(X, n_components=n_components, seed=seed)
+    X_pca = _leading_components(X, n_components=n_components, seed=seed)
     groups = batches or (np.zeros(len(label), dtype=np.int64),)
     total = np.zeros((n_labels, n_labels))
     n_shared = np.zeros((n_labels, n_labels))
@@ -91,7 +90,7 @@ def centroid_distances(
 def type_means(
     X: NDArray[np.floating[Any]], label: Codes, *, n_labels: int
 ) -> tuple[NDArray[np.float64], NDArray[np.bool_]]:
-    """Return the mean of each type, (n_labels, n_vars), and which types have cells; 0 for the others."""
+    """Return the mean of each type, (n_labels, n_vars), and a mask of types with cells; other means are 0."""
     counts = np.bincount(label, minlength=n_labels)
     sums = np.zeros((n_labels, X.shape[1]))
     np.add.at(sums, label, X)
@@ -108,11 +107,11 @@ def type_representations(
     X_emb
         (n_obs, n_latent) embedding.
     label
-        (n_obs,) codes of the types; each type has at least one cell.
+        (n_obs,) integer types; each type has at least one cell.
     n_labels
         Number of types.
     kind
-        ``"centroid"`` (mean), ``"median"`` (per dimension) or ``"medoid"`` (the cell with the least
+        ``"centroid"`` (mean), ``"median"`` (per dimension) or ``"medoid"`` (the cell with the smallest
         total distance to the cells of its type).
     """
     summaries = {

@@ -1,4 +1,4 @@
-"""The encoder's first layer, which reads data: most of its values are zero, and none asks for a gradient."""
+"""The encoder's first layer, for inputs that are mostly zero and need no gradient."""
 
 from __future__ import annotations
 
@@ -16,21 +16,22 @@ if TYPE_CHECKING:
 
 
 class NormalisedLinear(nn.Module):
-    """Layer normalisation, then a linear layer, of dense or sparse data.
+    """Layer normalisation and a linear layer, for dense or sparse inputs.
 
-    Nothing asks for the gradient of the data. Without it, the gradients of the normalisation follow from
-    that of the weights, and one of three matrix products of a training step is saved. The two others
-    cost a sparse mini-batch as much as it has values: normalised rows are not sparse, but differ from a
-    scaled sparse row by one number each.
+    The inputs are data, whose gradient is not needed. The gradients of the normalisation then follow from
+    the gradient of the weights, which saves one of three matrix products of a training step. For sparse
+    mini-batches, the cost of the other two is proportional to the number of non-zero values: a normalised
+    row is not sparse, but it differs from a scaled sparse row only by a constant.
 
     Attributes
     ----------
     norm
         Scale and shift of the genes.
     weight
-        (n_in, n_out): one row per gene, unlike in torch's own layer, so that a value reads one row.
+        (n_in, n_out) weights, one row per gene (transposed compared with torch), so that a value of the
+        input reads one contiguous row.
     bias
-        (n_out,)
+        (n_out,) bias.
     """
 
     def __init__(self, n_in: int, n_out: int) -> None:
@@ -41,7 +42,7 @@ class NormalisedLinear(nn.Module):
         self.bias = linear.bias
 
     def forward(self, X: Tensor | csr_matrix) -> Tensor:
-        """Return (n_obs, n_out) of data (n_obs, n_in); csr only where the weights are on the processor."""
+        """Return (n_obs, n_out) from data (n_obs, n_in); csr input requires weights on the CPU."""
         norm = self.norm
         if not isinstance(X, Tensor):
             standard: Tensor | _SparseRows = _standardised(X, eps=norm.eps)
@@ -55,7 +56,7 @@ class NormalisedLinear(nn.Module):
 
 
 class _ScaledLinear(torch.autograd.Function):
-    """``(X * scale + shift) @ weight + bias`` for an X without gradient."""
+    """``(X * scale + shift) @ weight + bias`` without the gradient of X."""
 
     @staticmethod
     def forward(
@@ -78,7 +79,7 @@ class _ScaledLinear(torch.autograd.Function):
 
 @dataclass(frozen=True, slots=True)
 class _SparseRows:
-    """The matrix ``values - outer(left, right)``, of which only ``values`` is sparse."""
+    """The matrix ``values - outer(left, right)`` with sparse ``values``."""
 
     values: csr_matrix
     left: NDArray[np.float32]
@@ -106,10 +107,10 @@ class _SparseRows:
 
 
 def _standardised(X: csr_matrix, *, eps: float) -> _SparseRows:
-    """Bring each row to mean 0 and variance 1, as layer normalisation does before scale and shift."""
+    """Standardise each row to mean 0 and variance 1, as layer normalisation does before scale and shift."""
     n_obs, n_vars = X.shape
     rows = np.repeat(np.arange(n_obs), np.diff(X.indptr))
-    # float64: the variance is a difference of larger numbers.
+    # float64, because the variance is a difference of larger numbers.
     data = X.data.astype(np.float64)
     mean = np.bincount(rows, data, n_obs) / n_vars
     deviation = np.sqrt(np.bincount(rows, data * data, n_obs) / n_vars - mean**2 + eps)

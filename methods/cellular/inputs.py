@@ -1,4 +1,4 @@
-"""From an AnnData to what the networks read: checked values, aligned genes, coded columns."""
+"""Inputs of the networks from an AnnData: checked expression, aligned genes, integer codes of columns."""
 
 from __future__ import annotations
 
@@ -17,25 +17,25 @@ if TYPE_CHECKING:
 
 
 def expression(adata: AnnData) -> Any:
-    """Return ``X`` as csr or dense float32, copied only where it has another type or unsorted rows.
+    """Return ``X`` as csr or dense float32; copied only if its type differs or its rows are not sorted.
 
     Raises
     ------
     UserError
-        If there are no cells or no ``X``, or a value is missing or infinite.
+        If there are no cells or no ``X``, or if a value is NaN or infinite.
     """
     from scipy import sparse
 
     if adata.X is None or adata.n_obs == 0:
         raise UserError(
-            "cellular: adata has no cells or no X; log-normalised expression is wanted in adata.X."
+            "cellular: adata has no cells or no X; log-normalised expression is needed in adata.X."
         )
     X: Any = adata.X
     X = X.tocsr() if sparse.issparse(X) else np.asarray(X)
     X = X.astype(np.float32, copy=False)
     if sparse.issparse(X) and not X.has_canonical_format:
         X = X.copy()
-        X.sum_duplicates()  # the caller's matrix stays as it is
+        X.sum_duplicates()  # in place, hence the copy
     values = X.data if sparse.issparse(X) else X
     n_bad = int(values.size - np.isfinite(values).sum())
     if n_bad:
@@ -47,7 +47,7 @@ def expression(adata: AnnData) -> Any:
 
 
 def codes_of(adata: AnnData, key: str, *, role: str) -> tuple[Codes, tuple[str, ...]]:
-    """Return the integer codes of a column of ``obs`` and the sorted names they stand for.
+    """Return the integer codes of a column of ``obs`` and the sorted names that they stand for.
 
     Parameters
     ----------
@@ -61,7 +61,7 @@ def codes_of(adata: AnnData, key: str, *, role: str) -> tuple[Codes, tuple[str, 
     Raises
     ------
     UserError
-        If the column is absent, or a cell has no value in it.
+        If the column does not exist, or if a cell has no value in it.
     """
     if key not in adata.obs:
         raise UnknownNameError(f"column of adata.obs given as {role}:", key, map(str, adata.obs.columns))
@@ -77,23 +77,23 @@ def codes_of(adata: AnnData, key: str, *, role: str) -> tuple[Codes, tuple[str, 
 
 
 def align_genes(adata: AnnData, genes: Sequence[str], *, min_share: float) -> Any:
-    """Return the query's expression of the model's genes, in the model's order.
+    """Return the expression of the model's genes in a query, in the order of the model.
 
-    Genes are matched by name. A gene that the query lacks is 0 in every cell.
+    Genes are matched by name. Genes that the query lacks are 0 in every cell.
 
     Parameters
     ----------
     adata
         The query.
     genes
-        Genes of the model.
+        Names of the model's genes.
     min_share
-        Least share of ``genes`` that the query must have, 0 to 1.
+        Minimum share of ``genes`` that the query must have, 0 to 1.
 
     Raises
     ------
     UserError
-        If fewer genes are found, or gene names of the query are not unique.
+        If the query has too few of the genes, or if its gene names are not unique.
     """
     X = expression(adata)
     names = adata.var_names.astype(str)
@@ -104,40 +104,40 @@ def align_genes(adata: AnnData, genes: Sequence[str], *, min_share: float) -> An
             "cellular: gene names of the query are not unique; call adata.var_names_make_unique()."
         )
     position = names.get_indexer(list(genes))
-    found = position >= 0
-    _report_share(found, genes, min_share=min_share)
-    return X[:, position] if found.all() else _with_zero_genes(X, position, found)
+    present = position >= 0
+    _report_share(present, genes, min_share=min_share)
+    return X[:, position] if present.all() else _with_zero_genes(X, position, present)
 
 
-def _report_share(found: NDArray[np.bool_], genes: Sequence[str], *, min_share: float) -> None:
-    share = float(found.mean())
-    missing = ", ".join([gene for gene, there in zip(genes, found, strict=True) if not there][:3])
-    counted = f"{int(found.sum())} of the model's {len(genes)} genes ({share:.0%})"
+def _report_share(present: NDArray[np.bool_], genes: Sequence[str], *, min_share: float) -> None:
+    share = float(present.mean())
+    missing = ", ".join([gene for gene, there in zip(genes, present, strict=True) if not there][:3])
+    counted = f"{int(present.sum())} of the model's {len(genes)} genes ({share:.0%})"
     if share < min_share:
         raise UserError(
-            f"cellular: the query has {counted}; at least {min_share:.0%} are wanted (min_gene_share). "
-            f"Missing, for example: {missing}. Are gene names of the same kind (symbols or Ensembl ids)?"
+            f"cellular: the query has {counted}; at least {min_share:.0%} are needed (min_gene_share). "
+            f"Missing, for example: {missing}. Use the same kind of gene names (symbols or Ensembl ids)."
         )
     if share < 1:
         warnings.warn(
-            f"cellular: the query has {counted}; the others, for example {missing}, are taken as 0.",
+            f"cellular: the query has {counted}; the others, for example {missing}, are set to 0.",
             UserWarning,
             stacklevel=3,
         )
 
 
-def _with_zero_genes(X: Any, position: NDArray[np.int64], found: NDArray[np.bool_]) -> Any:
-    """Take columns, with a column of zeros wherever ``found`` is False."""
+def _with_zero_genes(X: Any, position: NDArray[np.int64], present: NDArray[np.bool_]) -> Any:
+    """Select columns, with a column of zeros wherever ``present`` is False."""
     from scipy import sparse
 
     if not sparse.issparse(X):
         aligned = np.zeros((X.shape[0], len(position)), dtype=X.dtype)
-        aligned[:, found] = X[:, position[found]]
+        aligned[:, present] = X[:, position[present]]
         return aligned
-    n_found = int(found.sum())
-    # (n_found, n_model) selector: puts each gene found into its place.
-    place = sparse.csr_matrix(
-        (np.ones(n_found, dtype=X.dtype), (np.arange(n_found), np.flatnonzero(found))),
-        shape=(n_found, len(position)),
+    n_present = int(present.sum())
+    # (n_present, n_model) selector, which puts each gene into its column.
+    selector = sparse.csr_matrix(
+        (np.ones(n_present, dtype=X.dtype), (np.arange(n_present), np.flatnonzero(present))),
+        shape=(n_present, len(position)),
     )
-    return (X[:, position[found]] @ place).tocsr()
+    return (X[:, position[present]] @ selector).tocsr()

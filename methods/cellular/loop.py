@@ -5,8 +5,7 @@ from __future__ import annotations
 import copy
 import math
 import warnings
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 import torch
@@ -23,8 +22,8 @@ Terms = Mapping[str, float]
 class Epoch:
     """Mean of each loss term over the mini-batches of one epoch.
 
-    The terms of ``train`` and ``validation`` weigh types differently where
-    ``Settings.validation_counts_cells`` is set.
+    If ``Settings.validation_counts_cells`` is set, types have different weights in ``train`` and
+    ``validation``.
     """
 
     epoch: int
@@ -35,16 +34,16 @@ class Epoch:
 
 @dataclass(slots=True)
 class History:
-    """What happened in training.
+    """Course of the training.
 
     Attributes
     ----------
     epochs
         One entry per completed epoch.
     best_epoch
-        The epoch whose weights were kept: least total loss on the validation cells.
+        Epoch whose weights were kept: the one with the lowest total loss on the validation cells.
     stopped_because
-        Why training ended, in words.
+        Reason why training ended.
     """
 
     epochs: list[Epoch] = field(default_factory=list)
@@ -53,7 +52,7 @@ class History:
 
 
 class NonFiniteLossError(ArithmeticError):
-    """A loss term became infinite or not a number."""
+    """A loss term became infinite or NaN."""
 
 
 def fit(
@@ -63,18 +62,33 @@ def fit(
     held_out: Sequence[Rows],
     *,
     settings: Settings,
-    learning_rate: float,
-    max_epochs: int,
-    patience: int,
     validation_loss: Callable[[Rows], Mapping[str, Tensor]] | None = None,
     after_step: Callable[[], None] | None = None,
     after_epoch: Callable[[Epoch], None] | None = None,
 ) -> History:
-    """Train until patience or epochs run out, and leave the best weights in the model."""
+    """Train until patience or epochs run out, and leave the best weights in the model.
+
+    Parameters
+    ----------
+    model
+        Network to train, in place.
+    loss
+        Function from rows to the terms of the loss; ``"total"`` is minimised.
+    batches
+        Mini-batches of training rows.
+    held_out
+        Mini-batches of validation rows.
+    settings
+        ``learning_rate``, ``max_epochs``, ``patience``, ``weight_decay`` and the warm-up are read.
+    validation_loss
+        Loss that selects the epoch; None: the same as ``loss``.
+    after_step, after_epoch
+        Called after every step and every epoch. An exception that they raise ends the training.
+    """
     history, best_loss, best_state = History(), math.inf, None
-    optimizer = _adam(model, learning_rate=learning_rate, weight_decay=settings.weight_decay)
-    for epoch in range(max_epochs):
-        rate = learning_rate * learning_rate_factor(epoch, settings=settings, max_epochs=max_epochs)
+    optimizer = _adam(model, settings)
+    for epoch in range(settings.max_epochs):
+        rate = settings.learning_rate * learning_rate_factor(epoch, settings=settings)
         for group in optimizer.param_groups:
             group["lr"] = rate
         try:
@@ -91,27 +105,27 @@ def fit(
         if validation_terms["total"] < best_loss:
             best_loss, history.best_epoch = validation_terms["total"], epoch
             best_state = copy.deepcopy(model.state_dict())
-        elif epoch - history.best_epoch >= patience:
-            history.stopped_because = f"no better validation loss in {patience} epochs"
+        elif epoch - history.best_epoch >= settings.patience:
+            history.stopped_because = f"no better validation loss in {settings.patience} epochs"
             break
     else:
-        history.stopped_because = f"all {max_epochs} epochs done"
-    assert best_state is not None  # a first epoch without a finite loss has raised
+        history.stopped_because = f"all {settings.max_epochs} epochs done"
+    assert best_state is not None  # _report_non_finite raises if the first epoch failed
     model.load_state_dict(best_state)
     model.eval()
     return history
 
 
-def learning_rate_factor(epoch: int, *, settings: Settings, max_epochs: int) -> float:
-    """Return the share of the learning rate used in an epoch: half a cosine after a short rise.
+def learning_rate_factor(epoch: int, *, settings: Settings) -> float:
+    """Return the factor of the learning rate in an epoch: linear warm-up, then half a cosine.
 
     Examples
     --------
     >>> from cellular_bench.methods.cellular.settings import PAPER
-    >>> learning_rate_factor(0, settings=PAPER, max_epochs=50)
+    >>> learning_rate_factor(0, settings=PAPER)
     0.0
     """
-    cosine = 0.5 * (1 + math.cos(math.pi * epoch / max_epochs))
+    cosine = 0.5 * (1 + math.cos(math.pi * epoch / settings.max_epochs))
     if settings.warmup_from_zero:
         rise = epoch / settings.warmup_epochs
     else:
@@ -119,19 +133,12 @@ def learning_rate_factor(epoch: int, *, settings: Settings, max_epochs: int) -> 
     return cosine * min(1.0, rise)
 
 
-@contextmanager
-def seeded_torch(seed: int, device: torch.device) -> Iterator[None]:
-    """Seed torch's global generators (initial weights and dropout read them), and restore them after."""
-    devices = [device] if device.type == "cuda" else []
-    with torch.random.fork_rng(devices=devices):
-        torch.manual_seed(seed)
-        yield
-
-
-def _adam(model: nn.Module, *, learning_rate: float, weight_decay: float) -> torch.optim.Adam:
-    # One pass over the parameters instead of a dozen; the same numbers to rounding.
+def _adam(model: nn.Module, settings: Settings) -> torch.optim.Adam:
+    # Fused: one pass over the parameters instead of a dozen, with the same result up to rounding.
     fused = all(parameter.device.type in ("cpu", "cuda") for parameter in model.parameters())
-    return torch.optim.Adam(model.parameters(), lr=learning_rate, weight_decay=weight_decay, fused=fused)
+    return torch.optim.Adam(
+        model.parameters(), lr=settings.learning_rate, weight_decay=settings.weight_decay, fused=fused
+    )
 
 
 def _train_epoch(
@@ -177,11 +184,11 @@ def _add_finite(sums: dict[str, float], terms: Mapping[str, Tensor]) -> None:
 
 
 def _report_non_finite(history: History) -> None:
-    """Warn where an earlier epoch can be kept; otherwise there is no model."""
+    """Warn if an earlier epoch can be kept, otherwise raise."""
     if history.best_epoch < 0:
         raise NotApplicableError(
             f"cellular: training failed: {history.stopped_because}, before any epoch was complete. "
-            "Check the scale of X (log-normalised values are wanted) or lower learning_rate."
+            "Check the scale of X (expected log-normalised values) or lower learning_rate."
         )
     warnings.warn(
         f"cellular: training stopped: {history.stopped_because}; the weights of epoch "

@@ -1,8 +1,8 @@
 """The loss of one mini-batch: three terms, each a pure function of whole matrices.
 
-Two contrastive terms look at the angle between cells: the first draws cells of a type together and
-away from other types, the second mixes the batches within a type. The third keeps the types as far
-from each other as they are in the expression data.
+Two contrastive terms depend on the angles between cells. The first pulls cells of a type together and
+away from other types, the second mixes the batches within each type. The third term keeps the distances
+between types as they are in the expression data.
 
 Source: Andrekson and Mercado 2024, CELLULAR; soft nearest neighbour loss: Frosst et al. 2019,
 arXiv:1902.01889.
@@ -19,12 +19,12 @@ from torch.nn import functional
 
 from cellular_bench.methods.cellular.settings import LossWeights
 
-#: Temperature of the batch term; unlike that of the type term it is not learned.
+#: Temperature of the batch term. It is fixed, while the temperature of the type term is learned.
 BATCH_TEMPERATURE = 0.5
 
 
 class LossTerms(NamedTuple):
-    """The terms before weighting, and the weighted total that is trained on; all scalar tensors."""
+    """The unweighted terms and the weighted total, which is minimised; all are scalar tensors."""
 
     type: Tensor
     batch: Tensor
@@ -50,18 +50,18 @@ def cellular_loss(
     embedding
         (n_obs, n_latent) output of the encoder.
     label
-        (n_obs,) codes of the cell types.
+        (n_obs,) integer cell types.
     batch
-        (n_obs,) codes of the batches; one such tensor per batch key; or None without batch keys, where
-        the batch term is 0 and the default total is the plain sum of the two others.
+        (n_obs,) integer batches, or one such tensor per batch key. None without batch keys: the batch term
+        is then 0, and the default total is the plain sum of the other two terms.
     label_weights, batch_weights
         Weight of each type, and of each batch of each key; see ``centroids.inverse_frequency``.
     centroid_distances
-        (n_labels, n_labels) target distances between types, largest 1, 0 where unknown.
+        (n_labels, n_labels) target distances between types, with maximum 1 and 0 for unknown distances.
     temperature
         Temperature of the type term.
     weights
-        What each term counts in the total.
+        Weight of each term in the total.
     """
     cosine = cosine_similarity(embedding)
     types = type_term(cosine, label, weights=label_weights, temperature=temperature)
@@ -79,30 +79,31 @@ def cellular_loss(
 
 
 def cosine_similarity(embedding: Tensor) -> Tensor:
-    """Return the cosines between all pairs of cells, (n_obs, n_obs), from -1 to 1."""
+    """Return the cosines of all pairs of cells, (n_obs, n_obs), from -1 to 1."""
     unit = functional.normalize(embedding, dim=1)
     return unit @ unit.T
 
 
 def type_term(cosine: Tensor, label: Tensor, *, weights: Tensor, temperature: Tensor | float) -> Tensor:
-    """Return how far cells are from their own type, compared with other types; 0 is best.
+    """Return how close cells are to other types relative to their own type; 0 is best.
 
     Parameters
     ----------
     cosine
         (n_obs, n_obs) cosines between cells.
     label
-        (n_obs,) codes of the cell types.
+        (n_obs,) integer cell types.
     weights
         (n_labels,) weight of each type.
     temperature
-        Smaller values listen to the nearest cells only.
+        Smaller values give more weight to the nearest cells.
 
     Notes
     -----
-    For cell i with similarity S: ``-log(P / (P + N))``, P the sum of S over the other cells of its type,
-    N that over all other types; averaged over the cells of a type, then summed over types by weight.
-    A cell without a fellow of its type, or without any other type, in the mini-batch is left out.
+    The value of a cell is ``-log(P / (P + N))``, with P the sum of its similarities to the other cells of
+    its type and N the sum of those to all cells of other types. Values are averaged over the cells of each
+    type and summed over types by weight. A cell is left out if the mini-batch has no other cell of its
+    type, or no cell of another type.
     """
     same = label[:, None] == label[None, :]
     value, defined = _negative_log_share(cosine, near=_without_self(same), far=~same, temperature=temperature)
@@ -117,17 +118,17 @@ def batch_term(
     weights: Tensor,
     temperature: float = BATCH_TEMPERATURE,
 ) -> Tensor:
-    """Return how well batches can be told apart within types; smaller is better mixed, 0 if undefined.
+    """Return how separate batches are within types; smaller is better mixed, 0 if undefined.
 
-    The same contrast as in :func:`type_term` between batches of one type, with the inverse taken cell by
-    cell: a cell that lies far from its own batch, among the other batches, gives a small value.
+    This is the contrast of :func:`type_term` between the batches of one type, inverted for each cell: a
+    cell that is far from its own batch and close to other batches has a small value.
 
     Parameters
     ----------
     cosine, label, temperature
         As in :func:`type_term`.
     batch
-        (n_obs,) codes of the batches.
+        (n_obs,) integer batches.
     weights
         (n_batches,) weight of each batch.
     """
@@ -150,9 +151,9 @@ def centroid_term(embedding: Tensor, label: Tensor, *, centroid_distances: Tenso
     embedding
         (n_obs, n_latent) output of the encoder.
     label
-        (n_obs,) codes of the cell types.
+        (n_obs,) integer cell types.
     centroid_distances
-        (n_labels, n_labels) target; pairs at 0 do not count, nor do types absent from the mini-batch.
+        (n_labels, n_labels) target; pairs at 0 and types absent from the mini-batch are ignored.
     """
     types, counts = torch.unique(label, return_counts=True)
     by_type = torch.split(embedding[torch.argsort(label, stable=True)], counts.tolist())
@@ -160,7 +161,7 @@ def centroid_term(embedding: Tensor, label: Tensor, *, centroid_distances: Tenso
     distances = (centroids[:, None] - centroids[None, :]).norm(dim=-1)
     target = centroid_distances[types][:, types].to(embedding.dtype)
     known = target > 0
-    # Where all centroids coincide, every distance is 0 and stays 0.
+    # If all centroids coincide, all distances stay 0.
     scaled = distances / distances.max().clamp_min(torch.finfo(embedding.dtype).tiny)
     error = torch.where(known, scaled - target, 0).square().sum()
     return error / known.sum().clamp_min(1)
@@ -169,8 +170,8 @@ def centroid_term(embedding: Tensor, label: Tensor, *, centroid_distances: Tenso
 def _negative_log_share(
     cosine: Tensor, *, near: Tensor, far: Tensor, temperature: Tensor | float
 ) -> tuple[Tensor, Tensor]:
-    """Return -log(P / (P + N)) of each cell, and where it is defined (elsewhere it is log 2)."""
-    # The largest cosine is subtracted: it cancels in the share, and nothing overflows.
+    """Return -log(P / (P + N)) of each cell, log 2 if it is undefined; and a mask of defined values."""
+    # Subtracting the largest possible cosine cancels in the share and prevents overflow.
     similarity = torch.exp((cosine - 1) / temperature)
     defined = near.any(dim=1) & far.any(dim=1)
     near_sum = torch.where(defined, (similarity * near).sum(dim=1), 1)
@@ -179,7 +180,7 @@ def _negative_log_share(
 
 
 def _sum_of_class_means(value: Tensor, defined: Tensor, codes: Tensor, weights: Tensor) -> Tensor:
-    """Average the defined values of each class, and add up the averages by the classes' weights."""
+    """Average the defined values of each class and return the weighted sum of these means."""
     counts = torch.zeros_like(weights).index_add_(0, codes, defined.to(weights.dtype))
     per_cell = torch.where(defined, (weights / counts.clamp_min(1))[codes], 0)
     return (per_cell.to(value.dtype) * value).sum()

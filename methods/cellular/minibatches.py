@@ -1,4 +1,4 @@
-"""Which cells are learned from, which choose the epoch, and how they reach the networks."""
+"""Inner validation split, mini-batches, and embedding of cells in chunks."""
 
 from __future__ import annotations
 
@@ -14,33 +14,38 @@ from scipy import sparse
 from torch import nn
 
 from cellular_bench.core.errors import NotApplicableError
-from cellular_bench.methods._support import dense_rows
+from cellular_bench.methods._inputs import dense_rows
 from cellular_bench.methods.cellular.centroids import Codes
 
 Rows = NDArray[np.int64]
-#: Share of values that are not zero, times threads, below which a sparse product beats a dense one.
+#: Density times number of threads below which sparse products are faster than dense ones.
 SPARSE_BELOW = 0.25
 
 
 def inner_split(label: Codes, *, n_folds: int, seed: int) -> tuple[Rows, Rows]:
-    """Split training cells into those that are learned from and those that choose the epoch.
+    """Split cells into training cells and validation cells, which select the epoch.
 
-    The second part is the first fold of a stratified split. A type too small to be in both parts is only
-    learned from.
+    The validation cells are the first fold of a stratified split. A type too small to be in both parts is
+    used for training only.
 
     Parameters
     ----------
     label
-        (n_obs,) codes of the types.
+        (n_obs,) integer types.
     n_folds
-        Number of folds; fewer where no type has that many cells.
+        Number of folds; fewer if no type has that many cells.
     seed
         Seed of the split.
+
+    Returns
+    -------
+    train, validation
+        Positions of the cells.
 
     Raises
     ------
     NotApplicableError
-        If every type has a single cell: nothing could be held out.
+        If every type has a single cell, so that none can be held out.
     """
     from sklearn.model_selection import StratifiedKFold
 
@@ -49,17 +54,17 @@ def inner_split(label: Codes, *, n_folds: int, seed: int) -> tuple[Rows, Rows]:
         raise NotApplicableError("cellular: every cell type has a single cell; none can be held out.")
     folds = StratifiedKFold(min(n_folds, largest), shuffle=True, random_state=seed)
     with warnings.catch_warnings():
-        # Types with fewer cells than folds are dealt with below.
+        # Types with fewer cells than folds are handled below.
         warnings.filterwarnings("ignore", message="The least populated class", category=UserWarning)
         train, validation = next(folds.split(np.zeros(len(label)), label))
-    learned = np.isin(label[validation], label[train])
-    return np.sort(np.append(train, validation[~learned])), validation[learned]
+    in_both = np.isin(label[validation], label[train])
+    return np.sort(np.append(train, validation[~in_both])), validation[in_both]
 
 
 class MiniBatches:
-    """Rows in a new random order each time, in mini-batches of one size; the rest is left out.
+    """Mini-batches of equal size, in a new random order in each iteration; the remainder is left out.
 
-    Fewer rows than the size make one mini-batch of all rows.
+    Fewer rows than ``batch_size`` form one mini-batch.
     """
 
     def __init__(self, rows: Rows, *, batch_size: int, seed: int) -> None:
@@ -75,7 +80,7 @@ class MiniBatches:
 
 
 def even_chunks(rows: Rows, *, batch_size: int, seed: int) -> list[Rows]:
-    """Return all rows in random order, in chunks of nearly one size, none above ``batch_size``.
+    """Return all rows in random order, in chunks of nearly equal size, at most ``batch_size``.
 
     Examples
     --------
@@ -87,9 +92,10 @@ def even_chunks(rows: Rows, *, batch_size: int, seed: int) -> list[Rows]:
 
 
 def sparse_pays(X: Any, device: torch.device) -> bool:
-    """Return whether the encoder is faster where mini-batches of a matrix stay sparse.
+    """Return whether the encoder is faster if the mini-batches of a matrix stay sparse.
 
-    Sparse products cost what there are values, and run on one thread of the processor; dense ones on all.
+    The cost of sparse products is proportional to the number of values, but they use one thread of the CPU;
+    dense products use all threads.
     """
     if not sparse.issparse(X) or device.type != "cpu":
         return False
@@ -97,8 +103,8 @@ def sparse_pays(X: Any, device: torch.device) -> bool:
     return bool(density * torch.get_num_threads() < SPARSE_BELOW)
 
 
-def chosen_rows(X: Any, rows: Rows, *, device: torch.device, keep_sparse: bool) -> Any:
-    """Return some rows of a sparse or dense matrix: as csr, or as a float32 tensor."""
+def select_rows(X: Any, rows: Rows, *, device: torch.device, keep_sparse: bool) -> Any:
+    """Return selected rows of a sparse or dense matrix: as csr, or as a float32 tensor."""
     return X[rows] if keep_sparse else dense_rows(X, rows, device=device)
 
 
@@ -110,6 +116,6 @@ def embed_rows(encoder: nn.Module, X: Any, *, device: torch.device, chunk: int =
     with torch.inference_mode():
         for start in range(0, X.shape[0], chunk):
             rows = np.arange(start, min(start + chunk, X.shape[0]))
-            cells = chosen_rows(X, rows, device=device, keep_sparse=keep_sparse)
+            cells = select_rows(X, rows, device=device, keep_sparse=keep_sparse)
             parts.append(encoder(cells).cpu().numpy())
     return np.concatenate(parts).astype(np.float32, copy=False)

@@ -16,9 +16,9 @@ if TYPE_CHECKING:
 def build_encoder(n_vars: int, *, n_latent: int = 100, dropout: float = 0.2) -> nn.Sequential:
     """Return the network that maps log-normalised expression to the embedding.
 
-    Widths halve twice on the way: ``n_vars``, ``n_vars // 2``, ``n_vars // 4``, ``n_latent``. The
-    output is not normalised: the loss looks at angles between cells, and at Euclidean distances between
-    the centroids of types.
+    The widths of the layers are ``n_vars``, ``n_vars // 2``, ``n_vars // 4`` and ``n_latent``. The output
+    is not normalised, because the loss depends both on angles between cells and on Euclidean distances
+    between type centroids.
 
     Parameters
     ----------
@@ -27,7 +27,7 @@ def build_encoder(n_vars: int, *, n_latent: int = 100, dropout: float = 0.2) -> 
     n_latent
         Width of the embedding.
     dropout
-        Share of the first hidden layer dropped in training, 0 to 1.
+        Dropout of the first hidden layer, 0 to 1.
 
     Examples
     --------
@@ -61,7 +61,7 @@ def build_classifier(
     hidden
         Widths of the two hidden layers.
     dropout
-        Share of the first hidden layer dropped in training, 0 to 1.
+        Dropout of the first hidden layer, 0 to 1.
     """
     first, second = hidden
     return nn.Sequential(
@@ -78,7 +78,7 @@ def build_classifier(
 
 
 class EncoderWithTemperature(nn.Module):
-    """The encoder, and the temperature of the type term that is learned with it."""
+    """The encoder and the temperature of the type term, which are trained together."""
 
     def __init__(self, encoder: nn.Sequential, *, temperature: float) -> None:
         super().__init__()

@@ -1,4 +1,4 @@
-"""How unlike the training cells a cell is: five scores, higher = more novel."""
+"""Five scores of how different a cell is from the training cells; higher = more novel."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ NoveltyKind = Literal["likelihood", "max_logit", "energy", "centroid", "knn"]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Evidence:
-    """What the model knows of the query cells and of the training cells.
+    """Output of the model for query and training cells, from which novelty is computed.
 
     Attributes
     ----------
@@ -28,7 +28,7 @@ class Evidence:
     train_emb
         (n_train, n_latent) embedding of the training cells.
     centroids
-        (n_labels, n_latent) their mean per type.
+        (n_labels, n_latent) mean embedding of the training cells of each type.
     """
 
     logits: Floats
@@ -38,18 +38,18 @@ class Evidence:
 
 
 def novelty_score(evidence: Evidence, *, kind: str) -> NDArray[np.float64]:
-    """Return one score per query cell, (n_obs,); higher = less like anything seen in training.
+    """Return one novelty score per query cell, (n_obs,); higher = less similar to the training cells.
 
     Parameters
     ----------
     evidence
         Classifier output and embeddings.
     kind
-        ``"likelihood"``: 1 minus the highest class probability, rescaled so that a guess among all types
-        gives 1 (the study's score). ``"max_logit"``: minus the highest logit. ``"energy"``: minus the
-        log of the summed exponentials of the logits (Liu et al. 2020, arXiv:2010.03759). ``"centroid"``:
-        Euclidean distance to the nearest type centroid in the embedding. ``"knn"``: mean Euclidean
-        distance to the 15 nearest training cells.
+        ``"likelihood"``: 1 minus the highest class probability, rescaled so that equal probabilities of
+        all types give 1 (the score of the study). ``"max_logit"``: minus the highest logit. ``"energy"``:
+        minus the log of the summed exponentials of the logits (Liu et al. 2020, arXiv:2010.03759).
+        ``"centroid"``: Euclidean distance to the nearest type centroid in the embedding. ``"knn"``: mean
+        Euclidean distance to the 15 nearest training cells.
     """
     if kind not in SCORES:
         raise UnknownNameError("novelty score", kind, SCORES)
@@ -57,7 +57,7 @@ def novelty_score(evidence: Evidence, *, kind: str) -> NDArray[np.float64]:
 
 
 def normalised_likelihood(logits: Floats) -> NDArray[np.float64]:
-    """Return (p - 1/K) / (1 - 1/K), p the highest of K class probabilities: 0 for a guess, 1 if certain.
+    """Return (p - 1/K) / (1 - 1/K) with p the highest of K probabilities: 0 if all are equal, 1 if p is 1.
 
     Examples
     --------
@@ -71,7 +71,7 @@ def normalised_likelihood(logits: Floats) -> NDArray[np.float64]:
 
 
 def log_softmax(logits: Floats) -> NDArray[np.float64]:
-    """Return the logarithms of the class probabilities, each row summing to 1 after ``exp``."""
+    """Return log probabilities (n_obs, n_labels) from logits; ``exp`` of each row sums to 1."""
     logits = logits.astype(np.float64)
     normalised: NDArray[np.float64] = logits - _log_sum_exp(logits)[:, None]
     return normalised

@@ -1,4 +1,4 @@
-"""A fitted model on disk: a folder with ``model.json`` (text) and ``weights.pt`` (tensors only)."""
+"""Save and load fitted models: a folder with ``model.json`` (text) and ``weights.pt`` (tensors only)."""
 
 from __future__ import annotations
 
@@ -18,15 +18,15 @@ from cellular_bench.methods.cellular.model import EncoderWithTemperature, build_
 from cellular_bench.methods.cellular.settings import ClassifierSettings
 from cellular_bench.methods.cellular.state import Fitted
 
-#: Raised whenever files written earlier could be misread.
+#: Increased whenever older files could be misread.
 FORMAT_VERSION: Final = 3
 _ARRAYS: Final = ("train_emb", "train_label", "train_rows", "validation_rows")
 
 
 def save(arguments: Mapping[str, Any], fitted: Fitted, folder: Path) -> None:
-    """Write a fitted model and the arguments of its constructor into a new or empty folder."""
+    """Write a fitted model and the arguments of its constructor to a new or empty folder."""
     if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
-        raise UserError(f"cellular: {folder} exists and is not an empty folder; give another path.")
+        raise UserError(f"cellular: {folder} exists and is not an empty folder; use another path.")
     assert fitted.classifier is not None
     assert fitted.classifier_settings is not None
     folder.mkdir(parents=True, exist_ok=True)
@@ -50,7 +50,7 @@ def save(arguments: Mapping[str, Any], fitted: Fitted, folder: Path) -> None:
 
 
 def load(folder: Path, *, device: torch.device) -> tuple[dict[str, Any], Fitted]:
-    """Return the constructor's arguments and the fitted parts of a model on disk."""
+    """Return the constructor arguments and the fitted parts of a saved model."""
     text = _read_description(folder)
     arguments = text["arguments"]
     arguments["classifier"] = _classifier_settings(arguments["classifier"])
@@ -86,13 +86,14 @@ def _read_description(folder: Path) -> dict[str, Any]:
     if missing:
         raise UserError(
             f"cellular: {folder} is not a saved model: {' and '.join(missing)} not found. "
-            "Give the folder that Cellular.save wrote."
+            "Use a folder written by Cellular.save."
         )
     text: dict[str, Any] = json.loads((folder / "model.json").read_text(encoding="utf-8"))
     if text.get("format_version") != FORMAT_VERSION:
         raise UserError(
-            f"cellular: {folder} has format version {text.get('format_version')}, this program reads "
-            f"{FORMAT_VERSION}. It was written with {text.get('versions')}: use these, or fit again."
+            f"cellular: {folder} has format version {text.get('format_version')}, but this version of the "
+            f"package reads {FORMAT_VERSION}. It was written with {text.get('versions')}: use these versions "
+            "or fit again."
         )
     return text
 

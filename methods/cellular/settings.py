@@ -1,7 +1,7 @@
-"""Every number that the training reads, and the two presets.
+"""Settings of the training, and the two presets.
 
-``PAPER`` is the study's recipe, peculiarities included. ``DEFAULT`` is ``PAPER`` with the changes
-written below it and nothing else; ``docs/methods/cellular.md`` gives the measured effect of each.
+``PAPER`` holds the settings of the study, including its peculiarities. ``DEFAULT`` is ``PAPER`` with the
+changes listed in its definition; ``docs/methods/cellular.md`` gives the measured effect of each.
 """
 
 from __future__ import annotations
@@ -10,18 +10,19 @@ from dataclasses import dataclass, fields, replace
 from typing import Any, Final
 
 from cellular_bench.core.errors import UnknownNameError, UserError
+from cellular_bench.methods._presets import preset_with
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LossWeights:
-    """What each term counts in the total; used where there are batch keys."""
+    """Weight of each term in the total loss, if there are batch keys."""
 
     type: float = 0.9
     batch: float = 0.1
     centroid: float = 1.0
 
 
-#: Which terms are trained on; the last two are the study's ablation.
+#: Terms of the loss; the last two are the ablations of the study.
 LOSS_TERMS: Final = {
     "full": LossWeights(),
     "contrastive": LossWeights(centroid=0.0),
@@ -31,7 +32,7 @@ LOSS_TERMS: Final = {
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ClassifierSettings:
-    """Shape and learning of the classifier: what tuning varies.
+    """Shape and learning rate of the classifier, which tuning varies.
 
     Attributes
     ----------
@@ -46,31 +47,31 @@ class ClassifierSettings:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Settings:
-    """The recipe.
+    """Settings of architecture and training.
 
     Attributes
     ----------
     n_components
-        Principal components in which the target distances between types are measured.
+        Number of principal components in which the target distances between types are measured.
     n_inner_folds
-        One part in this many of the training cells is held out to choose the best epoch.
+        One in this many training cells is held out to select the best epoch.
     warmup_from_zero
-        True: the rate of epoch ``e`` is ``e / warmup_epochs`` of the schedule's, so that epoch 0 learns
-        nothing. False: ``(e + 1) / (warmup_epochs + 1)``.
+        True: the learning rate of epoch ``e`` is the scheduled one times ``e / warmup_epochs``, so that
+        epoch 0 learns nothing. False: times ``(e + 1) / (warmup_epochs + 1)``.
     validation_counts_cells
-        True: the type term of the validation loss, which chooses the encoder's epoch, counts every cell
-        alike. False: it weighs types as the training loss does, by inverse frequency, so that a handful
-        of cells of the rarest types decide.
+        True: all cells have equal weight in the type term of the validation loss, which selects the
+        encoder's epoch. False: types are weighted by inverse frequency as in the training loss, so that a
+        few cells of the rarest types decide.
     softmax_before_loss
-        True: the classifier's cross-entropy is taken of its softmax output, not of its logits.
+        True: the cross-entropy of the classifier is computed from its softmax output, not from its logits.
     precision
-        ``"float32"``, or ``"bf16"``: the encoder's matrix products in training are rounded to bfloat16.
+        ``"float32"``, or ``"bf16"``: matrix products of the encoder are rounded to bfloat16 in training.
     n_trials
-        Trials of the search for the classifier's shape and learning rate; 0 for none.
+        Number of trials of the search for the classifier's shape and learning rate; 0 for no search.
     tuning_widths
-        Narrowest and widest hidden layer that the search tries, multiples of 64.
+        Minimum and maximum width of a hidden layer in the search, multiples of 64.
     prune_trials
-        True: a trial ends early unless it is among the best third of those that came as far.
+        True: a trial ends early unless it is among the best third of trials at that epoch.
     novelty_kind
         Score returned as novelty; see ``novelty.novelty_score``.
     """
@@ -116,34 +117,30 @@ PRESETS: Final = {"default": DEFAULT, "paper": PAPER}
 
 
 def settings_for(preset: str, **changes: Any) -> Settings:
-    """Return a preset with some of its numbers changed.
+    """Return a preset with some of its settings changed.
 
     Parameters
     ----------
     preset
         ``"default"`` or ``"paper"``.
     changes
-        Fields of :class:`Settings`; None keeps the preset's value.
+        Fields of :class:`Settings`; None keeps the value of the preset.
 
     Raises
     ------
     UserError
-        If the preset or a field is unknown, or a number is out of range.
+        If the preset or a field is unknown, or if a value is out of range.
 
     Examples
     --------
     >>> settings_for("paper", max_epochs=3).max_epochs
     3
     """
-    if preset not in PRESETS:
-        raise UnknownNameError("preset", preset, PRESETS)
     known = {field.name for field in fields(Settings)}
     for name in changes:
         if name not in known:
             raise UnknownNameError("setting", name, known)
-    settings = replace(
-        PRESETS[preset], **{name: value for name, value in changes.items() if value is not None}
-    )
+    settings = preset_with(PRESETS, preset, **changes)
     for name in ("n_latent", "max_epochs", "patience", "n_components", "classifier_max_epochs"):
         if getattr(settings, name) < 1:
             raise UserError(f"cellular: {name} is {getattr(settings, name)}; it must be at least 1.")
@@ -154,8 +151,8 @@ def settings_for(preset: str, **changes: Any) -> Settings:
     narrowest, widest = settings.tuning_widths
     if not 64 <= narrowest <= widest or narrowest % 64 or widest % 64:
         raise UserError(
-            f"cellular: tuning_widths is {settings.tuning_widths}; two multiples of 64 are wanted, the "
-            "smaller first."
+            f"cellular: tuning_widths is {settings.tuning_widths}; expected two multiples of 64, the smaller "
+            "first."
         )
     for name in ("batch_size", "n_inner_folds"):
         if getattr(settings, name) < 2:

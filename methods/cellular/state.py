@@ -1,4 +1,4 @@
-"""What a fitted model consists of."""
+"""The parts of a fitted model."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from cellular_bench.methods.cellular.settings import ClassifierSettings
 
 @dataclass(slots=True, kw_only=True)
 class Fitted:
-    """The trained networks, and of the training cells what later calls need.
+    """The trained networks, and data of the training cells that later calls need.
 
     Attributes
     ----------
@@ -25,9 +25,9 @@ class Fitted:
     labels
         Names of the classifier's outputs, in order.
     train_emb, train_label
-        Embedding and type code of every training cell.
+        Embedding and integer type of every cell given to ``fit``.
     train_rows, validation_rows
-        Which of them were learned from, and which chose the epoch.
+        Positions of the cells used for training, and of those that selected the epoch.
     classifier
         None until it is first needed.
     """

@@ -1,48 +1,49 @@
-"""How the encoder and the classifier are trained: what each learns from, and with which loss."""
+"""Training of encoder and classifier: their data and their losses."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Protocol
 
-import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.nn import functional
 
+from cellular_bench.methods._session import seeded_torch
 from cellular_bench.methods.cellular.centroids import (
     Codes,
     centroid_distances,
     class_shares,
     inverse_frequency,
 )
-from cellular_bench.methods.cellular.loop import Epoch, History, fit, seeded_torch
+from cellular_bench.methods.cellular.loop import Epoch, History, fit
 from cellular_bench.methods.cellular.loss import LossTerms, cellular_loss
 from cellular_bench.methods.cellular.minibatches import (
     MiniBatches,
     Rows,
-    chosen_rows,
     even_chunks,
+    select_rows,
     sparse_pays,
 )
 from cellular_bench.methods.cellular.model import EncoderWithTemperature, build_classifier, build_encoder
 from cellular_bench.methods.cellular.settings import ClassifierSettings, LossWeights, Settings
+from cellular_bench.methods.cellular.state import Fitted
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Cells:
-    """What the model learns from.
+    """Data for training.
 
     Attributes
     ----------
     X
         (n_obs, n_vars) log-normalised expression, csr or dense.
     label
-        (n_obs,) codes of the cell types, 0 to ``n_labels - 1``.
+        (n_obs,) integer cell types, 0 to ``n_labels - 1``.
     batches
-        Codes of the batches, one array per batch key.
+        (n_obs,) integer batches, one array per batch key.
     """
 
     X: Any
@@ -61,26 +62,26 @@ def train_encoder(
     seed: int = 0,
     device: torch.device,
 ) -> tuple[EncoderWithTemperature, History]:
-    """Train the encoder on some cells, and keep the epoch that is best on others.
+    """Train the encoder, and keep the epoch with the lowest loss on the validation cells.
 
     Parameters
     ----------
     cells
-        All training cells.
+        Data of all cells.
     train, validation
-        Rows that are learned from, and rows that choose the epoch.
+        Rows used for training, and rows that select the epoch.
     settings
-        The recipe.
+        Settings of architecture and training.
     loss_weights
-        What each term counts; None: the study's full loss.
+        Weight of each term; None: the full loss of the study.
     seed
         Seed of weights, mini-batches and dropout.
     device
-        Where the networks live.
+        Device of the networks.
     """
     loss = _encoder_loss(cells, train, settings=settings, weights=loss_weights, seed=seed, device=device)
-    by_cell = class_shares(cells.label[validation], n_classes=cells.n_labels)
-    judged_by = torch.as_tensor(by_cell, dtype=torch.float32, device=device)
+    shares = class_shares(cells.label[validation], n_classes=cells.n_labels)
+    equal_per_cell = torch.as_tensor(shares, dtype=torch.float32, device=device)
     batches = MiniBatches(train, batch_size=settings.batch_size, seed=seed)
     held_out = even_chunks(validation, batch_size=settings.batch_size, seed=seed)
     with seeded_torch(seed, device):
@@ -96,60 +97,63 @@ def train_encoder(
             batches,
             held_out,
             validation_loss=(
-                (lambda rows: loss(model, rows, label_weights=judged_by)._asdict())
+                (lambda rows: loss(model, rows, label_weights=equal_per_cell)._asdict())
                 if settings.validation_counts_cells
                 else None
             ),
             settings=settings,
-            learning_rate=settings.learning_rate,
-            max_epochs=settings.max_epochs,
-            patience=settings.patience,
             after_step=keep_in_range,
         )
     return model, history
 
 
 def train_classifier(
-    X_emb: NDArray[np.float32],
-    label: Codes,
-    train: Rows,
-    validation: Rows,
+    fitted: Fitted,
     *,
-    n_labels: int,
     settings: Settings,
     classifier: ClassifierSettings,
     seed: int = 0,
     device: torch.device,
     after_epoch: Callable[[Epoch], None] | None = None,
 ) -> tuple[nn.Sequential, History]:
-    """Train the classifier on an embedding that stays as it is.
+    """Train the classifier on the frozen embedding of the training cells.
 
-    Parameters are those of :func:`train_encoder`; ``classifier`` holds what tuning varies, and
-    ``after_epoch`` hears of every epoch: an exception that it raises ends training.
+    Parameters
+    ----------
+    fitted
+        Embedding and types of the cells, and the rows for training and validation.
+    settings, seed, device
+        As in :func:`train_encoder`.
+    classifier
+        Shape and learning rate of the classifier.
+    after_epoch
+        Called after every epoch; an exception that it raises ends the training.
     """
-    embedding = torch.as_tensor(X_emb, device=device)
-    target = torch.as_tensor(label, device=device)
+    embedding = torch.as_tensor(fitted.train_emb, device=device)
+    target = torch.as_tensor(fitted.train_label, device=device)
+    n_latent, n_labels = fitted.train_emb.shape[1], len(fitted.labels)
     with seeded_torch(seed, device):
-        model = build_classifier(
-            X_emb.shape[1], n_labels, hidden=classifier.hidden, dropout=classifier.dropout
-        ).to(device)
+        model = build_classifier(n_latent, n_labels, hidden=classifier.hidden, dropout=classifier.dropout)
+        model = model.to(device)
 
         def loss(rows: Rows) -> dict[str, Tensor]:
-            chosen = torch.as_tensor(rows, device=device)
-            output = model(embedding[chosen])
+            selected = torch.as_tensor(rows, device=device)
+            output = model(embedding[selected])
             if settings.softmax_before_loss:
                 output = output.softmax(dim=1)
-            return {"total": functional.cross_entropy(output, target[chosen])}
+            return {"total": functional.cross_entropy(output, target[selected])}
 
         history = fit(
             model,
             loss,
-            MiniBatches(train, batch_size=settings.batch_size, seed=seed),
-            even_chunks(validation, batch_size=settings.batch_size, seed=seed),
-            settings=settings,
-            learning_rate=classifier.learning_rate,
-            max_epochs=settings.classifier_max_epochs,
-            patience=settings.classifier_patience,
+            MiniBatches(fitted.train_rows, batch_size=settings.batch_size, seed=seed),
+            even_chunks(fitted.validation_rows, batch_size=settings.batch_size, seed=seed),
+            settings=replace(
+                settings,
+                learning_rate=classifier.learning_rate,
+                max_epochs=settings.classifier_max_epochs,
+                patience=settings.classifier_patience,
+            ),
             after_epoch=after_epoch,
         )
     return model, history
@@ -170,7 +174,7 @@ def _encoder_loss(
     seed: int,
     device: torch.device,
 ) -> _EncoderLoss:
-    """Bind what the loss takes from the training cells: class weights and target distances."""
+    """Return the loss with class weights and target distances computed from the training cells."""
 
     def tensor(array: NDArray[Any]) -> Tensor:
         dtype = torch.float32 if array.dtype.kind == "f" else torch.int64
@@ -178,7 +182,7 @@ def _encoder_loss(
 
     label = tensor(cells.label)
     keys = [tensor(key) for key in cells.batches]
-    rare_first = tensor(inverse_frequency(cells.label[train], n_classes=cells.n_labels))
+    by_frequency = tensor(inverse_frequency(cells.label[train], n_classes=cells.n_labels))
     key_weights = [
         tensor(inverse_frequency(key[train], n_classes=int(key.max()) + 1)) for key in cells.batches
     ]
@@ -196,14 +200,14 @@ def _encoder_loss(
     rounded = settings.precision == "bf16"
     keep_sparse = sparse_pays(cells.X, device) and not rounded
 
-    def loss(model: EncoderWithTemperature, rows: Rows, *, label_weights: Tensor = rare_first) -> LossTerms:
-        chosen = torch.as_tensor(rows, device=device)
+    def loss(model: EncoderWithTemperature, rows: Rows, *, label_weights: Tensor = by_frequency) -> LossTerms:
+        selected = torch.as_tensor(rows, device=device)
         with torch.autocast(device.type, torch.bfloat16, enabled=rounded):
-            embedding = model(chosen_rows(cells.X, rows, device=device, keep_sparse=keep_sparse))
+            embedding = model(select_rows(cells.X, rows, device=device, keep_sparse=keep_sparse))
         return cellular_loss(
             embedding.float(),
-            label[chosen],
-            [key[chosen] for key in keys],
+            label[selected],
+            [key[selected] for key in keys],
             label_weights=label_weights,
             batch_weights=key_weights,
             centroid_distances=target,

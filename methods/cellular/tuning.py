@@ -19,11 +19,11 @@ from cellular_bench.methods.cellular.training import train_classifier
 if TYPE_CHECKING:
     from cellular_bench.methods.cellular.state import Fitted
 
-#: With pruning, a trial goes on after the epoch of this number, counted from 0, and of 3, 9 ... times it,
-#: only if it is among the best third of those that came so far.
+#: With pruning, a trial continues after this epoch (counted from 0), and after 3, 9 ... times this number,
+#: only if it is among the best third of the trials that have reached it.
 EPOCHS_BEFORE_PRUNING = 2
 KEPT_SHARE = 3
-#: A line of progress comes after this many trials.
+#: Number of trials between two lines of progress.
 REPORT_EVERY = 10
 
 
@@ -36,28 +36,28 @@ def tune_classifier(
     storage: Path | None = None,
     progress: bool = False,
 ) -> ClassifierSettings:
-    """Return the settings with the least validation loss among ``settings.n_trials``.
+    """Return the classifier settings with the lowest validation loss among ``settings.n_trials`` trials.
 
-    Every trial trains a classifier on the one embedding in ``fitted``; the encoder is left alone. The
-    sampler is optuna's tree-structured Parzen estimator with a seed. It searches hidden widths in
-    ``settings.tuning_widths`` in steps of 64, learning rate 1e-5 to 1e-2 (logarithmic), dropout 0 to 0.5.
+    Every trial trains a classifier on the embedding in ``fitted``; the encoder does not change. The sampler
+    is optuna's tree-structured Parzen estimator with a seed. The search space is hidden widths in
+    ``settings.tuning_widths`` in steps of 64, learning rate 1e-5 to 1e-2 (logarithmic) and dropout 0 to 0.5.
 
     Parameters
     ----------
     fitted
-        Embedding, types, and which cells are learned from.
+        Embedding and types of the training cells, and the positions of training and validation cells.
     settings
-        The recipe.
+        Settings of the training.
     seed
         Seed of the sampler and of every training.
     device
-        Where the classifiers live.
+        Device of the classifiers.
     storage
-        File that keeps every trial, made where it is missing. An interrupted search goes on from it
-        with the trials that are left; a search on another embedding or recipe starts anew in the
+        File that stores every trial, created if missing. An interrupted search resumes from it with the
+        remaining trials; a search on another embedding or with other settings is stored separately in the
         same file.
     progress
-        True: print a line after every tenth trial.
+        Whether to print a line after every tenth trial.
     """
     import optuna
 
@@ -69,7 +69,7 @@ def tune_classifier(
             direction="minimize",
             pruner=_pruner(settings),
         )
-        # A search that goes on must not draw again the points with which it began.
+        # A resumed search must not draw its first points again.
         study.sampler = optuna.samplers.TPESampler(seed=seed + len(study.trials))
         study.optimize(
             _objective(fitted, settings=settings, seed=seed, device=device),
@@ -82,7 +82,7 @@ def tune_classifier(
 def _objective(
     fitted: Fitted, *, settings: Settings, seed: int, device: torch.device
 ) -> Callable[[Any], float]:
-    """Return the function of a trial: the validation loss of the classifier that it describes."""
+    """Return the objective: the validation loss of the classifier of a trial."""
     import optuna
 
     def validation_loss(trial: Any) -> float:
@@ -92,11 +92,7 @@ def _objective(
                 raise optuna.TrialPruned
 
         _, history = train_classifier(
-            fitted.train_emb,
-            fitted.train_label,
-            fitted.train_rows,
-            fitted.validation_rows,
-            n_labels=len(fitted.labels),
+            fitted,
             settings=settings,
             classifier=_suggest(trial, settings.tuning_widths),
             seed=seed,
@@ -109,7 +105,7 @@ def _objective(
 
 
 def _suggest(trial: Any, widths: tuple[int, int]) -> ClassifierSettings:
-    """Read one point of the space; a finished trial gives its own values again."""
+    """Return one point of the search space; a finished trial returns its stored values."""
     return ClassifierSettings(
         hidden=(
             trial.suggest_int("hidden_1", *widths, step=64),
@@ -121,7 +117,7 @@ def _suggest(trial: Any, widths: tuple[int, int]) -> ClassifierSettings:
 
 
 def _name(fitted: Fitted, *, settings: Settings, seed: int) -> str:
-    """Name a search after all that its losses depend on; how many trials there are is not part of it."""
+    """Return a name that identifies everything the losses depend on, which excludes the number of trials."""
     digest = hashlib.sha256(json.dumps([asdict(replace(settings, n_trials=0)), seed]).encode())
     for array in (fitted.train_emb, fitted.train_label, fitted.train_rows, fitted.validation_rows):
         digest.update(array.tobytes())
@@ -149,7 +145,7 @@ def _pruner(settings: Settings) -> Any:
 
 
 def _finished(study: Any) -> list[Any]:
-    """Return the trials that came to their end; one that was interrupted did not."""
+    """Return the completed and pruned trials, without interrupted ones."""
     return [trial for trial in study.get_trials(deepcopy=False) if trial.state.name in ("COMPLETE", "PRUNED")]
 
 
@@ -161,7 +157,7 @@ def _reporter(n_trials: int) -> Callable[[Any, Any], None]:
             n_pruned = sum(trial.state.name == "PRUNED" for trial in finished)
             print(
                 f"cellular: {len(finished)} of {n_trials} trials ({n_pruned} ended early), "
-                f"least validation loss {study.best_value:.4f}",
+                f"lowest validation loss {study.best_value:.4f}",
                 flush=True,
             )
 
@@ -170,7 +166,7 @@ def _reporter(n_trials: int) -> Callable[[Any, Any], None]:
 
 @contextmanager
 def _quiet(logging: Any) -> Iterator[None]:
-    """Leave out the line per trial, and restore optuna's global verbosity after."""
+    """Suppress optuna's line per trial, and restore its global verbosity at the end."""
     before = logging.get_verbosity()
     logging.set_verbosity(logging.WARNING)
     try:

@@ -1,4 +1,4 @@
-"""LIGER by pyliger: integrative non-negative matrix factorisation, then quantile normalisation."""
+"""LIGER (pyliger): integrative non-negative matrix factorisation, then quantile normalisation."""
 
 from __future__ import annotations
 
@@ -6,23 +6,24 @@ from typing import Any
 
 import numpy as np
 
-#: What a batch must have for the factorisation: more cells than factors, and two factors.
+#: Smallest batch for which the factorisation has two or more factors, fewer than cells.
 SMALLEST_BATCH = 4
 
 
-def run(
-    train: Any,
-    query: Any,
-    *,
-    seed: int,
-    n_factors: int,
-    penalty: float,
-    max_iter: int,
-    n_quantiles: int,
-    n_neighbors: int,
-    min_cells: int,
-) -> dict[str, Any]:
-    """Factorise the counts of all batches together and return the aligned loadings of each cell."""
+def run(train: Any, query: Any, *, seed: int, **params: Any) -> dict[str, Any]:
+    """Factorise the counts of all batches together and return the aligned loadings of each cell.
+
+    Parameters
+    ----------
+    train
+        Not used: only the query is embedded.
+    query
+        Cells with counts and batches.
+    seed
+        Seed of the initial values.
+    params
+        Parameters of ``cellular_bench.methods.liger.Liger``.
+    """
     import pyliger
     from cellular_bench_inside import NotApplicable
 
@@ -31,7 +32,7 @@ def run(
     if smallest < SMALLEST_BATCH:
         raise NotApplicable(f"needs {SMALLEST_BATCH} cells in each batch, the smallest has {smallest}")
     counts = query.counts.toscipy()
-    # What it would leave out would be missing in the result: cells and genes are all kept.
+    # All cells and genes must be kept, because cells that it removed would be missing in the result.
     liger = pyliger.create_liger([_part(counts[cells], number) for number, cells in enumerate(cells_of)],
                                  remove_missing=False)  # fmt: skip
     pyliger.normalize(liger, remove_missing=False)
@@ -39,16 +40,16 @@ def run(
     pyliger.scale_not_center(liger, remove_missing=False)
     pyliger.optimize_ALS(
         liger,
-        k=min(n_factors, smallest - 1, len(liger.var_genes) - 1),
-        value_lambda=penalty,
-        max_iters=max_iter,
-        rand_seed=1 + seed % 2**31,  # it subtracts 1
+        k=min(params["n_factors"], smallest - 1, len(liger.var_genes) - 1),
+        value_lambda=params["penalty"],
+        max_iters=params["max_iter"],
+        rand_seed=1 + seed % 2**31,  # the library subtracts 1
     )
     pyliger.quantile_norm(
         liger,
-        quantiles=n_quantiles,
-        min_cells=min_cells,
-        knn_k=min(n_neighbors, smallest),
+        quantiles=params["n_quantiles"],
+        min_cells=params["min_cells"],
+        knn_k=min(params["n_neighbors"], smallest),
         rand_seed=seed % 2**31,
     )
     parts = [part.obsm["H_norm"] for part in liger.adata_list]
@@ -59,7 +60,7 @@ def run(
 
 
 def _part(counts: Any, number: int) -> Any:
-    """Return a batch as the library wants it: named, with names for both axes."""
+    """Return a batch in the form that the library reads, with a name and names for both axes."""
     import anndata
     import pandas as pd
 
@@ -69,6 +70,6 @@ def _part(counts: Any, number: int) -> Any:
 
 
 def _expressed_everywhere(liger: Any) -> Any:
-    """Return the genes that some cell of every batch expresses: the others have no scale there."""
+    """Return the genes that are expressed in every batch; other genes have no scale in some batch."""
     expressed = np.all([part.var["norm_sum"].to_numpy() > 0 for part in liger.adata_list], axis=0)
     return liger.adata_list[0].var_names[expressed]

@@ -1,12 +1,12 @@
-# Seurat 4: labels of a reference carried over to a query along mutual nearest neighbours ("anchors").
+# Seurat 4: transfer of labels from a reference to a query along mutual nearest neighbours ("anchors").
 
 suppressPackageStartupMessages(library(Seurat))
 
 as_seurat <- function(cells, as_in_study) {
   values <- cells$X
-  # The study put its logarithms in the place of counts, too; variable genes are sought there.
+  # The study also used log-normalised values in place of counts, from which variable genes are selected.
   counts <- if (as_in_study || is.null(cells$counts)) values else cells$counts
-  # Seurat takes _ in the name of a gene for something of its own.
+  # Seurat changes gene names that contain _.
   rownames(values) <- rownames(counts) <- sprintf("gene%d", seq_len(nrow(values)))
   object <- CreateSeuratObject(counts, min.cells = 0, min.features = 0)
   object <- SetAssayData(object, slot = "data", new.data = values)
@@ -14,12 +14,13 @@ as_seurat <- function(cells, as_in_study) {
   object
 }
 
-# Genes that vary in most batches; of all cells where a batch is too small to say.
+# Genes that vary in most batches.
 varying_features <- function(parts, n_features) {
   parts <- lapply(parts, FindVariableFeatures, nfeatures = n_features, verbose = FALSE)
   SelectIntegrationFeatures(parts, nfeatures = n_features, verbose = FALSE)
 }
 
+# Split the reference by batch, or return it whole if a batch is too small to select variable genes.
 batches_of <- function(object, smallest) {
   parts <- SplitObject(object, split.by = "batch")
   if (min(sapply(parts, ncol)) < smallest) list(object) else parts
@@ -38,7 +39,7 @@ run <- function(train, query, seed, params) {
   as_in_study <- params$preset == "paper"
   reference <- as_seurat(train, as_in_study)
   unknown <- as_seurat(query, as_in_study)
-  # k.score and the dimensions must fit into the smaller of the two.
+  # k.score and the number of dimensions must not exceed the size of the smaller of the two.
   least <- min(ncol(reference), ncol(unknown))
   if (least < 10) not_applicable(sprintf("finds anchors between two sets of at least 10 cells; one has %d", least))
   parts <- batches_of(reference, smallest = params$k_score + 1)
@@ -47,7 +48,7 @@ run <- function(train, query, seed, params) {
   if (params$reference == "cca" && length(parts) > 1) {
     reference <- integrated(parts, features, dims, params$k_weight)
     DefaultAssay(reference) <- "integrated"
-    # It groups cells by batch; labels must follow.
+    # Integration groups cells by batch, so labels are reordered.
     order <- match(colnames(reference), colnames(train$X))
   } else {
     VariableFeatures(reference) <- features
@@ -64,7 +65,7 @@ run <- function(train, query, seed, params) {
     k.anchor = params$k_anchor, k.filter = if (is.null(params$k_filter)) NA else params$k_filter,
     k.score = min(params$k_score, least - 1), verbose = FALSE
   )
-  # Names of labels would be changed to what R allows as names of columns; numbers are not.
+  # R would change labels that are not valid column names, so they are numbered.
   labels <- sort(unique(train$label), method = "radix")
   codes <- sprintf("label%d", match(train$label, labels))[order]
   found <- TransferData(anchors,

@@ -1,7 +1,7 @@
-"""scGen, written anew from its description: an autoencoder whose latent types are moved onto each other.
+"""scGen, reimplemented from its description: an autoencoder, and alignment of types in its latent space.
 
-Read ``network.py`` (the autoencoder and its training), ``shift.py`` (how batches are moved) and
-``adapter.py`` (the harness's classes). Importing this package does not load torch.
+``network.py`` holds the autoencoder and its training, ``shift.py`` the alignment of batches, ``adapter.py``
+the classes for the harness. Importing this package does not load torch.
 """
 
 from cellular_bench.methods.scgen.adapter import ScGen, ScGenPaper

@@ -1,55 +1,61 @@
-"""The harness's classes of scGen."""
+"""scGen for the harness. torch is imported on fit."""
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Self
 
 import numpy as np
 from numpy.typing import NDArray
 
-from cellular_bench.core.errors import ContractError, NotApplicableError, UnknownNameError
+from cellular_bench.core.errors import NotApplicableError, UnknownNameError
 from cellular_bench.core.types import Corrected, MethodSpec
-from cellular_bench.methods._session import session
-from cellular_bench.methods._support import (
+from cellular_bench.methods._inputs import (
     batches_of,
     labels_of,
     require_batches,
+    require_fitted,
     require_labels,
-    require_same_genes,
 )
+from cellular_bench.methods._predictions import nearest_voters
+from cellular_bench.methods._session import session
 from cellular_bench.methods.scgen.shift import shifted, shifts_to_reference
 
 if TYPE_CHECKING:
     from anndata import AnnData
 
-#: What the means of types are taken from; see :class:`ScGen`.
+#: Values of the parameter ``shift``; see :class:`ScGen`.
 SHIFTS = ("query", "train", "none")
 N_NEIGHBORS = 15
 FEWEST_CELLS = 4
 
 
 class ScGen:
-    """scGen, written anew from its description: batch removal with predicted labels of the query.
+    """scGen, reimplemented from its description: batch removal with predicted labels of the query.
 
-    An autoencoder of expression is trained on the training cells; neither batch nor label enters it. In
-    its latent space the mean of every type in every batch is moved onto the mean of that type in the
-    batch that has most of it. The original does so with the labels of the cells it corrects, which are
-    the ones it is scored on. Here the query's types are the majority of each cell's 15 nearest training
-    cells in the latent space; :class:`ScGenPaper` is the original.
+    An autoencoder of expression is trained on the training cells, without batches and labels. In its latent
+    space, the mean of every type in every batch is moved onto the mean of that type in the batch with most
+    of its cells. The original uses the labels of the cells that it corrects, which are those it is scored
+    on. Here the type of a query cell is predicted by its 15 nearest training cells in the latent space;
+    :class:`ScGenPaper` is the original.
 
-    The corrected expression is what is decoded from the moved cells, and the embedding what is encoded
-    from it again, as the CELLULAR study scored it.
+    The corrected expression is decoded from the moved cells, and the embedding is encoded from the
+    corrected expression, which is what the CELLULAR study scored.
 
     Parameters
     ----------
     shift
-        ``"query"``: means of the query's cells, by predicted type; a cell then depends on the others.
-        ``"train"``: the shifts found among the training cells, none for a type and batch not seen there.
-        ``"none"``: no shift.
-    n_hidden, n_latent
-        Units of the hidden layers; latent dimensions.
-    max_epochs, patience
-        Most passes over the training cells, and how many without a better validation loss end training.
+        ``"query"``: shifts computed from the query, by predicted type; the embedding of a cell then
+        depends on the other cells. ``"train"``: shifts computed from the training cells; no shift for pairs
+        of type and batch that they lack. ``"none"``: no shift.
+    n_hidden
+        Number of units in each hidden layer.
+    n_latent
+        Number of latent dimensions.
+    max_epochs
+        Maximum number of passes over the training cells.
+    patience
+        Number of epochs without a better validation loss after which training ends.
     seed
         Seed of weights, dropout, mini-batches and the cells held out for validation.
 
@@ -63,7 +69,7 @@ class ScGen:
         method_id="scgen",
         name="scGen (predicted labels)",
         tasks=("integration",),
-        description="Autoencoder; types, predicted for the query, are moved onto each other across batches.",
+        description="Autoencoder; types predicted for the query are aligned across batches.",
         labels="train",
         inductive=True,
         needs_batches=True,
@@ -93,10 +99,10 @@ class ScGen:
         self.max_epochs = max_epochs
         self.patience = patience
         self.seed = seed
-        self._network: Any = None
+        self._genes: list[str] = []
 
     def fit(self, train: AnnData) -> Self:
-        """Train the autoencoder; remember where the training cells lie and what they are."""
+        """Train the autoencoder; keep latent coordinates, labels and batches of the training cells."""
         require_batches(train, self.spec.method_id)
         require_labels(labels_of(train), self.spec.method_id)
         if train.n_obs < FEWEST_CELLS:
@@ -115,10 +121,8 @@ class ScGen:
         return self
 
     def embed(self, query: AnnData) -> Corrected:
-        """Return the corrected expression, and what is encoded from it, (n_obs, n_latent)."""
-        if self._network is None:
-            raise ContractError(f"{self.spec.method_id}: embed was called before fit. Call fit first.")
-        require_same_genes(query, self._genes, self.spec.method_id)
+        """Return the corrected expression, and the embedding encoded from it, (n_obs, n_latent)."""
+        require_fitted(query, self._genes, self.spec.method_id)
         with session(self.seed):
             from cellular_bench.methods.scgen import network
 
@@ -127,14 +131,12 @@ class ScGen:
             return Corrected(X=corrected, X_emb=network.encoded(self._network, corrected))
 
     def query_labels(self, Z: NDArray[np.float32], query: AnnData) -> NDArray[np.str_]:
-        """Return the type that most of each cell's nearest training cells have, (n_obs,)."""
-        from sklearn.neighbors import KNeighborsClassifier
-
-        voters = KNeighborsClassifier(min(N_NEIGHBORS, len(self._label)))
-        return np.asarray(voters.fit(self._latent, self._label).predict(Z), dtype=np.str_)
+        """Return the most frequent type among each cell's nearest training cells, (n_obs,)."""
+        voters = nearest_voters(self._latent, self._label, n_neighbors=N_NEIGHBORS)
+        return np.asarray(voters.predict(Z), dtype=np.str_)
 
     def _moved(self, Z: NDArray[np.float32], query: AnnData) -> NDArray[np.floating[Any]]:
-        """Return the query's latent coordinates with types moved onto each other."""
+        """Return latent coordinates of the query with types aligned across batches."""
         if self.shift == "none":
             return Z
         label, batch = self.query_labels(Z, query), batches_of(query)
@@ -144,29 +146,21 @@ class ScGen:
 
 
 class ScGenPaper(ScGen):
-    """scGen as the CELLULAR study ran it: batches of the query are removed with its true labels.
+    """scGen as in the CELLULAR study: batches of the query are removed with its true labels.
 
-    It needs the labels that it is scored on: the mean of every type is then the same in all batches,
-    whatever the autoencoder made of them. Such a row says nothing about cells without labels.
+    It needs the labels that it is scored on. The mean of every type is then the same in all batches,
+    regardless of the autoencoder, so its scores say nothing about cells without labels.
 
     Parameters are those of :class:`ScGen`, without ``shift``.
     """
 
-    spec = MethodSpec(
+    spec = replace(
+        ScGen.spec,
         method_id="scgen_paper",
         name="scGen (true labels, as in the study)",
-        tasks=("integration",),
-        description="Autoencoder; types, known from the labels that are scored, are moved onto each other.",
+        description="Autoencoder; types, taken from the labels that are scored, are aligned across batches.",
         labels="all",
-        inductive=True,
-        needs_batches=True,
-        is_reimplementation=True,
         variant_of="scgen",
-        doi=ScGen.spec.doi,
-        url=ScGen.spec.url,
-        license=ScGen.spec.license,
-        requires=ScGen.spec.requires,
-        check_params=ScGen.spec.check_params,
     )
 
     def __init__(

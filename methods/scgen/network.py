@@ -10,16 +10,16 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from cellular_bench.methods._support import dense
+from cellular_bench.methods._inputs import dense
 
-#: Weight of the divergence from the prior: tiny, so that cells are hardly drawn together.
+#: Weight of the Kullback-Leibler divergence from the prior, which is almost switched off.
 KL_WEIGHT = 5e-5
 BATCH_SIZE = 128
 VALIDATION_SHARE = 0.1
 
 
 class Network(nn.Module):
-    """Two hidden layers to a mean and a variance per latent dimension, and two back to expression."""
+    """Variational autoencoder with two hidden layers in encoder and decoder."""
 
     def __init__(self, n_genes: int, *, n_hidden: int, n_latent: int, dropout: float = 0.2) -> None:
         super().__init__()
@@ -40,11 +40,11 @@ class Network(nn.Module):
         return self.mean(hidden), torch.exp(self.log_variance(hidden)) + 1e-4
 
     def decode(self, Z: Tensor) -> Tensor:
-        """Return expression, (n_obs, n_genes); values below 0 may occur."""
+        """Return expression, (n_obs, n_genes); values may be below 0."""
         return self.decoder(Z)  # type: ignore[no-any-return]
 
     def forward(self, X: Tensor) -> Tensor:
-        """Return the mean loss of cells: in training of a draw from the distributions, else of the means."""
+        """Return the mean loss of cells: of a random draw in training, else of the latent means."""
         mean, variance = self.encode(X)
         Z = mean + variance.sqrt() * torch.randn_like(mean) if self.training else mean
         return cell_losses(X, self.decode(Z), mean, variance).mean()
@@ -60,7 +60,7 @@ def _layer(n_inputs: int, n_outputs: int, dropout: float) -> list[nn.Module]:
 
 
 def cell_losses(X: Tensor, decoded: Tensor, mean: Tensor, variance: Tensor) -> Tensor:
-    """Return half the squared error of every cell, and half its weighted divergence from the prior, (n_obs,).
+    """Return the loss of every cell, (n_obs,): half the squared error plus half the weighted divergence.
 
     Examples
     --------
@@ -75,12 +75,20 @@ def cell_losses(X: Tensor, decoded: Tensor, mean: Tensor, variance: Tensor) -> T
 def train(network: Network, X: Any, *, max_epochs: int, patience: int, seed: int) -> list[float]:
     """Train until patience or epochs run out; return the validation loss of every epoch.
 
-    The weights of the last epoch stay, as in the original.
+    The weights of the last epoch are kept, as in the original.
 
     Parameters
     ----------
+    network
+        Network to train, in place.
     X
         (n_obs, n_genes) log-normalised expression, sparse or dense; at least 4 cells.
+    max_epochs
+        Maximum number of epochs.
+    patience
+        Number of epochs without a better validation loss after which training ends.
+    seed
+        Seed of the validation cells and the mini-batches.
     """
     generator = np.random.default_rng(seed)
     order = generator.permutation(X.shape[0])
@@ -99,7 +107,7 @@ def train(network: Network, X: Any, *, max_epochs: int, patience: int, seed: int
 
 
 def exhausted(losses: Sequence[float], patience: int) -> bool:
-    """Tell whether the best loss has not been bettered in the last ``patience`` epochs.
+    """Return whether the best loss is at least ``patience`` epochs old.
 
     Examples
     --------
@@ -110,7 +118,7 @@ def exhausted(losses: Sequence[float], patience: int) -> bool:
 
 
 def mini_batches(rows: NDArray[np.int64]) -> list[NDArray[np.int64]]:
-    """Cut rows into parts of like size, 128 at most: a rest of one cell has no variance to be divided by."""
+    """Split rows into parts of similar size, at most 128: a single cell left over would have no variance."""
     return np.array_split(rows, -(-len(rows) // BATCH_SIZE))
 
 
@@ -130,11 +138,11 @@ def encoded(network: Network, X: Any) -> NDArray[np.float32]:
 
 @torch.no_grad()
 def decoded(network: Network, Z: NDArray[np.floating[Any]]) -> NDArray[np.float32]:
-    """Return the expression of latent coordinates, (n_obs, n_genes)."""
+    """Return the expression decoded from latent coordinates, (n_obs, n_genes)."""
     return np.concatenate([network.decode(part).numpy() for part in _parts(Z)])
 
 
 def _parts(X: Any) -> Iterator[Tensor]:
-    """Yield the rows of a matrix a thousand at a time, so that no dense copy of it is needed."""
+    """Yield the rows of a matrix in dense blocks of 1,024, so that the whole is never dense."""
     for start in range(0, X.shape[0], 1024):
         yield torch.from_numpy(dense(X[start : start + 1024]))

@@ -1,4 +1,4 @@
-"""Batch removal in the latent space: the mean of a type in each batch is moved onto that of one batch."""
+"""Batch removal in the latent space: alignment of the means of each type across batches."""
 
 from __future__ import annotations
 
@@ -10,14 +10,14 @@ from numpy.typing import NDArray
 
 Strings = NDArray[np.str_]
 Floats = NDArray[np.floating[Any]]
-#: What is added to a cell of a type and a batch.
+#: Vector that is added to cells of each (type, batch).
 Shifts = Mapping[tuple[str, str], Floats]
 
 
 def shifts_to_reference(Z: Floats, label: Strings, batch: Strings) -> Shifts:
-    """Return what moves the mean of every type in every batch onto its mean in a reference batch.
+    """Return the shifts that move the mean of every type in every batch onto its mean in a reference batch.
 
-    The reference of a type is the batch with most of its cells; of several, the first by name.
+    The reference batch of a type is the one with most of its cells; ties go to the first by name.
 
     Parameters
     ----------
@@ -44,6 +44,6 @@ def shifts_to_reference(Z: Floats, label: Strings, batch: Strings) -> Shifts:
 
 
 def shifted(Z: Floats, label: Strings, batch: Strings, shifts: Shifts) -> Floats:
-    """Return coordinates with the shift of its type and batch added to every cell, where there is one."""
-    still = np.zeros(Z.shape[1], dtype=Z.dtype)
-    return Z + np.stack([shifts.get(key, still) for key in zip(label.tolist(), batch.tolist(), strict=True)])
+    """Add to every cell the shift of its type and batch; cells without one are not moved."""
+    zero = np.zeros(Z.shape[1], dtype=Z.dtype)
+    return Z + np.stack([shifts.get(key, zero) for key in zip(label.tolist(), batch.tolist(), strict=True)])

@@ -1,4 +1,4 @@
-"""scNym, written anew: supervised, and with unlabelled query cells. torch is imported on fit."""
+"""scNym, reimplemented: supervised, or also trained on unlabelled query cells. torch is imported on fit."""
 
 from cellular_bench.methods.scnym.adapter import ScNym, ScNymMixMatch
 

@@ -1,4 +1,4 @@
-"""scNym as the harness runs it. Nothing heavy is imported before fit."""
+"""scNym for the harness. Nothing heavy is imported before fit."""
 
 from __future__ import annotations
 
@@ -8,16 +8,12 @@ from typing import TYPE_CHECKING, Any, ClassVar, Self
 import numpy as np
 from numpy.typing import NDArray
 
-from cellular_bench.core.errors import ContractError, UnknownNameError, UserError
+from cellular_bench.core.errors import UnknownNameError, UserError
 from cellular_bench.core.types import MethodSpec, Prediction
-from cellular_bench.methods._support import (
-    labels_of,
-    most_probable,
-    per_million,
-    preset_with,
-    require_labels,
-    require_same_genes,
-)
+from cellular_bench.methods._annotators import TransductiveAnnotator
+from cellular_bench.methods._inputs import labels_of, per_million, require_fitted, require_labels
+from cellular_bench.methods._predictions import most_probable
+from cellular_bench.methods._presets import preset_with
 from cellular_bench.methods.scnym.settings import CHECKPOINTS, DEFAULT, INPUT_SCALES, PRESETS, Settings
 
 if TYPE_CHECKING:
@@ -27,41 +23,43 @@ if TYPE_CHECKING:
 
 
 class ScNym:
-    """scNym without unlabelled cells, written anew from its description: a network with three hidden layers.
+    """scNym without unlabelled cells, reimplemented from its description: a network with three hidden layers.
 
-    This is what the CELLULAR study ran: it gave the package no unlabelled cells. The authors' own way of use
-    is :class:`ScNymMixMatch`.
+    This is what the CELLULAR study ran, because it passed no unlabelled cells to the package. The authors'
+    intended use is :class:`ScNymMixMatch`.
 
-    A tenth of the training cells is set aside as in the package, and a tenth of the others chooses the epoch.
-    Both are drawn plainly at random, so that a rare label may be learned from few cells or none.
+    As in the package, a tenth of the training cells is set aside and not used, and a tenth of the others
+    selects the epoch. Both are drawn without stratification, so few or no cells of a rare label may be left
+    for training.
 
     Parameters
     ----------
     preset
-        ``"default"``: the authors' current package. ``"paper"``: the version and the input of the CELLULAR
-        study: one hidden layer passed twice, log-normalised values as they are, 100 epochs, the last kept.
+        ``"default"``: the authors' current package. ``"paper"``: the version and input of the CELLULAR
+        study, with one hidden layer applied twice, log-normalised values, 100 epochs and the last epoch
+        kept.
     epochs
-        Most epochs. None keeps the preset's, here and below.
+        Maximum number of epochs. None uses the value of the preset, here and below.
     checkpoint
-        ``"best"``: the epoch with the lowest loss on the selection cells. ``"last"``: the last one.
+        ``"best"``: the epoch with the lowest loss on the selection cells. ``"last"``: the last epoch.
     input_scale
-        ``"cpm"``: log1p of counts per million, worked out from ``X``. ``"as_is"``: ``X``.
+        ``"cpm"``: log1p of counts per million, computed from ``X``. ``"as_is"``: ``X``.
     reject_below
-        Cells whose highest probability is below it are rejected; the package sets no limit.
+        Cells whose highest probability is below this value are rejected; the package rejects none.
     seed
-        Seed of every draw.
+        Seed of all random numbers.
 
     Raises
     ------
     NotApplicableError
-        If there is one label, or there are fewer than four training cells.
+        If there is only one label, or if there are fewer than four training cells.
     """
 
     spec: ClassVar[MethodSpec] = MethodSpec(
         method_id="scnym",
         name="scNym, supervised",
         tasks=("annotation", "novelty"),
-        description="Network with three hidden layers, dropout and batch normalisation, as the study ran it.",
+        description="Network with three hidden layers, dropout and batch normalisation, as in the study.",
         labels="train",
         features="all",
         inductive=True,
@@ -87,7 +85,7 @@ class ScNym:
         self.settings = _checked(preset_with(PRESETS, preset, **changes))
         self.reject_below = reject_below
         self.seed = seed
-        self._network: Network | None = None
+        self._genes: list[str] = []
 
     def fit(self, train: AnnData) -> Self:
         """Train the network."""
@@ -96,43 +94,41 @@ class ScNym:
         label = labels_of(train)
         require_labels(label, self.spec.method_id)
         self._labels, code = np.unique(label, return_inverse=True)
-        self._genes = list(train.var_names)
-        X = _inputs(train, self.settings)
+        X = inputs(train, self.settings)
         self._network = training.train(X, code, settings=self.settings, seed=self.seed)
+        self._genes = list(train.var_names)
         return self
 
     def predict(self, query: AnnData) -> Prediction:
-        """Name the cells of the query."""
-        if self._network is None:
-            raise ContractError(f"{self.spec.method_id}: predict was called before fit. Call fit first.")
-        require_same_genes(query, self._genes, self.spec.method_id)
-        X = _inputs(query, self.settings)
+        """Predict the label of each cell of the query."""
+        require_fitted(query, self._genes, self.spec.method_id)
+        X = inputs(query, self.settings)
         return _prediction(self._network, X, self._labels, reject_below=self.reject_below)
 
 
-class ScNymMixMatch:
-    """scNym as its authors mean it, written anew: it learns from the unlabelled cells of the query too.
+class ScNymMixMatch(TransductiveAnnotator):
+    """scNym as intended by its authors, reimplemented: also trained on the unlabelled cells of the query.
 
-    Unlabelled cells get pseudolabels from the network itself, are mixed with labelled ones (MixMatch), and an
-    adversary keeps the two from being told apart. The network is trained at :meth:`predict`, on training and
-    query cells together; a cell's label depends on the other cells of the query (transductive).
+    Unlabelled cells get pseudolabels from the network and are mixed with labelled cells (MixMatch); an
+    adversary makes the two indistinguishable. The network is trained in :meth:`predict`, on training and
+    query cells together, so a cell's label depends on the other cells of the query (transductive).
 
     Parameters
     ----------
     epochs
-        Most epochs.
+        Maximum number of epochs.
     checkpoint
-        ``"best"``: the epoch with the lowest loss on the selection cells. ``"last"``: the last one.
+        ``"best"``: the epoch with the lowest loss on the selection cells. ``"last"``: the last epoch.
     min_confidence
-        Least probability of a pseudolabel that is learned from: 0 where every type of the query is known,
-        0.9 where new ones are expected (the authors' two configurations).
+        Minimum probability of pseudolabels used for training: 0 if all types of the query are known, 0.9 if
+        new types are expected (the two configurations of the authors).
     reject_below
-        Cells whose highest probability is below it are rejected; the package sets no limit.
+        Cells whose highest probability is below this value are rejected; the package rejects none.
     seed
-        Seed of every draw.
+        Seed of all random numbers.
     """
 
-    spec: ClassVar[MethodSpec] = replace(
+    spec = replace(
         ScNym.spec,
         method_id="scnym_mixmatch",
         name="scNym, MixMatch",
@@ -140,8 +136,8 @@ class ScNymMixMatch:
         inductive=False,
         expected_failed_checks={
             "cell_order": (
-                "It trains on the query's cells: in another order they come in other mini-batches, and "
-                "probabilities shift."
+                "It trains on the cells of the query; in another order they form other mini-batches, which "
+                "changes probabilities."
             )
         },
     )
@@ -155,30 +151,22 @@ class ScNymMixMatch:
         reject_below: float = 0.0,
         seed: int = 0,
     ) -> None:
+        super().__init__()
         self.settings = _checked(
             replace(DEFAULT, epochs=epochs, checkpoint=checkpoint, min_confidence=min_confidence)
         )
         self.reject_below = reject_below
         self.seed = seed
-        self._train: AnnData | None = None
-
-    def fit(self, train: AnnData) -> Self:
-        """Keep the training cells; the network is trained once the query is there."""
-        require_labels(labels_of(train), self.spec.method_id)
-        self._train = train
-        return self
 
     def predict(self, query: AnnData) -> Prediction:
-        """Train the network on all cells, and name those of the query."""
-        if self._train is None:
-            raise ContractError(f"{self.spec.method_id}: predict was called before fit. Call fit first.")
+        """Train the network on all cells and predict the labels of the query."""
         from cellular_bench.methods.scnym import training
 
-        require_same_genes(query, list(self._train.var_names), self.spec.method_id)
-        labels, code = np.unique(labels_of(self._train), return_inverse=True)
-        X = _inputs(query, self.settings)
+        train = self.training_cells(query)
+        labels, code = np.unique(labels_of(train), return_inverse=True)
+        X = inputs(query, self.settings)
         network = training.train(
-            _inputs(self._train, self.settings), code, settings=self.settings, seed=self.seed, unlabelled=X
+            inputs(train, self.settings), code, settings=self.settings, seed=self.seed, unlabelled=X
         )
         return _prediction(network, X, labels, reject_below=self.reject_below)
 
@@ -193,7 +181,7 @@ def _checked(settings: Settings) -> Settings:
     return settings
 
 
-def _inputs(adata: AnnData, settings: Settings) -> Any:
+def inputs(adata: AnnData, settings: Settings) -> Any:
     """Return the expression that the network reads, sparse float32."""
     from scipy.sparse import csr_matrix
 

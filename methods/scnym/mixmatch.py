@@ -1,4 +1,4 @@
-"""What unlabelled cells add to the loss: pseudolabels, mixtures of cells, an adversary."""
+"""The loss of unlabelled cells: pseudolabels, mixtures of cells, and an adversary."""
 
 from __future__ import annotations
 
@@ -16,14 +16,14 @@ TEMPERATURE: Final = 0.5
 MIXTURE: Final = 0.3
 DROPPED: Final = 0.1
 TARGET: Final = 1e6
-#: Epochs in which the weight of pseudolabels rises to 1, and that of the adversary to 0.1.
+#: Number of epochs in which the weight of pseudolabels rises to 1 and that of the adversary to 0.1.
 PSEUDOLABEL_RISE: Final = 100
 ADVERSARY_RISE: Final = 20
 ADVERSARY_WEIGHT: Final = 0.1
 
 
 def pseudolabel_weight(epoch: int) -> float:
-    """Return the weight of the pseudolabels' loss in an epoch, counted from 0.
+    """Return the weight of the pseudolabel loss in an epoch, counted from 0.
 
     Examples
     --------
@@ -46,20 +46,20 @@ def adversary_weight(epoch: int) -> float:
 
 
 def sharpened(probability: Tensor) -> Tensor:
-    """Raise probabilities (n_obs, n_labels) to 1 / temperature and make rows sum to 1 again."""
+    """Raise probabilities (n_obs, n_labels) to 1 / temperature and normalise rows to sum 1."""
     raised = probability ** (1 / TEMPERATURE)
     return raised / raised.sum(dim=1, keepdim=True)
 
 
 def with_dropped_counts(X: Tensor) -> Tensor:
-    """Lose a tenth of the genes of each cell at random, on the scale of log1p of counts per million."""
+    """Set a random tenth of the values to 0 and renormalise, on the scale of log1p counts per million."""
     linear = functional.dropout(torch.expm1(X), DROPPED)
     total = linear.sum(dim=1, keepdim=True)
     return torch.log1p(TARGET * linear / total.clamp_min(1.0))
 
 
 def mixed(X: Tensor, target: Tensor) -> tuple[Tensor, Tensor]:
-    """Mix each cell and its label with those of another cell; the cell itself keeps at least half."""
+    """Mix each cell and its label with those of another cell; its own weight is at least one half."""
     order = torch.randperm(len(X), device=X.device)
     concentration = torch.full((len(X), 1), MIXTURE, device=X.device)
     share = torch.distributions.Beta(concentration, concentration).sample()
@@ -82,21 +82,22 @@ def mixmatch_loss(
     Parameters
     ----------
     network, adversary
-        In training mode; the network's batch statistics are updated.
+        Networks in training mode; batch statistics of ``network`` are updated.
     labelled, target
-        (n_labelled, n_vars) expression as log1p of counts per million and (n_labelled, n_labels) labels.
+        (n_labelled, n_vars) expression as log1p of counts per million, and (n_labelled, n_labels) labels.
     unlabelled
         (n_unlabelled, n_vars) expression.
     epoch
-        Counted from 0; sets the weights.
+        Epoch, counted from 0, which determines the weights of the terms.
     min_confidence
-        Cells whose most probable pseudolabel is below it are not learned from; they only pass through.
+        Cells whose most probable pseudolabel is below this value are not used for training, only for batch
+        statistics.
     """
     pseudo, confident = pseudolabels(network, unlabelled, min_confidence=min_confidence)
     labelled = with_dropped_counts(labelled)
     n_mixed = int(confident.sum())
     X, soft = mixed(torch.cat([unlabelled[confident], labelled]), torch.cat([pseudo[confident], target]))
-    # Cells without a confident pseudolabel are in the batch statistics all the same.
+    # Cells without a confident pseudolabel still count in the batch statistics.
     guess = network(torch.cat([X[:n_mixed], unlabelled[~confident]])).softmax(dim=1)[:n_mixed]
     of_pseudo = ((guess - soft[:n_mixed]) ** 2).sum() / len(unlabelled)
     of_labels = functional.cross_entropy(network(X[n_mixed:]), soft[n_mixed:])
@@ -107,7 +108,7 @@ def mixmatch_loss(
 
 
 def pseudolabels(network: Network, X: Tensor, *, min_confidence: float) -> tuple[Tensor, Tensor]:
-    """Return sharpened probabilities (n_obs, n_labels), and which cells they are sure of (n_obs,)."""
+    """Return sharpened probabilities (n_obs, n_labels), and a mask of confident cells (n_obs,)."""
     network.eval()
     with torch.no_grad():
         probability = network(X).softmax(dim=1)
@@ -118,7 +119,7 @@ def pseudolabels(network: Network, X: Tensor, *, min_confidence: float) -> tuple
 def domain_loss(
     network: Network, adversary: Adversary, labelled: Tensor, unlabelled: Tensor, *, weight: float
 ) -> Tensor:
-    """Return how badly the adversary tells labelled from unlabelled cells."""
+    """Return the loss of the adversary in distinguishing labelled from unlabelled cells."""
     domain = torch.cat([labelled.new_zeros(len(labelled)), labelled.new_ones(len(unlabelled))]).long()
     logits = adversary(network.hidden(torch.cat([labelled, unlabelled])), weight=weight)
     return functional.cross_entropy(logits, domain)

@@ -1,4 +1,4 @@
-"""The classifier of cells, and the adversary that tells labelled cells from unlabelled ones."""
+"""The classifier of cells, and the adversary that distinguishes labelled from unlabelled cells."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ WIDTH = 256
 
 
 class Network(nn.Module):
-    """Three hidden layers of 256 and an output per label."""
+    """Three hidden layers of 256 units and one output per label."""
 
     def __init__(self, *, n_vars: int, n_labels: int, shared_block: bool) -> None:
         super().__init__()
@@ -31,20 +31,20 @@ def _hidden(n_in: int) -> nn.Sequential:
 
 
 class Adversary(nn.Module):
-    """Tell two domains apart by the last hidden layer, whose gradient is turned round."""
+    """Classifier of two domains on the last hidden layer, with gradient reversal."""
 
     def __init__(self) -> None:
         super().__init__()
         self.layers = nn.Sequential(nn.Linear(WIDTH, WIDTH), nn.ReLU(), nn.Linear(WIDTH, 2))
 
     def forward(self, hidden: Tensor, *, weight: float) -> Tensor:
-        """Return (n_obs, 2) logits; ``hidden`` gets the gradient times minus ``weight``."""
+        """Return (n_obs, 2) logits; the gradient of ``hidden`` is multiplied by minus ``weight``."""
         logits: Tensor = self.layers(_Reversed.apply(hidden, weight))  # type: ignore[no-untyped-call]
         return logits
 
 
 class _Reversed(torch.autograd.Function):
-    """Hand values on as they are and their gradient times minus a weight."""
+    """Identity whose gradient is multiplied by minus a weight."""
 
     @staticmethod
     def forward(ctx: Any, x: Tensor, weight: float) -> Tensor:

@@ -1,4 +1,4 @@
-"""Every number of the recipe, and the two presets."""
+"""Settings of scNym's training, and the two presets."""
 
 from __future__ import annotations
 
@@ -11,25 +11,25 @@ INPUT_SCALES: Final = ("cpm", "as_is")
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Settings:
-    """The recipe.
+    """Settings of architecture and training.
 
     Attributes
     ----------
     input_scale
         ``"cpm"``: log1p of counts per million, from ``X``. ``"as_is"``: ``X``.
     shared_block
-        True: the second and third hidden layer are one layer, passed twice, as in versions up to 0.3.1.
+        True: the second and third hidden layer share their weights, as in versions up to 0.3.1.
     keep_partial
-        True: the last mini-batch of an epoch may be smaller.
+        True: the last mini-batch of an epoch may be smaller than the others.
     patience
-        Epochs without a lower selection loss after which training ends; None: never.
+        Number of epochs without a lower selection loss after which training ends; None: no early end.
     checkpoint
         ``"best"``: weights of the epoch with the lowest selection loss. ``"last"``: those of the last epoch.
     held_out_share
-        Share of the labelled cells that the package sets aside for a report, and then, of the others, for
-        the selection of the epoch.
+        Share of the labelled cells that the package sets aside for a report; the same share of the
+        remaining cells selects the epoch.
     min_confidence
-        Least probability of a pseudolabel that is learned from.
+        Minimum probability of pseudolabels used for training.
     """
 
     epochs: int = 100

@@ -1,4 +1,4 @@
-"""From cells and labels to a trained network."""
+"""Training of scNym's network."""
 
 from __future__ import annotations
 
@@ -14,22 +14,22 @@ from torch import Tensor
 from torch.nn import functional
 
 from cellular_bench.core.errors import NotApplicableError
-from cellular_bench.methods._support import available_device, dense_rows
-from cellular_bench.methods.cellular.loop import seeded_torch
+from cellular_bench.methods._inputs import dense_rows
+from cellular_bench.methods._session import available_device, seeded_torch
 from cellular_bench.methods.scnym.mixmatch import mixmatch_loss
 from cellular_bench.methods.scnym.model import Adversary, Network
 from cellular_bench.methods.scnym.settings import Settings
 
 Rows = NDArray[np.int64]
-#: Expression of so many cells is dense at a time where nothing is learned.
+#: Number of cells that are dense at a time outside training.
 CHUNK = 1024
 
 
 def split_cells(n_obs: int, *, share: float, generator: np.random.Generator) -> tuple[Rows, Rows]:
-    """Return the cells that are learned from and those that choose the epoch; some are in neither.
+    """Return the training cells and the cells that select the epoch; some cells are in neither part.
 
-    The package sets a tenth aside for a report, then a tenth of the others for the choice, plainly at
-    random: a rare label may lack cells in any part.
+    As in the package, a tenth is set aside for a report, then a tenth of the others for selection. The
+    draw is not stratified, so a rare label may be missing in any part.
     """
     order = generator.permutation(n_obs)
     remaining = order[math.ceil(share * n_obs) :]
@@ -45,13 +45,13 @@ def train(X: Any, label: Rows, *, settings: Settings, seed: int, unlabelled: Any
     Parameters
     ----------
     X, label
-        (n_obs, n_vars) sparse or dense expression and (n_obs,) codes of labels.
+        (n_obs, n_vars) sparse or dense expression and (n_obs,) integer labels.
     settings
-        The recipe.
+        Settings of architecture and training.
     seed
-        Seed of every draw.
+        Seed of all random numbers.
     unlabelled
-        (n_query, n_vars) expression of cells without label; None to learn from labels alone.
+        (n_query, n_vars) expression of unlabelled cells; None for supervised training.
     """
     device = available_device()
     generator = np.random.default_rng(seed)
@@ -61,23 +61,23 @@ def train(X: Any, label: Rows, *, settings: Settings, seed: int, unlabelled: Any
             n_vars=X.shape[1], n_labels=int(label.max()) + 1, shared_block=settings.shared_block
         ).to(device)
         step = _Step(network, X, label, settings=settings, generator=generator, unlabelled=unlabelled)
-        kept = _Kept(settings, first=settings.epochs // (20 if unlabelled is None else 5))
+        best = BestWeights(settings, first=settings.epochs // (20 if unlabelled is None else 5))
         for epoch in range(settings.epochs):
             network.train()
             for batch in mini_batches(rows, settings=settings, generator=generator):
                 step(batch, epoch)
             loss = _selection_loss(network, X, label, selection)
-            kept.note(epoch, loss, network)
-            if kept.is_hopeless(epoch):
+            best.note(epoch, loss, network)
+            if best.is_hopeless(epoch):
                 break
-        print(f"scnym: {epoch + 1} epochs, the best of which was {kept.best_epoch + 1}", flush=True)
+        print(f"scnym: {epoch + 1} epochs, the best of which was {best.best_epoch + 1}", flush=True)
     if settings.checkpoint == "best":
-        network.load_state_dict(kept.weights)
+        network.load_state_dict(best.weights)
     return network.eval()
 
 
 class _Step:
-    """One step of the optimiser, with what it needs beside the rows."""
+    """One step of the optimiser on given rows."""
 
     def __init__(
         self,
@@ -102,7 +102,7 @@ class _Step:
             self.others = _endless(unlabelled.shape[0], size=size, generator=generator)
 
     def __call__(self, rows: Rows, epoch: int) -> None:
-        """Learn from some labelled cells, and as many others where there are any."""
+        """Update the weights from a mini-batch of labelled cells, and one of unlabelled cells if any."""
         loss = self._loss(rows, epoch)
         self.optimizer.zero_grad(set_to_none=True)
         loss.backward()  # type: ignore[no-untyped-call]
@@ -124,8 +124,8 @@ class _Step:
         )
 
 
-class _Kept:
-    """The weights of the epoch with the lowest selection loss, from the first that may be chosen."""
+class BestWeights:
+    """The weights of the epoch with the lowest selection loss, from epoch ``first`` on."""
 
     def __init__(self, settings: Settings, *, first: int) -> None:
         self.settings, self.first = settings, first
@@ -139,17 +139,17 @@ class _Kept:
             self.weights = copy.deepcopy(network.state_dict())
 
     def is_hopeless(self, epoch: int) -> bool:
-        """Tell whether patience has run out."""
+        """Return whether patience has run out."""
         return self.settings.patience is not None and epoch - self.best_epoch >= self.settings.patience
 
 
 def mini_batches(rows: Rows, *, settings: Settings, generator: np.random.Generator) -> Iterator[Rows]:
-    """Yield rows in random order; fewer rows than a mini-batch make one."""
+    """Yield mini-batches of rows in random order; fewer rows than ``batch_size`` form one mini-batch."""
     size = min(settings.batch_size, len(rows))
     order = generator.permutation(rows)
     for start in range(0, len(order), size):
         batch = order[start : start + size]
-        # Batch statistics of a single cell do not exist.
+        # A single cell has no batch statistics.
         if len(batch) == size or (settings.keep_partial and len(batch) > 1):
             yield batch
 
@@ -166,7 +166,7 @@ def _selection_loss(network: Network, X: Any, label: Rows, rows: Rows) -> float:
 
 
 def logits(network: Network, X: Any) -> NDArray[np.float32]:
-    """Return (n_obs, n_labels) logits, worked out for some cells at a time."""
+    """Return (n_obs, n_labels) logits, computed in blocks of cells."""
     network.eval()
     device = network.head.weight.device
     parts = []

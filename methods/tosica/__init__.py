@@ -1,4 +1,4 @@
-"""TOSICA, written anew: a transformer whose tokens are gene sets. torch is imported on fit."""
+"""TOSICA, reimplemented: a transformer whose tokens are gene sets. torch is imported on fit."""
 
 from cellular_bench.methods.tosica.adapter import Tosica
 

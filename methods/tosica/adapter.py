@@ -1,4 +1,4 @@
-"""TOSICA as the harness runs it. Nothing heavy is imported before fit."""
+"""TOSICA for the harness. Nothing heavy is imported before fit."""
 
 from __future__ import annotations
 
@@ -9,69 +9,68 @@ from typing import TYPE_CHECKING, Any, ClassVar, Self
 import numpy as np
 from numpy.typing import NDArray
 
-from cellular_bench.core.errors import ContractError, UnknownNameError, UserError
+from cellular_bench.core.errors import UnknownNameError, UserError
 from cellular_bench.core.types import MethodSpec, Prediction
-from cellular_bench.methods._support import (
-    labels_of,
-    most_probable,
-    preset_with,
-    require_labels,
-    require_same_genes,
-)
+from cellular_bench.methods._inputs import labels_of, require_fitted, require_labels
+from cellular_bench.methods._predictions import most_probable
+from cellular_bench.methods._presets import preset_with
 from cellular_bench.methods.tosica.gene_sets import GeneSets, at_random, from_gmt
 from cellular_bench.methods.tosica.settings import LAYOUTS, PRESETS
 
 if TYPE_CHECKING:
     from anndata import AnnData
 
-    from cellular_bench.methods.tosica.model import Tosica as Network
-
 
 class Tosica:
-    """TOSICA, written anew from its description: a transformer whose tokens are gene sets.
+    """TOSICA, reimplemented from its description: a transformer whose tokens are gene sets.
 
-    Each gene set becomes a token, a linear function of its genes; two transformer blocks let a class token
-    gather from them; it is classified. How much attention the class token pays to each gene set is the
-    embedding.
+    Each gene set becomes a token, a linear function of its genes. A class token collects information from
+    all tokens in two transformer blocks and is classified. The attention of the class token to each gene
+    set is the embedding.
 
-    This project ships no gene sets. Without ``gene_sets`` the tokens are 299 random sets, each gene in each
-    with a chance of 1.5 %: the authors' own way out, which says nothing about pathways. Any GMT file of the
-    Molecular Signatures Database will do, or one made from Debian's package ``r-bioc-org.hs.eg.db``
-    (``docs/methods/tosica.md``).
+    This project ships no gene sets. Without ``gene_sets`` the tokens are 299 random sets, to each of which
+    a gene belongs with probability 1.5 %, as in the authors' package; they carry no information on pathways.
+    Any GMT file of the Molecular Signatures Database can be used, or one made from the Debian package
+    ``r-bioc-org.hs.eg.db`` (``docs/methods/tosica.md``).
 
     Parameters
     ----------
     gene_sets
-        Path to a GMT file, gzipped or not, with gene names as in the data. None: random sets.
+        Path of a GMT file, gzipped or not, with gene names as in the data. None: random sets.
     preset
-        ``"default"``: tokens as the authors describe them, mini-batches of 64 cells. ``"paper"``: the code
-        that the CELLULAR study ran, whose tokens mix gene sets, mini-batches of 8.
+        ``"default"``: tokens as described by the authors, mini-batches of 64 cells. ``"paper"``: the code
+        that the CELLULAR study ran, whose tokens mix gene sets, with mini-batches of 8.
     max_gene_sets
-        Tokens, the one of all genes included: those sets that hold most genes of the data. None keeps the
-        preset's, here and below.
+        Maximum number of tokens, including one token of all genes. Sets with most genes in the data are
+        kept. None uses the value of the preset, here and below.
     max_set_size
         Gene sets with more genes in the file are left out.
     layout
-        ``"set"``: a token per gene set. ``"published"``: each token takes its 48 values from 48 gene sets, as
-        in the published code; attention then belongs to no set.
-    epochs, batch_size, learning_rate
-        How long, in mini-batches of how many cells, and how fast to learn.
+        ``"set"``: one token per gene set. ``"published"``: each token takes its 48 values from 48 gene sets,
+        as in the published code; attention then cannot be attributed to a set.
+    epochs
+        Number of epochs.
+    batch_size
+        Number of cells per mini-batch.
+    learning_rate
+        Initial learning rate.
     reject_below
-        Cells whose highest probability is below it are rejected; that cannot happen with ten labels or fewer.
+        Cells whose highest probability is below this value are rejected. With the default of 0.1 this is
+        impossible for ten labels or fewer.
     seed
-        Seed of every draw, random gene sets included.
+        Seed of all random numbers, including random gene sets.
 
     Raises
     ------
     NotApplicableError
-        If the gene sets hold too few genes of the data, or there is one label.
+        If the gene sets hold too few genes of the data, or if there is only one label.
     """
 
     spec: ClassVar[MethodSpec] = MethodSpec(
         method_id="tosica",
         name="TOSICA",
         tasks=("integration", "annotation", "novelty"),
-        description="Transformer whose tokens are gene sets; embedding = attention to each of them.",
+        description="Transformer whose tokens are gene sets; the embedding is the attention to each set.",
         labels="train",
         features="hvg",
         inductive=True,
@@ -84,8 +83,8 @@ class Tosica:
         check_params={"max_gene_sets": 30, "epochs": 1},
         expected_failed_checks={
             "beats_chance": (
-                "From its small first weights it learns nothing for some thousand steps; 240 cells are gone "
-                "through in four."
+                "Its small initial weights need some thousand steps before it learns; an epoch of the 240 "
+                "cells of this check has four."
             )
         },
     )
@@ -123,61 +122,57 @@ class Tosica:
         self.gene_sets = gene_sets
         self.reject_below = reject_below
         self.seed = seed
-        self._network: Network | None = None
+        self._genes: list[str] = []
 
     def fit(self, train: AnnData) -> Self:
-        """Choose the gene sets and train the network."""
+        """Select the gene sets and train the network."""
         from cellular_bench.methods.tosica import training
 
         label = labels_of(train)
         require_labels(label, self.spec.method_id)
         self._labels, code = np.unique(label, return_inverse=True)
-        self._genes = list(train.var_names)
-        self.tokens = self._tokens()
+        genes = list(train.var_names)
+        self.tokens = self._tokens(genes)
         self._network = training.train(
             _rows(train), code, self.tokens, settings=self.settings, seed=self.seed
         )
+        self._genes = genes
         return self
 
     def predict(self, query: AnnData) -> Prediction:
-        """Name the cells of the query."""
+        """Predict the label of each cell of the query."""
         from scipy.special import softmax
 
-        logits = self._apply(query, self._trained())
+        from cellular_bench.methods.tosica import training
+
+        require_fitted(query, self._genes, self.spec.method_id)
+        logits = training.apply(self._network, _rows(query), function=self._network)
         probability = softmax(logits.astype(np.float64), axis=1)
         return most_probable(probability, self._labels.tolist(), reject_below=self.reject_below)
 
     def embed(self, query: AnnData) -> NDArray[np.float32]:
-        """Return the attention that each cell pays to each gene set, (n_obs, n_sets)."""
-        return self._apply(query, self._trained().attention)
-
-    def _apply(self, query: AnnData, function: Any) -> NDArray[np.float32]:
+        """Return the attention of each cell to each gene set, (n_obs, n_sets)."""
         from cellular_bench.methods.tosica import training
 
-        require_same_genes(query, self._genes, self.spec.method_id)
-        return training.apply(self._trained(), _rows(query), function=function)
+        require_fitted(query, self._genes, self.spec.method_id)
+        return training.apply(self._network, _rows(query), function=self._network.attention)
 
-    def _trained(self) -> Network:
-        if self._network is None:
-            raise ContractError("tosica: predict was called before fit. Call fit first.")
-        return self._network
-
-    def _tokens(self) -> GeneSets:
+    def _tokens(self, genes: list[str]) -> GeneSets:
         n_sets = self.settings.max_gene_sets - 1
         if self.gene_sets is not None:
             return from_gmt(
-                Path(self.gene_sets), self._genes, max_sets=n_sets, max_set_size=self.settings.max_set_size
+                Path(self.gene_sets), genes, max_sets=n_sets, max_set_size=self.settings.max_set_size
             )
         warnings.warn(
-            f"tosica: no gene_sets given; its tokens are {n_sets} random sets of genes, not pathways. Give "
-            "the path of a GMT file to change that.",
+            f"tosica: no gene_sets given; its tokens are {n_sets} random sets of genes, not pathways. Set "
+            "gene_sets to the path of a GMT file to use pathways.",
             UserWarning,
             stacklevel=3,
         )
-        return at_random(len(self._genes), n_sets=n_sets, seed=self.seed)
+        return at_random(len(genes), n_sets=n_sets, seed=self.seed)
 
 
 def _rows(adata: AnnData) -> Any:
-    """Return the expression in a form whose rows are quick to take."""
+    """Return the expression in a format from which rows can be selected fast."""
     X: Any = adata.X
     return X.tocsr() if hasattr(X, "tocsr") else X

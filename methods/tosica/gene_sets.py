@@ -1,4 +1,4 @@
-"""Which genes each token reads: gene sets from a GMT file, or drawn at random."""
+"""Gene sets of the tokens: read from a GMT file, or random."""
 
 from __future__ import annotations
 
@@ -21,14 +21,14 @@ RANDOM_SHARE: Final = 0.015
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class GeneSets:
-    """The tokens but for the one of all genes.
+    """Gene sets of all tokens except the token of all genes.
 
     Attributes
     ----------
     names
         Name of each set.
     members
-        Ascending positions of each set's genes.
+        Ascending positions of the genes of each set.
     """
 
     names: tuple[str, ...]
@@ -36,12 +36,12 @@ class GeneSets:
 
 
 def read_gmt(path: Path) -> Iterator[tuple[str, list[str]]]:
-    """Yield name and genes of each set of a GMT file, which may be gzipped.
+    """Yield the name and the genes of each set in a GMT file, which may be gzipped.
 
     Raises
     ------
     UserError
-        If the file cannot be read, or a line does not hold a name, a description and genes.
+        If the file cannot be read, or if a line does not hold a name, a description and genes.
     """
     try:
         raw = path.read_bytes()
@@ -59,10 +59,10 @@ def read_gmt(path: Path) -> Iterator[tuple[str, list[str]]]:
 
 
 def from_gmt(path: Path, genes: Sequence[str], *, max_sets: int, max_set_size: int) -> GeneSets:
-    """Choose the sets that hold most of the genes, in the order of the file.
+    """Select the sets that hold most of the genes, in the order of the file.
 
-    Sets with more than ``max_set_size`` genes in the file, or fewer than 5 of ``genes``, are left out. Of
-    sets with as many genes the first are taken.
+    Sets with more than ``max_set_size`` genes in the file, or fewer than 5 of ``genes``, are left out. Ties
+    go to the first sets in the file.
 
     Raises
     ------
@@ -72,22 +72,22 @@ def from_gmt(path: Path, genes: Sequence[str], *, max_sets: int, max_set_size: i
     position = {gene: number for number, gene in enumerate(genes)}
     names, members = [], []
     for name, listed in read_gmt(path):
-        found = sorted({position[gene] for gene in listed if gene in position})
-        if len(set(listed)) <= max_set_size and len(found) >= MIN_GENES:
+        positions = sorted({position[gene] for gene in listed if gene in position})
+        if len(set(listed)) <= max_set_size and len(positions) >= MIN_GENES:
             names.append(name)
-            members.append(np.asarray(found, dtype=np.int64))
+            members.append(np.asarray(positions, dtype=np.int64))
     if not names:
         raise NotApplicableError(
             f"tosica: no set in {path} has at most {max_set_size} genes and at least {MIN_GENES} of the "
-            f"{len(genes)} genes of the data. Are names of the same kind and organism?"
+            f"{len(genes)} genes of the data. Use the same kind of gene names, of the same organism, in both."
         )
-    largest = np.argsort([-len(found) for found in members], kind="stable")[:max_sets]
+    largest = np.argsort([-len(positions) for positions in members], kind="stable")[:max_sets]
     kept = np.sort(largest)
     return GeneSets(names=tuple(names[i] for i in kept), members=tuple(members[i] for i in kept))
 
 
 def at_random(n_vars: int, *, n_sets: int, seed: int) -> GeneSets:
-    """Draw sets to which each gene belongs with a chance of 1.5 %, independently."""
+    """Draw sets to which each gene belongs independently with probability 1.5 %."""
     drawn = np.random.default_rng(seed).random((n_sets, n_vars)) < RANDOM_SHARE
     return GeneSets(
         names=tuple(f"random {number}" for number in range(n_sets)),

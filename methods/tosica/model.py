@@ -1,4 +1,4 @@
-"""The network: gene sets become tokens, two transformer blocks, a class token that is classified."""
+"""TOSICA's network: tokens of gene sets, two transformer blocks, and a classified class token."""
 
 from __future__ import annotations
 
@@ -13,15 +13,15 @@ from torch.nn import functional
 WIDTH = 48
 N_HEADS = 4
 MLP_WIDTH = 192
-#: Share of samples that skip the second block in training; the first is never skipped.
+#: Share of cells that skip the second block in training; the first block is never skipped.
 DROP_PATH = 0.5
 
 
 class Tosica(nn.Module):
-    """Logits of cells, and how much attention the class token pays to each gene set.
+    """Logits of cells, and the attention of the class token to each gene set.
 
-    Only the class token is read at the end, so the second block works out no other token: the same
-    numbers for less than half of the time.
+    Only the class token is read at the end, so the second block computes no other token. This gives the
+    same numbers in less than half of the time.
     """
 
     def __init__(
@@ -49,8 +49,8 @@ class Tosica(nn.Module):
     def attention(self, X: Tensor) -> Tensor:
         """Return the class token's attention to each gene set, rolled out over both blocks, (n_obs, n_sets).
 
-        Weights are averaged over heads; the identity stands for the path around the attention. The token
-        of all genes and the class token itself are left out.
+        Weights are averaged over heads; the identity is added for the skip connection. The token of all
+        genes and the class token itself are left out.
         """
         x = self._with_class_token(X)
         lower = with_identity(self.first.attention_weights(x).mean(dim=1))
@@ -62,20 +62,20 @@ class Tosica(nn.Module):
 
 
 class GeneSetTokens(nn.Module):
-    """One linear layer per gene set, and one of all genes as the last token.
+    """One linear layer per gene set; the last token is a linear layer of all genes.
 
-    Sets are padded to the largest with a gene that is always 0, whose weights are and stay 0: that is a
-    masked layer, without the products of its zeros.
+    Sets are padded to the size of the largest with a gene that is always 0 and whose weights stay 0. This
+    equals a masked dense layer, without multiplications by zero.
     """
 
     genes: Tensor
 
     def __init__(self, members: Sequence[NDArray[np.int64]], *, n_vars: int, layout: str) -> None:
         super().__init__()
-        size = max(1, *(len(found) for found in members))
+        size = max(1, *(len(positions) for positions in members))
         genes = np.full((len(members), size), n_vars)
-        for row, found in zip(genes, members, strict=True):
-            row[: len(found)] = found
+        for row, positions in zip(genes, members, strict=True):
+            row[: len(positions)] = positions
         self.register_buffer("genes", torch.as_tensor(genes))
         self.layout = layout
         bound = n_vars**-0.5
@@ -93,13 +93,13 @@ class GeneSetTokens(nn.Module):
         of_sets = torch.baddbmm(self.bias, inputs, self.weight).transpose(0, 1)
         tokens = torch.cat([of_sets, self.all_genes(X)[:, None]], dim=1)
         if self.layout == "published":
-            # The published code writes the values set by set and reads them dimension by dimension.
+            # The published code stores the values set by set but reads them dimension by dimension.
             return tokens.reshape(len(X), WIDTH, -1).transpose(1, 2)
         return tokens
 
 
 class Block(nn.Module):
-    """Attention, then a small network, each added to what it reads."""
+    """Transformer block: attention, then a multilayer perceptron, each with a skip connection."""
 
     def __init__(self, *, drop_path: float) -> None:
         super().__init__()
@@ -112,7 +112,7 @@ class Block(nn.Module):
         self.narrow = nn.Linear(MLP_WIDTH, WIDTH)
 
     def forward(self, x: Tensor, *, n_queries: int | None = None) -> Tensor:
-        """Return the first ``n_queries`` tokens (None: all) of (n_obs, n_tokens, 48), changed."""
+        """Return the output for the first ``n_queries`` tokens (None: all) of (n_obs, n_tokens, 48)."""
         query, key, value = self._heads(x, n_queries)
         weights = self._dropped(_attention(query, key))
         attended = self._dropped(self.project((weights @ value).transpose(1, 2).flatten(2)))
@@ -121,7 +121,7 @@ class Block(nn.Module):
         return x + self._path(self._dropped(self.narrow(hidden)))
 
     def attention_weights(self, x: Tensor, *, n_queries: int | None = None) -> Tensor:
-        """Return (n_obs, 4, n_queries, n_tokens) weights, which sum to 1 over the last axis."""
+        """Return (n_obs, 4, n_queries, n_tokens) attention weights, which sum to 1 over the last axis."""
         query, key, _ = self._heads(x, n_queries)
         return _attention(query, key)
 
@@ -143,7 +143,7 @@ class Block(nn.Module):
 
 
 def _by_head(x: Tensor) -> Tensor:
-    """Turn (n_obs, n_tokens, 48) into (n_obs, 4, n_tokens, 12)."""
+    """Reshape (n_obs, n_tokens, 48) to (n_obs, 4, n_tokens, 12)."""
     return x.view(*x.shape[:2], N_HEADS, -1).transpose(1, 2)
 
 
@@ -153,22 +153,22 @@ def _attention(query: Tensor, key: Tensor) -> Tensor:
 
 
 def with_identity(weights: Tensor) -> Tensor:
-    """Add 1 where a token attends to itself, and make rows sum to 1 again; rows are the first tokens."""
+    """Add 1 to the attention of each token to itself and normalise rows to sum 1; rows are first tokens."""
     n_queries, n_tokens = weights.shape[-2:]
     summed = weights + torch.eye(n_queries, n_tokens, device=weights.device)
     return summed / summed.sum(dim=-1, keepdim=True)
 
 
 def halved(x: Tensor) -> Tensor:
-    """Set half of the values to 0 at random and double the others: dropout of 0.5.
+    """Set a random half of the values to 0 and double the others: dropout of 0.5.
 
-    One random bit decides over a value. torch's own dropout draws a number for each, and takes half of
-    the time of a training step on a processor.
+    This uses one random bit per value. torch's own dropout draws a number per value, which takes half of
+    the time of a training step on a CPU.
     """
     if x.device.type != "cpu":
         return functional.dropout(x, 0.5)
     n_words = -(-x.numel() // 32)
     words = torch.empty(n_words, dtype=torch.int32).random_(-(2**31), 2**31)
     bits = np.unpackbits(words.numpy().view(np.uint8), count=x.numel())
-    # A tensor of bytes costs an eighth of the memory traffic of a second tensor of floats.
+    # A byte tensor needs an eighth of the memory traffic of a second float tensor.
     return x * torch.from_numpy(bits << 1).view(x.shape)

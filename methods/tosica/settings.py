@@ -1,4 +1,4 @@
-"""Every number of the recipe that is not the same everywhere, and the two presets."""
+"""Settings of TOSICA's training, and the two presets."""
 
 from __future__ import annotations
 
@@ -10,17 +10,17 @@ LAYOUTS: Final = ("set", "published")
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Settings:
-    """The recipe.
+    """Settings of architecture and training.
 
     Attributes
     ----------
     max_gene_sets
-        Tokens at most, the one of all genes included.
+        Maximum number of tokens, including the token of all genes.
     max_set_size
         Gene sets with more genes in the file are left out.
     layout
-        ``"set"``: each token is made of the genes of one set. ``"published"``: as in the published code,
-        whose token c takes its w-th value from set ``(w * n_tokens + c) // 48``.
+        ``"set"``: each token is computed from the genes of one set. ``"published"``: as in the published
+        code, in which token c takes its w-th value from set ``(w * n_tokens + c) // 48``.
     """
 
     max_gene_sets: int = 300

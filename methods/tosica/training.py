@@ -1,4 +1,4 @@
-"""From cells and labels to a trained network."""
+"""Training of TOSICA's network."""
 
 from __future__ import annotations
 
@@ -12,32 +12,32 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn import functional
 
-from cellular_bench.methods._support import available_device, dense_rows
-from cellular_bench.methods.cellular.loop import seeded_torch
+from cellular_bench.methods._inputs import dense_rows
+from cellular_bench.methods._session import available_device, seeded_torch
 from cellular_bench.methods.tosica.gene_sets import GeneSets
 from cellular_bench.methods.tosica.model import N_HEADS, Tosica
 from cellular_bench.methods.tosica.settings import Settings
 
 MOMENTUM: Final = 0.9
 WEIGHT_DECAY: Final = 5e-5
-#: Cells after which the classes are no longer filled up.
+#: Maximum number of cells after resampling.
 MAX_RESAMPLED: Final = 2_000_000
-#: Share of the resampled cells that are learned from; the authors use the others for nothing but a look.
+#: Share of the resampled cells used for training; the authors use the others only for monitoring.
 TRAIN_SHARE: Final = 0.7
-#: Attention weights held at a time: what is large enough to be given back to the system at once is slow.
+#: Maximum number of attention weights in memory; larger arrays are returned to the system, which is slow.
 MAX_WEIGHTS: Final = 3_000_000
 
 
 def balanced_rows(label: NDArray[np.int64], *, generator: np.random.Generator) -> NDArray[np.int64]:
-    """Draw rows with replacement so that each class comes as often as the largest, in random order.
+    """Draw rows with replacement so that all classes are as frequent as the largest, in random order.
 
     Returns
     -------
-    Positions of the 70 % that are learned from.
+    Positions of the 70 % that are used for training.
     """
     counts = np.bincount(label)
-    wanted = min(int(counts.max()), MAX_RESAMPLED // len(counts))
-    drawn = [generator.choice(np.flatnonzero(label == code), wanted) for code in range(len(counts))]
+    per_class = min(int(counts.max()), MAX_RESAMPLED // len(counts))
+    drawn = [generator.choice(np.flatnonzero(label == code), per_class) for code in range(len(counts))]
     rows = generator.permutation(np.concatenate(drawn))
     return rows[: int(TRAIN_SHARE * len(rows))]
 
@@ -54,7 +54,7 @@ def learning_rate_factor(epoch: int, *, epochs: int) -> float:
 
 
 def train(X: Any, label: NDArray[np.int64], gene_sets: GeneSets, *, settings: Settings, seed: int) -> Tosica:
-    """Train on expression (n_obs, n_vars) and codes of labels (n_obs,); the last epoch is kept."""
+    """Train on expression (n_obs, n_vars) and integer labels (n_obs,); the last epoch is kept."""
     device = available_device()
     generator = np.random.default_rng(seed)
     rows = balanced_rows(label, generator=generator)
@@ -86,10 +86,10 @@ def _train_epoch(
     *,
     batch_size: int,
 ) -> float:
-    """Go through whole mini-batches, the rest is left out; return the mean loss."""
+    """Train on all full mini-batches, leave out the remaining cells, and return the mean loss."""
     model.train()
     device = model.class_token.device
-    # Fewer cells than a mini-batch make one.
+    # Fewer cells than batch_size form one mini-batch.
     size = min(batch_size, len(order))
     n_steps, total = len(order) // size, 0.0
     for batch in np.split(order[: n_steps * size], n_steps):
@@ -105,14 +105,14 @@ def _train_epoch(
 
 
 def cells_at_a_time(rows: NDArray[np.int64], model: Tosica) -> list[NDArray[np.int64]]:
-    """Split rows so that the attention weights of a part fit; gradients add up over the parts."""
+    """Split rows into parts with at most ``MAX_WEIGHTS`` attention weights; gradients add up over parts."""
     n_tokens = len(model.tokens.genes) + 2
     size = max(1, MAX_WEIGHTS // (N_HEADS * n_tokens**2))
     return np.split(rows, range(size, len(rows), size))
 
 
 def apply(model: Tosica, X: Any, *, function: Callable[[Tensor], Tensor]) -> NDArray[np.float32]:
-    """Apply a function of the model to all cells, some at a time, (n_obs, n_outputs)."""
+    """Apply a function of the model to all cells in blocks, (n_obs, n_outputs)."""
     device = model.class_token.device
     with torch.inference_mode():
         parts = [

@@ -162,7 +162,7 @@ def run(train, query, *, seed):
         ("return {'X_emb': query.X.toarray()[::-1], 'obs_names': query.obs_names[::-1]}", ContractError,
          "returned the cells in another order: row 0 is 'a,b', expected '10'"),
         ("return {'X_emb': query.X.toarray()[1:], 'obs_names': query.obs_names[1:]}", ContractError,
-         "returned 3 cells, 3 of them among the 4 that it got"),
+         "returned 3 cells, 3 of them among the 4 of the query"),
         ("return {'embedding': query.X.toarray()}", ProgramError,
          "ValueError: run returned embedding; known are obs_names"),
         ("raise KeyError('gone')", ProgramError,
@@ -171,7 +171,8 @@ def run(train, query, *, seed):
          NotApplicableError, "echo: only for brains"),
         ("raise MemoryError('42 TiB')", MemoryError, "Memory ran out: 42 TiB"),
         ("os._exit(3)", ProgramError, "ended without a result: exit code 3"),
-        ("os.kill(os.getpid(), 9)", ProgramError, "killed by SIGKILL, as when the machine's memory runs out"),
+        ("os.kill(os.getpid(), 9)", ProgramError,
+         "killed by SIGKILL, for example because the machine ran out of memory"),
     ],
 )  # fmt: skip
 def test_each_end_is_told_apart(inside, body, error, message):

@@ -57,8 +57,8 @@ def test_hidden_layers_are_rectified_and_the_last_is_not():
     np.testing.assert_allclose(logits, [[-1.0], [3.0]])
 
 
-def test_first_weights_are_uniform_after_xavier_and_biases_zero():
-    (W, bias), (last, _) = actinn._first_weights((900, 100, 3), torch.Generator().manual_seed(0))
+def testinitial_weights_are_uniform_after_xavier_and_biases_zero():
+    (W, bias), (last, _) = actinn.initial_weights((900, 100, 3), torch.Generator().manual_seed(0))
     limit = np.sqrt(6 / (900 + 100))
     assert W.shape == (100, 900)
     assert last.shape == (3, 100)

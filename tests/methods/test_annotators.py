@@ -97,7 +97,7 @@ def test_an_unseen_type_is_more_novel_than_a_seen_one(method, train, query):
 
 @pytest.mark.parametrize("method", NEED_TWO_LABELS)
 def test_one_label_is_not_applicable(method, train):
-    with pytest.raises(NotApplicableError, match=r"have 1 label\(s\) \(beta\), needed are at least 2"):
+    with pytest.raises(NotApplicableError, match=r"have 1 label\(s\) \(beta\); at least 2 are needed"):
         short(method).fit(train[labels(train) == "beta"].copy())
 
 
@@ -327,8 +327,8 @@ def test_celltypist_refuses_another_normalisation(train):
 @pytest.mark.parametrize(
     ("has_counts", "remedy"),
     [
-        (True, "Genes were left out after normalising .* Run it on all genes"),
-        (False, "Use data with counts, or with all genes and that normalisation; a stress fewer_genes"),
+        (True, "Genes were removed after normalisation .* Run it on all genes"),
+        (False, "Use data with counts, or with all genes and this normalisation; the stress fewer_genes"),
     ],
 )
 def test_celltypist_says_why_values_do_not_add_up(train, has_counts, remedy):
@@ -376,7 +376,7 @@ def sparse_types(n_cells, seed):
     often[0, :20] = often[1, 20:40] = 0.35
     chance = 0.05 + np.repeat(often, n_cells // 2, axis=0)
     held = rng.random(chance.shape) < chance
-    # One gene that every cell holds, so that no cell is empty; it tells nothing.
+    # One gene that every cell holds, so that no cell is empty; it carries no information.
     held[:, -1] = True
     return small(np.log1p(held * rng.uniform(1, 3, size=held.shape)), label)
 

@@ -7,8 +7,14 @@ from anndata import AnnData
 from scipy.sparse import csr_matrix
 
 from cellular_bench.core.errors import DataError, NotApplicableError
-from cellular_bench.methods._mca import correspondence, nearest_genes
-from cellular_bench.methods.cellid import CellIDCell, CellIDGroup, best_match, overlap_p, tail_table
+from cellular_bench.methods.cellid.adapter import (
+    CellIDCell,
+    CellIDGroup,
+    best_match,
+    overlap_p,
+    tail_table,
+)
+from cellular_bench.methods.cellid.correspondence import correspondence, nearest_genes
 
 SMALL = {"n_genes": 20, "n_components": 10}
 
@@ -169,7 +175,7 @@ def test_a_query_of_few_cells_is_not_applicable(method, train, query):
 
 
 def test_too_few_genes_are_not_applicable(train):
-    with pytest.raises(NotApplicableError, match="80 genes vary, needed are more than the 200"):
+    with pytest.raises(NotApplicableError, match="80 genes vary; more than the 200"):
         CellIDCell(n_components=10).fit(train)
     with pytest.raises(NotApplicableError, match=r"80 genes vary .* more than 100 are needed"):
         CellIDCell(n_components=100).fit(train)

@@ -23,7 +23,7 @@ def test_majority_voting_equals_the_library(train, query):
     import celltypist
 
     _library()
-    # With hardly any training the labels of single cells are poor, so that the vote has something to mend.
+    # With hardly any training the labels of single cells are poor, so that the vote can improve them.
     train.obs["label"] = np.random.default_rng(0).permutation(labels(train))
     query = anndata.concat([query] * 2, index_unique="-")
     model = celltypist.train(_expression(train), labels=labels(train), check_expression=False, random_state=0)

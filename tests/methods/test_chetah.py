@@ -64,7 +64,7 @@ def test_three_labels_by_hand():
     # The query is the first cell of "a". At the root: as much as both own cells and more than both of "c",
     # so "a" scores 1. With the mean of "b" (2.5, 4, 2.5, 0) it correlates less than both of its cells and
     # more than both of "c": 0. With the mean of "c" (0, 1.5, 1.5, 4) less than all: -1. Confidence: 2.
-    # At the second fork "a" is to be told from "b": it scores 1, "b" scores -1 - both a correlate less with
+    # At the second fork "a" is compared with "b": it scores 1, "b" scores -1 - both a correlate less with
     # it than its own, but as much as the query itself, so none of them more: 0. Confidence: 1.
     prediction = fitted.predict(cells([TRAIN[0]], ["a"]))
     assert prediction.label_pred.tolist() == ["a"]

@@ -1,4 +1,4 @@
-"""Controls lie where they say they lie."""
+"""Controls score at the ends of the scale that they declare."""
 
 import numpy as np
 import pytest

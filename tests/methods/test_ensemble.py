@@ -68,9 +68,9 @@ def test_members_see_the_genes_that_they_ask_for(train, query, monkeypatch):
         (["ensemble"], "Unknown member of the ensemble 'ensemble'"),
         (["pca"], "Unknown member of the ensemble 'pca'"),
         (["true_labels"], "Unknown member of the ensemble 'true_labels'"),
-        ([], "wanted are one or more different methods"),
-        ("knn", "methods is 'knn'; wanted are"),
-        (["knn", "knn"], "wanted are one or more different methods"),
+        ([], "expected one or more different methods"),
+        ("knn", "methods is 'knn'; expected"),
+        (["knn", "knn"], "expected one or more different methods"),
     ],
 )
 def test_members_that_cannot_vote_are_refused(methods, message):

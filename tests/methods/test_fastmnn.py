@@ -26,7 +26,7 @@ def labels(adata):
 def test_cells_have_length_one_and_keep_their_direction():
     X = unit_length(csr_matrix([[3.0, 4.0], [0.0, 2.0]]))
     np.testing.assert_allclose(X.toarray(), [[0.6, 0.8], [0.0, 1.0]])
-    with pytest.raises(NotApplicableError, match="1 cells show none of the genes"):
+    with pytest.raises(NotApplicableError, match="1 cells express none of the genes"):
         unit_length(csr_matrix([[3.0, 4.0], [0.0, 0.0]]))
 
 

@@ -11,8 +11,8 @@ from scipy.sparse import random as sparse_random
 
 from cellular_bench.benchmark.conformance.data import neighbor_accuracy, one_batch
 from cellular_bench.core.errors import NotApplicableError
-from cellular_bench.methods import _support
-from cellular_bench.methods._support import fit_pca, project
+from cellular_bench.methods import _components
+from cellular_bench.methods._components import fit_pca, pca_scores, project
 from cellular_bench.methods.bbknn import BBKNN
 from cellular_bench.methods.combat import ComBat
 from cellular_bench.methods.harmony import Harmony
@@ -211,11 +211,13 @@ def test_a_large_sparse_matrix_is_never_dense_and_components_are_the_librarys(mo
     X = sparse_random(700, 600, density=0.1, format="csr", random_state=0, dtype=np.float32)
     given = (X.data.copy(), X.indices.copy())
     rows = []
-    monkeypatch.setattr(_support, "BLOCK_CELLS", 90)
+    monkeypatch.setattr(_components, "BLOCK_CELLS", 90)
     monkeypatch.setattr(
-        _support, "dense", lambda matrix: rows.append(matrix.shape[0]) or matrix.toarray().astype(np.float32)
+        _components,
+        "dense",
+        lambda matrix: rows.append(matrix.shape[0]) or matrix.toarray().astype(np.float32),
     )
-    scores = _support.principal_components(X, n_components=10, seed=0)
+    scores = pca_scores(X, n_components=10, seed=0)
     assert rows == [90] * 7 + [70]
     reference = decomposition.PCA(10, svd_solver="arpack", random_state=0).fit(X.astype(np.float64))
     expected = reference.transform(X.toarray().astype(np.float64))

@@ -1,4 +1,4 @@
-"""Methods that run in environments of their own; each skips where its environment is missing."""
+"""Methods that run in separate environments; tests skip if the environment is missing."""
 
 import numpy as np
 import pandas as pd
@@ -30,7 +30,7 @@ def test_what_is_wrong_is_said_before_anything_is_started(method, train, query, 
         method().predict(query)
     with pytest.raises(DataError, match="same genes in the same order"):
         method().fit(train).predict(query[:, ::-1].copy())
-    with pytest.raises(NotApplicableError, match=r"have 1 label\(s\) \(beta\), needed are at least 2"):
+    with pytest.raises(NotApplicableError, match=r"have 1 label\(s\) \(beta\); at least 2 are needed"):
         method().fit(train[labels(train) == "beta"].copy())
 
 

@@ -68,7 +68,7 @@ def test_missing_cells_are_counted_and_shown_beside_names_of_the_file(tmp_path):
     ("make", "message"),
     [
         (lambda folder: folder / "none.npz", "cannot be read as npz"),
-        (lambda folder: folder / "emb.txt", "ends in '.txt'; known are .h5ad, .npz, .csv"),
+        (lambda folder: folder / "emb.txt", "ends in '.txt'; supported are .h5ad, .npz, .csv"),
         (
             lambda folder: write(folder / "twice.csv", names=["a", "b", "a"]),
             "1 cells more than once, such as 'a'",

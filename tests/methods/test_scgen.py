@@ -1,4 +1,4 @@
-"""scGen's shift, loss and training, worked by hand; labels of the query only where it says so."""
+"""scGen's shift, loss and training against results computed by hand; only scgen_paper reads query labels."""
 
 import numpy as np
 import pandas as pd
@@ -181,5 +181,5 @@ def test_what_it_cannot_do_has_a_reason(train, query):
         ScGen().fit(one_batch(train.copy()))
     with pytest.raises(UnknownNameError, match=r"Unknown shift 'both'\. Known: none, query, train"):
         ScGen(shift="both")
-    with pytest.raises(ContractError, match="embed was called before fit"):
+    with pytest.raises(ContractError, match="embed or predict was called before fit"):
         ScGen().embed(query)

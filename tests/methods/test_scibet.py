@@ -28,7 +28,7 @@ def test_entropy_gap_by_hand():
 def test_labels_weigh_the_same_in_the_entropy_gap_whatever_their_size():
     few = cells([[4, 1], [0, 3]])
     many = cells([[4, 1], [4, 1], [4, 1], [0, 3]], label=["a", "a", "a", "b"])
-    chosen = [SciBet(n_genes=1, input_scale="log1p").fit(data)._chosen for data in (few, many)]
+    chosen = [SciBet(n_genes=1, input_scale="log1p").fit(data)._selected for data in (few, many)]
     np.testing.assert_array_equal(chosen, [[0], [0]])
 
 
@@ -59,13 +59,13 @@ def test_the_presets_read_other_scales(train, query):
     paper = SciBet(preset="paper")
     np.testing.assert_allclose(paper._linear(train).toarray(), train.X.toarray())
     assert (model.settings.n_genes, paper.settings.n_genes) == (1000, 2000)
-    assert paper.fit(train)._chosen.size == train.n_vars
+    assert paper.fit(train)._selected.size == train.n_vars
 
 
 def test_a_label_has_as_many_genes_as_asked_for_and_ties_go_to_the_first():
     train = cells([[5, 1, 5, 1], [0, 1, 0, 1]])
-    np.testing.assert_array_equal(SciBet(n_genes=1, input_scale="log1p").fit(train)._chosen, [0])
-    np.testing.assert_array_equal(SciBet(n_genes=3, input_scale="log1p").fit(train)._chosen, [0, 1, 2])
+    np.testing.assert_array_equal(SciBet(n_genes=1, input_scale="log1p").fit(train)._selected, [0])
+    np.testing.assert_array_equal(SciBet(n_genes=3, input_scale="log1p").fit(train)._selected, [0, 1, 2])
 
 
 def test_novelty_keeps_cells_apart_where_probabilities_round_to_one():
@@ -109,7 +109,7 @@ def test_cells_like_the_background_are_rejected(tmp_path, train, query):
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("GENE1 3.0\n", r"line 1 of .*background.tsv is 'GENE1 3.0'; wanted is a gene and a number"),
+        ("GENE1 3.0\n", r"line 1 of .*background.tsv is 'GENE1 3.0'; expected a gene and a number"),
         ("elsewhere\t3.0\n", "0 are among the 80 genes of the data"),
         (None, "cannot be read"),
     ],

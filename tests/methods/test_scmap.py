@@ -42,8 +42,8 @@ def test_the_most_zeros_beyond_expectation_are_chosen():
     X = [[2, 4, 4, 8, 1, 0], [2, 4, 4, 0, 1, 0], [0, 0, 4, 0, 1, 0], [0, 0, 0, 0, 1, 0]]
     fitted = ScmapCell(n_genes=2).fit(cells(X, ["a", "a", "b", "b"]))
     # By the numbers above: excess -0.40, 0.10, -0.40, 0.69.
-    np.testing.assert_array_equal(fitted._chosen, [1, 3])
-    np.testing.assert_array_equal(ScmapCell().fit(cells(X, ["a", "a", "b", "b"]))._chosen, [0, 1, 2, 3])
+    np.testing.assert_array_equal(fitted._selected, [1, 3])
+    np.testing.assert_array_equal(ScmapCell().fit(cells(X, ["a", "a", "b", "b"]))._selected, [0, 1, 2, 3])
 
 
 def test_two_of_three_similarities_decide():
@@ -102,5 +102,5 @@ def test_cell_rejects_what_is_not_more_similar_than_the_threshold():
 
 def test_without_zeros_scmap_is_not_applicable():
     full = cells([[1, 2], [2, 1], [1, 3]], list("aab"))
-    with pytest.raises(NotApplicableError, match="zeros tell nothing"):
+    with pytest.raises(NotApplicableError, match="zeros carry no information"):
         ScmapCell().fit(full)

@@ -10,7 +10,7 @@ from torch.nn import functional
 
 from cellular_bench.core.errors import NotApplicableError, UnknownNameError, UserError
 from cellular_bench.methods.scnym import ScNym, ScNymMixMatch
-from cellular_bench.methods.scnym.adapter import _inputs
+from cellular_bench.methods.scnym.adapter import inputs
 from cellular_bench.methods.scnym.mixmatch import (
     adversary_weight,
     domain_loss,
@@ -23,7 +23,7 @@ from cellular_bench.methods.scnym.mixmatch import (
 )
 from cellular_bench.methods.scnym.model import Adversary, Network
 from cellular_bench.methods.scnym.settings import DEFAULT, PRESETS, Settings
-from cellular_bench.methods.scnym.training import _Kept, mini_batches, split_cells
+from cellular_bench.methods.scnym.training import BestWeights, mini_batches, split_cells
 from cellular_bench.methods.scnym.training import train as train_network
 
 
@@ -174,7 +174,7 @@ def test_mini_batches(n, keep, sizes):
 
 
 def test_the_best_epoch_is_kept_from_the_first_allowed_and_patience_counts_from_it():
-    kept, model = _Kept(Settings(patience=3), first=2), network()
+    kept, model = BestWeights(Settings(patience=3), first=2), network()
     for epoch, loss in enumerate([0.1, 0.2, 0.9, 0.5, 0.6, 0.7]):
         with torch.no_grad():
             model.head.bias.fill_(epoch)
@@ -183,7 +183,7 @@ def test_the_best_epoch_is_kept_from_the_first_allowed_and_patience_counts_from_
     assert torch.all(kept.weights["head.bias"] == 3)
     assert not kept.is_hopeless(5)
     assert kept.is_hopeless(6)
-    assert not _Kept(Settings(patience=None), first=0).is_hopeless(1000)
+    assert not BestWeights(Settings(patience=None), first=0).is_hopeless(1000)
 
 
 def test_best_and_last_epoch_differ_in_training(capsys):
@@ -197,9 +197,9 @@ def test_best_and_last_epoch_differ_in_training(capsys):
 
 
 def test_the_presets_read_other_scales(train):
-    per_million = np.expm1(_inputs(train, DEFAULT).toarray())
+    per_million = np.expm1(inputs(train, DEFAULT).toarray())
     np.testing.assert_allclose(per_million, np.expm1(train.X.toarray()) * 100, rtol=1e-4)
-    np.testing.assert_array_equal(_inputs(train, PRESETS["paper"]).toarray(), train.X.toarray())
+    np.testing.assert_array_equal(inputs(train, PRESETS["paper"]).toarray(), train.X.toarray())
 
 
 def test_cells_below_the_limit_are_rejected(train, query):

@@ -68,7 +68,7 @@ def test_an_encoder_that_does_not_read_the_batch_embeds_any(method, train, query
 def test_sysvi_embeds_known_batches_only_and_needs_two(train, query):
     fitted = SysVI(max_epochs=1).fit(train)
     assert fitted.embed(query).shape == (120, 15)
-    with pytest.raises(NotApplicableError, match="reads the batch, and has not seen donor9"):
+    with pytest.raises(NotApplicableError, match="reads the batch, and was not trained on donor9"):
         fitted.embed(in_new_batch(query))
     with pytest.raises(NotApplicableError, match="all 240 cells that it sees come from one batch"):
         SysVI().fit(in_new_batch(train))
@@ -94,7 +94,7 @@ def test_scanvi_names_cells_alike_in_any_batch(named, query):
 def test_surgery_trains_weights_of_the_new_batch_and_no_others(train, query):
     method = SCVISurgery(max_epochs=4, query_epochs=3).fit(train)
     before = {name: value.clone() for name, value in method._model.module.state_dict().items()}
-    model, _ = method.asked(in_new_batch(query))
+    model, _ = method.model_for(in_new_batch(query))
     told_the_batch = []
     for name, after in model.module.state_dict().items():
         kept = before[name]

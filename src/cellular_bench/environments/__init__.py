@@ -1,8 +1,9 @@
-"""Environments of a method's own: declared as data, created on demand, reached through files.
+"""Separate environments for methods: declared as data, created on demand, used through files.
 
-A method whose packages do not fit beside the others names a declaration in ``spec.environment`` and a
-program in ``spec.program``; :func:`run_inside` sends cells there and brings results back. A method calls
-it from ``fit_embed`` or ``predict``, in the run's own process, so limits and costs hold for what it starts.
+A method whose packages conflict with those of other methods names a declaration in ``spec.environment`` and
+a program in ``spec.program``. The method calls :func:`run_inside` from ``fit_embed`` or ``predict``, which
+sends cells to the program and returns its results. The program is a child of the run's process, so the
+limits and the measured costs of the run include it.
 """
 
 from cellular_bench.environments.declaration import Declaration, find, program_file, shipped

@@ -1,4 +1,4 @@
-"""Create and remove Python environments: venv and pip, or uv, in the cache directory."""
+"""Create and remove Python environments in the cache folder, with uv or with venv and pip."""
 
 from __future__ import annotations
 
@@ -23,8 +23,9 @@ from cellular_bench.environments.status import MARKER, home, place, python_in, s
 
 Installer = Literal["pip", "uv"]
 
+#: Number of lines of output that an error message shows.
 LAST_LINES = 15
-#: What pip and uv print where the package index cannot be reached.
+#: Output of pip and uv if they cannot reach the package index.
 _NO_NETWORK = (
     "NewConnectionError",
     "Name or service not known",
@@ -46,24 +47,34 @@ print(json.dumps({"python": platform.python_version(), "packages": dict(sorted(n
 def create(
     declaration: Declaration, *, installer: Installer | None = None, say: Callable[[str], None] = print
 ) -> Path:
-    """Build a Python environment where it is not there yet, and return its folder.
+    """Build a Python environment unless it exists, and return its folder.
 
     Parameters
     ----------
+    declaration
+        Environment to build.
     installer
-        ``"uv"`` where it is on the PATH, else ``"pip"``, unless one is chosen.
+        ``"uv"`` or ``"pip"``; None: uv if it is on the PATH, else pip.
     say
-        Told about each step.
+        Called with a line of text for each step.
+
+    Returns
+    -------
+    pathlib.Path
+        Folder of the environment.
 
     Raises
     ------
     UserError
-        If a step fails, with the last lines of what it printed; nothing half-built stays.
+        If a step fails, with the last lines of its output. An incomplete environment is removed.
     """
     folder = place(declaration)
-    wanted = declaration.python
-    if wanted is None:
-        raise UserError(f"Environment '{declaration.name}' is R's own: it is installed, not created.")
+    packages = declaration.python
+    if packages is None:
+        raise UserError(
+            f"Environment '{declaration.name}' uses R, whose packages are installed by you and not created "
+            f"here. `run-benchmark env list` shows the commands."
+        )
     with _locked(folder):
         if state(declaration).is_ready:
             say(f"{declaration.name} is ready: {folder}")
@@ -72,8 +83,8 @@ def create(
         log = folder.with_name(f"{folder.name}.log")
         log.unlink(missing_ok=True)
         try:
-            _build(declaration, wanted, installer or _default_installer(), log=log, say=say)
-        except BaseException:  # Ctrl-C too: what is half-built is of no use
+            _build(declaration, packages, installer or _default_installer(), log=log, say=say)
+        except BaseException:  # including Ctrl-C: an incomplete environment is useless
             shutil.rmtree(folder, ignore_errors=True)
             raise
     say(f"{declaration.name} is ready: {folder}")
@@ -81,11 +92,17 @@ def create(
 
 
 def remove(declaration: Declaration) -> list[Path]:
-    """Delete every environment of that name, older declarations and unfinished ones too."""
+    """Delete all environments of this name, including incomplete ones and those of older declarations.
+
+    Returns
+    -------
+    list of pathlib.Path
+        The folders that were deleted.
+    """
     folders = folders_of(declaration.name)
     for folder in folders:
         with _locked(folder):
-            (folder / MARKER).unlink(missing_ok=True)  # first: a half-removed one is not a finished one
+            (folder / MARKER).unlink(missing_ok=True)  # first, so that an interruption leaves it incomplete
             shutil.rmtree(folder)
         for beside in (f"{folder.name}.log", f"{folder.name}.lock"):
             folder.with_name(beside).unlink(missing_ok=True)
@@ -93,18 +110,23 @@ def remove(declaration: Declaration) -> list[Path]:
 
 
 def folders_of(name: str) -> list[Path]:
-    """Return the folders of all environments of a name, whatever their declaration."""
-    found = home().glob(f"{name}-{'[0-9a-f]' * 12}")
-    return sorted(path for path in found if path.is_dir())
+    """Return the folders of all environments of this name, for current and older declarations."""
+    candidates = home().glob(f"{name}-{'[0-9a-f]' * 12}")
+    return sorted(path for path in candidates if path.is_dir())
 
 
 def find_python(version: str) -> Path:
-    """Return an interpreter of that version: this one, on the PATH, or one of pyenv's.
+    """Return a Python interpreter of a version: the current one, one on the PATH, or one of pyenv.
+
+    Parameters
+    ----------
+    version
+        Major and minor version, such as ``"3.11"``.
 
     Raises
     ------
     UserError
-        If there is none.
+        If there is no such interpreter.
     """
     pyenv = sorted((Path.home() / ".pyenv" / "versions").glob(f"{version}.*/bin/python"))
     named = [shutil.which(name) for name in (f"python{version}", "python3")]
@@ -113,12 +135,12 @@ def find_python(version: str) -> Path:
             return Path(candidate)
     raise UserError(
         f"No Python {version} was found: neither this one ({sys.executable}), nor python{version} or python3 "
-        "on the PATH, nor in ~/.pyenv/versions. Install it, or uv, which brings its own."
+        "on the PATH, nor in ~/.pyenv/versions. Install it, or install uv, which downloads it."
     )
 
 
 def _version_of(python: Path | str) -> str:
-    """Return major and minor version; empty where it does not run, as a shim without its Python."""
+    """Return major and minor version; empty if it does not run, such as a pyenv shim without its Python."""
     code = "import sys; print('%d.%d' % sys.version_info[:2])"
     done = subprocess.run([python, "-I", "-c", code], capture_output=True, text=True, check=False)  # noqa: S603
     return done.stdout.strip() if done.returncode == 0 else ""
@@ -130,7 +152,7 @@ def _default_installer() -> Installer:
 
 def _build(
     declaration: Declaration,
-    wanted: PythonPackages,
+    packages: PythonPackages,
     installer: Installer,
     *,
     log: Path,
@@ -138,7 +160,7 @@ def _build(
 ) -> None:
     folder = place(declaration)
     steps = {"uv": _uv_steps, "pip": _pip_steps}[installer]
-    for title, command in steps(wanted, folder, _requirements(declaration, folder)):
+    for title, command in steps(packages, folder, _requirements(declaration, folder)):
         say(f"{declaration.name}: {title} (log: {log})")
         _run(command, log=log, doing=f"{declaration.name}: {title}")
     facts = _run(
@@ -156,43 +178,46 @@ def _build(
 
 
 def _requirements(declaration: Declaration, folder: Path) -> Path:
-    """Write what is to be installed into a file beside the environment."""
-    assert declaration.python is not None  # the caller has looked
+    """Write the packages to install to a requirements file beside the environment."""
+    assert declaration.python is not None  # checked by the caller
     lines = declaration.lock_lines or declaration.python.requirements
     path = folder.with_name(f"{folder.name}.log").with_suffix(".txt")
     path.write_text("\n".join(lines) + "\n", encoding="utf-8")
     return path
 
 
-def _pip_steps(wanted: PythonPackages, folder: Path, file: Path) -> Iterator[tuple[str, list[str]]]:
-    python = find_python(wanted.version)
+def _pip_steps(packages: PythonPackages, folder: Path, file: Path) -> Iterator[tuple[str, list[str]]]:
+    python = find_python(packages.version)
     venv = [str(python), "-m", "venv", str(folder)]
     pip = [str(python_in(folder)), "-I", "-m", "pip"]
     if str(python) == sys.executable and importlib.util.find_spec("pip"):
-        # The pip at hand is newer than the one that a venv unpacks, and at hand already.
+        # The current pip is newer than the one bundled with venv, and no second copy is needed.
         venv.append("--without-pip")
         pip = [sys.executable, "-m", "pip", "--python", str(python_in(folder))]
-    yield f"a venv with Python {wanted.version}", venv
+    yield f"a venv with Python {packages.version}", venv
     pip += ["--disable-pip-version-check", "--no-input"]
-    yield "installing packages with pip", [*pip, "install", *_alone(wanted), "-r", str(file)]
+    yield "installing packages with pip", [*pip, "install", *_no_deps(packages), "-r", str(file)]
     yield "checking that no package is missing", [*pip, "check"]
 
 
-def _alone(wanted: PythonPackages) -> list[str]:
-    """Let nothing be added to a lock, which names everything; the check then tells whether it does."""
-    return ["--no-deps"] if wanted.lock else []
+def _no_deps(packages: PythonPackages) -> list[str]:
+    """Install only the packages of a lock; the step ``check`` verifies that it is complete."""
+    return ["--no-deps"] if packages.lock else []
 
 
-def _uv_steps(wanted: PythonPackages, folder: Path, file: Path) -> Iterator[tuple[str, list[str]]]:
-    yield f"a venv with Python {wanted.version}", ["uv", "venv", "--python", wanted.version, str(folder)]
+def _uv_steps(packages: PythonPackages, folder: Path, file: Path) -> Iterator[tuple[str, list[str]]]:
+    yield f"a venv with Python {packages.version}", ["uv", "venv", "--python", packages.version, str(folder)]
     python = ["--python", str(python_in(folder))]
-    yield "installing packages with uv", ["uv", "pip", "install", *python, *_alone(wanted), "-r", str(file)]
+    yield (
+        "installing packages with uv",
+        ["uv", "pip", "install", *python, *_no_deps(packages), "-r", str(file)],
+    )
     yield "checking that no package is missing", ["uv", "pip", "check", *python]
 
 
 def _run(command: Sequence[str], *, log: Path, doing: str) -> str:
-    """Run a step, append what it prints to the log, and return it."""
-    with log.open("a+b") as file:  # straight into the log, so that one can watch it
+    """Run a step, append its output to the log, and return the output."""
+    with log.open("a+b") as file:  # written directly, so that users can follow the log
         file.write(f"$ {' '.join(command)}\n".encode())
         file.flush()
         start = file.tell()
@@ -205,7 +230,7 @@ def _run(command: Sequence[str], *, log: Path, doing: str) -> str:
 
 
 def _wait(process: subprocess.Popen[bytes]) -> int:
-    """Wait for a step; where that is interrupted, end it with all that it started, compilers too."""
+    """Wait for a step; if interrupted, kill it with all its children, such as compilers."""
     try:
         return process.wait()
     except BaseException:
@@ -219,12 +244,12 @@ def _failure(doing: str, printed: str, log: Path) -> str:
     hint = ""
     if any(sign in printed for sign in _NO_NETWORK):
         hint = "\nThe package index could not be reached: creating an environment needs a network once."
-    return f"{doing} failed. Its last lines (all of them are in {log}):\n  {last}{hint}"
+    return f"{doing} failed. Its last lines (full output in {log}):\n  {last}{hint}"
 
 
 @contextmanager
 def _locked(folder: Path) -> Iterator[None]:
-    """Keep others from building or removing the same environment at the same time."""
+    """Prevent other processes from building or removing the same environment at the same time."""
     folder.parent.mkdir(parents=True, exist_ok=True)
     with folder.with_name(f"{folder.name}.lock").open("w") as file:
         fcntl.flock(file, fcntl.LOCK_EX)

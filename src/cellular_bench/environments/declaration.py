@@ -1,15 +1,15 @@
-"""What an environment of a method's own consists of: read from a TOML file, checked, identified.
+"""Declarations of environments: read from TOML files, checked, and identified by a digest.
 
-::
+A Python environment declares its packages::
 
     title = "LIGER by pyliger 0.2.4"
 
     [python]
     version = "3.11"
     requirements = ["pyliger==0.2.4", "numpy==2.4.6", "h5py==3.16.0"]
-    lock = "liger.lock"             # optional: every package, so that nothing is left to resolve
+    lock = "liger.lock"             # optional: all packages, so that there is nothing to resolve
 
-or, for R, the packages that must be installed, each with its lowest version::
+An R environment declares the packages that must be installed, with minimum versions::
 
     title = "Seurat 4"
 
@@ -49,7 +49,7 @@ class PythonPackages(_Table):
 
 
 class RPackages(_Table):
-    """The lowest versions of R and of its packages, and the commands that install them, by system."""
+    """Minimum versions of R and of its packages, and the commands that install them, by operating system."""
 
     version: str
     packages: dict[str, str]
@@ -57,16 +57,16 @@ class RPackages(_Table):
 
 
 class Declaration(_Table):
-    """An environment as it is wanted; whether there is one says :func:`~.status.state`.
+    """Declaration of an environment; :func:`~.status.state` returns whether it exists.
 
     Attributes
     ----------
     name
         Stem of the file.
     reference
-        What the command line takes for it: the name of one that ships, else the path of its file.
+        Argument for the command line: the name of a declaration that ships, else the path of its file.
     lock_lines
-        Contents of the lock file, one package a line.
+        Lines of the lock file, one package each.
     """
 
     name: str
@@ -84,25 +84,25 @@ class Declaration(_Table):
 
     @property
     def digest(self) -> str:
-        """sha256 of all that decides what gets installed."""
+        """sha256 over everything that determines the installed packages."""
         facts = self.model_dump(mode="json", include={"python", "r", "lock_lines"})
         if self.r is not None:
-            del facts["r"]["install"]  # how it got there does not matter
+            del facts["r"]["install"]  # the installation commands do not matter
         return hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()
 
 
 def shipped() -> dict[str, Path]:
-    """Return the files of the declarations that ship, by name."""
+    """Return the files of the declarations that ship with the package, by name."""
     return {path.stem: path for path in sorted(_folder().glob("*.toml"))}
 
 
 def find(reference: str) -> Declaration:
-    """Read the declaration that a name or a path (ending in ``.toml``) stands for.
+    """Read a declaration, given its name or the path of its ``.toml`` file.
 
     Raises
     ------
     UserError
-        If there is none, or it is not what a declaration must be.
+        If there is no such declaration, or if it is not valid.
     """
     if reference.endswith(".toml"):
         return _read(Path(reference).resolve(), reference=str(Path(reference).resolve()))
@@ -113,7 +113,7 @@ def find(reference: str) -> Declaration:
 
 
 def program_file(program: str) -> Path:
-    """Return the file of a program: one that ships, by its name, or any other by its path."""
+    """Return the file of a program, given its name (if it ships with the package) or its absolute path."""
     path = Path(program)
     return path if path.is_absolute() else _folder() / program
 
@@ -125,7 +125,9 @@ def _folder() -> Path:
 def _read(path: Path, *, reference: str) -> Declaration:
     table = read_toml(path, what="Environment")
     if not re.fullmatch(r"[a-z0-9_-]+", path.stem):
-        raise UserError(f"{path.name}: an environment's name has lower-case letters, digits, - and _ only.")
+        raise UserError(
+            f"{path.name}: names of environments may only contain lower-case letters, digits, - and _."
+        )
     python = table.get("python", {})
     lock = python.get("lock") if isinstance(python, dict) else None
     lines = tuple(_lock_lines(path.parent / lock)) if isinstance(lock, str) else ()
@@ -140,7 +142,7 @@ def _read(path: Path, *, reference: str) -> Declaration:
 
 
 def _lock_lines(path: Path) -> Iterator[str]:
-    """Yield the packages of a lock file: continued lines joined, comments left out."""
+    """Yield the packages of a lock file, with continued lines joined and comments removed."""
     try:
         text = path.read_text(encoding="utf-8")
     except OSError as error:
@@ -157,7 +159,7 @@ def _check(declared: Declaration, path: Path) -> None:
     for line in (*declared.python.requirements, *declared.lock_lines):
         if not _PINNED.fullmatch(line):
             raise UserError(
-                f"Environment {path}: '{line}' leaves open what is installed; write NAME==VERSION."
+                f"Environment {path}: '{line}' does not pin an exact version; write NAME==VERSION."
             )
     if not re.fullmatch(r"3\.\d+", declared.python.version):
         raise UserError(

@@ -1,8 +1,8 @@
-"""Send cells to a method's own environment and bring its results back, through files.
+"""Run a method's program in its environment, and exchange cells and results through files.
 
-The folder of one call holds ``train.h5ad`` and ``query.h5ad`` (X, ``layers/counts``, ``obs/batch`` and, where
-the method may see it, ``obs/label``), ``request.json`` with the program, its parameters and the seed, and
-afterwards ``message.json`` (``status`` and ``reason``) and ``result.npz``, or ``result.csv`` from R.
+The folder of one call holds ``train.h5ad`` and ``query.h5ad`` (X, ``layers/counts``, ``obs/batch`` and, if
+the method may see it, ``obs/label``) and ``request.json`` with the program, its parameters and the seed. The
+program's side writes ``message.json`` (``status`` and ``reason``) and ``result.npz``, or ``result.csv`` in R.
 """
 
 from __future__ import annotations
@@ -39,26 +39,29 @@ def run_inside(
     seed: int = 0,
     params: Mapping[str, Any] | None = None,
 ) -> Outputs:
-    """Run the program of a method in its environment and return what it made of the query.
+    """Run the program of a method in its environment and return its outputs for the query.
 
     Parameters
     ----------
     spec
-        With ``environment`` and ``program``.
+        Specification with ``environment`` and ``program``.
     query, train
-        In the data contract's form. ``obs["label"]`` is sent where it is there: the harness takes out what
-        the method may not see.
+        Cells in the form of the data contract. ``obs["label"]`` is sent if it exists; the harness has
+        already removed labels that the method may not see.
+    seed
+        Seed for the program.
     params
-        Keywords of the program, as JSON can hold them.
+        Keyword arguments of the program; values must be representable in JSON.
 
     Raises
     ------
     NotApplicableError
-        If the environment is missing (with the command that creates it), or the program declines.
+        If the environment is missing (the message names the command that creates it), or if the program
+        declines.
     ProgramError
-        If the program fails, or ends its process.
+        If the program fails or ends its process.
     ContractError
-        If it returns other cells than it got, or in another order.
+        If it returns other cells than those of the query, or another order.
     MemoryError
         If the program ran out of memory.
     """
@@ -86,9 +89,10 @@ def run_inside(
 
 
 def read_table(path: Path) -> Outputs:
-    """Read the result of an R program: a column ``cell``, then ``label_pred``, ``novelty``, ``rejected``.
+    """Read the result of an R program from CSV.
 
-    Columns of matrices are called ``X_emb:1``... and ``label_proba:LABEL``.
+    There is a column ``cell`` and, if returned, ``label_pred``, ``novelty`` and ``rejected``. Columns of
+    matrices are named ``X_emb:1``... and ``label_proba:LABEL``.
     """
     with path.open(encoding="utf-8", newline="") as file:
         header, *rows = csv.reader(file)
@@ -114,7 +118,7 @@ def _numbers(texts: Any) -> Any:
 
 
 def _written(adata: AnnData | None, path: Path) -> str | None:
-    """Write what a program may see of some cells, sparse rows in ascending order of genes."""
+    """Write the fields of the cells that a program may see; rows are sparse, with sorted indices."""
     import anndata
     import pandas as pd
 
@@ -140,7 +144,7 @@ def _rows(matrix: Any) -> Any:
 
 
 def _run(spec: MethodSpec, ready: State, request: Mapping[str, Any], folder: Path) -> None:
-    """Start the program, wait for its end, and raise where it did not end well."""
+    """Run the program, wait for its end, and raise if it failed."""
     request_file = folder / "request.json"
     request_file.write_text(json.dumps(request), encoding="utf-8")
     worker = Path(__file__).with_name("inside.py" if ready.declaration.python else "inside.R")
@@ -160,15 +164,15 @@ def _run(spec: MethodSpec, ready: State, request: Mapping[str, Any], folder: Pat
 
 
 def _variables(folder: Path) -> dict[str, str]:
-    """Return environment variables under which this interpreter's packages are out of reach."""
+    """Return environment variables under which the program cannot import packages of this interpreter."""
     kept = {
         name: value for name, value in os.environ.items() if not name.startswith(("PYTHON", "VIRTUAL_ENV"))
     }
     return {
         **kept,
-        "PYTHONHASHSEED": "0",  # sets of texts come in the same order in every run
+        "PYTHONHASHSEED": "0",  # sets of strings have the same order in every run
         "PYTHONNOUSERSITE": "1",
-        "PYTHONUNBUFFERED": "1",  # what was printed is in the log, however the program ends
+        "PYTHONUNBUFFERED": "1",  # printed output reaches the log even if the program is killed
         "TMPDIR": str(folder),
     }
 
@@ -176,22 +180,23 @@ def _variables(folder: Path) -> dict[str, str]:
 def _ending(code: int) -> str:
     if code >= 0:
         return f"exit code {code}"
-    hint = ", as when the machine's memory runs out" if -code == signal.SIGKILL else ""
+    hint = ", for example because the machine ran out of memory" if -code == signal.SIGKILL else ""
     return f"killed by {signal.Signals(-code).name}{hint}"
 
 
 def _check_rows(spec: MethodSpec, outputs: Outputs, names: Any) -> None:
-    """Compare the cells that came back, by name, with those that were sent."""
-    came = outputs.obs_names
-    if np.array_equal(came, names):
+    """Raise unless the returned cells are those of the query, in the same order."""
+    returned = outputs.obs_names
+    if np.array_equal(returned, names):
         return
-    if sorted(came) == sorted(names):
-        first = int(np.flatnonzero(came != names)[0])
+    if sorted(returned) == sorted(names):
+        first = int(np.flatnonzero(returned != names)[0])
         raise ContractError(
             f"{spec.method_id}: its program returned the cells in another order: row {first} is "
-            f"'{came[first]}', expected '{names[first]}'. Return rows in the order of the query."
+            f"'{returned[first]}', expected '{names[first]}'. Return rows in the order of the query."
         )
+    shared = len(set(returned) & set(names))
     raise ContractError(
-        f"{spec.method_id}: its program returned {len(came)} cells, {len(set(came) & set(names))} of them "
-        f"among the {len(names)} that it got; expected is one row per cell of the query."
+        f"{spec.method_id}: its program returned {len(returned)} cells, {shared} of them among the "
+        f"{len(names)} of the query; expected one row per cell of the query."
     )

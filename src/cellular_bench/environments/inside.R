@@ -1,9 +1,9 @@
-# Run a method's program in R: files in, files out. Started as `Rscript inside.R request.json`.
+# Run a method's program in R: read files, call the program, write files. Started as `Rscript inside.R request.json`.
 #
-# The program is an R file with a function run(train, query, seed, params). train and query are lists: X and counts
-# (dgCMatrix, genes x cells; counts may be NULL), batch and label (character; label may be NULL); train may be NULL.
-# It returns a list: X_emb (cells x dimensions), or label_pred with, optionally, label_proba (cells x labels, named
-# columns), novelty, rejected; and `cells`, the names of its rows. To decline, it calls not_applicable("why").
+# The program is an R file with a function run(train, query, seed, params). train and query are lists with X and counts
+# (dgCMatrix, genes x cells; counts may be NULL), batch and label (character; label may be NULL). train may be NULL.
+# run returns a list: X_emb (cells x dimensions), or label_pred and optionally label_proba (cells x labels, named
+# columns), novelty and rejected; and `cells`, the names of the rows. To decline, it calls not_applicable("reason").
 
 not_applicable <- function(reason) {
   stop(structure(list(message = reason, call = NULL), class = c("not_applicable", "error", "condition")))
@@ -11,7 +11,7 @@ not_applicable <- function(reason) {
 
 read_matrix <- function(path, group) {
   part <- function(name) rhdf5::h5read(path, paste0(group, "/", name))
-  # Rows of cells in compressed form are columns of cells in R's.
+  # A csr matrix of cells x genes is a csc matrix of genes x cells.
   new("dgCMatrix",
     x = as.numeric(part("data")), i = as.integer(part("indices")), p = as.integer(part("indptr")),
     Dim = rev(as.integer(rhdf5::h5readAttributes(path, group)$shape))
@@ -46,7 +46,7 @@ read_cells <- function(path) {
   )
 }
 
-# 17 significant digits bring every double back as it was.
+# 17 significant digits represent every double exactly.
 exactly <- function(values) formatC(as.numeric(values), digits = 17, format = "g")
 
 as_table <- function(found) {

@@ -1,13 +1,13 @@
-"""Run a method's program in an environment of its own: files in, files out.
+"""Run a method's program inside its environment: read files, call the program, write files.
 
-Started by the harness as ``python inside.py request.json`` with the environment's interpreter. Needs numpy
-and h5py there, and nothing else; the program imports what it likes.
+The harness starts it as ``python inside.py request.json`` with the interpreter of the environment. It needs
+only numpy and h5py there; the program may import other packages.
 
 The program is a Python file with a function ``run(train, query, *, seed, **params)``. ``train`` and ``query``
-are :class:`Cells` (``train`` is None for a method that only embeds what it is given). It returns a dict of
-arrays: ``X_emb`` (n_obs, n_latent), or ``label_pred`` with, optionally, ``label_proba`` and ``labels``,
-``novelty``, ``rejected``; rows as in ``query.obs_names``, or named in ``obs_names``. To decline, it raises
-``NotApplicable`` (``from cellular_bench_inside import NotApplicable``).
+are :class:`Cells`; ``train`` is None for a method that only embeds the cells it is given. ``run`` returns a
+dict of arrays: ``X_emb`` (n_obs, n_latent), or ``label_pred`` and optionally ``label_proba`` with ``labels``,
+``novelty`` and ``rejected``. Rows are in the order of ``query.obs_names``, or named in ``obs_names``. To
+decline, ``run`` raises ``NotApplicable`` (``from cellular_bench_inside import NotApplicable``).
 """
 
 from __future__ import annotations
@@ -27,36 +27,41 @@ KNOWN = (*TEXTS, "X_emb", "label_proba", "novelty", "rejected")
 
 
 class NotApplicable(Exception):  # noqa: N818  # it is not an error
-    """The method has no meaning on these cells; the text says why."""
+    """The method cannot be applied to these cells; the message gives the reason."""
 
 
 class Csr:
-    """A sparse matrix by rows, as three arrays."""
+    """A sparse matrix in csr format, as three arrays."""
 
     def __init__(self, data: Any, indices: Any, indptr: Any, shape: Any) -> None:
         self.data, self.indices, self.indptr = data, indices, indptr
         self.shape = (int(shape[0]), int(shape[1]))
 
     def toarray(self) -> Any:
-        """Return a dense matrix."""
+        """Return a dense array."""
         dense = np.zeros(self.shape, dtype=self.data.dtype)
         rows = np.repeat(np.arange(self.shape[0]), np.diff(self.indptr))
         dense[rows, self.indices] = self.data
         return dense
 
     def toscipy(self) -> Any:
-        """Return a ``scipy.sparse.csr_matrix``, where scipy is installed."""
+        """Return a ``scipy.sparse.csr_matrix``; needs scipy in the environment."""
         from scipy.sparse import csr_matrix
 
         return csr_matrix((self.data, self.indices, self.indptr), shape=self.shape)
 
 
 class Cells:
-    """Cells as they lie in an h5ad file.
+    """Cells of an h5ad file.
 
-    Attributes: ``path`` of the file; ``X`` and ``counts`` (:class:`Csr`; ``counts`` may be None);
-    ``obs_names``, ``var_names``, ``batch`` and ``label`` (arrays of text; ``label`` is None where it is not
-    shown).
+    Attributes
+    ----------
+    path
+        Path of the file.
+    X, counts
+        Log-normalised expression and raw counts, as :class:`Csr`; ``counts`` may be None.
+    obs_names, var_names, batch, label
+        Arrays of strings; ``label`` is None if the method may not see it.
     """
 
     def __init__(self, path: str) -> None:
@@ -75,7 +80,7 @@ def _csr(group: Any) -> Csr:
 
 
 def _column(obs: Any, name: str) -> Any:
-    """Return a categorical column as text, or None where it is absent."""
+    """Return a categorical column as strings, or None if it does not exist."""
     if name not in obs:
         return None
     return _texts(obs[name]["categories"])[obs[name]["codes"][()]]
@@ -91,7 +96,7 @@ def _load(path: str) -> Any:
     sys.modules["cellular_bench_inside"] = sys.modules[__name__]
     spec = importlib.util.spec_from_file_location("cellular_bench_program", path)
     if spec is None or spec.loader is None:
-        raise ValueError("the program " + path + " is no Python file")
+        raise ValueError("the program " + path + " is not a Python file")
     program = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(program)
     return program
@@ -102,11 +107,11 @@ def _answer(request: dict[str, Any]) -> None:
     cells = {name: Cells(path) if path else None for name, path in request["cells"].items()}
     query = cells["query"]
     assert query is not None  # the harness always sends one
-    found = _load(request["program"]).run(cells["train"], query, seed=request["seed"], **request["params"])
-    unknown = sorted(set(found) - set(KNOWN))
+    returned = _load(request["program"]).run(cells["train"], query, seed=request["seed"], **request["params"])
+    unknown = sorted(set(returned) - set(KNOWN))
     if unknown:
         raise ValueError("run returned {}; known are {}".format(", ".join(unknown), ", ".join(KNOWN)))
-    arrays = {name: np.asarray(value) for name, value in found.items() if value is not None}
+    arrays = {name: np.asarray(value) for name, value in returned.items() if value is not None}
     arrays.setdefault("obs_names", query.obs_names)
     for name in TEXTS:
         if name in arrays:
@@ -121,8 +126,8 @@ def _describe(error: BaseException) -> str:
 
 
 def main(request_file: str) -> None:
-    """Do what a request asks, and write how it went."""
-    with open(request_file, encoding="utf-8") as file:  # noqa: PTH123  # as short as it can be, for any Python 3
+    """Run the program of a request and write its result and status."""
+    with open(request_file, encoding="utf-8") as file:  # noqa: PTH123  # without pathlib, for any Python 3
         request = json.load(file)
     status, reason = "ok", ""
     try:
@@ -139,5 +144,5 @@ def main(request_file: str) -> None:
 
 
 if __name__ == "__main__":
-    del sys.path[0]  # the folder of this file, from which the program must not import
+    del sys.path[0]  # the folder of this file, from which programs must not import
     main(sys.argv[1])

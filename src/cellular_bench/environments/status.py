@@ -1,4 +1,4 @@
-"""Whether an environment is there, what is in it, and what to do where it is not."""
+"""State of an environment on this machine: whether it can be used, its packages, and how to repair it."""
 
 from __future__ import annotations
 
@@ -15,11 +15,11 @@ from cellular_bench.core.errors import NotApplicableError
 from cellular_bench.core.files import cache_dir
 from cellular_bench.environments.declaration import Declaration, RPackages
 
-#: Written last into a finished environment: without it, a folder is what an interruption left.
+#: File that is written last; a folder without it is an incomplete environment.
 MARKER = "cellular-bench-environment.json"
-#: What stands instead of its versions where an environment cannot be used.
+#: What stands instead of its versions if an environment cannot be used.
 MISSING = "missing"
-#: Environment variable that names the Rscript to use; the first one on the PATH otherwise.
+#: Environment variable with the path of Rscript; by default the first one on the PATH is used.
 RSCRIPT_VARIABLE = "CELLULAR_BENCH_RSCRIPT"
 
 _R_VERSIONS = """
@@ -32,20 +32,22 @@ for (name in names) cat(sprintf("%s\\t%s\\n", name, version_of(name)))
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class State:
-    """An environment as it is on this machine.
+    """State of an environment on this machine.
 
     Attributes
     ----------
+    declaration
+        Declaration of the environment.
     command
-        Beginning of the command that runs a program there.
+        First part of the command that runs a program in the environment.
     language
-        Such as ``"Python 3.11.7"``; empty where there is none.
+        Language and version, such as ``"Python 3.11.7"``; empty if there is none.
     packages
-        Versions by name: all packages of a Python environment, those declared of R.
+        Versions by name: of all packages in a Python environment, of the declared packages in R.
     problem
-        Why it cannot be used; None where it can.
+        Reason why the environment cannot be used; None if it can.
     remedy
-        Command that fixes it.
+        Command that fixes the problem.
     """
 
     declaration: Declaration
@@ -57,12 +59,12 @@ class State:
 
     @property
     def is_ready(self) -> bool:
-        """True where methods can run there."""
+        """True if methods can run in the environment."""
         return self.problem is None
 
     @property
     def versions(self) -> dict[str, str]:
-        """Versions of the language and all packages, as they go into the identity of a run."""
+        """Versions of the language and of all packages, which are part of the identity of a run."""
         if not self.is_ready:
             return {f"environment {self.declaration.name}": MISSING}
         language, _, version = self.language.partition(" ")
@@ -70,44 +72,44 @@ class State:
 
 
 def state(declaration: Declaration) -> State:
-    """Look at this machine."""
+    """Return the state of an environment on this machine."""
     if declaration.r is not None:
         return _r_state(declaration, declaration.r)
     return _python_state(declaration)
 
 
 def required(declaration: Declaration) -> State:
-    """Return the state of an environment that can be used.
+    """Return the state of an environment, or raise if it cannot be used.
 
     Raises
     ------
     NotApplicableError
-        If it cannot; with the command that fixes it.
+        If it cannot be used; the message names the command that fixes it.
     """
-    found = state(declaration)
-    if found.problem is not None:
-        raise NotApplicableError(missing_text(found))
-    return found
+    current = state(declaration)
+    if current.problem is not None:
+        raise NotApplicableError(missing_text(current))
+    return current
 
 
-def missing_text(found: State) -> str:
-    """Say in a sentence or two what is missing and what to do."""
-    name = found.declaration.name
-    return f"Needs the environment '{name}': {found.problem}. Fix: {found.remedy}"
+def missing_text(current: State) -> str:
+    """Return a message with the problem of an environment and its remedy."""
+    name = current.declaration.name
+    return f"Needs the environment '{name}': {current.problem}. Fix: {current.remedy}"
 
 
 def home() -> Path:
-    """Folder of the Python environments, within the cache."""
+    """Return the folder of all Python environments, inside the cache folder."""
     return cache_dir() / "environments"
 
 
 def place(declaration: Declaration) -> Path:
-    """Where a Python environment is, or will be: a folder for each declaration."""
+    """Return the folder of a Python environment, whether it exists or not; each declaration has its own."""
     return home() / f"{declaration.name}-{declaration.digest[:12]}"
 
 
 def python_in(folder: Path) -> Path:
-    """Return the interpreter of a Python environment."""
+    """Return the path of the interpreter of a Python environment."""
     return folder / "Scripts" / "python.exe" if os.name == "nt" else folder / "bin" / "python"
 
 
@@ -136,33 +138,33 @@ def _r_state(declaration: Declaration, wanted: RPackages) -> State:
         versions = dict(_r_versions(rscript, tuple(sorted(wanted.packages))))
     except (OSError, subprocess.CalledProcessError) as error:
         return State(declaration=declaration, problem=f"{rscript} does not run: {error}", remedy=remedy)
+    minimum = {"R": wanted.version, **wanted.packages}
+    problems = [_problem(name, versions[name], least) for name, least in minimum.items()]
     r = versions.pop("R")
-    problems = [_lack(name, versions[name], lowest) for name, lowest in wanted.packages.items()]
-    lacks = [lack for lack in (_lack("R", r, wanted.version), *problems) if lack]
     return State(
         declaration=declaration,
         command=(rscript, "--no-init-file"),
         language=f"R {r}",
         packages=versions,
-        problem="; ".join(lacks) or None,
+        problem="; ".join(filter(None, problems)) or None,
         remedy=remedy,
     )
 
 
 @functools.cache
 def _r_versions(rscript: str, names: tuple[str, ...]) -> tuple[tuple[str, str], ...]:
-    """Ask R once for its version and those of packages, "" for one that is not installed."""
+    """Return the versions of R and of packages; empty for a package that is not installed."""
     command = [rscript, "--no-init-file", "-e", _R_VERSIONS, *names]
     done = subprocess.run(command, capture_output=True, text=True, check=True)  # noqa: S603  # the user's R
     pairs = (line.split("\t") for line in done.stdout.splitlines() if "\t" in line)
     return tuple((name, version) for name, version in pairs)
 
 
-def _lack(name: str, version: str, lowest: str) -> str:
+def _problem(name: str, version: str, least: str) -> str:
     if not version:
         return f"the R package {name} is not installed"
-    if _numbers(version) < _numbers(lowest):
-        return f"{name} is {version}, at least {lowest} is needed"
+    if _numbers(version) < _numbers(least):
+        return f"{name} is {version}, at least {least} is needed"
     return ""
 
 
@@ -171,9 +173,9 @@ def _numbers(version: str) -> tuple[int, ...]:
 
 
 def r_remedy(wanted: RPackages) -> str:
-    """Return the commands that install what an R environment needs; this program never runs them."""
+    """Return the commands that install the packages of an R environment; they are never run automatically."""
     if wanted.install:
         return "; ".join(f"{command}  ({system})" for system, command in wanted.install.items())
     return f"install R >= {wanted.version} with the packages " + ", ".join(
-        f"{name} >= {lowest}" for name, lowest in wanted.packages.items()
+        f"{name} >= {least}" for name, least in wanted.packages.items()
     )

@@ -8,17 +8,19 @@ import torch
 from scipy import sparse
 
 from cellular_bench.core.errors import NotApplicableError, UnknownNameError, UserError
+from cellular_bench.methods._session import seeded_torch
 from cellular_bench.methods.cellular.centroids import (
     centroid_distances,
     inverse_frequency,
     type_representations,
 )
 from cellular_bench.methods.cellular.first_layer import NormalisedLinear
-from cellular_bench.methods.cellular.loop import learning_rate_factor, seeded_torch
+from cellular_bench.methods.cellular.loop import History, learning_rate_factor
 from cellular_bench.methods.cellular.minibatches import MiniBatches, even_chunks, inner_split, sparse_pays
-from cellular_bench.methods.cellular.model import build_classifier, build_encoder
+from cellular_bench.methods.cellular.model import EncoderWithTemperature, build_classifier, build_encoder
 from cellular_bench.methods.cellular.novelty import Evidence, novelty_score
 from cellular_bench.methods.cellular.settings import DEFAULT, PAPER, ClassifierSettings, settings_for
+from cellular_bench.methods.cellular.state import Fitted
 from cellular_bench.methods.cellular.training import train_classifier
 
 
@@ -81,12 +83,12 @@ def test_an_unknown_representation_is_named():
 
 
 def test_schedule_of_the_study():
-    factors = [learning_rate_factor(epoch, settings=PAPER, max_epochs=50) for epoch in (0, 2, 25)]
+    factors = [learning_rate_factor(epoch, settings=PAPER) for epoch in (0, 2, 25)]
     np.testing.assert_allclose(factors, [0, 0.5 * 0.5 * (1 + math.cos(math.pi / 25)), 0.5], atol=1e-12)
 
 
 def test_the_default_learns_from_the_first_epoch():
-    assert learning_rate_factor(0, settings=DEFAULT, max_epochs=50) == pytest.approx(0.2)
+    assert learning_rate_factor(0, settings=DEFAULT) == pytest.approx(0.2)
 
 
 def test_presets_differ_only_where_documented():
@@ -116,7 +118,7 @@ def test_settings_say_what_is_wrong():
     with pytest.raises(UserError, match=r"n_trials is -1; it must be 0 \(no search\) or more"):
         settings_for("paper", n_trials=-1)
     for widths in ((512, 64), (0, 64), (64, 100)):
-        with pytest.raises(UserError, match=r"tuning_widths is .* two multiples of 64 are wanted"):
+        with pytest.raises(UserError, match=r"tuning_widths is .* expected two multiples of 64"):
             settings_for("default", tuning_widths=widths)
 
 
@@ -170,13 +172,19 @@ def test_the_best_epoch_is_kept():
     # A rate far too high: the validation loss goes up and down, and the last epoch is not the best.
     rng = np.random.default_rng(0)
     X_emb, label = rng.normal(size=(100, 8)).astype(np.float32), rng.integers(2, size=100)
-    train, validation = np.arange(60), np.arange(60, 100)
+    validation = np.arange(60, 100)
+    embedded = Fitted(
+        genes=(),
+        labels=("first", "second"),
+        encoder=EncoderWithTemperature(build_encoder(4), temperature=0.25),
+        encoder_history=History(),
+        train_emb=X_emb,
+        train_label=label,
+        train_rows=np.arange(60),
+        validation_rows=validation,
+    )
     model, history = train_classifier(
-        X_emb,
-        label,
-        train,
-        validation,
-        n_labels=2,
+        embedded,
         settings=DEFAULT,
         classifier=ClassifierSettings(hidden=(16, 16), learning_rate=0.1),
         device=torch.device("cpu"),

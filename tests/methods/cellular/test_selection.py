@@ -143,7 +143,7 @@ def test_poor_trials_end_early_by_default_and_never_in_the_study(few, preset, pr
     _fit(few, preset=preset, n_trials=8, classifier_max_epochs=7, tuning_storage=file, progress=True)
     (states,) = _states(file).values()
     assert ("PRUNED" in states) is pruned
-    line = f"cellular: 8 of 8 trials ({states.count('PRUNED')} ended early), least validation loss "
+    line = f"cellular: 8 of 8 trials ({states.count('PRUNED')} ended early), lowest validation loss "
     assert line in capsys.readouterr().out
 
 

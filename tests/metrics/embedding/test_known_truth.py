@@ -9,7 +9,7 @@ import pytest
 from cellular_bench.core.errors import UndefinedError
 from cellular_bench.datasets.preprocess import normalise
 from cellular_bench.datasets.simulator import simulate
-from cellular_bench.methods._support import principal_components
+from cellular_bench.methods._components import pca_scores as principal_components
 from cellular_bench.methods.controls import PerfectLabels
 from cellular_bench.metrics import evaluate
 

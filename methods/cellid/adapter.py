@@ -1,4 +1,4 @@
-"""CellID: the genes closest to each query cell, looked up in gene signatures of the reference."""
+"""CellID: signatures of the reference, and the test of their overlap with the genes of query cells."""
 
 from __future__ import annotations
 
@@ -11,10 +11,11 @@ from typing import TYPE_CHECKING, Any, ClassVar, Final, Self
 import numpy as np
 from numpy.typing import NDArray
 
-from cellular_bench.core.errors import ContractError, NotApplicableError
+from cellular_bench.core.errors import NotApplicableError
 from cellular_bench.core.types import MethodSpec, Prediction
-from cellular_bench.methods._mca import Coordinates, correspondence, nearest_genes
-from cellular_bench.methods._support import labels_of, preset_with, require_labels, require_same_genes
+from cellular_bench.methods._inputs import labels_of, require_fitted, require_labels
+from cellular_bench.methods._presets import preset_with
+from cellular_bench.methods.cellid.correspondence import Coordinates, correspondence, nearest_genes
 
 if TYPE_CHECKING:
     from anndata import AnnData
@@ -29,16 +30,16 @@ class _Settings:
 
 
 PRESETS: Final = {"default": _Settings(), "paper": _Settings(min_cells=1, reject_p=math.inf)}
-#: Signatures with fewer genes among those of the query are left out.
+#: Signatures with fewer genes among those of the query are ignored.
 MIN_SIGNATURE: Final = 10
-#: Query cells whose overlaps with all signatures are held at a time.
+#: Number of query cells whose overlaps with all signatures are in memory at a time.
 CHUNK: Final = 500
-#: Smaller probabilities are taken as this one, so that their logarithm is finite.
+#: Smaller p-values are raised to this one, so that their logarithm is finite.
 SMALLEST_P: Final = 1e-320
 
 
 class _CellID(ABC):
-    """What both kinds of CellID share: spaces, signatures, and the test of their overlap."""
+    """Common part of both kinds of CellID: the spaces, the signatures and the test of their overlap."""
 
     spec: ClassVar[MethodSpec]
 
@@ -67,10 +68,10 @@ class _CellID(ABC):
     def _points(
         self, cells: NDArray[np.float64], labels: NDArray[np.str_]
     ) -> tuple[NDArray[np.float64], NDArray[np.str_]]:
-        """Return the points of the reference that have a signature, and the label of each."""
+        """Return the points of the reference that get a signature, and the label of each."""
 
     def fit(self, train: AnnData) -> Self:
-        """Find the signatures of the reference."""
+        """Compute the signatures of the reference."""
         labels = labels_of(train)
         require_labels(labels, self.spec.method_id)
         space = self._space(train)
@@ -81,10 +82,8 @@ class _CellID(ABC):
         return self
 
     def predict(self, query: AnnData) -> Prediction:
-        """Name each cell after the signature that its own genes overlap with least by chance."""
-        if not self._genes:
-            raise ContractError(f"{self.spec.method_id}: predict was called before fit. Call fit first.")
-        require_same_genes(query, self._genes, self.spec.method_id)
+        """Predict the label whose signature overlaps most significantly with the cell's own genes."""
+        require_fitted(query, self._genes, self.spec.method_id)
         space = self._space(query)
         signatures = self._signatures[:, space.kept]
         usable = np.flatnonzero(signatures.getnnz(axis=1) >= MIN_SIGNATURE)
@@ -95,10 +94,10 @@ class _CellID(ABC):
             )
         own = nearest_genes(space.cells, space.genes, n_genes=self.settings.n_genes)
         best = [best_match(p) for p in overlap_p(own, signatures[usable])]
-        chosen = np.concatenate([position for position, _ in best])
+        position = np.concatenate([position for position, _ in best])
         adjusted = np.concatenate([p for _, p in best])
         return Prediction(
-            label_pred=self._labels[usable][chosen],
+            label_pred=self._labels[usable][position],
             novelty=np.log10(adjusted),
             rejected=adjusted >= self.settings.reject_p if self.settings.reject_p <= 1 else None,
         )
@@ -113,50 +112,50 @@ class _CellID(ABC):
         )
         if space.kept.size <= self.settings.n_genes:
             raise NotApplicableError(
-                f"{self.spec.method_id}: {space.kept.size} genes vary, needed are more than the "
-                f"{self.settings.n_genes} of a signature. Use more genes, or a smaller n_genes."
+                f"{self.spec.method_id}: {space.kept.size} genes vary; more than the {self.settings.n_genes} "
+                "of a signature are needed. Use more genes, or a smaller n_genes."
             )
         return space
 
 
 class CellIDCell(_CellID):
-    """CellID with one signature per reference cell, written anew from its description.
+    """CellID with one signature per reference cell, reimplemented from its description.
 
-    Reference and query each go through a multiple correspondence analysis of their own, which places
-    cells and genes in one space. A signature is the 200 genes nearest to a reference cell; a query cell
-    takes the label of the signature that its own 200 nearest genes overlap with least by chance
-    (hypergeometric test, adjusted over all signatures after Benjamini and Hochberg; of equals the first).
+    Separate multiple correspondence analyses of reference and query each place cells and genes in one
+    space. A signature is the 200 genes nearest to a reference cell. A query cell gets the label of the
+    signature whose overlap with the cell's own 200 nearest genes is most significant (hypergeometric test,
+    Benjamini-Hochberg adjustment over all signatures; among equal ones, the first).
 
-    The query's cells are analysed together, so the method is transductive: a cell's label depends on the
-    other cells of the query. Novelty is the decimal logarithm of the best adjusted p.
+    The cells of the query are analysed together, so the method is transductive: a cell's label depends on
+    the other cells of the query. Novelty is log10 of the best adjusted p-value.
 
     Parameters
     ----------
     preset
         ``"default"``: the authors' vignette. ``"paper"``: the CELLULAR study, which rejects no cell.
     n_genes
-        Genes of a signature. None keeps the preset's, here and below.
+        Number of genes in a signature. None uses the value of the preset, here and below.
     n_components
-        Dimensions of the space.
+        Number of dimensions of the space.
     min_cells
-        Genes found in fewer cells of the reference, or of the query, are left out there.
+        Genes expressed in fewer cells are ignored, in reference and query separately.
     reject_p
-        Cells whose best adjusted p is not below it are rejected; above 1 none is.
+        Cells whose best adjusted p-value is not below this value are rejected; above 1 none is.
     seed
-        Seed of the solver's starting vector.
+        Seed of the solver's initial vector.
 
     Raises
     ------
     NotApplicableError
-        If reference or query has not more than ``n_components + 1`` cells, or not more genes than
-        a signature.
+        If reference or query has at most ``n_components + 1`` cells, or at most ``n_genes`` genes that
+        vary.
     """
 
     spec = MethodSpec(
         method_id="cellid_cell",
         name="CellID, cells",
         tasks=("annotation", "novelty"),
-        description="Overlap of the genes nearest to each query cell with those of each reference cell.",
+        description="Overlap of the genes nearest to a query cell with those nearest to each reference cell.",
         labels="train",
         features="all",
         inductive=False,
@@ -177,14 +176,14 @@ class CellIDCell(_CellID):
 class CellIDGroup(_CellID):
     """CellID with one signature per label: the genes nearest to the label's centroid.
 
-    All else is as in :class:`CellIDCell`, parameters and errors included.
+    Parameters and errors are those of :class:`CellIDCell`.
     """
 
     spec = replace(
         CellIDCell.spec,
         method_id="cellid_group",
         name="CellID, groups",
-        description="Overlap of the genes nearest to each query cell with those of each label's centroid.",
+        description="Overlap of the genes nearest to a query cell with those nearest to each label centroid.",
     )
 
     def _points(
@@ -195,18 +194,18 @@ class CellIDGroup(_CellID):
 
 
 def overlap_p(own: Any, signatures: Any) -> Iterator[NDArray[np.float64]]:
-    """Yield, for some query cells at a time, how likely chance gives each overlap or a larger one.
+    """Yield p-values of the overlaps of query cells with signatures, one block of cells at a time.
 
     Parameters
     ----------
     own
-        Sparse (n_obs, n_genes) with as many ones in each row: the genes of each query cell.
+        Sparse (n_obs, n_genes) indicators of the genes of each query cell; all rows have equally many.
     signatures
-        Sparse (n_signatures, n_genes) with ones.
+        Sparse (n_signatures, n_genes) indicators of the genes of each signature.
 
     Yields
     ------
-    (n_some, n_signatures) probabilities under the hypergeometric distribution.
+    (n_block, n_signatures) hypergeometric probabilities of an overlap at least as large.
     """
     size = signatures.getnnz(axis=1)
     tails = tail_table(n_universe=own.shape[1], n_drawn=int(own[0].nnz), largest=int(size.max()))
@@ -217,14 +216,14 @@ def overlap_p(own: Any, signatures: Any) -> Iterator[NDArray[np.float64]]:
 
 
 def tail_table(*, n_universe: int, n_drawn: int, largest: int) -> NDArray[np.float64]:
-    """Tabulate P(overlap >= q) by size of signature m (rows) and q (columns), from 0.
+    """Tabulate P(overlap >= q) for signature sizes m from 0 (rows) and overlaps q from 0 (columns).
 
-    There are few sizes and few overlaps, but as many pairs as cells of query and reference.
+    A table is faster than one computation per pair of cells, because few sizes and overlaps occur.
 
     Examples
     --------
     >>> table = tail_table(n_universe=4, n_drawn=2, largest=2)
-    >>> table[2].round(4).tolist()  # of 6 draws, 5 hit a signature of 2 genes at least once, 1 hits both
+    >>> table[2].round(4).tolist()  # of 6 draws, 5 contain at least one gene of the signature, 1 both
     [1.0, 0.8333, 0.1667]
     """
     from scipy.stats import hypergeom
@@ -235,10 +234,10 @@ def tail_table(*, n_universe: int, n_drawn: int, largest: int) -> NDArray[np.flo
 
 
 def best_match(p: NDArray[np.float64]) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
-    """Return the position and the adjusted p of each row's best signature; of equals the first.
+    """Return the position and the adjusted p-value of the best signature of each row.
 
-    Adjustment is that of Benjamini and Hochberg within each row. It lifts all p up to some rank to the
-    same value, so that the best is not always the least p.
+    The Benjamini-Hochberg adjustment within each row raises all p-values up to some rank to the same
+    value. The first of these signatures is returned; it need not have the lowest p-value.
     """
     ordered = np.sort(p, axis=1)
     n_tests = p.shape[1]
@@ -250,7 +249,7 @@ def best_match(p: NDArray[np.float64]) -> tuple[NDArray[np.int64], NDArray[np.fl
 
 
 def _spread(signatures: Any, kept: NDArray[np.int64], *, n_vars: int) -> Any:
-    """Return signatures over all genes of the data instead of those that were kept."""
+    """Expand signatures from the kept genes to all genes of the data."""
     from scipy.sparse import csr_matrix
 
     shape = signatures.shape[0], n_vars

@@ -1,4 +1,4 @@
-"""The part that adapters of scikit-learn's classifiers share."""
+"""Base classes of annotators."""
 
 from __future__ import annotations
 
@@ -8,26 +8,19 @@ from typing import TYPE_CHECKING, Any, Self
 import numpy as np
 from numpy.typing import NDArray
 
-from cellular_bench.core.errors import ContractError
 from cellular_bench.core.types import MethodSpec, Prediction
-from cellular_bench.methods._support import (
-    dense,
-    fit_pca,
-    labels_of,
-    most_probable,
-    project,
-    require_labels,
-    require_same_genes,
-)
+from cellular_bench.methods._components import fit_pca, project
+from cellular_bench.methods._inputs import dense, labels_of, require_fitted, require_labels
+from cellular_bench.methods._predictions import most_probable
 
 if TYPE_CHECKING:
     from anndata import AnnData
 
 
 class ClassifierAnnotator(ABC):
-    """Fit a probabilistic classifier on the training cells and name the cells of a query with it.
+    """Label the cells of a query by a scikit-learn classifier fitted on the training cells.
 
-    A child defines ``spec`` and :meth:`learn`, and where needed :meth:`inputs`.
+    A subclass defines ``spec`` and :meth:`learn`, and may override :meth:`inputs`.
     """
 
     spec: MethodSpec
@@ -46,58 +39,74 @@ class ClassifierAnnotator(ABC):
         return dense(adata.X)
 
     def fit(self, train: AnnData) -> Self:
-        """Learn the labels of the training cells."""
+        """Fit the classifier on the labels of the training cells."""
         labels = labels_of(train)
         require_labels(labels, self.spec.method_id)
-        self._genes = list(train.var_names)
         self._classifier = self.learn(self.inputs(train), labels)
+        self._genes = list(train.var_names)
         return self
 
     def predict(self, query: AnnData) -> Prediction:
-        """Name the cells of the query."""
+        """Predict the label of each cell of the query."""
         probability = self.fitted(query).predict_proba(self.inputs(query))
         return most_probable(probability, self._classifier.classes_, reject_below=self.reject_below)
 
     def fitted(self, query: AnnData) -> Any:
-        """Return the classifier, where there is one and the query has its genes."""
-        if self._classifier is None:
-            raise ContractError(f"{self.spec.method_id}: predict was called before fit. Call fit first.")
-        require_same_genes(query, self._genes, self.spec.method_id)
+        """Return the classifier, or raise if there is none or the query has other genes."""
+        require_fitted(query, self._genes, self.spec.method_id)
         return self._classifier
 
 
 class ComponentsAnnotator(ClassifierAnnotator):
-    """A classifier of cells in the principal components of the training cells.
+    """A classifier that reads principal components, fitted on the training cells.
 
-    A child also sets ``n_components`` and ``seed``.
+    A subclass also sets ``n_components`` and ``seed``.
     """
 
     n_components: int
     seed: int
 
-    def __init__(self) -> None:
-        super().__init__()
-        self._pca: Any = None
-
     def fit(self, train: AnnData) -> Self:
-        """Fit the principal components, then learn the labels of the training cells in them."""
+        """Fit the principal components, then the classifier on them."""
         self._pca = fit_pca(train.X, n_components=self.n_components, seed=self.seed)
         return super().fit(train)
 
     def inputs(self, adata: AnnData) -> NDArray[np.float32]:
-        """Project cells on the principal components of the training cells."""
+        """Project cells onto the principal components of the training cells."""
         return project(self._pca, adata.X)
 
 
-def nearest_voters(X: Any, labels: NDArray[np.str_], *, n_neighbors: int) -> Any:
-    """Return the vote of the nearest cells as a fitted classifier: all cells where there are fewer."""
-    from sklearn.neighbors import KNeighborsClassifier
+class TransductiveAnnotator:
+    """An annotator that does its work in ``predict``, because it learns from the query as well.
 
-    return KNeighborsClassifier(n_neighbors=min(n_neighbors, labels.size)).fit(X, labels)
+    A subclass defines ``spec`` and ``predict``.
+    """
+
+    spec: MethodSpec
+
+    def __init__(self) -> None:
+        self._genes: list[str] = []
+
+    def fit(self, train: AnnData) -> Self:
+        """Keep the training cells for :meth:`predict`."""
+        require_labels(labels_of(train), self.spec.method_id)
+        self._train, self._genes = train, list(train.var_names)
+        return self
+
+    def training_cells(self, query: AnnData) -> AnnData:
+        """Return the training cells, or raise if there are none or the query has other genes."""
+        require_fitted(query, self._genes, self.spec.method_id)
+        return self._train
 
 
 def repeat_rare(labels: NDArray[Any], *, at_least: int) -> NDArray[np.int64]:
-    """Return positions of all cells, then those of rare labels again until each has ``at_least``."""
+    """Return the positions of all cells, then repeats of rare labels until each has ``at_least`` cells.
+
+    Examples
+    --------
+    >>> repeat_rare(np.array(["a", "b", "a"]), at_least=2).tolist()
+    [0, 1, 2, 1]
+    """
     names, counts = np.unique(labels, return_counts=True)
     extra = [
         np.resize(np.flatnonzero(labels == name), at_least - count)

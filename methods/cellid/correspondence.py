@@ -1,4 +1,4 @@
-"""Multiple correspondence analysis of cells and genes in one space."""
+"""Multiple correspondence analysis, which places cells and genes in one space."""
 
 from __future__ import annotations
 
@@ -9,9 +9,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cellular_bench.core.errors import DataError, NotApplicableError
-from cellular_bench.methods._support import fit_pca
+from cellular_bench.methods._components import fit_pca
 
-#: Distances between that many points and all genes are held at a time.
+#: Number of points whose distances to all genes are in memory at a time.
 CHUNK = 500
 
 
@@ -22,11 +22,11 @@ class Coordinates:
     Attributes
     ----------
     cells
-        (n_obs, n_components), each column with mean square 1.
+        (n_obs, n_components) coordinates of cells; each column has mean square 1.
     genes
-        (n_kept, n_components): of each gene, the mean of the cells, weighted by its expression.
+        (n_kept, n_components) coordinates of genes: the mean of the cells, weighted by expression.
     kept
-        (n_kept,) ascending positions of the genes that take part.
+        (n_kept,) ascending positions of the genes in the analysis.
     """
 
     cells: NDArray[np.float64]
@@ -37,29 +37,29 @@ class Coordinates:
 def correspondence(X: Any, *, n_components: int, min_cells: int, seed: int, method_id: str) -> Coordinates:
     """Place cells and genes in one space by multiple correspondence analysis.
 
-    Each gene is scaled to M between 0 and 1 and enters twice, as M and 1 - M. With r the column sums of
-    M and n cells, the analysis is a singular value decomposition of a matrix twice as wide as the data
-    that has no zeros. Its components (without the first, which is constant) are the left singular vectors
-    of the centred matrix ``M * sqrt((1 / r + 1 / (n - r)) / n_genes)`` too, whose zeros are those of the
-    data; only that is worked with.
+    Each gene is scaled to M between 0 and 1 and enters twice, as M and 1 - M. By definition, the analysis
+    is a singular value decomposition of a matrix twice as wide as the data, without zeros. With r the
+    column sums of M and n the number of cells, its components (except the first, which is constant) are
+    also the left singular vectors of the centred matrix ``M * sqrt((1 / r + 1 / (n - r)) / n_genes)``,
+    which keeps the zeros of the data. This function decomposes only the latter.
 
     Parameters
     ----------
     X
         (n_obs, n_vars) expression, sparse or dense, not negative.
     n_components
-        Dimensions of the space.
+        Number of dimensions of the space.
     min_cells
-        Genes found in fewer cells are left out, and constant ones.
+        Genes expressed in fewer cells are left out, and so are constant genes.
     seed
-        Seed of the solver's starting vector.
+        Seed of the solver's initial vector.
     method_id
-        Whose errors are raised.
+        Method that error messages name.
 
     Raises
     ------
     NotApplicableError
-        If there are not more than ``n_components + 1`` cells, or fewer genes than components.
+        If there are at most ``n_components + 1`` cells or at most ``n_components`` genes that vary.
     DataError
         If a value is negative.
 
@@ -70,13 +70,13 @@ def correspondence(X: Any, *, n_components: int, min_cells: int, seed: int, meth
     n_obs = X.shape[0]
     if n_obs <= n_components + 1:
         raise NotApplicableError(
-            f"{method_id}: its correspondence analysis of {n_components} dimensions needs more than "
+            f"{method_id}: its correspondence analysis with {n_components} dimensions needs more than "
             f"{n_components + 1} cells at a time, got {n_obs}. Use more cells, or fewer n_components."
         )
     fuzzy, kept = _between_0_and_1(X, min_cells=min_cells, method_id=method_id)
     if kept.size <= n_components:
         raise NotApplicableError(
-            f"{method_id}: {kept.size} genes vary and are found in {min_cells} cells or more; more than "
+            f"{method_id}: {kept.size} genes vary and are expressed in {min_cells} cells or more; more than "
             f"{n_components} are needed. Use more genes, or fewer n_components."
         )
     total = np.asarray(fuzzy.sum(axis=0)).ravel()
@@ -87,20 +87,20 @@ def correspondence(X: Any, *, n_components: int, min_cells: int, seed: int, meth
 
 
 def _between_0_and_1(X: Any, *, min_cells: int, method_id: str) -> tuple[Any, NDArray[np.int64]]:
-    """Scale each gene that varies to its range, (n_obs, n_kept) sparse; and say which genes these are."""
+    """Scale each gene that varies to its range; return the sparse result and the positions of these genes."""
     from scipy.sparse import csc_matrix
 
     matrix = csc_matrix(X, dtype=np.float64)
     if matrix.nnz and matrix.data.min() < 0:
         raise DataError(
             f"{method_id}: the expression",
-            [f"Its lowest value is {matrix.data.min():g}; log-normalised values, 0 or more, are wanted."],
+            [f"Its lowest value is {matrix.data.min():g}; expected log-normalised values of at least 0."],
         )
     lowest, highest = (np.asarray(end(axis=0).todense()).ravel() for end in (matrix.min, matrix.max))
     n_cells = np.asarray((matrix > 0).sum(axis=0)).ravel()
     kept = np.flatnonzero((highest > lowest) & (n_cells >= min_cells))
     fuzzy = matrix[:, kept]
-    # Where the lowest value is above 0 every cell has one, so what is not stored is 0 before and after.
+    # A gene whose lowest value is above 0 has no implicit zeros, so implicit zeros stay 0.
     per_value = np.repeat(np.arange(kept.size), np.diff(fuzzy.indptr))
     fuzzy.data -= lowest[kept][per_value]
     fuzzy.data /= (highest - lowest)[kept][per_value]
@@ -108,14 +108,14 @@ def _between_0_and_1(X: Any, *, min_cells: int, method_id: str) -> tuple[Any, ND
 
 
 def nearest_genes(points: NDArray[np.float64], genes: NDArray[np.float64], *, n_genes: int) -> Any:
-    """Mark the genes nearest to each point: sparse (n_points, n_kept) with ``n_genes`` ones per row."""
+    """Return sparse indicators (n_points, n_kept) of the ``n_genes`` genes nearest to each point."""
     from scipy.sparse import csr_matrix
 
     length = (genes**2).sum(axis=1)
     nearest = np.empty((len(points), n_genes), dtype=np.int64)
     for start in range(0, len(points), CHUNK):
         some = points[start : start + CHUNK]
-        # The squared distance, without the point's own length, which does not change the order.
+        # Squared distance without the squared length of the point, which does not change the order.
         distance = length - 2 * some @ genes.T
         nearest[start : start + CHUNK] = np.argpartition(distance, n_genes - 1, axis=1)[:, :n_genes]
     ends = np.arange(len(points) + 1) * n_genes

@@ -1,0 +1,77 @@
+"""Turn probabilities, likelihoods and neighbours into labels and novelty."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from cellular_bench.core.types import Prediction
+
+
+def most_probable(
+    probability: NDArray[np.floating[Any]], labels: Sequence[str], *, reject_below: float = 0.0
+) -> Prediction:
+    """Turn class probabilities into a prediction with novelty 1 - the highest probability.
+
+    Parameters
+    ----------
+    probability
+        (n_obs, n_labels) probabilities; each row sums to 1.
+    labels
+        (n_labels,) names of the columns.
+    reject_below
+        Cells whose highest probability is below this value are rejected; 0 rejects none.
+    """
+    names = np.asarray(labels, dtype=np.str_)
+    highest = probability.max(axis=1)
+    return Prediction(
+        label_pred=names[probability.argmax(axis=1)],
+        label_proba=probability,
+        labels=tuple(names.tolist()),
+        novelty=1.0 - highest,
+        rejected=highest < reject_below if reject_below > 0 else None,
+    )
+
+
+def log_error_probability(log_likelihood: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Return log(1 - highest probability) of each cell, (n_obs,), without loss of digits.
+
+    With thousands of counts per cell nearly all probabilities round to 0 or 1; their logarithms still
+    order the cells.
+
+    Parameters
+    ----------
+    log_likelihood
+        (n_obs, n_labels) log likelihood of each cell under each label, up to a constant per cell.
+
+    Examples
+    --------
+    >>> np.exp(log_error_probability(np.log([[0.7, 0.2, 0.1]]))).round(6).tolist()
+    [0.3]
+    """
+    from scipy.special import logsumexp
+
+    others = np.sort(log_likelihood, axis=1)[:, :-1]
+    return np.asarray(logsumexp(others, axis=1) - logsumexp(log_likelihood, axis=1))
+
+
+def most_frequent(code: NDArray[np.int64]) -> NDArray[np.int64]:
+    """Return the most frequent value of each row; among equally frequent ones, the first in the row.
+
+    Examples
+    --------
+    >>> most_frequent(np.array([[5, 2, 2], [3, 1, 2]])).tolist()
+    [2, 3]
+    """
+    votes = (code[:, :, None] == code[:, None, :]).sum(axis=2)
+    return np.asarray(np.take_along_axis(code, votes.argmax(axis=1)[:, None], axis=1)[:, 0])
+
+
+def nearest_voters(X: Any, labels: NDArray[np.str_], *, n_neighbors: int) -> Any:
+    """Return a fitted k-nearest-neighbours classifier; k is at most the number of cells."""
+    from sklearn.neighbors import KNeighborsClassifier
+
+    return KNeighborsClassifier(n_neighbors=min(n_neighbors, labels.size)).fit(X, labels)

@@ -1,0 +1,34 @@
+"""Presets of settings with some of their values changed."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import replace
+from typing import Any, TypeVar
+
+from cellular_bench.core.errors import UnknownNameError
+
+Settings = TypeVar("Settings")
+
+
+def preset_with(presets: Mapping[str, Settings], preset: str, **changes: Any) -> Settings:
+    """Return the settings of a preset, changed by those values that are not None.
+
+    Parameters
+    ----------
+    presets
+        Frozen dataclasses of one type, by name.
+    preset
+        Name of the preset.
+    changes
+        Fields and their values; None keeps the value of the preset.
+
+    Raises
+    ------
+    UnknownNameError
+        If there is no preset of that name.
+    """
+    if preset not in presets:
+        raise UnknownNameError("preset", preset, presets)
+    given = {name: value for name, value in changes.items() if value is not None}
+    return replace(presets[preset], **given)  # type: ignore[type-var]
