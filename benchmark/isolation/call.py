@@ -200,7 +200,7 @@ def _without_main() -> Iterator[None]:
     """
     main = vars(sys.modules["__main__"])
     # A notebook and ``python -c`` have no file, and must not get the file None: others read it as a path.
-    kept = {name: main.pop(name) for name in ("__spec__", "__file__") if name in main}
+    kept: dict[str, Any] = {name: main.pop(name) for name in ("__spec__", "__file__") if name in main}
     main["__spec__"] = None
     try:
         yield

@@ -232,7 +232,13 @@ def test_the_digest_follows_what_is_installed_and_nothing_else(tmp_path):
         (TINY + 'lock = "none.lock"\n', "Lock file .*none.lock cannot be read: No such file"),
         (TINY + WITH_R.partition("\n\n")[2], "it must have either a table"),
         ('title = "Nothing"\n', "it must have either a table"),
-        (TINY + 'wheels = "x"\n', "python.wheels: Extra inputs are not permitted"),
+        (TINY + 'wheels = "x"\n', r"\[python\] has no entry 'wheels'. Known: version, requirements, lock\."),
+        (
+            TINY.partition("requirements")[0] + 'requirements = "leaf==1.0"',
+            r"\[python\] 'requirements' must be a list of texts",
+        ),
+        (TINY.replace("title", "titel"), "has no entry 'titel'. Known: title, python, r"),
+        (TINY.replace('title = "Tiny"', ""), "the entry 'title' is missing"),
         ("title = ", "is not TOML"),
     ],
 )

@@ -8,15 +8,15 @@ import math
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
-from typing import Any, TypeVar, get_args
+from typing import TYPE_CHECKING, Any, TypeVar, get_args
 
 import click
-from pydantic import ValidationError
 
-from cellular_bench.benchmark.schema.executor import ExecutorConfig, ExecutorKind, read_executor
-from cellular_bench.benchmark.schema.toml import explain
 from cellular_bench.core.errors import UserError
 from cellular_bench.core.types import ProfileName
+
+if TYPE_CHECKING:
+    from cellular_bench.benchmark.schema.executor import ExecutorConfig, ExecutorKind
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -215,6 +215,11 @@ def choose_executor(
     UserError
         If an option belongs to another kind of executor, or something is missing.
     """
+    from pydantic import ValidationError
+
+    from cellular_bench.benchmark.schema.executor import ExecutorConfig, read_executor
+    from cellular_bench.benchmark.schema.toml import explain
+
     wanted = kind or ("dask" if scheduler else "slurm" if slurm_config else suite.kind)
     if scheduler and wanted != "dask":
         raise UserError("--scheduler is the address of a Dask cluster; it goes with --executor dask.")

@@ -94,12 +94,9 @@ def rescore(store: Store, record: RunRecord, *, profile: ProfileName | None = No
     except ContractError as error:
         raise UserError(str(error)) from error
     unknown = unknown_metrics(record)
-    scores = list(scored.scores)
-    for place, score in enumerate(record.scores):
-        if score.metric_id in unknown:
-            scores.insert(place, score)
+    kept = tuple(score for score in record.scores if score.metric_id in unknown)
     changed = {name: getattr(scored, name) for name in ("per_label", "confusion", "evaluation")}
-    return record.model_copy(update={**changed, "scores": tuple(scores)})
+    return record.model_copy(update={**changed, "scores": (*scored.scores, *kept)})
 
 
 def unknown_metrics(record: RunRecord) -> set[str]:

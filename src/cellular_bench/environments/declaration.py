@@ -25,22 +25,19 @@ import hashlib
 import json
 import re
 import tomllib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import asdict, dataclass, field
 from importlib.resources import files
 from pathlib import Path
-
-from pydantic import BaseModel, ConfigDict, ValidationError, model_validator
+from typing import Any
 
 from cellular_bench.core.errors import UnknownNameError, UserError
 
 _PINNED = re.compile(r"[A-Za-z0-9._-]+(\[[A-Za-z0-9._,-]+\])?==[^\s;*]+(\s*;.*)?(\s+--hash=\S+)*")
 
 
-class _Table(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-
-class PythonPackages(_Table):
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PythonPackages:
     """A Python version such as ``"3.11"``, and packages with exact versions."""
 
     version: str
@@ -48,15 +45,17 @@ class PythonPackages(_Table):
     lock: str | None = None
 
 
-class RPackages(_Table):
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RPackages:
     """The lowest versions of R and of its packages, and the commands that install them, by system."""
 
     version: str
-    packages: dict[str, str]
-    install: dict[str, str] = {}
+    packages: Mapping[str, str]
+    install: Mapping[str, str] = field(default_factory=dict)
 
 
-class Declaration(_Table):
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Declaration:
     """An environment as it is wanted; whether there is one says :func:`~.status.state`.
 
     Attributes
@@ -76,16 +75,10 @@ class Declaration(_Table):
     r: RPackages | None = None
     lock_lines: tuple[str, ...] = ()
 
-    @model_validator(mode="after")
-    def _one_language(self) -> Declaration:
-        if (self.python is None) == (self.r is None):
-            raise ValueError("it must have either a table [python] or a table [r]")
-        return self
-
     @property
     def digest(self) -> str:
         """sha256 of all that decides what gets installed."""
-        facts = self.model_dump(mode="json", include={"python", "r", "lock_lines"})
+        facts = {name: asdict(self)[name] for name in ("python", "r", "lock_lines")}
         if self.r is not None:
             del facts["r"]["install"]  # how it got there does not matter
         return hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()
@@ -131,19 +124,59 @@ def _read(path: Path, *, reference: str) -> Declaration:
         raise UserError(f"Environment {path} is not TOML: {error}.") from error
     if not re.fullmatch(r"[a-z0-9_-]+", path.stem):
         raise UserError(f"{path.name}: an environment's name has lower-case letters, digits, - and _ only.")
-    python = table.get("python", {})
-    lock = python.get("lock") if isinstance(python, dict) else None
-    lines = tuple(_lock_lines(path.parent / lock)) if isinstance(lock, str) else ()
-    try:
-        declared = Declaration.model_validate(
-            {"name": path.stem, "reference": reference, "lock_lines": lines, **table}
-        )
-    except ValidationError as error:
-        first = error.errors()[0]
-        where = ".".join(str(part) for part in first["loc"]) or "the file"
-        raise UserError(f"Environment {path}: {where}: {first['msg']}.") from error
+    declared = _declared(table, path, reference=reference)
     _check(declared, path)
     return declared
+
+
+#: What the entries of each table must be; those that may be missing have a question mark.
+_ENTRIES: Mapping[str, Mapping[str, str]] = {
+    "": {"title": "a text", "python?": "a table", "r?": "a table"},
+    "python": {"version": "a text", "requirements": "a list of texts", "lock?": "a text"},
+    "r": {"version": "a text", "packages": "a table of texts", "install?": "a table of texts"},
+}
+_IS: Mapping[str, Callable[[Any], bool]] = {
+    "a text": lambda value: isinstance(value, str),
+    "a list of texts": lambda value: isinstance(value, list) and all(isinstance(one, str) for one in value),
+    "a table": lambda value: isinstance(value, dict),
+    "a table of texts": lambda value: (
+        isinstance(value, dict) and all(isinstance(one, str) for one in value.values())
+    ),
+}
+
+
+def _declared(table: Mapping[str, Any], path: Path, *, reference: str) -> Declaration:
+    """Return what the tables of a file declare."""
+    _check_entries(table, path, "")
+    if ("python" in table) == ("r" in table):
+        raise UserError(f"Environment {path}: it must have either a table [python] or a table [r].")
+    if "r" in table:
+        _check_entries(table["r"], path, "r")
+        return Declaration(
+            name=path.stem, reference=reference, title=table["title"], r=RPackages(**table["r"])
+        )
+    given = table["python"]
+    _check_entries(given, path, "python")
+    return Declaration(
+        name=path.stem,
+        reference=reference,
+        title=table["title"],
+        python=PythonPackages(**{**given, "requirements": tuple(given["requirements"])}),
+        lock_lines=tuple(_lock_lines(path.parent / given["lock"])) if "lock" in given else (),
+    )
+
+
+def _check_entries(table: Mapping[str, Any], path: Path, name: str) -> None:
+    """Refuse a table with an entry that is unknown, missing or of another kind."""
+    entries = {entry.removesuffix("?"): kind for entry, kind in _ENTRIES[name].items()}
+    where = f"Environment {path}: [{name}]" if name else f"Environment {path}:"
+    for entry in table.keys() - entries.keys():
+        raise UserError(f"{where} has no entry '{entry}'. Known: {', '.join(entries)}.")
+    for entry, kind in entries.items():
+        if entry in table and not _IS[kind](table[entry]):
+            raise UserError(f"{where} '{entry}' must be {kind}; it is {table[entry]!r}.")
+        if entry not in table and entry in _ENTRIES[name]:
+            raise UserError(f"{where} the entry '{entry}' is missing.")
 
 
 def _lock_lines(path: Path) -> Iterator[str]:
