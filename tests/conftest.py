@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
+from threadpoolctl import threadpool_limits
 
 if TYPE_CHECKING:
     from cellular_bench.benchmark.plan.run import Plan
@@ -19,9 +20,11 @@ if TYPE_CHECKING:
     from cellular_bench.benchmark.schema.records import RunRecord
     from cellular_bench.core.types import MetricSpec
 
-# Before numpy or torch are imported anywhere: one compute thread per process, as in a run.
+# One compute thread per process, as in a run: for what is imported from here on, and for what plug-ins of
+# pytest have imported already.
 for _variable in ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS", "NUMEXPR_NUM_THREADS"):
     os.environ.setdefault(_variable, "1")
+threadpool_limits(1)
 
 REPO = Path(__file__).resolve().parents[1]
 #: More of them would need more memory than they save time: each imports scanpy, torch and the rest.

@@ -8,6 +8,7 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
+from cellular_bench.core.components import principal_components
 from cellular_bench.core.errors import UnknownNameError
 
 Codes = NDArray[np.int64]
@@ -70,7 +71,7 @@ def centroid_distances(
     seed
         Seed of the solver's initial vector.
     """
-    X_pca = _leading_components(X, n_components=n_components, seed=seed)
+    X_pca = principal_components(X, n_components=n_components, seed=seed)
     groups = batches or (np.zeros(len(label), dtype=np.int64),)
     total = np.zeros((n_labels, n_labels))
     n_shared = np.zeros((n_labels, n_labels))

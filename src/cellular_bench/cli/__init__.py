@@ -17,35 +17,42 @@ from cellular_bench.core.errors import BenchError, UnknownNameError, UserError
 class LazyGroup(click.Group):
     """A group whose commands are imported when they are asked for, with "did you mean"."""
 
-    commands_in: ClassVar[dict[str, str]] = {
-        "run": "run",
-        "list": "listing",
-        "datasets": "datasets",
-        "env": "environments",
-        "new": "new",
-        "check": "check",
-        "status": "status",
-        "report": "report",
-        "merge": "merge",
-        "import": "import_results",
-        "compare": "compare",
-        "reproduce": "reproduce",
-        "score": "score",
-        "rescore": "rescore",
-        "export": "export",
-        "doctor": "doctor",
-        "completion": "completion",
+    #: Module and summary of each command, in the order of a first visit. Summaries stand here so that
+    #: ``--help`` imports none of the modules.
+    commands_in: ClassVar[dict[str, tuple[str, str]]] = {
+        "run": ("run", "Run a suite and write its leaderboard."),
+        "list": ("listing", "List methods, metrics, data sets or suites."),
+        "datasets": ("datasets", "List, fetch, check and prepare data sets."),
+        "env": ("environments", "Create, list and remove environments of methods."),
+        "new": ("new", "Write a method, a metric or a data set to start from."),
+        "check": ("check", "Check methods, metrics and data sets."),
+        "status": ("status", "Show how far a benchmark is."),
+        "report": ("report", "Write the leaderboard of result folders."),
+        "merge": ("merge", "Copy the runs of several result folders into one."),
+        "import": ("import_results", "Import results that others publish."),
+        "compare": ("compare", "Compare the runs that two result folders share."),
+        "reproduce": ("reproduce", "Run one record again and compare its scores."),
+        "score": ("score", "Score predictions or embeddings made elsewhere."),
+        "rescore": ("rescore", "Compute scores again from the kept outputs."),
+        "export": ("export", "Export scores as a table, or cells with all outputs."),
+        "doctor": ("doctor", "Check this machine, and say what it lacks."),
+        "completion": ("completion", "Print a script that completes commands in a shell."),
     }
 
     def list_commands(self, ctx: click.Context) -> list[str]:
-        """Return the commands in the order of a first visit."""
+        """Return the names of the commands."""
         return list(self.commands_in)
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        """Write the summaries."""
+        with formatter.section("Commands"):
+            formatter.write_dl([(name, summary) for name, (_, summary) in self.commands_in.items()])
 
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
         """Import a command."""
         if cmd_name not in self.commands_in:
             return None
-        module = importlib.import_module(f"cellular_bench.cli.{self.commands_in[cmd_name]}")
+        module = importlib.import_module(f"cellular_bench.cli.{self.commands_in[cmd_name][0]}")
         return messages.add_options(module.command)
 
     def invoke(self, ctx: click.Context) -> Any:

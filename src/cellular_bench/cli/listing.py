@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import json
+import shutil
+import sys
+import textwrap
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -10,7 +13,6 @@ from typing import Any
 import click
 
 from cellular_bench.benchmark import registry
-from cellular_bench.benchmark.schema.suite import read_suite
 from cellular_bench.cli.options import plugin_option
 from cellular_bench.core.errors import UnknownNameError, UserError
 
@@ -134,6 +136,8 @@ def _datasets(plugins: Sequence[Path]) -> list[dict[str, Any]]:
 
 
 def _suites() -> list[dict[str, Any]]:
+    from cellular_bench.benchmark.schema.suite import read_suite
+
     suites = [read_suite(path) for path in registry.suites().values()]
     return [
         {
@@ -148,7 +152,7 @@ def _suites() -> list[dict[str, Any]]:
 
 #: What a person sees of each kind; ``--format json`` has everything.
 _SHOWN = {
-    "methods": ("method_id", "tasks", "labels", "unseen\ncells", "environment", "status"),
+    "methods": ("method_id", "tasks", "labels", "unseen cells", "environment", "status"),
     "metrics": ("metric_id", "aspect", "range", "better", "name"),
     "datasets": ("dataset_id", "n_obs", "n_vars", "batches", "title"),
     "suites": ("suite_id", "tasks", "description"),
@@ -156,17 +160,19 @@ _SHOWN = {
 
 
 def _print_table(kind: str, rows: Sequence[dict[str, Any]]) -> None:
-    from rich.console import Console
-    from rich.table import Table
-
-    table = Table(box=None, pad_edge=False, header_style="bold")
-    for name in _SHOWN[kind]:
-        least = len("integration,") if name == "tasks" else None
-        table.add_column(name, no_wrap=name.endswith("_id"), overflow="fold", min_width=least)
+    """Print one line per row; in a terminal, the last column goes on below itself."""
+    table = [list(_SHOWN[kind])]
     for row in rows:
         shown = {**row, **_summary(kind, row)}
-        table.add_row(*(_text(shown[name]) for name in _SHOWN[kind]))
-    Console().print(table)
+        table.append([_text(shown[name]) for name in _SHOWN[kind]])
+    widths = [max(map(len, column)) for column in zip(*table, strict=True)]
+    indent = sum(widths[:-1]) + 2 * (len(widths) - 1)
+    room = max(30, shutil.get_terminal_size().columns - indent) if sys.stdout.isatty() else None
+    for cells in table:
+        start = "".join(f"{cell:<{width}}  " for cell, width in zip(cells[:-1], widths, strict=False))
+        last = textwrap.wrap(cells[-1], room) if room else [cells[-1]]
+        text = f"\n{' ' * indent}".join(last)
+        click.secho(f"{start}{text}".rstrip(), bold=(cells is table[0]) or None)
 
 
 def _summary(kind: str, row: Mapping[str, Any]) -> dict[str, Any]:
@@ -182,7 +188,7 @@ def _summary(kind: str, row: Mapping[str, Any]) -> dict[str, Any]:
         if row["variant_of"]:
             status += f"; variant of {row['variant_of']}"
         environment = Path(row["environment"] or "common").stem
-        return {"status": status, "environment": environment, "unseen\ncells": row["inductive"]}
+        return {"status": status, "environment": environment, "unseen cells": row["inductive"]}
     if kind == "metrics":
         low, high = row["range"]
         return {"range": f"{low:g} to {high:g}", "better": "higher" if row["higher_is_better"] else "lower"}

@@ -1,6 +1,6 @@
 """Vocabulary of the whole package: plain, frozen descriptions without behaviour.
 
-Only the standard library and numpy are imported, so that every layer can use these types.
+Only the standard library is imported: every layer can use these types, and listing names stays quick.
 """
 
 from __future__ import annotations
@@ -9,11 +9,10 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Literal
 
-import numpy as np
-from numpy.typing import NDArray
-
 if TYPE_CHECKING:
+    import numpy as np
     from anndata import AnnData
+    from numpy.typing import NDArray
 
 #: Names of tasks (:mod:`cellular_bench.benchmark.tasks`) and of the aspects that make their overall scores.
 #: Plug-ins add to both.

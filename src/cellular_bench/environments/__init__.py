@@ -6,9 +6,12 @@ sends cells to the program and returns its results. The program is a child of th
 limits and the measured costs of the run include it.
 """
 
-from cellular_bench.environments.declaration import Declaration, find, program_file, shipped
-from cellular_bench.environments.exchange import run_inside
-from cellular_bench.environments.status import State, missing_text, required, state
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from cellular_bench.environments.declaration import Declaration, find, program_file, shipped
+    from cellular_bench.environments.exchange import run_inside
+    from cellular_bench.environments.status import State, missing_text, required, state
 
 __all__ = [
     "Declaration",
@@ -21,3 +24,20 @@ __all__ = [
     "shipped",
     "state",
 ]
+
+#: Where names are that are imported when they are first used: listing methods needs few of them.
+_LAZY = {
+    "declaration": ("Declaration", "find", "program_file", "shipped"),
+    "exchange": ("run_inside",),
+    "status": ("State", "missing_text", "required", "state"),
+}
+
+
+def __getattr__(name: str) -> Any:
+    """Import a name when it is first used."""
+    import importlib
+
+    for module, names in _LAZY.items():
+        if name in names:
+            return getattr(importlib.import_module(f"{__name__}.{module}"), name)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
