@@ -29,7 +29,9 @@ def definitions_table(
             *columns("text", "Range", "Better", "In overall", "Version", "Reference"),
         ),
         rows=tuple(TableRow(spec.name, _cells(spec)) for name, spec in specs.items() if name in used),
-        remarks=(Remarks(title="Versions that differ", items=old),) if old else (),
+        remarks=(Remarks(title="Versions that differ", items=tuple(f"{text}." for text in old)),)
+        if old
+        else (),
     )
 
 

@@ -85,12 +85,7 @@ def held_out_table(board: Board) -> Table | None:
 
     def cells(row: BoardRow) -> tuple[Cell, ...]:
         by_label = _by_held_out(row)
-        return tuple(
-            score_cell(summary, sum(summary.reasons.values()) + summary.n, summary.mean)
-            if (summary := by_label.get(label))
-            else missing("never run with this label held out")
-            for label in labels
-        )
+        return tuple(by_label.get(label) or missing("never run with this label held out") for label in labels)
 
     return Table(
         table_id=f"{board.board_id}-held-out",
@@ -102,8 +97,8 @@ def held_out_table(board: Board) -> Table | None:
     )
 
 
-def _by_held_out(row: BoardRow) -> dict[str, Summary]:
-    """Return the overall score of the runs of a row, and why some have none, by what was held out."""
+def _by_held_out(row: BoardRow) -> dict[str, Cell]:
+    """Return the mean overall score of the runs of a row, by what was held out."""
     scores = dict(zip((run.run_id for run in row.done), row.run_scores, strict=True))
     values, reasons = defaultdict(list), defaultdict(list)
     for run in row.runs:
@@ -112,4 +107,5 @@ def _by_held_out(row: BoardRow) -> dict[str, Summary]:
         values[label].append(value)
         if value is None:
             reasons[label].append(run_failure(run) if run.status != "ok" else "a metric is missing")
-    return {label: Summary.of(found, reasons[label]) for label, found in values.items()}
+    summaries = {label: Summary.of(values[label], reasons[label]) for label in values}
+    return {label: score_cell(one, len(values[label]), one.mean) for label, one in summaries.items()}

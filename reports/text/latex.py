@@ -52,7 +52,8 @@ def _row(row: TableRow) -> str:
 
 
 def _cell(cell: Cell) -> str:
-    text = rf"\textbf{{{tex(cell.text)}}}" if cell.emphasis == "strong" else tex(cell.text)
+    style = {"strong": r"\textbf", "mild": r"\textit", "": ""}[cell.emphasis]
+    text = rf"{style}{{{tex(cell.text)}}}" if style else tex(cell.text)
     count = f"({cell.count})" if cell.count else ""
     note = f"[{cell.note}]" if cell.note else ""
     whole = " ".join(

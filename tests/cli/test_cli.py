@@ -147,7 +147,7 @@ def test_several_folders_make_one_board(run_benchmark, halves: list[Path], tmp_p
 def test_a_site_is_written_beside_the_results(run_benchmark, halves: list[Path], tmp_path: Path) -> None:
     assert run_benchmark("report", halves[0], "--site", tmp_path / "site", "--no-figures").returncode == 0
     written = {path.name for path in (tmp_path / "site").iterdir()}
-    assert written == {"index.html", "annotation.html", "annotation.json"}
+    assert written == {"index.html", "annotation.html", "annotation.json", "annotation-summary.json"}
     (board,) = json.loads((tmp_path / "site" / "annotation.json").read_text("utf-8"))
     truth = next(row for row in board["rows"] if row["method"]["method_id"] == "true_labels")
     assert truth["metrics"]["accuracy"]["mean"] == 1.0
