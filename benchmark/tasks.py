@@ -10,17 +10,13 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
-from numpy.typing import NDArray
-
-from cellular_bench.benchmark.schema.records import LabelScore
 from cellular_bench.core import keys
-from cellular_bench.core.components import principal_components
-from cellular_bench.core.outputs import Outputs, checked_integration, checked_prediction
 from cellular_bench.core.types import AspectId, Dataset, MethodSpec, Split, TaskId
 
 if TYPE_CHECKING:
     from anndata import AnnData
+
+    from cellular_bench.core.outputs import Outputs
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -164,7 +160,15 @@ def _needs_unseen_labels(split: Split) -> str | None:
     return None
 
 
+def _embedding(method_id: str, returned: Any, obs_names: Sequence[str], genes: Sequence[str]) -> Outputs:
+    from cellular_bench.core.outputs import checked_integration
+
+    return checked_integration(method_id, returned, obs_names, genes)
+
+
 def _prediction(method_id: str, returned: Any, obs_names: Sequence[str], genes: Sequence[str]) -> Outputs:
+    from cellular_bench.core.outputs import checked_prediction
+
     del genes
     return checked_prediction(method_id, returned, obs_names)
 
@@ -172,6 +176,7 @@ def _prediction(method_id: str, returned: Any, obs_names: Sequence[str], genes: 
 def _label_details(inputs: Mapping[str, Any]) -> Mapping[str, Any]:
     """Return per-label scores and the confusion matrix of a prediction."""
     from cellular_bench import metrics
+    from cellular_bench.benchmark.schema.records import LabelScore
 
     arguments = (inputs["label"], inputs["label_pred"], inputs.get("rejected"))
     rows = metrics.per_label(*arguments)
@@ -181,8 +186,10 @@ def _label_details(inputs: Mapping[str, Any]) -> Mapping[str, Any]:
     }
 
 
-def _components_of_all_genes(adata: AnnData) -> NDArray[np.float32]:
+def _components_of_all_genes(adata: AnnData) -> Any:
     """Return what scib's comparison of principal components starts from."""
+    from cellular_bench.core.components import principal_components
+
     return principal_components(adata.X)
 
 
@@ -192,7 +199,7 @@ INTEGRATION = Task(
     weights={"batch_correction": 0.4, "bio_conservation": 0.6},
     asks="embed",
     asks_at_once="fit_embed",
-    read=checked_integration,
+    read=_embedding,
     scored=("X_emb", "graph"),
     check_data=_needs_batches,
     inputs=(TaskInputs(file="all_genes", arrays={"X_pre_all": _components_of_all_genes}, on_request=True),),
