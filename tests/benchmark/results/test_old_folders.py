@@ -73,7 +73,10 @@ def test_every_record_is_read_with_all_that_it_says(old: Store) -> None:
         now = records[run_id].model_dump(mode="json")
         del before["schema_version"]
         method, methods = before.pop("method"), now.pop("method")
+        dataset, datasets = before.pop("dataset"), now.pop("dataset")
         assert methods | method == methods
+        assert datasets | dataset == datasets
+        assert datasets["gene_selection"] == {"flavor": "cell_ranger", "n_top_genes": 2000}
         assert now | before == now
         assert methods["given_features"] == ("all" if "all genes" in method["name"] else None)
         del method["features"]
