@@ -11,7 +11,7 @@ import click
 
 from cellular_bench import __version__
 from cellular_bench.cli import messages
-from cellular_bench.core.errors import BenchError, UnknownNameError, UserError
+from cellular_bench.core.errors import BenchError, UnknownNameError
 
 
 class LazyGroup(click.Group):
@@ -34,7 +34,6 @@ class LazyGroup(click.Group):
         "rescore": "rescore",
         "export": "export",
         "doctor": "doctor",
-        "completion": "completion",
     }
 
     def list_commands(self, ctx: click.Context) -> list[str]:
@@ -99,9 +98,6 @@ def main() -> None:
     except (click.Abort, KeyboardInterrupt):
         click.echo("Stopped. What has a record is kept; run the same command again to go on.", err=True)
         sys.exit(130)
-    except UserError as error:
-        click.echo(f"Error: {error}", err=True)
-        sys.exit(error.exit_code)
     except BenchError as error:
         click.echo(f"Error: {error}", err=True)
         sys.exit(error.exit_code)

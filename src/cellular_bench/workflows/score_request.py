@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import Field, field_validator
 
@@ -14,10 +14,6 @@ from cellular_bench.benchmark.schema.records import Evaluation, Score
 from cellular_bench.core.errors import UndefinedError, UserError
 from cellular_bench.core.types import ProfileName
 from cellular_bench.workflows.requests import Names, OneOrMore, OwnCells, Paths, several
-
-if TYPE_CHECKING:
-    pass
-
 
 Engine = Literal["own", "scib-metrics"]
 
