@@ -1,8 +1,9 @@
 """Measure the integration metrics and write ``docs/performance.md``.
 
-``python benchmarks/metrics_table.py`` takes the measurements that ``.benchmarks`` lacks and writes the page down
-to the comment ``BY_HAND``, below which it stays as it is; ``--again`` repeats all of them. Each measurement runs in a separate process on one core. The page reports
-processor time, because other programs on the machine affect it much less than wall time.
+``python benchmarks/metrics_table.py`` takes the measurements that ``.benchmarks`` lacks and writes the page,
+except what follows the comment ``BY_HAND``; ``--again`` repeats all of them. Each measurement runs in a
+separate process on one core. The page reports processor time, because other programs on the machine affect it
+much less than wall time.
 """
 
 import argparse

@@ -153,16 +153,17 @@ def check(request: ScoreRequest) -> None:
             "Give either --predictions FILE, or --adata FILE with --obsm KEY or --embedding FILE, or "
             "--embedding FILE.npz alone where it holds labels and batches too."
         )
+    _check_of_adata(request)
     if is_embedded:
         _check_embeddings(request)
-    else:
-        _check_predictions(request)
+    elif request.engine != "own":
+        raise UserError("--engine is for embeddings; predictions are always scored by our own metrics.")
+    _check_dependent(request)
     for name in request.metrics:
         registry.lookup("metric", name, registry.metrics())
 
 
 def _check_embeddings(request: ScoreRequest) -> None:
-    _check_of_adata(request)
     if request.batch_key is None or request.label_key is None:
         given = "--embedding" if request.adata is None else "--adata"
         raise UserError(f"{given} needs --batch-key and --label-key: columns of obs.")
@@ -172,7 +173,6 @@ def _check_embeddings(request: ScoreRequest) -> None:
         )
     if request.ontology is not None:
         raise UserError("--ontology is for --predictions: an embedding names no cell.")
-    _check_dependent(request)
 
 
 def _check_of_adata(request: ScoreRequest) -> None:
@@ -184,13 +184,6 @@ def _check_of_adata(request: ScoreRequest) -> None:
         raise UserError("--counts-layer names a layer of --adata, which is missing.")
     if request.corrected and (missing or request.engine != "own"):
         raise UserError("--corrected names layers of --adata, and is scored by our own metrics.")
-
-
-def _check_predictions(request: ScoreRequest) -> None:
-    _check_of_adata(request)
-    if request.engine != "own":
-        raise UserError("--engine is for embeddings; predictions are always scored by our own metrics.")
-    _check_dependent(request)
 
 
 def _check_dependent(request: ScoreRequest) -> None:
