@@ -19,11 +19,10 @@ from cellular_bench.benchmark.schema.records import Limits, RunRecord
 from cellular_bench.benchmark.schema.suite import Block, MethodChoice, SplitChoice, Suite
 from cellular_bench.core.errors import UserError
 from cellular_bench.core.types import Dataset
+from cellular_bench.datasets import catalog
 from cellular_bench.workflows import data
 from cellular_bench.workflows.progress import SILENT, Progress
 from cellular_bench.workflows.requests import OwnCells
-
-DEFAULT_TOLERANCE = 1e-6
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -56,7 +55,7 @@ class ReproduceRequest(OwnCells):
     record_file: Path
     data_dir: Path | None = None
     plugins: tuple[Path, ...] = ()
-    tolerance: float = DEFAULT_TOLERANCE
+    tolerance: float = 1e-6
     out: Path | None = None
 
 
@@ -89,8 +88,6 @@ def reproduce(request: ReproduceRequest, *, progress: Progress = SILENT) -> Repr
 
 def _dataset(request: ReproduceRequest, recorded: RunRecord) -> Dataset:
     """Load the data of a record, with its recipe and its subsample."""
-    from cellular_bench.datasets import catalog
-
     own = data.described(request)
     # The seed of a run derives from the name of its data, whatever the file is called today.
     own = replace(own, dataset_id=recorded.dataset.dataset_id) if own else None

@@ -74,8 +74,7 @@ def predicted_in(table: pd.DataFrame, method_id: str, *, where: object) -> Itera
             stacklevel=2,
         )
     groups = [name for name in ("method", "fold") if name in table]
-    parts = table.groupby(groups, sort=False) if groups else [((), table)]
-    for key, part in parts:
+    for key, part in table.groupby(groups, sort=False) if groups else [((), table)]:
         found = dict(zip(groups, key, strict=True))
         fold, label_pred = found.get("fold"), part[predicted].to_numpy(dtype=str)
         yield Predicted(
@@ -173,14 +172,13 @@ def read_embeddings(
     UserError
         If one is not there, has not one row per cell or is not finite.
     """
-    if obsm:
-        stored: Mapping[str, Any] = _opened(adata, backed="r").obsm
-        for key in obsm:
-            if key not in stored:
-                raise UnknownNameError("key of obsm", key, list(stored))
-            matrix = stored[key]
-            dense = np.asarray(matrix.toarray() if hasattr(matrix, "toarray") else matrix)
-            yield checked_embedding(key, dense, n_obs)  # its rows are in order, or AnnData refuses it
+    stored: Mapping[str, Any] = _opened(adata, backed="r").obsm if obsm else {}
+    for key in obsm:
+        if key not in stored:
+            raise UnknownNameError("key of obsm", key, list(stored))
+        matrix = stored[key]
+        dense = np.asarray(matrix.toarray() if hasattr(matrix, "toarray") else matrix)
+        yield checked_embedding(key, dense, n_obs)  # its rows are in order, or AnnData refuses it
     for path in files:
         loaded = _load(path)
         if isinstance(loaded, np.ndarray):
@@ -233,10 +231,9 @@ def read_bundles(
         for key in (label_key, batch_key):
             if key not in arrays:
                 raise UnknownNameError(f"array of {path.name}", key, arrays)
-            if arrays[key].ndim != 1:
-                raise UserError(
-                    f"{path}: '{key}' has shape {arrays[key].shape}, expected one value per cell."
-                )
+            shape = arrays[key].shape
+            if len(shape) != 1:
+                raise UserError(f"{path}: '{key}' has shape {shape}, expected one value per cell.")
         label, batch = (arrays[key].astype(str) for key in (label_key, batch_key))
         if len(label) != len(batch):
             raise UserError(f"{path}: {len(label)} labels, but {len(batch)} batches.")
@@ -254,8 +251,8 @@ def _load(path: Path) -> Any:
     except (ValueError, OSError, EOFError, zipfile.BadZipFile, zlib.error) as error:
         if name and "Object arrays" in str(error):
             raise UserError(
-                f"{path}: array '{name}' holds Python objects, which are not read. Write it with a type, such "
-                f"as np.asarray(adata.obs['{name}'], dtype=str)."
+                f"{path}: array '{name}' holds Python objects, which are not read. Write it with a type, "
+                f"such as np.asarray(adata.obs['{name}'], dtype=str)."
             ) from error
         raise UserError(f"{path} is not an npy or npz file: {error}.") from error
     return arrays
