@@ -134,8 +134,7 @@ def _methods_of(
         for name in dict.fromkeys(wanted)
         if name != "all"
         # As the suite chose it, perhaps several times; with its defaults otherwise.
-        for choice in [c for c in block.methods if c.method_id == name]
-        or [MethodChoice(method_id=name)]
+        for choice in [c for c in block.methods if c.method_id == name] or [MethodChoice(method_id=name)]
     )
 
 
