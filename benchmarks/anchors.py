@@ -18,6 +18,7 @@ from pathlib import Path
 import anndata
 import numpy as np
 import pandas as pd
+from scipy import sparse
 from sklearn.metrics import accuracy_score, balanced_accuracy_score, f1_score
 from sklearn.model_selection import StratifiedKFold
 
@@ -30,9 +31,16 @@ MIN_CELLS = 20
 
 
 def prepared(path: Path, *, label_key: str, batch_key: str | None, scale: str) -> anndata.AnnData:
+    """Return the genes expressed in at least 20 cells, log-normalised; ``"mean"`` is the study's scale."""
+    if not path.is_file():
+        raise SystemExit(f"--data: {path} is not there; give an h5ad file with counts in X.")
     raw = anndata.read_h5ad(path)
-    kept = np.asarray((raw.X > 0).sum(axis=0)).ravel() >= MIN_CELLS
-    counts = raw.X.tocsr()[:, kept].astype(np.float32)
+    missing = {label_key, batch_key} - {None, *raw.obs}
+    if missing:
+        raise SystemExit(f"--data: {path} has no obs columns {sorted(missing)}.")
+    raw_counts = sparse.csr_matrix(raw.X, dtype=np.float32)
+    kept = np.asarray((raw_counts > 0).sum(axis=0)).ravel() >= MIN_CELLS
+    counts = raw_counts[:, kept]
     totals = np.asarray(counts.sum(axis=1, dtype=np.float64)).ravel()
     X = log1p_of_scaled(counts, totals / totals.mean()) if scale == "mean" else normalise(counts)
     batch = raw.obs[batch_key].astype(str) if batch_key else "all"

@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from anchors import prepared, study_folds
 
 #: For each variant, the settings of its encoder and those of its classifier.
 VARIANTS: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {
@@ -34,35 +35,6 @@ VARIANTS: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {
 COLUMNS = ("silhouette", "accuracy", "balanced_accuracy", "f1_weighted", "validation_loss", "cpu_s")
 
 
-def cells(path):
-    """Return the genes expressed in at least 20 cells, log-normalised as in the study."""
-    import anndata as ad
-    from scipy import sparse
-
-    from cellular_bench.datasets.preprocess import log1p_of_scaled
-
-    if not path.is_file():
-        raise SystemExit(f"--data: {path} is not there; give an h5ad file with counts in X.")
-    adata = ad.read_h5ad(path)
-    missing = {"cell_type", "batch"} - set(adata.obs)
-    if missing:
-        raise SystemExit(f"--data: {path} has no obs columns {sorted(missing)}.")
-    counts = sparse.csr_matrix(adata.X, dtype=np.float32)
-    kept = np.asarray((counts > 0).sum(axis=0)).ravel() >= 20
-    adata = ad.AnnData(counts[:, kept], obs=adata.obs, var=adata.var[kept])
-    totals = np.asarray(adata.X.sum(axis=1), dtype=np.float64).ravel()
-    adata.X = log1p_of_scaled(adata.X, totals / totals.mean())
-    return adata
-
-
-def folds(adata):
-    """Return the training and test rows of the study's five folds."""
-    from sklearn.model_selection import StratifiedKFold
-
-    splitter = StratifiedKFold(5, shuffle=True, random_state=42)
-    return list(splitter.split(np.zeros(adata.n_obs), adata.obs["cell_type"]))
-
-
 def with_another_classifier(model, settings):
     """Return a model with the same encoder and no classifier yet."""
     other = copy.copy(model)
@@ -79,7 +51,7 @@ def scores(model, test):
     start = time.process_time()
     predicted = model.predict(test)
     spent = time.process_time() - start
-    known = test.obs["cell_type"].astype(str).to_numpy()
+    known = test.obs["label"].astype(str).to_numpy()
     history = model.classifier_history
     return {
         "silhouette": (silhouette_score(model.embed(test), known) + 1) / 2,
@@ -102,7 +74,7 @@ def encoder(settings, cells, folder, *, seed):
         return Cellular.load(folder, device="cpu")
     start = time.process_time()
     model = Cellular(n_top_genes=2000, seed=seed, device="cpu", **settings)
-    model.fit(cells, label_key="cell_type", batch_key="batch")
+    model.fit(cells, label_key="label", batch_key="batch")
     print(f"{folder.name}: {time.process_time() - start:.0f} s of processor time", flush=True)
     model.save(folder)
     return model
@@ -110,7 +82,7 @@ def encoder(settings, cells, folder, *, seed):
 
 def measure(adata, fold, variants, *, seed, keep):
     """Train and score variants on one fold; variants with the same encoder share it."""
-    train, test = (adata[rows] for rows in folds(adata)[fold - 1])
+    train, test = (adata[rows] for rows in study_folds(adata)[fold - 1])
     for name in variants:
         of_encoder, of_classifier = VARIANTS[name]
         folder = keep / "-".join(
@@ -148,7 +120,7 @@ def main():
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--keep", type=Path, default=Path(".benchmarks/cellular"))
     options = parser.parse_args()
-    adata = cells(options.data)
+    adata = prepared(options.data, label_key="cell_type", batch_key="batch", scale="mean")
     options.keep.mkdir(parents=True, exist_ok=True)
     for fold in options.folds:
         done = {r["variant"] for r in results(options.keep) if (r["fold"], r["seed"]) == (fold, options.seed)}

@@ -1,8 +1,9 @@
 """Measure the integration metrics and write ``docs/performance.md``.
 
-``python benchmarks/metrics_table.py`` takes the measurements that ``.benchmarks`` lacks and writes the page;
-``--again`` repeats all of them. Each measurement runs in a separate process on one core. The page reports
-processor time, because other programs on the machine affect it much less than wall time.
+``python benchmarks/metrics_table.py`` takes the measurements that ``.benchmarks`` lacks and writes the page,
+except what follows the comment ``BY_HAND``; ``--again`` repeats all of them. Each measurement runs in a
+separate process on one core. The page reports processor time, because other programs on the machine affect it
+much less than wall time.
 """
 
 import argparse
@@ -22,6 +23,7 @@ REPO = Path(__file__).resolve().parents[1]
 SHARED = Path(os.environ.get("CELLULAR_BENCH_SHARED", REPO.parent / "shared"))
 KEPT = REPO / ".benchmarks" / "metrics.json"
 PAGE = REPO / "docs" / "performance.md"
+BY_HAND = "<!-- written by hand from here -->"
 SIZES = (3_600, 13_500, 30_000, 100_000)
 PEER_SIZES = (3_600,)
 N_DIMS = 50
@@ -157,17 +159,9 @@ def measure(engine, n_obs, repeats, *, profile="full", n_jobs=1):
     return found | warm | {"stages": stages, "cells": len(inputs["label"]), "shortcuts": shortcuts}
 
 
-def in_a_process(engine, n_obs, repeats):
-    command = [
-        sys.executable,
-        __file__,
-        "--measure",
-        engine,
-        "--sizes",
-        str(n_obs),
-        "--repeats",
-        str(repeats),
-    ]
+def in_a_process(engine, n_obs=SIZES[0], repeats=2):
+    command = [sys.executable, __file__, "--measure", engine]
+    command += ["--sizes", str(n_obs), "--repeats", str(repeats)]
     environment = os.environ | ONE_THREAD | {"PYTHONWARNINGS": "ignore"}
     found = subprocess.run(command, env=environment, stdout=subprocess.PIPE, text=True, check=True)
     return json.loads(found.stdout.splitlines()[-1])
@@ -200,7 +194,6 @@ def page(rows):
     lines += [
         f"| all the rest | {' | '.join(_rest(row) for row in _sorted(ours))} |",
         "",
-        LIMITS,
     ]
     return "\n".join(lines) + "\n"
 
@@ -247,7 +240,7 @@ def _remarks(rows):
 INTRODUCTION = """# Speed of the integration metrics
 
 Written by `python benchmarks/metrics_table.py` on {date}, on one core of {machine}, Python {python}.
-Do not edit: change the script and run it again.
+Do not edit what is above the comment "written by hand": change the script and run it again.
 
 The table shows the time to compute all metrics of one embedding with 50 dimensions, from arrays in memory.
 *Cold* is the first evaluation in a process and includes importing the libraries. Compiled kernels are loaded
@@ -263,69 +256,6 @@ STAGES_TEXT = """## Time by stage
 
 Seconds of the last evaluation in the process (warm if there was more than one), by stage.
 """
-
-LIMITS = """`run-benchmark score --jobs 1` on an npz of four embeddings of 3,607 cells took 6.2 s of processor
-time in total, including libraries and tables, on 2026-11-25 (36 s of wall time, at a load of 40).
-
-scib 1.1.7 took 72 s of processor time for the embedding of 3,607 cells, including imports, but without
-kBET (which needs R) and without the cell cycle (one run on one core, 2026-11-25; its program for LISI
-was recompiled). Our implementation of the same ten metrics takes 1.7 s in a cold process (median of
-three): 42 times less. Without imports it is 0.64 s instead of 63 s: 99 times less.
-
-One million cells (simulated as above) in the profile `fast` with two jobs took **390 s of wall time**,
-529 s of processor time and 5.9 GB (2026-11-25, one run on an idle machine with two cores). Finding the
-neighbours and the silhouettes of the sample took 295 s (recall 95.4 %), k-means 24 s. At that time,
-labels were sorted as text for each standard error, which is no longer the case. To repeat it: `python
-benchmarks/metrics_table.py --measure ours --sizes 1000000 --repeats 1 --profile fast --n-jobs 2`.
-
-## Lower bounds
-
-An exact method needs at least one matrix product for all pairs of cells, one square root for each pair,
-and one comparison with each cell's farthest known neighbour. We compute each pair once and use it for
-both cells. With 50 dimensions, the product needs 104 operations per pair. At about 38 GFLOP/s in single
-precision, that is 1.2 s for 30,000 cells on this machine, plus 0.2 s for the square roots. The rest of
-the time goes into selecting the nearest 91. Most comparisons fail and are vectorised. But each cell
-still accepts hundreds of candidates and discards most of them again, which takes about 30 microseconds
-per cell.
-
-Leiden is igraph's implementation with Python's random numbers, so the communities equal those of
-scib-metrics. Each edge is passed once with double weight instead of twice. This changes no community
-and saves a third of the time.
-
-kBET per label needs 100 eigenvectors of each label's matrix. ARPACK computes them in single precision,
-on a cubic Chebyshev polynomial of the matrix, and a Rayleigh quotient in double precision gives the
-eigenvalues. On ten labels of 970 to 8,600 cells, this gave the same values in 0.6 times the time,
-measured side by side: 4.2 s instead of 6.8 s. An earlier attempt, subspace iteration with a filter of
-high degree, took 0.9 to 4 times as long as ARPACK in double precision.
-
-Leiden is slowed down most by other programs: its ten searches on 30,000 cells took 4.2 s on an idle
-machine, 6.4 s next to one other program, and 7.9 s at a load of 26, because its data no longer stay in
-the cache. It is now the largest part.
-
-Newton's method finds the width of LISI's kernel in three to four steps per cell, in a fifth of the time
-of bisection.
-
-## When to use approximate neighbours
-
-`profile="full"` is exact. Above 100,000 cells, `fast` uses approximate neighbours, averages silhouettes
-over a sample of 5,000 cells, and runs Leiden and kBET per label on 100,000 cells only, because these
-two took two thirds of an evaluation of a million cells. `standard`, the default of `run` and `score`,
-is approximate above 500,000 cells and samples 20,000.
-
-We measured four ways to find 91 approximate neighbours of 100,000 cells on one thread of a busy
-machine, in processor time. The exact computation takes 31 s and also gives the sums of distances:
-
-| | seconds | recall |
-| --- | ---: | ---: |
-| nearest-neighbour descent (pynndescent), including about 50 s of compilation | 131 | 0.9998 |
-| inverted file (faiss, 316 lists), 32 lists per cell | 30 | 0.994 |
-| 158 lists from faiss, each compared by `faiss.knn` with the 32 nearest | 32 | 0.997 |
-| 158 lists from faiss, each compared by our own code with the 32 nearest | 11 | 1.0000 |
-
-We use the last one. It computes each pair once for both cells and processes several pairs of lists in
-parallel. Unlike nearest-neighbour descent with several threads, its result does not depend on the
-number of threads. Each evaluation measures the recall on 500 cells and records it. The recall depends
-on the data: more neighbours are missed among cells without any structure."""
 
 
 def main():
@@ -349,7 +279,8 @@ def main():
         if options.again or f"{engine} {n_obs}" not in kept:
             kept[f"{engine} {n_obs}"] = in_a_process(engine, n_obs, options.repeats)
             KEPT.write_text(json.dumps(kept, indent=1))
-    PAGE.write_text(page(list(kept.values())), encoding="utf-8")
+    _, _, by_hand = PAGE.read_text("utf-8").partition(BY_HAND)
+    PAGE.write_text(page(list(kept.values())) + BY_HAND + by_hand, encoding="utf-8")
 
 
 if __name__ == "__main__":

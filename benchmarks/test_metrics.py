@@ -5,10 +5,6 @@ turns, so a busy machine slows both equally. ``benchmarks/metrics_table.py`` wri
 """
 
 import importlib.util
-import json
-import os
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
@@ -19,20 +15,17 @@ N_OBS = 3_600
 COLD, WARM, MEMORY = 25, 8, 1 / 4
 
 
-def _measure(engine, n_obs=N_OBS, repeats=2):
-    command = [sys.executable, str(SCRIPT), "--measure", engine]
-    command += ["--sizes", str(n_obs), "--repeats", str(repeats)]
-    threads = dict.fromkeys(("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS"), "1")
-    found = subprocess.run(command, env=os.environ | threads, stdout=subprocess.PIPE, text=True, check=True)
-    return json.loads(found.stdout.splitlines()[-1])
-
-
 @pytest.fixture(scope="module")
 def script():
     spec = importlib.util.spec_from_file_location("metrics_table", SCRIPT)
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
     return module
+
+
+@pytest.fixture(scope="module")
+def measure(script):
+    return script.in_a_process
 
 
 def test_warm_evaluation(benchmark, script):
@@ -42,17 +35,17 @@ def test_warm_evaluation(benchmark, script):
     assert 0 < found["silhouette_label"] < 1
 
 
-def test_time_grows_no_faster_than_the_pairs_of_cells():
-    _measure("ours", repeats=1)  # compiles the kernels if they are not in the cache
-    small, large = _measure("ours", 3_600), _measure("ours", 10_800)
+def test_time_grows_no_faster_than_the_pairs_of_cells(measure):
+    measure("ours", repeats=1)  # compiles the kernels if they are not in the cache
+    small, large = measure("ours", 3_600), measure("ours", 10_800)
     assert large["warm"] < 9 * small["warm"]
     assert large["peak_mib"] < 2 * small["peak_mib"]
 
 
 @pytest.mark.skipif(importlib.util.find_spec("scib_metrics") is None, reason="scib-metrics is not installed")
-def test_ratio_to_scib_metrics():
-    _measure("ours", repeats=1)
-    ours, peer, again = _measure("ours", repeats=3), _measure("peer"), _measure("ours", repeats=3)
+def test_ratio_to_scib_metrics(measure):
+    measure("ours", repeats=1)
+    ours, peer, again = measure("ours", repeats=3), measure("peer"), measure("ours", repeats=3)
     for key, wanted in (("cold", COLD), ("warm", WARM)):
         ratio = peer[key] / ((ours[key] + again[key]) / 2)
         assert ratio > wanted, f"{key}: {ratio:.1f} times faster than scib-metrics; wanted {wanted}"

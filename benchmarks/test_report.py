@@ -13,6 +13,7 @@ import subprocess
 import sys
 import time
 from datetime import UTC, datetime
+from itertools import product
 from pathlib import Path
 
 import numpy as np
@@ -66,43 +67,41 @@ def records(n_methods, n_datasets, n_folds, n_seeds):
             "n_batches": 4,
             "n_labels": 12,
         }
-        for method in range(n_methods):
+        for method, fold, seed in product(range(n_methods), range(n_folds), range(n_seeds)):
             quality = 0.9 * method / n_methods + 0.05
-            for fold in range(n_folds):
-                for seed in range(n_seeds):
-                    values = np.clip(quality + rng.normal(0, 0.03, len(METRICS)), 0, 1)
-                    yield RunRecord.model_validate(
-                        {
-                            "run_id": f"{dataset}-{method}-{fold}-{seed}",
-                            "suite_id": "grid",
-                            "task": "integration",
-                            "method": {
-                                "method_id": f"method_{method}",
-                                "name": f"Method {method}",
-                                "version": 1,
-                                "is_control": method in (0, n_methods - 1),
-                                "params": {"n_latent": 50},
-                            },
-                            "dataset": data,
-                            "split": {
-                                "split_id": f"fold-{fold}",
-                                "kind": "kfold",
-                                "digest": f"{fold:02d}" * 32,
-                                "n_train": 4000,
-                                "n_test": 1000,
-                            },
-                            "seed": seed,
-                            "status": "ok",
-                            "scores": [
-                                {"metric_id": name, "aspect": known[name].aspect, "value": float(value)}
-                                for name, value in zip(METRICS, values, strict=True)
-                            ],
-                            "cost": {"wall_time_s": 10.0, "cpu_time_s": 9.0 + method, "peak_rss_mib": 900.0},
-                            "environment": ENVIRONMENT,
-                            "started_at": now,
-                            "finished_at": now,
-                        }
-                    )
+            values = np.clip(quality + rng.normal(0, 0.03, len(METRICS)), 0, 1)
+            yield RunRecord.model_validate(
+                {
+                    "run_id": f"{dataset}-{method}-{fold}-{seed}",
+                    "suite_id": "grid",
+                    "task": "integration",
+                    "method": {
+                        "method_id": f"method_{method}",
+                        "name": f"Method {method}",
+                        "version": 1,
+                        "is_control": method in (0, n_methods - 1),
+                        "params": {"n_latent": 50},
+                    },
+                    "dataset": data,
+                    "split": {
+                        "split_id": f"fold-{fold}",
+                        "kind": "kfold",
+                        "digest": f"{fold:02d}" * 32,
+                        "n_train": 4000,
+                        "n_test": 1000,
+                    },
+                    "seed": seed,
+                    "status": "ok",
+                    "scores": [
+                        {"metric_id": name, "aspect": known[name].aspect, "value": float(value)}
+                        for name, value in zip(METRICS, values, strict=True)
+                    ],
+                    "cost": {"wall_time_s": 10.0, "cpu_time_s": 9.0 + method, "peak_rss_mib": 900.0},
+                    "environment": ENVIRONMENT,
+                    "started_at": now,
+                    "finished_at": now,
+                }
+            )
 
 
 def measured(counts, out):

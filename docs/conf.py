@@ -14,7 +14,6 @@ version = release = cellular_bench.__version__
 
 extensions = [
     "command_line",
-    "data_sets",
     "method_cards",
     "suites",
     "myst_nb",

@@ -17,7 +17,7 @@ from rich.progress import (
 from rich.progress import Progress as Bar
 
 from cellular_bench.benchmark.plan.run import PlannedRun
-from cellular_bench.benchmark.schema.records import MethodIdentity, RunRecord
+from cellular_bench.benchmark.schema.records import RunRecord
 from cellular_bench.workflows.progress import Progress
 
 _MARKS = {"ok": "green", "not_applicable": "yellow"}
@@ -77,13 +77,14 @@ class ConsoleProgress(Progress):
         done = sum(self.counts.values())
         seconds = f"{record.cost.wall_time_s:8.1f} s" if record.cost else ""
         colour = _MARKS.get(record.status, "red")
+        genes = record.method.given_features
         if self._bar is not None:
             self._bar.advance(self._bar.task_ids[0])
         self._print(
             f"[{done:>{len(str(self.total))}}/{self.total}]",
             f"[{colour}]{record.status:<14}[/]",
             f"{seconds} {record.task} {record.dataset.dataset_id} {escape(record.split.split_id)}",
-            f"[bold]{record.method.method_id}[/]{_genes(record.method)} seed {record.seed}",
+            f"[bold]{record.method.method_id}[/]{f' ({genes})' if genes else ''} seed {record.seed}",
         )
         if record.reason:
             self.message(f"    {record.reason}")
@@ -95,7 +96,3 @@ class ConsoleProgress(Progress):
 
     def _print(self, *parts: str, markup: bool = True) -> None:
         self.console.print(*parts, markup=markup, highlight=False, soft_wrap=True)
-
-
-def _genes(method: MethodIdentity) -> str:
-    return f" ({method.given_features})" if method.given_features else ""

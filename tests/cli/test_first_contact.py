@@ -74,14 +74,6 @@ def test_absent_r_and_environments_say_what_they_would_enable(monkeypatch, tmp_p
     assert "seurat_cca" in found["environment seurat"].enables
 
 
-@pytest.mark.parametrize("shell", ["bash", "zsh", "fish"])
-def test_completion_scripts_name_the_program(shell, capsys) -> None:
-    group.main(["completion", shell], standalone_mode=False)
-    script = capsys.readouterr().out
-    assert "_RUN_BENCHMARK_COMPLETE" in script
-    assert "run-benchmark" in script
-
-
 @pytest.mark.parametrize(
     ("typed", "offered"),
     [

@@ -11,7 +11,7 @@ import click
 
 from cellular_bench import __version__
 from cellular_bench.cli import messages
-from cellular_bench.core.errors import BenchError, UnknownNameError, UserError
+from cellular_bench.core.errors import BenchError, UnknownNameError
 
 
 class LazyGroup(click.Group):
@@ -36,7 +36,6 @@ class LazyGroup(click.Group):
         "rescore": ("rescore", "Compute scores again from the kept outputs."),
         "export": ("export", "Export scores as a table, or cells with all outputs."),
         "doctor": ("doctor", "Check this machine, and say what it lacks."),
-        "completion": ("completion", "Print a script that completes commands in a shell."),
     }
 
     def list_commands(self, ctx: click.Context) -> list[str]:
@@ -106,9 +105,6 @@ def main() -> None:
     except (click.Abort, KeyboardInterrupt):
         click.echo("Stopped. What has a record is kept; run the same command again to go on.", err=True)
         sys.exit(130)
-    except UserError as error:
-        click.echo(f"Error: {error}", err=True)
-        sys.exit(error.exit_code)
     except BenchError as error:
         click.echo(f"Error: {error}", err=True)
         sys.exit(error.exit_code)

@@ -52,18 +52,12 @@ def command(
         raise UserError(f"{before} and {after} have no run in common that ended well: nothing to compare.")
     regressions = report.regressions(threshold) if threshold is not None else []
     if output == "json":
-        click.echo(json.dumps(_as_json(report, regressions), indent=1))
+        found = {**dataclasses.asdict(report), "regressions": [*map(dataclasses.asdict, regressions)]}
+        click.echo(json.dumps(found, indent=1))
     else:
         _print(report, regressions, threshold)
     failed = threshold is not None and bool(regressions or report.lost or report.n_absent)
     raise click.exceptions.Exit(1 if failed else 0)
-
-
-def _as_json(report: FolderComparison, regressions: Sequence[Change]) -> dict[str, object]:
-    return {
-        **dataclasses.asdict(report),
-        "regressions": [dataclasses.asdict(change) for change in regressions],
-    }
 
 
 def _print(report: FolderComparison, regressions: Sequence[Change], threshold: float | None) -> None:

@@ -82,14 +82,15 @@ def list_command(output: str) -> None:
 def info_command(name: str, output: str) -> None:
     """Show all that is known of a data set: source, licence, what to cite, what to do."""
     spec = registry.lookup("data set", name, registry.datasets())
-    if output == "json":
-        click.echo(json.dumps({**asdict(spec), "state": _row(spec)["state"]}, indent=1))
-        return
     row = _row(spec)
+    if output == "json":
+        click.echo(json.dumps({**asdict(spec), "state": row["state"]}, indent=1))
+        return
+    n_obs, n_vars = ("?" if number is None else number for number in (spec.n_obs, spec.n_vars))
     lines = {
         "data set": f"{spec.dataset_id}: {spec.title}",
         "organism": f"{spec.organism}; {spec.tissue}; {spec.assay}",
-        "size": f"{_known(spec.n_obs)} cells x {_known(spec.n_vars)} genes",
+        "size": f"{n_obs} cells x {n_vars} genes",
         "batch": spec.batch_key or "none",
         "label": spec.label_key,
         "counts": spec.counts_layer or "found by the values",
@@ -208,10 +209,7 @@ def _row(spec: DatasetSpec) -> dict[str, Any]:
         "state": deposits.state(spec.source),
         "verified": deposits.is_verified(spec.source),
         "source": spec.source["kind"],
-        "n_obs": spec.n_obs,
-        "n_vars": spec.n_vars,
-        "doi": spec.doi,
-        "license": spec.license,
+        **{name: getattr(spec, name) for name in ("n_obs", "n_vars", "doi", "license")},
     }
 
 
@@ -254,7 +252,3 @@ def _progress(name: str, *, is_shown: bool) -> Iterator[Progress | None]:
     with Progress(*columns, console=console) as bar:
         task = bar.add_task(name, total=None)
         yield lambda done, total: bar.update(task, completed=done, total=total)
-
-
-def _known(number: int | None) -> str:
-    return "?" if number is None else str(number)

@@ -79,9 +79,7 @@ def _methods(plugins: Sequence[Path]) -> list[dict[str, Any]]:
             "method_id": name,
             "name": method.spec.name,
             "tasks": list(method.spec.tasks),
-            "labels": method.spec.labels,
-            "reads": method.spec.reads,
-            "inductive": method.spec.inductive,
+            **_attributes(method.spec, "labels", "reads", "inductive"),
             "control": method.spec.is_control,
             "reimplementation": method.spec.is_reimplementation,
             "variant_of": method.spec.variant_of,
@@ -102,37 +100,20 @@ def _metrics(plugins: Sequence[Path]) -> list[dict[str, Any]]:
     return [
         {
             "metric_id": name,
-            "name": spec.name,
-            "aspect": spec.aspect,
+            **_attributes(spec, "name", "aspect"),
             "range": [spec.minimum, spec.maximum],
-            "higher_is_better": spec.higher_is_better,
-            "in_overall": spec.in_overall,
-            "version": spec.version,
-            "doi": spec.doi,
-            "definition": spec.definition,
+            **_attributes(spec, "higher_is_better", "in_overall", "version", "doi", "definition"),
             "needs": list(required_inputs(spec)),
-            **{part: getattr(card(name), part) for part in ("formula", "fooled_by", "example")},
+            **_attributes(card(name), "formula", "fooled_by", "example"),
         }
         for name, spec in registry.metrics(plugins).items()
     ]
 
 
 def _datasets(plugins: Sequence[Path]) -> list[dict[str, Any]]:
-    return [
-        {
-            "dataset_id": name,
-            "title": spec.title,
-            "n_obs": spec.n_obs,
-            "n_vars": spec.n_vars,
-            "batch_key": spec.batch_key,
-            "label_key": spec.label_key,
-            "counts_layer": spec.counts_layer,
-            "organism": spec.organism,
-            "license": spec.license,
-            "doi": spec.doi,
-        }
-        for name, spec in registry.datasets(plugins).items()
-    ]
+    size, columns = ("n_obs", "n_vars"), ("batch_key", "label_key", "counts_layer")
+    shown = ("dataset_id", "title", *size, *columns, "organism", "license", "doi")
+    return [_attributes(spec, *shown) for spec in registry.datasets(plugins).values()]
 
 
 def _suites() -> list[dict[str, Any]]:
@@ -141,13 +122,16 @@ def _suites() -> list[dict[str, Any]]:
     suites = [read_suite(path) for path in registry.suites().values()]
     return [
         {
-            "suite_id": suite.suite_id,
-            "title": suite.title,
+            **_attributes(suite, "suite_id", "title"),
             "tasks": list(dict.fromkeys(block.task for block in suite.blocks)),
             "description": suite.description,
         }
         for suite in suites
     ]
+
+
+def _attributes(described: Any, *names: str) -> dict[str, Any]:
+    return {name: getattr(described, name) for name in names}
 
 
 #: What a person sees of each kind; ``--format json`` has everything.

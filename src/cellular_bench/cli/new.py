@@ -18,11 +18,6 @@ _TASKS: Mapping[str, tuple[str, str]] = {
     "annotation": ("random_label", 'split="kfold", n_splits=2'),
     "integration": ("shuffled", 'split="all"'),
 }
-_THEN = {
-    "method": "run-benchmark run --plugin {name}.py",
-    "metric": "run-benchmark run --plugin {name}.py",
-    "dataset": "run-benchmark run --plugin {name}.py --dataset {name}",
-}
 
 
 @click.command(
@@ -49,20 +44,22 @@ def command(kind: str, name: str, task: str) -> None:
     Both go into the current folder; nothing is overwritten.
     """
     _check_name(kind, name)
-    template = f"method_{task}" if kind == "method" else kind
-    texts = {f"{name}.py": template, f"test_{name}.py": f"test_{kind}"}
+    texts = {f"{name}.py": f"method_{task}" if kind == "method" else kind, f"test_{name}.py": f"test_{kind}"}
     there = [file for file in texts if Path(file).exists()]
     if there:
         raise UserError(
             f"{' and '.join(there)} exist here already; nothing was written. Choose another name."
         )
     control, split = _TASKS[task]
-    words = {"CLASS": _class_name(name), "NAME": name, "CONTROL": control, "TASK": task, "SPLIT": split}
+    class_name = "".join(part.capitalize() for part in name.split("_"))
+    words = {"CLASS": class_name, "NAME": name, "CONTROL": control, "TASK": task, "SPLIT": split}
     for file, source in texts.items():
-        Path(file).write_text(_filled(source, words), encoding="utf-8")
+        template = files("cellular_bench.cli").joinpath("templates", f"{source}.txt").read_text("utf-8")
+        text = re.sub("|".join(words), lambda found: words[found.group()], template)
+        Path(file).write_text(text, encoding="utf-8")
     click.echo(f"Wrote {' and '.join(texts)}. They work as they are; next:")
     click.echo(f"  run-benchmark check {name}.py")
-    click.echo(f"  {_THEN[kind].format(name=name)}")
+    click.echo(f"  run-benchmark run --plugin {name}.py{f' --dataset {name}' if kind == 'dataset' else ''}")
     click.echo(f"  pytest test_{name}.py")
 
 
@@ -72,12 +69,3 @@ def _check_name(kind: str, name: str) -> None:
     known = {"method": registry.methods, "metric": registry.metrics, "dataset": registry.datasets}[kind]()
     if name in known:
         raise UserError(f"There is a {kind} '{name}' already; choose another name.")
-
-
-def _class_name(name: str) -> str:
-    return "".join(part.capitalize() for part in name.split("_"))
-
-
-def _filled(template: str, words: Mapping[str, str]) -> str:
-    text = files("cellular_bench.cli").joinpath("templates", f"{template}.txt").read_text("utf-8")
-    return re.sub("|".join(words), lambda found: words[found.group()], text)

@@ -7,6 +7,7 @@ import json
 import math
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Sequence
+from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar, get_args
 
@@ -138,9 +139,17 @@ def profile_option(default: ProfileName | None, shown: str) -> Callable[[F], F]:
     )
 
 
-def flattened(groups: Sequence[Sequence[Any]]) -> tuple[Any, ...]:
-    """Join the values of a repeated list option."""
-    return tuple(item for group in groups for item in group)
+def names_option(flag: str, field: str, known: Callable[[], Iterable[str]]) -> Callable[[F], F]:
+    """Return a repeatable option of names that take the place of the suite's."""
+    return click.option(
+        flag,
+        field,
+        type=NameList(),
+        multiple=True,
+        callback=read_by(lambda groups: tuple(chain.from_iterable(groups))),
+        shell_complete=names_of(known),
+        help="Instead of the suite's.",
+    )
 
 
 def parse_params(texts: Sequence[str]) -> dict[str, dict[str, Any]]:

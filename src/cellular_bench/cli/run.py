@@ -41,15 +41,7 @@ Exit code: 0 all runs ended well or do not apply, 1 some did not, 2 the request 
     shell_complete=options.names_of(lambda: TASKS),
     help="Only these tasks: integration, annotation, novelty, or a task of a plug-in.",
 )
-@click.option(
-    "--dataset",
-    "datasets",
-    type=options.NameList(),
-    multiple=True,
-    callback=options.read_by(options.flattened),
-    shell_complete=options.names_of(lambda: registry.datasets()),
-    help="Instead of the suite's.",
-)
+@options.names_option("--dataset", "datasets", lambda: registry.datasets())
 @options.adata_option
 @options.batch_key_option
 @options.label_key_option
@@ -59,15 +51,7 @@ Exit code: 0 all runs ended well or do not apply, 1 some did not, 2 the request 
 )
 @click.option("--recipe", type=click.Choice(options.RECIPE_NAMES), help=options.RECIPE_HELP)
 @click.option("--subsample", type=click.IntRange(min=1), help="Cells to draw from larger data, seeded.")
-@click.option(
-    "--method",
-    "methods",
-    type=options.NameList(),
-    multiple=True,
-    callback=options.read_by(options.flattened),
-    shell_complete=options.names_of(lambda: registry.methods()),
-    help="Instead of the suite's.",
-)
+@options.names_option("--method", "methods", lambda: registry.methods())
 @options.param_option
 @options.plugin_option
 @click.option("--split", type=click.Choice(_SPLITS), help="Instead of the suite's.")

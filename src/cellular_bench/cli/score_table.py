@@ -37,16 +37,9 @@ def print_table(result: ScoreResult) -> None:
     if not console.is_terminal:  # a file or a pipe has no edge to wrap at
         console = Console(width=24 + (40 if with_intervals else 22) * len(methods))
     console.print(table)
-    for line in _notes(result, _n_folds(cells), with_intervals=with_intervals):
+    n_folds = {name: max(len(part) for (own, _), part in cells.items() if own == name) for name in methods}
+    for line in _notes(result, n_folds, with_intervals=with_intervals):
         console.print(line, markup=False, highlight=False, soft_wrap=True)
-
-
-def _n_folds(cells: Mapping[tuple[str, str], Sequence[Row]]) -> dict[str, int]:
-    """Return the folds of each method."""
-    found: dict[str, int] = {}
-    for (method_id, _), rows in cells.items():
-        found[method_id] = max(found.get(method_id, 0), len(rows))
-    return found
 
 
 def _cell(rows: Sequence[Row]) -> str:

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from itertools import chain
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any
 
 from cellular_bench.benchmark import registry
-from cellular_bench.benchmark.conformance import CheckResult
+from cellular_bench.benchmark.conformance import CheckResult, check_dataset
 from cellular_bench.core.errors import UserError
-from cellular_bench.core.types import DatasetSpec
 
 
 def check(
@@ -51,15 +51,9 @@ def check(
         if name in metrics:
             yield f"{name} (metric)", check_isolated("metric", name, plugins=every)
         elif name in datasets:
-            yield f"{name} (data set)", _dataset_results(datasets[name])
+            # A map is lazy: the data are loaded after the title is shown, in this process as in a run.
+            yield f"{name} (data set)", chain.from_iterable(map(check_dataset, [datasets[name]]))
         else:
             method = registry.lookup("method", name, methods)
             results = check_isolated("method", name, plugins=every, params=params.get(name))
             yield f"{name} ({method.origin})", results
-
-
-def _dataset_results(spec: DatasetSpec) -> Iterator[CheckResult]:
-    """Check a data set after its title is shown; it is loaded in this process, as a run does."""
-    from cellular_bench.benchmark.conformance import check_dataset
-
-    yield from check_dataset(spec)

@@ -11,6 +11,8 @@ from cellular_bench.benchmark import registry
 from cellular_bench.benchmark.schema.suite import Suite
 from cellular_bench.core.errors import UserError
 from cellular_bench.core.types import Dataset, DatasetSpec
+from cellular_bench.datasets import catalog
+from cellular_bench.datasets.sources import local
 from cellular_bench.workflows.progress import SILENT, Progress
 from cellular_bench.workflows.requests import OwnCells
 
@@ -32,20 +34,14 @@ def described(own: OwnCells) -> DatasetSpec | None:
         return None
     if own.label_key is None:
         raise UserError("--adata needs --label-key: the column of obs that holds the cell types.")
-    from cellular_bench.datasets import catalog
-
     describe = catalog.from_h5ad if isinstance(own.adata, Path) else catalog.from_memory
-    spec: DatasetSpec = describe(own.adata, **keys)
-    return spec
+    return describe(own.adata, **keys)
 
 
 def known_datasets(
     suite: Suite, own: DatasetSpec | None, data_dir: Path | None, plugins: Sequence[Path] = ()
 ) -> dict[str, DatasetSpec]:
     """Describe every data set that a suite may name: of the catalogue, of the suite, the user's own."""
-    from cellular_bench.datasets import catalog
-    from cellular_bench.datasets.sources import local
-
     brought = [catalog.described(table, where=f"suite '{suite.suite_id}'") for table in suite.data]
     brought += [own] if own else []
     known = {**registry.datasets(plugins), **{spec.dataset_id: spec for spec in brought}}
@@ -58,8 +54,6 @@ def load(
     suite: Suite, known: Mapping[str, DatasetSpec], *, subsample: int | None, progress: Progress = SILENT
 ) -> dict[str, Dataset]:
     """Load and validate the data sets of a suite, with its recipe if it has one."""
-    from cellular_bench.datasets import catalog
-
     wanted = dict.fromkeys(name for block in suite.blocks for name in block.datasets)
     specs = [registry.lookup("data set", name, known) for name in wanted]
     loaded = {}

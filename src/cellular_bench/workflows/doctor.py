@@ -51,7 +51,9 @@ def examine() -> Iterator[Finding]:
     yield Finding(topic="cellular-bench", status="ok", found=__version__)
     yield Finding(topic="Python", status="ok", found=f"{platform.python_version()} on {platform.platform()}")
     yield from _packages()
-    yield _cores()
+    cores = f"{usable_cores()} of {os.cpu_count()} usable"
+    told = f"{cores}; a run computes with one thread, several go side by side"
+    yield Finding(topic="cores", status="ok", found=told)
     yield _memory()
     yield from _disks()
     yield _gpu()
@@ -62,13 +64,10 @@ def examine() -> Iterator[Finding]:
 def _packages() -> Iterator[Finding]:
     """Compare what is installed with what this package says it needs."""
     needed = [line for line in requires(DISTRIBUTION) or [] if "extra ==" not in line]
-    wrong = [problem for line in needed if (problem := _lack(line))]
-    for problem in wrong:
-        remedy = "pip install -c constraints.txt cellular-bench, in an environment of its own"
-        yield Finding(topic="packages", status="problem", found=problem, remedy=remedy)
-    if not wrong:
-        told = f"all {len(needed)} that are needed, in the versions needed"
-        yield Finding(topic="packages", status="ok", found=told)
+    wrong = list(filter(None, map(_lack, needed)))
+    remedy = "pip install -c constraints.txt cellular-bench, in an environment of its own" if wrong else ""
+    for told in wrong or [f"all {len(needed)} that are needed, in the versions needed"]:
+        yield _judged("packages", told, remedy=remedy)
 
 
 def _lack(line: str) -> str:
@@ -87,22 +86,14 @@ def _lack(line: str) -> str:
     return ""
 
 
-def _cores() -> Finding:
-    usable = f"{usable_cores()} of {os.cpu_count()} usable"
-    told = f"{usable}; a run computes with one thread, several go side by side"
-    return Finding(topic="cores", status="ok", found=told)
-
-
 def _memory() -> Finding:
     import psutil
 
     memory = psutil.virtual_memory()
     free, total = memory.available / 2**30, memory.total / 2**30
     told = f"{free:.1f} of {total:.1f} GiB free; most suites give a run 6 or 8 (`run --memory-limit`)"
-    if free < _LEAST_MEMORY_GIB:
-        remedy = "end other programs, or run with --jobs 1 on few cells (--subsample)"
-        return Finding(topic="memory", status="problem", found=told, remedy=remedy)
-    return Finding(topic="memory", status="ok", found=told)
+    remedy = "end other programs, or run with --jobs 1 on few cells (--subsample)"
+    return _judged("memory", told, remedy=remedy if free < _LEAST_MEMORY_GIB else "")
 
 
 def _disks() -> Iterator[Finding]:
@@ -115,14 +106,15 @@ def _disks() -> Iterator[Finding]:
         free = shutil.disk_usage(there).free / 2**30
         found = f"{place}, {free:.1f} GiB free"
         remedy = variables.get(topic, f"name another folder in {CACHE_VARIABLE}")
+        problem = "; too little" if free < _LEAST_DISK_GIB else ""
         if not os.access(there, os.W_OK):
-            yield Finding(
-                topic=topic, status="problem", found=f"{found}; it cannot be written", remedy=remedy
-            )
-        elif free < _LEAST_DISK_GIB:
-            yield Finding(topic=topic, status="problem", found=f"{found}; too little", remedy=remedy)
-        else:
-            yield Finding(topic=topic, status="ok", found=found)
+            problem = "; it cannot be written"
+        yield _judged(topic, found + problem, remedy=remedy if problem else "")
+
+
+def _judged(topic: str, found: str, *, remedy: str) -> Finding:
+    """Return what was found: a problem if there is a remedy."""
+    return Finding(topic=topic, status="problem" if remedy else "ok", found=found, remedy=remedy)
 
 
 def _gpu() -> Finding:
@@ -142,19 +134,19 @@ def _gpu() -> Finding:
 def _environments() -> Iterator[Finding]:
     for declared, methods in declared_with_methods():
         state = environments.state(declared)
-        topic = f"environment {declared.name}"
-        enables = f"the methods {', '.join(methods)}"
-        if state.problem is None:
-            yield Finding(topic=topic, status="ok", found=state.language, enables=enables)
-        else:
-            yield Finding(
-                topic=topic, status="missing", found=state.problem, enables=enables, remedy=state.remedy
-            )
+        yield Finding(
+            topic=f"environment {declared.name}",
+            status="ok" if state.problem is None else "missing",
+            found=state.language if state.problem is None else state.problem,
+            enables=f"the methods {', '.join(methods)}",
+            remedy="" if state.problem is None else state.remedy,
+        )
 
 
 def _extras() -> Iterator[Finding]:
     for extra, enables in EXTRAS.items():
-        lines = [line for line in requires(DISTRIBUTION) or [] if _is_of(extra, line)]
+        mark = re.compile(f"extra == [\"']{extra}[\"']")
+        lines = filter(mark.search, requires(DISTRIBUTION) or [])
         lacks = [lack for line in lines if (lack := _lack(line.partition(";")[0]))]
         yield Finding(
             topic=f"extra {extra}",
@@ -163,7 +155,3 @@ def _extras() -> Iterator[Finding]:
             enables=enables,
             remedy=f'pip install -c constraints.txt "cellular-bench[{extra}]"' if lacks else "",
         )
-
-
-def _is_of(extra: str, line: str) -> bool:
-    return re.search(f"extra == [\"']{extra}[\"']", line) is not None

@@ -90,11 +90,8 @@ def score_frame(records: Iterable[RunRecord]) -> pd.DataFrame:
     from cellular_bench.reports.text.markdown_and_csv import CSV_COLUMNS, score_rows
 
     rows = [row for record in records for row in score_rows(record)]
-    frame = pd.DataFrame(rows, columns=list(CSV_COLUMNS))
-    return frame.astype(dict.fromkeys(_NUMBERS, float))
-
-
-_NUMBERS = ("value", "standard_error", "wall_time_s", "cpu_time_s", "peak_rss_mib")
+    numbers = ("value", "standard_error", "wall_time_s", "cpu_time_s", "peak_rss_mib")
+    return pd.DataFrame(rows, columns=list(CSV_COLUMNS)).astype(dict.fromkeys(numbers, float))
 
 
 def by_cells(records: Iterable[RunRecord]) -> list[tuple[RunRecord, ...]]:

@@ -10,23 +10,29 @@ from collections import Counter, defaultdict
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-from cellular_bench.benchmark.analysis.leaderboard import Board, BoardRow, method_key
+from cellular_bench.benchmark.analysis import curves
+from cellular_bench.benchmark.analysis.curves import Curve
+from cellular_bench.benchmark.analysis.leaderboard import Board, BoardRow, method_key, unit_of
 from cellular_bench.benchmark.execution.preparation import Truth, read_truth
+from cellular_bench.benchmark.execution.run import HARNESS_LIMITS
+from cellular_bench.benchmark.isolation.call import call
 from cellular_bench.benchmark.results.store import ARTIFACTS, HISTORY, OUTPUTS, Store
 from cellular_bench.benchmark.schema.records import RunRecord
 from cellular_bench.benchmark.tasks import TASKS
 from cellular_bench.core.files import truncated
+from cellular_bench.core.outputs import Outputs, read_outputs
+from cellular_bench.metrics.annotation.likelihood import STUDY_THRESHOLD
+from cellular_bench.reports.figures import confusion_and_training
 from cellular_bench.reports.figures.canvas import Figure, FigureKind
+from cellular_bench.reports.figures.embeddings import embedding_figure
+from cellular_bench.reports.figures.novelty_curves import novelty_curves_figure, risk_figure, samples_figure
 from cellular_bench.reports.tables.formatting import plural
 from cellular_bench.reports.tables.method_rows import full_names
 from cellular_bench.workflows.progress import SILENT, Progress
-
-if TYPE_CHECKING:
-    from cellular_bench.benchmark.analysis.curves import Curve
-    from cellular_bench.core.outputs import Outputs
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,8 +61,6 @@ class Drawing:
     ----------
     method_id
         Whose outputs it shows; empty for all methods of the board.
-    title
-        What it shows: methods, runs.
     names
         The name of each run's method on its board.
     file
@@ -117,10 +121,9 @@ def draw(
 def _drawings(store: Kept, board: Board) -> Iterator[Drawing]:
     """Yield the figures of a board: curves of all methods first, then those of each method."""
     common = _most_common(board)
-    found = [drawing for row in board.rows for drawing in _of_method(store, board, row, common)]
+    found = [drawing for row in board.rows if row.done for drawing in _of_method(store, board, row, common)]
     rows = [row for row in board.rows if row.done and not row.method.is_control]
-    is_scored_by_novelty = "novelty" in TASKS[board.task].scored
-    if rows and (is_scored_by_novelty or any(row.done[0].confusion for row in rows)):
+    if rows and ("novelty" in TASKS[board.task].scored or any(row.done[0].confusion for row in rows)):
         yield _drawing(store, board, "curves", rows)
     yield from found
 
@@ -135,8 +138,6 @@ def _most_common(board: Board) -> tuple[str, int]:
 
 
 def _of_method(store: Kept, board: Board, row: BoardRow, common: tuple[str, int]) -> Iterator[Drawing]:
-    if not row.done:
-        return
     scored = TASKS[board.task].scored
     if not {"X_emb", "graph"}.isdisjoint(scored):
         same = [run for run in row.done if (run.split.digest, run.seed) == common]
@@ -158,15 +159,12 @@ def _drawing(store: Kept, board: Board, kind: FigureKind, rows: Sequence[BoardRo
     done = "\n".join(f"{run.run_id} {run.started_at.isoformat()}" for run in runs)
     digest = hashlib.sha256(done.encode()).hexdigest()[:12]
     name = names[0] if len(rows) == 1 else f"{len(rows)} methods"
-    if kind == "embedding":
-        title = f"{name}, {runs[0].split.split_id}, seed {runs[0].seed}"
-    else:
-        title = f"{name}, {plural(len(runs), 'run')}"
+    of = f"{runs[0].split.split_id}, seed {runs[0].seed}" if kind == "embedding" else plural(len(runs), "run")
     return Drawing(
         kind=kind,
         board_id=board.board_id,
         method_id=rows[0].method.method_id if len(rows) == 1 and kind != "curves" else "",
-        title=title,
+        title=f"{name}, {of}",
         runs=runs,
         names=names,
         file=store.out / "figures" / f"{truncated(board.board_id)}-{kind}-{digest}.webp",
@@ -188,9 +186,6 @@ def _history_file(store: Kept, run: RunRecord) -> Path:
 
 def _draw_in_child(store: Kept, drawings: Sequence[Drawing], part: int) -> list[str]:
     """Draw in a process; return a sentence about each figure that could not be drawn."""
-    from cellular_bench.benchmark.execution.run import HARNESS_LIMITS
-    from cellular_bench.benchmark.isolation.call import call
-
     if not drawings:
         return []
     log = store.out / "figures" / f"part-{part}.log"
@@ -202,7 +197,7 @@ def _draw_in_child(store: Kept, drawings: Sequence[Drawing], part: int) -> list[
 
 
 def _draw_all(store: Kept, drawings: Sequence[Drawing]) -> None:
-    ways: dict[FigureKind, Callable[[Kept, Drawing], None]] = {
+    ways: dict[FigureKind, Callable[[Kept, Drawing], Figure]] = {
         "embedding": _draw_embedding,
         "confusion": _draw_confusion,
         "history": _draw_history,
@@ -211,76 +206,63 @@ def _draw_all(store: Kept, drawings: Sequence[Drawing]) -> None:
     }
     for drawing in drawings:
         try:
-            ways[drawing.kind](store, drawing)
+            figure = ways[drawing.kind](store, drawing)
+            drawing.file.write_bytes(figure.data)
+            words = {"caption": figure.caption, "alt": figure.alt}
+            drawing.file.with_suffix(".json").write_text(json.dumps(words), encoding="utf-8")
         except Exception:
             traceback.print_exc()  # into the log that the message about this figure names
 
 
-def _draw_embedding(store: Kept, drawing: Drawing) -> None:
-    from cellular_bench.reports.figures.embeddings import embedding_figure
+def _draw_embedding(store: Kept, drawing: Drawing) -> Figure:
+    outputs, truth = _read(store, drawing.runs[0])
+    X_emb, what = outputs.X_emb, "Embedding"
+    if X_emb is None:
+        from sklearn.manifold import spectral_embedding
 
-    run = drawing.runs[0]
-    outputs, truth = _read(store, run)
-    X_emb = _coordinates(outputs.graph) if outputs.X_emb is None else outputs.X_emb
-    what = "Spectral coordinates of its graph" if outputs.X_emb is None else "Embedding"
-    figure = embedding_figure(X_emb, truth.label, truth.batch, title=drawing.title, what=what)
-    _keep(figure, drawing.file)
+        graph: Any = outputs.graph
+        n = min(10, graph.shape[0] - 2)
+        # Linked cells lie together.
+        X_emb = spectral_embedding(graph.maximum(graph.T), n_components=n, random_state=0)
+        what = "Spectral coordinates of its graph"
+    return embedding_figure(X_emb, truth.label, truth.batch, title=drawing.title, what=what)
 
 
 def _read(store: Kept, run: RunRecord) -> tuple[Outputs, Truth]:
-    from cellular_bench.core.outputs import read_outputs
-
-    outputs = read_outputs(store.run_folder(run.run_id) / OUTPUTS)
-    return outputs, read_truth(store.split_folder(run))
+    return read_outputs(store.run_folder(run.run_id) / OUTPUTS), read_truth(store.split_folder(run))
 
 
-def _coordinates(graph: Any) -> Any:
-    """Place the cells of a graph so that linked ones lie together."""
-    from sklearn.manifold import spectral_embedding
-
-    n_components = min(10, graph.shape[0] - 2)
-    return spectral_embedding(graph.maximum(graph.T), n_components=n_components, random_state=0)
-
-
-def _draw_confusion(store: Kept, drawing: Drawing) -> None:
+def _draw_confusion(store: Kept, drawing: Drawing) -> Figure:
     del store  # the records have it all
-    from cellular_bench.reports.figures.confusion_and_training import confusion_figure
-
     total: dict[str, Counter[str]] = defaultdict(Counter)
     for run in drawing.runs:
         for label, predicted in run.confusion.items():
             total[label].update(predicted)
-    _keep(confusion_figure(total, title=drawing.title), drawing.file)
+    return confusion_and_training.confusion_figure(total, title=drawing.title)
 
 
-def _draw_history(store: Kept, drawing: Drawing) -> None:
-    from cellular_bench.reports.figures.confusion_and_training import history_figure
-
+def _draw_history(store: Kept, drawing: Drawing) -> Figure:
     histories = {
         f"{run.split.split_id}, seed {run.seed}": json.loads(_history_file(store, run).read_text("utf-8"))
         for run in drawing.runs
     }
-    _keep(history_figure(histories, title=drawing.title), drawing.file)
+    return confusion_and_training.history_figure(histories, title=drawing.title)
 
 
-def _draw_curves(store: Kept, drawing: Drawing) -> None:
-    from cellular_bench.reports.figures.novelty_curves import novelty_curves_figure, risk_figure
-
+def _draw_curves(store: Kept, drawing: Drawing) -> Figure:
     if drawing.runs[0].confusion:
-        risks = _averaged(store, drawing, _risk)
-        _keep(risk_figure(risks), drawing.file)
-        return
-    roc, precision_recall = (_averaged(store, drawing, draw) for draw in (_roc, _precision_recall))
-    _keep(novelty_curves_figure(roc, precision_recall), drawing.file)
+        return risk_figure(_averaged(store, drawing, _risk))
+    roc, precision_recall = (
+        _averaged(store, drawing, partial(_of_novelty, curve))
+        for curve in (curves.roc, curves.precision_recall)
+    )
+    return novelty_curves_figure(roc, precision_recall)
 
 
 def _averaged(
     store: Kept, drawing: Drawing, curve: Callable[[Outputs, Truth], Curve | None]
 ) -> dict[str, Curve]:
     """Return the curve of each method that has one for all its runs, averaged as its scores are."""
-    from cellular_bench.benchmark.analysis.curves import averaged
-    from cellular_bench.benchmark.analysis.leaderboard import unit_of
-
     n_runs = Counter(drawing.names)
     found: dict[str, dict[str, list[Curve]]] = defaultdict(lambda: defaultdict(list))
     for name, run in zip(drawing.names, drawing.runs, strict=True):
@@ -288,49 +270,28 @@ def _averaged(
         if drawn is not None:
             found[name][unit_of(run.split)[0]].append(drawn)
     return {
-        name: averaged([averaged(curves) for curves in units.values()])
+        name: curves.averaged([curves.averaged(unit) for unit in units.values()])
         for name, units in found.items()
         if sum(map(len, units.values())) == n_runs[name]
     }
 
 
-def _roc(outputs: Outputs, truth: Truth) -> Curve | None:
-    from cellular_bench.benchmark.analysis.curves import roc
-
-    return None if outputs.novelty is None else roc(outputs.novelty, truth.is_novel)
-
-
-def _precision_recall(outputs: Outputs, truth: Truth) -> Curve | None:
-    from cellular_bench.benchmark.analysis.curves import precision_recall
-
-    return None if outputs.novelty is None else precision_recall(outputs.novelty, truth.is_novel)
+def _of_novelty(curve: Callable[[Any, Any], Curve], outputs: Outputs, truth: Truth) -> Curve | None:
+    return None if outputs.novelty is None else curve(outputs.novelty, truth.is_novel)
 
 
 def _risk(outputs: Outputs, truth: Truth) -> Curve | None:
-    from cellular_bench.benchmark.analysis.curves import confidence_of, risk_coverage
-
     if outputs.label_proba is None or outputs.label_pred is None:
         return None
-    confidence = confidence_of(outputs.label_proba)
-    return risk_coverage(truth.label, outputs.label_pred, confidence, outputs.rejected)
+    confidence = curves.confidence_of(outputs.label_proba)
+    return curves.risk_coverage(truth.label, outputs.label_pred, confidence, outputs.rejected)
 
 
-def _draw_samples(store: Kept, drawing: Drawing) -> None:
-    from cellular_bench.benchmark.analysis.curves import lowest
-    from cellular_bench.metrics.annotation.likelihood import STUDY_THRESHOLD
-    from cellular_bench.reports.figures.novelty_curves import samples_figure
-
+def _draw_samples(store: Kept, drawing: Drawing) -> Figure:
     samples = []
     for run in drawing.runs:
         outputs, truth = _read(store, run)
         if outputs.label_proba is not None:
             held_out = " + ".join(run.split.unseen_labels)
-            samples.append(lowest(outputs.label_proba, truth.is_novel, held_out=held_out))
-    figure = samples_figure(samples, threshold=STUDY_THRESHOLD, title=drawing.title)
-    _keep(figure, drawing.file)
-
-
-def _keep(figure: Figure, file: Path) -> None:
-    file.write_bytes(figure.data)
-    words = {"caption": figure.caption, "alt": figure.alt}
-    file.with_suffix(".json").write_text(json.dumps(words), encoding="utf-8")
+            samples.append(curves.lowest(outputs.label_proba, truth.is_novel, held_out=held_out))
+    return samples_figure(samples, threshold=STUDY_THRESHOLD, title=drawing.title)

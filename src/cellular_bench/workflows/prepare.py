@@ -5,15 +5,12 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import Annotated, Literal
 
 from pydantic import Field
 
 from cellular_bench.core.errors import UserError
 from cellular_bench.workflows.requests import OneOrMore, Paths, Request
-
-if TYPE_CHECKING:
-    from cellular_bench.datasets.preparation import recipes
 
 
 class PrepareRequest(Request):
@@ -100,12 +97,9 @@ def prepare(request: PrepareRequest) -> PrepareResult:
         step["step"] + (f": {step['dropped']} dropped" if step["dropped"] else "") for step in made.steps
     ]
     lines.append(f"{request.out}: {made.adata.n_obs} cells x {made.adata.n_vars} genes")
-    return PrepareResult(lines=lines, figures=_quality_figures(request, made))
-
-
-def _quality_figures(request: PrepareRequest, made: recipes.Prepared) -> list[Path]:
     if request.figures is None:
-        return []
+        return PrepareResult(lines=lines)
     from cellular_bench.datasets.preparation.quality_figures import save_quality
 
-    return list(save_quality(made.before, made.after, request.figures, title=request.out.stem))
+    figures = save_quality(made.before, made.after, request.figures, title=request.out.stem)
+    return PrepareResult(lines=lines, figures=list(figures))

@@ -6,6 +6,7 @@ import time
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import count
 from pathlib import Path
 
 from cellular_bench.benchmark import registry
@@ -109,13 +110,11 @@ def watch(store: Store, *, interval: float, progress: Progress = SILENT) -> None
     from cellular_bench.reports.page.live import live_page
 
     page = store.root / LIVE_PAGE
-    is_first = True
-    while True:
+    for number in count():
         seen = overview(store)
         write_text_atomically(page, live_page(seen, title=store.title, interval=interval))
-        if is_first:
+        if number == 0:
             progress.message(str(page))
-            is_first = False
         if not seen.is_active:
             return
         time.sleep(interval)

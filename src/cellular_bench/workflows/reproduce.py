@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -19,11 +19,10 @@ from cellular_bench.benchmark.schema.records import Limits, RunRecord
 from cellular_bench.benchmark.schema.suite import Block, MethodChoice, SplitChoice, Suite
 from cellular_bench.core.errors import UserError
 from cellular_bench.core.types import Dataset
+from cellular_bench.datasets import catalog
 from cellular_bench.workflows import data
 from cellular_bench.workflows.progress import SILENT, Progress
 from cellular_bench.workflows.requests import OwnCells
-
-DEFAULT_TOLERANCE = 1e-6
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -56,7 +55,7 @@ class ReproduceRequest(OwnCells):
     record_file: Path
     data_dir: Path | None = None
     plugins: tuple[Path, ...] = ()
-    tolerance: float = DEFAULT_TOLERANCE
+    tolerance: float = 1e-6
     out: Path | None = None
 
 
@@ -89,8 +88,6 @@ def reproduce(request: ReproduceRequest, *, progress: Progress = SILENT) -> Repr
 
 def _dataset(request: ReproduceRequest, recorded: RunRecord) -> Dataset:
     """Load the data of a record, with its recipe and its subsample."""
-    from cellular_bench.datasets import catalog
-
     own = data.described(request)
     # The seed of a run derives from the name of its data, whatever the file is called today.
     own = replace(own, dataset_id=recorded.dataset.dataset_id) if own else None
@@ -222,23 +219,20 @@ def differences(recorded: RunRecord, again: RunRecord, *, tolerance: float) -> l
 
 def changes(recorded: RunRecord, again: RunRecord) -> list[Difference]:
     """Return what differs between the machines and packages of two runs."""
-    before, now = recorded.environment, again.environment
+    return [
+        Difference(what=what, recorded=before.get(what), again=now.get(what))
+        for before, now in zip(_circumstances(recorded), _circumstances(again), strict=True)
+        for what in sorted({*before, *now})
+        if before.get(what) != now.get(what)
+    ]
+
+
+def _circumstances(record: RunRecord) -> Iterator[Mapping[str, object]]:
     fields = ("python", "platform", "cpu", "n_threads", "git_commit")
-    found = [
-        Difference(what=field.replace("_", " "), recorded=getattr(before, field), again=getattr(now, field))
-        for field in fields
-    ]
-    packages = [{**record.environment.packages, **record.method.packages} for record in (recorded, again)]
-    found += [
-        Difference(what=name, recorded=packages[0].get(name), again=packages[1].get(name))
-        for name in sorted({*packages[0], *packages[1]})
-    ]
-    versions = [{"method": record.method.version, **record.method.members} for record in (recorded, again)]
-    found += [
-        Difference(what=f"{name} version", recorded=versions[0].get(name), again=versions[1].get(name))
-        for name in sorted({*versions[0], *versions[1]})
-    ]
-    return [difference for difference in found if difference.recorded != difference.again]
+    yield {field.replace("_", " "): getattr(record.environment, field) for field in fields}
+    yield {**record.environment.packages, **record.method.packages}
+    versions = {"method": record.method.version, **record.method.members}
+    yield {f"{name} version": version for name, version in versions.items()}
 
 
 def _equal(first: float | None, second: float | None, tolerance: float) -> bool:

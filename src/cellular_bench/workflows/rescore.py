@@ -102,10 +102,9 @@ def rescore(store: Store, record: RunRecord, *, profile: ProfileName | None = No
     task = registry.task(record.task)
     given = scoring.expression_of(outputs, store.data_file(record.dataset), folder)
     given |= read_inputs(task, folder, study_metrics=scoring.has_study_metrics(record))
+    profile = profile or (record.evaluation.profile if record.evaluation else "standard")
     try:
-        scored = scoring.score(
-            task, outputs, read_truth(folder), given=given, profile=profile or _profile_of(record)
-        )
+        scored = scoring.score(task, outputs, read_truth(folder), given=given, profile=profile)
     except ContractError as error:
         raise UserError(str(error)) from error
     unknown = unknown_metrics(record)
@@ -120,7 +119,3 @@ def rescore(store: Store, record: RunRecord, *, profile: ProfileName | None = No
 def unknown_metrics(record: RunRecord) -> set[str]:
     """Return the metrics of a record that are not known here, so that their scores stay as they are."""
     return {score.metric_id for score in record.scores} - registry.metrics().keys()
-
-
-def _profile_of(record: RunRecord) -> ProfileName:
-    return record.evaluation.profile if record.evaluation else "standard"

@@ -126,7 +126,12 @@ def _execute(
             f"{len(planned.runs)} runs, {missing} to do, {executor.n_jobs} at a time, in {request.out}"
         )
         if missing:
-            _run_missing(executor, planned, datasets, missing, progress)
+            progress.begin(missing)
+            try:
+                for _ in executor.execute(planned, datasets=datasets, progress=progress):
+                    pass
+            finally:
+                progress.end()
         else:
             here.write_data(planned, datasets)  # which may have been deleted
     how = ReportRequest(stores=(store,), out=store.root, figures=request.figures, n_jobs=here.n_jobs)
@@ -151,21 +156,6 @@ def _reuse(planned: Plan, store: Store, request: RunRequest, progress: Progress)
     if sources:
         progress.message(f"{taken} runs copied from other folders")
     index.read(store, keep=True)
-
-
-def _run_missing(
-    executor: Executor,
-    planned: Plan,
-    datasets: Mapping[str, Dataset],
-    missing: int,
-    progress: Progress,
-) -> None:
-    progress.begin(missing)
-    try:
-        for _ in executor.execute(planned, datasets=datasets, progress=progress):
-            pass
-    finally:
-        progress.end()
 
 
 @contextmanager

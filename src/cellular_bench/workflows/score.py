@@ -57,7 +57,12 @@ def _score_predictions(request: ScoreRequest) -> ScoreResult:
     parts = list(_predictions(request.predictions))
     ontology = _ontology(request)
     rows = list(_score_parts(parts, request, ontology))
-    return ScoreResult(rows=rows, ontology=None if ontology is None else _known_labels(parts, ontology))
+    if ontology is None:
+        return ScoreResult(rows=rows)
+    from cellular_bench.metrics import map_labels
+
+    known = map_labels(np.concatenate([part.inputs["label"] for part in parts]), ontology)
+    return ScoreResult(rows=rows, ontology=known._asdict())
 
 
 def _predictions(given: Any) -> Iterator[Predicted]:
@@ -79,12 +84,6 @@ def _ontology(request: ScoreRequest) -> Ontology | None:
     if request.ontology_map is None:
         return ontology
     return ontology.with_labels(read_label_terms(request.ontology_map))
-
-
-def _known_labels(parts: Sequence[Predicted], ontology: Ontology) -> dict[str, Any]:
-    from cellular_bench.metrics import map_labels
-
-    return map_labels(np.concatenate([part.inputs["label"] for part in parts]), ontology)._asdict()
 
 
 def _score_parts(
@@ -176,17 +175,16 @@ def _score_bundles(request: ScoreRequest) -> Iterator[Row]:
     assert request.label_key is not None
     assert request.batch_key is not None
     bundles = list(read_bundles(request.embedding, label_key=request.label_key, batch_key=request.batch_key))
-    _check_once([(name, None) for bundle in bundles for name in bundle.embeddings])
+    _check_once([(name, None) for embeddings, _ in bundles for name in embeddings])
     before = (("--pre", "X_pre", request.pre), ("--pre-all", "X_pre_all", request.pre_all))
-    for bundle in bundles:
-        inputs = {"label": bundle.label, "batch": bundle.batch}
+    for embeddings, inputs in bundles:
         for option, argument, key in before:
             if key is None:
                 continue
-            if key not in bundle.embeddings:
-                raise UserError(f"{option} '{key}' is none of {', '.join(bundle.embeddings)}.")
-            inputs[argument] = bundle.embeddings[key]
-        for name, X_emb in bundle.embeddings.items():
+            if key not in embeddings:
+                raise UserError(f"{option} '{key}' is none of {', '.join(embeddings)}.")
+            inputs[argument] = embeddings[key]
+        for name, X_emb in embeddings.items():
             yield from _score_embedding(name, {**inputs, "X_emb": X_emb}, request)
 
 

@@ -20,8 +20,6 @@ if TYPE_CHECKING:
     import pandas as pd
     from anndata import AnnData
 
-_TRUE = ("label", "true_label")
-_PREDICTED = ("label_pred", "pred")
 #: Columns whose names begin so hold the probability of the label that follows.
 PROBA = "proba:"
 _WHOLE, _WHOLE_AS_FLOAT = re.compile(r"-?[0-9]+"), re.compile(r"-?[0-9]+\.0")
@@ -40,7 +38,7 @@ class Predicted:
 def read_predictions(path: Path) -> Iterator[Predicted]:
     """Read a file of true and predicted labels, per method and fold; see :func:`predicted_in`."""
     name = re.sub(r"(\.(csv|tsv|txt))?(\.gz)?$", "", path.name)
-    yield from predicted_in(_read_table(path), name, where=path)
+    return predicted_in(_read_table(path), name, where=path)
 
 
 def predicted_in(table: pd.DataFrame, method_id: str, *, where: object) -> Iterator[Predicted]:
@@ -58,7 +56,8 @@ def predicted_in(table: pd.DataFrame, method_id: str, *, where: object) -> Itera
     UserError
         If the file is no table, lacks a column, or a column holds other values than it must.
     """
-    true, predicted = _column(where, table, _TRUE), _column(where, table, _PREDICTED)
+    true = _column(where, table, ("label", "true_label"))
+    predicted = _column(where, table, ("label_pred", "pred"))
     empty = int((table[true] == "").sum())
     if table.empty:
         raise UserError(f"{where} has no rows below its header.")
@@ -75,13 +74,12 @@ def predicted_in(table: pd.DataFrame, method_id: str, *, where: object) -> Itera
             stacklevel=2,
         )
     groups = [name for name in ("method", "fold") if name in table]
-    parts = table.groupby(groups, sort=False) if groups else [((), table)]
-    for key, part in parts:
+    for key, part in table.groupby(groups, sort=False) if groups else [((), table)]:
         found = dict(zip(groups, key, strict=True))
-        label_pred = part[predicted].to_numpy(dtype=str)
+        fold, label_pred = found.get("fold"), part[predicted].to_numpy(dtype=str)
         yield Predicted(
             method_id=str(found.get("method", method_id)),
-            fold=_number(found.get("fold")),
+            fold=int(fold) if fold is not None and _WHOLE.fullmatch(fold) else fold,
             inputs={
                 "label": part[true].to_numpy(dtype=str),
                 "label_pred": label_pred,
@@ -96,16 +94,15 @@ def _as_whole_numbers(labels: pd.DataFrame) -> pd.DataFrame:
 
     Where every column is like that, 1.0 is what the labels are called.
     """
-    is_float = {
-        name: all(_WHOLE_AS_FLOAT.fullmatch(text) for text in set(column) - {""})
+    floats = [
+        name
         for name, column in labels.items()
-    }
-    others = labels[[name for name, told in is_float.items() if not told]]
+        if all(_WHOLE_AS_FLOAT.fullmatch(text) for text in set(column) - {""})
+    ]
+    others = labels.drop(columns=floats)
     if others.empty or not all(_WHOLE.fullmatch(text) for text in set(others.to_numpy().ravel()) - {""}):
         return labels
-    return labels.assign(
-        **{str(name): labels[name].str.removesuffix(".0") for name, told in is_float.items() if told}
-    )
+    return labels.assign(**{str(name): labels[name].str.removesuffix(".0") for name in floats})
 
 
 def _some(labels: set[str]) -> str:
@@ -175,16 +172,19 @@ def read_embeddings(
     UserError
         If one is not there, has not one row per cell or is not finite.
     """
-    if obsm:
-        stored: Mapping[str, Any] = _opened(adata, backed="r").obsm
-        for key in obsm:
-            if key not in stored:
-                raise UnknownNameError("key of obsm", key, list(stored))
-            matrix = stored[key]
-            dense = np.asarray(matrix.toarray() if hasattr(matrix, "toarray") else matrix)
-            yield checked_embedding(key, dense, n_obs)  # its rows are in order, or AnnData refuses it
+    stored: Mapping[str, Any] = _opened(adata, backed="r").obsm if obsm else {}
+    for key in obsm:
+        if key not in stored:
+            raise UnknownNameError("key of obsm", key, list(stored))
+        matrix = stored[key]
+        dense = np.asarray(matrix.toarray() if hasattr(matrix, "toarray") else matrix)
+        yield checked_embedding(key, dense, n_obs)  # its rows are in order, or AnnData refuses it
     for path in files:
-        yield from _arrays(path, n_obs)
+        loaded = _load(path)
+        if isinstance(loaded, np.ndarray):
+            yield checked_embedding(path.stem, loaded, n_obs)
+        else:
+            yield from _matrices(path, loaded, n_obs)
 
 
 def _opened(adata: Path | AnnData, *, backed: Literal["r"] | None = None) -> AnnData:
@@ -212,17 +212,10 @@ def read_layer(adata: Path | AnnData, layer: str, shape: tuple[int, int]) -> Any
     return matrix
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Bundle:
-    """An npz file that holds embeddings and what is known of their cells."""
-
-    embeddings: Mapping[str, Any]
-    label: Any
-    batch: Any
-
-
-def read_bundles(files: Sequence[Path], *, label_key: str, batch_key: str) -> Iterator[Bundle]:
-    """Yield npz files that hold labels and batches beside embeddings.
+def read_bundles(
+    files: Sequence[Path], *, label_key: str, batch_key: str
+) -> Iterator[tuple[dict[str, Any], dict[str, Any]]]:
+    """Yield, for each npz file, its embeddings by name, and the ``label`` and ``batch`` of their cells.
 
     Raises
     ------
@@ -235,62 +228,44 @@ def read_bundles(files: Sequence[Path], *, label_key: str, batch_key: str) -> It
             raise UserError(
                 f"{path} holds one matrix. Give --adata, or an npz that has labels and batches too."
             )
-        found = {}
         for key in (label_key, batch_key):
             if key not in arrays:
                 raise UnknownNameError(f"array of {path.name}", key, arrays)
-            if arrays[key].ndim != 1:
-                raise UserError(
-                    f"{path}: '{key}' has shape {arrays[key].shape}, expected one value per cell."
-                )
-            found[key] = arrays[key].astype(str)
-        n_obs = len(found[label_key])
-        if len(found[batch_key]) != n_obs:
-            raise UserError(f"{path}: {n_obs} labels, but {len(found[batch_key])} batches.")
-        embeddings = dict(
-            checked_embedding(name, array, n_obs) for name, array in _chosen(path, arrays, n_obs)
-        )
-        yield Bundle(embeddings=embeddings, label=found[label_key], batch=found[batch_key])
+            shape = arrays[key].shape
+            if len(shape) != 1:
+                raise UserError(f"{path}: '{key}' has shape {shape}, expected one value per cell.")
+        label, batch = (arrays[key].astype(str) for key in (label_key, batch_key))
+        if len(label) != len(batch):
+            raise UserError(f"{path}: {len(label)} labels, but {len(batch)} batches.")
+        yield dict(_matrices(path, arrays, len(label))), {"label": label, "batch": batch}
 
 
 def _load(path: Path) -> Any:
+    arrays, name = {}, ""
     try:
         loaded = np.load(path, allow_pickle=False)
         if isinstance(loaded, np.ndarray):
             return loaded
-        return {name: _array_in(loaded, name, path) for name in loaded.files}
+        for name in loaded.files:
+            arrays[name] = loaded[name]
     except (ValueError, OSError, EOFError, zipfile.BadZipFile, zlib.error) as error:
+        if name and "Object arrays" in str(error):
+            raise UserError(
+                f"{path}: array '{name}' holds Python objects, which are not read. Write it with a type, "
+                f"such as np.asarray(adata.obs['{name}'], dtype=str)."
+            ) from error
         raise UserError(f"{path} is not an npy or npz file: {error}.") from error
+    return arrays
 
 
-def _array_in(loaded: Any, name: str, path: Path) -> Any:
-    try:
-        return loaded[name]
-    except ValueError as error:
-        if "Object arrays" not in str(error):
-            raise
-        raise UserError(
-            f"{path}: array '{name}' holds Python objects, which are not read. Write it with a type, such as "
-            f"np.asarray(adata.obs['{name}'], dtype=str)."
-        ) from error
-
-
-def _arrays(path: Path, n_obs: int) -> Iterator[tuple[str, Any]]:
-    """Yield the matrix of an npy file, or every matrix of an npz file that has a row per cell."""
-    loaded = _load(path)
-    if isinstance(loaded, np.ndarray):
-        yield checked_embedding(path.stem, loaded, n_obs)
-        return
-    for name, array in _chosen(path, loaded, n_obs):
-        yield checked_embedding(name, array, n_obs)
-
-
-def _chosen(path: Path, matrices: Mapping[str, Any], n_obs: int) -> Iterator[tuple[str, Any]]:
-    chosen = {name: array for name, array in matrices.items() if array.ndim == 2 and len(array) == n_obs}
+def _matrices(path: Path, arrays: Mapping[str, Any], n_obs: int) -> Iterator[tuple[str, Any]]:
+    """Yield every matrix of an npz file that has a row per cell."""
+    chosen = {name: array for name, array in arrays.items() if array.ndim == 2 and len(array) == n_obs}
     if not chosen:
-        shapes = ", ".join(f"{name} {array.shape}" for name, array in matrices.items())
+        shapes = ", ".join(f"{name} {array.shape}" for name, array in arrays.items())
         raise UserError(f"{path} holds no matrix with {n_obs} rows. It holds: {shapes or 'nothing'}.")
-    yield from chosen.items()
+    for name, array in chosen.items():
+        yield checked_embedding(name, array, n_obs)
 
 
 def checked_embedding(name: str, given: Any, n_obs: int, *, obs_names: Any = None) -> tuple[str, Any]:
@@ -323,7 +298,3 @@ def _column(where: object, table: Any, names: Sequence[str]) -> str:
             return name
     wanted = " or ".join(f"'{name}'" for name in names)
     raise UserError(f"{where} has no column {wanted}, only {', '.join(map(str, table.columns))}.")
-
-
-def _number(fold: str | None) -> str | int | None:
-    return int(fold) if fold is not None and re.fullmatch(r"-?[0-9]+", fold) else fold

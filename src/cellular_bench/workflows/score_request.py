@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import Field, field_validator
 
@@ -14,10 +14,6 @@ from cellular_bench.benchmark.schema.records import Evaluation, Score
 from cellular_bench.core.errors import UndefinedError, UserError
 from cellular_bench.core.types import ProfileName
 from cellular_bench.workflows.requests import Names, OneOrMore, OwnCells, Paths, several
-
-if TYPE_CHECKING:
-    pass
-
 
 Engine = Literal["own", "scib-metrics"]
 
@@ -157,16 +153,17 @@ def check(request: ScoreRequest) -> None:
             "Give either --predictions FILE, or --adata FILE with --obsm KEY or --embedding FILE, or "
             "--embedding FILE.npz alone where it holds labels and batches too."
         )
+    _check_of_adata(request)
     if is_embedded:
         _check_embeddings(request)
-    else:
-        _check_predictions(request)
+    elif request.engine != "own":
+        raise UserError("--engine is for embeddings; predictions are always scored by our own metrics.")
+    _check_dependent(request)
     for name in request.metrics:
         registry.lookup("metric", name, registry.metrics())
 
 
 def _check_embeddings(request: ScoreRequest) -> None:
-    _check_of_adata(request)
     if request.batch_key is None or request.label_key is None:
         given = "--embedding" if request.adata is None else "--adata"
         raise UserError(f"{given} needs --batch-key and --label-key: columns of obs.")
@@ -176,7 +173,6 @@ def _check_embeddings(request: ScoreRequest) -> None:
         )
     if request.ontology is not None:
         raise UserError("--ontology is for --predictions: an embedding names no cell.")
-    _check_dependent(request)
 
 
 def _check_of_adata(request: ScoreRequest) -> None:
@@ -188,13 +184,6 @@ def _check_of_adata(request: ScoreRequest) -> None:
         raise UserError("--counts-layer names a layer of --adata, which is missing.")
     if request.corrected and (missing or request.engine != "own"):
         raise UserError("--corrected names layers of --adata, and is scored by our own metrics.")
-
-
-def _check_predictions(request: ScoreRequest) -> None:
-    _check_of_adata(request)
-    if request.engine != "own":
-        raise UserError("--engine is for embeddings; predictions are always scored by our own metrics.")
-    _check_dependent(request)
 
 
 def _check_dependent(request: ScoreRequest) -> None:

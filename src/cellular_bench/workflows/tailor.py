@@ -133,14 +133,9 @@ def _methods_of(
         choice.model_copy(update={"params": {**choice.params, **params.get(name, {})}})
         for name in dict.fromkeys(wanted)
         if name != "all"
-        for choice in _choices(block, name)
+        # As the suite chose it, perhaps several times; with its defaults otherwise.
+        for choice in [c for c in block.methods if c.method_id == name] or [MethodChoice(method_id=name)]
     )
-
-
-def _choices(block: Block, method_id: str) -> list[MethodChoice]:
-    """Return a method as the suite chose it, perhaps several times; with its defaults otherwise."""
-    own = [choice for choice in block.methods if choice.method_id == method_id]
-    return own or [MethodChoice(method_id=method_id)]
 
 
 def _check_names_used(
