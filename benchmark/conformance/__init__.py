@@ -10,13 +10,13 @@ from __future__ import annotations
 import importlib.util
 import sysconfig
 import traceback
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal, Protocol
+from typing import Any, Literal
 
-from cellular_bench.benchmark.conformance.checklist import CHECKS, Check
-from cellular_bench.benchmark.conformance.promises import BrokenPromiseError
+from cellular_bench.benchmark.conformance.check import BrokenPromiseError, Check
+from cellular_bench.benchmark.conformance.checklist import CHECKS
 from cellular_bench.benchmark.conformance.subject import SkippedError, Subject
 from cellular_bench.core import keys
 from cellular_bench.core.errors import ContractError, NotApplicableError
@@ -46,7 +46,7 @@ class CheckResult:
     message
         What was found, or why nothing was looked for; empty where the check passed.
     hint
-        How to mend it; empty unless the check failed.
+        How to fix it; empty unless the check failed.
     """
 
     check_id: str
@@ -91,12 +91,10 @@ def each_check(method_class: Any, *, params: Mapping[str, Any] | None = None) ->
     subject = Subject(method_class=method_class, params={**short, **(params or {})})
     sane = _result(CHECKS[0], subject)
     yield sane
-    obstacle = _obstacle(subject, sane)
+    why = _obstacle(subject, sane)
     for check in CHECKS[1:]:
-        if obstacle:
-            yield CheckResult(check_id=check.check_id, status="skipped", message=obstacle)
-        else:
-            yield _result(check, subject)
+        skipped = CheckResult(check_id=check.check_id, status="skipped", message=why)
+        yield skipped if why else _result(check, subject)
 
 
 def _obstacle(subject: Subject, sane: CheckResult) -> str:
@@ -139,20 +137,7 @@ def check_dataset(spec: DatasetSpec) -> tuple[CheckResult, ...]:
     return tuple(_result(check, subject) for check in DATASET_CHECKS)
 
 
-class _AnyCheck(Protocol):
-    """What the checks of methods, metrics and data sets have in common."""
-
-    @property
-    def check_id(self) -> str: ...
-    @property
-    def claim(self) -> str: ...
-    @property
-    def hint(self) -> str: ...
-    @property
-    def run(self) -> Callable[[Any], None]: ...
-
-
-def _result(check: _AnyCheck, subject: Any) -> CheckResult:
+def _result(check: Check, subject: Any) -> CheckResult:
     try:
         check.run(subject)
     except (SkippedError, NotApplicableError) as reason:
@@ -162,18 +147,14 @@ def _result(check: _AnyCheck, subject: Any) -> CheckResult:
     return CheckResult(check_id=check.check_id, status="passed")
 
 
-def _failure(check: _AnyCheck, subject: Any, error: BaseException) -> CheckResult:
+def _failure(check: Check, subject: Any, error: BaseException) -> CheckResult:
     spec = getattr(getattr(subject, "method_class", None), "spec", None)
     excuse = spec.expected_failed_checks.get(check.check_id) if isinstance(spec, MethodSpec) else None
     if excuse:
         return CheckResult(check_id=check.check_id, status="expected_failure", message=excuse)
     found = _text(error) if isinstance(error, BrokenPromiseError | ContractError) else _raised(error)
-    return CheckResult(
-        check_id=check.check_id,
-        status="failed",
-        message=f"Promised: {check.claim} Found: {found}",
-        hint=check.hint,
-    )
+    message = f"Promised: {check.claim} Found: {found}"
+    return CheckResult(check_id=check.check_id, status="failed", message=message, hint=check.hint)
 
 
 def _raised(error: BaseException) -> str:
@@ -188,7 +169,6 @@ def _raised(error: BaseException) -> str:
 
 
 def _text(error: BaseException) -> str:
-    """Return the text of an error, which may be one of a class that cannot say it."""
     try:
         return str(error)
     except Exception as unsaid:

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, partial
 from typing import TYPE_CHECKING
 
-from cellular_bench.benchmark.conformance.promises import demand
+from cellular_bench.benchmark.conformance.check import Check, demand, promise
 from cellular_bench.benchmark.conformance.subject import SkippedError
 from cellular_bench.core.errors import DataError
 from cellular_bench.core.keys import LABEL
@@ -17,14 +16,8 @@ if TYPE_CHECKING:
     from cellular_bench.core.types import Dataset
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class DatasetCheck:
-    """A promise that every data set makes; fields as of :class:`~.checklist.Check`."""
-
-    check_id: str
-    claim: str
-    hint: str
-    run: Callable[[DatasetSubject], None]
+DATASET_CHECKS: list[Check] = []
+_promise = partial(promise, DATASET_CHECKS)
 
 
 @dataclass
@@ -51,6 +44,11 @@ class DatasetSubject:
         return self.attempt
 
 
+@_promise(
+    "loads",
+    claim="it can be had, and keeps the data contract.",
+    hint="docs/data-contract.md says what a data set must hold, and how to mend each complaint.",
+)
 def _loads(subject: DatasetSubject) -> None:
     if isinstance(subject.attempt, DataError):
         demand(not subject.attempt.problems, "\n".join(subject.attempt.problems))
@@ -58,34 +56,22 @@ def _loads(subject: DatasetSubject) -> None:
         raise subject.attempt
 
 
+@_promise(
+    "same_again",
+    claim="it is the same every time: records name it by the digest of its content.",
+    hint="Seed whatever draws, sort what comes from sets and folders, read one fixed version of a file.",
+)
 def _is_the_same_again(subject: DatasetSubject) -> None:
     first = subject.loaded.digest
     again = DatasetSubject(subject.spec).loaded.digest
     demand(first == again, f"its digest was {first[:10]}, and is {again[:10]} a second time.")
 
 
+@_promise(
+    "labels",
+    claim="there are two labels or more, so that there is something to tell apart.",
+    hint="Name another column as label_key.",
+)
 def _has_two_labels(subject: DatasetSubject) -> None:
     names = list(subject.loaded.adata.obs[LABEL].cat.categories)
     demand(len(names) > 1, f"every cell is '{names[0]}'.")
-
-
-DATASET_CHECKS = (
-    DatasetCheck(
-        check_id="loads",
-        claim="it can be had, and keeps the data contract.",
-        hint="docs/data-contract.md says what a data set must hold, and how to mend each complaint.",
-        run=_loads,
-    ),
-    DatasetCheck(
-        check_id="same_again",
-        claim="it is the same every time: records name it by the digest of its content.",
-        hint="Seed whatever draws, sort what comes from sets and folders, read one fixed version of a file.",
-        run=_is_the_same_again,
-    ),
-    DatasetCheck(
-        check_id="labels",
-        claim="there are two labels or more, so that there is something to tell apart.",
-        hint="Name another column as label_key.",
-        run=_has_two_labels,
-    ),
-)

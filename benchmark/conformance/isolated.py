@@ -16,14 +16,8 @@ from pathlib import Path
 from typing import Any, Literal
 
 from cellular_bench.benchmark import registry
-from cellular_bench.benchmark.conformance import (
-    Check,
-    CheckResult,
-    checks,
-    each_check,
-    each_metric_check,
-)
-from cellular_bench.benchmark.conformance.metrics import METRIC_CHECKS, MetricCheck
+from cellular_bench.benchmark.conformance import Check, CheckResult, checks, each_check, each_metric_check
+from cellular_bench.benchmark.conformance.metrics import METRIC_CHECKS
 from cellular_bench.benchmark.isolation import scratch
 from cellular_bench.benchmark.isolation.call import Ended, call
 from cellular_bench.benchmark.schema.records import Limits
@@ -110,23 +104,18 @@ def _followed(results: Path, future: Future[Ended]) -> Iterator[CheckResult]:
         lines = results.read_text(encoding="utf-8").splitlines(keepends=True) if results.exists() else []
         whole = [line for line in lines if line.endswith("\n")]
         for line in whole[n_read:]:
-            result: dict[str, Any] = {field: _printable(text) for field, text in json.loads(line).items()}
-            yield CheckResult(**result)
+            found: dict[str, Any] = json.loads(line)
+            # Halves of characters cannot be printed.
+            yield CheckResult(**{key: text.encode(errors="replace").decode() for key, text in found.items()})
         n_read = len(whole)
 
 
-def _printable(text: str) -> str:
-    """Replace halves of characters, which cannot be printed."""
-    return text.encode(errors="replace").decode()
-
-
-def _after(ended: Ended, left: Sequence[Check | MetricCheck], output: str) -> Iterator[CheckResult]:
+def _after(ended: Ended, left: Sequence[Check], output: str) -> Iterator[CheckResult]:
     """Account for the checks that were not made, and for a process that did not end well."""
     if left:
-        found = ended.reason or _EXITED
-        yield _failed(left[0].check_id, left[0].claim, found, output)
+        yield _failed(left[0].check_id, left[0].claim, ended.reason or _EXITED, output)
+        why = f"the process ended during the check '{left[0].check_id}'"
         for check in left[1:]:
-            why = f"the process ended during the check '{left[0].check_id}'"
             yield CheckResult(check_id=check.check_id, status="skipped", message=why)
     elif ended.status != "ok":
         claim = "after the last check, its process ends by itself."

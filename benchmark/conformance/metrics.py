@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from difflib import get_close_matches
-from functools import cached_property
+from functools import cached_property, partial
 from typing import Any
 
 import numpy as np
 
 from cellular_bench.benchmark.conformance import data
-from cellular_bench.benchmark.conformance.promises import demand
+from cellular_bench.benchmark.conformance.check import Check, demand, promise
 from cellular_bench.benchmark.conformance.subject import SkippedError
 from cellular_bench.benchmark.tasks import TASKS
 from cellular_bench.core.errors import UndefinedError
@@ -26,14 +26,8 @@ REORDERED = 0.05
 _SHARE_WRONG = 0.15
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class MetricCheck:
-    """A promise that every metric makes; fields as of :class:`~.checklist.Check`."""
-
-    check_id: str
-    claim: str
-    hint: str
-    run: Callable[[MetricSubject], None]
+METRIC_CHECKS: list[Check] = []
+_promise = partial(promise, METRIC_CHECKS)
 
 
 @dataclass
@@ -43,25 +37,9 @@ class MetricSubject:
     spec: MetricSpec
 
     @property
-    def _parameters(self) -> Mapping[str, inspect.Parameter]:
+    def parameters(self) -> Mapping[str, inspect.Parameter]:
+        """Arguments of the metric."""
         return inspect.signature(self.spec.function).parameters
-
-    @property
-    def unknown(self) -> list[str]:
-        """Arguments that no run has."""
-        return [name for name in self._parameters if name not in known_inputs()]
-
-    @property
-    def lacking(self) -> list[str]:
-        """Arguments that the simulated runs do not have."""
-        from cellular_bench.metrics.engine import DERIVED
-
-        given = {*example(), *DERIVED, "n_jobs"}
-        return [
-            name
-            for name, parameter in self._parameters.items()
-            if name not in given and parameter.default is parameter.empty
-        ]
 
     @cached_property
     def good(self) -> float | UndefinedError:
@@ -71,9 +49,12 @@ class MetricSubject:
     def value(self, inputs: Mapping[str, Any]) -> float | UndefinedError:
         """Return the value for some inputs, as the harness computes it."""
         from cellular_bench.metrics import evaluate
+        from cellular_bench.metrics.engine import DERIVED
 
-        if self.lacking:
-            raise SkippedError(f"needs {', '.join(self.lacking)}, which the simulated runs lack")
+        given = {*example(), *DERIVED, "n_jobs"}
+        needed = [name for name, argument in self.parameters.items() if argument.default is argument.empty]
+        if lacking := [name for name in needed if name not in given]:
+            raise SkippedError(f"needs {', '.join(lacking)}, which the simulated runs lack")
         return evaluate([self.spec.metric_id], inputs)[self.spec.metric_id]
 
     @property
@@ -142,13 +123,25 @@ def example(*, quality: str = "good", seed: int = 0) -> dict[str, Any]:
     }
 
 
+@_promise(
+    "inputs_known",
+    claim="the names of its arguments are things that a run has.",
+    hint="Rename the argument, or give it a default and derive it inside.",
+)
 def _inputs_are_known(subject: MetricSubject) -> None:
-    for name in subject.unknown:
-        close = get_close_matches(name, known_inputs(), n=1)
+    known = known_inputs()
+    for name in subject.parameters:
+        close = get_close_matches(name, known, n=1)
         meant = f" Did you mean '{close[0]}'?" if close else ""
-        demand(False, f"no run has '{name}'.{meant} Known: {', '.join(known_inputs())}.")  # noqa: FBT003
+        demand(name in known, f"no run has '{name}'.{meant} Known: {', '.join(known)}.")
 
 
+@_promise(
+    "described",
+    claim="a reader learns what it is, how it is computed and what fools it.",
+    hint="Give a docstring with a section Notes, whose paragraphs begin 'Formula:' and 'Fooled by:', and "
+    "a section Examples.",
+)
 def _is_described(subject: MetricSubject) -> None:
     from cellular_bench.metrics.cards import card_of
 
@@ -157,6 +150,11 @@ def _is_described(subject: MetricSubject) -> None:
     demand(not missing, f"its docstring lacks {', '.join(missing)}.")
 
 
+@_promise(
+    "gives_a_number",
+    claim="it has a finite value for a good output on 360 cells of three types in two batches.",
+    hint="Call it on the inputs of cellular_bench.benchmark.conformance.metrics.example() yourself.",
+)
 def _gives_a_number(subject: MetricSubject) -> None:
     found = subject.good
     if isinstance(found, UndefinedError) and not found.by_output:
@@ -164,6 +162,11 @@ def _gives_a_number(subject: MetricSubject) -> None:
     demand(not isinstance(found, UndefinedError), f"there is no value: {found}.")
 
 
+@_promise(
+    "range",
+    claim="values lie between minimum and maximum.",
+    hint="Correct minimum and maximum in @metric(...), or scale the value.",
+)
 def _stays_in_range(subject: MetricSubject) -> None:
     _ = subject.sound
     low, high = subject.spec.minimum, subject.spec.maximum
@@ -177,6 +180,11 @@ def _stays_in_range(subject: MetricSubject) -> None:
             )
 
 
+@_promise(
+    "direction",
+    claim="a good output has a better value than a bad one.",
+    hint="Turn higher_is_better, or look for arguments in the wrong order.",
+)
 def _tells_good_from_bad(subject: MetricSubject) -> None:
     good, bad = subject.sound, subject.value(example(quality="bad"))
     if isinstance(bad, UndefinedError):
@@ -186,6 +194,11 @@ def _tells_good_from_bad(subject: MetricSubject) -> None:
     demand(better, f"{good:.4g} for a good output and {bad:.4g} for a bad one, with {word} as better.")
 
 
+@_promise(
+    "cell_order",
+    claim="the order of the cells does not matter.",
+    hint="Do not rely on neighbours in the array, and draw no sample by position.",
+)
 def _order_does_not_matter(subject: MetricSubject) -> None:
     inputs = example()
     order = np.random.default_rng(1).permutation(len(inputs["label"]))
@@ -194,6 +207,11 @@ def _order_does_not_matter(subject: MetricSubject) -> None:
     demand(far <= REORDERED, f"in another order, the value moves by {far:.2g} of its range.")
 
 
+@_promise(
+    "label_names",
+    claim="names of labels and batches do not matter.",
+    hint="Compare names for equality only; do not sort values by them.",
+)
 def _names_do_not_matter(subject: MetricSubject) -> None:
     renamed = dict(example())
     for name in ("label", "label_pred", "labels", "batch"):
@@ -202,6 +220,11 @@ def _names_do_not_matter(subject: MetricSubject) -> None:
     demand(far <= ROUNDING, f"with other names of labels and batches, it moves by {far:.2g} of its range.")
 
 
+@_promise(
+    "pure",
+    claim="it changes nothing, and gives the same value again.",
+    hint="Work on copies, and seed a generator of its own inside: numpy.random.default_rng(0).",
+)
 def _inputs_stay(subject: MetricSubject) -> None:
     _ = subject.sound
     inputs, before = example(), example()
@@ -210,63 +233,8 @@ def _inputs_stay(subject: MetricSubject) -> None:
     changed = [name for name in inputs if not np.array_equal(inputs[name], before[name])]
     demand(not changed, f"it wrote to {', '.join(changed)}.")
     demand(subject.far(subject.sound, again) == 0, "a second time, the value is another.")
-    moved = not np.array_equal(state, _global_state())
-    demand(not moved, "the global generator of numpy moved.")
+    demand(np.array_equal(state, _global_state()), "the global generator of numpy moved.")
 
 
 def _global_state() -> Any:
-    """Return a copy of the state of numpy's global generator, which is watched."""
-    return np.random.get_state(legacy=False)["state"]["key"].copy()  # noqa: NPY002
-
-
-METRIC_CHECKS = (
-    MetricCheck(
-        check_id="inputs_known",
-        claim="the names of its arguments are things that a run has.",
-        hint="Rename the argument, or give it a default and derive it inside.",
-        run=_inputs_are_known,
-    ),
-    MetricCheck(
-        check_id="described",
-        claim="a reader learns what it is, how it is computed and what fools it.",
-        hint="Give a docstring with a section Notes, whose paragraphs begin 'Formula:' and 'Fooled by:', and "
-        "a section Examples.",
-        run=_is_described,
-    ),
-    MetricCheck(
-        check_id="gives_a_number",
-        claim="it has a finite value for a good output on 360 cells of three types in two batches.",
-        hint="Call it on the inputs of cellular_bench.benchmark.conformance.metrics.example() yourself.",
-        run=_gives_a_number,
-    ),
-    MetricCheck(
-        check_id="range",
-        claim="values lie between minimum and maximum.",
-        hint="Correct minimum and maximum in @metric(...), or scale the value.",
-        run=_stays_in_range,
-    ),
-    MetricCheck(
-        check_id="direction",
-        claim="a good output has a better value than a bad one.",
-        hint="Turn higher_is_better, or look for arguments in the wrong order.",
-        run=_tells_good_from_bad,
-    ),
-    MetricCheck(
-        check_id="cell_order",
-        claim="the order of the cells does not matter.",
-        hint="Do not rely on neighbours in the array, and draw no sample by position.",
-        run=_order_does_not_matter,
-    ),
-    MetricCheck(
-        check_id="label_names",
-        claim="names of labels and batches do not matter.",
-        hint="Compare names for equality only; do not sort values by them.",
-        run=_names_do_not_matter,
-    ),
-    MetricCheck(
-        check_id="pure",
-        claim="it changes nothing, and gives the same value again.",
-        hint="Work on copies, and seed a generator of its own inside: numpy.random.default_rng(0).",
-        run=_inputs_stay,
-    ),
-)
+    return np.random.get_state(legacy=False)["state"]["key"].copy()  # noqa: NPY002 - the state that is watched

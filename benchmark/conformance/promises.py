@@ -1,13 +1,15 @@
-"""One function per promise of the interface; each raises where the promise is broken."""
+"""The promises of a method, beside those of its description; in the order in which they are checked."""
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from cellular_bench.benchmark.conformance import data
+from cellular_bench.benchmark.conformance.check import Check, demand, promise
 from cellular_bench.benchmark.conformance.observed import tasks_of
 from cellular_bench.benchmark.conformance.subject import SkippedError, Subject
 from cellular_bench.core.errors import NotApplicableError, NotFiniteError
@@ -35,37 +37,50 @@ COMPARED = {
 }
 
 
-class BrokenPromiseError(Exception):
-    """A check found what it looks for."""
+PROMISES: list[Check] = []
+_promise = partial(promise, PROMISES)
 
 
-def demand(kept: object, otherwise: str) -> None:
-    """Raise where a promise is not kept, saying what was found instead."""
-    if not kept:
-        raise BrokenPromiseError(otherwise)
-
-
-def runs(subject: Subject) -> None:
-    """Demand that the plain run ends without an error."""
+@_promise(
+    "runs",
+    claim="it ends on 240 training cells and 120 others of three types in two batches.",
+    hint="Mend the line named above. In Python: `from cellular_bench.benchmark.conformance import data`, "
+    "`cells = data.simulate()`, then call your method on cells.train and cells.query.",
+)
+def _runs(subject: Subject) -> None:
     if isinstance(subject.attempt, BaseException):
         raise subject.attempt
 
 
-def output_has_shape(subject: Subject) -> None:
-    """Demand outputs in the form that a run takes, which raises ContractError at all others."""
+@_promise(
+    "output_shape",
+    claim="a run takes what it returns: one row or value per cell, in a form that the interface knows.",
+    hint="Return arrays of n_obs rows: every cell that came in, filtered by nothing, and every gene in "
+    "corrected expression. Set Prediction.labels to the names of the columns of label_proba.",
+)
+def _output_has_shape(subject: Subject) -> None:
     try:
-        _ = subject.plain.outputs
+        _ = subject.plain.outputs  # raises ContractError where a run would
     except NotFiniteError:
         return  # the form is right; the next check looks at the values
 
 
-def output_is_finite(subject: Subject) -> None:
-    """Demand that no output is NaN or infinite: a run raises NotFiniteError there."""
-    _ = subject.shaped.outputs
+@_promise(
+    "finite",
+    claim="no NaN, no infinity and no missing label; weights of links are 0 or above.",
+    hint="Guard divisions by zero and logarithms, and name every cell; raise NotApplicableError where "
+    "there is no answer.",
+)
+def _output_is_finite(subject: Subject) -> None:
+    _ = subject.shaped.outputs  # raises NotFiniteError where a run would
 
 
-def probabilities_add_up(subject: Subject) -> None:
-    """Demand probabilities that are named, not negative, and sum to 1 over the labels."""
+@_promise(
+    "probabilities",
+    claim="label_proba has a named column per label, and rows that sum to 1.",
+    hint="Name every column of label_proba once in Prediction.labels; divide scores by their sum.",
+)
+def _probabilities_add_up(subject: Subject) -> None:
     outputs = subject.sound.outputs
     probability, labels = outputs.label_proba, outputs.labels
     if probability is None or labels is None:
@@ -77,8 +92,12 @@ def probabilities_add_up(subject: Subject) -> None:
     demand(far <= TOLERANCE, f"a row differs from a sum of 1 by {far:g}.")
 
 
-def labels_are_known(subject: Subject) -> None:
-    """Demand that predicted labels are labels of training cells."""
+@_promise(
+    "known_labels",
+    claim="only labels of training cells are predicted.",
+    hint="To decline, set Prediction.rejected and keep the best label in label_pred.",
+)
+def _labels_are_known(subject: Subject) -> None:
     predicted = subject.sound.outputs.label_pred
     if predicted is None:
         raise SkippedError("it predicts nothing")
@@ -86,16 +105,24 @@ def labels_are_known(subject: Subject) -> None:
     demand(not unknown, f"it predicts {', '.join(unknown)}, which no training cell has.")
 
 
-def scored_outputs_are_given(subject: Subject) -> None:
-    """Demand the outputs that the tasks of a method are scored by."""
+@_promise(
+    "novelty_given",
+    claim="a method returns what its tasks are scored by, such as a novelty per cell for 'novelty'.",
+    hint="Set Prediction.novelty, for example to 1 - the highest probability.",
+)
+def _scored_outputs_are_given(subject: Subject) -> None:
     there = subject.sound.outputs.arrays().keys()
     for task in tasks_of(subject.spec):
         missing = " or ".join(task.scored)
         demand(not there.isdisjoint(task.scored), f"{task.asked(subject.spec)} gave no {missing}.")
 
 
-def beats_chance(subject: Subject) -> None:
-    """Demand labels and neighbours that are right more often than the most frequent label."""
+@_promise(
+    "beats_chance",
+    claim="it tells apart three types that differ sixfold in 15 genes each.",
+    hint="Look for rows in the wrong order, raw counts where log values are meant, or too few epochs.",
+)
+def _beats_chance(subject: Subject) -> None:
     outputs = subject.sound.outputs
     label = np.asarray(subject.example.query.obs[LABEL], dtype=np.str_)
     chance = np.unique(label, return_counts=True)[1].max() / label.size
@@ -114,17 +141,22 @@ def beats_chance(subject: Subject) -> None:
         )
 
 
-def order_is_kept(subject: Subject) -> None:
-    """Demand the same results for cells in another order."""
+@_promise(
+    "cell_order",
+    claim="rows come in the order of obs_names.",
+    hint="Methods that work batch by batch return cells grouped by batch: put rows back by position.",
+)
+def _order_is_kept(subject: Subject) -> None:
     plain = subject.sound
     order = np.random.default_rng(1).permutation(subject.example.query.n_obs)
     moved = subject.again(plain, subject.example.query[order].copy())
     back = np.argsort(order)
     for name, (first, second) in _pairs(plain.outputs, moved.outputs).items():
         if name == "the graph":
-            _demand_same_links(first, second[back][:, back])
+            agreement = float(np.corrcoef(first.ravel(), second[back][:, back].ravel())[0, 1])
+            _demand_agreement(agreement, of="weights of the links")
         elif name in MAY_TURN and not subject.spec.inductive:
-            _demand_same_shape(first, second[back])
+            _demand_agreement(data.distance_agreement(first, second[back]), of="distances")
         else:
             shapes = f"{first.shape} and {second.shape}"
             demand(first.shape == second.shape, f"in another order, {name} has another shape: {shapes}.")
@@ -132,60 +164,73 @@ def order_is_kept(subject: Subject) -> None:
             demand(share <= MAY_CHANGE, f"in another order, {name} changes for {share:.0%} of the cells.")
 
 
-def _demand_same_links(plain: NDArray[np.floating[Any]], moved: NDArray[np.floating[Any]]) -> None:
-    """Compare graphs that approximate neighbours may change a little when the cells come in another order."""
-    agreement = float(np.corrcoef(plain.ravel(), moved.ravel())[0, 1])
+def _demand_agreement(agreement: float, *, of: str) -> None:
+    """Permit what another order of the cells changes a little: embeddings turn, neighbours differ."""
     demand(
         agreement > SAME_SHAPE,
-        "with the cells in another order, the weights of the links between the same cells correlate only "
+        f"with the cells in another order, the {of} between the same cells correlate only "
         f"{agreement:.2f} with what they were.",
     )
 
 
-def _demand_same_shape(plain: NDArray[np.floating[Any]], moved: NDArray[np.floating[Any]]) -> None:
-    """Compare embeddings that may turn, and shift a little, when the cells come in another order."""
-    agreement = data.distance_agreement(plain, moved)
-    demand(
-        agreement > SAME_SHAPE,
-        "with the cells in another order, the distances between the same cells correlate only "
-        f"{agreement:.2f} with what they were.",
-    )
-
-
-def names_do_not_matter(subject: Subject) -> None:
-    """Demand the same results for cells with other names."""
+@_promise(
+    "cell_names",
+    claim="cells may have any names.",
+    hint="Names are strings: do not parse them, and index by position.",
+)
+def _names_do_not_matter(subject: Subject) -> None:
     plain = subject.sound
     renamed = subject.observe(subject.example.map(data.barcoded))
     _demand_equal(plain.outputs, renamed.outputs, "With cells called AAAC-1_lib1")
 
 
-def input_is_unchanged(subject: Subject) -> None:
-    """Demand that the input is not written to."""
+@_promise(
+    "input_unchanged",
+    claim="the data that it is given stay as they are.",
+    hint="Work on a copy: many scanpy functions write to their input.",
+)
+def _input_is_unchanged(subject: Subject) -> None:
     part = subject.plain.input_changed
     demand(part is None, f"{part} is not what it was.")
 
 
-def generators_are_unchanged(subject: Subject) -> None:
-    """Demand that global random generators do not move."""
+@_promise(
+    "random_state",
+    claim="global random generators stay as they are.",
+    hint="Use numpy.random.default_rng(seed); around a library that seeds, save and restore the state.",
+)
+def _generators_are_unchanged(subject: Subject) -> None:
     moved = subject.plain.generators_changed
     demand(not moved, f"{', '.join(moved)} moved.")
 
 
-def nothing_is_written(subject: Subject) -> None:
-    """Demand that the working folder stays empty."""
+@_promise(
+    "writes_nothing",
+    claim="nothing is left in the working folder.",
+    hint="Switch off logs and checkpoints, or write to a temporary folder.",
+)
+def _nothing_is_written(subject: Subject) -> None:
     files = subject.plain.files
     demand(not files, f"it left {', '.join(files)}.")
 
 
-def seed_repeats(subject: Subject) -> None:
-    """Demand the same results from the same seed."""
+@_promise(
+    "seed_repeats",
+    claim="the same seed gives the same result, whatever the state of the global generators.",
+    hint="Pass the seed to every library that draws.",
+)
+def _seed_repeats(subject: Subject) -> None:
     plain = subject.sound
     again = subject.observe(subject.example, disturb=True)
     _demand_equal(plain.outputs, again.outputs, "A second time")
 
 
-def hidden_labels_are_unused(subject: Subject) -> None:
-    """Demand that labels that were not asked for change nothing."""
+@_promise(
+    "labels_unused",
+    claim="labels that the spec does not ask for change nothing.",
+    hint='Declare labels="train" or "all", or do not read obs["label"] of these cells.',
+)
+def _hidden_labels_are_unused(subject: Subject) -> None:
     if subject.spec.labels == "all":
         raise SkippedError("it declares that it reads all labels")
     plain = subject.sound
@@ -196,9 +241,13 @@ def hidden_labels_are_unused(subject: Subject) -> None:
     _demand_equal(plain.outputs, shown.outputs, when)
 
 
-def single_batch_works(subject: Subject) -> None:
-    """Demand that cells of one batch are no error, or declared as one."""
-    subject.require_sound()
+@_promise(
+    "single_batch",
+    claim="cells of one batch are no error, unless needs_batches says so.",
+    hint="Set needs_batches=True and raise NotApplicableError, or return what needs no correction.",
+)
+def _single_batch_works(subject: Subject) -> None:
+    _ = subject.sound  # unusual data say nothing of a method that fails on usual ones
     try:
         observed = subject.observe(subject.example.map(data.one_batch))
     except NotApplicableError as error:
@@ -207,13 +256,16 @@ def single_batch_works(subject: Subject) -> None:
     _ = observed.outputs  # raises where a run would refuse it
 
 
-def rare_label_works(subject: Subject) -> None:
-    """Demand that a label with one training cell is no error."""
+@_promise(
+    "rare_label",
+    claim="a label with a single training cell is no error.",
+    hint="Cross-validation and stratified splits fail on such labels: repeat the cell or fold less.",
+)
+def _rare_label_works(subject: Subject) -> None:
     if subject.spec.labels == "none":
         raise SkippedError("it reads no labels")
-    subject.require_sound()
-    observed = subject.observe(data.with_rare_label(subject.example))
-    _ = observed.outputs  # raises where a run would refuse it
+    _ = subject.sound  # as above
+    _ = subject.observe(data.with_rare_label(subject.example)).outputs  # raises where a run would refuse it
 
 
 def _demand_equal(plain: Outputs, other: Outputs, when: str) -> None:
