@@ -13,7 +13,7 @@ from typing import Final
 import numpy as np
 
 from cellular_bench.benchmark.analysis.across_datasets import across
-from cellular_bench.benchmark.analysis.leaderboard import Board, Row, Track
+from cellular_bench.benchmark.analysis.leaderboard import Board, Track
 from cellular_bench.benchmark.analysis.scales import Scores, by_controls, every_run, mean, overall
 from cellular_bench.benchmark.external.open_problems import their_scores
 from cellular_bench.benchmark.schema.records import RunRecord
@@ -91,11 +91,10 @@ def _means(boards: Sequence[Board], step: int) -> dict[str, float]:
 
 def _scores(board: Board, step: int) -> Scores:
     values = every_run(board, board.rows)
+    array = values.array
     if step < 3:
         between = by_controls(board, values)
-        array = np.full_like(values.array, np.nan) if between is None else between
-    else:
-        array = values.array
+        array = np.full_like(array, np.nan) if between is None else between
     if step == 1:
         return mean(mean(np.clip(array, 0, 1), axis=2), axis=1)
     return overall(board, array, board.weights, values.units)
@@ -122,14 +121,9 @@ def _gaps(boards: Sequence[Board]) -> dict[str, str]:
         for row in board.rows:
             if row.incomplete_because is not None:
                 reasons = where.setdefault(row.method.name, {})
-                reasons.setdefault(_short(row), []).append(board.dataset_title)
+                reason = row.failures[0].reason if row.failures else row.incomplete_because
+                reasons.setdefault(str(reason), []).append(board.dataset_title)
     return {
         name: "; ".join(f"{reason} ({', '.join(places)})" for reason, places in found.items())
         for name, found in where.items()
     }
-
-
-def _short(row: Row) -> str:
-    if row.failures:
-        return str(row.failures[0].reason)
-    return str(row.incomplete_because)
