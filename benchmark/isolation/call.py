@@ -29,16 +29,7 @@ from cellular_bench.benchmark.schema.records import Limits
 from cellular_bench.core.errors import UserError
 
 #: Every compute library uses one thread; parallel work is done by parallel runs.
-ONE_THREAD = dict.fromkeys(
-    [
-        "OMP_NUM_THREADS",
-        "MKL_NUM_THREADS",
-        "OPENBLAS_NUM_THREADS",
-        "NUMEXPR_NUM_THREADS",
-        "NUMBA_NUM_THREADS",
-    ],
-    "1",
-)
+ONE_THREAD = {f"{library}_NUM_THREADS": "1" for library in ("OMP", "MKL", "OPENBLAS", "NUMEXPR", "NUMBA")}
 _STARTING = threading.Lock()
 #: How often a waiting caller looks whether it was cancelled, and how long a supervisor may take to end all.
 LOOK_S, ENDING_S = 0.2, 20.0
@@ -158,16 +149,14 @@ def _context() -> ForkServerContext:
     context = multiprocessing.get_context("forkserver")
     context.set_forkserver_preload(PRELOADED)
     with _STARTING, _without_main(), _temporary_files_in(_socket_folder(str(scratch.home()))):
-        before = {name: os.environ.get(name) for name in ONE_THREAD}
+        before = {name: os.environ[name] for name in ONE_THREAD if name in os.environ}
         os.environ.update(ONE_THREAD)
         try:
             forkserver.ensure_running()
         finally:  # the environment of the caller is not ours to change
-            for name, value in before.items():
-                if value is None:
-                    del os.environ[name]
-                else:
-                    os.environ[name] = value
+            for name in ONE_THREAD:
+                del os.environ[name]
+            os.environ.update(before)
     return context
 
 
