@@ -51,11 +51,9 @@ def _package_versions() -> dict[str, str]:
 
 def _cpu_name() -> str:
     info = Path("/proc/cpuinfo")
-    if info.exists():
-        found = re.search(r"^model name\s*:\s*(.+)$", info.read_text(encoding="utf-8"), re.MULTILINE)
-        if found:
-            return found[1]
-    return platform.processor() or platform.machine()
+    text = info.read_text(encoding="utf-8") if info.exists() else ""
+    found = re.search(r"^model name\s*:\s*(.+)$", text, re.MULTILINE)
+    return found[1] if found else platform.processor() or platform.machine()
 
 
 def _git_state() -> tuple[str | None, bool | None]:
@@ -64,8 +62,7 @@ def _git_state() -> tuple[str | None, bool | None]:
     if not (root / ".git").exists():
         return None, None
     try:
-        commit = _git(root, "rev-parse", "HEAD")
-        return commit, bool(_git(root, "status", "--porcelain"))
+        return _git(root, "rev-parse", "HEAD"), bool(_git(root, "status", "--porcelain"))
     except (OSError, subprocess.CalledProcessError):
         return None, None  # no git on this machine: the commit is unknown, and recorded as such
 

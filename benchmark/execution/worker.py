@@ -116,9 +116,7 @@ def is_out_of_memory(error: BaseException) -> bool:
     >>> is_out_of_memory(MemoryError()), is_out_of_memory(RuntimeError("no memory of that"))
     (True, False)
     """
-    if isinstance(error, MemoryError):
-        return True
-    if any(kind.__name__ == "OutOfMemoryError" for kind in type(error).__mro__):
+    if {"MemoryError", "OutOfMemoryError"} & {kind.__name__ for kind in type(error).__mro__}:
         return True
     return any(words in str(error) for words in _OUT_OF_MEMORY)
 
@@ -164,20 +162,16 @@ def _check_applicable(method: Method, query: AnnData) -> None:
 
 
 def _model(found: Method, job: Job) -> Any:
-    model = found.factory(seed=job.run.method_seed, **job.run.method.params)
-    _lend_folder(model, job.folder / ARTIFACTS)
-    return model
+    """Return the method; where it declares an attribute ``artifacts``, with a folder to keep files in.
 
-
-def _lend_folder(model: Any, folder: Path) -> None:
-    """Give a folder to a method that declares an attribute ``artifacts``.
-
-    It starts empty and stays beside the record. Where a run is interrupted or done again, the method
-    finds there what it wrote before: the name of a run holds all that its result depends on.
+    The folder stays beside the record. Where a run is interrupted or done again, the method finds there
+    what it wrote before: the name of a run holds all that its result depends on.
     """
+    model = found.factory(seed=job.run.method_seed, **job.run.method.params)
     if hasattr(model, "artifacts"):
-        folder.mkdir(exist_ok=True)
-        model.artifacts = folder
+        model.artifacts = job.folder / ARTIFACTS
+        model.artifacts.mkdir(exist_ok=True)
+    return model
 
 
 def seed_everything(seed: int) -> None:
