@@ -63,10 +63,7 @@ METRICS: Final[Mapping[TaskId, Mapping[str, tuple[str, AspectId]]]] = {
         "nmi": ("leiden_nmi", "bio_conservation"),
     },
     "annotation": {
-        "accuracy": ("accuracy", "annotation"),
-        "f1_macro": ("f1_macro", "annotation"),
-        "f1_micro": ("f1_micro", "annotation"),
-        "f1_weighted": ("f1_weighted", "annotation"),
+        name: (name, "annotation") for name in ("accuracy", "f1_macro", "f1_micro", "f1_weighted")
     },
 }
 #: Integration methods that are shown the labels they are scored on, by their descriptions.

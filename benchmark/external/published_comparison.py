@@ -78,11 +78,6 @@ class Compared:
         return 0 if self.row is None else self.row.coverage[1]
 
     @property
-    def is_incomplete(self) -> bool:
-        """True where ours is of a part of the runs that there should be."""
-        return 0 < self.n_runs < self.n_planned
-
-    @property
     def is_large(self) -> bool:
         """True where they differ by more than 0.02."""
         return self.difference is not None and abs(self.difference) > LARGE_DIFFERENCE
@@ -97,7 +92,7 @@ class Compared:
         """
         if self.difference is None:
             return "missing"
-        if self.is_incomplete:
+        if 0 < self.n_runs < self.n_planned:
             return "incomplete"
         if not self.is_large:
             return "agrees"
@@ -152,7 +147,6 @@ def _row(board: Board, score: PublishedScore, *, on_both: bool) -> Row | None:
 
 
 def _ours(board: Board, row: Row, metric_id: str) -> tuple[Summary, int]:
-    """Return our score, and how many runs have a value."""
     if metric_id.startswith(("sample_precision_", "sample_coverage_")):
         return _samples(row, metric_id, n_labels=board.dataset.n_labels)
     found = over_units(row.done, (_of_run(run, metric_id) for run in row.done))

@@ -5,6 +5,7 @@ Each step changes one thing, so that a method's way through the ranks says what 
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from statistics import fmean
@@ -81,11 +82,11 @@ def ways(boards: Sequence[Board], runs: Sequence[RunRecord]) -> tuple[Way, ...]:
 
 def _means(boards: Sequence[Board], step: int) -> dict[str, float]:
     """Return the mean over data sets after a step, of the methods that have a score on any."""
-    found: dict[str, list[float]] = {}
+    found: dict[str, list[float]] = defaultdict(list)
     for board in boards:
         for row, score in zip(board.rows, _scores(board, step), strict=True):
             if np.isfinite(score):
-                found.setdefault(row.method.method_id, []).append(float(score))
+                found[row.method.method_id].append(float(score))
     return {key: fmean(scores) for key, scores in found.items()}
 
 
@@ -115,14 +116,12 @@ def _our_ranks(boards: Sequence[Board]) -> tuple[dict[str, int], dict[str, str]]
 
 
 def _gaps(boards: Sequence[Board]) -> dict[str, str]:
-    """Say for each method that is incomplete somewhere what is missing, and where."""
-    where: dict[str, dict[str, list[str]]] = {}
+    where: dict[str, dict[str, list[str]]] = defaultdict(lambda: defaultdict(list))
     for board in boards:
         for row in board.rows:
             if row.incomplete_because is not None:
-                reasons = where.setdefault(row.method.name, {})
                 reason = row.failures[0].reason if row.failures else row.incomplete_because
-                reasons.setdefault(str(reason), []).append(board.dataset_title)
+                where[row.method.name][str(reason)].append(board.dataset_title)
     return {
         name: "; ".join(f"{reason} ({', '.join(places)})" for reason, places in found.items())
         for name, found in where.items()
