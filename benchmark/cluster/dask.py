@@ -256,7 +256,6 @@ def _slurm(*command: str) -> subprocess.CompletedProcess[str]:
 
 
 def _told_of_memory(log: Path) -> str:
-    """Return the sentence in which a job's log says that memory ran out."""
     found = re.search(r"(?i)exceeded (job|step) memory limit|oom[-_]kill event|out of memory", tail(log))
     return found[0] if found else ""
 
