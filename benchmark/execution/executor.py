@@ -119,7 +119,6 @@ class Executor:
                 preparation.write_data(datasets[identity.dataset_id], self.store.data_file(identity))
 
     def _prepare(self, plan: Plan, runs: Sequence[PlannedRun], pool: ThreadPoolExecutor) -> None:
-        """Write the cells and truth that the missing runs need."""
         needed: dict[Path, PlannedRun] = {}
         inputs: dict[Path, dict[str, TaskId]] = defaultdict(dict)
         for run in runs:

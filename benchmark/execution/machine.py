@@ -30,23 +30,18 @@ def current_environment() -> Environment:
 @functools.cache
 def _installed() -> Environment:
     commit, dirty = _git_state()
+    lines = [line for line in requires(DISTRIBUTION) or [] if "extra ==" not in line]  # no test tools
+    needed = sorted(re.split(r"[^A-Za-z0-9_.-]", line)[0] for line in lines)
     return Environment(
         python=platform.python_version(),
         platform=platform.platform(),
         cpu=_cpu_name(),
         n_cpus=os.cpu_count() or 1,
         n_threads=1,
-        packages=_package_versions(),
+        packages={name: version_of(name) for name in [DISTRIBUTION, *needed]},
         git_commit=commit,
         git_dirty=dirty,
     )
-
-
-def _package_versions() -> dict[str, str]:
-    """Return the versions of this package and of what it depends on, test tools left out."""
-    needed = [line for line in requires(DISTRIBUTION) or [] if "extra ==" not in line]
-    names = sorted(re.split(r"[^A-Za-z0-9_.-]", line)[0] for line in needed)
-    return {name: version_of(name) for name in [DISTRIBUTION, *names]}
 
 
 def _cpu_name() -> str:

@@ -227,7 +227,6 @@ def read_inputs(task: Task, folder: Path, *, study_metrics: bool) -> dict[str, A
 
 
 def _cell_cycle(adata: AnnData, batch: NDArray[np.str_]) -> dict[str, Any]:
-    """Return the cell-cycle fields of the truth: arrays, which a file can hold."""
     found = cell_cycle_inputs(adata, batch)
     missing = isinstance(found["cell_cycle"], UndefinedError)
     before = {} if missing else found["cell_cycle_before"]

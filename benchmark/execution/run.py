@@ -96,7 +96,6 @@ def _execute(job: Job, cancelled: threading.Event | None) -> Outcome:
 
 
 def _outcome(folder: Path, ended: Ended, result: Mapping[str, Any]) -> Outcome:
-    """Return what came of a run whose process has ended."""
     if ended.status != "ok":
         return Outcome(status=ended.status, reason=ended.reason)
     if "status" not in result:

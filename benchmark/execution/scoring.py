@@ -24,15 +24,10 @@ from cellular_bench.core.types import MetricSpec, ProfileName
 
 
 def execute_after(job: Job) -> None:
-    """Score a run's outputs where its result says that there are some."""
-    result = job.folder / RESULT
-    if result.exists() and json.loads(result.read_text(encoding="utf-8"))["status"] == "ok":
-        execute(job)
-
-
-def execute(job: Job) -> None:
-    """Score one run's outputs; write ``scores.json``."""
-    run = job.run
+    """Score a run's outputs where its result says that there are some; write ``scores.json``."""
+    run, result = job.run, job.folder / RESULT
+    if not result.exists() or json.loads(result.read_text(encoding="utf-8"))["status"] != "ok":
+        return
     outputs, truth = read_outputs(job.folder / OUTPUTS), read_truth(job.truth_folder)
     registry.load(run.plugins)
     task = registry.task(run.task)

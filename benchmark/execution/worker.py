@@ -64,11 +64,6 @@ class Job:
         return self.store.split_folder(self.run.dataset, self.run.split)
 
     @property
-    def cells(self) -> Path:
-        """What the method may know of the split."""
-        return self.truth_folder / CELLS
-
-    @property
     def folder(self) -> Path:
         """Folder of the run."""
         return self.store.run_folder(self.run.run_id)
@@ -92,7 +87,6 @@ def execute(job: Job) -> None:
 
 
 def _attempt(job: Job, costs: dict[str, float]) -> tuple[Outputs | None, dict[str, Any]]:
-    """Call the method; return its outputs, or None and what went wrong."""
     try:
         return _outputs(job, costs), {"status": "ok", "reason": None}
     except NotApplicableError as error:
@@ -116,9 +110,8 @@ def is_out_of_memory(error: BaseException) -> bool:
     >>> is_out_of_memory(MemoryError()), is_out_of_memory(RuntimeError("no memory of that"))
     (True, False)
     """
-    if {"MemoryError", "OutOfMemoryError"} & {kind.__name__ for kind in type(error).__mro__}:
-        return True
-    return any(words in str(error) for words in _OUT_OF_MEMORY)
+    known = {"MemoryError", "OutOfMemoryError"} & {kind.__name__ for kind in type(error).__mro__}
+    return bool(known) or any(words in str(error) for words in _OUT_OF_MEMORY)
 
 
 def _outputs(job: Job, costs: dict[str, float]) -> Outputs:
@@ -132,7 +125,7 @@ def _outputs(job: Job, costs: dict[str, float]) -> Outputs:
         raise NotApplicableError(f"Needs {', '.join(missing)}, which is not installed.")
     for name in found.spec.requires:  # so that the time of the import is not counted as the method's
         importlib.import_module(name)
-    cells = read_cells(job.cells)
+    cells = read_cells(job.truth_folder / CELLS)
     spec = replace(found.spec, features=run.method.features or found.spec.features)
     train, query = views(anndata.read_h5ad(job.data), cells, spec)
     _check_applicable(found, query)
