@@ -19,7 +19,7 @@ import os
 import re
 import sys
 import warnings
-from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from importlib.metadata import EntryPoint, entry_points
 from importlib.resources import files
@@ -90,13 +90,10 @@ def methods(plugins: Sequence[Path] = ()) -> dict[str, Method]:
     load(plugins)  # a method may do the task of another file
     for method in _all_methods(plugins):
         check_spec(method.spec, method.origin)
-        other = found.get(method.spec.method_id)
-        if other is not None:
-            raise UserError(
-                f"Two methods are called '{method.spec.method_id}': {other.origin} and {method.origin}. "
-                "Rename one of them."
-            )
-        found[method.spec.method_id] = method
+        name = method.spec.method_id
+        if found.setdefault(name, method) is not method:
+            both = f"{found[name].origin} and {method.origin}"
+            raise UserError(f"Two methods are called '{name}': {both}. Rename one of them.")
     return dict(sorted(found.items()))
 
 
@@ -114,7 +111,10 @@ def check_spec(spec: MethodSpec, origin: str) -> None:
             "lower-case letters, digits and underscores",
         ),
         "name": (isinstance(spec.name, str) and bool(spec.name.strip()), "a text that is not empty"),
-        "tasks": (_is_tuple_of(spec.tasks, TASKS) and bool(spec.tasks), f"a tuple of {_quoted(TASKS)}"),
+        "tasks": (
+            isinstance(spec.tasks, tuple) and bool(spec.tasks) and all(name in TASKS for name in spec.tasks),
+            f"a tuple of {_quoted(TASKS)}",
+        ),
         "labels": (spec.labels in get_args(LabelAccess), f"one of {_quoted(get_args(LabelAccess))}"),
         "reads": (spec.reads in _READS, f"one of {_quoted(_READS)}"),
         "features": (spec.features in _FEATURES, f"one of {_quoted(_FEATURES)}"),
@@ -147,10 +147,6 @@ _FEATURES = ("hvg", "all")
 
 def _is_name(value: Any) -> bool:
     return value is None or (isinstance(value, str) and bool(value))
-
-
-def _is_tuple_of(value: Any, allowed: Collection[str]) -> bool:
-    return isinstance(value, tuple) and all(item in allowed for item in value)
 
 
 def _quoted(names: Iterable[str]) -> str:
@@ -244,7 +240,6 @@ def _built_in() -> dict[str, MethodSpec]:
 
 
 def _methods_package() -> Any:
-    """Return the package of the methods, which this layer reaches by its name alone."""
     return importlib.import_module("cellular_bench.methods")
 
 
@@ -304,7 +299,11 @@ def _load(path: Path) -> Plugin:
         methods=tuple(_methods_package().method_classes(module)),
         metrics=tuple(_declared(module, MetricSpec)),
         datasets=tuple(_declared(module, DatasetSpec)),
-        tasks=tuple(replace(task, source_digest=digest[:10]) for task in _tasks_in(module)),
+        tasks=tuple(
+            replace(value, source_digest=digest[:10])
+            for value in vars(module).values()
+            if isinstance(value, Task) and all(value is not known for known in TASKS.values())  # not imported
+        ),
     )
     if not (plugin.methods or plugin.metrics or plugin.datasets or plugin.tasks):
         raise UserError(
@@ -321,13 +320,6 @@ def _load(path: Path) -> Plugin:
     return plugin
 
 
-def _tasks_in(module: ModuleType) -> Iterator[Task]:
-    """Yield the tasks that a module makes, not those that it imports."""
-    for value in vars(module).values():
-        if isinstance(value, Task) and all(value is not known for known in TASKS.values()):
-            yield value
-
-
 def _register(task: Task, path: Path) -> None:
     """Make a task known to this process; a newer text of its file replaces it."""
     known, origin = TASKS.get(task.task_id), _TASK_FILES.get(task.task_id, BUILT_IN)
@@ -338,12 +330,10 @@ def _register(task: Task, path: Path) -> None:
 
 
 def _declared(module: ModuleType, kind: type[T]) -> Iterator[T]:
-    """Yield what the functions of a module declare themselves to be."""
     for value in vars(module).values():
-        if inspect.isfunction(value) and value.__module__ == module.__name__:
-            spec = getattr(value, "spec", None)
-            if isinstance(spec, kind):
-                yield spec
+        is_own = inspect.isfunction(value) and value.__module__ == module.__name__
+        if is_own and isinstance(spec := getattr(value, "spec", None), kind):
+            yield spec
 
 
 def _from_file(path: Path) -> Iterator[Method]:

@@ -56,6 +56,8 @@ class _Workers:
     cluster: Any = None
     jobs: int = 0
     renewed: float = 0.0
+    #: Files that were sent to them, by path below the result folder.
+    sent: dict[str, Future] = field(default_factory=dict)
 
     def renew(self) -> None:
         """Ask for jobs in the place of lost ones."""
@@ -72,7 +74,6 @@ class Cluster:
         self._config = config
         self._begun: dict[str, list[dict[str, Any]]] = defaultdict(list)
         self._is_apart = False
-        self._sent: dict[tuple[str, str], Future] = {}
         self._lock = threading.Lock()
         for group in workers.values():
             group.client.subscribe_topic(worker.TOPIC, self._hear)
@@ -97,7 +98,7 @@ class Cluster:
         group = self._workers[name]
         while True:
             try:
-                answer = self._try(run, store, name, group, cancelled)
+                answer = self._try(run, store, group, cancelled)
             except worker.NotSharedError:
                 self._is_apart = True  # from now on, every worker gets what it needs sent
             except (_LostError, worker.WorkerDiskError) as error:
@@ -107,15 +108,15 @@ class Cluster:
                 return _kept(answer, run, store)
 
     def _try(
-        self, run: PlannedRun, store: Store, name: str, group: _Workers, cancelled: threading.Event | None
+        self, run: PlannedRun, store: Store, group: _Workers, cancelled: threading.Event | None
     ) -> dict[str, bytes]:
-        inputs, plugins = self._inputs(run, store, name, group) if self._is_apart else (None, {})
+        inputs, plugins = self._inputs(run, store, group) if self._is_apart else (None, {})
         before = len(self._begun[run.run_id])
         future = group.client.submit(
             worker.carry_out,
             run,
             store.root,
-            token_in(store),
+            PLAN if (store.root / PLAN).exists() else SUITE,  # a worker that sees it sees the result folder
             inputs,
             plugins,
             key=f"{run.run_id}-{uuid.uuid4().hex[:8]}",
@@ -139,8 +140,7 @@ class Cluster:
 
         while True:
             try:
-                answer: dict[str, bytes] = future.result(timeout=LOOK_S)
-                return answer
+                return future.result(timeout=LOOK_S)  # type: ignore[no-any-return]
             except TimeoutError as error:
                 if future.status == "error":  # the run's own, not that of waiting
                     raise BenchError(f"A worker could not carry out {run.run_id}: {error}") from error
@@ -154,8 +154,12 @@ class Cluster:
             except KilledWorker:
                 raise _LostError("") from None
             except FutureCancelledError as error:
-                self._check_scheduler(group, error)
-                self._sent.clear()  # what had been sent is gone with the worker that held it
+                if group.client.status != "running":
+                    raise BenchError(
+                        "The Dask scheduler is gone. Records written so far are intact; start a cluster, "
+                        "then run the same command again."
+                    ) from error
+                group.sent.clear()  # what had been sent is gone with the worker that held it
                 raise _LostError(str(error)) from error
             except (BenchError, OSError):
                 raise
@@ -165,31 +169,23 @@ class Cluster:
                     "need this version of cellular-bench and of the packages of its methods."
                 ) from error
 
-    def _check_scheduler(self, group: _Workers, error: Exception) -> None:
-        if group.client.status != "running":
-            raise BenchError(
-                "The Dask scheduler is gone. Records written so far are intact; start a cluster, then run "
-                "the same command again."
-            ) from error
-
     def _inputs(
-        self, run: PlannedRun, store: Store, name: str, group: _Workers
+        self, run: PlannedRun, store: Store, group: _Workers
     ) -> tuple[dict[str, Future], dict[str, bytes]]:
         """Send the files that a run reads, each once per class of workers."""
         split = store.split_folder(run.dataset, run.split)
         paths = [store.data_file(run.dataset), *sorted(split.glob("*.npz"))]
         inputs = {}
         for path in paths:
-            relative = str(path.relative_to(store.root))
+            name = str(path.relative_to(store.root))
             with self._lock:
-                if (name, relative) not in self._sent:
-                    self._sent[name, relative] = group.client.scatter(path.read_bytes(), hash=False)
-                inputs[relative] = self._sent[name, relative]
+                if name not in group.sent:
+                    group.sent[name] = group.client.scatter(path.read_bytes(), hash=False)
+                inputs[name] = group.sent[name]
         return inputs, {path.name: path.read_bytes() for path in run.plugins}
 
     def _hear(self, event: tuple[float, dict[str, Any]]) -> None:
-        _, begun = event
-        self._begun[begun["run_id"]].append(begun)
+        self._begun[event[1]["run_id"]].append(event[1])
 
     def _lost(self, run: PlannedRun, store: Store, started_at: datetime, why: str) -> RunRecord:
         """Say in a record that the workers of a run were lost, and what the batch system says of the last."""
@@ -216,18 +212,9 @@ def _kept(files: dict[str, bytes], run: PlannedRun, store: Store) -> RunRecord:
     record = RunRecord.model_validate_json(files.pop(RECORD))
     folder = store.run_folder(run.run_id)
     for name, content in files.items():
-        path = folder / name
-        path.parent.mkdir(parents=True, exist_ok=True)
-        temporary = path.with_name(f".{path.name}")
-        temporary.write_bytes(content)
-        temporary.replace(path)
+        worker.place(folder / name, content)
     environment = record.environment.model_copy(update={"command_line": tuple(sys.argv)})
     return record.model_copy(update={"environment": environment})
-
-
-def token_in(store: Store) -> str:
-    """Return the name of the file that proves to a worker that it sees this result folder."""
-    return PLAN if (store.root / PLAN).exists() else SUITE
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -253,12 +240,7 @@ def job_end(job_id: str) -> JobEnd | None:
         return None
     deadline = time.monotonic() + ACCOUNTING_S
     while True:
-        done = subprocess.run(  # noqa: S603  (the number of a job)
-            ["scontrol", "show", "job", "-o", job_id],  # noqa: S607
-            capture_output=True,
-            text=True,
-            check=False,
-        )
+        done = _slurm("scontrol", "show", "job", "-o", job_id)
         state = re.search(r"\bJobState=(\w+)", done.stdout)
         if state is None:
             return None
@@ -269,8 +251,11 @@ def job_end(job_id: str) -> JobEnd | None:
         time.sleep(LOOK_S)
 
 
+def _slurm(*command: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(command, capture_output=True, text=True, check=False)  # noqa: S603  (our own words)
+
+
 def _told_of_memory(log: Path) -> str:
-    """Return the sentence in which a job's log says that memory ran out."""
     found = re.search(r"(?i)exceeded (job|step) memory limit|oom[-_]kill event|out of memory", tail(log))
     return found[0] if found else ""
 
@@ -311,11 +296,8 @@ def _joined(config: ExecutorConfig, stack: ExitStack) -> _Workers:
     threads = client.nthreads()
     offered = client.scheduler_info()["workers"].values()
     has_gpu = any("GPU" in worker.get("resources", {}) for worker in offered)
-    return _Workers(
-        client=client,
-        n_slots=sum(threads.values()) or 1,
-        resources={"GPU": 1} if has_gpu else {},
-    )
+    resources = {"GPU": 1} if has_gpu else {}
+    return _Workers(client=client, n_slots=sum(threads.values()) or 1, resources=resources)
 
 
 def _asked_for(group: WorkerClass, stack: ExitStack, logs: Path) -> _Workers:
@@ -358,11 +340,6 @@ def _check_accepted(script: str) -> None:
     with tempfile.NamedTemporaryFile("w", suffix=".sh") as file:
         file.write(script)
         file.flush()
-        done = subprocess.run(  # noqa: S603  (our script)
-            ["sbatch", "--test-only", file.name],  # noqa: S607
-            capture_output=True,
-            text=True,
-            check=False,
-        )
+        done = _slurm("sbatch", "--test-only", file.name)
     if done.returncode:
         raise UserError(f"Slurm does not take these jobs: {done.stderr.strip()}")

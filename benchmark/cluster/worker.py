@@ -65,7 +65,8 @@ def carry_out(
     if inputs is None and not shares(root, token):
         raise NotSharedError(f"{root} cannot be written on {where['host']}.")
     worker.log_event(TOPIC, {"run_id": run.run_id, **where})
-    _allow_children()
+    # A worker under a Dask nanny is a kind of process that may not start others, unless it is told so.
+    multiprocessing.current_process().daemon = False
     with _while_wanted(worker, worker.get_current_task()) as cancelled:
         if inputs is None:
             return {RECORD: _carried_out(run, Store(root), cancelled)}
@@ -89,11 +90,11 @@ def _apart(
 ) -> dict[str, bytes]:
     store = Store(_own_root(os.getpid()))
     for name, content in inputs.items():
-        _place(store.root / name, content)
+        place(store.root / name, content)
     placed = []
     for number, (name, content) in enumerate(plugins.items()):
         placed.append(store.root / "plugins" / str(number) / name)
-        _place(placed[-1], content)
+        place(placed[-1], content)
     record = _carried_out(run.model_copy(update={"plugins": tuple(placed)}), store, cancelled)
     folder = store.run_folder(run.run_id)
     kept = [path for path in folder.rglob("*") if path.is_file() and path.name != RECORD]
@@ -110,7 +111,7 @@ def _own_root(pid: int) -> Path:
     return root
 
 
-def _place(path: Path, content: bytes) -> None:
+def place(path: Path, content: bytes) -> None:
     """Write a file unless it is there; names of inputs hold digests, and of plug-ins only the last counts."""
     if path.exists() and path.read_bytes() == content:
         return
@@ -118,11 +119,6 @@ def _place(path: Path, content: bytes) -> None:
     temporary = path.with_name(f".{path.name}.{threading.get_ident()}")
     temporary.write_bytes(content)
     temporary.replace(path)
-
-
-def _allow_children() -> None:
-    """Let a worker that runs under a Dask nanny start processes, which its kind otherwise may not."""
-    multiprocessing.current_process().daemon = False
 
 
 @contextmanager

@@ -98,7 +98,6 @@ def each_check(method_class: Any, *, params: Mapping[str, Any] | None = None) ->
 
 
 def _obstacle(subject: Subject, sane: CheckResult) -> str:
-    """Say why no run makes sense, if so."""
     if sane.status == "failed":
         return f"needs the check '{sane.check_id}' to pass"
     missing = [name for name in subject.spec.requires if importlib.util.find_spec(name) is None]

@@ -81,7 +81,6 @@ def check_isolated(
 def _check(
     kind: Kind, name: str, plugins: Sequence[Path], params: Mapping[str, Any] | None, results: Path
 ) -> None:
-    """Make the checks, in the process of their own."""
     faulthandler.enable()  # so that a crash in compiled code says which line called it
     registry.load(plugins)
     if kind == "method":
@@ -95,7 +94,6 @@ def _check(
 
 
 def _followed(results: Path, future: Future[Ended]) -> Iterator[CheckResult]:
-    """Yield results as they are written, until the process has ended."""
     n_read = 0
     has_ended = False
     while not has_ended:

@@ -103,7 +103,11 @@ class Subject:
         train, query = self._seen(example, with_labels=with_labels)
         before = train.copy(), query.copy()
         with _workbench() as folder, _generators(self.spec, disturb=disturb) as changed:
-            returned, fitted = self._call(train, query)
+            model = self.method_class(**{"seed": 0, **self.params})
+            returned = _answers(model, asked(self.spec, fitted=False), query)
+            if after_fitting := asked(self.spec, fitted=True):
+                model.fit(train)
+                returned |= _answers(model, after_fitting, query)
             generators, files = changed(), tuple(sorted(path.name for path in folder.iterdir()))
         parts = (data.difference(*pair) for pair in zip(before, (train, query), strict=True))
         return Observed(
@@ -111,34 +115,22 @@ class Subject:
             obs_names=before[1].obs_names,
             var_names=before[1].var_names,
             returned=returned,
-            fitted=fitted,
+            fitted=model,
             input_changed=next((part for part in parts if part), None),
             generators_changed=generators,
             files=files,
         )
 
-    def again(self, observed: Observed, query: AnnData) -> Observed:
-        """Ask a fitted method about other cells; a transductive one starts from scratch."""
-        if not self._has_fitted:
-            return self.observe(data.Example(train=self.example.train, query=query))
-        shown = without_labels(query) if self.spec.labels != "all" else query.copy()
-        return self._asked(observed, shown)
-
-    def peeking(self, observed: Observed) -> Observed:
-        """Ask a fitted method about cells that carry the labels that the harness would hide."""
-        if not self._has_fitted:
-            return self.observe(self.example, with_labels=True)
-        return self._asked(observed, self.example.query.copy())
-
-    def _asked(self, observed: Observed, query: AnnData) -> Observed:
-        obs_names, var_names = query.obs_names.copy(), query.var_names.copy()
+    def again(self, observed: Observed, query: AnnData, *, with_labels: bool = False) -> Observed:
+        """Ask a fitted method about some cells; a transductive one starts from scratch."""
+        example = data.Example(train=self.example.train, query=query)
+        if asked(self.spec, fitted=False):
+            return self.observe(example, with_labels=with_labels)
+        _, shown = self._seen(example, with_labels=with_labels)
+        obs_names, var_names = shown.obs_names.copy(), shown.var_names.copy()
         with _workbench(), _generators(self.spec, disturb=False):
-            returned = _answers(observed.fitted, asked(self.spec, fitted=True), query)
+            returned = _answers(observed.fitted, asked(self.spec, fitted=True), shown)
         return replace(observed, obs_names=obs_names, var_names=var_names, returned=returned)
-
-    @property
-    def _has_fitted(self) -> bool:
-        return not asked(self.spec, fitted=False)
 
     def _seen(self, example: data.Example, *, with_labels: bool) -> tuple[AnnData, AnnData]:
         train, query = example.train.copy(), example.query.copy()
@@ -148,17 +140,8 @@ class Subject:
             query = without_labels(query)
         return train, query
 
-    def _call(self, train: AnnData, query: AnnData) -> tuple[dict[str, Any], Any]:
-        model = self.method_class(**{"seed": 0, **self.params})
-        returned = _answers(model, asked(self.spec, fitted=False), query)
-        after_fitting = asked(self.spec, fitted=True)
-        if after_fitting:
-            model.fit(train)
-        return returned | _answers(model, after_fitting, query), model
-
 
 def _answers(model: Any, functions: Sequence[str], query: AnnData) -> dict[str, Any]:
-    """Return what functions of a method say of cells, by the name of the function."""
     return {name: getattr(model, name)(query) for name in functions}
 
 
@@ -171,11 +154,7 @@ def without_labels(adata: AnnData) -> AnnData:
 
 @contextmanager
 def _workbench() -> Iterator[Path]:
-    """Work in an empty folder.
-
-    A method may fork. Where the child comes back as well, it ends here: it would make, and report, all
-    checks that follow a second time.
-    """
+    """Work in an empty folder. If the method forks, the child ends here: it would make all checks again."""
     owner = os.getpid()
     with tempfile.TemporaryDirectory() as folder, chdir(folder):
         try:
@@ -216,7 +195,6 @@ def _states(torch: Any) -> dict[str, Any]:
 
 
 def _fingerprints(torch: Any) -> dict[str, str]:
-    """Digest the state of each generator, whatever type it has."""
     states = _states(torch)
     kind, key, *rest = states["numpy.random"]
     states["numpy.random"] = kind, key.tobytes(), *rest

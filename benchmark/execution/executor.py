@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import threading
-from collections import defaultdict
+from collections import defaultdict, deque
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from contextlib import contextmanager
@@ -19,7 +19,6 @@ from cellular_bench.benchmark.execution.run import HARNESS_LIMITS, carry_out, ta
 from cellular_bench.benchmark.isolation.call import call
 from cellular_bench.benchmark.plan.run import Plan, PlannedRun
 from cellular_bench.benchmark.results import index
-from cellular_bench.benchmark.results.index import RunSummary
 from cellular_bench.benchmark.results.merge import is_whole, replaced_by
 from cellular_bench.benchmark.results.store import RUN_LOG, SPLIT, Store
 from cellular_bench.benchmark.schema.records import RunRecord, Status
@@ -73,11 +72,13 @@ class Executor:
 
     def missing(self, plan: Plan) -> list[PlannedRun]:
         """Return the runs that have no whole record with its outputs, or one that is to be done again."""
-        known = {summary.run_id: summary for summary in index.read(self.store)[0]}
-        return [run for run in plan.runs if self._is_missing(known.get(run.run_id))]
-
-    def _is_missing(self, summary: RunSummary | None) -> bool:
-        return summary is None or summary.status in self.retry or not is_whole(self.store, summary)
+        asked = {run.run_id for run in plan.runs}
+        done = {
+            summary.run_id
+            for summary in index.read(self.store)[0]
+            if summary.run_id in asked and summary.status not in self.retry and is_whole(self.store, summary)
+        }
+        return [run for run in plan.runs if run.run_id not in done]
 
     def execute(
         self, plan: Plan, *, datasets: Mapping[str, Dataset], progress: Progress
@@ -93,21 +94,20 @@ class Executor:
         """
         runs = self.missing(plan)
         self.write_data(plan, datasets)
-        with (
-            ThreadPoolExecutor(min(self.n_jobs, usable_cores())) as pool,
-            self._ending_all_on_exit(pool),
-        ):
+        with self._pool(min(self.n_jobs, usable_cores())) as pool:
             self._prepare(plan, runs, pool)
         replaced = replaced_by(runs, self.store)
-        with ThreadPoolExecutor(self.n_jobs) as pool, self._ending_all_on_exit(pool):
+        with self._pool(self.n_jobs) as pool:
             futures = [pool.submit(self._run, run, replaced[run.run_id], progress) for run in runs]
             yield from _as_completed(futures)
 
     @contextmanager
-    def _ending_all_on_exit(self, pool: ThreadPoolExecutor) -> Iterator[None]:
+    def _pool(self, n_threads: int) -> Iterator[ThreadPoolExecutor]:
+        """Yield threads; on exit, end all that they still do."""
         self._cancelled.clear()
+        pool = ThreadPoolExecutor(n_threads)
         try:
-            yield
+            yield pool
         finally:
             self._cancelled.set()
             pool.shutdown(wait=True, cancel_futures=True)
@@ -119,21 +119,21 @@ class Executor:
                 preparation.write_data(datasets[identity.dataset_id], self.store.data_file(identity))
 
     def _prepare(self, plan: Plan, runs: Sequence[PlannedRun], pool: ThreadPoolExecutor) -> None:
-        """Write the cells and truth that the missing runs need."""
-        needed: dict[Path, tuple[PlannedRun, Split]] = {}
+        needed: dict[Path, PlannedRun] = {}
         inputs: dict[Path, dict[str, TaskId]] = defaultdict(dict)
         for run in runs:
             folder = self.store.split_folder(run.dataset, run.split)
-            needed[folder] = run, plan.splits[run.dataset.digest, run.split.digest]
+            needed[folder] = run
             files = TASKS[run.task].input_files(study_metrics=run.study_metrics)
             inputs[folder] |= dict.fromkeys(files, run.task)
-        todo = [
-            (run, split, inputs[folder])
-            for folder, (run, split) in needed.items()
+        futures = [
+            pool.submit(
+                self._prepare_split, run, plan.splits[run.dataset.digest, run.split.digest], inputs[folder]
+            )
+            for folder, run in needed.items()
             if not preparation.is_prepared(folder, inputs[folder])
         ]
-        for done in _as_completed([pool.submit(self._prepare_split, *args) for args in todo]):
-            del done
+        deque(_as_completed(futures), maxlen=0)
 
     def _prepare_split(self, run: PlannedRun, split: Split, inputs: Mapping[str, TaskId]) -> None:
         folder = self.store.split_folder(run.dataset, run.split)
@@ -163,13 +163,10 @@ class Executor:
             self.store.write(record)
             with self._indexing:
                 index.append(self.store, record)
-        LOG.info("ended %s: %s after %.1f s%s", run.run_id, record.status, record.seconds, _because(record))
+        why = f": {record.reason}" if record.reason else ""
+        LOG.info("ended %s: %s after %.1f s%s", run.run_id, record.status, record.seconds, why)
         progress.finished(record)
         return record
-
-
-def _because(record: RunRecord) -> str:
-    return f": {record.reason}" if record.reason else ""
 
 
 @contextmanager

@@ -30,32 +30,25 @@ def current_environment() -> Environment:
 @functools.cache
 def _installed() -> Environment:
     commit, dirty = _git_state()
+    lines = [line for line in requires(DISTRIBUTION) or [] if "extra ==" not in line]  # no test tools
+    needed = sorted(re.split(r"[^A-Za-z0-9_.-]", line)[0] for line in lines)
     return Environment(
         python=platform.python_version(),
         platform=platform.platform(),
         cpu=_cpu_name(),
         n_cpus=os.cpu_count() or 1,
         n_threads=1,
-        packages=_package_versions(),
+        packages={name: version_of(name) for name in [DISTRIBUTION, *needed]},
         git_commit=commit,
         git_dirty=dirty,
     )
 
 
-def _package_versions() -> dict[str, str]:
-    """Return the versions of this package and of what it depends on, test tools left out."""
-    needed = [line for line in requires(DISTRIBUTION) or [] if "extra ==" not in line]
-    names = sorted(re.split(r"[^A-Za-z0-9_.-]", line)[0] for line in needed)
-    return {name: version_of(name) for name in [DISTRIBUTION, *names]}
-
-
 def _cpu_name() -> str:
     info = Path("/proc/cpuinfo")
-    if info.exists():
-        found = re.search(r"^model name\s*:\s*(.+)$", info.read_text(encoding="utf-8"), re.MULTILINE)
-        if found:
-            return found[1]
-    return platform.processor() or platform.machine()
+    text = info.read_text(encoding="utf-8") if info.exists() else ""
+    found = re.search(r"^model name\s*:\s*(.+)$", text, re.MULTILINE)
+    return found[1] if found else platform.processor() or platform.machine()
 
 
 def _git_state() -> tuple[str | None, bool | None]:
@@ -64,8 +57,7 @@ def _git_state() -> tuple[str | None, bool | None]:
     if not (root / ".git").exists():
         return None, None
     try:
-        commit = _git(root, "rev-parse", "HEAD")
-        return commit, bool(_git(root, "status", "--porcelain"))
+        return _git(root, "rev-parse", "HEAD"), bool(_git(root, "status", "--porcelain"))
     except (OSError, subprocess.CalledProcessError):
         return None, None  # no git on this machine: the commit is unknown, and recorded as such
 

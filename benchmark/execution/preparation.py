@@ -65,20 +65,16 @@ class Truth:
 
     def inputs(self) -> dict[str, Any]:
         """Return the arguments that metrics may ask for."""
+        missing = UndefinedError(self.cell_cycle_reason) if self.cell_cycle_reason else None
+        before = zip(self.cell_cycle_batches.tolist(), self.cell_cycle_before.tolist(), strict=True)
         return {
             "label": self.label,
             "batch": self.batch,
             "is_novel": self.is_novel,
             "X_pre": self.X_pre,
-            **self._cell_cycle_inputs(),
+            "cell_cycle": missing or self.cell_cycle,
+            "cell_cycle_before": missing or dict(before),
         }
-
-    def _cell_cycle_inputs(self) -> dict[str, Any]:
-        if self.cell_cycle_reason:
-            missing = UndefinedError(self.cell_cycle_reason)
-            return {"cell_cycle": missing, "cell_cycle_before": missing}
-        before = zip(self.cell_cycle_batches.tolist(), self.cell_cycle_before.tolist(), strict=True)
-        return {"cell_cycle": self.cell_cycle, "cell_cycle_before": dict(before)}
 
 
 def write_data(dataset: Dataset, path: Path) -> None:
@@ -234,7 +230,6 @@ def read_inputs(task: Task, folder: Path, *, study_metrics: bool) -> dict[str, A
 
 
 def _cell_cycle(adata: AnnData, batch: NDArray[np.str_]) -> dict[str, Any]:
-    """Return the cell-cycle fields of the truth: arrays, which a file can hold."""
     found = cell_cycle_inputs(adata, batch)
     missing = isinstance(found["cell_cycle"], UndefinedError)
     before = {} if missing else found["cell_cycle_before"]

@@ -66,13 +66,8 @@ def carry_out(run: PlannedRun, store: Store, *, cancelled: threading.Event | Non
 
 def recorded(run: PlannedRun, outcome: Outcome, *, started_at: datetime) -> RunRecord:
     """Return the record of a run that ends now, on this machine."""
-    return RunRecord.of(
-        run,
-        outcome,
-        environment=current_environment(),
-        started_at=started_at,
-        finished_at=datetime.now(UTC),
-    )
+    here, now = current_environment(), datetime.now(UTC)
+    return RunRecord.of(run, outcome, environment=here, started_at=started_at, finished_at=now)
 
 
 def tail(log: Path) -> str:
@@ -101,7 +96,6 @@ def _execute(job: Job, cancelled: threading.Event | None) -> Outcome:
 
 
 def _outcome(folder: Path, ended: Ended, result: Mapping[str, Any]) -> Outcome:
-    """Return what came of a run whose process has ended."""
     if ended.status != "ok":
         return Outcome(status=ended.status, reason=ended.reason)
     if "status" not in result:

@@ -24,15 +24,10 @@ from cellular_bench.core.types import MetricSpec, ProfileName
 
 
 def execute_after(job: Job) -> None:
-    """Score a run's outputs where its result says that there are some."""
-    result = job.folder / RESULT
-    if result.exists() and json.loads(result.read_text(encoding="utf-8"))["status"] == "ok":
-        execute(job)
-
-
-def execute(job: Job) -> None:
-    """Score one run's outputs; write ``scores.json``."""
-    run = job.run
+    """Score a run's outputs where its result says that there are some; write ``scores.json``."""
+    run, result = job.run, job.folder / RESULT
+    if not result.exists() or json.loads(result.read_text(encoding="utf-8"))["status"] != "ok":
+        return
     outputs, truth = read_outputs(job.folder / OUTPUTS), read_truth(job.truth_folder)
     registry.load(run.plugins)
     task = registry.task(run.task)
@@ -163,15 +158,16 @@ def check_rows_belong_to_cells(method_id: str, outputs: Outputs, truth: Truth) -
         return
     before = _neighbours(truth.X_pre)
     if outputs.graph is not None:
-        found, expected, spread = _shared_links(before, outputs.graph)
+        found, expected = _shared_links(before, outputs.graph)
     elif outputs.X_emb is not None:
         if (outputs.X_emb == outputs.X_emb[0]).all():
             return  # one point for all has no order; the metrics say what it is
-        found, expected, spread = _shared_neighbours(before, _neighbours(outputs.X_emb))
+        found, expected = _shared_neighbours(before, _neighbours(outputs.X_emb))
     elif outputs.label_pred is not None:
-        found, expected, spread = _shared_labels(before, outputs.label_pred)
+        found, expected = _shared_labels(before, outputs.label_pred)
     else:
         return
+    spread = math.sqrt(expected * (1 - expected) / before.size)
     if spread > 0 and found < expected + 3 * spread:
         raise ContractError(
             f"{method_id}: the rows bear no relation to the cells. Neighbouring cells agree in {found:.1%} "
@@ -191,28 +187,25 @@ def _neighbours(X: Any) -> Any:
     return nearest_neighbors(X, _N_NEIGHBOURS + 1).indices[:, 1:]
 
 
-def _shared_neighbours(before: Any, after: Any) -> tuple[float, float, float]:
+def _shared_neighbours(before: Any, after: Any) -> tuple[float, float]:
     n_obs, k = before.shape
     shared = (before[:, :, None] == after[:, None, :]).any(axis=2).mean()
-    chance = k / (n_obs - 1)
-    return float(shared), chance, math.sqrt(chance * (1 - chance) / (n_obs * k))
+    return float(shared), k / (n_obs - 1)
 
 
-def _shared_links(before: Any, graph: Any) -> tuple[float, float, float]:
+def _shared_links(before: Any, graph: Any) -> tuple[float, float]:
     n_obs, k = before.shape
     shared = (graph[np.repeat(np.arange(n_obs), k), before.ravel()] > 0).mean()
-    chance = graph.count_nonzero() / (n_obs * (n_obs - 1))
-    return float(shared), chance, math.sqrt(chance * (1 - chance) / (n_obs * k))
+    return float(shared), graph.count_nonzero() / (n_obs * (n_obs - 1))
 
 
-def _shared_labels(before: Any, label_pred: Any) -> tuple[float, float, float]:
-    n_obs, k = before.shape
+def _shared_labels(before: Any, label_pred: Any) -> tuple[float, float]:
+    n_obs = len(before)
     _, codes, counts = np.unique(label_pred, return_inverse=True, return_counts=True)
     if counts.max() > MAX_SHARE_FOR_ORDER * n_obs:
-        return 1.0, 1.0, 0.0  # so few cells differ that where they lie says nothing
+        return 1.0, 1.0  # so few cells differ that where they lie says nothing
     shared = (codes[before] == codes[:, None]).mean()
-    chance = float(((counts / n_obs) ** 2).sum())
-    return float(shared), chance, math.sqrt(chance * (1 - chance) / (n_obs * k))
+    return float(shared), float(((counts / n_obs) ** 2).sum())
 
 
 def has_study_metrics(record: RunRecord) -> bool:

@@ -64,11 +64,6 @@ class Job:
         return self.store.split_folder(self.run.dataset, self.run.split)
 
     @property
-    def cells(self) -> Path:
-        """What the method may know of the split."""
-        return self.truth_folder / CELLS
-
-    @property
     def folder(self) -> Path:
         """Folder of the run."""
         return self.store.run_folder(self.run.run_id)
@@ -92,7 +87,6 @@ def execute(job: Job) -> None:
 
 
 def _attempt(job: Job, costs: dict[str, float]) -> tuple[Outputs | None, dict[str, Any]]:
-    """Call the method; return its outputs, or None and what went wrong."""
     try:
         return _outputs(job, costs), {"status": "ok", "reason": None}
     except NotApplicableError as error:
@@ -116,11 +110,8 @@ def is_out_of_memory(error: BaseException) -> bool:
     >>> is_out_of_memory(MemoryError()), is_out_of_memory(RuntimeError("no memory of that"))
     (True, False)
     """
-    if isinstance(error, MemoryError):
-        return True
-    if any(kind.__name__ == "OutOfMemoryError" for kind in type(error).__mro__):
-        return True
-    return any(words in str(error) for words in _OUT_OF_MEMORY)
+    known = {"MemoryError", "OutOfMemoryError"} & {kind.__name__ for kind in type(error).__mro__}
+    return bool(known) or any(words in str(error) for words in _OUT_OF_MEMORY)
 
 
 def _outputs(job: Job, costs: dict[str, float]) -> Outputs:
@@ -134,7 +125,7 @@ def _outputs(job: Job, costs: dict[str, float]) -> Outputs:
         raise NotApplicableError(f"Needs {', '.join(missing)}, which is not installed.")
     for name in found.spec.requires:  # so that the time of the import is not counted as the method's
         importlib.import_module(name)
-    cells = read_cells(job.cells)
+    cells = read_cells(job.truth_folder / CELLS)
     spec = replace(found.spec, features=run.method.features or found.spec.features)
     train, query = views(anndata.read_h5ad(job.data), cells, spec)
     _check_applicable(found, query)
@@ -164,20 +155,16 @@ def _check_applicable(method: Method, query: AnnData) -> None:
 
 
 def _model(found: Method, job: Job) -> Any:
-    model = found.factory(seed=job.run.method_seed, **job.run.method.params)
-    _lend_folder(model, job.folder / ARTIFACTS)
-    return model
+    """Return the method; where it declares an attribute ``artifacts``, with a folder to keep files in.
 
-
-def _lend_folder(model: Any, folder: Path) -> None:
-    """Give a folder to a method that declares an attribute ``artifacts``.
-
-    It starts empty and stays beside the record. Where a run is interrupted or done again, the method
-    finds there what it wrote before: the name of a run holds all that its result depends on.
+    The folder stays beside the record. Where a run is interrupted or done again, the method finds there
+    what it wrote before: the name of a run holds all that its result depends on.
     """
+    model = found.factory(seed=job.run.method_seed, **job.run.method.params)
     if hasattr(model, "artifacts"):
-        folder.mkdir(exist_ok=True)
-        model.artifacts = folder
+        model.artifacts = job.folder / ARTIFACTS
+        model.artifacts.mkdir(exist_ok=True)
+    return model
 
 
 def seed_everything(seed: int) -> None:

@@ -35,7 +35,7 @@ from cellular_bench.benchmark.schema.records import (
 )
 from cellular_bench.benchmark.tasks import TASKS
 from cellular_bench.core.errors import UserError
-from cellular_bench.core.types import AspectId, TaskId
+from cellular_bench.core.types import AspectId, SplitKind, TaskId
 from cellular_bench.datasets.names import check_name
 
 SUITE_ID: Final = "open-problems"
@@ -63,10 +63,7 @@ METRICS: Final[Mapping[TaskId, Mapping[str, tuple[str, AspectId]]]] = {
         "nmi": ("leiden_nmi", "bio_conservation"),
     },
     "annotation": {
-        "accuracy": ("accuracy", "annotation"),
-        "f1_macro": ("f1_macro", "annotation"),
-        "f1_micro": ("f1_micro", "annotation"),
-        "f1_weighted": ("f1_weighted", "annotation"),
+        name: (name, "annotation") for name in ("accuracy", "f1_macro", "f1_micro", "f1_weighted")
     },
 }
 #: Integration methods that are shown the labels they are scored on, by their descriptions.
@@ -193,23 +190,10 @@ def _record(
         suite_id=SUITE_ID,
         task=task,
         method=_method(published.methods[method_id], task),
-        dataset=DatasetIdentity(
-            dataset_id=short,
-            title=published.datasets.get(dataset_id, {}).get("dataset_name", short),
-            digest=digest,
-            n_obs=0,
-            n_vars=0,
-            n_batches=0,
-            n_labels=0,
-            gene_selection=None,
+        dataset=unstated_dataset(
+            short, title=published.datasets.get(dataset_id, {}).get("dataset_name", short), digest=digest
         ),
-        split=SplitIdentity(
-            split_id=PUBLISHED_SPLIT,
-            kind="all" if TASKS[task].asks_at_once else "reference_query",
-            digest=digest,
-            n_train=0,
-            n_test=0,
-        ),
+        split=unstated_split("all" if TASKS[task].asks_at_once else "reference_query", digest=digest),
         seed=0,
         status=status,
         reason=reason,
@@ -224,6 +208,17 @@ def _record(
 def title(published: Published) -> str:
     """Return the name that Open Problems has for the task."""
     return f"Open Problems: {TITLES[published.task]}"
+
+
+def unstated_dataset(dataset_id: str, *, title: str, digest: str) -> DatasetIdentity:
+    """Return the identity of data of which only the name is known."""
+    sizes = dict.fromkeys(("n_obs", "n_vars", "n_batches", "n_labels"), 0)
+    return DatasetIdentity(dataset_id=dataset_id, title=title, digest=digest, gene_selection=None, **sizes)
+
+
+def unstated_split(kind: SplitKind, *, digest: str) -> SplitIdentity:
+    """Return the identity of a split whose cells are not known."""
+    return SplitIdentity(split_id=PUBLISHED_SPLIT, kind=kind, digest=digest, n_train=0, n_test=0)
 
 
 def unstated_environment() -> Environment:
@@ -257,21 +252,13 @@ def _scores(result: Mapping[str, Any], task: TaskId, permitted: Iterable[str]) -
     found = []
     for theirs, value in result["metric_values"].items():
         metric_id, aspect = METRICS[task][theirs]
-        if value != MISSING:
-            found.append(Score(metric_id=metric_id, aspect=aspect, value=value))
-            continue
-        by_method = theirs in permitted
-        found.append(
-            Score(
-                metric_id=metric_id,
-                aspect=aspect,
-                value=None,
-                reason="published without a value"
-                if by_method
-                else "published without a value for any method",
-                undefined_by="output" if by_method else "data",
-            )
-        )
+        missing: dict[str, str] = {}
+        if value == MISSING and theirs in permitted:
+            missing = {"reason": "published without a value", "undefined_by": "output"}
+        elif value == MISSING:
+            missing = {"reason": "published without a value for any method", "undefined_by": "data"}
+        fields = {"metric_id": metric_id, "aspect": aspect, "value": None if missing else value, **missing}
+        found.append(Score.model_validate(fields))
     return tuple(found)
 
 

@@ -14,6 +14,8 @@ from functools import cache
 from pathlib import Path
 from typing import Final
 
+from pydantic import TypeAdapter
+
 from cellular_bench.core.types import TaskId
 
 FOLDER: Final = Path(__file__).parent / "data"
@@ -88,23 +90,8 @@ def published_scores() -> tuple[PublishedScore, ...]:
     ...  if (score.dataset_id, score.method_id) == ("baron_full", "tosica")]
     ['0.981', '0.931', '0.982']
     """
-    found: list[PublishedScore] = []
+    rows: list[dict[str, str | None]] = []
     for study_id in STUDIES:
         with (FOLDER / f"{study_id}.csv").open(encoding="utf-8", newline="") as file:
-            found.extend(_score(study_id, row) for row in csv.DictReader(file))
-    return tuple(found)
-
-
-def _score(study_id: str, row: Mapping[str, str]) -> PublishedScore:
-    return PublishedScore(
-        study_id=study_id,
-        protocol=row["protocol"],
-        task=row["task"],
-        dataset_id=row["dataset_id"],
-        method_id=row["method_id"],
-        features=row["features"],
-        metric_id=row["metric_id"],
-        mean=float(row["mean"]),
-        std=float(row["std"]) if row["std"] else None,
-        n_folds=int(row["n_folds"]),
-    )
+            rows += [{"study_id": study_id, **row, "std": row["std"] or None} for row in csv.DictReader(file)]
+    return TypeAdapter(tuple[PublishedScore, ...]).validate_python(rows)

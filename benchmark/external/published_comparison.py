@@ -63,24 +63,19 @@ class Compared:
         """The name of our row, or of our method where it was not run."""
         if self.row is not None:
             return self.row.method.name
-        return _our_names().get(self.published.method_id, self.published.method_id)
+        method = _our_methods().get(self.published.method_id)
+        return method.spec.name if method else self.published.method_id
 
     @property
     def difference(self) -> float | None:
         """Ours minus the published one."""
-        if self.ours is None or self.ours.mean is None:
-            return None
-        return self.ours.mean - self.published.mean
+        ours = None if self.ours is None else self.ours.mean
+        return None if ours is None else ours - self.published.mean
 
     @property
     def n_planned(self) -> int:
         """Our runs that there should be: failed ones and splits that were never run count, too."""
         return 0 if self.row is None else self.row.coverage[1]
-
-    @property
-    def is_incomplete(self) -> bool:
-        """True where ours is of a part of the runs that there should be."""
-        return 0 < self.n_runs < self.n_planned
 
     @property
     def is_large(self) -> bool:
@@ -97,7 +92,7 @@ class Compared:
         """
         if self.difference is None:
             return "missing"
-        if self.is_incomplete:
+        if 0 < self.n_runs < self.n_planned:
             return "incomplete"
         if not self.is_large:
             return "agrees"
@@ -105,9 +100,7 @@ class Compared:
         return "within spread" if abs(self.difference) <= spread else "differs"
 
 
-@cache
-def _our_names() -> dict[str, str]:
-    return {method_id: method.spec.name for method_id, method in registry.methods().items()}
+_our_methods = cache(registry.methods)
 
 
 def compared(board: Board) -> dict[tuple[str, str], tuple[Compared, ...]]:
@@ -154,7 +147,6 @@ def _row(board: Board, score: PublishedScore, *, on_both: bool) -> BoardRow | No
 
 
 def _ours(board: Board, row: BoardRow, metric_id: str) -> tuple[Summary, int]:
-    """Return our score, and how many runs have a value."""
     if metric_id.startswith(("sample_precision_", "sample_coverage_")):
         return _samples(row, metric_id, n_labels=board.dataset.n_labels)
     found = over_units(row.done, (_of_run(run, metric_id) for run in row.done))
@@ -163,23 +155,17 @@ def _ours(board: Board, row: BoardRow, metric_id: str) -> tuple[Summary, int]:
 
 def _of_run(run: RunRecord, metric_id: str) -> float | None:
     if metric_id == "overall":
-        return _study_overall(run)
-    for aspect, (_, metric_ids) in STUDY_ASPECTS.items():
-        if metric_id == aspect:
-            return _mean_of(run, metric_ids)
+        parts = [(weight, _mean_of(run, metric_ids)) for weight, metric_ids in STUDY_ASPECTS.values()]
+        known = [weight * value for weight, value in parts if value is not None]
+        return sum(known) if len(known) == len(parts) else None
+    if metric_id in STUDY_ASPECTS:
+        return _mean_of(run, STUDY_ASPECTS[metric_id][1])
     return run.value(metric_id)
 
 
 def _mean_of(run: RunRecord, metric_ids: Sequence[str]) -> float | None:
-    values = [run.value(metric_id) for metric_id in metric_ids]
-    return None if None in values else fmean(value for value in values if value is not None)
-
-
-def _study_overall(run: RunRecord) -> float | None:
-    parts = [(weight, _mean_of(run, metric_ids)) for weight, metric_ids in STUDY_ASPECTS.values()]
-    if any(value is None for _, value in parts):
-        return None
-    return sum(weight * value for weight, value in parts if value is not None)
+    values = [value for name in metric_ids if (value := run.value(name)) is not None]
+    return fmean(values) if len(values) == len(metric_ids) else None
 
 
 def _samples(row: BoardRow, metric_id: str, *, n_labels: int) -> tuple[Summary, int]:

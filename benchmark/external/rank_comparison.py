@@ -5,6 +5,7 @@ Each step changes one thing, so that a method's way through the ranks says what 
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from statistics import fmean
@@ -13,7 +14,7 @@ from typing import Final
 import numpy as np
 
 from cellular_bench.benchmark.analysis.across_datasets import across
-from cellular_bench.benchmark.analysis.leaderboard import Board, BoardRow, Track
+from cellular_bench.benchmark.analysis.leaderboard import Board, Track
 from cellular_bench.benchmark.analysis.scales import Scores, by_controls, every_run, mean, overall
 from cellular_bench.benchmark.external.open_problems import their_scores
 from cellular_bench.benchmark.schema.records import RunRecord
@@ -80,21 +81,20 @@ def ways(boards: Sequence[Board], runs: Sequence[RunRecord]) -> tuple[Way, ...]:
 
 def _means(boards: Sequence[Board], step: int) -> dict[str, float]:
     """Return the mean over data sets after a step, of the methods that have a score on any."""
-    found: dict[str, list[float]] = {}
+    found: dict[str, list[float]] = defaultdict(list)
     for board in boards:
         for row, score in zip(board.rows, _scores(board, step), strict=True):
             if np.isfinite(score):
-                found.setdefault(row.method.method_id, []).append(float(score))
+                found[row.method.method_id].append(float(score))
     return {key: fmean(scores) for key, scores in found.items()}
 
 
 def _scores(board: Board, step: int) -> Scores:
     values = every_run(board, board.rows)
+    array = values.array
     if step < 3:
         between = by_controls(board, values)
-        array = np.full_like(values.array, np.nan) if between is None else between
-    else:
-        array = values.array
+        array = np.full_like(array, np.nan) if between is None else between
     if step == 1:
         return mean(mean(np.clip(array, 0, 1), axis=2), axis=1)
     return overall(board, array, board.weights, values.units)
@@ -114,20 +114,13 @@ def _our_ranks(boards: Sequence[Board]) -> tuple[dict[str, int], dict[str, str]]
 
 
 def _gaps(boards: Sequence[Board]) -> dict[str, str]:
-    """Say for each method that is incomplete somewhere what is missing, and where."""
-    where: dict[str, dict[str, list[str]]] = {}
+    where: dict[str, dict[str, list[str]]] = defaultdict(lambda: defaultdict(list))
     for board in boards:
         for row in board.rows:
             if row.incomplete_because is not None:
-                reasons = where.setdefault(row.method.name, {})
-                reasons.setdefault(_short(row), []).append(board.dataset_title)
+                reason = row.failures[0].reason if row.failures else row.incomplete_because
+                where[row.method.name][str(reason)].append(board.dataset_title)
     return {
         name: "; ".join(f"{reason} ({', '.join(places)})" for reason, places in found.items())
         for name, found in where.items()
     }
-
-
-def _short(row: BoardRow) -> str:
-    if row.failures:
-        return str(row.failures[0].reason)
-    return str(row.incomplete_because)

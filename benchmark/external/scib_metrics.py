@@ -15,15 +15,12 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
-from cellular_bench.benchmark.external.open_problems import unstated_environment
-from cellular_bench.benchmark.schema.records import (
-    PUBLISHED_SPLIT,
-    DatasetIdentity,
-    MethodIdentity,
-    RunRecord,
-    Score,
-    SplitIdentity,
+from cellular_bench.benchmark.external.open_problems import (
+    unstated_dataset,
+    unstated_environment,
+    unstated_split,
 )
+from cellular_bench.benchmark.schema.records import MethodIdentity, RunRecord, Score
 from cellular_bench.core.errors import UnknownNameError, UserError
 from cellular_bench.core.types import AspectId
 from cellular_bench.datasets.names import check_name
@@ -36,32 +33,23 @@ _BIO: Final[AspectId] = "bio_conservation"
 _BATCH: Final[AspectId] = "batch_correction"
 #: Our metric for each of theirs, by the names of tables and of code.
 METRICS: Final[Mapping[str, tuple[str, AspectId]]] = {
-    "Isolated labels": ("isolated_labels", _BIO),
-    "isolated_labels": ("isolated_labels", _BIO),
-    "KMeans NMI": ("kmeans_nmi", _BIO),
-    "nmi_ari_cluster_labels_kmeans_nmi": ("kmeans_nmi", _BIO),
-    "KMeans ARI": ("kmeans_ari", _BIO),
-    "nmi_ari_cluster_labels_kmeans_ari": ("kmeans_ari", _BIO),
-    "Leiden NMI": ("leiden_nmi", _BIO),
-    "nmi_ari_cluster_labels_leiden_nmi": ("leiden_nmi", _BIO),
-    "Leiden ARI": ("leiden_ari", _BIO),
-    "nmi_ari_cluster_labels_leiden_ari": ("leiden_ari", _BIO),
-    "Silhouette label": ("silhouette_label", _BIO),
-    "silhouette_label": ("silhouette_label", _BIO),
-    "cLISI": ("clisi", _BIO),
-    "clisi_knn": ("clisi", _BIO),
-    "BRAS": ("bras", _BATCH),
-    "bras": ("bras", _BATCH),
-    "Silhouette batch": ("silhouette_batch", _BATCH),
-    "silhouette_batch": ("silhouette_batch", _BATCH),
-    "iLISI": ("ilisi", _BATCH),
-    "ilisi_knn": ("ilisi", _BATCH),
-    "KBET": ("kbet_per_label", _BATCH),
-    "kbet_per_label": ("kbet_per_label", _BATCH),
-    "Graph connectivity": ("graph_connectivity", _BATCH),
-    "graph_connectivity": ("graph_connectivity", _BATCH),
-    "PCR comparison": ("pcr_comparison", _BATCH),
-    "pcr_comparison": ("pcr_comparison", _BATCH),
+    theirs: (metric_id, aspect)
+    for metric_id, aspect, *names in (
+        ("isolated_labels", _BIO, "Isolated labels", "isolated_labels"),
+        ("kmeans_nmi", _BIO, "KMeans NMI", "nmi_ari_cluster_labels_kmeans_nmi"),
+        ("kmeans_ari", _BIO, "KMeans ARI", "nmi_ari_cluster_labels_kmeans_ari"),
+        ("leiden_nmi", _BIO, "Leiden NMI", "nmi_ari_cluster_labels_leiden_nmi"),
+        ("leiden_ari", _BIO, "Leiden ARI", "nmi_ari_cluster_labels_leiden_ari"),
+        ("silhouette_label", _BIO, "Silhouette label", "silhouette_label"),
+        ("clisi", _BIO, "cLISI", "clisi_knn"),
+        ("bras", _BATCH, "BRAS", "bras"),
+        ("silhouette_batch", _BATCH, "Silhouette batch", "silhouette_batch"),
+        ("ilisi", _BATCH, "iLISI", "ilisi_knn"),
+        ("kbet_per_label", _BATCH, "KBET", "kbet_per_label"),
+        ("graph_connectivity", _BATCH, "Graph connectivity", "graph_connectivity"),
+        ("pcr_comparison", _BATCH, "PCR comparison", "pcr_comparison"),
+    )
+    for theirs in names
 }
 _TYPES: Final = "Metric Type"
 _MEANS: Final[Mapping[AspectId, str]] = {_BIO: "Bio conservation", _BATCH: "Batch correction"}
@@ -171,17 +159,8 @@ def _record(name: str, row: Any, dataset_id: str, finished_at: datetime, *, show
         suite_id=SUITE_ID,
         task="integration",
         method=MethodIdentity(method_id=method_id, name=name, version=1, labels="all" if shown else "none"),
-        dataset=DatasetIdentity(
-            dataset_id=dataset_id,
-            title=f"{dataset_id}, scored by scib-metrics",
-            digest=digest,
-            n_obs=0,
-            n_vars=0,
-            n_batches=0,
-            n_labels=0,
-            gene_selection=None,
-        ),
-        split=SplitIdentity(split_id=PUBLISHED_SPLIT, kind="all", digest=digest, n_train=0, n_test=0),
+        dataset=unstated_dataset(dataset_id, title=f"{dataset_id}, scored by scib-metrics", digest=digest),
+        split=unstated_split("all", digest=digest),
         seed=0,
         status="ok",
         scores=tuple(_score(*METRICS[str(theirs)], float(value)) for theirs, value in row.items()),

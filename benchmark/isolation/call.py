@@ -29,16 +29,7 @@ from cellular_bench.benchmark.schema.records import Limits
 from cellular_bench.core.errors import UserError
 
 #: Every compute library uses one thread; parallel work is done by parallel runs.
-ONE_THREAD = dict.fromkeys(
-    [
-        "OMP_NUM_THREADS",
-        "MKL_NUM_THREADS",
-        "OPENBLAS_NUM_THREADS",
-        "NUMEXPR_NUM_THREADS",
-        "NUMBA_NUM_THREADS",
-    ],
-    "1",
-)
+ONE_THREAD = {f"{library}_NUM_THREADS": "1" for library in ("OMP", "MKL", "OPENBLAS", "NUMEXPR", "NUMBA")}
 _STARTING = threading.Lock()
 #: How often a waiting caller looks whether it was cancelled, and how long a supervisor may take to end all.
 LOOK_S, ENDING_S = 0.2, 20.0
@@ -137,8 +128,7 @@ def _end(process: ForkServerProcess) -> None:
 def _ended(process: ForkServerProcess, folder: Path, *, wall_time_s: float) -> Ended:
     """Return how a call ended; the exit code of its supervisor only explains why one did not do its work.
 
-    Multiprocessing reads the exit code of a child that has ended wherever it looks after its children, in any
-    thread; if two threads read that of one child, one of them gets 255.
+    It may be wrong: if two threads look after children at once, one of them gets 255.
     """
     code = process.exitcode
     how = signal.Signals(-code).name if code is not None and code < 0 else f"exit code {code}"
@@ -157,17 +147,17 @@ def _context() -> ForkServerContext:
     """Return the context of a running fork server, which inherited the one-thread environment."""
     context = multiprocessing.get_context("forkserver")
     context.set_forkserver_preload(PRELOADED)
-    with _STARTING, _without_main(), _temporary_files_in(_socket_folder(str(scratch.home()))):
-        before = {name: os.environ.get(name) for name in ONE_THREAD}
+    with _STARTING, _without_main():
+        before = {name: os.environ[name] for name in ONE_THREAD if name in os.environ}
+        folder, tempfile.tempdir = tempfile.tempdir, _socket_folder(str(scratch.home()))
         os.environ.update(ONE_THREAD)
         try:
-            forkserver.ensure_running()
+            forkserver.ensure_running()  # makes the folder of its sockets once: where we remove it
         finally:  # the environment of the caller is not ours to change
-            for name, value in before.items():
-                if value is None:
-                    del os.environ[name]
-                else:
-                    os.environ[name] = value
+            tempfile.tempdir = folder
+            for name in ONE_THREAD:
+                del os.environ[name]
+            os.environ.update(before)
     return context
 
 
@@ -186,22 +176,8 @@ def _socket_folder(home: str) -> str:
 
 
 @contextmanager
-def _temporary_files_in(folder: str) -> Iterator[None]:
-    """Let multiprocessing put the folder of its sockets, which it makes once, where we remove it."""
-    before = tempfile.tempdir
-    tempfile.tempdir = folder
-    try:
-        yield
-    finally:
-        tempfile.tempdir = before
-
-
-@contextmanager
 def _without_main() -> Iterator[None]:
-    """Keep multiprocessing from running the caller's script again in every process.
-
-    Only importable functions are called, so nothing of the script is needed there.
-    """
+    """Keep multiprocessing from running the caller's script in every process: functions are imported."""
     main = vars(sys.modules["__main__"])
     # A notebook and ``python -c`` have no file, and must not get the file None: others read it as a path.
     kept: dict[str, Any] = {name: main.pop(name) for name in ("__spec__", "__file__") if name in main}

@@ -10,6 +10,7 @@ import signal
 import sys
 import time
 from collections.abc import Iterable, Sequence
+from contextlib import suppress
 from pathlib import Path
 
 import psutil
@@ -45,11 +46,9 @@ def session(pid: int) -> list[psutil.Process]:
     """Return the living members of the session that a process leads, itself left out."""
     found = []
     for other in psutil.pids():
-        try:
+        with suppress(ProcessLookupError, PermissionError, psutil.NoSuchProcess):
             if other != pid and os.getsid(other) == pid:
                 found.append(psutil.Process(other))
-        except (ProcessLookupError, PermissionError, psutil.NoSuchProcess):
-            continue
     return [process for process in found if not _is_zombie(process)]
 
 
@@ -64,7 +63,8 @@ def end(pid: int, *, timeout_s: float = 10.0) -> list[psutil.Process]:
         if not left or time.monotonic() > deadline:
             return left
         for process in left:
-            _kill(process)
+            with suppress(*_GONE):
+                process.kill()
         if pid == os.getpid():
             _reap([process.pid for process in left])
         else:
@@ -103,17 +103,13 @@ def cpu_time_s(supervisor: int) -> float:
     """
     me = resource.getrusage(resource.RUSAGE_SELF), resource.getrusage(resource.RUSAGE_CHILDREN)
     total = sum(usage.ru_utime + usage.ru_stime for usage in me)
-    try:
+    with suppress(*_GONE):
         total += _waited_for(psutil.Process(supervisor))
-    except _GONE:
-        return total
     for process in descendants(supervisor):
-        if process.pid != os.getpid():
-            try:
+        with suppress(*_GONE):
+            if process.pid != os.getpid():
                 times = process.cpu_times()
                 total += times.user + times.system + _waited_for(process)
-            except _GONE:
-                continue
     return total
 
 
@@ -159,13 +155,6 @@ def _is_zombie(process: psutil.Process) -> bool:
         return bool(process.status() == psutil.STATUS_ZOMBIE)
     except _GONE:
         return True
-
-
-def _kill(process: psutil.Process) -> None:
-    try:
-        process.kill()
-    except _GONE:
-        return  # gone already, which is what was wanted
 
 
 def _reap(pids: Iterable[int]) -> None:

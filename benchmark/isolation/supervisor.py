@@ -106,7 +106,6 @@ def _go_on(then: Callable[[], None], log: Path) -> None:
 
 
 def _inside(function: Callable[..., None], args: tuple[Any, ...], output: int, cwd: Path) -> None:
-    """Set the process up, then call the function."""
     signal.signal(signal.SIGTERM, signal.SIG_DFL)
     process_tree.end_with_parent()
     os.setpgid(0, 0)  # a method that signals its whole group does not reach the supervisor

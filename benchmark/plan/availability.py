@@ -37,12 +37,12 @@ def drop_unavailable(
     if not suite.partial:
         return suite
     rows: dict[Lack, list[str]] = defaultdict(list)
-    blocks = [_available(suite, block, methods, datasets, rows) for block in suite.blocks]
+    found = [_available(suite, block, methods, datasets, rows) for block in suite.blocks]
+    left = tuple(block for block in found if block is not None)
     missing = tuple(
         Missing(kind=kind, name=name, reason=reason, remedy=remedy, rows=tuple(dict.fromkeys(absent)))
         for (kind, name, reason, remedy), absent in rows.items()
     )
-    left = tuple(block for block in blocks if block is not None)
     if not left:
         reasons = " ".join(f"{item.name}: {item.reason} {item.remedy}" for item in missing)
         raise UserError(f"Nothing of suite '{suite.suite_id}' can be run here. {reasons}")
@@ -57,22 +57,19 @@ def drop_impossible_tasks(suite: Suite, datasets: Mapping[str, Dataset]) -> Suit
     UserError
         If they allow none.
     """
-    reasons = [obstacle(block, datasets) for block in suite.blocks]
-    left = tuple(block for block, reason in zip(suite.blocks, reasons, strict=True) if reason is None)
-    missing = [
-        Missing(
-            kind="task",
-            name=block.task,
-            reason=reason,
-            remedy=f"To run it, ask for it alone (--task {block.task}) with what fits these cells.",
-            rows=(f"{block.task}: {', '.join(_name(choice) for choice in block.methods)}",),
-        )
-        for block, reason in zip(suite.blocks, reasons, strict=True)
-        if reason is not None
-    ]
+    left: list[Block] = []
+    missing: list[Missing] = []
+    for block in suite.blocks:
+        reason = obstacle(block, datasets)
+        if reason is None:
+            left.append(block)
+        else:
+            remedy = f"To run it, ask for it alone (--task {block.task}) with what fits these cells."
+            rows = (_row(block),)
+            missing.append(Missing(kind="task", name=block.task, reason=reason, remedy=remedy, rows=rows))
     if not left:
         raise UserError(missing[-1].reason)
-    return suite.model_copy(update={"blocks": left, "missing": (*suite.missing, *missing)})
+    return suite.model_copy(update={"blocks": tuple(left), "missing": (*suite.missing, *missing)})
 
 
 def _available(
@@ -94,10 +91,14 @@ def _available(
         found, lack = _data(name, suite.stand_ins.get(name, ()), datasets)
         here += found
         if lack is not None:
-            rows[lack] += [f"{block.task}: {', '.join(_name(choice) for choice in block.methods)}"]
+            rows[lack].append(_row(block))
     if not (kept and here):
         return None
     return block.model_copy(update={"methods": tuple(kept), "datasets": tuple(dict.fromkeys(here))})
+
+
+def _row(block: Block) -> str:
+    return f"{block.task}: {', '.join(_name(choice) for choice in block.methods)}"
 
 
 def _name(choice: MethodChoice) -> str:
@@ -121,7 +122,6 @@ def _lack_of_method(choice: MethodChoice, block: Block, methods: Mapping[str, Me
 def _data(
     name: str, stand_ins: tuple[str, ...], datasets: Mapping[str, DatasetSpec]
 ) -> tuple[list[str], Lack | None]:
-    """Return what can be run for a data set, and what is missing for it."""
     from cellular_bench.datasets.sources import local
 
     specs = [lookup("data set", one, datasets) for one in (name, *stand_ins)]

@@ -50,10 +50,7 @@ def method_identity(method: Method, params: Mapping[str, Any]) -> MethodIdentity
 
 
 def _packages(method: Method, params: Mapping[str, Any]) -> dict[str, str]:
-    """Return the versions that the numbers of a method depend on.
-
-    These are of the modules that it requires, of the package that it comes from and of its environment.
-    """
+    """Return the versions of a method's modules, of the package that it comes from and of its environment."""
     modules = [name for spec in (method.spec, *members(method, params)) for name in spec.requires]
     here = packages_of(modules, [method.distribution] if method.distribution else [])
     own = method.environment()
@@ -108,8 +105,7 @@ def run_id(
 ) -> str:
     """Name a run after what it is, with a digest of everything that can change its result."""
     genes = [identity.given_features] if identity.given_features else []
-    # What a file holds, not where it lies.
-    params = {**identity.params, **identity.files}
+    params = {**identity.params, **identity.files}  # what a file holds, not where it lies
     facts: dict[str, Any] = {
         "protocol": PROTOCOL_VERSION,
         "task": task,
@@ -132,9 +128,8 @@ def run_id(
 
 def question(run: Run) -> str:
     """Return what a run asks for as text: the same whatever is installed, unlike its name."""
-    method = run.method.model_dump(
-        include={"method_id", "version", "source_digest", "given_features", "members"}
-    )
+    named = {"method_id", "version", "source_digest", "given_features", "members"}
+    method = run.method.model_dump(include=named)
     params = {**run.method.params, **run.method.files}
     facts = [run.task, method, params, run.dataset.digest, run.split.digest, run.seed]
     return json.dumps(facts, sort_keys=True)

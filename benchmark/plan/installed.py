@@ -31,13 +31,9 @@ def packages_of(modules: Sequence[str], distributions: Sequence[str] = ()) -> di
     >>> sorted(packages_of(["sklearn"]))
     ['anndata', 'numpy', 'scikit-learn', 'scipy']
     """
-    names = {*COMMON, *distributions, *(_distribution_of(module) for module in modules)}
-    return {name: version_of(name) for name in sorted(names)}
-
-
-def _distribution_of(module: str) -> str:
-    found = _distributions().get(module.partition(".")[0])
-    return found[0] if found else module
+    known = _distributions()
+    names = {known.get(module.partition(".")[0], [module])[0] for module in modules}
+    return {name: version_of(name) for name in sorted({*COMMON, *distributions, *names})}
 
 
 @functools.cache

@@ -29,7 +29,12 @@ def completed(method: Method, overrides: Mapping[str, Any]) -> dict[str, Any]:
     params = {**defaults, **overrides}
     for name, value in params.items():
         _check_param(method, name, value)
-    _check_given(method, overrides)
+    for name in method.spec.needs_params:
+        if name not in overrides:
+            raise UserError(
+                f"Method '{method.spec.method_id}' needs the parameter '{name}'. Give it, such as "
+                f"--param {method.spec.method_id}.{name}=VALUE."
+            )
     _check_values(method, params, overrides)
     # Each run has its own working folder, where a relative path leads nowhere.
     return params | {name: str(path) for name, path in _files(method, params).items()}
@@ -72,22 +77,10 @@ def _check_param(method: Method, name: str, value: Any) -> None:
         ) from error
 
 
-def _check_given(method: Method, overrides: Mapping[str, Any]) -> None:
-    for name in method.spec.needs_params:
-        if name not in overrides:
-            raise UserError(
-                f"Method '{method.spec.method_id}' needs the parameter '{name}'. Give it, such as "
-                f"--param {method.spec.method_id}.{name}=VALUE."
-            )
-
-
 def _check_values(method: Method, params: Mapping[str, Any], overrides: Mapping[str, Any]) -> None:
-    """Let one of our own methods refuse a value now, not in each of its runs; it computes nothing yet.
-
-    Foreign code is left to the runs, which a crash or a hang of its constructor ends alone.
-    """
+    """Let one of our own methods refuse a value now, not in each of its runs; it computes nothing yet."""
     if method.origin != BUILT_IN:
-        return
+        return  # a crash or a hang of foreign code ends its own run alone
     try:
         method.factory(**params, seed=0)
     except UserError as error:
@@ -98,7 +91,6 @@ def _check_values(method: Method, params: Mapping[str, Any], overrides: Mapping[
 
 
 def _files(method: Method, params: Mapping[str, Any]) -> dict[str, Path]:
-    """Return the absolute path of each file that a parameter names."""
     given = {name: params[name] for name in method.spec.file_params if params[name] is not None}
     for name, value in given.items():
         if not isinstance(value, str):

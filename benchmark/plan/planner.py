@@ -19,10 +19,7 @@ from cellular_bench.benchmark.plan.identity import (
 from cellular_bench.benchmark.plan.params import completed
 from cellular_bench.benchmark.plan.run import Plan, PlannedRun
 from cellular_bench.benchmark.registry import Method, lookup, methods_for, task
-from cellular_bench.benchmark.schema.records import (
-    GENES,
-    SplitIdentity,
-)
+from cellular_bench.benchmark.schema.records import GENES, SplitIdentity
 from cellular_bench.benchmark.schema.suite import Block, MethodChoice, SplitChoice, Suite
 from cellular_bench.core import keys
 from cellular_bench.core.errors import UserError
@@ -49,12 +46,10 @@ def plan(
         chosen = choose_methods(block, methods)
         for dataset_id in block.datasets:
             dataset = datasets[dataset_id]
-            _refuse(task(block.task).check_data(dataset))
-            for split, cells in _splits(block.splits, dataset):
-                _refuse(_split_obstacle(block, split, dataset))
+            for split, cells in _allowed_splits(block, dataset):
                 splits[dataset.digest, split.digest] = split
-                for run in _runs(suite, block, dataset, cells, chosen, plugins):
-                    runs[run.run_id] = run
+                found = _runs(suite, block, dataset, cells, chosen, plugins)
+                runs |= {run.run_id: run for run in found}
     return Plan(suite=suite, runs=tuple(runs.values()), splits=splits)
 
 
@@ -82,30 +77,30 @@ def _given(method: Method, features: Features | None) -> Method:
 
 def _expanded(block: Block, known: Mapping[str, Method]) -> Iterable[MethodChoice]:
     named = {choice.method_id for choice in block.methods}
+    others = [name for name in methods_for(block.task, known) if name not in named]
     for choice in block.methods:
-        if choice.method_id != "all":
-            yield choice
+        if choice.method_id == "all":
+            yield from (MethodChoice(method_id=name) for name in others)
         else:
-            for name in methods_for(block.task, known):
-                if name not in named:
-                    yield MethodChoice(method_id=name)
+            yield choice
 
 
 def obstacle(block: Block, datasets: Mapping[str, Dataset]) -> str | None:
     """Say why a block cannot be run on the cells of its data sets; None if it can."""
-    for dataset_id in block.datasets:
-        dataset = datasets[dataset_id]
-        reason = task(block.task).check_data(dataset)
-        if reason is None:
-            try:
-                splits = [split for split, _ in _splits(block.splits, dataset)]
-            except UserError as error:  # these cells cannot be split so
-                return str(error)
-            reasons = (_split_obstacle(block, split, dataset) for split in splits)
-            reason = next((found for found in reasons if found is not None), None)
-        if reason is not None:
-            return reason
+    try:
+        for dataset_id in block.datasets:
+            _allowed_splits(block, datasets[dataset_id])
+    except UserError as error:
+        return str(error)
     return None
+
+
+def _allowed_splits(block: Block, dataset: Dataset) -> list[tuple[Split, SplitIdentity]]:
+    _refuse(task(block.task).check_data(dataset))
+    found = list(_splits(block.splits, dataset))
+    for split, _ in found:
+        _refuse(_split_obstacle(block, split, dataset))
+    return found
 
 
 def _split_obstacle(block: Block, split: Split, dataset: Dataset) -> str | None:

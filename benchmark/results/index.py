@@ -20,7 +20,6 @@ from cellular_bench.core.files import write_text_atomically
 
 
 def _at(*path: str, default: Any = ...) -> Any:
-    """Describe a field that is part of a part of a record."""
     return Field(default, validation_alias=AliasChoices(path[-1], AliasPath(*path)))
 
 
@@ -77,9 +76,8 @@ def read(store: Store, *, keep: bool = False) -> tuple[list[RunSummary], list[Da
     damaged: list[Damaged] = []
     n_new = 0
     for run_id, stamp in _stamps(store):
-        line = known.get(run_id)
-        if line is not None and line[0] == stamp:
-            found.append(line)
+        if run_id in known and known[run_id][0] == stamp:
+            found.append(known[run_id])
             continue
         n_new += 1
         record = store.read(run_id)

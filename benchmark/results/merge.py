@@ -6,7 +6,7 @@ import math
 import shutil
 from collections import Counter, defaultdict
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 
 from cellular_bench.benchmark.plan.identity import question
@@ -14,14 +14,7 @@ from cellular_bench.benchmark.plan.installed import NOT_INSTALLED
 from cellular_bench.benchmark.plan.run import PlannedRun
 from cellular_bench.benchmark.results import index
 from cellular_bench.benchmark.results.index import RunSummary
-from cellular_bench.benchmark.results.store import (
-    ARTIFACTS,
-    CELLS,
-    OUTPUTS,
-    RUN_LOG,
-    Store,
-    describe_outputs,
-)
+from cellular_bench.benchmark.results.store import ARTIFACTS, CELLS, OUTPUTS, RUN_LOG, Store, describe_outputs
 from cellular_bench.benchmark.schema.records import PUBLISHED_SPLIT, Run, RunRecord, Status
 from cellular_bench.benchmark.schema.suite import Suite
 from cellular_bench.core.errors import UserError
@@ -34,20 +27,22 @@ class Merged:
 
     Attributes
     ----------
-    n_records
-        Records in the merged folder.
     statuses
-        How their runs ended.
+        How the runs of the merged folder ended.
     refused
         Records that were left out, each with the reason.
     differing
         Runs that two folders hold with different scores, though nothing that they depend on differs.
     """
 
-    n_records: int
     statuses: Counter[Status]
-    refused: list[str] = field(default_factory=list)
-    differing: list[str] = field(default_factory=list)
+    refused: list[str]
+    differing: list[str]
+
+    @property
+    def n_records(self) -> int:
+        """Records in the merged folder."""
+        return self.statuses.total()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -125,7 +120,6 @@ def _without_digest(run_id: str) -> str:
 
 
 def _had_less(old: RunRecord, run: Run) -> bool:
-    """Whether a package or environment was missing that is there now."""
     asks_the_same = old.study_metrics in (None, run.study_metrics)
     return asks_the_same and bool(_missing(old.method.packages) - _missing(run.method.packages))
 
@@ -135,15 +129,13 @@ def _missing(packages: Mapping[str, str]) -> set[str]:
 
 
 def _was_tighter(record: RunRecord, run: PlannedRun) -> bool:
-    if record.limits is None:
+    before, now = record.limits, run.limits
+    if before is None or record.status not in ("timeout", "out_of_memory"):
         return False
     if record.status == "timeout":
-        return record.limits.time_limit_s < run.limits.time_limit_s
-    if record.status == "out_of_memory":
-        before, now = record.limits, run.limits
-        gpu = before.gpu_memory_limit_mib or math.inf, now.gpu_memory_limit_mib or math.inf
-        return before.memory_limit_mib < now.memory_limit_mib or gpu[0] < gpu[1]
-    return False
+        return before.time_limit_s < now.time_limit_s
+    gpu = before.gpu_memory_limit_mib or math.inf, now.gpu_memory_limit_mib or math.inf
+    return before.memory_limit_mib < now.memory_limit_mib or gpu[0] < gpu[1]
 
 
 def copy_run(record: RunRecord, source: Store, target: Store) -> None:
@@ -207,23 +199,17 @@ def merge(sources: Sequence[Store], out: Path) -> Merged:
         copy_run(record, source, store)
         _copy_data(record, source, store)
     statuses = Counter(record.status for record, _ in chosen.runs.values())
-    return Merged(
-        n_records=len(chosen.runs),
-        statuses=statuses,
-        refused=chosen.refused,
-        differing=chosen.differing,
-    )
+    return Merged(statuses=statuses, refused=chosen.refused, differing=chosen.differing)
 
 
 def choose(sources: Sequence[Store]) -> Chosen:
     """Take each run of several folders once: the one that ended well, then the later one."""
-    refused = [f"{damaged.reason}" for source in sources for damaged in source.damaged()]
+    refused = [damaged.reason for source in sources for damaged in source.damaged()]
     best: dict[str, tuple[RunRecord, Store]] = {}
     differing: list[str] = []
     for source in sources:
         for record in source.records():
-            why = problem(source, record)
-            if why is not None:
+            if why := problem(source, record):
                 refused.append(why)
                 continue
             other = best.get(record.run_id)
@@ -239,7 +225,7 @@ def _preference(record: RunRecord) -> tuple[bool, float]:
 
 
 def _disagree(first: RunRecord, second: RunRecord) -> bool:
-    if first.status != "ok" or second.status != "ok":
+    if not first.status == second.status == "ok":
         return False
     versions = [{score.metric_id: score.version for score in record.scores} for record in (first, second)]
     return versions[0] == versions[1] and first.scores != second.scores
@@ -249,9 +235,9 @@ def merged_suite(sources: Sequence[Store]) -> Suite:
     """Return one suite that asks for what several folders were run for."""
     suites = []
     for source in sources:
-        if source.suite is None:
+        if (suite := source.suite) is None:
             raise UserError(f"{source.root} has no suite.json, so what was run in it is not known.")
-        suites.append(source.suite)
+        suites.append(suite)
     data = {table["dataset_id"]: table for suite in suites for table in suite.data}
     return Suite(
         suite_id="merged",

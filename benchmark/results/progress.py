@@ -147,10 +147,8 @@ def _seconds_left(plan: PlanFile, done: Sequence[RunSummary], running: Mapping[s
     ended = {record.run_id for record in done}
     now = datetime.now(UTC)
     total = 0.0
-    for run in plan.runs:
-        if run.run_id in ended:
-            continue
-        expected = fmean(took.get((run.task, run.method_id), [usual]))
+    for run in (run for run in plan.runs if run.run_id not in ended):
         begun = running.get(run.run_id)
-        total += max(0.0, expected - (now - begun.started_at).total_seconds()) if begun else expected
+        passed = (now - begun.started_at).total_seconds() if begun else 0.0
+        total += max(0.0, fmean(took.get((run.task, run.method_id), [usual])) - passed)
     return total / plan.n_jobs

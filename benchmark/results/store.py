@@ -89,12 +89,9 @@ class Store:
             If the folder cannot be written, or is something else than a result folder.
         """
         store = cls.claim(root)
-        try:
-            with store.locked():
-                write_text_atomically(root / SUITE, suite.model_dump_json(indent=1) + "\n")
-                write_text_atomically(root / SCHEMA, json_schema())
-        except OSError as error:
-            raise UserError(f"{root} cannot be written: {error.strerror}.") from error
+        with _disk_errors(root), store.locked():
+            write_text_atomically(root / SUITE, suite.model_dump_json(indent=1) + "\n")
+            write_text_atomically(root / SCHEMA, json_schema())
         return store
 
     @classmethod
@@ -108,10 +105,8 @@ class Store:
         """
         if root.is_dir() and not (root / "runs").is_dir() and any(root.iterdir()):
             raise UserError(f"{root} is not empty and not a result folder. Choose another with --out.")
-        try:
+        with _disk_errors(root):
             (root / "runs").mkdir(parents=True, exist_ok=True)
-        except OSError as error:
-            raise UserError(f"{root} cannot be written: {error.strerror}.") from error
         return cls(root.resolve())
 
     @classmethod
@@ -194,9 +189,8 @@ class Store:
 
     def record(self, run_id: str) -> RunRecord | None:
         """Return the record of a run; None where it is missing or half written."""
-        if not (self.run_folder(run_id) / RECORD).exists():
-            return None
-        found = self.read(run_id)
+        exists = (self.run_folder(run_id) / RECORD).exists()
+        found = self.read(run_id) if exists else None
         return found if isinstance(found, RunRecord) else None  # a damaged record is replaced by the next run
 
     def records(self) -> Iterator[RunRecord]:
@@ -239,6 +233,14 @@ class Store:
             (folder / RECORD).unlink(missing_ok=True)  # first: what is left without it is not a result
             if folder.exists():
                 shutil.rmtree(folder)
+
+
+@contextmanager
+def _disk_errors(root: Path) -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        raise UserError(f"{root} cannot be written: {error.strerror}.") from error
 
 
 def describe_outputs(path: Path) -> OutputFile:

@@ -83,7 +83,7 @@ class ExecutorConfig(Model):
         names = [workers.name for workers in self.workers]
         if len(set(names)) < len(names):
             raise ValueError("two classes of workers have the same name")
-        if self.workers and not any(not workers.methods for workers in self.workers):
+        if self.workers and all(workers.methods for workers in self.workers):
             raise ValueError("one class of workers must have no methods: it takes what no other takes")
         return self
 
@@ -92,10 +92,10 @@ class ExecutorConfig(Model):
 
         That which names it; else one with GPUs for a method that uses one; else the first that takes all.
         """
-        named = [workers.name for workers in self.workers if method_id in workers.methods]
+        named = [workers for workers in self.workers if method_id in workers.methods]
         general = [workers for workers in self.workers if not workers.methods]
-        suited = [workers.name for workers in general if (workers.gpus > 0) == gpu]
-        return next(iter([*named, *suited, *(workers.name for workers in general)]))
+        suited = [workers for workers in general if (workers.gpus > 0) == gpu]
+        return [*named, *suited, *general][0].name
 
 
 def read_executor(path: Path) -> ExecutorConfig:

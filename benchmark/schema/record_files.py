@@ -53,10 +53,7 @@ def read_record(path: Path) -> RunRecord:
 
 
 def _upgraded(fields: Mapping[str, Any]) -> dict[str, Any]:
-    """Turn a record of version 1 into one of version 2.
-
-    In version 1, only its name says that a method was given other genes than its own choice.
-    """
+    """Say in a record of version 1 what only the method's name says there: that it was given other genes."""
     method = fields.get("method")
     if isinstance(method, dict):
         features, name = method.get("features"), str(method.get("name"))
@@ -76,12 +73,9 @@ def sharing(records: Iterable[RunRecord]) -> Iterator[RunRecord]:
     """
     known: dict[tuple[str, str], Model] = {}
     for record in records:
-        parts: dict[str, Model] = {}
-        for name in COMMON:
-            part = getattr(record, name)
-            if part is not None:
-                parts[name] = known.setdefault((name, part.model_dump_json()), part)
-        yield record.model_copy(update=parts)
+        parts = {name: part for name in COMMON if (part := getattr(record, name)) is not None}
+        shared = {key: known.setdefault((key, part.model_dump_json()), part) for key, part in parts.items()}
+        yield record.model_copy(update=shared)
 
 
 def json_schema() -> str:

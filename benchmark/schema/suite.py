@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections import Counter
 from pathlib import Path
 from typing import Any
 
@@ -95,10 +96,9 @@ class Suite(Model):
     @field_validator("data")
     @classmethod
     def _each_name_once(cls, value: tuple[dict[str, Any], ...]) -> tuple[dict[str, Any], ...]:
-        names = [str(table.get("dataset_id")) for table in value]
-        for name in names:
-            if names.count(name) > 1:
-                raise ValueError(f"data set '{name}' is described {names.count(name)} times")
+        for name, times in Counter(str(table.get("dataset_id")) for table in value).items():
+            if times > 1:
+                raise ValueError(f"data set '{name}' is described {times} times")
         return value
 
 

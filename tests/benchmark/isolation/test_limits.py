@@ -73,7 +73,7 @@ def test_the_main_module_of_the_caller_is_left_as_it_is(tmp_path, monkeypatch, f
     if file is not None:
         monkeypatch.setattr(main, "__file__", file, raising=False)
     before = dict(vars(main))
-    assert call("pass", tmp_path).status == "ok"
+    assert executed("pass", tmp_path).status == "ok"
     assert dict(vars(main)) == before
 
 
