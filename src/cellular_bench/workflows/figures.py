@@ -106,7 +106,7 @@ def draw(stores: Sequence[Store], out: Path, boards: Sequence[Board], *, n_jobs:
     out = out.resolve()  # the children work in folders of their own
     (out / "figures").mkdir(parents=True, exist_ok=True)
     store = Kept(tuple(stores), out)
-    drawings = [drawing for board in boards for drawing in _drawings(store, board)]
+    drawings = [drawing for board in boards for drawing in drawings_of(store, board)]
     missing = [drawing for drawing in drawings if not drawing.is_drawn]
     with ThreadPoolExecutor(n_jobs) as pool:
         # Few large parts: what UMAP compiles is compiled once per process.
@@ -115,7 +115,7 @@ def draw(stores: Sequence[Store], out: Path, boards: Sequence[Board], *, n_jobs:
     return [drawing.read() for drawing in drawings if drawing.is_drawn]
 
 
-def _drawings(store: Kept, board: Board) -> Iterator[Drawing]:
+def drawings_of(store: Kept, board: Board) -> Iterator[Drawing]:
     """Yield the figures of a board: curves of all methods first, then those of each method."""
     common = _most_common(board)
     found = [drawing for row in board.rows for drawing in _of_method(store, board, row, common)]
@@ -219,14 +219,15 @@ def _draw_embedding(store: Kept, drawing: Drawing) -> None:
     from cellular_bench.reports.figures.embeddings import embedding_figure
 
     run = drawing.runs[0]
-    outputs, truth = _read(store, run)
+    outputs, truth = read_run(store, run)
     X_emb = _coordinates(outputs.graph) if outputs.X_emb is None else outputs.X_emb
     what = "Spectral coordinates of its graph" if outputs.X_emb is None else "Embedding"
     figure = embedding_figure(X_emb, truth.label, truth.batch, title=drawing.title, what=what)
     _keep(figure, drawing.file)
 
 
-def _read(store: Kept, run: RunRecord) -> tuple[Outputs, Truth]:
+def read_run(store: Kept, run: RunRecord) -> tuple[Outputs, Truth]:
+    """Return the outputs of a run and what they are compared with."""
     from cellular_bench.core.outputs import read_outputs
 
     outputs = read_outputs(store.run_folder(run.run_id) / OUTPUTS)
@@ -266,14 +267,14 @@ def _draw_curves(store: Kept, drawing: Drawing) -> None:
     from cellular_bench.reports.figures.novelty_curves import novelty_curves_figure, risk_figure
 
     if drawing.runs[0].task == "annotation":
-        risks = _averaged(store, drawing, _risk)
+        risks = averaged_curves(store, drawing, _risk)
         _keep(risk_figure(risks, board_id=drawing.board_id), drawing.file)
         return
-    roc, precision_recall = (_averaged(store, drawing, draw) for draw in (_roc, _precision_recall))
+    roc, precision_recall = (averaged_curves(store, drawing, draw) for draw in (_roc, _precision_recall))
     _keep(novelty_curves_figure(roc, precision_recall, board_id=drawing.board_id), drawing.file)
 
 
-def _averaged(
+def averaged_curves(
     store: Kept, drawing: Drawing, curve: Callable[[Outputs, Truth], Curve | None]
 ) -> dict[str, Curve]:
     """Return the curve of each method that has one for all its runs, averaged as its scores are."""
@@ -283,7 +284,7 @@ def _averaged(
     n_runs = Counter(drawing.names)
     found: dict[str, dict[str, list[Curve]]] = defaultdict(lambda: defaultdict(list))
     for name, run in zip(drawing.names, drawing.runs, strict=True):
-        drawn = curve(*_read(store, run))
+        drawn = curve(*read_run(store, run))
         if drawn is not None:
             found[name][unit_of(run.split)[0]].append(drawn)
     return {
@@ -321,7 +322,7 @@ def _draw_samples(store: Kept, drawing: Drawing) -> None:
 
     samples = []
     for run in drawing.runs:
-        outputs, truth = _read(store, run)
+        outputs, truth = read_run(store, run)
         if outputs.label_proba is not None:
             held_out = " + ".join(run.split.unseen_labels)
             samples.append(lowest(outputs.label_proba, truth.is_novel, held_out=held_out))
