@@ -36,6 +36,8 @@ if TYPE_CHECKING:
 
 #: How often a waiting run looks whether it was cancelled, and how often lost jobs are asked for again.
 LOOK_S, RENEW_S = 0.5, 5.0
+#: How long a scheduler may take to answer.
+CONNECT_S = 10.0
 #: How long a batch system may take to say how a job ended.
 ACCOUNTING_S = 15.0
 #: Slurm's word for a job that it ended because memory ran out.
@@ -290,7 +292,7 @@ def _joined(config: ExecutorConfig, stack: ExitStack) -> _Workers:
     from distributed import Client
 
     try:
-        client = stack.enter_context(Client(config.scheduler, timeout="10s", set_as_default=False))
+        client = stack.enter_context(Client(config.scheduler, timeout=CONNECT_S, set_as_default=False))
     except (OSError, ValueError) as error:
         raise UserError(f"No Dask scheduler answers at {config.scheduler}: {error}") from error
     threads = client.nthreads()

@@ -212,8 +212,9 @@ def title(published: Published) -> str:
 
 def unstated_dataset(dataset_id: str, *, title: str, digest: str) -> DatasetIdentity:
     """Return the identity of data of which only the name is known."""
+    known = {"dataset_id": dataset_id, "title": title, "digest": digest, "gene_selection": None}
     sizes = dict.fromkeys(("n_obs", "n_vars", "n_batches", "n_labels"), 0)
-    return DatasetIdentity(dataset_id=dataset_id, title=title, digest=digest, gene_selection=None, **sizes)
+    return DatasetIdentity.model_validate(known | sizes)
 
 
 def unstated_split(kind: SplitKind, *, digest: str) -> SplitIdentity:

@@ -25,8 +25,8 @@ from cellular_bench.benchmark import registry
 from cellular_bench.benchmark.tasks import TASKS
 from cellular_bench.cli import group
 from cellular_bench.core.errors import BenchError
-from cellular_bench.metrics import METRICS
 
+pytestmark = pytest.mark.usefixtures("no_plugin_stays")
 REPO = Path(__file__).resolve().parents[2]
 #: docs/metrics.md is written from the cards, whose examples tests/metrics/test_cards.py runs.
 DOCUMENTS = sorted(
@@ -139,15 +139,6 @@ def small_results(out: Path) -> None:
     wanted = "--task integration --task annotation --method pca,shuffled,knn,random_label"
     arguments = [*request.split(), *wanted.split(), "--out"]
     assert not group.main([*arguments, str(out)], standalone_mode=False)
-
-
-@pytest.fixture(autouse=True)
-def no_metric_stays() -> Iterator[None]:
-    """Metrics of plug-ins are known to the whole process: forget them."""
-    known = dict(METRICS)
-    yield
-    METRICS.clear()
-    METRICS.update(known)
 
 
 @pytest.mark.parametrize("document", DOCUMENTS)

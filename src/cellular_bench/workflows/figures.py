@@ -108,7 +108,7 @@ def draw(
     out = out.resolve()  # the children work in folders of their own
     (out / "figures").mkdir(parents=True, exist_ok=True)
     store = Kept(tuple(stores), out)
-    drawings = [drawing for board in boards for drawing in _drawings(store, board)]
+    drawings = [drawing for board in boards for drawing in drawings_of(store, board)]
     missing = [drawing for drawing in drawings if not drawing.is_drawn]
     with ThreadPoolExecutor(n_jobs) as pool:
         # Few large parts: what UMAP compiles is compiled once per process.
@@ -118,7 +118,7 @@ def draw(
     return [drawing.read() for drawing in drawings if drawing.is_drawn]
 
 
-def _drawings(store: Kept, board: Board) -> Iterator[Drawing]:
+def drawings_of(store: Kept, board: Board) -> Iterator[Drawing]:
     """Yield the figures of a board: curves of all methods first, then those of each method."""
     common = _most_common(board)
     found = [drawing for row in board.rows if row.done for drawing in _of_method(store, board, row, common)]
@@ -215,7 +215,7 @@ def _draw_all(store: Kept, drawings: Sequence[Drawing]) -> None:
 
 
 def _draw_embedding(store: Kept, drawing: Drawing) -> Figure:
-    outputs, truth = _read(store, drawing.runs[0])
+    outputs, truth = read_run(store, drawing.runs[0])
     X_emb, what = outputs.X_emb, "Embedding"
     if X_emb is None:
         from sklearn.manifold import spectral_embedding
@@ -228,7 +228,8 @@ def _draw_embedding(store: Kept, drawing: Drawing) -> Figure:
     return embedding_figure(X_emb, truth.label, truth.batch, title=drawing.title, what=what)
 
 
-def _read(store: Kept, run: RunRecord) -> tuple[Outputs, Truth]:
+def read_run(store: Kept, run: RunRecord) -> tuple[Outputs, Truth]:
+    """Return the outputs of a run and what they are compared with."""
     return read_outputs(store.run_folder(run.run_id) / OUTPUTS), read_truth(store.split_folder(run))
 
 
@@ -251,22 +252,22 @@ def _draw_history(store: Kept, drawing: Drawing) -> Figure:
 
 def _draw_curves(store: Kept, drawing: Drawing) -> Figure:
     if drawing.runs[0].confusion:
-        return risk_figure(_averaged(store, drawing, _risk))
+        return risk_figure(averaged_curves(store, drawing, _risk))
     roc, precision_recall = (
-        _averaged(store, drawing, partial(_of_novelty, curve))
+        averaged_curves(store, drawing, partial(_of_novelty, curve))
         for curve in (curves.roc, curves.precision_recall)
     )
     return novelty_curves_figure(roc, precision_recall)
 
 
-def _averaged(
+def averaged_curves(
     store: Kept, drawing: Drawing, curve: Callable[[Outputs, Truth], Curve | None]
 ) -> dict[str, Curve]:
     """Return the curve of each method that has one for all its runs, averaged as its scores are."""
     n_runs = Counter(drawing.names)
     found: dict[str, dict[str, list[Curve]]] = defaultdict(lambda: defaultdict(list))
     for name, run in zip(drawing.names, drawing.runs, strict=True):
-        drawn = curve(*_read(store, run))
+        drawn = curve(*read_run(store, run))
         if drawn is not None:
             found[name][unit_of(run.split)[0]].append(drawn)
     return {
@@ -290,7 +291,7 @@ def _risk(outputs: Outputs, truth: Truth) -> Curve | None:
 def _draw_samples(store: Kept, drawing: Drawing) -> Figure:
     samples = []
     for run in drawing.runs:
-        outputs, truth = _read(store, run)
+        outputs, truth = read_run(store, run)
         if outputs.label_proba is not None:
             held_out = " + ".join(run.split.unseen_labels)
             samples.append(curves.lowest(outputs.label_proba, truth.is_novel, held_out=held_out))

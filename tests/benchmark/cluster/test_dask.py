@@ -239,7 +239,8 @@ def test_results_are_sent_back_from_a_worker_that_does_not_see_the_folder(
         assert sorted(path.name for path in kept.iterdir()) == sorted(path.name for path in local.iterdir())
 
 
-def test_a_scheduler_that_is_not_there_is_said_plainly(tmp_path) -> None:
+def test_a_scheduler_that_is_not_there_is_said_plainly(tmp_path, monkeypatch) -> None:
+    monkeypatch.setattr("cellular_bench.benchmark.cluster.dask.CONNECT_S", 0.5)
     nobody = ExecutorConfig(kind="dask", scheduler="tcp://127.0.0.1:1")
     with pytest.raises(UserError, match="No Dask scheduler answers at"), connect(nobody, logs=tmp_path):
         pass

@@ -81,18 +81,14 @@ def drifting(label, label_pred):
 
 
 @pytest.fixture
-def declared():
+def declared(no_plugin_stays):
     """Declare metrics for one test."""
-    known = dict(METRICS)
-    yield (
-        lambda function, **facts: (
-            metric(metric_id="broken", name="Broken", aspect="annotation", definition="A test.", **facts)(
-                function
-            ).spec
-        )
-    )
-    METRICS.clear()
-    METRICS.update(known)
+
+    def declare(function, **facts):
+        about = {"metric_id": "broken", "name": "Broken", "aspect": "annotation", "definition": "A test."}
+        return metric(**about, **facts)(function).spec
+
+    return declare
 
 
 @pytest.mark.parametrize(
