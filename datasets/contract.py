@@ -1,8 +1,7 @@
-"""The data contract: from whatever a file holds to the one form that the harness works on.
+"""The data contract: validate a data set and bring it into the canonical form.
 
-``docs/data-contract.md`` says in words what is demanded. All problems of a data set are
-collected before one :class:`~cellular_bench.core.errors.DataError` is raised, so that a
-user mends a file once.
+``docs/data-contract.md`` describes the requirements. All problems of a data set are collected before one
+:class:`~cellular_bench.core.errors.DataError` is raised, so that a user corrects a file once.
 """
 
 from __future__ import annotations
@@ -27,15 +26,15 @@ if TYPE_CHECKING:
 
 #: The batch of every cell of a data set without batches.
 ONE_BATCH = "all"
-#: Values that are hashed at a time.
+#: Number of values that are hashed at a time.
 BLOCK_VALUES = 1 << 22
-#: How many names an error or a warning gives as examples.
+#: Number of names that an error or a warning gives as examples.
 N_EXAMPLES = 3
 
 
 @dataclass(slots=True)
 class Findings:
-    """What was found wrong (``problems``) or worth knowing (``warnings``), one sentence each."""
+    """Problems, which raise an error, and warnings, one sentence each."""
 
     problems: list[str] = field(default_factory=list)
     warnings: list[str] = field(default_factory=list)
@@ -49,58 +48,60 @@ def conform(
     batch_key: str | None,
     counts_layer: str | None,
 ) -> tuple[AnnData, tuple[str, ...]]:
-    """Bring a data set into the canonical form, or say everything that stands against it.
+    """Return a data set in the canonical form, or raise an error with all its problems.
 
     Parameters
     ----------
     adata
-        What a file or simulator holds. Not altered.
+        Content of a file or simulator. Not modified.
     source
         Path or ``dataset_id``, for the error.
+    label_key, batch_key
+        Columns of ``obs``; ``batch_key=None`` for data without batches.
     counts_layer
         ``"X"``, ``"raw"`` or a layer that holds raw counts; None to decide by the values.
 
     Returns
     -------
     adata
-        ``obs["batch"]`` and ``obs["label"]`` categorical strings, ``X`` log-normalised and
-        ``layers["counts"]`` (where there are counts) sparse float32.
+        ``obs["batch"]`` and ``obs["label"]`` categorical strings, ``X`` log-normalised and, if there are
+        counts, ``layers["counts"]``, both sparse float32.
     warnings
         One sentence each.
 
     Raises
     ------
     DataError
-        With every problem found.
+        With all problems.
     """
-    found = Findings()
+    findings = Findings()
     if adata.n_obs and adata.n_vars:
-        label, batch = _labels_and_batches(adata, label_key, batch_key, found)
-        expression = choose(adata, counts_layer, found.problems, found.warnings)
+        label, batch = _labels_and_batches(adata, label_key, batch_key, findings)
+        expression = choose(adata, counts_layer, findings.problems, findings.warnings)
     else:
-        found.problems.append(f"There are {adata.n_obs} cells and {adata.n_vars} genes; none may be 0.")
+        findings.problems.append(f"There are {adata.n_obs} cells and {adata.n_vars} genes; none may be 0.")
         expression = None
-    _check_names(adata.obs_names, "cell", "adata.obs_names_make_unique()", found)
+    _check_names(adata.obs_names, "cell", "adata.obs_names_make_unique()", findings)
     if expression is not None:
-        _check_names(expression.var_names, "gene", "adata.var_names_make_unique()", found)
-        _check_totals(adata.obs_names, expression, found)
-    if found.problems or expression is None:
-        raise DataError(source, found.problems)
-    return _assemble(adata.obs_names, expression, label=label, batch=batch), tuple(found.warnings)
+        _check_names(expression.var_names, "gene", "adata.var_names_make_unique()", findings)
+        _check_totals(adata.obs_names, expression, findings)
+    if findings.problems or expression is None:
+        raise DataError(source, findings.problems)
+    return _assemble(adata.obs_names, expression, label=label, batch=batch), tuple(findings.warnings)
 
 
 def digest(adata: AnnData) -> str:
-    """Return a sha256 of everything that a method or a metric can see of a canonical data set.
+    """Return a sha256 of everything that methods and metrics can see of a canonical data set.
 
-    Values, cell and gene names, labels and batches; the same for every compression or storage
-    type of the file. Where there are counts they stand for ``X``, which follows from them.
+    Values, cell and gene names, labels and batches; independent of compression and storage types of the file.
+    If there are counts, they are hashed instead of ``X``, which follows from them.
     """
     from scipy import sparse
 
     values = sparse.csr_matrix(adata.layers.get(COUNTS, adata.X))
     content = hashlib.sha256(COUNTS.encode() if COUNTS in adata.layers else b"lognorm")
     for array, kind in ((values.data, "<f4"), (values.indices, "<i8"), (values.indptr, "<i8")):
-        # In blocks: copies of a whole large matrix would double what it takes.
+        # In blocks, without a copy of a whole large matrix.
         for start in range(0, len(array), BLOCK_VALUES):
             content.update(array[start : start + BLOCK_VALUES].astype(kind).tobytes())
     columns = (adata.obs_names, adata.var_names, adata.obs[LABEL], adata.obs[BATCH])
@@ -109,45 +110,45 @@ def digest(adata: AnnData) -> str:
 
 
 def _labels_and_batches(
-    adata: AnnData, label_key: str, batch_key: str | None, found: Findings
+    adata: AnnData, label_key: str, batch_key: str | None, findings: Findings
 ) -> tuple[list[str], list[str]]:
-    label = _column(adata, label_key, "label", found)
-    _warn_of_labels(label, found)
+    label = _column(adata, label_key, "label", findings)
+    _warn_of_labels(label, findings)
     if batch_key is None:
         return label, [ONE_BATCH] * adata.n_obs
     if batch_key == label_key:
-        found.problems.append(f"Batch key and label key are the same column, '{batch_key}'.")
-    batch = _column(adata, batch_key, "batch", found)
+        findings.problems.append(f"Batch key and label key are the same column, '{batch_key}'.")
+    batch = _column(adata, batch_key, "batch", findings)
     if len(set(batch)) == 1:
-        found.warnings.append(f"There is one batch, '{batch[0]}': batch correction cannot be scored.")
+        findings.warnings.append(f"There is one batch, '{batch[0]}': batch correction cannot be scored.")
     return label, batch
 
 
-def _column(adata: AnnData, key: str, role: str, found: Findings) -> list[str]:
+def _column(adata: AnnData, key: str, role: str, findings: Findings) -> list[str]:
     if key not in adata.obs:
-        found.problems.append(str(UnknownNameError(f"{role} key", key, map(str, adata.obs.columns))))
+        findings.problems.append(str(UnknownNameError(f"{role} key", key, map(str, adata.obs.columns))))
         return []
     values = adata.obs[key]
     names = values.astype(str).str.strip()
     is_missing = np.asarray(values.isna() | names.str.lower().isin(MISSING_TEXTS))
     if is_missing.any():
-        found.problems.append(
+        findings.problems.append(
             f"{_cells(adata.obs_names[is_missing])} no {role} in obs['{key}'] (empty or NaN). "
             "Remove these cells or name them, for instance 'unknown'."
         )
         return []
     if values.nunique() == adata.n_obs > 2:
-        found.problems.append(f"obs['{key}'] has a different value in every cell, so it is no {role}.")
+        findings.problems.append(f"obs['{key}'] has a different value in every cell, so it is no {role}.")
     return [str(value) for value in values]
 
 
-def _warn_of_labels(label: Sequence[str], found: Findings) -> None:
+def _warn_of_labels(label: Sequence[str], findings: Findings) -> None:
     n_cells = Counter(label)
     if len(n_cells) == 1:
-        found.warnings.append(f"There is one label, '{label[0]}': label metrics cannot be computed.")
+        findings.warnings.append(f"There is one label, '{label[0]}': label metrics cannot be computed.")
     single = sorted(name for name, n in n_cells.items() if n == 1)
     if single:
-        found.warnings.append(
+        findings.warnings.append(
             f"{_count(len(single), 'label')} with a single cell, which cannot be both learnt and scored: "
             f"{_examples(single)}."
         )
@@ -156,23 +157,23 @@ def _warn_of_labels(label: Sequence[str], found: Findings) -> None:
         spellings["".join(name.casefold().split())].append(name)
     for same in spellings.values():
         if len(same) > 1:
-            found.warnings.append(f"Labels that differ only in case or spaces: {_examples(same)}.")
+            findings.warnings.append(f"Labels that differ only in case or spaces: {_examples(same)}.")
 
 
-def _check_names(names: Any, what: str, remedy: str, found: Findings) -> None:
+def _check_names(names: Any, what: str, remedy: str, findings: Findings) -> None:
     repeated = names[names.duplicated()].unique()
     if len(repeated):
-        found.problems.append(
+        findings.problems.append(
             f"{_count(len(repeated), f'{what} name')} {'occurs' if len(repeated) == 1 else 'occur'} more "
             f"than once: {_examples(repeated)}. "
             f"Make them unique, for instance with {remedy}."
         )
 
 
-def _check_totals(obs_names: Any, expression: Expression, found: Findings) -> None:
+def _check_totals(obs_names: Any, expression: Expression, findings: Findings) -> None:
     is_empty = np.asarray(expression.values.sum(axis=1)).ravel() == 0
     if is_empty.any():
-        found.problems.append(
+        findings.problems.append(
             f"{_cells(obs_names[is_empty])} no counts in any gene. "
             "Remove these cells, for instance with scanpy.pp.filter_cells(adata, min_counts=1)."
         )
