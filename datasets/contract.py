@@ -74,20 +74,20 @@ def conform(
     DataError
         With all problems.
     """
-    findings = Findings()
+    found = Findings()
     if adata.n_obs and adata.n_vars:
-        label, batch = _labels_and_batches(adata, label_key, batch_key, findings)
-        expression = choose(adata, counts_layer, findings.problems, findings.warnings)
+        label, batch = _labels_and_batches(adata, label_key, batch_key, found)
+        expression = choose(adata, counts_layer, found.problems, found.warnings)
     else:
-        findings.problems.append(f"There are {adata.n_obs} cells and {adata.n_vars} genes; none may be 0.")
+        found.problems.append(f"There are {adata.n_obs} cells and {adata.n_vars} genes; none may be 0.")
         expression = None
-    _check_names(adata.obs_names, "cell", "adata.obs_names_make_unique()", findings)
+    _check_names(adata.obs_names, "cell", "adata.obs_names_make_unique()", found)
     if expression is not None:
-        _check_names(expression.var_names, "gene", "adata.var_names_make_unique()", findings)
-        _check_totals(adata.obs_names, expression, findings)
-    if findings.problems or expression is None:
-        raise DataError(source, findings.problems)
-    return _assemble(adata.obs_names, expression, label=label, batch=batch), tuple(findings.warnings)
+        _check_names(expression.var_names, "gene", "adata.var_names_make_unique()", found)
+        _check_totals(adata.obs_names, expression, found)
+    if found.problems or expression is None:
+        raise DataError(source, found.problems)
+    return _assemble(adata.obs_names, expression, label=label, batch=batch), tuple(found.warnings)
 
 
 def digest(adata: AnnData) -> str:
@@ -110,45 +110,45 @@ def digest(adata: AnnData) -> str:
 
 
 def _labels_and_batches(
-    adata: AnnData, label_key: str, batch_key: str | None, findings: Findings
+    adata: AnnData, label_key: str, batch_key: str | None, found: Findings
 ) -> tuple[list[str], list[str]]:
-    label = _column(adata, label_key, "label", findings)
-    _warn_of_labels(label, findings)
+    label = _column(adata, label_key, "label", found)
+    _warn_of_labels(label, found)
     if batch_key is None:
         return label, [ONE_BATCH] * adata.n_obs
     if batch_key == label_key:
-        findings.problems.append(f"Batch key and label key are the same column, '{batch_key}'.")
-    batch = _column(adata, batch_key, "batch", findings)
+        found.problems.append(f"Batch key and label key are the same column, '{batch_key}'.")
+    batch = _column(adata, batch_key, "batch", found)
     if len(set(batch)) == 1:
-        findings.warnings.append(f"There is one batch, '{batch[0]}': batch correction cannot be scored.")
+        found.warnings.append(f"There is one batch, '{batch[0]}': batch correction cannot be scored.")
     return label, batch
 
 
-def _column(adata: AnnData, key: str, role: str, findings: Findings) -> list[str]:
+def _column(adata: AnnData, key: str, role: str, found: Findings) -> list[str]:
     if key not in adata.obs:
-        findings.problems.append(str(UnknownNameError(f"{role} key", key, map(str, adata.obs.columns))))
+        found.problems.append(str(UnknownNameError(f"{role} key", key, map(str, adata.obs.columns))))
         return []
     values = adata.obs[key]
     names = values.astype(str).str.strip()
     is_missing = np.asarray(values.isna() | names.str.lower().isin(MISSING_TEXTS))
     if is_missing.any():
-        findings.problems.append(
+        found.problems.append(
             f"{_cells(adata.obs_names[is_missing])} no {role} in obs['{key}'] (empty or NaN). "
             "Remove these cells or name them, for instance 'unknown'."
         )
         return []
     if values.nunique() == adata.n_obs > 2:
-        findings.problems.append(f"obs['{key}'] has a different value in every cell, so it is no {role}.")
+        found.problems.append(f"obs['{key}'] has a different value in every cell, so it is no {role}.")
     return [str(value) for value in values]
 
 
-def _warn_of_labels(label: Sequence[str], findings: Findings) -> None:
+def _warn_of_labels(label: Sequence[str], found: Findings) -> None:
     n_cells = Counter(label)
     if len(n_cells) == 1:
-        findings.warnings.append(f"There is one label, '{label[0]}': label metrics cannot be computed.")
+        found.warnings.append(f"There is one label, '{label[0]}': label metrics cannot be computed.")
     single = sorted(name for name, n in n_cells.items() if n == 1)
     if single:
-        findings.warnings.append(
+        found.warnings.append(
             f"{_count(len(single), 'label')} with a single cell, which cannot be both learnt and scored: "
             f"{_examples(single)}."
         )
@@ -157,23 +157,23 @@ def _warn_of_labels(label: Sequence[str], findings: Findings) -> None:
         spellings["".join(name.casefold().split())].append(name)
     for same in spellings.values():
         if len(same) > 1:
-            findings.warnings.append(f"Labels that differ only in case or spaces: {_examples(same)}.")
+            found.warnings.append(f"Labels that differ only in case or spaces: {_examples(same)}.")
 
 
-def _check_names(names: Any, what: str, remedy: str, findings: Findings) -> None:
+def _check_names(names: Any, what: str, remedy: str, found: Findings) -> None:
     repeated = names[names.duplicated()].unique()
     if len(repeated):
-        findings.problems.append(
+        found.problems.append(
             f"{_count(len(repeated), f'{what} name')} {'occurs' if len(repeated) == 1 else 'occur'} more "
             f"than once: {_examples(repeated)}. "
             f"Make them unique, for instance with {remedy}."
         )
 
 
-def _check_totals(obs_names: Any, expression: Expression, findings: Findings) -> None:
+def _check_totals(obs_names: Any, expression: Expression, found: Findings) -> None:
     is_empty = np.asarray(expression.values.sum(axis=1)).ravel() == 0
     if is_empty.any():
-        findings.problems.append(
+        found.problems.append(
             f"{_cells(obs_names[is_empty])} no counts in any gene. "
             "Remove these cells, for instance with scanpy.pp.filter_cells(adata, min_counts=1)."
         )
