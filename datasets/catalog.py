@@ -1,4 +1,4 @@
-"""The catalogue: which data sets there are, and how to load and validate one."""
+"""The catalogue of data sets; load and validate a data set."""
 
 from __future__ import annotations
 
@@ -38,10 +38,10 @@ def specs() -> dict[str, DatasetSpec]:
 
 
 def read_manifest(path: Path) -> DatasetSpec:
-    """Read the description of one data set; the file's name is its ``dataset_id``.
+    """Read the manifest of a data set; the file's name is its ``dataset_id``.
 
-    The entries are the fields of :class:`~cellular_bench.core.types.DatasetSpec`;
-    ``[source]`` says where the data come from. Without ``counts_layer`` the values decide.
+    The entries are the fields of :class:`~cellular_bench.core.types.DatasetSpec`; ``[source]`` describes the
+    source of the data. Without ``counts_layer``, the values decide.
 
     Raises
     ------
@@ -55,12 +55,19 @@ def read_manifest(path: Path) -> DatasetSpec:
 
 
 def described(table: Mapping[str, Any], *, where: str) -> DatasetSpec:
-    """Return the description that a TOML table holds; see :func:`read_manifest`.
+    """Return the description of a data set from a TOML table; see :func:`read_manifest`.
+
+    Parameters
+    ----------
+    table
+        Entries.
+    where
+        Name of the file or suite, for messages.
 
     Raises
     ------
     DataError
-        If an entry is unknown or missing, or the name is none; ``where`` says in what.
+        If an entry is unknown or missing, or the name is invalid.
     """
     given = {"counts_layer": None} | dict(table)
     known = {field.name for field in fields(DatasetSpec)}
@@ -85,21 +92,23 @@ def from_h5ad(
     counts_layer: str | None = None,
     dataset_id: str | None = None,
 ) -> DatasetSpec:
-    """Describe a file of the user's own; :func:`load` reads and validates it.
+    """Describe a file of the user; :func:`load` reads and validates it.
 
     Parameters
     ----------
+    path
+        ``.h5ad`` file.
     batch_key, label_key
         Columns of ``obs``; ``batch_key=None`` for data without batches.
     counts_layer
         ``"X"``, ``"raw"`` or the layer that holds raw counts; None to decide by the values.
     dataset_id
-        Name in records and tables; by default made from the file's name.
+        Name in records and tables; by default derived from the file's name.
 
     Raises
     ------
     UserError
-        If ``dataset_id`` is not made of lower-case letters, digits and underscores, or is the
+        If ``dataset_id`` contains other characters than lower-case letters, digits and underscores, or is the
         name of a data set in the catalogue.
 
     Examples
@@ -112,7 +121,7 @@ def from_h5ad(
     named = dataset_id is not None
     if dataset_id is None:
         stem = re.sub(r"[^a-z0-9]+", "_", path.stem.lower()).strip("_") or "data"
-        # Rows of a user's file must never land in the table of another data set.
+        # Rows of a user's file must not appear in the table of another data set.
         dataset_id = f"{stem}_file" if stem in taken else stem
     check_name(dataset_id)
     if named and dataset_id in taken:
@@ -156,12 +165,12 @@ def from_memory(
 
 
 def load(spec: DatasetSpec, *, options: Options | None = None) -> Dataset:
-    """Load a data set in the canonical form of the data contract; fetch it first where need be.
+    """Load a data set in the canonical form of the data contract; fetch it first if necessary.
 
     Raises
     ------
     DataError
-        With every problem found (``docs/data-contract.md``).
+        With all problems of the data (``docs/data-contract.md``).
 
     Examples
     --------
@@ -173,7 +182,7 @@ def load(spec: DatasetSpec, *, options: Options | None = None) -> Dataset:
     from cellular_bench.datasets.sources import openers as sources
 
     name = str(spec.source["path"]) if spec.source.get("kind") in ("file", "local") else spec.dataset_id
-    adata, notes = _told_apart(spec, sources.open_source(spec, options=options))
+    adata, notes = _with_unique_cells(spec, sources.open_source(spec, options=options))
     adata, warnings = contract.conform(
         adata,
         source=name,
@@ -187,25 +196,25 @@ def load(spec: DatasetSpec, *, options: Options | None = None) -> Dataset:
         problem = f"Its content is not what the manifest says: sha256 {digest}, expected {spec.sha256}."
         raise DataError(name, [problem])
     if spec.source.get("expected") not in (None, digest):
-        notes = (*notes, f"It is not what the catalogue calls {spec.dataset_id}: names or values differ.")
+        notes = (*notes, f"It differs from {spec.dataset_id} of the catalogue in names or values.")
     dataset = Dataset(spec=spec, adata=adata, digest=digest, warnings=(*notes, *warnings))
     return dataset if spec.recipe is None else prepared(dataset, spec.recipe)
 
 
-def _told_apart(spec: DatasetSpec, adata: AnnData) -> tuple[AnnData, tuple[str, ...]]:
-    """Give cells of a deposit's file names of their own, where samples were joined without."""
+def _with_unique_cells(spec: DatasetSpec, adata: AnnData) -> tuple[AnnData, tuple[str, ...]]:
+    """Make the names of cells unique if the samples of a deposit were joined without."""
     is_deposit = spec.source.get("kind") == "local" or spec.source.get("builder") == "in_archive"
     if not is_deposit or adata.obs_names.is_unique:
         return adata, ()
     adata.obs_names_make_unique()
-    return adata, ("Cells that share a name got a number; their order is that of the file.",)
+    return adata, ("Cells with the same name got a number, in the order of the file.",)
 
 
 def prepared(dataset: Dataset, name: str) -> Dataset:
     """Return a data set filtered and normalised by a recipe, which becomes part of its digest.
 
-    The recipe also decides how runs select variable genes. Values without counts cannot be normalised again:
-    they stay as they came, and ``recipe`` says so.
+    The recipe also decides how runs select variable genes. Values without counts are not changed, which
+    ``recipe`` records.
 
     Raises
     ------
@@ -251,7 +260,7 @@ def _followed(dataset: Dataset, recipe: Recipe) -> Dataset:
 
 def _values_kept(dataset: Dataset, recipe: Recipe) -> Dataset:
     """Keep values that have no counts; the recipe still decides which genes runs select."""
-    note = f"There are no counts to follow the recipe '{recipe.name}' with: the values are used as they came."
+    note = f"There are no counts to follow the recipe '{recipe.name}' with: the values are used as they are."
     selection = recipe.gene_selection
     same_genes = selection == dataset.gene_selection
     return replace(
@@ -267,7 +276,16 @@ def _digest_with(digest: str, facts: Mapping[str, Any]) -> str:
 
 
 def subsampled(dataset: Dataset, n: int, *, seed: int = 0) -> Dataset:
-    """Return some of the cells of a data set, in the proportions of labels and batches.
+    """Return a subset of the cells of a data set, in the proportions of labels and batches.
+
+    Parameters
+    ----------
+    dataset
+        Data set. Not modified.
+    n
+        Number of cells; if there are not more, the data set itself is returned.
+    seed
+        Seed of the draw.
 
     Examples
     --------
@@ -282,12 +300,12 @@ def subsampled(dataset: Dataset, n: int, *, seed: int = 0) -> Dataset:
         return dataset
     adata = subsample(dataset.adata, n, seed)
     _forget_unused(adata)
-    told = f"{n} of {n_obs} cells, drawn in the proportions of labels and batches with seed {seed}."
+    note = f"{n} of {n_obs} cells, drawn in the proportions of labels and batches with seed {seed}."
     return replace(
         dataset,
         adata=adata,
         digest=_digest_of_part(dataset, adata),
-        warnings=(*dataset.warnings, told),
+        warnings=(*dataset.warnings, note),
         subsample={"of": n_obs, "seed": seed},
     )
 
@@ -298,7 +316,7 @@ def _forget_unused(adata: AnnData) -> None:
 
 
 def _digest_of_part(dataset: Dataset, adata: AnnData) -> str:
-    """Digest some of the cells of a data set: counts tell the values only where no recipe made them."""
+    """Return the digest of a subset of cells: with a recipe, values do not follow from the counts alone."""
     from cellular_bench.datasets import contract
 
     content = contract.digest(adata)
@@ -310,7 +328,10 @@ def _digest_of_part(dataset: Dataset, adata: AnnData) -> str:
 def validate(
     path: Path | str, *, batch_key: str | None, label_key: str, counts_layer: str | None = None
 ) -> list[str]:
-    """Return every problem of a file, one sentence each; an empty list if it can be used."""
+    """Return all problems of a file, one sentence each; an empty list if it can be used.
+
+    The parameters are those of :func:`from_h5ad`.
+    """
     spec = from_h5ad(path, batch_key=batch_key, label_key=label_key, counts_layer=counts_layer)
     try:
         load(spec)

@@ -1,8 +1,7 @@
-"""The data contract: from whatever a file holds to the one form that the harness works on.
+"""The data contract: validate a data set and bring it into the canonical form.
 
-``docs/data-contract.md`` says in words what is demanded. All problems of a data set are
-collected before one :class:`~cellular_bench.core.errors.DataError` is raised, so that a
-user mends a file once.
+``docs/data-contract.md`` describes the requirements. All problems of a data set are collected before one
+:class:`~cellular_bench.core.errors.DataError` is raised, so that a user corrects a file once.
 """
 
 from __future__ import annotations
@@ -28,15 +27,15 @@ if TYPE_CHECKING:
 
 #: The batch of every cell of a data set without batches.
 ONE_BATCH = "all"
-#: Values that are hashed at a time.
+#: Number of values that are hashed at a time.
 BLOCK_VALUES = 1 << 22
-#: How many names an error or a warning gives as examples.
+#: Number of names that an error or a warning gives as examples.
 N_EXAMPLES = 3
 
 
 @dataclass(slots=True)
 class Findings:
-    """What was found wrong (``problems``) or worth knowing (``warnings``), one sentence each."""
+    """Problems, which raise an error, and warnings, one sentence each."""
 
     problems: list[str] = field(default_factory=list)
     warnings: list[str] = field(default_factory=list)
@@ -51,14 +50,16 @@ def conform(
     counts_layer: str | None,
     truth_keys: Sequence[str] = (),
 ) -> tuple[AnnData, tuple[str, ...]]:
-    """Bring a data set into the canonical form, or say everything that stands against it.
+    """Return a data set in the canonical form, or raise an error with all its problems.
 
     Parameters
     ----------
     adata
-        What a file or simulator holds. Not altered.
+        Content of a file or simulator. Not modified.
     source
         Path or ``dataset_id``, for the error.
+    label_key, batch_key
+        Columns of ``obs``; ``batch_key=None`` for data without batches.
     counts_layer
         ``"X"``, ``"raw"`` or a layer that holds raw counts; None to decide by the values.
     truth_keys
@@ -67,15 +68,15 @@ def conform(
     Returns
     -------
     adata
-        ``obs["batch"]`` and ``obs["label"]`` categorical strings, ``X`` log-normalised and
-        ``layers["counts"]`` (where there are counts) sparse float32.
+        ``obs["batch"]`` and ``obs["label"]`` categorical strings, ``X`` log-normalised and, if there are
+        counts, ``layers["counts"]``, both sparse float32.
     warnings
         One sentence each.
 
     Raises
     ------
     DataError
-        With every problem found.
+        With all problems.
     """
     found = Findings()
     if adata.n_obs and adata.n_vars:
@@ -100,17 +101,17 @@ def conform(
 
 
 def digest(adata: AnnData) -> str:
-    """Return a sha256 of everything that a method or a metric can see of a canonical data set.
+    """Return a sha256 of everything that methods and metrics can see of a canonical data set.
 
-    Values, cell and gene names, labels, batches and further truth; the same for every compression or
-    storage type of the file. Where there are counts they stand for ``X``, which follows from them.
+    Values, cell and gene names, labels, batches and further truth; independent of compression and storage
+    types of the file. If there are counts, they are hashed instead of ``X``, which follows from them.
     """
     from scipy import sparse
 
     values = sparse.csr_matrix(adata.layers.get(COUNTS, adata.X))
     content = hashlib.sha256(COUNTS.encode() if COUNTS in adata.layers else b"lognorm")
     for array, kind in ((values.data, "<f4"), (values.indices, "<i8"), (values.indptr, "<i8")):
-        # In blocks: copies of a whole large matrix would double what it takes.
+        # In blocks, without a copy of a whole large matrix.
         for start in range(0, len(array), BLOCK_VALUES):
             content.update(array[start : start + BLOCK_VALUES].astype(kind).tobytes())
     truth = adata.obs.columns.difference([LABEL, BATCH])

@@ -1,4 +1,4 @@
-"""A data set of one's own in a file of one's own: a function that returns it, and what it is."""
+"""Declare that a function returns a data set: the plug-in interface for data."""
 
 from __future__ import annotations
 
@@ -19,23 +19,26 @@ def dataset(
 ) -> Callable[[_Function], _Function]:
     """Declare that a function returns a data set; the file is then a plug-in (``--plugin FILE``).
 
-    The function is called when the data are needed, and its result is validated like every other
-    (``docs/data-contract.md``). It is returned unchanged, with its description as ``spec``.
+    The function is called when the data are needed, and its result is validated like every other data set
+    (``docs/data-contract.md``). The decorator returns the function unchanged, with its description as
+    ``spec``.
 
     Parameters
     ----------
     dataset_id
         Lower-case name in records and tables.
+    title
+        Name for readers.
     label_key, batch_key
         Columns of ``obs``; ``batch_key=None`` for data without batches.
     **facts
         Other fields of :class:`~cellular_bench.core.types.DatasetSpec`, such as ``organism``, ``doi``
-        and ``counts_layer`` (found by the values where it is not given).
+        and ``counts_layer`` (by default decided by the values).
 
     Raises
     ------
     UserError
-        If the name has other characters than lower-case letters, digits and underscores.
+        If the name contains other characters than lower-case letters, digits and underscores.
 
     Examples
     --------

@@ -1,7 +1,7 @@
-"""Find the expression values of a data set, and tell counts from log-normalised values.
+"""Choose the expression values of a data set, and distinguish counts from log-normalised values.
 
-A file can hold values in ``X``, in layers and in ``.raw``. What they are is decided by the
-values themselves: no flag in the file says it reliably.
+A file can hold values in ``X``, in layers and in ``.raw``. The values themselves decide of which kind they
+are, because no flag in the file is reliable.
 """
 
 from __future__ import annotations
@@ -22,13 +22,13 @@ if TYPE_CHECKING:
     from anndata import AnnData
     from scipy.sparse import csr_matrix
 
-#: Largest log-normalised value that is believed: the natural logarithm of 485 million.
+#: Largest plausible log-normalised value: the natural logarithm of 485 million.
 MAX_LOGNORM = 20.0
-#: Layers that may hold raw counts: our name, and that of the CELLULAR study's deposit.
+#: Layers that may hold raw counts: the canonical name, and that of the CELLULAR study's deposit.
 COUNTS_LAYERS = (COUNTS, "pp_counts")
-#: Values of a layer that are looked at together.
+#: Number of values of a layer that are checked at a time.
 BLOCK_VALUES = 1 << 20
-#: Relative distance from 10,000 that the sum over genes of a cell may have, by rounding.
+#: Largest relative difference from 10,000 of the sum over the genes of a cell, by rounding.
 TOTAL_TOLERANCE = 0.01
 
 Kind = Literal["counts", "lognorm"]
@@ -43,7 +43,7 @@ class Expression:
     values
         (n_obs, n_vars) sparse float32, sorted, without stored zeros.
     var_names
-        Names of the genes; ``.raw`` can hold others than ``X``.
+        (n_vars,) names of the genes; those of ``.raw`` can differ from those of ``X``.
     is_counts
         True for raw counts, False for log-normalised values.
     """
@@ -56,11 +56,15 @@ class Expression:
 def choose(
     adata: AnnData, counts_layer: str | None, problems: list[str], warnings: list[str]
 ) -> Expression | None:
-    """Choose the values to work on; problems and warnings are appended to the lists.
+    """Choose the expression values; problems and warnings are appended to the lists.
 
-    With ``counts_layer`` only that matrix is looked at, and it must hold counts. Without it the
-    first of ``X``, :data:`COUNTS_LAYERS` and ``.raw`` that holds counts is taken, else the first
-    of ``X`` and ``.raw`` that holds log-normalised values.
+    With ``counts_layer``, only that matrix is used, and it must hold counts. Without it, the first of ``X``,
+    :data:`COUNTS_LAYERS` and ``.raw`` that holds counts is chosen, else the first of ``X`` and ``.raw`` that
+    holds log-normalised values.
+
+    Returns
+    -------
+    The values, or None if there is a problem.
     """
     if counts_layer is not None:
         return _explicit(adata, counts_layer, problems)
@@ -88,7 +92,7 @@ def _explicit(adata: AnnData, counts_layer: str, problems: list[str]) -> Express
     matrices = {"X": (adata.X, adata.var_names)}
     if adata.raw is not None:
         matrices["raw"] = (adata.raw.X, adata.raw.var_names)
-    # A layer that is really called "X" or "raw" is what the user sees under that name.
+    # A layer that is called "X" or "raw" takes precedence: it is what the user sees under that name.
     matrices |= {name: (layer, adata.var_names) for name, layer in adata.layers.items()}
     if counts_layer not in matrices:
         problems.append(str(UnknownNameError("counts layer", counts_layer, matrices)))
@@ -122,7 +126,7 @@ def _candidates(adata: AnnData) -> Iterator[tuple[str, Any, pd.Index]]:
 def _canonical(
     matrix: Any, name: str, obs_names: pd.Index, var_names: pd.Index
 ) -> tuple[csr_matrix | None, str]:
-    """Sparse float32 copy of a matrix and, where it is unusable for any purpose, why."""
+    """Return a sparse float32 copy of a matrix, or None and the reason why it is unusable."""
     from scipy import sparse
 
     if matrix is None:
@@ -137,7 +141,7 @@ def _canonical(
         where = _where(values, is_broken, obs_names, var_names)
         return None, (
             f"In {name} {_n_values(is_broken)} NaN or infinite, the first {where}. "
-            "Remove these cells or genes, or set the values right."
+            "Remove these cells or genes, or correct the values."
         )
     is_negative = values.data < 0
     if is_negative.any():
@@ -175,13 +179,13 @@ def _warn_of_lognorm(values: csr_matrix, elsewhere: str, warnings: list[str]) ->
     totals = np.asarray(values.expm1().sum(axis=1)).ravel()
     if np.abs(totals / TARGET_SUM - 1).max() > TOTAL_TOLERANCE:
         warnings.append(
-            "The values are not log1p of counts per 10,000 over these genes (undone, the median cell sums to "
-            f"{np.median(totals):.0f}): methods that insist on it fail."
+            "The values are not log1p of counts per 10,000 over these genes (without the logarithm, the "
+            f"median cell sums to {np.median(totals):.0f}): methods that require it fail."
         )
 
 
 def _likely_counts(adata: AnnData) -> str:
-    """Name the first layer that is not looked at by itself and may hold counts, as a sentence to append."""
+    """Return a sentence that names the first other layer that may hold counts; empty if there is none."""
     for name, matrix in adata.layers.items():
         if name not in COUNTS_LAYERS and _are_whole_numbers(matrix):
             return f" {_layer(name)} looks like counts: --counts-layer {shlex.quote(str(name))}."
@@ -189,13 +193,13 @@ def _likely_counts(adata: AnnData) -> str:
 
 
 def _are_whole_numbers(matrix: Any) -> bool:
-    """Tell whether no value is negative or a fraction, and some are above 1: marks are 0 and 1."""
+    """Return whether all values are whole and not negative, and one is above 1: masks are 0 and 1."""
     from scipy import sparse
 
     values = np.ravel(matrix.data if sparse.issparse(matrix) else np.asarray(matrix), order="K")
     if values.dtype.kind not in "iuf" or not values.size or not values.min() >= 0:
         return False
-    # In blocks: the first fraction ends it, and no copy of a large matrix is made.
+    # In blocks: stops at the first fraction, and does not copy a large matrix.
     starts = range(0, values.size, BLOCK_VALUES)
     blocks = (values[start : start + BLOCK_VALUES] for start in starts)
     return bool(1 < values.max() < np.inf) and all((block == np.floor(block)).all() for block in blocks)

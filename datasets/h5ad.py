@@ -1,4 +1,4 @@
-"""Read a file that is meant to be AnnData, and say in plain words why it cannot be read."""
+"""Read an AnnData file, with clear messages about files that cannot be read."""
 
 from __future__ import annotations
 
@@ -19,12 +19,12 @@ GZIP_MAGIC = b"\x1f\x8b"
 
 
 def read_h5ad(path: Path) -> AnnData:
-    """Read an ``.h5ad`` file whole.
+    """Read an ``.h5ad`` file into memory.
 
     Raises
     ------
     DataError
-        If there is no such file, or it is not a complete AnnData file.
+        If the file does not exist, or is not a complete AnnData file.
     """
     import anndata
 
@@ -32,12 +32,12 @@ def read_h5ad(path: Path) -> AnnData:
     if problem:
         raise DataError(str(path), [problem])
     with warnings.catch_warnings():
-        # Old files and repeated names: the first read well, the second are reported by the contract.
+        # Warnings about files of old versions, and about repeated names, which the contract reports.
         warnings.simplefilter("ignore")
         try:
             return anndata.read_h5ad(path)
         except Exception as error:
-            # Whatever anndata raises on a damaged or foreign file is about the file.
+            # anndata raises errors of many kinds on damaged or foreign files.
             reason = str(error).strip().splitlines() or [type(error).__name__]
             problem = f"anndata {version('anndata')} cannot read this file: {reason[0]}."
             raise DataError(str(path), [problem]) from error
@@ -75,7 +75,7 @@ def _problem_of_content(path: Path, keys: set[str]) -> str | None:
         return None
     held = ", ".join(sorted(keys)) or "nothing"
     remedy = ""
-    # Both have a matrix; a loom file has attributes of its columns, too.
+    # Both have a matrix; only a loom file has attributes of its columns.
     if "col_attrs" in keys:
         remedy = f" It looks like a loom file: {_prepare(path, 'loom', ('.loom',))}."
     elif "matrix" in keys:
@@ -84,11 +84,11 @@ def _problem_of_content(path: Path, keys: set[str]) -> str | None:
 
 
 def _prepare(path: Path, kind: str, suffixes: tuple[str, ...]) -> str:
-    """Return the command that makes AnnData of a file, with its format where the name does not say it."""
-    told = "" if path.suffix.lower() in suffixes else f" --input-format {kind}"
+    """Return the command that converts a file to AnnData, with its format if the name does not tell it."""
+    format_option = "" if path.suffix.lower() in suffixes else f" --input-format {kind}"
     # Loom files often hold the labels, 10x output never does.
     labels = " --labels TABLE" if kind == "10x_h5" else ""
-    return f"run-benchmark datasets prepare {shlex.quote(str(path))}{told}{labels} --out my.h5ad"
+    return f"run-benchmark datasets prepare {shlex.quote(str(path))}{format_option}{labels} --out my.h5ad"
 
 
 def _problem_of_opening(message: str) -> str:

@@ -1,4 +1,4 @@
-"""Names of data sets: they are part of the names of files and of rows of tables."""
+"""Names of data sets, which are part of file names and of rows of tables."""
 
 from __future__ import annotations
 
@@ -8,12 +8,12 @@ from cellular_bench.core.errors import UserError
 
 
 def check_name(dataset_id: object) -> None:
-    """Refuse what cannot be the name of a data set.
+    """Check the name of a data set.
 
     Raises
     ------
     UserError
-        If it is not made of lower-case letters, digits and underscores.
+        If it is not text of lower-case letters, digits and underscores.
 
     Examples
     --------

@@ -13,7 +13,7 @@ from cellular_bench.core.keys import TARGET_SUM
 if TYPE_CHECKING:
     from scipy.sparse import csr_matrix
 
-#: Cells that are normalised in double precision at a time.
+#: Number of cells that are normalised in double precision at a time.
 BLOCK_CELLS = 20_000
 
 
@@ -32,7 +32,7 @@ def normalise(counts: Any) -> csr_matrix:
     Raises
     ------
     UserError
-        If a cell has no counts, because it has no composition.
+        If a cell has no counts.
 
     Examples
     --------
@@ -49,7 +49,18 @@ def normalise(counts: Any) -> csr_matrix:
 
 
 def log1p_of_scaled(counts: Any, size_factors: NDArray[np.float64]) -> csr_matrix:
-    """Return ``log1p`` of the counts of each cell, divided by its size factor: sparse float32.
+    """Return ``log1p`` of counts divided by the size factor of the cell.
+
+    Parameters
+    ----------
+    counts
+        (n_obs, n_vars) raw counts, sparse or dense.
+    size_factors
+        (n_obs,) positive divisors.
+
+    Returns
+    -------
+    (n_obs, n_vars) float32, sparse.
 
     Examples
     --------
@@ -62,7 +73,7 @@ def log1p_of_scaled(counts: Any, size_factors: NDArray[np.float64]) -> csr_matri
 
 
 def _log1p_of_products(counts: csr_matrix, per_cell: NDArray[np.float64]) -> csr_matrix:
-    """Work in double precision for some cells at a time: a large matrix is never held twice in it."""
+    """Compute in double precision for some cells at a time, to save memory."""
     from scipy import sparse
 
     matrix = counts if counts.has_canonical_format else counts.copy()

@@ -1,9 +1,9 @@
-"""Splits: which cells a method learns from and which it is scored on.
+"""Splits into training cells and scored cells.
 
 Pure functions of the label or batch of every cell, in cell order. Each returns a tuple of
-:class:`~cellular_bench.core.types.Split` whose positions are ascending; the same input
-and seed give the same splits, digests included. Requests that cannot be met raise a
-:class:`~cellular_bench.core.errors.UserError` that says why.
+:class:`~cellular_bench.core.types.Split` with ascending positions; the same input and seed give the same
+splits, digests included. Impossible requests raise a :class:`~cellular_bench.core.errors.UserError` with the
+reason.
 """
 
 from __future__ import annotations
@@ -22,16 +22,16 @@ from numpy.typing import ArrayLike, NDArray
 from cellular_bench.core.errors import UnknownNameError, UserError
 from cellular_bench.core.types import Split, SplitKind
 
-#: Labels with fewer cells are not chosen by :func:`unseen_label` on its own account.
+#: Labels with fewer cells are not chosen by :func:`unseen_label`, only if they are named.
 MIN_UNSEEN_CELLS = 10
-#: How many labels :func:`unseen_label` takes out, one at a time, when it may choose.
+#: Number of labels that :func:`unseen_label` hides by default, one at a time.
 DEFAULT_UNSEEN_LABELS = 3
-#: A split must leave at least this many labels to learn from.
+#: Smallest number of labels in the training cells of a split.
 MIN_KNOWN_LABELS = 2
 
 
 def all_cells(label: ArrayLike) -> tuple[Split, ...]:
-    """Learn from and score every cell: for methods that embed the cells they are given.
+    """Train on all cells and score all cells: for methods that embed the cells that they are fitted on.
 
     Parameters
     ----------
@@ -48,22 +48,26 @@ def all_cells(label: ArrayLike) -> tuple[Split, ...]:
 
 
 def kfold(label: ArrayLike, *, n_splits: int = 5, seed: int = 42) -> tuple[Split, ...]:
-    """Cut the cells into folds with the same mix of labels; each fold is scored once.
+    """Divide the cells into folds with the same proportions of labels; each fold is scored once.
 
-    The folds are those of scikit-learn's ``StratifiedKFold(n_splits, shuffle=True,
-    random_state=seed)`` in its order, which with the defaults is the split of the CELLULAR study.
-    A label with fewer cells than folds is absent from the test cells of some folds, and a label
-    with one cell from the training cells of the fold that scores it.
+    The folds are those of scikit-learn's ``StratifiedKFold(n_splits, shuffle=True, random_state=seed)``, in
+    its order; with the defaults, the split of the CELLULAR study. A label with fewer cells than folds is
+    missing in the test cells of some folds, and a label with one cell in the training cells of the fold that
+    scores it.
 
     Parameters
     ----------
     label
         (n_obs,) label of each cell.
+    n_splits
+        Number of folds.
+    seed
+        Seed of the shuffle.
 
     Raises
     ------
     UserError
-        If no label has as many cells as there are folds.
+        If every label has fewer cells than there are folds.
 
     Examples
     --------
@@ -80,7 +84,7 @@ def kfold(label: ArrayLike, *, n_splits: int = 5, seed: int = 42) -> tuple[Split
 
 
 def leave_one_batch_out(batch: ArrayLike) -> tuple[Split, ...]:
-    """Score each batch in turn, learning from all the others.
+    """Score each batch in turn; all other batches are the training cells.
 
     Parameters
     ----------
@@ -121,23 +125,25 @@ def unseen_label(
     folds: Sequence[int] = (1,),
     together: bool = False,
 ) -> tuple[Split, ...]:
-    """Hide one label from training, to see whether its cells are recognised as new.
+    """Hide one label from training, to test whether its cells are recognised as novel.
 
-    As in the CELLULAR study: take a fold of :func:`kfold`, take the cells of the label out of
-    its training cells and add them to its test cells. Other cells of which training has no type,
-    such as the only one of a rare type, are not scored: they are neither known nor the hidden label.
+    As in the CELLULAR study: in a fold of :func:`kfold`, the cells of the label are moved from the training
+    cells to the test cells. Test cells of other types without training cells, for example the only cell of a
+    rare type, are not scored: they are neither known nor hidden.
 
     Parameters
     ----------
     label
         (n_obs,) label of each cell.
     labels
-        Labels to hide, one at a time; ``"all"``: every one, however rare.
+        Labels to hide, one at a time; ``"all"``: all labels, even rare ones.
     n_labels
-        How many labels to hide where ``labels`` does not name them; 3 if neither is given.
-        Labels with at least 10 cells are ranked by abundance, most cells first and ties by name,
-        the ranks are cut into ``n_labels`` equal stretches, and the label in the middle of each
-        is hidden: abundant, middling and rare ones take part.
+        Number of labels to hide if ``labels`` does not name them; 3 if neither is given. Labels with at least
+        10 cells are ranked by abundance, most cells first and ties by name. The ranks are divided into
+        ``n_labels`` equal intervals, and the label in the middle of each is hidden, so that abundant and rare
+        labels are included.
+    n_splits, seed
+        As for :func:`kfold`.
     folds
         Numbers of the folds to use, from 1 to ``n_splits``.
     together
@@ -146,8 +152,8 @@ def unseen_label(
     Raises
     ------
     UserError
-        If a label or fold does not exist, if fewer than ``n_labels`` labels have 10 cells, or if
-        fewer than two labels would be left to learn from.
+        If a label or fold does not exist, fewer than ``n_labels`` labels have 10 cells, or fewer than two
+        labels are left for training.
 
     Examples
     --------
@@ -175,14 +181,14 @@ def private_label(
     labels: Sequence[str] | None = None,
     n_labels: int | None = None,
 ) -> tuple[Split, ...]:
-    """Score a batch that holds a label which no other batch has, to see whether it is recognised as new.
+    """Score a batch with a label that no other batch has, to test whether it is recognised as novel.
 
-    Harder than :func:`unseen_label`, and closer to practice: the known cells of the scored batch
-    are themselves from a batch never seen, so that a batch effect may pass for a new type. For each
-    label the batch with most of its cells is scored; the cells of that label are taken out of all
-    other batches, which are learned from, and are left out altogether. Other labels that only the
-    scored batch has count as new too. Labels of ``labels`` that one batch alone has would all give the
-    same split: each is scored without the cells of the others.
+    More difficult than :func:`unseen_label`, and closer to practice: the known cells of the scored batch are
+    also from an unseen batch, so that a batch effect can be mistaken for a novel type. For each label, the
+    batch with most of its cells is scored; all other batches are the training cells, without the cells of
+    that label, which are excluded. Other labels that only the scored batch has count as novel, too. If
+    several of ``labels`` occur only in the scored batch, each is scored without the cells of the others;
+    otherwise their splits would be the same.
 
     Parameters
     ----------
@@ -194,8 +200,8 @@ def private_label(
     Raises
     ------
     UserError
-        If there is one batch, a label does not exist, the scored batch would hold nothing but the
-        label, or fewer than two labels would be left to learn from.
+        If there is one batch, a label does not exist, the scored batch would hold only that label, or fewer
+        than two labels are left for training.
 
     Examples
     --------
@@ -216,7 +222,7 @@ def _private(
 ) -> Split:
     n_cells = [int(((where == name) & (names == unseen)).sum()) for name in batches]
     scored = where == batches[int(np.argmax(n_cells))]
-    # Labels that are nowhere else either would give this very split.
+    # Other labels that occur only in this batch would give the same split.
     alone = set(hidden) - set(names[~scored].tolist())
     twins = sorted(alone - {unseen}) if unseen in alone else []
     tested = scored & ~np.isin(names, twins)
@@ -224,7 +230,7 @@ def _private(
         also = f" but {', '.join(map(repr, twins))}, made private too" if twins else ""
         raise UserError(
             f"private_label: batch '{batches[int(np.argmax(n_cells))]}', which has most cells of "
-            f"'{unseen}', holds no other label{also}, so known and new cells cannot be told apart there."
+            f"'{unseen}', holds no other label{also}, so known and novel cells cannot be compared there."
         )
     train = np.flatnonzero(~scored & (names != unseen))
     _check_known(names[train], (unseen,), "private_label")
@@ -233,19 +239,19 @@ def _private(
 
 
 def reference_query(batch: ArrayLike, *, reference: Sequence[str]) -> tuple[Split, ...]:
-    """Learn from some batches and score the cells of all others: mapping to an atlas.
+    """Train on some batches and score the cells of all others: mapping to an atlas.
 
     Parameters
     ----------
     batch
         (n_obs,) batch of each cell.
     reference
-        Batches to learn from.
+        Batches of the training cells.
 
     Raises
     ------
     UserError
-        If a batch does not exist, or none is left to score.
+        If a batch does not exist, or no batch is left to score.
 
     Examples
     --------
@@ -273,17 +279,17 @@ def reference_query(batch: ArrayLike, *, reference: Sequence[str]) -> tuple[Spli
 def make(
     kind: SplitKind, *, label: ArrayLike, batch: ArrayLike, options: Mapping[str, Any] | None = None
 ) -> tuple[Split, ...]:
-    """Make the splits that a suite asks for by name.
+    """Return the splits of a kind.
 
     Parameters
     ----------
     kind
-        Name of a kind of split.
+        Name of the kind.
     label, batch
         (n_obs,) label and batch of each cell.
     options
-        Keyword arguments of the function of that kind, as a TOML table gives them; with any kind also
-        ``stress``, a table of ``kind``, ``levels`` and perhaps ``seed``: see
+        Keyword arguments of the function of that kind, for example from a TOML table; with any kind also
+        ``stress``, a table of ``kind``, ``levels`` and optionally ``seed``: see
         :func:`~cellular_bench.datasets.stress.stressed_splits`.
 
     Raises
@@ -307,7 +313,7 @@ def make(
     return splits if stress is None else _stressed(splits, label, stress)
 
 
-#: Function of each kind, and whether it reads the batches rather than the labels; None: both.
+#: Function of each kind, and whether its argument is the batch (True), the label (False) or both (None).
 _MAKERS: Mapping[str, tuple[Callable[..., tuple[Split, ...]], bool | None]] = {
     "all": (all_cells, False),
     "kfold": (kfold, False),
@@ -377,7 +383,7 @@ def _digest(
 ) -> str:
     head = json.dumps([kind, seed, list(unseen), len(train_obs), len(test_obs)], ensure_ascii=True)
     content = hashlib.sha256(head.encode())
-    # Little-endian on every machine, so that records of different machines can be compared.
+    # Little-endian on every machine, so that digests of different machines can be compared.
     content.update(train_obs.astype("<i8").tobytes())
     content.update(test_obs.astype("<i8").tobytes())
     return content.hexdigest()
@@ -397,7 +403,7 @@ def _stratified_folds(
             f"cell{'s' if most > 1 else ''}. Ask for fewer folds (n_splits) or use more cells."
         )
     with warnings.catch_warnings():
-        # Labels with fewer cells than folds are expected in these data; the docstring says so.
+        # Labels with fewer cells than folds are expected in such data; see the docstring of kfold.
         warnings.filterwarnings("ignore", message="The least populated class", category=UserWarning)
         folds = StratifiedKFold(n_splits, shuffle=True, random_state=seed)
         return list(folds.split(np.zeros(len(names)), names))
@@ -455,7 +461,7 @@ def _hide(
 ) -> Split:
     is_hidden = np.isin(names[train], unseen)
     _check_known(names[train[~is_hidden]], unseen, "unseen_label")
-    # The only cell of a type is in a test fold: no training cell has that type, and it is not the hidden one.
+    # The only cell of a type can be in the test fold: no training cell has that type, and it is not hidden.
     test = test[np.isin(names[test], [*names[train], *unseen])]
     return _split(
         f"unseen-{n_splits}-{seed}",
@@ -496,7 +502,7 @@ def _names(values: ArrayLike, what: str) -> NDArray[np.str_]:
 
 
 def _strings(values: Sequence[str], option: str) -> list[str]:
-    # A single string is a sequence of letters, which nobody means.
+    # A string is a sequence of letters, which is never intended.
     if isinstance(values, str) or not values or not all(isinstance(value, str) for value in values):
         raise UserError(f"{option} must be a list of at least one name, got: {values!r}.")
     return list(values)
@@ -508,5 +514,5 @@ def _check_integer(option: str, value: object, *, minimum: int) -> None:
 
 
 def _id(name: str) -> str:
-    # Ids become names of files: what would break a path is written as %XX, which keeps ids apart.
+    # Ids become file names: characters that a path cannot contain are written as %XX.
     return re.sub(r"[/\\%\x00-\x1f]", lambda hit: f"%{ord(hit.group()):02X}", name)

@@ -1,8 +1,8 @@
-"""Harder versions of a split: wrong labels, fewer cells, fewer genes, shallow counts, rare types.
+"""Stress tests of a split: wrong labels, fewer cells, fewer genes, shallow counts, rare types.
 
-A benchmark on clean data says little about messy data. Each stress has one level, so that scores can
-be drawn as a curve over it. Every draw is seeded, and cells that are drawn at one level are drawn at every
-harder one: a curve falls because of the level, not because of other cells.
+A benchmark on clean data says little about noisy data. Each stress has one level, so that scores can be
+plotted against it. Every draw is seeded, and cells that are affected at one level are affected at every
+higher level: a curve falls because of the level, not because of other cells.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
 Cells = NDArray[np.int64]
 
-#: Training cells that every label keeps where cells are taken out: an outlier needs a fellow.
+#: Number of training cells that every label keeps at least.
 MIN_CELLS_KEPT: Final = 2
 
 
@@ -36,20 +36,22 @@ def stressed_splits(
 
     Parameters
     ----------
+    splits
+        Splits without stress.
     label
         (n_obs,) label of each cell.
     kind
-        Which stress.
+        Kind of stress.
     levels
-        Shares from 0 to 1, see :data:`~cellular_bench.core.types.STRESSES`; at the level that
-        changes nothing the split itself is returned.
+        Shares from 0 to 1, see :data:`~cellular_bench.core.types.STRESSES`; at the level without effect, the
+        split itself is returned.
     seed
         Seed of every draw.
 
     Raises
     ------
     UserError
-        If the kind is unknown, or a level is no share above 0 (from 0 to below 1 for wrong labels).
+        If the kind is unknown, or a level is not a share above 0 (from 0 to below 1 for wrong labels).
 
     Examples
     --------
@@ -73,18 +75,20 @@ def stressed_splits(
 def stressed_data(adata: AnnData, stress: Stress | None) -> AnnData:
     """Return data with fewer genes or shallower counts; the same data for the other kinds.
 
-    Counts are thinned: each molecule is kept with the probability ``level``. A cell that would be left
-    without any keeps one of its most abundant gene.
+    Counts are thinned: each molecule is kept with the probability ``level``. A cell without any remaining
+    molecule keeps one of its most abundant gene.
 
     Parameters
     ----------
     adata
-        Validated cells. Not altered.
+        Validated cells. Not modified.
+    stress
+        Stress of the split, or None.
 
     Raises
     ------
     UserError
-        If counts are to be thinned and there are none.
+        If counts have to be thinned and there are none.
     """
     if stress is None:
         return adata
@@ -94,7 +98,7 @@ def stressed_data(adata: AnnData, stress: Stress | None) -> AnnData:
 
 
 def stressed_labels(label: ArrayLike, stress: Stress | None) -> NDArray[np.str_]:
-    """Return the labels of training cells, some of them replaced by another label at random.
+    """Return the labels of training cells, (n_obs,), some of them replaced by another label at random.
 
     Examples
     --------
@@ -149,7 +153,7 @@ def _stressed(split: Split, names: NDArray[np.str_], stress: Stress) -> Split:
 
 
 def _kept_cells(train: Cells, label: NDArray[np.str_], stress: Stress) -> Cells:
-    """Keep a share of the cells of each label, or of each label that is to be rare."""
+    """Keep a share of the cells of each label, or of every second label."""
     if stress.kind not in ("fewer_cells", "rare_types"):
         return train
     known, n_cells = np.unique(label, return_counts=True)
@@ -176,7 +180,7 @@ def _thinned(adata: AnnData, stress: Stress) -> AnnData:
     if COUNTS not in adata.layers:
         raise UserError("Stress 'shallow' thins raw counts; this data set has none.")
     counts: Any = sparse.csr_matrix(adata.layers[COUNTS], dtype=np.float64, copy=True)
-    # One uniform draw per value, read through the binomial's quantiles: smaller at a lower level.
+    # Quantiles of the binomial distribution at one uniform draw per value decrease with the level.
     draws = np.random.default_rng(stress.seed).random(counts.nnz)
     thin = stats.binom.ppf(draws, counts.data, stress.level)
     counts.data = _never_empty(np.maximum(thin, 0.0), counts)  # the quantile at 0 is -1

@@ -1,4 +1,4 @@
-"""Fewer cells, drawn so that no kind of cell is lost."""
+"""Subsampling of cells in the proportions of labels and batches."""
 
 from __future__ import annotations
 
@@ -15,25 +15,27 @@ if TYPE_CHECKING:
 
 
 def subsample(adata: AnnData, n: int, seed: int, *, keys: tuple[str, ...] = (LABEL, BATCH)) -> AnnData:
-    """Draw ``n`` cells, in the proportions of every combination of label and batch.
+    """Draw ``n`` cells in the proportions of all combinations of label and batch.
 
     Parameters
     ----------
+    adata
+        Cells. Not modified.
     n
-        Cells to keep; all of them, in their order, if there are not more.
+        Number of cells; all of them if there are not more.
     seed
-        Of the generator: the same seed draws the same cells.
+        Seed of the generator.
     keys
-        Columns of ``obs`` whose combinations are the strata; those that are absent are an error.
+        Columns of ``obs`` whose combinations are the strata.
 
     Returns
     -------
-    A copy with the cells in the order of the source.
+    A copy of the drawn cells, in their order in ``adata``.
 
     Raises
     ------
     UserError
-        If ``n`` is not a whole number of at least 1.
+        If ``n`` is not a whole number of at least 1, ``seed`` is negative, or a column is missing.
     """
     for key in keys:
         if key not in adata.obs:
@@ -43,10 +45,19 @@ def subsample(adata: AnnData, n: int, seed: int, *, keys: tuple[str, ...] = (LAB
 
 
 def positions(strata: list[ArrayLike], n_obs: int, *, n: int, seed: int) -> NDArray[np.int64]:
-    """Return the positions of the cells that :func:`subsample` keeps, ascending.
+    """Return the ascending positions of the cells that :func:`subsample` draws.
 
-    Every stratum gets its share of ``n``, rounded by largest remainder; one that has at least one
-    cell keeps one where there is room for all of them.
+    Every stratum gets its share of ``n``, rounded by largest remainder, and at least one cell if ``n`` is at
+    least the number of strata.
+
+    Parameters
+    ----------
+    strata
+        Columns of (n_obs,) values, whose combinations are the strata.
+    n_obs
+        Number of cells.
+    n, seed
+        As for :func:`subsample`.
 
     Examples
     --------
@@ -62,7 +73,7 @@ def positions(strata: list[ArrayLike], n_obs: int, *, n: int, seed: int) -> NDAr
     sizes = np.bincount(stratum)
     wanted = _apportion(sizes, n)
     rng = np.random.default_rng(seed)
-    # One draw orders all cells; the first of each stratum are taken.
+    # One draw orders all cells; the first ones of each stratum are selected.
     order = rng.permutation(n_obs)
     order = order[np.argsort(stratum[order], kind="stable")]
     starts = np.concatenate([[0], np.cumsum(sizes)[:-1]])
@@ -82,7 +93,7 @@ def _codes(strata: list[ArrayLike], n_obs: int) -> NDArray[np.intp]:
 def _apportion(sizes: NDArray[np.intp], n: int) -> NDArray[np.intp]:
     exact = n * sizes / sizes.sum()
     least = 1 if n >= len(sizes) else 0
-    # Rounding up those below one cell can exceed n: the largest strata give back.
+    # Rounding up shares below one cell can exceed n: the largest strata give cells back.
     whole: NDArray[np.intp] = np.maximum(np.floor(exact + 1e-9).astype(np.intp), least)
     while whole.sum() > n:
         whole[np.argmax(np.where(whole > least, whole - exact, -np.inf))] -= 1

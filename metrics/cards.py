@@ -76,8 +76,8 @@ def card_of(spec: MetricSpec) -> MetricCard:
 
 def _section(text: str, title: str) -> str:
     """Return the body of a section of a numpy docstring; empty if there is none."""
-    found = re.search(rf"^{title}\n-+\n(.*?)(?=^\S[^\n]*\n---+$|\Z)", text, flags=re.DOTALL | re.MULTILINE)
-    return found.group(1).strip() if found else ""
+    match = re.search(rf"^{title}\n-+\n(.*?)(?=^\S[^\n]*\n---+$|\Z)", text, flags=re.DOTALL | re.MULTILINE)
+    return match.group(1).strip() if match else ""
 
 
 def _paragraph(section: str, start: str) -> str:
@@ -87,9 +87,9 @@ def _paragraph(section: str, start: str) -> str:
     return ""
 
 
-def render(found: MetricCard) -> str:
+def render(shown: MetricCard) -> str:
     """Return a card as Markdown."""
-    spec = found.spec
+    spec = shown.spec
     better = "higher" if spec.higher_is_better else "lower"
     source = f"[doi:{spec.doi}](https://doi.org/{_quoted(spec.doi)})" if spec.doi else "-"
     lines = [
@@ -101,10 +101,10 @@ def render(found: MetricCard) -> str:
         f"- Counts in the overall score: {'yes' if spec.in_overall else 'no'}; version {spec.version}",
         f"- Needs: {', '.join(f'`{name}`' for name in required_inputs(spec))}",
         f"- Reference: {source}",
-        f"- Formula: {found.formula or '(not written yet)'}",
-        f"- Fooled by: {found.fooled_by or '(not written yet)'}",
+        f"- Formula: {shown.formula or '(not written yet)'}",
+        f"- Fooled by: {shown.fooled_by or '(not written yet)'}",
     ]
-    return "\n".join([*lines, "", "```python", found.example or "# (not written yet)", "```", ""])
+    return "\n".join([*lines, "", "```python", shown.example or "# (not written yet)", "```", ""])
 
 
 def _heading(spec: MetricSpec) -> str:

@@ -138,13 +138,15 @@ def evaluate(
     context = _Context(inputs, {"n_jobs": n_jobs, "profile": chosen})
     sampled = [metric_id for metric_id in metric_ids if METRICS[metric_id].on_sample]
     sample = context.of_sample(chosen) if sampled else None
-    found = Evaluation(chosen)
+    evaluation = Evaluation(chosen)
     for metric_id in metric_ids:
-        found[metric_id] = _value(metric_id, sample if sample and metric_id in sampled else context)
-    _describe_shortcuts(found, context, on_all=[name for name in found if not sample or name not in sampled])
+        evaluation[metric_id] = _value(metric_id, sample if sample and metric_id in sampled else context)
+    _describe_shortcuts(
+        evaluation, context, on_all=[name for name in evaluation if not sample or name not in sampled]
+    )
     if sample:
-        found.shortcuts += (replace(sample.shortcut, metric_ids=tuple(sampled)),)
-    return found
+        evaluation.shortcuts += (replace(sample.shortcut, metric_ids=tuple(sampled)),)
+    return evaluation
 
 
 def _value(metric_id: str, context: _Context) -> float | UndefinedError:
@@ -166,7 +168,7 @@ def _failure(error: Exception) -> UndefinedError:
     return undefined
 
 
-def _describe_shortcuts(found: Evaluation, context: _Context, on_all: Sequence[str]) -> None:
+def _describe_shortcuts(evaluation: Evaluation, context: _Context, on_all: Sequence[str]) -> None:
     """Record which metrics depend on which shortcut, and the standard errors of values of a sample."""
     made = context.made_distances()
     if made is None or not made.shortcuts:
@@ -177,9 +179,9 @@ def _describe_shortcuts(found: Evaluation, context: _Context, on_all: Sequence[s
         if ids:
             shortcuts.append(replace(shortcut, metric_ids=tuple(ids)))
         if shortcut.quantity == "silhouettes":
-            values = {name: value for name in ids if isinstance(value := found[name], float)}
-            found.standard_errors = _standard_errors(values, context, made)
-    found.shortcuts = tuple(shortcuts)
+            values = {name: value for name in ids if isinstance(value := evaluation[name], float)}
+            evaluation.standard_errors = _standard_errors(values, context, made)
+    evaluation.shortcuts = tuple(shortcuts)
 
 
 def _standard_errors(
@@ -194,7 +196,7 @@ def _standard_errors(
             parts[name].append(value if isinstance(value, float) else values[name])
     # The error of a sample of all cells is 0.
     unseen = 1 - len(made.rows()) / len(made.stratum)
-    return {name: float(np.sqrt(unseen * (N_PARTS - 1) * np.var(found))) for name, found in parts.items()}
+    return {name: float(np.sqrt(unseen * (N_PARTS - 1) * np.var(left))) for name, left in parts.items()}
 
 
 class _Context:
@@ -211,17 +213,17 @@ class _Context:
     def arguments(self, function: Callable[..., object]) -> dict[str, object]:
         """Resolve the arguments of a function by their names; absent optional ones are left out."""
         parameters = inspect.signature(function).parameters
-        found: dict[str, object] = {}
+        arguments: dict[str, object] = {}
         for name, parameter in parameters.items():
             optional = parameter.default is not inspect.Parameter.empty
             if name == "neighbors" and self._only_graph and FROM_GRAPH & parameters.keys():
-                found[name] = None
+                arguments[name] = None
             elif name in self._values or name in DERIVED:
                 if not (optional and name in CODES and isinstance(self._look_up(name), UndefinedError)):
-                    found[name] = self._get(name)
+                    arguments[name] = self._get(name)
             elif not optional:
                 raise self._missing(name)
-        return found
+        return arguments
 
     def _missing(self, name: str) -> UndefinedError:
         by_output = name in METHOD_OUTPUTS
@@ -267,8 +269,8 @@ class _Context:
         }
         other._values = {**kept, "shared_distances": made}
         for name, codes in (("label", "label_codes"), ("batch", "batch_codes")):
-            if isinstance(found := kept.get(codes), np.ndarray):  # faster to compare than text
-                other._values[name] = found
+            if isinstance(known := kept.get(codes), np.ndarray):  # faster to compare than text
+                other._values[name] = known
         return other
 
     def of_sample(self, profile: Profile) -> _Sample | None:

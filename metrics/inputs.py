@@ -115,6 +115,6 @@ def several(values: ArrayLike, name: str, *, n_obs: int | None = None) -> tuple[
     """
     names, codes = encode(values, name, n_obs=n_obs)
     if len(names) < 2:
-        found = f"only one {name} ('{names[0]}')" if len(names) else "no cells"
-        raise UndefinedError(f"needs at least two different values of {name}; there is {found}")
+        present = f"only one {name} ('{names[0]}')" if len(names) else "no cells"
+        raise UndefinedError(f"needs at least two different values of {name}; there is {present}")
     return names, codes

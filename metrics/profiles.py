@@ -68,10 +68,10 @@ def profile_of(name: str | Profile) -> Profile:
     """
     if isinstance(name, Profile):
         return name
-    found = next((profile for known, profile in PROFILES.items() if known == name), None)
-    if found is None:
+    chosen = next((profile for known, profile in PROFILES.items() if known == name), None)
+    if chosen is None:
         raise UnknownNameError("profile", name, PROFILES)
-    return found
+    return chosen
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -49,12 +49,12 @@ def score_with_scib_metrics(inputs: Mapping[str, Any]) -> dict[str, Outcome]:
             "The engine 'scib-metrics' needs the library scib-metrics, which is not installed. "
             "Install it with: pip install 'cellular-bench[parity]'"
         )
-    found: dict[str, Outcome] = {}
+    outcomes: dict[str, Outcome] = {}
     # The library prints its progress to standard output, which is reserved for tables and JSON.
     with redirect_stdout(sys.stderr):
         for metric_ids, call in _calls(inputs).items():
-            found |= _outcomes(metric_ids, call)
-    return found
+            outcomes |= _outcomes(metric_ids, call)
+    return outcomes
 
 
 def _calls(inputs: Mapping[str, Any]) -> dict[tuple[str, ...], Callable[[], Any]]:

@@ -91,7 +91,7 @@ def metric(
 
 def _is_newer(function: Callable[..., float], known: Callable[..., float]) -> bool:
     """Return whether a function comes from the same file as a known one, loaded again after a change."""
-    one, other = (inspect.unwrap(found).__code__.co_filename for found in (function, known))
+    one, other = (inspect.unwrap(each).__code__.co_filename for each in (function, known))
     return one == other and function.__module__ != known.__module__
 
 

@@ -1,1 +1,1 @@
-"""From raw tables and files to a data set: reading, joining, quality control, recipes."""
+"""Preparation of data sets from raw files: reading, joining, quality control, recipes."""

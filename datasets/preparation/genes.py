@@ -1,4 +1,4 @@
-"""Names of genes: symbols or Ensembl ids, each once."""
+"""Names of genes: symbols or Ensembl ids, made unique."""
 
 from __future__ import annotations
 
@@ -15,17 +15,17 @@ from cellular_bench.core.keys import MISSING_TEXTS
 if TYPE_CHECKING:
     from anndata import AnnData
 
-#: Columns of ``var`` that hold symbols where the names are ids, in the order in which they are looked for.
+#: Columns of ``var`` that can hold symbols if the names are ids, in the order of the search.
 SYMBOL_COLUMNS = ("gene_symbols", "gene_symbol", "feature_name", "gene_name", "gene_names", "symbol", "Gene")
 #: Ensembl gene ids of any species, with or without a version: ENSG00000139618.19, ENSMUSG...
 ENSEMBL = re.compile(r"ENS[A-Z]{0,6}G\d{11}(\.\d+)?")
-#: Share of names that must be ids for a data set to be one of ids.
+#: Share of names above which a data set counts as named by ids.
 MOSTLY = 0.5
 N_EXAMPLES = 3
 
 
 def are_ensembl(names: Iterable[str]) -> bool:
-    """Tell whether most of the names are Ensembl gene ids.
+    """Return whether most of the names are Ensembl gene ids.
 
     Examples
     --------
@@ -37,14 +37,18 @@ def are_ensembl(names: Iterable[str]) -> bool:
 
 
 def read_mapping(path: Path) -> dict[str, str]:
-    """Read a table of two columns, id and symbol, separated by tabs; a first row of titles is no harm.
+    """Read a table of two columns, id and symbol, separated by tabs, with or without a row of titles.
 
-    Versions of ids (``.19``) are left out, here and where the table is used.
+    Versions of ids (``.19``) are ignored, here and when the table is used.
+
+    Returns
+    -------
+    Symbol of each id.
 
     Raises
     ------
     DataError
-        If there is no such file, a row has fewer than two columns, or an id has two symbols.
+        If the file cannot be read, a row has fewer than two columns, or an id has two symbols.
     """
     try:
         lines = path.read_text(encoding="utf-8").splitlines()
@@ -67,18 +71,27 @@ def read_mapping(path: Path) -> dict[str, str]:
 def name_genes(
     adata: AnnData, *, mapping: Mapping[str, str] | None = None, column: str | None = None
 ) -> tuple[AnnData, tuple[str, ...]]:
-    """Name genes by symbol where that can be done, and every gene differently.
+    """Name genes by symbol if possible, and make the names unique.
 
-    Symbols come from ``column`` of ``var``, else from ``mapping``, else, where the names are Ensembl ids,
-    from the first column of ``var`` that is known to hold them. A gene without symbol keeps its id.
-    Names that occur again get ``-1``, ``-2``..., as in scanpy; the first keeps its own.
+    Symbols are taken from ``column`` of ``var``, else from ``mapping``, else, if the names are Ensembl ids,
+    from the first of :data:`SYMBOL_COLUMNS`. A gene without a symbol keeps its id. Repeated names get ``-1``,
+    ``-2``..., as in scanpy; the first gene keeps its name.
+
+    Parameters
+    ----------
+    adata
+        Cells and genes. Not modified.
+    mapping
+        Symbol of each id.
+    column
+        Column of ``var`` with symbols.
 
     Returns
     -------
     adata
-        A copy; ``var["gene_ids"]`` holds the former names where they were replaced.
+        A copy; ``var["gene_ids"]`` holds the former names if they were replaced.
     warnings
-        One sentence for each thing that a user should know.
+        One sentence each.
 
     Raises
     ------
@@ -86,7 +99,7 @@ def name_genes(
         If ``var`` has no such column.
     """
     with warnings.catch_warnings():
-        # Repeated names are dealt with here.
+        # Repeated names are resolved here.
         warnings.filterwarnings("ignore", message="Variable names are not unique")
         named = adata.copy()
     names = [str(name) for name in adata.var_names]
@@ -107,7 +120,7 @@ def name_genes(
 
 
 def make_unique(names: Sequence[str]) -> list[str]:
-    """Give names that occur again a number that no other name has.
+    """Return names in which repeated ones have a number that makes them unique.
 
     Examples
     --------
@@ -132,26 +145,26 @@ def _symbols(
     if column is not None:
         if column not in adata.var:
             raise UnknownNameError("column of var", column, map(str, adata.var.columns))
-        found = [_clean(value) for value in adata.var[column]]
+        symbols = [_clean(value) for value in adata.var[column]]
     elif mapping is not None:
-        found = [mapping.get(_bare(name), "") for name in names]
+        symbols = [mapping.get(_bare(name), "") for name in names]
     elif are_ensembl(names):
         known = next((name for name in SYMBOL_COLUMNS if name in adata.var), None)
         if known is None:
             return None, [
-                "Genes are named by Ensembl id, and nothing says their symbols: scores and methods that know "
-                "genes by symbol do not apply. Give a table of ids and symbols (--gene-names)."
+                "Genes are named by Ensembl id, and their symbols are unknown: scores and methods that use "
+                "symbols do not apply. Give a table of ids and symbols (--gene-names)."
             ]
-        found = [_clean(value) for value in adata.var[known]]
+        symbols = [_clean(value) for value in adata.var[known]]
     else:
         return None, []
-    lost = [name for name, symbol in zip(names, found, strict=True) if not symbol]
+    lost = [name for name, symbol in zip(names, symbols, strict=True) if not symbol]
     notes = []
     if lost:
         notes.append(
             f"{len(lost)} of {len(names)} genes have no symbol and keep their name: {_examples(lost)}."
         )
-    return [symbol or name for name, symbol in zip(names, found, strict=True)], notes
+    return [symbol or name for name, symbol in zip(names, symbols, strict=True)], notes
 
 
 def _clean(value: object) -> str:

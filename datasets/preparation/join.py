@@ -1,4 +1,4 @@
-"""From raw files to one data set: read, name genes, join samples and labels, filter, normalise."""
+"""From raw files to one data set: read, name genes, join samples, add labels, filter, normalise."""
 
 from __future__ import annotations
 
@@ -22,27 +22,27 @@ if TYPE_CHECKING:
     import pandas as pd
     from anndata import AnnData
 
-#: What is taken off the end of a file's name to get the name of its sample.
+#: Suffixes that are removed from a file's name to get the name of its sample.
 ENDINGS = re.compile(r"(\.(gz|h5ad|h5|hdf5|loom|csv|tsv|txt|tab))+$", re.IGNORECASE)
-#: How many samples a note names as examples.
+#: Number of samples that a note names as examples.
 N_EXAMPLES = 3
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Reading:
-    """How raw files are read.
+    """Options of reading raw files.
 
     Attributes
     ----------
     format, orientation
         As in :func:`~cellular_bench.datasets.preparation.readers.read`.
     gene_names
-        Symbols by gene id, or None.
+        Symbol of each gene id, or None.
     gene_column
-        Column of ``var`` that holds symbols, or None to find it.
+        Column of ``var`` with symbols; None: detected.
     batch_key
-        Column of ``obs``, of the files or of the table of labels, that says the batch; None: every file
-        is a batch.
+        Column of ``obs``, in the files or in the table of labels, that holds the batch; None: every file is a
+        batch.
     """
 
     format: readers.Format | None = None
@@ -57,26 +57,33 @@ def join(
 ) -> tuple[AnnData, tuple[str, ...]]:
     """Read raw files, each a sample, into one data set of counts.
 
-    Genes and columns of ``obs`` that not all samples have are left out. Where cells of several samples
-    share a name, the names of all get the sample in front.
+    Genes and columns of ``obs`` that a sample lacks are dropped. If cells of several samples have the same
+    name, all names get the sample as a prefix.
 
     Parameters
     ----------
+    paths
+        Files or folders, one per sample.
+    reading
+        Options of reading.
     labels
         Table with tabs, commas or semicolons, gzipped or not: names of cells in its first column; the others
-        go into ``obs``. Cells without a row are left out.
+        become columns of ``obs``. Cells without a row are dropped.
 
     Returns
     -------
     adata
         ``X`` counts, ``obs["batch"]``.
     warnings
-        What a user should know, one sentence each.
+        One sentence each.
 
     Raises
     ------
     DataError
-        If a file cannot be read, two have the same name, no gene is common, or no cell has a label.
+        If a file cannot be read, two files have the same name, the samples have no gene in common, or no cell
+        has a label.
+    UserError
+        If there is no file.
     """
     import anndata
 
@@ -90,8 +97,8 @@ def join(
         name = sample_name(path)
         if name in samples:
             raise DataError(str(path), [f"Two files would be the sample '{name}': rename one of them."])
-        samples[name], said = _read(path, name, reading, given)
-        warnings += [f"{name}: {sentence}" for sentence in said]
+        samples[name], notes = _read(path, name, reading, given)
+        warnings += [f"{name}: {sentence}" for sentence in notes]
     n_genes = {name: adata.n_vars for name, adata in samples.items()}
     _make_cells_unique(samples)
     joined = anndata.concat(list(samples.values()), join="inner", merge="first")
@@ -113,9 +120,20 @@ def join(
 
 
 def prepare(adata: AnnData, recipe: Recipe, *, n: int | None = None, seed: int = 0) -> Prepared:
-    """Draw ``n`` cells in the proportions of the batches (None: all), and follow a recipe.
+    """Draw cells in the proportions of the batches, and apply a recipe.
 
-    Outliers are outliers of their batch. ``uns["recipe"]`` says what was drawn, beside what the recipe did.
+    Outliers are determined within batches. ``uns["recipe"]`` describes the draw and the recipe.
+
+    Parameters
+    ----------
+    adata
+        Counts, with ``obs["batch"]``. Not modified.
+    recipe
+        Filters and normalisation.
+    n
+        Number of cells; None: all.
+    seed
+        Seed of the draw.
     """
     cells = adata if n is None else subsample(adata, n, seed, keys=(BATCH,))
     made = recipes.prepare(cells, recipe, sample=cells.obs[BATCH].astype(str).to_numpy())
@@ -126,7 +144,7 @@ def prepare(adata: AnnData, recipe: Recipe, *, n: int | None = None, seed: int =
 
 
 def sample_name(path: Path) -> str:
-    """Name a sample after its file or folder, by the name that it was given with: links are not followed.
+    """Return the name of the sample of a file or folder; links are not followed.
 
     Examples
     --------
@@ -137,7 +155,7 @@ def sample_name(path: Path) -> str:
 
 
 def _read(path: Path, name: str, reading: Reading, given: Sequence[str]) -> tuple[AnnData, tuple[str, ...]]:
-    """Read a sample; ``given`` are the columns that a table of labels adds to it later."""
+    """Read a sample; ``given`` are the columns that the table of labels adds later."""
     from anndata import AnnData
     from scipy import sparse
 
@@ -167,7 +185,7 @@ def _batch(
 
 
 def _lost_columns(samples: Mapping[str, AnnData], given: Sequence[str]) -> list[str]:
-    """Say which columns of obs are not in every sample: joining leaves them out."""
+    """Return a note about the columns of obs that a sample lacks, which joining drops."""
     columns = dict.fromkeys(str(column) for adata in samples.values() for column in adata.obs)
     lost = []
     for column in columns:
@@ -184,18 +202,18 @@ def _lost_columns(samples: Mapping[str, AnnData], given: Sequence[str]) -> list[
 
 
 def _shared_batches(samples: Mapping[str, AnnData]) -> list[str]:
-    """Say which batches of several samples have one name: they become one batch."""
+    """Return a note about batches of several samples that have the same name and become one batch."""
     of_batch: dict[str, list[str]] = {}
     for sample, adata in samples.items():
         for batch in adata.obs[BATCH].unique():
             of_batch.setdefault(str(batch), []).append(sample)
-    shared = [f"'{batch}' ({', '.join(found)})" for batch, found in of_batch.items() if len(found) > 1]
+    shared = [f"'{batch}' ({', '.join(names)})" for batch, names in of_batch.items() if len(names) > 1]
     if not shared:
         return []
     more = ", ..." if len(shared) > N_EXAMPLES else ""
     return [
         f"Batches of one name in several samples are one batch: {', '.join(shared[:N_EXAMPLES])}{more}. "
-        "Where they are not, rename them."
+        "Rename them if they are not."
     ]
 
 
@@ -228,7 +246,7 @@ def _read_labels(path: Path) -> pd.DataFrame:
         with readers.opened(path) as file:
             separator = readers.separator_of(path, file)
             titles = genes.make_unique(readers.titles_of(path, file, separator))
-            # A converter keeps names as they are written, where a type would not: "007", "NA".
+            # A converter, unlike a type, keeps names such as "007" and "NA".
             options: dict[str, Any] = {"header": 0, "names": titles, "converters": {0: str}}
             table = pd.read_csv(file, sep=separator, **options).set_index(titles[0])
     except (OSError, EOFError, zlib.error, ValueError, LookupError, csv.Error) as error:
@@ -237,5 +255,5 @@ def _read_labels(path: Path) -> pd.DataFrame:
     if len(repeated):
         raise DataError(str(path), [f"The cell '{repeated[0]}' has two rows in it."])
     if not len(table.columns):
-        raise DataError(str(path), ["It has names of cells, and no column beside them."])
+        raise DataError(str(path), ["It has names of cells, and no other column."])
     return table

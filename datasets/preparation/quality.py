@@ -1,4 +1,4 @@
-"""Quality of cells: four quantities, and which cells lie far from the others. Pure functions."""
+"""Quality of cells: four quantities, and the cells that are far from the others. Pure functions."""
 
 from __future__ import annotations
 
@@ -11,11 +11,11 @@ from numpy.typing import ArrayLike, NDArray
 
 from cellular_bench.core.errors import UserError
 
-#: Median absolute deviations beyond which the CELLULAR study calls a cell an outlier.
+#: Median absolute deviations from the median beyond which a cell is an outlier in the CELLULAR study.
 N_MADS = 5.0
-#: Cells in which the CELLULAR study wants to see a gene.
+#: Smallest number of cells that express a gene in the CELLULAR study.
 MIN_CELLS = 20
-#: Genes whose share of a cell's counts tells of a poor library.
+#: Number of genes whose share of a cell's counts indicates a poor library.
 N_TOP = 20
 #: Beginning of the names of mitochondrial genes, in capitals: MT- in human, mt- in mouse.
 MITOCHONDRIAL = "MT-"
@@ -25,15 +25,15 @@ Array = NDArray[np.float64]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Quality:
-    """What says how good a cell is, one number per cell.
+    """Measures of the quality of cells, all (n_obs,).
 
     Attributes
     ----------
     n_counts, n_genes
-        Counts, and genes with a count.
+        Number of counts, and of genes with a count.
     top_share, mito_share
-        Share, from 0 to 1, of the counts that is in the cell's 20 most abundant genes, and in
-        mitochondrial genes. 0 for a cell without counts.
+        Share, from 0 to 1, of the counts in the cell's 20 most abundant genes, and in mitochondrial genes. 0
+        for a cell without counts.
     """
 
     n_counts: Array
@@ -42,7 +42,7 @@ class Quality:
     mito_share: Array
 
     def compared(self) -> dict[str, Array]:
-        """Return the quantities as they are compared between cells: numbers on a log scale."""
+        """Return the quantities for comparisons between cells: numbers on a logarithmic scale."""
         return {
             "log1p counts": np.log1p(self.n_counts),
             "log1p genes": np.log1p(self.n_genes),
@@ -59,7 +59,7 @@ def measure(counts: Any, var_names: Sequence[str]) -> Quality:
     counts
         (n_obs, n_vars) raw counts, sparse or dense.
     var_names
-        (n_vars,) names of the genes; symbols, or no gene is known to be mitochondrial.
+        (n_vars,) names of the genes; mitochondrial genes are recognised by their symbols.
 
     Examples
     --------
@@ -88,8 +88,21 @@ def far_from_median(
 ) -> NDArray[np.bool_]:
     """Mark values more than ``n_mads`` median absolute deviations from the median of their group.
 
-    The deviation is taken as it is, not scaled to a standard deviation. In a group where most values are
-    the same it is 0, and every other value is marked.
+    The deviation is not scaled to a standard deviation. If most values of a group are equal it is 0, and
+    every other value is marked.
+
+    Parameters
+    ----------
+    values
+        (n_obs,) values.
+    n_mads
+        Number of median absolute deviations.
+    group
+        (n_obs,) group of each value; None: one group.
+
+    Returns
+    -------
+    (n_obs,) True for marked values.
 
     Examples
     --------
@@ -115,6 +128,10 @@ def outliers(
 
     The filter of the CELLULAR study: log1p counts, log1p genes, share of the top 20 genes, mitochondrial
     share. A cell is dropped if any of them marks it.
+
+    Returns
+    -------
+    (n_obs,) masks by the name of the quantity.
     """
     return {
         name: far_from_median(values, n_mads=n_mads, group=sample)
@@ -123,7 +140,7 @@ def outliers(
 
 
 def cells_per_gene(counts: Any) -> NDArray[np.int64]:
-    """Count the cells in which each gene has a count.
+    """Return the number of cells in which each gene has a count, (n_vars,).
 
     Examples
     --------

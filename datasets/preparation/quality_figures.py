@@ -1,4 +1,4 @@
-"""Figures of quality, before and after cells were dropped."""
+"""Figures of the quality of cells before and after filtering."""
 
 from __future__ import annotations
 
@@ -13,13 +13,13 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
     from numpy.typing import NDArray
 
-#: Colours of cells before and after, told apart by readers with any colour vision.
+#: Colours of cells before and after filtering, distinguishable with any colour vision.
 BEFORE, AFTER = "#bdbdbd", "#0072b2"
 N_BINS = 60
 
 
 def quality_figure(before: Quality, after: Quality, *, title: str) -> Figure:
-    """Draw the four quantities as histograms, and genes over counts, before and after the filter."""
+    """Plot the four quantities as histograms, and genes against counts, before and after filtering."""
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
@@ -34,8 +34,8 @@ def quality_figure(before: Quality, after: Quality, *, title: str) -> Figure:
         axis.hist(kept[name], bins=bins, color=AFTER, label=f"after ({len(kept[name]):,} cells)")
         axis.set_xlabel(name)
         axis.set_ylabel("cells")
-    for found, colour in ((before, BEFORE), (after, AFTER)):
-        axes[4].plot(_positive(found.n_counts), _positive(found.n_genes), ".", color=colour, markersize=2)
+    for cells, colour in ((before, BEFORE), (after, AFTER)):
+        axes[4].plot(_positive(cells.n_counts), _positive(cells.n_genes), ".", color=colour, markersize=2)
     axes[4].set(xscale="log", yscale="log", xlabel="counts", ylabel="genes")
     axes[5].axis("off")
     axes[5].legend(*axes[0].get_legend_handles_labels(), loc="center", frameon=False, title=title)
@@ -43,16 +43,16 @@ def quality_figure(before: Quality, after: Quality, *, title: str) -> Figure:
 
 
 def save_quality(before: Quality, after: Quality, folder: Path, *, title: str) -> list[Path]:
-    """Write the figure as PNG and SVG; return where."""
+    """Write the figure as PNG and SVG; return the paths."""
     folder.mkdir(parents=True, exist_ok=True)
     figure = quality_figure(before, after, title=title)
     paths = [folder / f"quality.{kind}" for kind in ("png", "svg")]
     for path in paths:
-        # Points of many cells as an image within the SVG would need a rasteriser; a PNG is beside it.
+        # All points are vectors in the SVG; the PNG is for many cells.
         figure.savefig(path, dpi=150, metadata={"Date": None} if path.suffix == ".svg" else None)
     return paths
 
 
 def _positive(values: NDArray[np.float64]) -> NDArray[np.float64]:
-    # A cell without counts has no place on a logarithmic axis; it is shown at its edge.
+    # 0 has no place on a logarithmic axis; such cells are shown at its edge.
     return np.maximum(values, 0.5)

@@ -1,4 +1,4 @@
-"""Read expression matrices in the forms people have: h5ad, 10x, loom, and tables of text."""
+"""Read expression matrices in common formats: h5ad, 10x, loom, and text tables."""
 
 from __future__ import annotations
 
@@ -25,17 +25,17 @@ if TYPE_CHECKING:
     from anndata import AnnData
 
 Format = Literal["h5ad", "10x_h5", "10x_mtx", "loom", "table"]
-#: Whether the rows of a table are cells or genes; ``auto``: decided by the names.
+#: Whether the rows of a table are cells or genes; ``auto``: the names decide.
 Orientation = Literal["auto", "cells", "genes"]
 FORMATS: tuple[Format, ...] = get_args(Format)
 TABLE_SUFFIXES = {".csv": ",", ".tsv": "\t", ".txt": "\t", ".tab": "\t"}
-#: Separator of tables whose columns are set apart by spaces or tabs, any number of them.
+#: Separator of tables whose columns are separated by any number of spaces or tabs.
 SPACES = r"\s+"
-#: A number as R's ``write.csv2`` writes it.
+#: A number in the format of R's ``write.csv2``.
 DECIMAL_COMMA = re.compile(r"-?\d+,\d+([eE][-+]?\d+)?")
-#: Rows of a table, or columns of a loom file, that are held as dense numbers at a time.
+#: Number of rows of a table, or columns of a loom file, that are dense in memory at a time.
 CHUNK_ROWS = 512
-#: Names that nearly every human or mouse matrix holds, in capitals: they tell genes from cells.
+#: Names, in capitals, that nearly every human or mouse matrix contains; they distinguish genes from cells.
 COMMON_GENES = frozenset({
     "ACTB", "GAPDH", "MALAT1", "B2M", "TMSB4X", "RPLP0", "RPL3", "RPS3", "EEF1A1", "UBC", "FTL", "FTH1",
     "CD3E", "CD74", "INS", "GCG", "ALB", "VIM", "KRT8", "KRT18", "MT-CO1", "MT-ND1", "ACTG1", "TUBA1B",
@@ -43,27 +43,27 @@ COMMON_GENES = frozenset({
 
 
 def read(path: Path, *, format: Format | None = None, orientation: Orientation = "auto") -> AnnData:  # noqa: A002
-    """Read a matrix of cells and genes, whatever holds it.
+    """Read a matrix of cells and genes.
 
     Parameters
     ----------
     path
-        An ``.h5ad``, 10x ``.h5`` or ``.loom`` file, a folder with a 10x ``matrix.mtx`` (also gzipped), or
-        a table (``.csv``, ``.tsv``, ``.txt``, also ``.gz``) with names in its first row and column, separated
+        An ``.h5ad``, 10x ``.h5`` or ``.loom`` file, a folder with a 10x ``matrix.mtx`` (also gzipped), or a
+        table (``.csv``, ``.tsv``, ``.txt``, also ``.gz``) with names in the first row and column, separated
         by commas, tabs, semicolons or spaces.
     format
-        What it is, where the name does not say it.
+        Format of the file; None: detected from its name.
     orientation
-        For tables: whether the rows are cells or genes.
+        Of tables: whether the rows are cells or genes.
 
     Returns
     -------
-    (n_obs, n_vars) AnnData with sparse values, names as they are in the file.
+    (n_obs, n_vars) AnnData with sparse values and the names of the file.
 
     Raises
     ------
     DataError
-        If the file is absent, truncated, or not what it seems to be.
+        If the file is missing, truncated, or has another format.
     """
     if format is not None and format not in FORMATS:
         raise UnknownNameError("format", format, FORMATS)
@@ -77,7 +77,7 @@ def read(path: Path, *, format: Format | None = None, orientation: Orientation =
         "loom": read_loom,
     }
     with warnings.catch_warnings():
-        # Repeated names are dealt with by name_genes.
+        # name_genes resolves repeated names.
         warnings.filterwarnings("ignore", message="Variable names are not unique")
         adata = read_table(path, orientation=orientation) if kind == "table" else readers[kind](path)
     if not (adata.n_obs and adata.n_vars):
@@ -86,12 +86,12 @@ def read(path: Path, *, format: Format | None = None, orientation: Orientation =
 
 
 def detect(path: Path) -> Format:
-    """Tell the format of a file by its name, and HDF5 files by what is in them.
+    """Return the format of a file, by its name.
 
     Raises
     ------
     DataError
-        If it cannot be told.
+        If the name does not tell the format.
 
     Examples
     --------
@@ -116,20 +116,20 @@ def detect(path: Path) -> Format:
 def read_10x_h5(path: Path) -> AnnData:
     """Read a 10x ``.h5`` file of Cell Ranger 2 or later; ``var`` keeps the gene ids.
 
-    Of a file with other modalities only gene expression is taken.
+    Modalities other than gene expression are ignored.
     """
     import scanpy as sc
 
-    with _told(path, "10x HDF5"), warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # repeated gene symbols are dealt with by name_genes
+    with _as_data_error(path, "10x HDF5"), warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # name_genes resolves repeated symbols
         return sc.read_10x_h5(path, gex_only=True)
 
 
 def read_10x_mtx(path: Path) -> AnnData:
     """Read a folder of Cell Ranger: ``matrix.mtx``, ``barcodes.tsv`` and ``genes.tsv`` or ``features.tsv``.
 
-    Each may be gzipped; names may have a prefix (``GSM123_matrix.mtx.gz``), one per folder. A folder
-    that holds the real one somewhere below it is searched.
+    Files may be gzipped; names may have a prefix (``GSM123_matrix.mtx.gz``), one per folder. Subfolders are
+    searched, too.
     """
     import pandas as pd
     from anndata import AnnData
@@ -140,7 +140,7 @@ def read_10x_mtx(path: Path) -> AnnData:
     prefix = matrix.name.partition("matrix.mtx")[0]
     genes_file = _beside(matrix, prefix, "features.tsv", "genes.tsv")
     barcodes_file = _beside(matrix, prefix, "barcodes.tsv")
-    with _told(matrix, "Matrix Market"), opened(matrix) as file:
+    with _as_data_error(matrix, "Matrix Market"), opened(matrix) as file:
         values = csr_matrix(mmread(file).T)
     genes, barcodes = (_lines(file) for file in (genes_file, barcodes_file))
     if values.shape != (len(barcodes), len(genes)):
@@ -164,12 +164,12 @@ def read_loom(path: Path) -> AnnData:
     from anndata import AnnData
     from scipy import sparse
 
-    with _told(path, "loom"), h5py.File(path, "r") as file:
+    with _as_data_error(path, "loom"), h5py.File(path, "r") as file:
         absent = [name for name in ("matrix", "row_attrs", "col_attrs") if name not in file]
         if absent:
-            raise DataError(str(path), [f"This is no loom file: it lacks {', '.join(absent)}."])
+            raise DataError(str(path), [f"This is not a loom file: it lacks {', '.join(absent)}."])
         matrix = file["matrix"]
-        # Columns are cells; a block of them at a time, so that no dense matrix is held.
+        # Columns are cells; reading blocks of them avoids a dense matrix.
         n_vars, n_obs = matrix.shape
         blocks = [
             sparse.csr_matrix(matrix[:, start : start + CHUNK_ROWS].T)
@@ -181,14 +181,18 @@ def read_loom(path: Path) -> AnnData:
         return AnnData(values, obs=obs, var=var)
 
 
-def read_table(path: Path, *, orientation: Orientation = "auto", separator: str | None = None) -> AnnData:
-    """Read a table of text with names in its first row and column, some rows at a time.
+def read_table(path: Path, *, orientation: Orientation = "auto") -> AnnData:
+    """Read a text table with names in its first row and column, some rows at a time.
 
-    Names are text as it stands in the file: ``007`` keeps its zeros, ``NA`` is a name, and a name may occur
-    again. The first row may lack the name of the first column, as R's ``write.table`` leaves it out.
-    Columns that are no numbers become columns of ``obs`` where the rows are cells (and of ``var``
-    where they are genes). ``auto`` takes the side with known gene names or Ensembl ids for the genes; if
-    no name is known, it refuses to guess.
+    Names are the text of the file: ``007`` keeps its zeros, ``NA`` is a name, and names may be repeated. The
+    first row may lack the name of the first column, as in files of R's ``write.table``. Columns that are not
+    numeric become columns of ``obs`` if the rows are cells, and of ``var`` if they are genes. With ``auto``,
+    the side with known gene names or Ensembl ids is that of the genes.
+
+    Raises
+    ------
+    DataError
+        If the file is truncated or not a table, or ``auto`` cannot decide.
     """
     import pandas as pd
     from anndata import AnnData
@@ -197,10 +201,10 @@ def read_table(path: Path, *, orientation: Orientation = "auto", separator: str 
     if orientation not in get_args(Orientation):
         raise UnknownNameError("orientation", orientation, get_args(Orientation))
     blocks, others, names = [], [], []
-    with _told(path, "table"), opened(path) as file:
-        separator = separator or _separator_of_numbers(path, file)
+    with _as_data_error(path, "table"), opened(path) as file:
+        separator = _separator_of_numbers(path, file)
         titles = titles_of(path, file, separator)
-        # Columns by number, because pandas renames titles that occur again; a converter keeps names as text.
+        # Columns by number, because pandas renames repeated titles; a converter keeps names as text.
         options: dict[str, Any] = {"header": 0, "names": range(len(titles)), "converters": {0: str}}
         for chunk in pd.read_csv(file, sep=separator, chunksize=CHUNK_ROWS, **options):
             names.extend(chunk.pop(0))
@@ -216,16 +220,16 @@ def read_table(path: Path, *, orientation: Orientation = "auto", separator: str 
     columns = _same_columns([[titles[at] for at in block[0]] for block in blocks], path)
     values = sparse.vstack([sparse.csr_matrix(block[1]) for block in blocks], format="csr")
     rows, cols = (pd.DataFrame(index=pd.Index(side)) for side in (names, columns))
-    told = pd.concat(others)
-    for name, at in zip(make_unique([titles[at] for at in told.columns]), told.columns, strict=True):
-        rows[name] = told[at].to_numpy()
+    texts = pd.concat(others)
+    for name, at in zip(make_unique([titles[at] for at in texts.columns]), texts.columns, strict=True):
+        rows[name] = texts[at].to_numpy()
     if _rows_are(orientation, names, columns, path) == "cells":
         return AnnData(values, obs=rows, var=cols)
     return AnnData(sparse.csr_matrix(values.T), obs=cols, var=rows)
 
 
 def _first_rows(file: IO[bytes], separator: str) -> tuple[list[str], list[str]]:
-    """Return the first two rows that are not blank, empty lists for those that are not there."""
+    """Return the first two rows that are not blank; an empty list for a missing one."""
     text = io.TextIOWrapper(file, encoding="utf-8-sig", newline="")
     try:
         lines: Iterator[str] = (line for line in text if line.strip(" \r\n"))
@@ -273,7 +277,7 @@ def _rows_are(orientation: Orientation, rows: list[str], columns: list[str], pat
 
 
 def _n_genes(names: list[str]) -> int:
-    # A cell's name is never all of ENSG and eleven digits.
+    # Names of cells do not begin like Ensembl ids.
     return sum(
         name.upper() in COMMON_GENES or name.upper().startswith(("ENSG0", "ENSMUSG0")) for name in names
     )
@@ -285,14 +289,14 @@ def _same_columns(columns: list[list[str]], path: Path) -> list[str]:
         problem = f"Some columns hold numbers in some rows and text in others, among them {', '.join(names)}."
         raise DataError(str(path), [problem])
     if not columns[0]:
-        raise DataError(str(path), ["No column holds numbers: is the separator another one?"])
+        raise DataError(str(path), ["No column holds numbers: does the table have another separator?"])
     return columns[0]
 
 
 def separator_of(path: Path, file: IO[bytes]) -> str:
-    """Tell what separates the columns of a table by its name and first row: a comma, tab or semicolon.
+    """Return the separator of a table, by its name and first row: a comma, tab or semicolon.
 
-    Goes back to the file's beginning.
+    The position in the file is reset to its beginning.
     """
     name = path.name.lower().removesuffix(".gz")
     guess = TABLE_SUFFIXES.get(Path(name).suffix, ",")
@@ -304,13 +308,13 @@ def separator_of(path: Path, file: IO[bytes]) -> str:
 def titles_of(path: Path, file: IO[bytes], separator: str) -> list[str]:
     """Return the names of all columns of a table, the first included.
 
-    Where the first row lacks that one, as R's ``write.table`` leaves it out, it is called as pandas calls
-    columns without a name. Goes back to the file's beginning.
+    If the first row lacks the name of the first column, as in files of R's ``write.table``, it gets the name
+    that pandas gives to columns without a name. The position in the file is reset to its beginning.
 
     Raises
     ------
     DataError
-        If there is no first row, or the next one is longer than it by more than that name.
+        If there is no first row, or the second one has more than one entry more.
     """
     first, second = _first_rows(file, separator)
     if not first:
@@ -324,7 +328,7 @@ def titles_of(path: Path, file: IO[bytes], separator: str) -> list[str]:
 
 
 def _separator_of_numbers(path: Path, file: IO[bytes]) -> str:
-    """Do as :func:`separator_of`, and know spaces; not for labels, which have spaces of their own."""
+    """Return the separator of a table of numbers, which can also be spaces; labels can contain spaces."""
     separator = separator_of(path, file)
     if len(_first_rows(file, separator)[0]) != 1:
         return separator
@@ -349,12 +353,12 @@ def _text(values: Any) -> Any:
 
 
 def _only(folder: Path, name: str) -> Path:
-    found = sorted(
+    paths = sorted(
         path for path in folder.rglob("*") if path.name.removesuffix(".gz").endswith(name) and path.is_file()
     )
-    if len(found) == 1:
-        return found[0]
-    held = ", ".join(str(path.relative_to(folder)) for path in found[:3]) or "none"
+    if len(paths) == 1:
+        return paths[0]
+    held = ", ".join(str(path.relative_to(folder)) for path in paths[:3]) or "none"
     raise DataError(str(folder), [f"Expected one file {name} (or {name}.gz) in this folder, found: {held}."])
 
 
@@ -371,14 +375,14 @@ def _beside(matrix: Path, prefix: str, *names: str) -> Path:
 def _lines(path: Path) -> pd.DataFrame:
     import pandas as pd
 
-    with _told(path, "list of names"), opened(path) as file:
-        # keep_default_na: "NA" and "nan" are names that occur.
+    with _as_data_error(path, "list of names"), opened(path) as file:
+        # keep_default_na: "NA" and "nan" are valid names.
         return pd.read_csv(file, sep="\t", header=None, dtype=str, keep_default_na=False, quoting=3)
 
 
 @contextmanager
 def opened(path: Path) -> Iterator[IO[bytes]]:
-    """Open a file for reading, gzipped or not, whatever its name says."""
+    """Open a file for reading, gzipped or not; its content decides."""
     with path.open("rb") as raw:
         if raw.read(2) == b"\x1f\x8b":
             raw.seek(0)
@@ -390,8 +394,8 @@ def opened(path: Path) -> Iterator[IO[bytes]]:
 
 
 @contextmanager
-def _told(path: Path, kind: str) -> Iterator[None]:
-    """Turn what libraries raise on damaged files into words about the file."""
+def _as_data_error(path: Path, kind: str) -> Iterator[None]:
+    """Convert errors of libraries on damaged files to a DataError about the file."""
     try:
         yield
     except DataError:
@@ -400,7 +404,7 @@ def _told(path: Path, kind: str) -> Iterator[None]:
         problem = f"The file is truncated or damaged: {error}. Fetch it again."
         raise DataError(str(path), [problem]) from error
     except (OSError, ValueError, LookupError, TypeError, AttributeError, csv.Error) as error:
-        said = (str(error).strip().splitlines() or [type(error).__name__])[0]
+        reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
         is_cut = "truncated" in str(error) or "unexpected end" in str(error).lower()
-        problem = f"The file is truncated: {said}. Fetch it again." if is_cut else f"No {kind}: {said}."
+        problem = f"The file is truncated: {reason}. Fetch it again." if is_cut else f"No {kind}: {reason}."
         raise DataError(str(path), [problem]) from error

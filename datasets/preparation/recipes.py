@@ -72,29 +72,29 @@ class Recipe:
 
 #: The preprocessing of the CELLULAR study.
 STUDY = Recipe(name="study", n_mads=quality.N_MADS, min_cells=quality.MIN_CELLS, size_factor="mean")
-#: The same for cells whose quality their authors controlled, as the study took its annotated data.
+#: The same for cells whose quality their authors controlled, as for the annotated data of the study.
 STUDY_ANNOTATED = replace(STUDY, name="study_annotated", n_mads=None)
 #: The steps of scanpy's tutorial: cells with 100 genes, genes in 3 cells, counts per 10,000. Version 2: runs
 #: select genes by the flavor ``seurat``; before, they used ``cell_ranger`` whatever the recipe said.
 SCANPY = Recipe(name="scanpy", min_genes=100, min_cells=3, flavor="seurat", version=2)
-#: Counts per 10,000 and nothing else: data whose quality was controlled before.
+#: Counts per 10,000 and nothing else, for data whose quality was controlled before.
 NONE = Recipe(name="none")
 RECIPES: Mapping[str, Recipe] = {recipe.name: recipe for recipe in (STUDY, STUDY_ANNOTATED, SCANPY, NONE)}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Prepared:
-    """What a recipe made.
+    """The result of a recipe.
 
     Attributes
     ----------
     adata
-        ``X`` log-normalised and ``layers["counts"]`` raw, both sparse; ``uns["recipe"]`` says how it was
-        made, as JSON.
+        ``X`` log-normalised and ``layers["counts"]`` raw, both sparse; ``uns["recipe"]`` describes the recipe
+        and its steps, as JSON.
     steps
-        One entry per step: its name, and how many cells or genes it dropped.
+        One entry per step: its name, and the number of cells or genes that it dropped.
     before, after
-        Quality of the cells that came, and of those that stayed.
+        Quality of all cells, and of the remaining ones.
     """
 
     adata: AnnData
@@ -109,14 +109,16 @@ def prepare(adata: AnnData, recipe: Recipe, *, sample: ArrayLike | None = None) 
     Parameters
     ----------
     adata
-        ``X`` raw counts. Not altered.
+        ``X`` raw counts. Not modified.
+    recipe
+        Steps.
     sample
-        (n_obs,) sample of each cell: outliers are outliers of their sample. None: one sample.
+        (n_obs,) sample of each cell; outliers are determined within samples. None: one sample.
 
     Raises
     ------
     UserError
-        If values are no counts, or a step leaves no cell or no gene.
+        If a value is not a count, or no cell or no gene remains.
     """
     from scipy import sparse
 
@@ -140,10 +142,15 @@ def prepare(adata: AnnData, recipe: Recipe, *, sample: ArrayLike | None = None) 
 
 
 def size_factors(counts: Any, *, kind: SizeFactor) -> NDArray[np.float64]:
-    """Return the number by which each cell's counts are divided before the logarithm.
+    """Return the divisor of each cell's counts before the logarithm, (n_obs,).
 
-    ``mean`` (the CELLULAR study): counts of the cell / mean counts of all cells. ``target``: counts of the
-    cell / 10,000.
+    Parameters
+    ----------
+    counts
+        (n_obs, n_vars) raw counts, sparse or dense.
+    kind
+        ``mean`` (the CELLULAR study): counts of the cell / mean counts of all cells. ``target``: counts of
+        the cell / 10,000.
 
     Examples
     --------
@@ -160,30 +167,30 @@ def _check_counts(counts: Any) -> None:
     values = counts.data
     if not np.isfinite(values).all() or (values < 0).any() or (values != np.floor(values)).any():
         raise UserError(
-            "A recipe starts from raw counts, and these values are not all whole numbers of at least 0. "
-            "Read the matrix of counts."
+            "A recipe requires raw counts, and these values are not all whole numbers of at least 0. "
+            "Use the matrix of counts."
         )
 
 
 def _kept_cells(
-    found: quality.Quality, recipe: Recipe, sample: ArrayLike | None, steps: list[Mapping[str, Any]]
+    measured: quality.Quality, recipe: Recipe, sample: ArrayLike | None, steps: list[Mapping[str, Any]]
 ) -> NDArray[np.bool_]:
-    marked: dict[str, NDArray[np.bool_]] = {"cells without counts": found.n_counts == 0}
+    marked: dict[str, NDArray[np.bool_]] = {"cells without counts": measured.n_counts == 0}
     if recipe.n_mads is not None:
-        by_quantity = quality.outliers(found, n_mads=recipe.n_mads, sample=sample)
+        by_quantity = quality.outliers(measured, n_mads=recipe.n_mads, sample=sample)
         marked |= {f"outliers in {name}": hits for name, hits in by_quantity.items()}
     if recipe.min_genes is not None:
-        marked[f"cells with fewer than {recipe.min_genes} genes"] = found.n_genes < recipe.min_genes
+        marked[f"cells with fewer than {recipe.min_genes} genes"] = measured.n_genes < recipe.min_genes
     if recipe.max_mito_share is not None:
         name = f"cells with a mitochondrial share above {recipe.max_mito_share:g}"
-        marked[name] = found.mito_share > recipe.max_mito_share
-    # Outliers are judged on all cells of the sample; each dropped cell is told under its first reason.
-    dropped = np.zeros(len(found.n_counts), dtype=bool)
+        marked[name] = measured.mito_share > recipe.max_mito_share
+    # Outliers are determined on all cells of the sample; each dropped cell counts at the first step.
+    dropped = np.zeros(len(measured.n_counts), dtype=bool)
     for name, hits in marked.items():
         steps.append({"step": name, "dropped": int((hits & ~dropped).sum())})
         dropped |= hits
     if dropped.all():
-        raise UserError(f"No cell is left by the recipe '{recipe.name}': {_told(steps)}.")
+        raise UserError(f"The recipe '{recipe.name}' leaves no cell: {_listed(steps)}.")
     return ~dropped
 
 
@@ -196,11 +203,11 @@ def _kept_genes(counts: Any, recipe: Recipe, steps: list[Mapping[str, Any]]) -> 
     if not kept.any() or (left == 0).any():
         n_empty = int((left == 0).sum())
         raise UserError(
-            f"Without genes in fewer than {least} cells {int(kept.sum())} genes are left, and {n_empty} "
-            "cells have no counts. Use more cells, or ask for fewer (min_cells)."
+            f"Without genes in fewer than {least} cells, {int(kept.sum())} genes are left, and {n_empty} "
+            "cells have no counts. Use more cells, or a smaller number (min_cells)."
         )
     return kept
 
 
-def _told(steps: list[Mapping[str, Any]]) -> str:
+def _listed(steps: list[Mapping[str, Any]]) -> str:
     return ", ".join(f"{step['dropped']} {step['step']}" for step in steps if step["dropped"])

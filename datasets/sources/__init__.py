@@ -1,1 +1,1 @@
-"""Where data sets come from: bundled files, downloads, archives, packages."""
+"""Sources of data sets: bundled files, downloads, archives, packages."""

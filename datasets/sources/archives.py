@@ -1,4 +1,4 @@
-"""Unpack archives that came from elsewhere: nothing outside the target, no links, no bombs."""
+"""Unpack untrusted archives: nothing outside the target folder, no links, no bombs."""
 
 from __future__ import annotations
 
@@ -15,18 +15,18 @@ from pathlib import Path, PurePosixPath, PureWindowsPath
 
 from cellular_bench.core.errors import DataError
 
-#: Most bytes that an archive may unpack to, and most files and folders in it.
+#: Largest number of bytes that an archive may unpack to, and of files and folders in it.
 MAX_BYTES = 64 * 1024**3
 MAX_FILES = 100_000
 BLOCK_BYTES = 1 << 20
 RAR_MAGIC = b"Rar!\x1a\x07"
-#: What reading a damaged archive may raise; an OSError with a number is about this machine instead.
+#: Errors of damaged archives; an OSError with an error number is a problem of this machine instead.
 _DAMAGE = (zipfile.BadZipFile, tarfile.TarError, zlib.error, lzma.LZMAError, EOFError, OSError)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Member:
-    """One entry of an archive: ``blocks`` gives its bytes, once; None for a folder."""
+    """One entry of an archive; ``blocks`` yields its bytes once, and is None for a folder."""
 
     name: str
     blocks: Iterator[bytes] | None
@@ -37,26 +37,28 @@ class _Member:
 def unpack(path: Path, target: Path, *, max_bytes: int = MAX_BYTES, max_files: int = MAX_FILES) -> list[Path]:
     """Unpack a zip or tar archive (plain or compressed) into a new folder.
 
-    The folder appears only when everything in the archive was found harmless and written; what the
-    archive says of owners, rights and times is ignored. Sizes are those of the bytes that really
-    come, whatever the archive announces.
+    The folder appears only after the whole archive was checked and written. Owners, permissions and times in
+    the archive are ignored. Sizes are counted while unpacking, independently of the sizes that the archive
+    declares.
 
     Parameters
     ----------
+    path
+        Archive.
     target
-        Folder to make. One that is there is taken to be complete and left as it is.
+        Folder to create. An existing one is considered complete and not changed.
     max_bytes, max_files
-        Limits for everything together.
+        Limits for the whole archive.
 
     Returns
     -------
-    The files, sorted.
+    Sorted paths of the files.
 
     Raises
     ------
     DataError
-        If an entry points outside the folder, is a link or a device, the limits are exceeded, the
-        archive is damaged or of another kind.
+        If an entry points outside the folder or is a link or a device, a limit is exceeded, or the archive is
+        damaged or of another kind.
     OSError
         If the files cannot be written, such as on a full disk.
     """
@@ -111,10 +113,10 @@ def _place(folder: Path, member: _Member, path: Path) -> Path:
     if member.is_link or member.is_special:
         what = "a link" if member.is_link else "neither a file nor a folder"
         raise DataError(str(path), [f"Its entry '{member.name}' is {what}; refused."])
-    # A backslash or a drive separates folders on some platforms: refused on all.
+    # Backslashes and drives separate folders on some platforms: refused on all.
     parts = PurePosixPath(member.name).parts
     if not parts and member.name.strip("./") == "" and member.blocks is None:
-        return folder  # "./", with which archives of a folder begin
+        return folder  # "./", the first entry of archives of a folder
     is_outside = member.name.startswith("/") or ".." in parts or "\\" in member.name or "\0" in member.name
     if is_outside or not parts or PureWindowsPath(member.name).drive:
         problem = f"Its entry '{member.name}' would be written outside the target folder; refused."
@@ -126,7 +128,7 @@ def _opened(path: Path) -> AbstractContextManager[Iterator[_Member]]:
     problem = "This is no archive that can be unpacked, or a damaged one: expected zip or tar."
     with path.open("rb") as file:
         is_rar = file.read(len(RAR_MAGIC)) == RAR_MAGIC
-    if is_rar:  # first: a zip archive at its end would be taken for the whole
+    if is_rar:  # first: a zip archive at its end would be mistaken for the whole
         problem = (
             "It is a rar archive, which cannot be unpacked here. Unpack it with unar or 7-Zip, and name the "
             "folder (--data-dir) or use the file as your own data (--adata)."
@@ -183,7 +185,7 @@ def _tar_members(path: Path) -> Iterator[Iterator[_Member]]:
                     is_link=info.issym() or info.islnk(),
                     is_special=not (info.isfile() or info.isdir() or info.issym() or info.islnk()),
                 )
-            # The checksum of a compressed archive comes after the last entry; whoever reads on checks it.
+            # The checksum of a compressed archive follows the last entry; reading to the end checks it.
             while archive.fileobj.read(BLOCK_BYTES):
                 pass
 

@@ -1,4 +1,4 @@
-"""Make one AnnData of the files that a deposit consists of: one function per layout."""
+"""Build one AnnData from the files of a deposit: one function per layout."""
 
 from __future__ import annotations
 
@@ -19,9 +19,9 @@ if TYPE_CHECKING:
     import pandas as pd
     from anndata import AnnData
 
-#: Raised whenever a function below gives something else, so that what was kept is made again.
+#: Raised whenever a function below changes its result, so that cached results are built again.
 VERSION = 1
-#: Columns of a table of GEO GSE84133 that are no genes.
+#: Columns of a table of GEO GSE84133 that are not genes.
 BARON_COLUMNS = ("barcode", "assigned_cluster")
 
 Builder = Callable[[Mapping[str, Path]], "AnnData"]
@@ -34,20 +34,20 @@ def h5ad(files: Mapping[str, Path]) -> AnnData:
 
 
 def in_archive(files: Mapping[str, Path]) -> AnnData:
-    """Read one AnnData file of an unpacked archive; the entry of ``files`` ends with a dot and its name."""
+    """Read one AnnData file of an unpacked archive; the key of ``files`` ends with the name of the file."""
     ((name, folder),) = files.items()
-    found = [path for path in sorted(folder.rglob("*.h5ad")) if name.endswith(f".{path.name}")]
-    if len(found) != 1:
+    paths = [path for path in sorted(folder.rglob("*.h5ad")) if name.endswith(f".{path.name}")]
+    if len(paths) != 1:
         held = ", ".join(path.name for path in sorted(folder.rglob("*.h5ad"))) or "none"
-        problem = f"{len(found)} files of it are the one that is wanted ({name}); its h5ad files: {held}."
+        problem = f"{len(paths)} files of it are the one that is wanted ({name}); its h5ad files: {held}."
         raise DataError(str(folder), [problem])
-    return read_h5ad(found[0])
+    return read_h5ad(paths[0])
 
 
 def tenx_with_labels(files: Mapping[str, Path]) -> AnnData:
-    """Read a 10x folder, and a table with the columns ``barcodes`` and ``celltype``, in any order.
+    """Read a 10x folder and a table with the columns ``barcodes`` and ``celltype``, in any order.
 
-    Only cells with a label are kept; ``obs["cell_type"]`` holds it.
+    Cells without a label are dropped; ``obs["cell_type"]`` holds the labels.
     """
     folder = next(path for path in files.values() if path.is_dir())
     labels = _labels(files, key="barcodes")
@@ -56,9 +56,10 @@ def tenx_with_labels(files: Mapping[str, Path]) -> AnnData:
 
 
 def tenx_sorted(files: Mapping[str, Path]) -> AnnData:
-    """Join 10x folders of sorted populations; the name of the file is the population's.
+    """Concatenate 10x folders of sorted populations, which are named after the files.
 
-    ``obs["cell_type"]`` holds it, and begins every cell's name, as barcodes recur between folders.
+    ``obs["cell_type"]`` holds the population, which is also the prefix of the names of cells, because
+    barcodes recur between folders.
     """
     import anndata
 
@@ -82,23 +83,23 @@ def table_with_labels(files: Mapping[str, Path]) -> AnnData:
 
 
 def baron_geo(files: Mapping[str, Path]) -> AnnData:
-    """Join the donors of GEO GSE84133 of one species: cells x genes tables with the authors' labels.
+    """Concatenate the donors of GEO GSE84133 of one species: cells x genes tables with the authors' labels.
 
-    The entry of ``files`` is the unpacked archive; its name ends with the species (``.human``).
+    ``files`` holds the unpacked archive; its key ends with the species (``.human``).
     """
     import anndata
 
     ((name, folder),) = files.items()
     species = name.rpartition(".")[2]
     pattern = re.compile(rf"_({species}\d+)_umifm_counts\.csv(\.gz)?$")
-    found = [(hit[1], path) for path in sorted(folder.rglob("*")) if (hit := pattern.search(path.name))]
-    if not found:
+    tables = [(hit[1], path) for path in sorted(folder.rglob("*")) if (hit := pattern.search(path.name))]
+    if not tables:
         raise DataError(str(folder), [f"There is no table *_{species}N_umifm_counts.csv.gz in it."])
-    return anndata.concat([_baron_donor(path, donor) for donor, path in found], join="inner")
+    return anndata.concat([_baron_donor(path, donor) for donor, path in tables], join="inner")
 
 
 def by_hand(files: Mapping[str, Path]) -> AnnData:
-    """Say that these files are to be prepared by hand; the manifest says how."""
+    """Raise an error that the files have to be prepared by hand, as the manifest describes."""
     places = ", ".join(str(path) for path in files.values())
     problem = (
         f"Its files are there ({places}), and have to be prepared by hand: run-benchmark datasets info says "
@@ -130,7 +131,7 @@ def _labels(files: Mapping[str, Path], *, key: str) -> pd.DataFrame:
 
 
 def _labelled(adata: AnnData, labels: pd.DataFrame, path: Path) -> AnnData:
-    """Join labels by the names of cells, never by their order."""
+    """Add labels by the names of cells, not by their order."""
     known = np.asarray(adata.obs_names.isin(labels.index))
     if not known.any():
         problem = (
@@ -145,7 +146,7 @@ def _labelled(adata: AnnData, labels: pd.DataFrame, path: Path) -> AnnData:
     return kept
 
 
-#: What a manifest can name as ``builder``.
+#: Functions that a manifest can name as ``builder``.
 BUILDERS: Mapping[str, Builder] = {
     "h5ad": h5ad,
     "in_archive": in_archive,

@@ -1,4 +1,4 @@
-"""Where downloaded files are kept, and whether one is what it must be."""
+"""Paths of downloaded files in the cache, and their checksums."""
 
 from __future__ import annotations
 
@@ -13,19 +13,19 @@ from cellular_bench.core.files import cache_dir
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Wanted:
-    """A file to be had from one of several addresses.
+    """A file that one of several addresses provides.
 
     Attributes
     ----------
     urls
         Addresses of the same file, tried in this order.
     name
-        Name to keep it under.
+        Name in the cache.
     sha256, md5
-        Checksums, where they are known. A file without any is *unverified*: what comes first is
-        remembered, and anything else under the same address is refused from then on.
+        Checksums, or None if unknown. A file without checksums is *unverified*: the checksum of the first
+        download is stored, and any other content of the same address is refused from then on.
     size
-        Bytes, where they are known.
+        Number of bytes, or None if unknown.
     """
 
     urls: tuple[str, ...]
@@ -36,12 +36,12 @@ class Wanted:
 
     @property
     def is_verified(self) -> bool:
-        """True where a checksum says what the file must be."""
+        """True if a checksum is known."""
         return bool(self.sha256 or self.md5)
 
 
 def place(wanted: Wanted) -> Path:
-    """Where the file is, or will be: a folder of its own for each content."""
+    """Return the path of the file in the cache, in a separate folder for each content."""
     if wanted.sha256:
         return cache_dir() / wanted.sha256[:16] / wanted.name
     key = wanted.md5 or hashlib.sha256(wanted.urls[0].encode()).hexdigest()
@@ -50,7 +50,7 @@ def place(wanted: Wanted) -> Path:
 
 
 def is_cached(wanted: Wanted) -> bool:
-    """Tell whether the file is in the cache and whole; its checksum is worked out again."""
+    """Return whether the file is in the cache and complete; its checksum is computed again."""
     target = place(wanted)
     return target.is_file() and not difference(target, wanted)
 
@@ -61,20 +61,20 @@ def file_sha256(path: Path) -> str:
 
 
 def remembered_sha256(wanted: Wanted) -> str | None:
-    """Return the sha256 that an unverified file had when it first came, or None."""
+    """Return the sha256 of the first download of an unverified file, or None."""
     note = note_of(place(wanted))
     return note.read_text(encoding="ascii").strip() if note.is_file() else None
 
 
 def difference(path: Path, wanted: Wanted) -> str:
-    """Say how a file differs from what is wanted; empty if it does not."""
+    """Describe how a file differs from the expected one; empty if it does not."""
     size = path.stat().st_size
     if wanted.size is not None and size != wanted.size:
         return f"it has {size} bytes, expected {wanted.size}"
     for kind, expected in (("sha256", wanted.sha256), ("md5", wanted.md5)):
-        came = _file_hash(path, kind) if expected else None
-        if came != expected:
-            return f"its {kind} is {came}, expected {expected}"
+        actual = _file_hash(path, kind) if expected else None
+        if actual != expected:
+            return f"its {kind} is {actual}, expected {expected}"
     first = None if wanted.is_verified else remembered_sha256(wanted)
     if first and file_sha256(path) != first:
         return f"its sha256 is {file_sha256(path)}, and was {first} when it was first fetched"
@@ -83,19 +83,19 @@ def difference(path: Path, wanted: Wanted) -> str:
 
 def _file_hash(path: Path, kind: str) -> str:
     with path.open("rb") as file:
-        # md5 is what the deposits publish; it guards against damage, not against malice.
+        # Deposits publish md5 sums; they protect against damage, not against malice.
         return hashlib.file_digest(file, lambda: hashlib.new(kind, usedforsecurity=False)).hexdigest()
 
 
 def read_note(path: Path) -> dict[str, Any]:
-    """Return what a JSON file says; nothing where it is absent, or writing it was broken off."""
+    """Return the content of a JSON file; empty if it is missing or was not written completely."""
     try:
-        found = json.loads(path.read_text(encoding="utf-8"))
+        content = json.loads(path.read_text(encoding="utf-8"))
     except (FileNotFoundError, ValueError):
         return {}
-    return found if isinstance(found, dict) else {}
+    return content if isinstance(content, dict) else {}
 
 
 def note_of(target: Path) -> Path:
-    """Where the sha256 of an unverified file is remembered."""
+    """Return the path of the file that stores the sha256 of an unverified file."""
     return target.with_name(f"{target.name}.sha256")

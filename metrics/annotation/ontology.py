@@ -53,10 +53,10 @@ def map_labels(label: ArrayLike, ontology: Ontology) -> MappedLabels:
         If there are no cells.
     """
     names, cells = np.unique(names_of(label, "label"), return_counts=True)
-    found = {str(name): ontology.term(str(name)) for name in names}
-    terms = {name: term for name, term in found.items() if term is not None}
+    term_of = {str(name): ontology.term(str(name)) for name in names}
+    terms = {name: term for name, term in term_of.items() if term is not None}
     mapped = np.array([str(name) in terms for name in names])
-    unmapped = tuple(name for name in found if name not in terms)
+    unmapped = tuple(name for name in term_of if name not in terms)
     return MappedLabels(float(mapped.mean()), float(cells[mapped].sum() / cells.sum()), terms, unmapped)
 
 

@@ -108,19 +108,19 @@ def bootstrap(
     given = {name: value for name, value in inputs.items() if value is not None}
     points = evaluate(list(metric_ids), given)
     # A metric without a value has no interval; metrics of an embedding are refused.
-    found: dict[str, Floats | UndefinedError] = {
+    scores: dict[str, Floats | UndefinedError] = {
         name: value if isinstance(value, UndefinedError) else _refusal(name)
         for name, value in points.items()
         if isinstance(value, UndefinedError) or not _is_per_cell(name)
     }
-    left = [name for name in metric_ids if name not in found]
+    left = [name for name in metric_ids if name not in scores]
     counted = [name for name in left if "label" in given and (name in COUNTING or name in ontology.FORMULAS)]
     others = [name for name in left if name not in counted]
     if counted:
-        found |= _resample_counts(counted, given, n_resamples, seed, stratify=stratify)
+        scores |= _resample_counts(counted, given, n_resamples, seed, stratify=stratify)
     if others:
-        found |= _resample_cells(others, given, n_resamples, seed, stratify=stratify)
-    return {name: found[name] for name in metric_ids}
+        scores |= _resample_cells(others, given, n_resamples, seed, stratify=stratify)
+    return {name: scores[name] for name in metric_ids}
 
 
 def interval(scores: Floats, *, level: float = 0.95) -> Interval:
@@ -173,11 +173,11 @@ def _resample_counts(
         total = cells[part].sum()
         drawn[:, part] = rng.multinomial(total, cells[part] / total, size=n_resamples)
     counts = counting.tally(names, pairs, cells, drawn=drawn)
-    found = {name: COUNTING[name](counts) for name in metric_ids if name in COUNTING}
+    scores = {name: COUNTING[name](counts) for name in metric_ids if name in COUNTING}
     for name in set(metric_ids) & ontology.FORMULAS.keys():
         values = ontology.pair_values(name, names, pairs, inputs["ontology"])  # type: ignore[arg-type]
-        found[name] = ontology.FORMULAS[name](drawn @ values, counts.n_obs)
-    return found
+        scores[name] = ontology.FORMULAS[name](drawn @ values, counts.n_obs)
+    return scores
 
 
 def _resample_cells(

@@ -177,8 +177,8 @@ def _usable(graph: csr_matrix, k: int) -> Ints:
 def _diffusion_acceptance(task: tuple[csr_matrix, Ints, int, int]) -> float:
     """Return the share of a label's cells that are accepted, from its graph and batches."""
     graph, batches, k, n_components = task
-    found, codes = np.unique(batches, return_inverse=True)
-    if len(found) == 1:
+    present, codes = np.unique(batches, return_inverse=True)
+    if len(present) == 1:
         return 0.0
     near = nearest_neighbors(diffusion_map(graph, n_components), k + 1)
     return _acceptance(near.indices, codes)

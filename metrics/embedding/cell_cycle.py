@@ -61,13 +61,13 @@ def phase_genes(var_names: Sequence[str]) -> tuple[list[str], list[str]]:
     """
     lists = read_toml(GENES, what="List of genes")
     names = {str(name).upper(): str(name) for name in reversed(var_names)}
-    found = [[names[gene] for gene in lists[phase] if gene in names] for phase in ("s", "g2m")]
-    if min(map(len, found)) < MIN_GENES:
+    genes = [[names[gene] for gene in lists[phase] if gene in names] for phase in ("s", "g2m")]
+    if min(map(len, genes)) < MIN_GENES:
         raise UndefinedError(
-            f"too few cell-cycle genes among the {len(var_names)} genes: {len(found[0])} of S and "
-            f"{len(found[1])} of G2M phase; needs {MIN_GENES} of each, as gene symbols"
+            f"too few cell-cycle genes among the {len(var_names)} genes: {len(genes[0])} of S and "
+            f"{len(genes[1])} of G2M phase; needs {MIN_GENES} of each, as gene symbols"
         )
-    return found[0], found[1]
+    return genes[0], genes[1]
 
 
 def score_cell_cycle(X: csr_matrix, var_names: Sequence[str], batch: ArrayLike) -> CellCycle:

@@ -85,11 +85,11 @@ def igraph_core() -> Any:
     """Return igraph's compiled module; importing the whole package loads matplotlib, which takes a second."""
     package = find_spec("igraph")
     assert package is not None  # a dependency of this package
-    found = PathFinder.find_spec("igraph._igraph", package.submodule_search_locations)
-    if "igraph" in sys.modules or found is None or found.loader is None:
+    spec = PathFinder.find_spec("igraph._igraph", package.submodule_search_locations)
+    if "igraph" in sys.modules or spec is None or spec.loader is None:
         return import_module("igraph._igraph")
-    module = module_from_spec(found)
-    found.loader.exec_module(module)
+    module = module_from_spec(spec)
+    spec.loader.exec_module(module)
     return module
 
 
@@ -197,7 +197,7 @@ def adjusted_rand_index(first: Ints, second: Ints) -> float:
 
 def closest(clusters: tuple[Ints, ...], codes: Ints) -> Ints:
     """Return the clustering with the highest NMI; of ties, the first."""
-    scores = [normalized_mutual_information(codes, found) for found in clusters]
+    scores = [normalized_mutual_information(codes, cluster) for cluster in clusters]
     return clusters[int(np.argmax(scores))]
 
 
@@ -334,8 +334,8 @@ def kmeans_nmi(X_emb: ArrayLike, label: ArrayLike, *, kmeans_clusters: Ints | No
 
 
 def _kmeans(X_emb: ArrayLike, label: ArrayLike, clusters: Ints | None) -> tuple[Ints, Ints]:
-    found = kmeans(X_emb, label) if clusters is None else clusters
-    return encode(label, "label", n_obs=len(found))[1], found
+    cluster = kmeans(X_emb, label) if clusters is None else clusters
+    return encode(label, "label", n_obs=len(cluster))[1], cluster
 
 
 @metric(

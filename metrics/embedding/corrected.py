@@ -116,17 +116,17 @@ def gene_correlation_kept(expression: Matrix, corrected: Matrix, batch: ArrayLik
     >>> round(gene_correlation_kept(X, 3 * X + 1, ["a"] * 20), 6)
     1.0
     """
-    found = []
+    values = []
     for before, after in _batches(expression, corrected, batch):
         genes = batch_variable_genes(before)
         first, second = (_dense(X[:, genes]) for X in (before, after))
         varying = (np.ptp(first, axis=0) > 0) & (np.ptp(second, axis=0) > 0)
         pairs = np.triu_indices(int(varying.sum()), k=1)
         if len(pairs[0]) > 1:
-            found.append(
+            values.append(
                 _correlation(*(np.asarray(np.corrcoef(X[:, varying].T))[pairs] for X in (first, second)))
             )
-    return _mean(found, f"no batch of {MIN_CELLS} cells has three genes that vary before and after")
+    return _mean(values, f"no batch of {MIN_CELLS} cells has three genes that vary before and after")
 
 
 @metric(
@@ -173,17 +173,19 @@ def fold_change_kept(expression: Matrix, corrected: Matrix, batch: ArrayLike, la
     1.0
     """
     names = np.asarray(label)
-    found = []
+    values = []
     for before, after, cells in _batches_and_cells(expression, corrected, batch):
         genes = batch_variable_genes(before)
         _, codes = encode(names[cells], "label")
         first, second = (_differences(X[:, genes], codes) for X in (before, after))
-        found += [
+        values += [
             _correlation(one, other)
             for one, other in zip(first, second, strict=True)
             if len(one) > 1 and np.ptp(one) > 0
         ]
-    return _mean(found, f"no batch has {MIN_CELLS} cells of a label and as many of others, and varying genes")
+    return _mean(
+        values, f"no batch has {MIN_CELLS} cells of a label and as many of others, and varying genes"
+    )
 
 
 def batch_variable_genes(X: csr_matrix | Floats, *, n_genes: int | None = None) -> Ints:

@@ -77,8 +77,8 @@ def nearest_along(lengths: csr_matrix, k: int) -> Neighbors:
     --------
     >>> from scipy.sparse import csr_matrix
     >>> chain = csr_matrix(([1.0, 2.0, 4.0], ([0, 1, 2], [1, 2, 3])), shape=(4, 4))
-    >>> found = nearest_along(chain, 3)
-    >>> found.indices[0].tolist(), found.distances[0].tolist()
+    >>> near = nearest_along(chain, 3)
+    >>> near.indices[0].tolist(), near.distances[0].tolist()
     ([0, 1, 2], [0.0, 1.0, 3.0])
     """
     from scipy.sparse import csr_matrix

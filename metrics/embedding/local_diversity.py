@@ -49,8 +49,8 @@ def _lisi(neighbors: Neighbors, codes: Ints, weights: Floats) -> Floats:
     n_obs, n_groups = len(codes), int(codes.max()) + 1
     around = codes[neighbors.indices[:, 1:N_NEIGHBORS]] + n_groups * np.arange(n_obs)[:, None]
     shares = np.bincount(around.ravel(), weights.ravel(), minlength=n_obs * n_groups).reshape(n_obs, n_groups)
-    found: Floats = 1 / np.einsum("ij,ij->i", shares, shares)
-    return found
+    diversity: Floats = 1 / np.einsum("ij,ij->i", shares, shares)
+    return diversity
 
 
 @metric(
@@ -192,14 +192,14 @@ def cilisi(X_emb: ArrayLike, label: ArrayLike, batch: ArrayLike, *, n_jobs: int 
     X = coordinates(X_emb)
     names, codes = encode(label, "label", n_obs=len(X))
     _, batches = several(batch, "batch", n_obs=len(X))
-    found = []
+    values = []
     for code in range(len(names)):
         cells = np.flatnonzero(codes == code)
         present, own = np.unique(batches[cells], return_inverse=True)
         if len(present) < 2 or len(cells) < N_NEIGHBORS:
             continue
         near = nearest_neighbors(X[cells], N_NEIGHBORS, n_jobs=n_jobs)
-        found.append((_lisi(near, own, perplexity_weights(near)) - 1) / (len(present) - 1))
-    if not found:
+        values.append((_lisi(near, own, perplexity_weights(near)) - 1) / (len(present) - 1))
+    if not values:
         raise UndefinedError(f"no label has {N_NEIGHBORS} cells and two batches")
-    return float(np.mean(np.concatenate(found)))
+    return float(np.mean(np.concatenate(values)))

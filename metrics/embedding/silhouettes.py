@@ -189,7 +189,7 @@ def _mixing(
     n_obs: int, label: ArrayLike, batch: ArrayLike, scores: Callable[[NDArray[np.bool_], Ints], Floats]
 ) -> float:
     """Average the scores of cells within each label, then over labels."""
-    means = [float(np.mean(scores(*found))) for found in mixed_labels(n_obs, label, batch)]
+    means = [float(np.mean(scores(*group))) for group in mixed_labels(n_obs, label, batch)]
     if not means:
         raise UndefinedError("no label has cells of two batches, at least two of them in the same batch")
     return float(np.mean(means))

@@ -235,13 +235,13 @@ class _Pass:
             kernels.add_roots(tile, row, column, segments, self._to_labels, self._to_batches, both)
 
     def sums(self) -> DistanceSums:
-        found = []
+        unscaled = []
         for sums in (self._to_labels, self._to_batches):
             unsorted = np.empty_like(sums)
             unsorted[self._order] = sums
             unsorted *= self._unit
-            found.append(unsorted)
-        return DistanceSums(*found)
+            unscaled.append(unsorted)
+        return DistanceSums(*unscaled)
 
     def neighbors(self, *, complete: bool = True) -> Neighbors:
         """Return the neighbours; search again for cells whose neighbours rounding may have hidden."""

@@ -191,9 +191,9 @@ def keep_near(
     candidates
         Candidates of all cells; added to.
     """
-    found, indices, filled, bound = candidates
+    squared, indices, filled, bound = candidates
     height, width = tile.shape
-    room = found.shape[1]
+    room = squared.shape[1]
     none, one = tile.dtype.type(0), tile.dtype.type(1)  # counted in the tile's type: lanes of equal width
     for r in range(height):
         i = row + r
@@ -213,21 +213,21 @@ def keep_near(
                 value = tile[r, c]
                 if value < bound[i]:
                     n = filled[i]
-                    found[i, n] = value
+                    squared[i, n] = value
                     indices[i, n] = column + c
                     filled[i] = n + 1
                     if n + 1 == room:
                         filled[i] = room // 2
-                        bound[i] = _keep_least(found, indices, i, room, room // 2)
+                        bound[i] = _keep_least(squared, indices, i, room, room // 2)
                 if both and value < bound[column + c]:
                     j = column + c
                     n = filled[j]
-                    found[j, n] = value
+                    squared[j, n] = value
                     indices[j, n] = i
                     filled[j] = n + 1
                     if n + 1 == room:
                         filled[j] = room // 2
-                        bound[j] = _keep_least(found, indices, j, room, room // 2)
+                        bound[j] = _keep_least(squared, indices, j, room, room // 2)
 
 
 @_compiled
@@ -257,15 +257,15 @@ def exact_neighbors(
     proven
         (n_obs,) True if rounding cannot have hidden a nearer cell; written.
     """
-    found, indices, filled, bound = candidates
+    stored, indices, filled, bound = candidates
     k = near.shape[1]
-    m = found.shape[1] // 2
+    m = stored.shape[1] // 2
     keys = np.empty(2 * m, dtype=np.float64)
     cells = np.empty(2 * m, dtype=np.int64)
     for i in range(X.shape[0]):
         n = filled[i]
         if n > m:
-            bound[i] = _keep_least(found, indices, i, n, m)
+            bound[i] = _keep_least(stored, indices, i, n, m)
             n = m
         norm = 0.0
         for d in range(X.shape[1]):
@@ -366,15 +366,15 @@ def shortest_paths(starts: Ints, targets: Ints, lengths: Floats, k: int) -> tupl
         nearest[source] = 0.0
         heap = [(0.0, source)]
         touched = [source]
-        found = 0
-        while found < k:
+        n_settled = 0
+        while n_settled < k:
             distance, cell = heappop(heap)
             if settled[cell] == source:
                 continue
             settled[cell] = source
-            indices[source, found] = cell
-            distances[source, found] = distance
-            found += 1
+            indices[source, n_settled] = cell
+            distances[source, n_settled] = distance
+            n_settled += 1
             for link in range(starts[cell], starts[cell + 1]):
                 target, length = int(targets[link]), distance + float(lengths[link])
                 if length < nearest[target]:

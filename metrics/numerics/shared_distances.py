@@ -47,8 +47,8 @@ class SharedDistances:
         if self.cells is None:
             return values
         own = self.stratum[self.cells]
-        found = np.bincount(own, minlength=int(self.stratum.max()) + 1)
-        means = np.bincount(own, values, minlength=len(found)) / np.maximum(found, 1)
+        sizes = np.bincount(own, minlength=int(self.stratum.max()) + 1)
+        means = np.bincount(own, values, minlength=len(sizes)) / np.maximum(sizes, 1)
         completed: Floats = means[self.stratum]
         completed[self.cells] = values
         return completed

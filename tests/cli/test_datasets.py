@@ -230,7 +230,7 @@ def test_batches_of_one_name_in_several_samples_are_told(tmp_path):
     first = sample(tmp_path / "a.h5ad", donor=["1", "2"])
     second = sample(tmp_path / "b.h5ad", donor=["2", "3"])
     text = said("prepare", first, second, "--batch-key", "donor", "--out", tmp_path / "x.h5ad")
-    assert "note: Batches of one name in several samples are one batch: '2' (a, b). Where they" in text
+    assert "note: Batches of one name in several samples are one batch: '2' (a, b). Rename them" in text
     assert "several samples" not in said("prepare", first, second, "--out", tmp_path / "y.h5ad")
 
 

@@ -205,7 +205,7 @@ def test_negative_values(adata, write, problems):
 def test_values_that_are_no_numbers(adata, write, problems, value, shown):
     assert problems(write(with_value(adata, value))) == [
         f"In X 1 value is NaN or infinite, the first {shown} in cell 'c2', gene 'g4'. "
-        "Remove these cells or genes, or set the values right."
+        "Remove these cells or genes, or correct the values."
     ]
 
 

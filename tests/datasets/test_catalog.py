@@ -194,8 +194,8 @@ def test_other_logarithms_are_accepted_with_a_warning(adata, write):
     adata.X = np.log1p(adata.X.toarray())
     assert load(from_h5ad(write(adata), **KEYS)).warnings == (
         "There are no counts: methods that read counts do not apply.",
-        "The values are not log1p of counts per 10,000 over these genes (undone, the median cell sums to 4): "
-        "methods that insist on it fail.",
+        "The values are not log1p of counts per 10,000 over these genes (without the logarithm, the median "
+        "cell sums to 4): methods that require it fail.",
     )
 
 

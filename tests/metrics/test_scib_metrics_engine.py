@@ -6,7 +6,7 @@ import pytest
 
 from cellular_bench.core.errors import UndefinedError, UserError
 from cellular_bench.metrics import METRICS
-from cellular_bench.metrics import scib_metrics_engine as peer
+from cellular_bench.metrics import scib_metrics_engine as engine
 
 
 @pytest.fixture
@@ -14,9 +14,9 @@ def library(monkeypatch):
     """Stand in for the library: calls by the ids of our metrics."""
 
     def answer(calls):
-        monkeypatch.setattr(peer, "find_spec", lambda name: object())
-        monkeypatch.setattr(peer, "_calls", lambda inputs: calls)
-        return peer.score_with_scib_metrics({})
+        monkeypatch.setattr(engine, "find_spec", lambda name: object())
+        monkeypatch.setattr(engine, "_calls", lambda inputs: calls)
+        return engine.score_with_scib_metrics({})
 
     return answer
 
@@ -39,7 +39,7 @@ def test_what_is_no_number_is_no_value(library):
 
 
 def test_a_missing_embedding_from_before_is_told(library):
-    found = library({("pcr_comparison",): lambda: peer._pcr(None, None, None, None)})
+    found = library({("pcr_comparison",): lambda: engine._pcr(None, None, None, None)})
     assert "there is no 'X_pre'" in str(found["pcr_comparison"])
 
 
@@ -54,14 +54,14 @@ def test_what_the_library_says_goes_to_standard_error(library, capsys):
 
 
 def test_an_absent_library_is_explained(monkeypatch):
-    monkeypatch.setattr(peer, "find_spec", lambda name: None)
+    monkeypatch.setattr(engine, "find_spec", lambda name: None)
     with pytest.raises(UserError, match=r"pip install 'cellular-bench\[parity\]'"):
-        peer.score_with_scib_metrics({})
+        engine.score_with_scib_metrics({})
 
 
 @pytest.mark.slow  # importing the library takes longer than all other tests here
 def test_every_name_is_that_of_a_metric():
     pytest.importorskip("scib_metrics")
-    calls = peer._calls({"X_emb": [[0.0, 1.0], [1.0, 0.0], [2.0, 2.0]] * 10})
+    calls = engine._calls({"X_emb": [[0.0, 1.0], [1.0, 0.0], [2.0, 2.0]] * 10})
     assert {name for names in calls for name in names} < METRICS.keys()
     assert "scib_metrics" in sys.modules

@@ -216,8 +216,8 @@ def test_unknown_names_are_not_guessed(tmp_path):
         (",ACTB,B2M\n", "a first row of names and no further rows"),
         ("", "It has no first row of names: the table is empty"),
         (",ACTB,B2M\nc1,a,b\n", "No column holds numbers"),
-        ("ACTB|B2M\nc1|1|2\n", "No column holds numbers: is the separator another one"),
-        ("cell 1 cell 2\nACTB 1 2\n", "No column holds numbers: is the separator another one"),
+        ("ACTB|B2M\nc1|1|2\n", "No column holds numbers: does the table have another separator"),
+        ("cell 1 cell 2\nACTB 1 2\n", "No column holds numbers: does the table have another separator"),
         (";ACTB;B2M\nc1;1;0\nc2;2;1,5\n", r"Column 'B2M' has decimal commas \('1,5'\)"),
         (",ACTB,B2M\nc1,1,2,3,4\nc2,1,2\n", "first row has 3 names, the next one 5 entries"),
     ],
@@ -268,7 +268,7 @@ def test_what_is_not_there_or_not_known(tmp_path):
         read(tmp_path / "x.rds", format="tabel")
     with h5py.File(tmp_path / "x.loom", "w") as file:
         file["weights"] = [1]
-    with pytest.raises(DataError, match="no loom file: it lacks matrix, row_attrs, col_attrs"):
+    with pytest.raises(DataError, match="not a loom file: it lacks matrix, row_attrs, col_attrs"):
         read(tmp_path / "x.loom")
     with pytest.raises(DataError, match="No 10x HDF5"):
         read(tmp_path / "x.loom", format="10x_h5")

