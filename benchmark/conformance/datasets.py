@@ -47,7 +47,7 @@ class DatasetSubject:
 @_promise(
     "loads",
     claim="it can be had, and keeps the data contract.",
-    hint="docs/data-contract.md says what a data set must hold, and how to mend each complaint.",
+    hint="docs/data-contract.md says what a data set must hold, and how to fix each problem.",
 )
 def _loads(subject: DatasetSubject) -> None:
     if isinstance(subject.attempt, DataError):
