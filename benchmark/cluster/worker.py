@@ -65,7 +65,7 @@ def carry_out(
     if inputs is None and not shares(root, token):
         raise NotSharedError(f"{root} cannot be written on {where['host']}.")
     worker.log_event(TOPIC, {"run_id": run.run_id, **where})
-    # A worker under a Dask nanny is a kind of process that may not start others, unless it is told so.
+    # A worker under a Dask nanny is a kind of process that may not start others, unless it is configured so.
     multiprocessing.current_process().daemon = False
     with _while_wanted(worker, worker.get_current_task()) as cancelled:
         if inputs is None:

@@ -130,6 +130,6 @@ def _failed(check_id: str, claim: str, found: str, output: str) -> CheckResult:
 
 def _telling(lines: Sequence[str]) -> list[str]:
     """Return the last lines; of a crash in compiled code the first ones, which hold the latest calls."""
-    told = [line for line in lines if line.strip()]
-    crash = next((at for at, line in enumerate(told) if line.startswith("Fatal Python error")), None)
-    return told[-LAST_LINES:] if crash is None else told[crash : crash + LAST_LINES]
+    printed = [line for line in lines if line.strip()]
+    crash = next((at for at, line in enumerate(printed) if line.startswith("Fatal Python error")), None)
+    return printed[-LAST_LINES:] if crash is None else printed[crash : crash + LAST_LINES]

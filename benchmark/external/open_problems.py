@@ -2,7 +2,7 @@
 
 Open Problems publishes for each task four lists in JSON: results, methods, metrics and data sets. A result is
 one method on one data set: its metrics, what became of its process, and its costs. Numbers of cells, splits,
-seeds, versions and parameters are not told there, and stay empty or 0 in the records made here.
+seeds, versions and parameters are not in the lists, and stay empty or 0 in the records made here.
 
 Its rule, which :func:`their_scores` follows: each metric is scaled between the worst and the best control of
 the data set, cut to 0 ... 1, a missing one counts as 0; a method's score is the plain mean of its metrics,
@@ -93,7 +93,7 @@ class Published:
 
     @property
     def task(self) -> TaskId:
-        """The task, told by its metrics."""
+        """The task, recognised by its metrics."""
         found = {name for result in self.results for name in result["metric_values"]}
         for task, known in METRICS.items():
             if found and found <= known.keys():
@@ -106,7 +106,7 @@ class Published:
 
 
 def read(files: Sequence[Path]) -> Published:
-    """Read the published lists of one task, told apart by what they hold; plain or compressed JSON.
+    """Read the published lists of one task, recognised by their contents; plain or compressed JSON.
 
     Raises
     ------
@@ -223,7 +223,7 @@ def unstated_split(kind: SplitKind, *, digest: str) -> SplitIdentity:
 
 
 def unstated_environment() -> Environment:
-    """Return the environment of a run of which nothing is told."""
+    """Return the environment of a run of which nothing is known."""
     return Environment(
         python=NOT_STATED, platform=NOT_STATED, cpu=NOT_STATED, n_cpus=0, n_threads=0, packages={}
     )

@@ -16,7 +16,7 @@ from cellular_bench.benchmark.schema.records import RunRecord
 from cellular_bench.core.errors import UndefinedError
 from cellular_bench.core.types import AspectId
 
-#: A larger difference is told.
+#: Larger differences are reported.
 LARGE_DIFFERENCE: Final = 0.02
 #: Weights of the study's overall score, and the raw metrics of each of its aspects.
 STUDY_ASPECTS: Final[Mapping[AspectId, tuple[float, tuple[str, ...]]]] = {
@@ -174,12 +174,12 @@ def _samples(row: BoardRow, metric_id: str, *, n_labels: int) -> tuple[Summary, 
 
     name, _, threshold = metric_id.rpartition("_")
     pairs = [(run.value("lowest_confidence_known"), run.value("lowest_confidence_novel")) for run in row.done]
-    told = [pair for pair in pairs if None not in pair]
-    if not told:
+    complete = [pair for pair in pairs if None not in pair]
+    if not complete:
         return Summary.of([]), 0
-    known, novel = (likelihood(values, n_labels) for values in zip(*told, strict=True))
+    known, novel = (likelihood(values, n_labels) for values in zip(*complete, strict=True))
     try:
         found = flag_samples(known, novel, threshold=float(threshold))
     except UndefinedError as error:
-        return Summary.of([None], [str(error)]), len(told)
-    return Summary.of([found.precision if name == "sample_precision" else found.coverage]), len(told)
+        return Summary.of([None], [str(error)]), len(complete)
+    return Summary.of([found.precision if name == "sample_precision" else found.coverage]), len(complete)

@@ -124,8 +124,8 @@ class Results:
 
     def __repr__(self) -> str:
         counts = Counter(run.status for run in self.records)
-        told = ", ".join(f"{n} {status.replace('_', ' ')}" for status, n in counts.items())
-        return f"Results({str(self.folder)!r}: {told or 'no runs'})"
+        text = ", ".join(f"{n} {status.replace('_', ' ')}" for status, n in counts.items())
+        return f"Results({str(self.folder)!r}: {text or 'no runs'})"
 
     def _repr_html_(self) -> str:
         """Show the leaderboards in a notebook."""
@@ -134,9 +134,9 @@ class Results:
         parts = [f"<p>{escape(repr(self))}</p>"]
         if not self.records:
             return parts[0]
-        told = ["task", "dataset_id", "split", "dataset_version", "method_id"]
+        hidden = ["task", "dataset_id", "split", "dataset_version", "method_id"]
         for board in self._boards(None, None):
-            shown = _as_frame([board]).drop(columns=told)
+            shown = _as_frame([board]).drop(columns=hidden)
             table = shown.to_html(index=False, na_rep="-", float_format="{:.3f}".format, border=0)
             data = versioned(board.dataset.dataset_id, board.version)
             parts.append(f"<h4>{escape(f'{board.task}: {data}, {_split(board)}')}</h4>{table}")

@@ -83,8 +83,8 @@ def _notes(result: ScoreResult, n_folds: Mapping[str, int], *, with_intervals: b
     lines = []
     rows, numbers = result.rows, set(n_folds.values())
     if len(numbers) > 1:
-        told = ", ".join(f"{n} of {method_id}" for method_id, n in n_folds.items())
-        lines.append(f"Mean ± standard deviation over folds: {told}; --format json has each.")
+        counts = ", ".join(f"{n} of {method_id}" for method_id, n in n_folds.items())
+        lines.append(f"Mean ± standard deviation over folds: {counts}; --format json has each.")
     elif max(numbers) > 1:
         lines.append(f"Mean ± standard deviation over {max(numbers)} folds; --format json has each.")
     if with_intervals:

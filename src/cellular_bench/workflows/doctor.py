@@ -52,8 +52,8 @@ def examine() -> Iterator[Finding]:
     yield Finding(topic="Python", status="ok", found=f"{platform.python_version()} on {platform.platform()}")
     yield from _packages()
     cores = f"{usable_cores()} of {os.cpu_count()} usable"
-    told = f"{cores}; a run computes with one thread, several go side by side"
-    yield Finding(topic="cores", status="ok", found=told)
+    text = f"{cores}; a run computes with one thread, several go side by side"
+    yield Finding(topic="cores", status="ok", found=text)
     yield _memory()
     yield from _disks()
     yield _gpu()
@@ -66,8 +66,8 @@ def _packages() -> Iterator[Finding]:
     needed = [line for line in requires(DISTRIBUTION) or [] if "extra ==" not in line]
     wrong = list(filter(None, map(_lack, needed)))
     remedy = "pip install -c constraints.txt cellular-bench, in an environment of its own" if wrong else ""
-    for told in wrong or [f"all {len(needed)} that are needed, in the versions needed"]:
-        yield _judged("packages", told, remedy=remedy)
+    for text in wrong or [f"all {len(needed)} that are needed, in the versions needed"]:
+        yield _judged("packages", text, remedy=remedy)
 
 
 def _lack(line: str) -> str:
@@ -91,9 +91,9 @@ def _memory() -> Finding:
 
     memory = psutil.virtual_memory()
     free, total = memory.available / 2**30, memory.total / 2**30
-    told = f"{free:.1f} of {total:.1f} GiB free; most suites give a run 6 or 8 (`run --memory-limit`)"
+    text = f"{free:.1f} of {total:.1f} GiB free; most suites give a run 6 or 8 (`run --memory-limit`)"
     remedy = "end other programs, or run with --jobs 1 on few cells (--subsample)"
-    return _judged("memory", told, remedy=remedy if free < _LEAST_MEMORY_GIB else "")
+    return _judged("memory", text, remedy=remedy if free < _LEAST_MEMORY_GIB else "")
 
 
 def _disks() -> Iterator[Finding]:
@@ -125,10 +125,10 @@ def _gpu() -> Finding:
         return Finding(topic="GPU", status="missing", found="no NVIDIA driver", enables=enables)
     query = [tool, "--query-gpu=name,memory.total", "--format=csv,noheader"]
     done = subprocess.run(query, capture_output=True, text=True, check=False)  # noqa: S603 - the driver's tool
-    told = "; ".join(done.stdout.strip().splitlines())
+    text = "; ".join(done.stdout.strip().splitlines())
     if done.returncode != 0:
-        return Finding(topic="GPU", status="missing", found=f"{tool} fails: {told}", enables=enables)
-    return Finding(topic="GPU", status="ok", found=told)
+        return Finding(topic="GPU", status="missing", found=f"{tool} fails: {text}", enables=enables)
+    return Finding(topic="GPU", status="ok", found=text)
 
 
 def _environments() -> Iterator[Finding]:

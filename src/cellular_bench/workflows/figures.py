@@ -146,9 +146,9 @@ def _of_method(store: Kept, board: Board, row: BoardRow, common: tuple[str, int]
         yield _drawing(store, board, "confusion", [row])
     if "novelty" in scored and not row.method.is_control and _has_probabilities(store, row.done[0]):
         yield _drawing(store, board, "samples", [row])
-    told = tuple(run for run in row.done if _history_file(store, run).exists())
-    if told:
-        yield _drawing(store, board, "history", [replace(row, runs=told)])
+    with_history = tuple(run for run in row.done if _history_file(store, run).exists())
+    if with_history:
+        yield _drawing(store, board, "history", [replace(row, runs=with_history)])
 
 
 def _drawing(store: Kept, board: Board, kind: FigureKind, rows: Sequence[BoardRow]) -> Drawing:
