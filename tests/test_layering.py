@@ -173,3 +173,18 @@ def test_nothing_heavy_is_imported_at_module_level(repo: Path) -> None:
         if heavy and not may_be_heavy(name):
             wrong.append(f"{name}: {', '.join(sorted(heavy))}")
     assert wrong == []
+
+
+def test_no_function_takes_more_than_eight_parameters(repo: Path) -> None:
+    """Constructors of methods are left out: their parameters are the settings that users know."""
+    wrong = []
+    for name, path in modules(repo).items():
+        for node in ast.walk(parsed(path)):
+            if not isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
+                continue
+            given = [*node.args.posonlyargs, *node.args.args, *node.args.kwonlyargs]
+            own = [argument.arg for argument in given if argument.arg not in {"self", "cls"}]
+            is_setting = room(name) == "methods" and node.name == "__init__"
+            if len(own) > 8 and not is_setting:
+                wrong.append(f"{name}.{node.name}: {len(own)}")
+    assert wrong == []
