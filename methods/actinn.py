@@ -145,16 +145,8 @@ class ACTINN:
 def usual_genes(X: Any) -> NDArray[np.bool_]:
     """Return a mask of genes that are extreme neither in summed expression nor in coefficient of variation.
 
-    Parameters
-    ----------
-    X
-        (n_obs, n_vars) expression, sparse.
-
-    Returns
-    -------
-    (n_vars,) True for genes between the 1st and the 99th percentile (inclusive) of both. The percentiles of
-    the coefficient of variation are taken over the genes that pass the first filter. Genes without
-    expression have no coefficient of variation and are dropped.
+    Both lie between the 1st and the 99th percentile (inclusive); that of the coefficient of variation is
+    taken over the genes that pass the first filter. Genes without expression have none and are dropped.
     """
     total = np.asarray(X.sum(axis=0), dtype=np.float64).ravel()
     kept = _inside_percentiles(total, among=np.ones(total.size, dtype=np.bool_)) & (total > 0)

@@ -171,16 +171,8 @@ def profile_score(
 ) -> NDArray[np.float64]:
     """Return how typical correlations are of a label's own cells and not of other cells, -1 to 1.
 
-    Parameters
-    ----------
-    correlation
-        (n_obs,) correlations of cells with the mean of a label.
-    own, other
-        Ascending correlations of the label's cells and of the cells of the other branch.
-
-    Returns
-    -------
-    (n_obs,) share of own cells with at most this correlation, minus share of other cells with a higher one.
+    This is the share of ``own`` cells with at most this correlation, minus the share of ``other`` cells with
+    a higher one. Both are sorted.
     """
     no_more = np.searchsorted(own, correlation, side="right") / own.size
     others_more = 1.0 - np.searchsorted(other, correlation, side="right") / other.size
@@ -213,17 +205,9 @@ def _walk(
 def followed(
     left: NDArray[np.float64], right: NDArray[np.float64]
 ) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
-    """Choose the branch with the highest profile score.
+    """Choose the branch with the highest profile score (n_obs, n_labels): 0 for left, 1 for right.
 
-    Parameters
-    ----------
-    left, right
-        (n_obs, n_labels of the branch) profile scores of each branch.
-
-    Returns
-    -------
-    side, confidence
-        (n_obs,) 0 for left and 1 for right; the highest score minus the mean of the other branch.
+    The confidence, also returned, is the highest score minus the mean score of the other branch.
     """
     to_right = right.max(axis=1) > left.max(axis=1)
     margin = np.where(to_right, right.max(axis=1) - left.mean(axis=1), left.max(axis=1) - right.mean(axis=1))

@@ -111,16 +111,10 @@ def highly_variable(train: AnnData) -> NDArray[np.bool_]:
 
 
 def vote(given: NDArray[np.str_], labels: NDArray[np.str_], *, reject_below: float = 0.0) -> Prediction:
-    """Count the votes of members.
+    """Count the votes of members, (n_obs, n_members); ties go to the earlier member.
 
-    Parameters
-    ----------
-    given
-        (n_obs, n_members) labels; ties go to the earlier member.
-    labels
-        (n_labels,) sorted names of all labels.
-    reject_below
-        Cells whose winning label has a smaller share of the votes are rejected; 0 rejects none.
+    ``labels`` are sorted. Cells whose winning label has a smaller share of the votes than ``reject_below``
+    are rejected; 0 rejects none.
     """
     code = np.searchsorted(labels, given)
     shares = (code[:, :, None] == np.arange(labels.size)).mean(axis=1)
@@ -135,13 +129,7 @@ def vote(given: NDArray[np.str_], labels: NDArray[np.str_], *, reject_below: flo
 
 
 def member_classes(method_ids: Sequence[str]) -> list[Any]:
-    """Return the classes of members.
-
-    Raises
-    ------
-    NotApplicableError
-        If a package that a member needs is not installed.
-    """
+    """Return the classes of members; raise if a package that one of them needs is not installed."""
     known = _candidates()
     return [_available(known[name]) for name in method_ids]
 

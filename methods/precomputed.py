@@ -157,13 +157,7 @@ class Table:
     X_emb: NDArray[np.float32]
 
     def rows(self, names: list[str]) -> NDArray[np.float32]:
-        """Return the rows of the named cells, in the given order.
-
-        Raises
-        ------
-        DataError
-            If a cell is missing, or if one of its values is not finite.
-        """
+        """Return the rows of the named cells, in the given order; all must be there and finite."""
         missing = [name for name in names if name not in self.position]
         if missing:
             raise DataError(

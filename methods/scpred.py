@@ -125,20 +125,10 @@ class ScPred:
 def separating(
     scores: NDArray[np.floating[Any]], is_label: NDArray[np.bool_], *, significance: float
 ) -> NDArray[np.int64]:
-    """Return the components on which the cells of a label differ from all others.
+    """Return the components on which the cells of a label differ from all others (Wilcoxon rank-sum test).
 
-    Parameters
-    ----------
-    scores
-        (n_obs, n_components).
-    is_label
-        (n_obs,) True for cells of the label.
-    significance
-        Maximum p-value of the Wilcoxon rank-sum test after Benjamini-Hochberg adjustment.
-
-    Returns
-    -------
-    (n_kept,) ascending positions. If no p-value is low enough, only the component with the lowest one.
+    ``significance`` is the maximum p-value after Benjamini-Hochberg adjustment. If no p-value is low enough,
+    only the component with the lowest one is returned.
     """
     from scipy.stats import false_discovery_control, mannwhitneyu
 

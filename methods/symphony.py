@@ -186,14 +186,7 @@ def soft_assignment(
 ) -> NDArray[np.float64]:
     """Assign cells to clusters by cosine: (n_obs, n_clusters) shares that sum to 1.
 
-    Parameters
-    ----------
-    scores
-        (n_obs, n_components).
-    centroids
-        (n_clusters, n_components); rows have length 1.
-    sigma
-        Width: shares are proportional to exp(-2 (1 - cosine) / sigma).
+    Shares are proportional to exp(-2 (1 - cosine) / sigma); ``centroids`` have length 1.
     """
     from scipy.special import softmax
 
@@ -213,23 +206,6 @@ def without_batches(
     In each cluster, a ridge regression models the cells of the query by a term shared with the corrected
     reference cells and one term per batch. Only the batch terms are penalised, and only they are
     subtracted, in proportion to the cell's share of the cluster.
-
-    Parameters
-    ----------
-    scores
-        (n_obs, n_components) projected cells.
-    assigned
-        (n_obs, n_clusters) shares of the clusters.
-    batches
-        (n_obs,) batch of each cell.
-    clusters
-        Clusters of the reference.
-    ridge
-        Penalty on the batch terms.
-
-    Returns
-    -------
-    (n_obs, n_components) corrected cells.
     """
     names, code = np.unique(batches, return_inverse=True)
     is_batch = (code[:, None] == np.arange(names.size)).astype(np.float64)
@@ -249,22 +225,10 @@ def without_batches(
 def cluster_spreads(
     scores: NDArray[np.float64], assigned: NDArray[np.float64]
 ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """Return the centre and the inverse covariance of each cluster of the reference.
+    """Return the centre and the inverse covariance of each cluster, from the uncorrected reference cells.
 
     Small clusters do not determine a covariance. Each covariance is therefore shrunk towards the mean over
     all clusters, with a weight equal to that of as many additional cells as there are components.
-
-    Parameters
-    ----------
-    scores
-        (n_obs, n_components) uncorrected principal components of the reference.
-    assigned
-        (n_obs, n_clusters) shares of the clusters.
-
-    Returns
-    -------
-    centres, precisions
-        Arrays (n_clusters, n_components) and (n_clusters, n_components, n_components).
     """
     sizes = assigned.sum(axis=0)
     centres = (assigned.T @ scores) / sizes[:, None]

@@ -194,18 +194,9 @@ class CellIDGroup(_CellID):
 
 
 def overlap_p(own: Any, signatures: Any) -> Iterator[NDArray[np.float64]]:
-    """Yield p-values of the overlaps of query cells with signatures, one block of cells at a time.
+    """Yield p-values (n_block, n_signatures) of overlaps at least as large, a block of query cells at a time.
 
-    Parameters
-    ----------
-    own
-        Sparse (n_obs, n_genes) indicators of the genes of each query cell; all rows have equally many.
-    signatures
-        Sparse (n_signatures, n_genes) indicators of the genes of each signature.
-
-    Yields
-    ------
-    (n_block, n_signatures) hypergeometric probabilities of an overlap at least as large.
+    Both arguments are sparse indicators of genes; all rows of ``own`` have equally many.
     """
     size = signatures.getnnz(axis=1)
     tails = tail_table(n_universe=own.shape[1], n_drawn=int(own[0].nnz), largest=int(size.max()))

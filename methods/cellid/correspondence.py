@@ -43,25 +43,7 @@ def correspondence(X: Any, *, n_components: int, min_cells: int, seed: int, meth
     also the left singular vectors of the centred matrix ``M * sqrt((1 / r + 1 / (n - r)) / n_genes)``,
     which keeps the zeros of the data. This function decomposes only the latter.
 
-    Parameters
-    ----------
-    X
-        (n_obs, n_vars) expression, sparse or dense, not negative.
-    n_components
-        Number of dimensions of the space.
-    min_cells
-        Genes expressed in fewer cells are left out, and so are constant genes.
-    seed
-        Seed of the solver's initial vector.
-    method_id
-        Method that error messages name.
-
-    Raises
-    ------
-    NotApplicableError
-        If there are at most ``n_components + 1`` cells or at most ``n_components`` genes that vary.
-    DataError
-        If a value is negative.
+    Constant genes and genes expressed in fewer than ``min_cells`` cells are left out.
 
     References
     ----------

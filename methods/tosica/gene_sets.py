@@ -36,13 +36,7 @@ class GeneSets:
 
 
 def read_gmt(path: Path) -> Iterator[tuple[str, list[str]]]:
-    """Yield the name and the genes of each set in a GMT file, which may be gzipped.
-
-    Raises
-    ------
-    UserError
-        If the file cannot be read, or if a line does not hold a name, a description and genes.
-    """
+    """Yield the name and the genes of each set in a GMT file, which may be gzipped."""
     try:
         raw = path.read_bytes()
         text = (gzip.decompress(raw) if raw[:2] == b"\x1f\x8b" else raw).decode("utf-8")
@@ -63,11 +57,6 @@ def from_gmt(path: Path, genes: Sequence[str], *, max_sets: int, max_set_size: i
 
     Sets with more than ``max_set_size`` genes in the file, or fewer than 5 of ``genes``, are left out. Ties
     go to the first sets in the file.
-
-    Raises
-    ------
-    NotApplicableError
-        If no set is left.
     """
     position = {gene: number for number, gene in enumerate(genes)}
     names, members = [], []
