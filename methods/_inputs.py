@@ -71,20 +71,16 @@ def labels_of(adata: AnnData) -> NDArray[np.str_]:
     return np.asarray(adata.obs[LABEL].astype(str), dtype=np.str_)
 
 
-def require_labels(labels: NDArray[np.str_], method_id: str, *, at_least: int = 2) -> None:
-    """Raise if a classifier has too few labels to choose from.
-
-    Raises
-    ------
-    NotApplicableError
-        If the training cells have fewer than ``at_least`` different labels.
-    """
+def require_labels(train: AnnData, method_id: str, *, at_least: int = 2) -> NDArray[np.str_]:
+    """Return the labels of the training cells; raise ``NotApplicableError`` if too few of them differ."""
+    labels = labels_of(train)
     names = np.unique(labels)
     if names.size < at_least:
         raise NotApplicableError(
             f"{method_id}: the training cells have {names.size} label(s) ({', '.join(names)}); at least "
             f"{at_least} are needed. Use a data set or split with more labels."
         )
+    return labels
 
 
 def require_batches(adata: AnnData, method_id: str) -> None:

@@ -29,6 +29,16 @@ def most_probable(
     )
 
 
+def most_probable_by_logits(
+    logits: NDArray[np.float32], labels: Sequence[str], *, reject_below: float
+) -> Prediction:
+    """Turn the output of a network into a prediction by :func:`most_probable`, in double precision."""
+    from scipy.special import softmax
+
+    probability = softmax(logits.astype(np.float64), axis=1)
+    return most_probable(probability, labels, reject_below=reject_below)
+
+
 def log_error_probability(log_likelihood: NDArray[np.float64]) -> NDArray[np.float64]:
     """Return log(1 - highest probability) of each cell, (n_obs,), without loss of digits.
 

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from cellular_bench.core.errors import NotApplicableError
 from cellular_bench.core.types import MethodSpec, Prediction
-from cellular_bench.methods._inputs import dense, labels_of, require_fitted, require_labels
+from cellular_bench.methods._inputs import dense, require_fitted, require_labels
 from cellular_bench.methods._predictions import most_probable
 
 if TYPE_CHECKING:
@@ -87,8 +87,7 @@ class ACTINN:
         """Select genes and train the network on them."""
         import torch
 
-        labels = labels_of(train)
-        require_labels(labels, self.spec.method_id)
+        labels = require_labels(train, self.spec.method_id)
         X = _log2_scale(train.X)
         self._selected = np.flatnonzero(usual_genes(X))
         if not self._selected.size:

@@ -13,7 +13,7 @@ from cellular_bench.core.errors import NotApplicableError, UnknownNameError, Use
 from cellular_bench.core.keys import HIGHLY_VARIABLE
 from cellular_bench.core.types import MethodSpec, Prediction
 from cellular_bench.methods import built_in
-from cellular_bench.methods._inputs import labels_of, require_fitted, require_labels
+from cellular_bench.methods._inputs import require_fitted, require_labels
 from cellular_bench.methods._predictions import most_frequent
 
 if TYPE_CHECKING:
@@ -75,8 +75,7 @@ class Ensemble:
 
     def fit(self, train: AnnData) -> Self:
         """Fit every member."""
-        labels = labels_of(train)
-        require_labels(labels, self.spec.method_id)
+        labels = require_labels(train, self.spec.method_id)
         self._labels = np.unique(labels)
         self._variable = highly_variable(train)
         self._members: list[Any] = []

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from cellular_bench.core.errors import UnknownNameError, UserError
 from cellular_bench.core.types import MethodSpec, Prediction
-from cellular_bench.methods._inputs import labels_of, per_million, require_fitted, require_labels
+from cellular_bench.methods._inputs import per_million, require_fitted, require_labels
 from cellular_bench.methods._predictions import log_error_probability
 from cellular_bench.methods._presets import preset_with
 
@@ -99,8 +99,7 @@ class SciBet:
 
     def fit(self, train: AnnData) -> Self:
         """Select genes and estimate the composition of each label."""
-        labels = labels_of(train)
-        require_labels(labels, self.spec.method_id)
+        labels = require_labels(train, self.spec.method_id)
         linear = self._linear(train)
         self._labels, members = _members(labels)
         per_label = np.asarray(members.sum(axis=1))

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from cellular_bench.core.errors import NotApplicableError
 from cellular_bench.core.types import MethodSpec, Prediction
 from cellular_bench.methods._correlation import ranked_rows, standardised_rows, unit_rows
-from cellular_bench.methods._inputs import labels_of, require_fitted, require_labels
+from cellular_bench.methods._inputs import require_fitted, require_labels
 from cellular_bench.methods._predictions import most_frequent
 
 if TYPE_CHECKING:
@@ -38,8 +38,7 @@ class Scmap(ABC):
 
     def fit(self, train: AnnData) -> Self:
         """Select genes and index the training cells."""
-        labels = labels_of(train)
-        require_labels(labels, self.spec.method_id)
+        labels = require_labels(train, self.spec.method_id)
         excess = dropout_excess(train.X)
         if np.isneginf(excess).all():
             raise NotApplicableError(

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from cellular_bench.core.types import MethodSpec, Prediction
 from cellular_bench.methods._components import ScaledComponents
 from cellular_bench.methods._correlation import unit_rows
-from cellular_bench.methods._inputs import batches_of, labels_of, require_fitted, require_labels
+from cellular_bench.methods._inputs import batches_of, require_fitted, require_labels
 from cellular_bench.methods._predictions import most_probable, nearest_voters
 from cellular_bench.methods.harmony import run_harmony
 
@@ -21,15 +21,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Clusters:
-    """Soft clusters of the reference, as used by the mapping.
-
-    Attributes
-    ----------
-    sizes
-        (n_clusters,) sum of the assignments of reference cells.
-    sums
-        (n_clusters, n_components) sum of corrected reference cells, weighted by assignment.
-    """
+    """Soft clusters of the reference: summed assignments, and corrected cells summed by assignment."""
 
     sizes: NDArray[np.float64]
     sums: NDArray[np.float64]
@@ -165,8 +157,7 @@ class SymphonyKNN(Symphony):
 
     def fit(self, train: AnnData) -> Self:
         """Build the reference and index its cells with their labels."""
-        labels = labels_of(train)
-        require_labels(labels, self.spec.method_id)
+        labels = require_labels(train, self.spec.method_id)
         super().fit(train)
         self._voters = nearest_voters(self._reference, labels, n_neighbors=self.n_neighbors)
         return self

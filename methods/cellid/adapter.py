@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from cellular_bench.core.errors import NotApplicableError
 from cellular_bench.core.types import MethodSpec, Prediction
-from cellular_bench.methods._inputs import labels_of, require_fitted, require_labels
+from cellular_bench.methods._inputs import require_fitted, require_labels
 from cellular_bench.methods._presets import preset_with
 from cellular_bench.methods.cellid.correspondence import Coordinates, correspondence, nearest_genes
 
@@ -72,8 +72,7 @@ class _CellID(ABC):
 
     def fit(self, train: AnnData) -> Self:
         """Compute the signatures of the reference."""
-        labels = labels_of(train)
-        require_labels(labels, self.spec.method_id)
+        labels = require_labels(train, self.spec.method_id)
         space = self._space(train)
         points, self._labels = self._points(space.cells, labels)
         signatures = nearest_genes(points, space.genes, n_genes=self.settings.n_genes)

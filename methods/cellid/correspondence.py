@@ -17,20 +17,13 @@ CHUNK = 500
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Coordinates:
-    """Cells and genes in one space: a cell lies close to the genes that are specific to it.
+    """Cells and genes in one space: a cell lies close to the genes that are specific to it."""
 
-    Attributes
-    ----------
-    cells
-        (n_obs, n_components) coordinates of cells; each column has mean square 1.
-    genes
-        (n_kept, n_components) coordinates of genes: the mean of the cells, weighted by expression.
-    kept
-        (n_kept,) ascending positions of the genes in the analysis.
-    """
-
+    #: Each column has mean square 1.
     cells: NDArray[np.float64]
+    #: The mean of the cells, weighted by expression.
     genes: NDArray[np.float64]
+    #: Ascending positions of the genes in the analysis.
     kept: NDArray[np.int64]
 
 

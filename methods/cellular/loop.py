@@ -34,17 +34,7 @@ class Epoch:
 
 @dataclass(slots=True)
 class History:
-    """Course of the training.
-
-    Attributes
-    ----------
-    epochs
-        One entry per completed epoch.
-    best_epoch
-        Epoch whose weights were kept: the one with the lowest total loss on the validation cells.
-    stopped_because
-        Reason why training ended.
-    """
+    """The completed epochs, and the one with the lowest validation loss, whose weights were kept."""
 
     epochs: list[Epoch] = field(default_factory=list)
     best_epoch: int = -1

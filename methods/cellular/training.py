@@ -34,17 +34,7 @@ from cellular_bench.methods.cellular.state import Fitted
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Cells:
-    """Data for training.
-
-    Attributes
-    ----------
-    X
-        (n_obs, n_vars) log-normalised expression, csr or dense.
-    label
-        (n_obs,) integer cell types, 0 to ``n_labels - 1``.
-    batches
-        (n_obs,) integer batches, one array per batch key.
-    """
+    """Data for training: log-normalised expression, csr or dense; codes of types, and of each batch key."""
 
     X: Any
     label: Codes

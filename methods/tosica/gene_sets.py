@@ -21,15 +21,7 @@ RANDOM_SHARE: Final = 0.015
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class GeneSets:
-    """Gene sets of all tokens except the token of all genes.
-
-    Attributes
-    ----------
-    names
-        Name of each set.
-    members
-        Ascending positions of the genes of each set.
-    """
+    """Names and ascending positions of the genes of all tokens except the token of all genes."""
 
     names: tuple[str, ...]
     members: tuple[NDArray[np.int64], ...]
