@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from cellular_bench.core.types import MethodSpec, Prediction
 from cellular_bench.methods._components import fit_pca, project
-from cellular_bench.methods._inputs import dense, labels_of, require_fitted, require_labels
+from cellular_bench.methods._inputs import dense, require_fitted, require_labels
 from cellular_bench.methods._predictions import most_probable
 
 if TYPE_CHECKING:
@@ -40,8 +40,7 @@ class ClassifierAnnotator(ABC):
 
     def fit(self, train: AnnData) -> Self:
         """Fit the classifier on the labels of the training cells."""
-        labels = labels_of(train)
-        require_labels(labels, self.spec.method_id)
+        labels = require_labels(train, self.spec.method_id)
         self._classifier = self.learn(self.inputs(train), labels)
         self._genes = list(train.var_names)
         return self
@@ -89,7 +88,7 @@ class TransductiveAnnotator:
 
     def fit(self, train: AnnData) -> Self:
         """Keep the training cells for :meth:`predict`."""
-        require_labels(labels_of(train), self.spec.method_id)
+        require_labels(train, self.spec.method_id)
         self._train, self._genes = train, list(train.var_names)
         return self
 

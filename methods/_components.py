@@ -15,26 +15,9 @@ BLOCK_CELLS = 20_000
 
 
 def fit_pca(matrix: Any, *, n_components: int, seed: int) -> Any:
-    """Fit a principal component analysis by an exact solver (no random projection).
+    """Fit a PCA by an exact solver (no random projection); columns are centred, not scaled.
 
-    Parameters
-    ----------
-    matrix
-        (n_obs, n_vars) sparse or dense. Columns are centred, not scaled.
-    n_components
-        Number of components, reduced to ``min(n_obs - 1, n_vars)`` if that is smaller.
-    seed
-        Seed of the solver's initial vector.
-
-    Returns
-    -------
-    sklearn.decomposition.PCA
-        Fitted. Its ``transform`` projects other cells.
-
-    Raises
-    ------
-    NotApplicableError
-        If there are fewer than two cells.
+    There are ``min(n_obs - 1, n_vars)`` components if that is fewer; with one cell it is not applicable.
     """
     from sklearn.decomposition import PCA
 
@@ -84,15 +67,6 @@ class ScaledComponents:
 
     Genes without variation are not scaled. Genes are centred by the decomposition and not before it, so
     that a sparse matrix stays sparse.
-
-    Parameters
-    ----------
-    X
-        (n_obs, n_vars) expression of the training cells.
-    n_components
-        Number of components; fewer if the data have fewer.
-    seed
-        Seed of the solver's initial vector.
     """
 
     def __init__(self, X: Any, *, n_components: int, seed: int) -> None:

@@ -71,30 +71,20 @@ def labels_of(adata: AnnData) -> NDArray[np.str_]:
     return np.asarray(adata.obs[LABEL].astype(str), dtype=np.str_)
 
 
-def require_labels(labels: NDArray[np.str_], method_id: str, *, at_least: int = 2) -> None:
-    """Raise if a classifier has too few labels to choose from.
-
-    Raises
-    ------
-    NotApplicableError
-        If the training cells have fewer than ``at_least`` different labels.
-    """
+def require_labels(train: AnnData, method_id: str, *, at_least: int = 2) -> NDArray[np.str_]:
+    """Return the labels of the training cells; raise ``NotApplicableError`` if too few of them differ."""
+    labels = labels_of(train)
     names = np.unique(labels)
     if names.size < at_least:
         raise NotApplicableError(
             f"{method_id}: the training cells have {names.size} label(s) ({', '.join(names)}); at least "
             f"{at_least} are needed. Use a data set or split with more labels."
         )
+    return labels
 
 
 def require_batches(adata: AnnData, method_id: str) -> None:
-    """Raise if there is only one batch, so that there is nothing to correct.
-
-    Raises
-    ------
-    NotApplicableError
-        If all cells that the method sees come from one batch.
-    """
+    """Raise ``NotApplicableError`` if there is only one batch, so that there is nothing to correct."""
     names = np.unique(batches_of(adata))
     if names.size < 2:
         raise NotApplicableError(
@@ -104,13 +94,7 @@ def require_batches(adata: AnnData, method_id: str) -> None:
 
 
 def require_counts(adata: AnnData, method_id: str) -> Any:
-    """Return ``layers["counts"]``, or raise if the data have no counts.
-
-    Raises
-    ------
-    NotApplicableError
-        If the layer does not exist.
-    """
+    """Return ``layers["counts"]``; raise ``NotApplicableError`` if the data have no counts."""
     if COUNTS not in adata.layers:
         raise NotApplicableError(
             f'{method_id}: reads raw counts, but the data have no layer "{COUNTS}". Use data with counts.'
@@ -119,23 +103,9 @@ def require_counts(adata: AnnData, method_id: str) -> Any:
 
 
 def require_fitted(query: AnnData, genes: Sequence[str], method_id: str) -> None:
-    """Raise if a method is not fitted, or if a query differs in its genes from the training cells.
+    """Raise if a method is not fitted (no ``genes`` yet), or if a query has other genes than in training.
 
-    Parameters
-    ----------
-    query
-        Cells to embed or to label.
-    genes
-        Gene names of the training cells, in order; empty before ``fit``.
-    method_id
-        Method that the messages name.
-
-    Raises
-    ------
-    ContractError
-        If ``genes`` is empty.
-    DataError
-        If gene names or their order differ: columns would be taken for other genes.
+    Their order counts as well, because columns would be taken for other genes.
     """
     if not genes:
         raise ContractError(f"{method_id}: embed or predict was called before fit. Call fit first.")

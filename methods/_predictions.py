@@ -14,16 +14,9 @@ from cellular_bench.core.types import Prediction
 def most_probable(
     probability: NDArray[np.floating[Any]], labels: Sequence[str], *, reject_below: float = 0.0
 ) -> Prediction:
-    """Turn class probabilities into a prediction with novelty 1 - the highest probability.
+    """Turn probabilities (n_obs, n_labels) into a prediction with novelty 1 - the highest probability.
 
-    Parameters
-    ----------
-    probability
-        (n_obs, n_labels) probabilities; each row sums to 1.
-    labels
-        (n_labels,) names of the columns.
-    reject_below
-        Cells whose highest probability is below this value are rejected; 0 rejects none.
+    Cells whose highest probability is below ``reject_below`` are rejected; 0 rejects none.
     """
     names = np.asarray(labels, dtype=np.str_)
     highest = probability.max(axis=1)
@@ -36,16 +29,21 @@ def most_probable(
     )
 
 
+def most_probable_by_logits(
+    logits: NDArray[np.float32], labels: Sequence[str], *, reject_below: float
+) -> Prediction:
+    """Turn the output of a network into a prediction by :func:`most_probable`, in double precision."""
+    from scipy.special import softmax
+
+    probability = softmax(logits.astype(np.float64), axis=1)
+    return most_probable(probability, labels, reject_below=reject_below)
+
+
 def log_error_probability(log_likelihood: NDArray[np.float64]) -> NDArray[np.float64]:
     """Return log(1 - highest probability) of each cell, (n_obs,), without loss of digits.
 
     With thousands of counts per cell nearly all probabilities round to 0 or 1; their logarithms still
-    order the cells.
-
-    Parameters
-    ----------
-    log_likelihood
-        (n_obs, n_labels) log likelihood of each cell under each label, up to a constant per cell.
+    order the cells. Likelihoods (n_obs, n_labels) need be known up to a constant per cell only.
 
     Examples
     --------

@@ -12,22 +12,7 @@ Settings = TypeVar("Settings")
 
 
 def preset_with(presets: Mapping[str, Settings], preset: str, **changes: Any) -> Settings:
-    """Return the settings of a preset, changed by those values that are not None.
-
-    Parameters
-    ----------
-    presets
-        Frozen dataclasses of one type, by name.
-    preset
-        Name of the preset.
-    changes
-        Fields and their values; None keeps the value of the preset.
-
-    Raises
-    ------
-    UnknownNameError
-        If there is no preset of that name.
-    """
+    """Return a preset, a frozen dataclass, with the ``changes`` to its fields that are not None."""
     if preset not in presets:
         raise UnknownNameError("preset", preset, presets)
     given = {name: value for name, value in changes.items() if value is not None}

@@ -71,10 +71,7 @@ class VariationalIntegrator(ABC):
     def model_for(self, query: AnnData) -> tuple[Any, AnnData]:
         """Return the model to apply to a query, and the cells of the query in the form that it reads.
 
-        Raises
-        ------
-        NotApplicableError
-            If the encoder reads the batch, and a batch was not in training.
+        A batch that was not in training is not applicable if the encoder reads the batch.
         """
         require_fitted(query, self._genes, self.spec.method_id)
         batch = batches_of(query)
@@ -136,24 +133,8 @@ def split_options(
 ) -> dict[str, Any]:
     """Return options of ``train``: the training cells, and a mini-batch size without a tiny last batch.
 
-    Parameters
-    ----------
-    n_obs
-        Number of cells, of which 90 % are used for training.
-    seed
-        Seed of the choice of training cells.
-    label, per_label
-        If given, up to ``per_label`` cells of each label are also drawn in every epoch, in mini-batches of
-        the same size.
-
-    Returns
-    -------
-    Keyword arguments of ``train``.
-
-    Raises
-    ------
-    NotApplicableError
-        If there are fewer than 3 cells for a mini-batch.
+    With labels, up to ``per_label`` cells of each are also drawn in every epoch, in mini-batches of the same
+    size. Fewer than 3 cells for a mini-batch are not applicable.
 
     Examples
     --------

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from cellular_bench.core.errors import NotApplicableError
 from cellular_bench.core.types import MethodSpec, Prediction
-from cellular_bench.methods._inputs import dense, labels_of, require_fitted, require_labels
+from cellular_bench.methods._inputs import dense, require_fitted, require_labels
 from cellular_bench.methods._predictions import most_probable
 
 if TYPE_CHECKING:
@@ -87,8 +87,7 @@ class ACTINN:
         """Select genes and train the network on them."""
         import torch
 
-        labels = labels_of(train)
-        require_labels(labels, self.spec.method_id)
+        labels = require_labels(train, self.spec.method_id)
         X = _log2_scale(train.X)
         self._selected = np.flatnonzero(usual_genes(X))
         if not self._selected.size:
@@ -145,16 +144,8 @@ class ACTINN:
 def usual_genes(X: Any) -> NDArray[np.bool_]:
     """Return a mask of genes that are extreme neither in summed expression nor in coefficient of variation.
 
-    Parameters
-    ----------
-    X
-        (n_obs, n_vars) expression, sparse.
-
-    Returns
-    -------
-    (n_vars,) True for genes between the 1st and the 99th percentile (inclusive) of both. The percentiles of
-    the coefficient of variation are taken over the genes that pass the first filter. Genes without
-    expression have no coefficient of variation and are dropped.
+    Both lie between the 1st and the 99th percentile (inclusive); that of the coefficient of variation is
+    taken over the genes that pass the first filter. Genes without expression have none and are dropped.
     """
     total = np.asarray(X.sum(axis=0), dtype=np.float64).ravel()
     kept = _inside_percentiles(total, among=np.ones(total.size, dtype=np.bool_)) & (total > 0)

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from cellular_bench.core.errors import NotApplicableError
 from cellular_bench.core.keys import COUNTS, TARGET_SUM
 from cellular_bench.core.types import MethodSpec, Prediction
-from cellular_bench.methods._inputs import labels_of, require_fitted, require_labels
+from cellular_bench.methods._inputs import require_fitted, require_labels
 from cellular_bench.methods._session import unchanged_random_state
 
 if TYPE_CHECKING:
@@ -79,8 +79,7 @@ class CellTypist:
 
     def fit(self, train: AnnData) -> Self:
         """Train a model on the reference."""
-        labels = labels_of(train)
-        require_labels(labels, self.spec.method_id)
+        labels = require_labels(train, self.spec.method_id)
         _require_target_sum(train, self.spec.method_id)
         n_expressed = int(np.count_nonzero(np.asarray(train.X.sum(axis=0)).ravel()))
         with unchanged_random_state():

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from cellular_bench.core.types import MethodSpec, Prediction
 from cellular_bench.methods._correlation import ranked_rows
-from cellular_bench.methods._inputs import labels_of, require_fitted, require_labels
+from cellular_bench.methods._inputs import require_fitted, require_labels
 
 if TYPE_CHECKING:
     from anndata import AnnData
@@ -18,41 +18,24 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Profile:
-    """Data to decide whether a cell belongs to a label or to the other branch of a fork.
+    """Data to decide whether a cell belongs to a label or to the other branch of a fork."""
 
-    Attributes
-    ----------
-    genes
-        Positions of the genes that differ most between the label and the other branch.
-    centre
-        Standardised ranks of these genes in the mean profile of the label.
-    own, other
-        Ascending correlations with the mean profile, of the label's training cells and of the training
-        cells of the other branch.
-    """
-
+    #: Positions of the genes that differ most between the label and the other branch.
     genes: NDArray[np.int64]
+    #: Standardised ranks of these genes in the mean profile of the label.
     centre: NDArray[np.float64]
+    #: Ascending correlations with this profile, of training cells of the label and of the other branch.
     own: NDArray[np.float64]
     other: NDArray[np.float64]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Fork:
-    """An inner node of the tree, with two branches.
-
-    Attributes
-    ----------
-    labels
-        Codes of the labels below each branch.
-    profiles
-        One profile for each of these labels.
-    below
-        The next fork of each branch; None if the branch is a single label.
-    """
+    """An inner node of the tree, with two branches: codes of the labels below each, and their profiles."""
 
     labels: tuple[list[int], list[int]]
     profiles: tuple[list[Profile], list[Profile]]
+    #: The next fork of each branch; None if the branch is a single label.
     below: tuple[Fork | None, Fork | None]
 
 
@@ -103,8 +86,7 @@ class Chetah:
 
     def fit(self, train: AnnData) -> Self:
         """Build the tree and the profiles at each fork."""
-        labels = labels_of(train)
-        require_labels(labels, self.spec.method_id)
+        labels = require_labels(train, self.spec.method_id)
         self._labels, code = np.unique(labels, return_inverse=True)
         X = _columns(train.X)
         means = np.stack([np.asarray(X[code == k].mean(axis=0)).ravel() for k in range(self._labels.size)])
@@ -171,16 +153,8 @@ def profile_score(
 ) -> NDArray[np.float64]:
     """Return how typical correlations are of a label's own cells and not of other cells, -1 to 1.
 
-    Parameters
-    ----------
-    correlation
-        (n_obs,) correlations of cells with the mean of a label.
-    own, other
-        Ascending correlations of the label's cells and of the cells of the other branch.
-
-    Returns
-    -------
-    (n_obs,) share of own cells with at most this correlation, minus share of other cells with a higher one.
+    This is the share of ``own`` cells with at most this correlation, minus the share of ``other`` cells with
+    a higher one. Both are sorted.
     """
     no_more = np.searchsorted(own, correlation, side="right") / own.size
     others_more = 1.0 - np.searchsorted(other, correlation, side="right") / other.size
@@ -213,17 +187,9 @@ def _walk(
 def followed(
     left: NDArray[np.float64], right: NDArray[np.float64]
 ) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
-    """Choose the branch with the highest profile score.
+    """Choose the branch with the highest profile score (n_obs, n_labels): 0 for left, 1 for right.
 
-    Parameters
-    ----------
-    left, right
-        (n_obs, n_labels of the branch) profile scores of each branch.
-
-    Returns
-    -------
-    side, confidence
-        (n_obs,) 0 for left and 1 for right; the highest score minus the mean of the other branch.
+    The confidence, also returned, is the highest score minus the mean score of the other branch.
     """
     to_right = right.max(axis=1) > left.max(axis=1)
     margin = np.where(to_right, right.max(axis=1) - left.mean(axis=1), left.max(axis=1) - right.mean(axis=1))

@@ -140,8 +140,7 @@ class MajorityLabel:
 
     def fit(self, train: AnnData) -> Self:
         """Count the labels."""
-        label = labels_of(train)
-        require_labels(label, self.spec.method_id, at_least=1)
+        label = require_labels(train, self.spec.method_id, at_least=1)
         self._labels, self._counts = np.unique(label, return_counts=True)
         return self
 
@@ -182,8 +181,7 @@ class RandomLabel:
 
     def fit(self, train: AnnData) -> Self:
         """Keep the training labels to draw from."""
-        self._pool = labels_of(train)
-        require_labels(self._pool, self.spec.method_id, at_least=1)
+        self._pool = require_labels(train, self.spec.method_id, at_least=1)
         return self
 
     def predict(self, query: AnnData) -> Prediction:

@@ -13,7 +13,7 @@ from cellular_bench.core.errors import NotApplicableError, UnknownNameError, Use
 from cellular_bench.core.keys import HIGHLY_VARIABLE
 from cellular_bench.core.types import MethodSpec, Prediction
 from cellular_bench.methods import built_in
-from cellular_bench.methods._inputs import labels_of, require_fitted, require_labels
+from cellular_bench.methods._inputs import require_fitted, require_labels
 from cellular_bench.methods._predictions import most_frequent
 
 if TYPE_CHECKING:
@@ -75,8 +75,7 @@ class Ensemble:
 
     def fit(self, train: AnnData) -> Self:
         """Fit every member."""
-        labels = labels_of(train)
-        require_labels(labels, self.spec.method_id)
+        labels = require_labels(train, self.spec.method_id)
         self._labels = np.unique(labels)
         self._variable = highly_variable(train)
         self._members: list[Any] = []
@@ -111,16 +110,10 @@ def highly_variable(train: AnnData) -> NDArray[np.bool_]:
 
 
 def vote(given: NDArray[np.str_], labels: NDArray[np.str_], *, reject_below: float = 0.0) -> Prediction:
-    """Count the votes of members.
+    """Count the votes of members, (n_obs, n_members); ties go to the earlier member.
 
-    Parameters
-    ----------
-    given
-        (n_obs, n_members) labels; ties go to the earlier member.
-    labels
-        (n_labels,) sorted names of all labels.
-    reject_below
-        Cells whose winning label has a smaller share of the votes are rejected; 0 rejects none.
+    ``labels`` are sorted. Cells whose winning label has a smaller share of the votes than ``reject_below``
+    are rejected; 0 rejects none.
     """
     code = np.searchsorted(labels, given)
     shares = (code[:, :, None] == np.arange(labels.size)).mean(axis=1)
@@ -135,13 +128,7 @@ def vote(given: NDArray[np.str_], labels: NDArray[np.str_], *, reject_below: flo
 
 
 def member_classes(method_ids: Sequence[str]) -> list[Any]:
-    """Return the classes of members.
-
-    Raises
-    ------
-    NotApplicableError
-        If a package that a member needs is not installed.
-    """
+    """Return the classes of members; raise if a package that one of them needs is not installed."""
     known = _candidates()
     return [_available(known[name]) for name in method_ids]
 

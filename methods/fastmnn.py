@@ -87,13 +87,7 @@ class FastMNN:
 
 
 def unit_length(X: Any) -> Any:
-    """Return sparse expression with every cell scaled to length 1.
-
-    Raises
-    ------
-    NotApplicableError
-        If a cell has no expression, and thus no direction.
-    """
+    """Scale every cell to length 1; raise if a cell has no expression, and thus no direction."""
     from scipy.sparse import csr_matrix, diags
 
     sparse = csr_matrix(X, dtype=np.float64)
@@ -128,18 +122,9 @@ def balanced_components(X: Any, batch: NDArray[np.str_], *, n_components: int) -
 
 
 def merge(reference: Floats, current: Floats, *, k: int, bandwidth: float) -> tuple[Floats, Floats, Floats]:
-    """Correct the cells of a batch towards a reference.
+    """Correct the cells of a batch towards a reference, (n_cells, n_dims) each.
 
-    Parameters
-    ----------
-    reference, current
-        (n_reference, n_dims) and (n_obs, n_dims) coordinates.
-
-    Returns
-    -------
-    reference, current, direction
-        Coordinates without variation along the mean correction, those of ``current`` also corrected; and
-        the mean correction (n_dims,).
+    Both are returned without variation along the mean correction, and with them this correction (n_dims,).
     """
     first, second = mutual_pairs(reference, current, k=k)
     paired, corrections = mean_corrections(reference, current, first, second)
@@ -208,12 +193,7 @@ def tricube(distances: Floats, *, bandwidth: float) -> Floats:
     """Return weights of neighbours, (n_obs, k), which decrease with distance and sum to 1 in each row.
 
     A weight is (1 - (d / h)^3)^3 up to distance h and 0 beyond; h is ``bandwidth`` times the distance to
-    the middle neighbour, of rank k / 2 rounded up.
-
-    Parameters
-    ----------
-    distances
-        (n_obs, k), nearest first.
+    the middle neighbour, of rank k / 2 rounded up. Distances are in ascending order.
     """
     middle = distances[:, (distances.shape[1] + 1) // 2 - 1]
     width = np.maximum(bandwidth * middle, 1e-8)[:, None]

@@ -90,15 +90,9 @@ def run_harmony(
     max_iter: int = 10,
     seed: int = 0,
 ) -> Any:
-    """Run Harmony on principal components (n_obs, n_components).
+    """Run Harmony on principal components (n_obs, n_components); a single batch is clustered, not corrected.
 
-    A single batch is clustered but not corrected.
-
-    Returns
-    -------
-    harmonypy.Harmony
-        ``Z_corr`` corrected components, ``Z_orig`` input components, ``R`` (n_obs, n_clusters) soft
-        assignments.
+    The result has ``Z_corr`` (corrected), ``Z_orig`` (input) and ``R`` (n_obs, n_clusters; soft assignments).
     """
     import harmonypy
 

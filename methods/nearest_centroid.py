@@ -8,7 +8,7 @@ import numpy as np
 
 from cellular_bench.core.types import MethodSpec, Prediction
 from cellular_bench.methods._correlation import standardised_rows
-from cellular_bench.methods._inputs import dense, labels_of, require_fitted, require_labels
+from cellular_bench.methods._inputs import dense, require_fitted, require_labels
 
 if TYPE_CHECKING:
     from anndata import AnnData
@@ -42,8 +42,7 @@ class NearestCentroid:
 
     def fit(self, train: AnnData) -> Self:
         """Average the training cells of each label."""
-        label = labels_of(train)
-        require_labels(label, self.spec.method_id, at_least=1)
+        label = require_labels(train, self.spec.method_id, at_least=1)
         X = dense(train.X)
         self._labels = np.unique(label)
         self._profiles = standardised_rows(np.stack([X[label == name].mean(axis=0) for name in self._labels]))

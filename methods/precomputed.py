@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from cellular_bench.core.errors import ContractError, DataError, UnknownNameError, UserError
 from cellular_bench.core.types import MethodSpec, Prediction
-from cellular_bench.methods._inputs import labels_of, require_labels
+from cellular_bench.methods._inputs import require_labels
 from cellular_bench.methods._predictions import most_probable, nearest_voters
 
 if TYPE_CHECKING:
@@ -126,8 +126,7 @@ class PrecomputedClassifier(Precomputed):
 
     def fit(self, train: AnnData) -> Self:
         """Read the file and fit the classifier on the training cells."""
-        labels = labels_of(train)
-        require_labels(labels, self.spec.method_id)
+        labels = require_labels(train, self.spec.method_id)
         super().fit(train)
         self._fitted = self._fit_classifier(self.embed(train), labels)
         return self
@@ -157,13 +156,7 @@ class Table:
     X_emb: NDArray[np.float32]
 
     def rows(self, names: list[str]) -> NDArray[np.float32]:
-        """Return the rows of the named cells, in the given order.
-
-        Raises
-        ------
-        DataError
-            If a cell is missing, or if one of its values is not finite.
-        """
+        """Return the rows of the named cells, in the given order; all must be there and finite."""
         missing = [name for name in names if name not in self.position]
         if missing:
             raise DataError(

@@ -62,21 +62,29 @@ class Scanorama:
 
     def fit_embed(self, adata: AnnData) -> NDArray[np.float32]:
         """Return the integrated embedding, (n_obs, n_components)."""
-        require_batches(adata, self.spec.method_id)
-        cells_of, matrices = _by_batch(adata)
-        genes = list(adata.var_names)
-        with _library() as scanorama:
-            parts, _ = scanorama.integrate(matrices, [genes] * len(matrices), **self._options())
-        return _in_place(parts, cells_of)
+        return self._merged(adata, "integrate")[0]
 
-    def _options(self) -> dict[str, Any]:
-        return {
-            "dimred": self.n_components,
-            "knn": self.knn,
-            "approx": self.approx,
-            "seed": self.seed,
-            "verbose": 0,
-        }
+    def _merged(self, adata: AnnData, function: str) -> tuple[NDArray[np.float32], list[str]]:
+        """Return the rows that a function of the library computes, and the genes in its order."""
+        from scipy.sparse import csr_matrix
+
+        require_batches(adata, self.spec.method_id)
+        batch = batches_of(adata)
+        cells_of = [np.flatnonzero(batch == name) for name in np.unique(batch)]
+        with _library() as scanorama:
+            parts, genes = getattr(scanorama, function)(
+                [csr_matrix(adata.X[cells]) for cells in cells_of],
+                [list(adata.var_names)] * len(cells_of),
+                dimred=self.n_components,
+                knn=self.knn,
+                approx=self.approx,
+                seed=self.seed,
+                verbose=0,
+            )
+        joined = np.empty((adata.n_obs, parts[0].shape[1]), dtype=np.float32)
+        for cells, part in zip(cells_of, parts, strict=True):
+            joined[cells] = dense(part)
+        return joined, list(genes)
 
 
 class ScanoramaCorrected(Scanorama):
@@ -97,30 +105,9 @@ class ScanoramaCorrected(Scanorama):
 
     def fit_embed(self, adata: AnnData) -> Corrected:  # type: ignore[override]
         """Return the corrected expression, (n_obs, n_vars)."""
-        require_batches(adata, self.spec.method_id)
-        cells_of, matrices = _by_batch(adata)
-        genes = list(adata.var_names)
-        with _library() as scanorama:
-            parts, returned = scanorama.correct(matrices, [genes] * len(matrices), **self._options())
+        corrected, returned = self._merged(adata, "correct")
         column = {gene: position for position, gene in enumerate(returned)}
-        return Corrected(X=_in_place(parts, cells_of)[:, [column[gene] for gene in genes]])
-
-
-def _by_batch(adata: AnnData) -> tuple[list[NDArray[np.intp]], list[Any]]:
-    """Return the positions and the expression of the cells of every batch."""
-    from scipy.sparse import csr_matrix
-
-    batch = batches_of(adata)
-    cells_of = [np.flatnonzero(batch == name) for name in np.unique(batch)]
-    return cells_of, [csr_matrix(adata.X[cells]) for cells in cells_of]
-
-
-def _in_place(parts: list[Any], cells_of: list[NDArray[np.intp]]) -> NDArray[np.float32]:
-    """Put the rows of every batch back in the order of the cells."""
-    joined = np.empty((sum(map(len, cells_of)), parts[0].shape[1]), dtype=np.float32)
-    for cells, part in zip(cells_of, parts, strict=True):
-        joined[cells] = dense(part)
-    return joined
+        return Corrected(X=corrected[:, [column[gene] for gene in adata.var_names]])
 
 
 @contextmanager

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from cellular_bench.core.errors import UnknownNameError, UserError
 from cellular_bench.core.types import MethodSpec, Prediction
-from cellular_bench.methods._inputs import labels_of, per_million, require_fitted, require_labels
+from cellular_bench.methods._inputs import per_million, require_fitted, require_labels
 from cellular_bench.methods._predictions import log_error_probability
 from cellular_bench.methods._presets import preset_with
 
@@ -99,8 +99,7 @@ class SciBet:
 
     def fit(self, train: AnnData) -> Self:
         """Select genes and estimate the composition of each label."""
-        labels = labels_of(train)
-        require_labels(labels, self.spec.method_id)
+        labels = require_labels(train, self.spec.method_id)
         linear = self._linear(train)
         self._labels, members = _members(labels)
         per_label = np.asarray(members.sum(axis=1))
@@ -146,14 +145,8 @@ class SciBet:
 def entropy_gap(mean: NDArray[np.float64]) -> NDArray[np.float64]:
     """Score how unevenly labels express each gene: 0 if all labels express it equally, else above 0.
 
-    Parameters
-    ----------
-    mean
-        (n_labels, n_vars) mean linear expression; all labels have equal weight.
-
-    Returns
-    -------
-    (n_vars,) ``log(mean over labels + 1) - mean over labels of log(mean of the label + 1)``.
+    The score is ``log(mean over labels + 1) - mean over labels of log(mean of the label + 1)``, of linear
+    means (n_labels, n_vars). All labels have equal weight.
 
     Examples
     --------
@@ -202,14 +195,9 @@ class _Confidence:
 def confidence_weights(
     mean: NDArray[np.float64], null: NDArray[np.float64], *, n_top: int = N_BACKGROUND_GENES
 ) -> NDArray[np.float64]:
-    """Weight genes by the log ratio of their shares in reference and background.
+    """Weight genes by the log ratio of their shares in reference and background, from mean log2 expression.
 
-    Parameters
-    ----------
-    mean, null
-        (n_genes,) mean log2 expression over the labels of the reference, and over the background.
-    n_top
-        Number of genes that count: those with the largest ratio. Other genes get weight 0.
+    Only the ``n_top`` genes with the largest ratio count. Other genes get weight 0.
     """
     top = np.argsort(np.log1p(null) - np.log1p(mean), kind="stable")[:n_top]
     share = np.log((mean + 1) / (mean.sum() + mean.size))

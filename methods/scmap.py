@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from cellular_bench.core.errors import NotApplicableError
 from cellular_bench.core.types import MethodSpec, Prediction
 from cellular_bench.methods._correlation import ranked_rows, standardised_rows, unit_rows
-from cellular_bench.methods._inputs import labels_of, require_fitted, require_labels
+from cellular_bench.methods._inputs import require_fitted, require_labels
 from cellular_bench.methods._predictions import most_frequent
 
 if TYPE_CHECKING:
@@ -38,8 +38,7 @@ class Scmap(ABC):
 
     def fit(self, train: AnnData) -> Self:
         """Select genes and index the training cells."""
-        labels = labels_of(train)
-        require_labels(labels, self.spec.method_id)
+        labels = require_labels(train, self.spec.method_id)
         excess = dropout_excess(train.X)
         if np.isneginf(excess).all():
             raise NotApplicableError(
@@ -186,16 +185,9 @@ class ScmapCell(Scmap):
 
 
 def dropout_excess(X: Any) -> NDArray[np.float64]:
-    """Return how many more zeros each gene has than expected from its mean expression.
+    """Return how many more zeros each gene has than expected from its mean expression, (n_vars,).
 
-    Parameters
-    ----------
-    X
-        (n_obs, n_vars) ``log1p`` expression, sparse or dense.
-
-    Returns
-    -------
-    (n_vars,) residual of log2(percentage of cells with zero) after a linear fit on the mean log2
+    This is the residual of log2(percentage of cells with zero) after a linear fit on the mean log2
     expression. Genes with zeros in all cells or in none are not part of the fit and get minus infinity.
     """
     from scipy.sparse import csr_matrix
@@ -221,18 +213,9 @@ def _residuals(y: NDArray[np.float64], x: NDArray[np.float64]) -> NDArray[np.flo
 def agreement(
     similarities: list[NDArray[np.float64]],
 ) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
-    """Return the label on which at least two of three similarities agree, and the similarity.
+    """Return the label on which two of three similarities (n_obs, n_labels) agree, and the highest of them.
 
-    Parameters
-    ----------
-    similarities
-        Three arrays (n_obs, n_labels).
-
-    Returns
-    -------
-    best, similarity
-        (n_obs,) position of the label, and the highest of the similarities that select it. If all three
-        select different labels: the label of the first array, and 0.
+    If all three select different labels: the label of the first array, and 0.
     """
     label = np.stack([table.argmax(axis=1) for table in similarities], axis=1)
     highest = np.stack([table.max(axis=1) for table in similarities], axis=1)

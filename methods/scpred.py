@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from cellular_bench.core.types import MethodSpec, Prediction
 from cellular_bench.methods._annotators import repeat_rare
 from cellular_bench.methods._components import ScaledComponents
-from cellular_bench.methods._inputs import labels_of, require_fitted, require_labels
+from cellular_bench.methods._inputs import require_fitted, require_labels
 
 if TYPE_CHECKING:
     from anndata import AnnData
@@ -81,8 +81,7 @@ class ScPred:
 
     def fit(self, train: AnnData) -> Self:
         """Fit the components, then one machine per label."""
-        labels = labels_of(train)
-        require_labels(labels, self.spec.method_id)
+        labels = require_labels(train, self.spec.method_id)
         self._components = ScaledComponents(train.X, n_components=self.n_components, seed=self.seed)
         scores = self._components.scores(train.X)
         self._labels = np.unique(labels)
@@ -125,20 +124,10 @@ class ScPred:
 def separating(
     scores: NDArray[np.floating[Any]], is_label: NDArray[np.bool_], *, significance: float
 ) -> NDArray[np.int64]:
-    """Return the components on which the cells of a label differ from all others.
+    """Return the components on which the cells of a label differ from all others (Wilcoxon rank-sum test).
 
-    Parameters
-    ----------
-    scores
-        (n_obs, n_components).
-    is_label
-        (n_obs,) True for cells of the label.
-    significance
-        Maximum p-value of the Wilcoxon rank-sum test after Benjamini-Hochberg adjustment.
-
-    Returns
-    -------
-    (n_kept,) ascending positions. If no p-value is low enough, only the component with the lowest one.
+    ``significance`` is the maximum p-value after Benjamini-Hochberg adjustment. If no p-value is low enough,
+    only the component with the lowest one is returned.
     """
     from scipy.stats import false_discovery_control, mannwhitneyu
 

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from cellular_bench.core.keys import BATCH, LABEL
 from cellular_bench.core.types import MethodSpec, Prediction
-from cellular_bench.methods._inputs import batches_of, labels_of, require_fitted, require_labels
+from cellular_bench.methods._inputs import batches_of, require_fitted, require_labels
 from cellular_bench.methods._predictions import most_probable
 from cellular_bench.methods._scvi import VariationalIntegrator, bare, split_options
 
@@ -159,8 +159,7 @@ class SCANVI(SCVI):
 
     def fit(self, train: AnnData) -> Self:
         """Train scVI, then scANVI with labels."""
-        label = labels_of(train)
-        require_labels(label, self.spec.method_id)
+        label = require_labels(train, self.spec.method_id)
         data = self.data(train, label=label)
         with self.session():
             import scvi

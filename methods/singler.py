@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from cellular_bench.core.errors import UnknownNameError
 from cellular_bench.core.types import MethodSpec, Prediction
-from cellular_bench.methods._inputs import labels_of, require_fitted, require_labels
+from cellular_bench.methods._inputs import require_fitted, require_labels
 
 if TYPE_CHECKING:
     from anndata import AnnData
@@ -83,8 +83,7 @@ class SingleR:
         """Select the markers between all pairs of labels of the reference."""
         import singler
 
-        labels = labels_of(train)
-        require_labels(labels, self.spec.method_id)
+        labels = require_labels(train, self.spec.method_id)
         genes = list(train.var_names)
         self._reference = singler.train_single(
             _genes_by_cells(train),

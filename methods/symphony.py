@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from cellular_bench.core.types import MethodSpec, Prediction
 from cellular_bench.methods._components import ScaledComponents
 from cellular_bench.methods._correlation import unit_rows
-from cellular_bench.methods._inputs import batches_of, labels_of, require_fitted, require_labels
+from cellular_bench.methods._inputs import batches_of, require_fitted, require_labels
 from cellular_bench.methods._predictions import most_probable, nearest_voters
 from cellular_bench.methods.harmony import run_harmony
 
@@ -21,15 +21,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Clusters:
-    """Soft clusters of the reference, as used by the mapping.
-
-    Attributes
-    ----------
-    sizes
-        (n_clusters,) sum of the assignments of reference cells.
-    sums
-        (n_clusters, n_components) sum of corrected reference cells, weighted by assignment.
-    """
+    """Soft clusters of the reference: summed assignments, and corrected cells summed by assignment."""
 
     sizes: NDArray[np.float64]
     sums: NDArray[np.float64]
@@ -165,8 +157,7 @@ class SymphonyKNN(Symphony):
 
     def fit(self, train: AnnData) -> Self:
         """Build the reference and index its cells with their labels."""
-        labels = labels_of(train)
-        require_labels(labels, self.spec.method_id)
+        labels = require_labels(train, self.spec.method_id)
         super().fit(train)
         self._voters = nearest_voters(self._reference, labels, n_neighbors=self.n_neighbors)
         return self
@@ -186,14 +177,7 @@ def soft_assignment(
 ) -> NDArray[np.float64]:
     """Assign cells to clusters by cosine: (n_obs, n_clusters) shares that sum to 1.
 
-    Parameters
-    ----------
-    scores
-        (n_obs, n_components).
-    centroids
-        (n_clusters, n_components); rows have length 1.
-    sigma
-        Width: shares are proportional to exp(-2 (1 - cosine) / sigma).
+    Shares are proportional to exp(-2 (1 - cosine) / sigma); ``centroids`` have length 1.
     """
     from scipy.special import softmax
 
@@ -213,23 +197,6 @@ def without_batches(
     In each cluster, a ridge regression models the cells of the query by a term shared with the corrected
     reference cells and one term per batch. Only the batch terms are penalised, and only they are
     subtracted, in proportion to the cell's share of the cluster.
-
-    Parameters
-    ----------
-    scores
-        (n_obs, n_components) projected cells.
-    assigned
-        (n_obs, n_clusters) shares of the clusters.
-    batches
-        (n_obs,) batch of each cell.
-    clusters
-        Clusters of the reference.
-    ridge
-        Penalty on the batch terms.
-
-    Returns
-    -------
-    (n_obs, n_components) corrected cells.
     """
     names, code = np.unique(batches, return_inverse=True)
     is_batch = (code[:, None] == np.arange(names.size)).astype(np.float64)
@@ -249,22 +216,10 @@ def without_batches(
 def cluster_spreads(
     scores: NDArray[np.float64], assigned: NDArray[np.float64]
 ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """Return the centre and the inverse covariance of each cluster of the reference.
+    """Return the centre and the inverse covariance of each cluster, from the uncorrected reference cells.
 
     Small clusters do not determine a covariance. Each covariance is therefore shrunk towards the mean over
     all clusters, with a weight equal to that of as many additional cells as there are components.
-
-    Parameters
-    ----------
-    scores
-        (n_obs, n_components) uncorrected principal components of the reference.
-    assigned
-        (n_obs, n_clusters) shares of the clusters.
-
-    Returns
-    -------
-    centres, precisions
-        Arrays (n_clusters, n_components) and (n_clusters, n_components, n_components).
     """
     sizes = assigned.sum(axis=0)
     centres = (assigned.T @ scores) / sizes[:, None]

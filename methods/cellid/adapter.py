@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from cellular_bench.core.errors import NotApplicableError
 from cellular_bench.core.types import MethodSpec, Prediction
-from cellular_bench.methods._inputs import labels_of, require_fitted, require_labels
+from cellular_bench.methods._inputs import require_fitted, require_labels
 from cellular_bench.methods._presets import preset_with
 from cellular_bench.methods.cellid.correspondence import Coordinates, correspondence, nearest_genes
 
@@ -72,8 +72,7 @@ class _CellID(ABC):
 
     def fit(self, train: AnnData) -> Self:
         """Compute the signatures of the reference."""
-        labels = labels_of(train)
-        require_labels(labels, self.spec.method_id)
+        labels = require_labels(train, self.spec.method_id)
         space = self._space(train)
         points, self._labels = self._points(space.cells, labels)
         signatures = nearest_genes(points, space.genes, n_genes=self.settings.n_genes)
@@ -194,18 +193,9 @@ class CellIDGroup(_CellID):
 
 
 def overlap_p(own: Any, signatures: Any) -> Iterator[NDArray[np.float64]]:
-    """Yield p-values of the overlaps of query cells with signatures, one block of cells at a time.
+    """Yield p-values (n_block, n_signatures) of overlaps at least as large, a block of query cells at a time.
 
-    Parameters
-    ----------
-    own
-        Sparse (n_obs, n_genes) indicators of the genes of each query cell; all rows have equally many.
-    signatures
-        Sparse (n_signatures, n_genes) indicators of the genes of each signature.
-
-    Yields
-    ------
-    (n_block, n_signatures) hypergeometric probabilities of an overlap at least as large.
+    Both arguments are sparse indicators of genes; all rows of ``own`` have equally many.
     """
     size = signatures.getnnz(axis=1)
     tails = tail_table(n_universe=own.shape[1], n_drawn=int(own[0].nnz), largest=int(size.max()))

@@ -17,20 +17,13 @@ CHUNK = 500
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Coordinates:
-    """Cells and genes in one space: a cell lies close to the genes that are specific to it.
+    """Cells and genes in one space: a cell lies close to the genes that are specific to it."""
 
-    Attributes
-    ----------
-    cells
-        (n_obs, n_components) coordinates of cells; each column has mean square 1.
-    genes
-        (n_kept, n_components) coordinates of genes: the mean of the cells, weighted by expression.
-    kept
-        (n_kept,) ascending positions of the genes in the analysis.
-    """
-
+    #: Each column has mean square 1.
     cells: NDArray[np.float64]
+    #: The mean of the cells, weighted by expression.
     genes: NDArray[np.float64]
+    #: Ascending positions of the genes in the analysis.
     kept: NDArray[np.int64]
 
 
@@ -43,25 +36,7 @@ def correspondence(X: Any, *, n_components: int, min_cells: int, seed: int, meth
     also the left singular vectors of the centred matrix ``M * sqrt((1 / r + 1 / (n - r)) / n_genes)``,
     which keeps the zeros of the data. This function decomposes only the latter.
 
-    Parameters
-    ----------
-    X
-        (n_obs, n_vars) expression, sparse or dense, not negative.
-    n_components
-        Number of dimensions of the space.
-    min_cells
-        Genes expressed in fewer cells are left out, and so are constant genes.
-    seed
-        Seed of the solver's initial vector.
-    method_id
-        Method that error messages name.
-
-    Raises
-    ------
-    NotApplicableError
-        If there are at most ``n_components + 1`` cells or at most ``n_components`` genes that vary.
-    DataError
-        If a value is negative.
+    Constant genes and genes expressed in fewer than ``min_cells`` cells are left out.
 
     References
     ----------

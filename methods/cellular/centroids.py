@@ -54,22 +54,8 @@ def centroid_distances(
 
     Euclidean distances between type centroids in PCA space are computed within each batch, so that batch
     effects do not change them, and averaged over the batches that hold both types. The distance of a pair
-    that never shares a batch is unknown and set to 0.
-
-    Parameters
-    ----------
-    X
-        (n_obs, n_vars) log-normalised expression, sparse or dense; never made dense.
-    label
-        (n_obs,) integer types.
-    batches
-        (n_obs,) integer batches, one array per batch key; empty for a single batch.
-    n_labels
-        Number of types.
-    n_components
-        Number of principal components; fewer if the data have fewer.
-    seed
-        Seed of the solver's initial vector.
+    that never shares a batch is unknown and set to 0. ``batches`` holds one array of codes per batch key;
+    ``X`` is never made dense.
     """
     X_pca = principal_components(X, n_components=n_components, seed=seed)
     groups = batches or (np.zeros(len(label), dtype=np.int64),)
@@ -101,19 +87,10 @@ def type_means(
 def type_representations(
     X_emb: NDArray[np.floating[Any]], label: Codes, *, n_labels: int, kind: RepresentationKind
 ) -> NDArray[np.float64]:
-    """Return one vector per cell type, (n_labels, n_latent).
+    """Return one vector per cell type, (n_labels, n_latent); each type needs at least one cell.
 
-    Parameters
-    ----------
-    X_emb
-        (n_obs, n_latent) embedding.
-    label
-        (n_obs,) integer types; each type has at least one cell.
-    n_labels
-        Number of types.
-    kind
-        ``"centroid"`` (mean), ``"median"`` (per dimension) or ``"medoid"`` (the cell with the smallest
-        total distance to the cells of its type).
+    A ``"median"`` is taken per dimension; a ``"medoid"`` is the cell with the smallest total distance to the
+    cells of its type.
     """
     summaries = {
         "centroid": lambda cells: cells.mean(axis=0),

@@ -19,10 +19,7 @@ if TYPE_CHECKING:
 def expression(adata: AnnData) -> Any:
     """Return ``X`` as csr or dense float32; copied only if its type differs or its rows are not sorted.
 
-    Raises
-    ------
-    UserError
-        If there are no cells or no ``X``, or if a value is NaN or infinite.
+    Raises ``UserError`` if there are no cells or no ``X``, or if a value is NaN or infinite.
     """
     from scipy import sparse
 
@@ -49,19 +46,7 @@ def expression(adata: AnnData) -> Any:
 def codes_of(adata: AnnData, key: str, *, role: str) -> tuple[Codes, tuple[str, ...]]:
     """Return the integer codes of a column of ``obs`` and the sorted names that they stand for.
 
-    Parameters
-    ----------
-    adata
-        The cells.
-    key
-        Column of ``adata.obs``.
-    role
-        ``"label_key"`` or ``"batch_key"``, for messages.
-
-    Raises
-    ------
-    UserError
-        If the column does not exist, or if a cell has no value in it.
+    Messages call the column by its ``role``: ``"label_key"`` or ``"batch_key"``.
     """
     if key not in adata.obs:
         raise UnknownNameError(f"column of adata.obs given as {role}:", key, map(str, adata.obs.columns))
@@ -79,21 +64,8 @@ def codes_of(adata: AnnData, key: str, *, role: str) -> tuple[Codes, tuple[str, 
 def align_genes(adata: AnnData, genes: Sequence[str], *, min_share: float) -> Any:
     """Return the expression of the model's genes in a query, in the order of the model.
 
-    Genes are matched by name. Genes that the query lacks are 0 in every cell.
-
-    Parameters
-    ----------
-    adata
-        The query.
-    genes
-        Names of the model's genes.
-    min_share
-        Minimum share of ``genes`` that the query must have, 0 to 1.
-
-    Raises
-    ------
-    UserError
-        If the query has too few of the genes, or if its gene names are not unique.
+    Genes are matched by name. Genes that the query lacks are 0 in every cell; it must have ``min_share`` of
+    them, else ``UserError`` is raised.
     """
     X = expression(adata)
     names = adata.var_names.astype(str)

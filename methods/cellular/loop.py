@@ -34,17 +34,7 @@ class Epoch:
 
 @dataclass(slots=True)
 class History:
-    """Course of the training.
-
-    Attributes
-    ----------
-    epochs
-        One entry per completed epoch.
-    best_epoch
-        Epoch whose weights were kept: the one with the lowest total loss on the validation cells.
-    stopped_because
-        Reason why training ended.
-    """
+    """The completed epochs, and the one with the lowest validation loss, whose weights were kept."""
 
     epochs: list[Epoch] = field(default_factory=list)
     best_epoch: int = -1
@@ -68,22 +58,9 @@ def fit(
 ) -> History:
     """Train until patience or epochs run out, and leave the best weights in the model.
 
-    Parameters
-    ----------
-    model
-        Network to train, in place.
-    loss
-        Function from rows to the terms of the loss; ``"total"`` is minimised.
-    batches
-        Mini-batches of training rows.
-    held_out
-        Mini-batches of validation rows.
-    settings
-        ``learning_rate``, ``max_epochs``, ``patience``, ``weight_decay`` and the warm-up are read.
-    validation_loss
-        Loss that selects the epoch; None: the same as ``loss``.
-    after_step, after_epoch
-        Called after every step and every epoch. An exception that they raise ends the training.
+    ``loss`` maps rows to terms, of which ``"total"`` is minimised; ``validation_loss``, by default the same,
+    selects the epoch on ``held_out``. An exception that ``after_step`` or ``after_epoch`` raises ends the
+    training.
     """
     history, best_loss, best_state = History(), math.inf, None
     optimizer = _adam(model, settings)

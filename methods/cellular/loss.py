@@ -45,23 +45,10 @@ def cellular_loss(
 ) -> LossTerms:
     """Return the three terms of a mini-batch and their weighted sum.
 
-    Parameters
-    ----------
-    embedding
-        (n_obs, n_latent) output of the encoder.
-    label
-        (n_obs,) integer cell types.
-    batch
-        (n_obs,) integer batches, or one such tensor per batch key. None without batch keys: the batch term
-        is then 0, and the default total is the plain sum of the other two terms.
-    label_weights, batch_weights
-        Weight of each type, and of each batch of each key; see ``centroids.inverse_frequency``.
-    centroid_distances
-        (n_labels, n_labels) target distances between types, with maximum 1 and 0 for unknown distances.
-    temperature
-        Temperature of the type term.
-    weights
-        Weight of each term in the total.
+    ``batch`` holds the batches of one key, or one tensor per key. If it is None, the batch term is 0 and the
+    default total is the plain sum of the other two terms. See ``centroids.inverse_frequency`` for the
+    weights of types and batches, and :func:`centroid_term` for ``centroid_distances``, whose maximum is 1.
+    ``temperature`` is that of the type term.
     """
     cosine = cosine_similarity(embedding)
     types = type_term(cosine, label, weights=label_weights, temperature=temperature)
@@ -87,23 +74,10 @@ def cosine_similarity(embedding: Tensor) -> Tensor:
 def type_term(cosine: Tensor, label: Tensor, *, weights: Tensor, temperature: Tensor | float) -> Tensor:
     """Return how close cells are to other types relative to their own type; 0 is best.
 
-    Parameters
-    ----------
-    cosine
-        (n_obs, n_obs) cosines between cells.
-    label
-        (n_obs,) integer cell types.
-    weights
-        (n_labels,) weight of each type.
-    temperature
-        Smaller values give more weight to the nearest cells.
-
-    Notes
-    -----
     The value of a cell is ``-log(P / (P + N))``, with P the sum of its similarities to the other cells of
     its type and N the sum of those to all cells of other types. Values are averaged over the cells of each
     type and summed over types by weight. A cell is left out if the mini-batch has no other cell of its
-    type, or no cell of another type.
+    type, or no cell of another type. A smaller temperature gives more weight to the nearest cells.
     """
     same = label[:, None] == label[None, :]
     value, defined = _negative_log_share(cosine, near=_without_self(same), far=~same, temperature=temperature)
@@ -122,15 +96,6 @@ def batch_term(
 
     This is the contrast of :func:`type_term` between the batches of one type, inverted for each cell: a
     cell that is far from its own batch and close to other batches has a small value.
-
-    Parameters
-    ----------
-    cosine, label, temperature
-        As in :func:`type_term`.
-    batch
-        (n_obs,) integer batches.
-    weights
-        (n_batches,) weight of each batch.
     """
     same_type = label[:, None] == label[None, :]
     same_batch = batch[:, None] == batch[None, :]
@@ -146,14 +111,7 @@ def batch_term(
 def centroid_term(embedding: Tensor, label: Tensor, *, centroid_distances: Tensor) -> Tensor:
     """Return the mean squared error of the distances between type centroids; 0 is best.
 
-    Parameters
-    ----------
-    embedding
-        (n_obs, n_latent) output of the encoder.
-    label
-        (n_obs,) integer cell types.
-    centroid_distances
-        (n_labels, n_labels) target; pairs at 0 and types absent from the mini-batch are ignored.
+    Pairs whose target (n_labels, n_labels) is 0 and types absent from the mini-batch are ignored.
     """
     types, counts = torch.unique(label, return_counts=True)
     by_type = torch.split(embedding[torch.argsort(label, stable=True)], counts.tolist())

@@ -23,29 +23,10 @@ SPARSE_BELOW = 0.25
 
 
 def inner_split(label: Codes, *, n_folds: int, seed: int) -> tuple[Rows, Rows]:
-    """Split cells into training cells and validation cells, which select the epoch.
+    """Return the positions of training cells, and of validation cells, which select the epoch.
 
-    The validation cells are the first fold of a stratified split. A type too small to be in both parts is
-    used for training only.
-
-    Parameters
-    ----------
-    label
-        (n_obs,) integer types.
-    n_folds
-        Number of folds; fewer if no type has that many cells.
-    seed
-        Seed of the split.
-
-    Returns
-    -------
-    train, validation
-        Positions of the cells.
-
-    Raises
-    ------
-    NotApplicableError
-        If every type has a single cell, so that none can be held out.
+    The validation cells are the first fold of a stratified split, with fewer folds if no type has that many
+    cells. A type too small to be in both parts is used for training only.
     """
     from sklearn.model_selection import StratifiedKFold
 

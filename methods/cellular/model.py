@@ -14,20 +14,11 @@ if TYPE_CHECKING:
 
 
 def build_encoder(n_vars: int, *, n_latent: int = 100, dropout: float = 0.2) -> nn.Sequential:
-    """Return the network that maps log-normalised expression to the embedding.
+    """Return the network that maps log-normalised expression of at least 4 genes to the embedding.
 
     The widths of the layers are ``n_vars``, ``n_vars // 2``, ``n_vars // 4`` and ``n_latent``. The output
     is not normalised, because the loss depends both on angles between cells and on Euclidean distances
     between type centroids.
-
-    Parameters
-    ----------
-    n_vars
-        Number of genes, at least 4.
-    n_latent
-        Width of the embedding.
-    dropout
-        Dropout of the first hidden layer, 0 to 1.
 
     Examples
     --------
@@ -50,19 +41,7 @@ def build_encoder(n_vars: int, *, n_latent: int = 100, dropout: float = 0.2) -> 
 def build_classifier(
     n_latent: int, n_labels: int, *, hidden: tuple[int, int] = (512, 512), dropout: float = 0.2
 ) -> nn.Sequential:
-    """Return the network that maps the embedding to one logit per cell type.
-
-    Parameters
-    ----------
-    n_latent
-        Width of the embedding.
-    n_labels
-        Number of cell types.
-    hidden
-        Widths of the two hidden layers.
-    dropout
-        Dropout of the first hidden layer, 0 to 1.
-    """
+    """Return the network that maps the embedding to one logit per cell type, with two hidden layers."""
     first, second = hidden
     return nn.Sequential(
         nn.BatchNorm1d(n_latent),

@@ -17,19 +17,7 @@ NoveltyKind = Literal["likelihood", "max_logit", "energy", "centroid", "knn"]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Evidence:
-    """Output of the model for query and training cells, from which novelty is computed.
-
-    Attributes
-    ----------
-    logits
-        (n_obs, n_labels) output of the classifier for the query.
-    X_emb
-        (n_obs, n_latent) embedding of the query.
-    train_emb
-        (n_train, n_latent) embedding of the training cells.
-    centroids
-        (n_labels, n_latent) mean embedding of the training cells of each type.
-    """
+    """Logits and embedding of the query, embedding of the training cells, and mean of each type in it."""
 
     logits: Floats
     X_emb: Floats

@@ -117,19 +117,9 @@ PRESETS: Final = {"default": DEFAULT, "paper": PAPER}
 
 
 def settings_for(preset: str, **changes: Any) -> Settings:
-    """Return a preset with some of its settings changed.
+    """Return a preset with some fields of :class:`Settings` changed; None keeps the value of the preset.
 
-    Parameters
-    ----------
-    preset
-        ``"default"`` or ``"paper"``.
-    changes
-        Fields of :class:`Settings`; None keeps the value of the preset.
-
-    Raises
-    ------
-    UserError
-        If the preset or a field is unknown, or if a value is out of range.
+    Raises ``UserError`` if the preset or a field is unknown, or if a value is out of range.
 
     Examples
     --------

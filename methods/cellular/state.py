@@ -16,30 +16,20 @@ from cellular_bench.methods.cellular.settings import ClassifierSettings
 
 @dataclass(slots=True, kw_only=True)
 class Fitted:
-    """The trained networks, and data of the training cells that later calls need.
+    """The trained networks, and data of the training cells that later calls need."""
 
-    Attributes
-    ----------
-    genes
-        Names of the encoder's inputs, in order.
-    labels
-        Names of the classifier's outputs, in order.
-    train_emb, train_label
-        Embedding and integer type of every cell given to ``fit``.
-    train_rows, validation_rows
-        Positions of the cells used for training, and of those that selected the epoch.
-    classifier
-        None until it is first needed.
-    """
-
+    #: Names of the encoder's inputs and of the classifier's outputs, in order.
     genes: tuple[str, ...]
     labels: tuple[str, ...]
     encoder: EncoderWithTemperature
     encoder_history: History
+    #: Embedding and integer type of every cell given to ``fit``.
     train_emb: NDArray[np.float32]
     train_label: NDArray[np.int64]
+    #: Positions of the cells used for training, and of those that selected the epoch.
     train_rows: NDArray[np.int64]
     validation_rows: NDArray[np.int64]
+    #: None until it is first needed.
     classifier: nn.Sequential | None = None
     classifier_history: History | None = None
     classifier_settings: ClassifierSettings | None = None

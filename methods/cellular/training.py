@@ -34,17 +34,7 @@ from cellular_bench.methods.cellular.state import Fitted
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Cells:
-    """Data for training.
-
-    Attributes
-    ----------
-    X
-        (n_obs, n_vars) log-normalised expression, csr or dense.
-    label
-        (n_obs,) integer cell types, 0 to ``n_labels - 1``.
-    batches
-        (n_obs,) integer batches, one array per batch key.
-    """
+    """Data for training: log-normalised expression, csr or dense; codes of types, and of each batch key."""
 
     X: Any
     label: Codes
@@ -64,20 +54,7 @@ def train_encoder(
 ) -> tuple[EncoderWithTemperature, History]:
     """Train the encoder, and keep the epoch with the lowest loss on the validation cells.
 
-    Parameters
-    ----------
-    cells
-        Data of all cells.
-    train, validation
-        Rows used for training, and rows that select the epoch.
-    settings
-        Settings of architecture and training.
-    loss_weights
-        Weight of each term; None: the full loss of the study.
-    seed
-        Seed of weights, mini-batches and dropout.
-    device
-        Device of the networks.
+    Without ``loss_weights`` the loss is the full one of the study.
     """
     loss = _encoder_loss(cells, train, settings=settings, weights=loss_weights, seed=seed, device=device)
     shares = class_shares(cells.label[validation], n_classes=cells.n_labels)
@@ -118,16 +95,7 @@ def train_classifier(
 ) -> tuple[nn.Sequential, History]:
     """Train the classifier on the frozen embedding of the training cells.
 
-    Parameters
-    ----------
-    fitted
-        Embedding and types of the cells, and the rows for training and validation.
-    settings, seed, device
-        As in :func:`train_encoder`.
-    classifier
-        Shape and learning rate of the classifier.
-    after_epoch
-        Called after every epoch; an exception that it raises ends the training.
+    An exception that ``after_epoch`` raises ends the training.
     """
     embedding = torch.as_tensor(fitted.train_emb, device=device)
     target = torch.as_tensor(fitted.train_label, device=device)

@@ -42,22 +42,8 @@ def tune_classifier(
     is optuna's tree-structured Parzen estimator with a seed. The search space is hidden widths in
     ``settings.tuning_widths`` in steps of 64, learning rate 1e-5 to 1e-2 (logarithmic) and dropout 0 to 0.5.
 
-    Parameters
-    ----------
-    fitted
-        Embedding and types of the training cells, and the positions of training and validation cells.
-    settings
-        Settings of the training.
-    seed
-        Seed of the sampler and of every training.
-    device
-        Device of the classifiers.
-    storage
-        File that stores every trial, created if missing. An interrupted search resumes from it with the
-        remaining trials; a search on another embedding or with other settings is stored separately in the
-        same file.
-    progress
-        Whether to print a line after every tenth trial.
+    ``storage`` is a file that stores every trial. An interrupted search resumes from it with the remaining
+    trials; a search on another embedding or with other settings is stored separately in the same file.
     """
     import optuna
 

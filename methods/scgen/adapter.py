@@ -104,7 +104,7 @@ class ScGen:
     def fit(self, train: AnnData) -> Self:
         """Train the autoencoder; keep latent coordinates, labels and batches of the training cells."""
         require_batches(train, self.spec.method_id)
-        require_labels(labels_of(train), self.spec.method_id)
+        label = require_labels(train, self.spec.method_id)
         if train.n_obs < FEWEST_CELLS:
             raise NotApplicableError(
                 f"scgen: needs at least {FEWEST_CELLS} training cells, got {train.n_obs}."
@@ -117,7 +117,7 @@ class ScGen:
             self.validation_losses = network.train(net, train.X, seed=self.seed, **epochs)
             self._latent = network.encoded(net, train.X)
         self._network, self._genes = net, list(train.var_names)
-        self._label, self._batch = labels_of(train), batches_of(train)
+        self._label, self._batch = label, batches_of(train)
         return self
 
     def embed(self, query: AnnData) -> Corrected:

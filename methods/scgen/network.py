@@ -75,20 +75,7 @@ def cell_losses(X: Tensor, decoded: Tensor, mean: Tensor, variance: Tensor) -> T
 def train(network: Network, X: Any, *, max_epochs: int, patience: int, seed: int) -> list[float]:
     """Train until patience or epochs run out; return the validation loss of every epoch.
 
-    The weights of the last epoch are kept, as in the original.
-
-    Parameters
-    ----------
-    network
-        Network to train, in place.
-    X
-        (n_obs, n_genes) log-normalised expression, sparse or dense; at least 4 cells.
-    max_epochs
-        Maximum number of epochs.
-    patience
-        Number of epochs without a better validation loss after which training ends.
-    seed
-        Seed of the validation cells and the mini-batches.
+    The weights of the last epoch are kept, as in the original. At least 4 cells are needed.
     """
     generator = np.random.default_rng(seed)
     order = generator.permutation(X.shape[0])

@@ -19,13 +19,6 @@ def shifts_to_reference(Z: Floats, label: Strings, batch: Strings) -> Shifts:
 
     The reference batch of a type is the one with most of its cells; ties go to the first by name.
 
-    Parameters
-    ----------
-    Z
-        (n_obs, n_latent) latent coordinates.
-    label, batch
-        (n_obs,) type and batch of every cell.
-
     Examples
     --------
     >>> Z = np.array([[0.0], [2.0], [7.0]])

@@ -6,20 +6,17 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any, ClassVar, Self
 
 import numpy as np
-from numpy.typing import NDArray
 
 from cellular_bench.core.errors import UnknownNameError, UserError
 from cellular_bench.core.types import MethodSpec, Prediction
 from cellular_bench.methods._annotators import TransductiveAnnotator
 from cellular_bench.methods._inputs import labels_of, per_million, require_fitted, require_labels
-from cellular_bench.methods._predictions import most_probable
+from cellular_bench.methods._predictions import most_probable_by_logits
 from cellular_bench.methods._presets import preset_with
 from cellular_bench.methods.scnym.settings import CHECKPOINTS, DEFAULT, INPUT_SCALES, PRESETS, Settings
 
 if TYPE_CHECKING:
     from anndata import AnnData
-
-    from cellular_bench.methods.scnym.model import Network
 
 
 class ScNym:
@@ -91,8 +88,7 @@ class ScNym:
         """Train the network."""
         from cellular_bench.methods.scnym import training
 
-        label = labels_of(train)
-        require_labels(label, self.spec.method_id)
+        label = require_labels(train, self.spec.method_id)
         self._labels, code = np.unique(label, return_inverse=True)
         X = inputs(train, self.settings)
         self._network = training.train(X, code, settings=self.settings, seed=self.seed)
@@ -101,9 +97,11 @@ class ScNym:
 
     def predict(self, query: AnnData) -> Prediction:
         """Predict the label of each cell of the query."""
+        from cellular_bench.methods.scnym import training
+
         require_fitted(query, self._genes, self.spec.method_id)
-        X = inputs(query, self.settings)
-        return _prediction(self._network, X, self._labels, reject_below=self.reject_below)
+        logits = training.logits(self._network, inputs(query, self.settings))
+        return most_probable_by_logits(logits, self._labels.tolist(), reject_below=self.reject_below)
 
 
 class ScNymMixMatch(TransductiveAnnotator):
@@ -168,7 +166,8 @@ class ScNymMixMatch(TransductiveAnnotator):
         network = training.train(
             inputs(train, self.settings), code, settings=self.settings, seed=self.seed, unlabelled=X
         )
-        return _prediction(network, X, labels, reject_below=self.reject_below)
+        logits = training.logits(network, X)
+        return most_probable_by_logits(logits, labels.tolist(), reject_below=self.reject_below)
 
 
 def _checked(settings: Settings) -> Settings:
@@ -190,12 +189,3 @@ def inputs(adata: AnnData, settings: Settings) -> Any:
     scaled = per_million(adata.X)
     np.log1p(scaled.data, out=scaled.data)
     return scaled.astype(np.float32)
-
-
-def _prediction(network: Network, X: Any, labels: NDArray[np.str_], *, reject_below: float) -> Prediction:
-    from scipy.special import softmax
-
-    from cellular_bench.methods.scnym import training
-
-    probability = softmax(training.logits(network, X).astype(np.float64), axis=1)
-    return most_probable(probability, labels.tolist(), reject_below=reject_below)

@@ -77,21 +77,10 @@ def mixmatch_loss(
     epoch: int,
     min_confidence: float,
 ) -> Tensor:
-    """Return the loss of one mini-batch of each kind.
+    """Return the loss of a mini-batch of each kind, as log1p of counts per million; updates batch statistics.
 
-    Parameters
-    ----------
-    network, adversary
-        Networks in training mode; batch statistics of ``network`` are updated.
-    labelled, target
-        (n_labelled, n_vars) expression as log1p of counts per million, and (n_labelled, n_labels) labels.
-    unlabelled
-        (n_unlabelled, n_vars) expression.
-    epoch
-        Epoch, counted from 0, which determines the weights of the terms.
-    min_confidence
-        Cells whose most probable pseudolabel is below this value are not used for training, only for batch
-        statistics.
+    ``epoch``, counted from 0, determines the weights of the terms. Cells whose most probable pseudolabel is
+    below ``min_confidence`` are not used for training, only for batch statistics.
     """
     pseudo, confident = pseudolabels(network, unlabelled, min_confidence=min_confidence)
     labelled = with_dropped_counts(labelled)

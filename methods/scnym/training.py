@@ -40,19 +40,7 @@ def split_cells(n_obs: int, *, share: float, generator: np.random.Generator) -> 
 
 
 def train(X: Any, label: Rows, *, settings: Settings, seed: int, unlabelled: Any = None) -> Network:
-    """Train a network.
-
-    Parameters
-    ----------
-    X, label
-        (n_obs, n_vars) sparse or dense expression and (n_obs,) integer labels.
-    settings
-        Settings of architecture and training.
-    seed
-        Seed of all random numbers.
-    unlabelled
-        (n_query, n_vars) expression of unlabelled cells; None for supervised training.
-    """
+    """Train a network on labelled cells, and on the expression of unlabelled cells if there are any."""
     device = available_device()
     generator = np.random.default_rng(seed)
     rows, selection = split_cells(len(label), share=settings.held_out_share, generator=generator)

@@ -11,8 +11,8 @@ from numpy.typing import NDArray
 
 from cellular_bench.core.errors import UnknownNameError, UserError
 from cellular_bench.core.types import MethodSpec, Prediction
-from cellular_bench.methods._inputs import labels_of, require_fitted, require_labels
-from cellular_bench.methods._predictions import most_probable
+from cellular_bench.methods._inputs import require_fitted, require_labels
+from cellular_bench.methods._predictions import most_probable_by_logits
 from cellular_bench.methods._presets import preset_with
 from cellular_bench.methods.tosica.gene_sets import GeneSets, at_random, from_gmt
 from cellular_bench.methods.tosica.settings import LAYOUTS, PRESETS
@@ -128,8 +128,7 @@ class Tosica:
         """Select the gene sets and train the network."""
         from cellular_bench.methods.tosica import training
 
-        label = labels_of(train)
-        require_labels(label, self.spec.method_id)
+        label = require_labels(train, self.spec.method_id)
         self._labels, code = np.unique(label, return_inverse=True)
         genes = list(train.var_names)
         self.tokens = self._tokens(genes)
@@ -141,14 +140,11 @@ class Tosica:
 
     def predict(self, query: AnnData) -> Prediction:
         """Predict the label of each cell of the query."""
-        from scipy.special import softmax
-
         from cellular_bench.methods.tosica import training
 
         require_fitted(query, self._genes, self.spec.method_id)
         logits = training.apply(self._network, _rows(query), function=self._network)
-        probability = softmax(logits.astype(np.float64), axis=1)
-        return most_probable(probability, self._labels.tolist(), reject_below=self.reject_below)
+        return most_probable_by_logits(logits, self._labels.tolist(), reject_below=self.reject_below)
 
     def embed(self, query: AnnData) -> NDArray[np.float32]:
         """Return the attention of each cell to each gene set, (n_obs, n_sets)."""

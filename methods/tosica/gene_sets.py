@@ -21,28 +21,14 @@ RANDOM_SHARE: Final = 0.015
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class GeneSets:
-    """Gene sets of all tokens except the token of all genes.
-
-    Attributes
-    ----------
-    names
-        Name of each set.
-    members
-        Ascending positions of the genes of each set.
-    """
+    """Names and ascending positions of the genes of all tokens except the token of all genes."""
 
     names: tuple[str, ...]
     members: tuple[NDArray[np.int64], ...]
 
 
 def read_gmt(path: Path) -> Iterator[tuple[str, list[str]]]:
-    """Yield the name and the genes of each set in a GMT file, which may be gzipped.
-
-    Raises
-    ------
-    UserError
-        If the file cannot be read, or if a line does not hold a name, a description and genes.
-    """
+    """Yield the name and the genes of each set in a GMT file, which may be gzipped."""
     try:
         raw = path.read_bytes()
         text = (gzip.decompress(raw) if raw[:2] == b"\x1f\x8b" else raw).decode("utf-8")
@@ -63,11 +49,6 @@ def from_gmt(path: Path, genes: Sequence[str], *, max_sets: int, max_set_size: i
 
     Sets with more than ``max_set_size`` genes in the file, or fewer than 5 of ``genes``, are left out. Ties
     go to the first sets in the file.
-
-    Raises
-    ------
-    NotApplicableError
-        If no set is left.
     """
     position = {gene: number for number, gene in enumerate(genes)}
     names, members = [], []

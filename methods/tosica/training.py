@@ -31,9 +31,7 @@ MAX_WEIGHTS: Final = 3_000_000
 def balanced_rows(label: NDArray[np.int64], *, generator: np.random.Generator) -> NDArray[np.int64]:
     """Draw rows with replacement so that all classes are as frequent as the largest, in random order.
 
-    Returns
-    -------
-    Positions of the 70 % that are used for training.
+    Only the 70 % that are used for training are returned.
     """
     counts = np.bincount(label)
     per_class = min(int(counts.max()), MAX_RESAMPLED // len(counts))
