@@ -332,7 +332,7 @@ class Prediction:
     label_proba: NDArray[np.floating[Any]] | None = None
     labels: tuple[str, ...] | None = None
     novelty: NDArray[np.floating[Any]] | None = None
-    rejected: NDArray[np.bool_] | None = None
+    rejected: NDArray[np.bool] | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
