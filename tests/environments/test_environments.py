@@ -232,7 +232,7 @@ def test_the_digest_follows_what_is_installed_and_nothing_else(tmp_path):
         (TINY + 'lock = "none.lock"\n', "Lock file .*none.lock cannot be read: No such file"),
         (TINY + WITH_R.partition("\n\n")[2], "it must have either a table"),
         ('title = "Nothing"\n', "it must have either a table"),
-        (TINY + 'wheels = "x"\n', "python.wheels: Extra inputs are not permitted"),
+        (TINY + 'wheels = "x"\n', "python.wheels: Unexpected keyword argument"),
         ("title = ", "is not valid TOML"),
     ],
 )
