@@ -1,4 +1,39 @@
-"""Metrics: pure functions of arrays, and a call that evaluates many of them."""
+"""Metrics: pure functions of arrays, and a call that evaluates many of them.
+
+The arguments of all metrics have the same names. *Undefined if* in a docstring means that the function raises
+:class:`cellular_bench.UndefinedError`.
+
+Parameters
+----------
+label, batch
+    (n_obs,) true labels and batches.
+label_pred, rejected
+    (n_obs,) predicted labels, and True for cells that the method rejects; they count as wrong.
+label_proba, labels
+    (n_obs, n_labels) probabilities, each row of which sums to 1, and (n_labels,) names of the columns.
+novelty, is_novel
+    (n_obs,) scores, higher = less similar to the training cells; True for cells of a type that is not in the
+    training data.
+ontology
+    Result of :func:`read_obo`.
+X_emb
+    (n_obs, n_latent) coordinates after integration.
+X_pre, X_pre_all
+    (n_obs, n_comps) principal components before integration, of the method's genes and of all genes.
+expression, corrected
+    (n_obs, n_vars) log-normalised expression before and after correction, dense or sparse.
+cell_cycle, cell_cycle_before
+    Attributes ``scores`` and ``variance_before`` of a :class:`CellCycle`; only batches in the latter count.
+neighbors
+    Result of :func:`nearest_neighbors`: at least as many per cell as the metric uses, the cell itself
+    included. A metric that also accepts a graph or communities takes None if these are given.
+graph
+    (n_obs, n_obs) symmetric weights of the edges between neighbours.
+leiden_clusters, kmeans_clusters, scib_clusters, label_silhouettes, neighbor_weights, shared_distances
+    Quantities that several metrics need, if known; :func:`evaluate` computes each of them once.
+n_jobs
+    Number of threads or processes; values do not depend on it.
+"""
 
 from cellular_bench.metrics.annotation.calibration import (
     CalibrationCurve,
@@ -78,82 +113,18 @@ from cellular_bench.metrics.spec import METRICS, metric, required_inputs, sort_m
 sort_metrics()
 
 __all__ = [
-    "METRICS",
-    "CalibrationCurve",
-    "CellCycle",
-    "Interval",
-    "LabelFigures",
-    "MappedLabels",
-    "MetricCard",
-    "Neighbors",
-    "NovelSamples",
-    "Ontology",
-    "RejectionCurve",
-    "accuracy",
-    "accuracy_accepted",
-    "ari_scib",
-    "balanced_accuracy",
-    "bootstrap",
-    "bras",
-    "brier",
-    "calibration_curve",
-    "card",
-    "cell_cycle_conservation",
-    "cilisi",
-    "clisi",
-    "cohen_kappa",
-    "confusion",
-    "coverage",
-    "coverage_at_accuracy_95",
-    "coverage_at_accuracy_99",
-    "evaluate",
-    "expected_calibration_error",
-    "f1_macro",
-    "f1_weighted",
-    "flag_samples",
-    "fold_change_kept",
-    "gene_correlation_kept",
-    "graph_connectivity",
-    "graph_connectivity_scib",
-    "hvg_overlap",
-    "ilisi",
-    "interval",
-    "isolated_label_f1",
-    "isolated_labels",
-    "kbet",
-    "kbet_per_label",
-    "kmeans_ari",
-    "kmeans_nmi",
-    "known_accuracy",
-    "leiden_ari",
-    "leiden_nmi",
-    "likelihood",
-    "log_loss",
-    "lowest_confidence_known",
-    "lowest_confidence_novel",
-    "lowest_likelihoods",
-    "map_labels",
-    "mcc",
-    "metric",
-    "nearest_neighbors",
-    "nmi_scib",
-    "novelty_auroc",
-    "novelty_average_precision",
-    "novelty_fpr95",
-    "novelty_oscr",
-    "ontology_accuracy",
-    "ontology_f1",
-    "parse_obo",
-    "pcr_comparison",
-    "pcr_scib",
-    "per_label",
-    "rare_recall",
-    "read_obo",
-    "rejection_area",
-    "rejection_curve",
-    "required_inputs",
-    "score_cell_cycle",
-    "silhouette_batch",
-    "silhouette_label",
+    "METRICS", "CalibrationCurve", "CellCycle", "Interval", "LabelFigures", "MappedLabels", "MetricCard",
+    "Neighbors", "NovelSamples", "Ontology", "RejectionCurve", "accuracy", "accuracy_accepted", "ari_scib",
+    "balanced_accuracy", "bootstrap", "bras", "brier", "calibration_curve", "card", "cell_cycle_conservation",
+    "cilisi", "clisi", "cohen_kappa", "confusion", "coverage", "coverage_at_accuracy_95",
+    "coverage_at_accuracy_99", "evaluate", "expected_calibration_error", "f1_macro", "f1_weighted",
+    "flag_samples", "fold_change_kept", "gene_correlation_kept", "graph_connectivity",
+    "graph_connectivity_scib", "hvg_overlap", "ilisi", "interval", "isolated_label_f1", "isolated_labels",
+    "kbet", "kbet_per_label", "kmeans_ari", "kmeans_nmi", "known_accuracy", "leiden_ari", "leiden_nmi",
+    "likelihood", "log_loss", "lowest_confidence_known", "lowest_confidence_novel", "lowest_likelihoods",
+    "map_labels", "mcc", "metric", "nearest_neighbors", "nmi_scib", "novelty_auroc",
+    "novelty_average_precision", "novelty_fpr95", "novelty_oscr", "ontology_accuracy", "ontology_f1",
+    "parse_obo", "pcr_comparison", "pcr_scib", "per_label", "rare_recall", "read_obo", "rejection_area",
+    "rejection_curve", "required_inputs", "score_cell_cycle", "silhouette_batch", "silhouette_label",
     "top3_accuracy",
-]
+]  # fmt: skip

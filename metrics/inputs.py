@@ -108,10 +108,7 @@ def encode(values: ArrayLike, name: str, *, n_obs: int | None = None) -> tuple[N
 def several(values: ArrayLike, name: str, *, n_obs: int | None = None) -> tuple[NDArray[Any], Ints]:
     """Return the result of :func:`encode` for values of which at least two must differ.
 
-    Raises
-    ------
-    UndefinedError
-        If all cells share one value, or there are no cells.
+    Undefined if all cells share one value, or there are no cells.
     """
     names, codes = encode(values, name, n_obs=n_obs)
     if len(names) < 2:

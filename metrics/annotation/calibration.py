@@ -2,6 +2,8 @@
 
 Probabilities of rejected cells count, too: rejection is a decision based on them. A true label that the
 method does not know has probability 0.
+
+Arguments, and what *undefined* means: :mod:`cellular_bench.metrics`.
 """
 
 from __future__ import annotations
@@ -93,19 +95,8 @@ def _check(proba: Floats) -> None:
 def log_loss(label: ArrayLike, label_proba: ArrayLike, labels: ArrayLike) -> float:
     """Mean negative logarithm of the probability of the true label, 0 to 15.94 nats; lower is better.
 
-    Parameters
-    ----------
-    label
-        (n_obs,) true labels.
-    label_proba
-        (n_obs, n_labels) probabilities; each row sums to 1.
-    labels
-        (n_labels,) names of the columns. A true label that is not among them has probability 0.
-
-    Raises
-    ------
-    UndefinedError
-        If there are no cells, or a row is not a distribution.
+    A true label that is not among ``labels`` has probability 0. Undefined if there are no cells, or a row is
+    not a distribution.
 
     Notes
     -----
@@ -134,7 +125,7 @@ def log_loss(label: ArrayLike, label_proba: ArrayLike, labels: ArrayLike) -> flo
     doi="10.1175/1520-0493(1950)078<0001:VOFEIT>2.0.CO;2",
 )
 def brier(label: ArrayLike, label_proba: ArrayLike, labels: ArrayLike) -> float:
-    """Multi-class Brier score, 0 to 2; lower is better. Parameters and errors as :func:`log_loss`.
+    """Multi-class Brier score, 0 to 2; lower is better. Undefined as :func:`log_loss`.
 
     Notes
     -----
@@ -166,10 +157,11 @@ def brier(label: ArrayLike, label_proba: ArrayLike, labels: ArrayLike) -> float:
     doi="10.48550/arXiv.1706.04599",
 )
 def expected_calibration_error(label: ArrayLike, label_proba: ArrayLike, labels: ArrayLike) -> float:
-    """Difference between confidence and accuracy, 0 to 1; lower is better. Parameters as :func:`log_loss`.
+    """Difference between confidence and accuracy, 0 to 1; lower is better.
 
     Confidence is the highest probability of a cell, accuracy the share of cells for which that label is the
     true one. If several labels share the highest probability, the cell counts in proportion.
+    Undefined as :func:`log_loss`.
 
     Notes
     -----
@@ -192,7 +184,7 @@ def expected_calibration_error(label: ArrayLike, label_proba: ArrayLike, labels:
 def calibration_curve(
     label: ArrayLike, label_proba: ArrayLike, labels: ArrayLike, *, n_bins: int = N_BINS
 ) -> CalibrationCurve:
-    """Return accuracy and confidence by bin, for a reliability diagram; parameters as :func:`log_loss`.
+    """Return accuracy and confidence by bin, for a reliability diagram; undefined as :func:`log_loss`.
 
     Examples
     --------
@@ -222,14 +214,9 @@ def calibration_curve(
 def top3_accuracy(label: ArrayLike, label_proba: ArrayLike, labels: ArrayLike) -> float:
     """Share of cells whose true label is among the three most probable, 0 to 1.
 
-    Parameters are those of :func:`log_loss`.
     Labels that tie for the third place count in proportion, so that the order of columns does not matter. A
-    label with probability 0 is never among the three.
-
-    Raises
-    ------
-    UndefinedError
-        If there are three labels or fewer, or for the reasons of :func:`log_loss`.
+    label with probability 0 is never among the three. Undefined if there are three labels or fewer, or for
+    the reasons of :func:`log_loss`.
 
     Notes
     -----

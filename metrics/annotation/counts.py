@@ -44,10 +44,7 @@ class Counts(NamedTuple):
 def names_of(values: ArrayLike, name: str, n_obs: int | None = None) -> NDArray[Any]:
     """Return labels as strings, (n_obs,); parameters as :func:`cellular_bench.metrics.inputs.categories`.
 
-    Raises
-    ------
-    UndefinedError
-        If there are no cells.
+    Undefined if there are no cells.
     """
     names = strings(values, name, n_obs=n_obs)
     if not len(names):
@@ -79,7 +76,7 @@ def correct_cells(label: ArrayLike, label_pred: ArrayLike, rejected: ArrayLike |
 
 
 def count(label: ArrayLike, label_pred: ArrayLike, rejected: ArrayLike | None = None) -> Counts:
-    """Count the cells of each label; parameters as :func:`cellular_bench.metrics.accuracy`."""
+    """Count the cells of each label; for the arguments see :mod:`cellular_bench.metrics`."""
     names, pairs, cells = count_pairs(label, label_pred, rejected)
     counts = tally(names, pairs, cells)
     used = counts.true + counts.predicted > 0  # excludes labels predicted only for rejected cells

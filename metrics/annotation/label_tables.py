@@ -29,8 +29,8 @@ def per_label(
 ) -> list[LabelFigures]:
     """Return support, precision, recall and F1 of every label that is true or predicted, sorted.
 
-    Parameters are those of :func:`cellular_bench.metrics.accuracy`. A figure is None if it is 0 / 0: the
-    precision of a label that was never predicted, the recall of a label that never occurs.
+    A figure is None if it is 0 / 0: the precision of a label that was never predicted, the recall of a label
+    that never occurs.
 
     Examples
     --------
@@ -61,8 +61,7 @@ def confusion(
 ) -> dict[str, dict[str, int]]:
     """Count cells by true and predicted label: ``{true: {predicted: cells}}``, without zeros.
 
-    Rejected cells count under the empty label. Parameters are those of
-    :func:`cellular_bench.metrics.accuracy`.
+    Rejected cells count under the empty label.
 
     Examples
     --------

@@ -2,6 +2,8 @@
 
 It classifies samples instead of cells: a sample is novel if its lowest likelihood is below a threshold.
 Precision and coverage are therefore over samples, for example one per held-out type and fold.
+
+Arguments, and what *undefined* means: :mod:`cellular_bench.metrics`.
 """
 
 from __future__ import annotations
@@ -31,17 +33,7 @@ STUDY_THRESHOLD = 0.26
 def lowest_confidence_known(label_proba: ArrayLike, is_novel: ArrayLike) -> float:
     """Highest probability of the least certain known cell, 0 to 1.
 
-    Parameters
-    ----------
-    label_proba
-        (n_obs, n_labels) probabilities.
-    is_novel
-        (n_obs,) True for cells of a type that is not in the training data.
-
-    Raises
-    ------
-    UndefinedError
-        If there is no such cell, or no probability.
+    Undefined if there is no such cell, or no probability.
 
     Notes
     -----
@@ -69,7 +61,7 @@ def lowest_confidence_known(label_proba: ArrayLike, is_novel: ArrayLike) -> floa
 def lowest_confidence_novel(label_proba: ArrayLike, is_novel: ArrayLike) -> float:
     """Highest probability of the least certain novel cell, 0 to 1.
 
-    Parameters and errors are those of :func:`lowest_confidence_known`.
+    Undefined as :func:`lowest_confidence_known`.
 
     Notes
     -----
@@ -112,17 +104,14 @@ class NovelSamples(NamedTuple):
 def likelihood(highest: ArrayLike, n_labels: int) -> Floats:
     """Rescale the highest probability of cells: 0 for equal probabilities of all types, 1 for certainty.
 
+    Undefined if there are fewer than two labels: every probability is 1.
+
     Parameters
     ----------
     highest
         (...,) highest probability of each cell.
     n_labels
         Number of types that the method knows, two or more.
-
-    Raises
-    ------
-    UndefinedError
-        If there are fewer than two labels: every probability is 1.
 
     Examples
     --------
@@ -137,17 +126,7 @@ def likelihood(highest: ArrayLike, n_labels: int) -> Floats:
 def lowest_likelihoods(label_proba: ArrayLike, is_novel: ArrayLike) -> tuple[float, float]:
     """Return the lowest likelihood of the known cells, and of the novel cells.
 
-    Parameters
-    ----------
-    label_proba
-        (n_obs, n_labels) probabilities.
-    is_novel
-        (n_obs,) True for cells of a type that is not in the training data.
-
-    Raises
-    ------
-    UndefinedError
-        If all cells are novel, no cell is novel, or there are fewer than two labels.
+    Undefined if all cells are novel, no cell is novel, or there are fewer than two labels.
 
     Examples
     --------
@@ -164,17 +143,14 @@ def lowest_likelihoods(label_proba: ArrayLike, is_novel: ArrayLike) -> tuple[flo
 def flag_samples(known: ArrayLike, novel: ArrayLike, *, threshold: float = STUDY_THRESHOLD) -> NovelSamples:
     """Flag samples as novel by their lowest likelihood, as in the study.
 
+    Undefined if there is no novel sample, or no sample is flagged: precision is 0 / 0.
+
     Parameters
     ----------
     known, novel
         Lowest likelihood of each sample without and with a novel type.
     threshold
         Samples with a lower likelihood are flagged.
-
-    Raises
-    ------
-    UndefinedError
-        If there is no novel sample, or no sample is flagged: precision is 0 / 0.
 
     Examples
     --------

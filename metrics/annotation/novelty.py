@@ -1,4 +1,7 @@
-"""Scores of the separation of novel cells, whose type is not in the training data, from known ones."""
+"""Scores of the separation of novel cells, whose type is not in the training data, from known ones.
+
+Arguments, and what *undefined* means: :mod:`cellular_bench.metrics`.
+"""
 
 from __future__ import annotations
 
@@ -50,17 +53,7 @@ def _curve(novelty: ArrayLike, is_novel: ArrayLike) -> tuple[Floats, Floats]:
 def novelty_auroc(novelty: ArrayLike, is_novel: ArrayLike) -> float:
     """Probability that a novel cell has a higher score than a known one, 0 to 1; 0.5 is chance level.
 
-    Parameters
-    ----------
-    novelty
-        (n_obs,) scores, higher = less similar to the training cells.
-    is_novel
-        (n_obs,) True for cells of a type that is not in the training data.
-
-    Raises
-    ------
-    UndefinedError
-        If all cells are novel, no cell is novel, or a score is not finite.
+    Undefined if all cells are novel, no cell is novel, or a score is not finite.
 
     Notes
     -----
@@ -89,7 +82,7 @@ def novelty_auroc(novelty: ArrayLike, is_novel: ArrayLike) -> float:
 def novelty_average_precision(novelty: ArrayLike, is_novel: ArrayLike) -> float:
     """Area under the precision-recall steps, 0 to 1; the chance level is the share of novel cells.
 
-    Parameters and errors are those of :func:`novelty_auroc`.
+    Undefined as :func:`novelty_auroc`.
 
     Notes
     -----
@@ -120,7 +113,7 @@ def novelty_average_precision(novelty: ArrayLike, is_novel: ArrayLike) -> float:
 def novelty_fpr95(novelty: ArrayLike, is_novel: ArrayLike) -> float:
     """Share of known cells flagged as novel when 95 % of the novel cells are flagged, 0 to 1.
 
-    Lower is better. Parameters and errors are those of :func:`novelty_auroc`.
+    Lower is better. Undefined as :func:`novelty_auroc`.
 
     Notes
     -----
@@ -153,17 +146,7 @@ def known_accuracy(
 ) -> float:
     """Share of the cells of known types with a correct label, 0 to 1.
 
-    Parameters
-    ----------
-    label, label_pred, rejected
-        As for :func:`cellular_bench.metrics.accuracy`.
-    is_novel
-        (n_obs,) True for cells of a type that is not in the training data; they are excluded.
-
-    Raises
-    ------
-    UndefinedError
-        If every cell is novel.
+    Novel cells are excluded. Undefined if every cell is novel.
 
     Notes
     -----
@@ -202,17 +185,8 @@ def novelty_oscr(
 ) -> float:
     """Correct labels of known cells at all thresholds on novelty, 0 to the accuracy on known cells.
 
-    Parameters
-    ----------
-    label, label_pred, rejected
-        As for :func:`cellular_bench.metrics.accuracy`; a rejected cell is never correct.
-    novelty, is_novel
-        As for :func:`novelty_auroc`.
-
-    Raises
-    ------
-    UndefinedError
-        If all cells are novel, no cell is novel, or a score is not finite.
+    A rejected cell is never correct. Undefined if all cells are novel, no cell is novel, or a score is not
+    finite.
 
     Notes
     -----

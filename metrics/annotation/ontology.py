@@ -3,6 +3,8 @@
 The user provides the file (``cl.obo`` or ``cl-basic.obo``). Labels are mapped to terms by identifier, name or
 exact synonym, or as the user assigns them. A label without a term is correct only if it equals the true
 label.
+
+Arguments, and what *undefined* means: :mod:`cellular_bench.metrics`.
 """
 
 from __future__ import annotations
@@ -47,10 +49,7 @@ class MappedLabels(NamedTuple):
 def map_labels(label: ArrayLike, ontology: Ontology) -> MappedLabels:
     """Return the terms of the labels of cells.
 
-    Raises
-    ------
-    UndefinedError
-        If there are no cells.
+    Undefined if there are no cells.
     """
     names, cells = np.unique(names_of(label, "label"), return_counts=True)
     term_of = {str(name): ontology.term(str(name)) for name in names}
@@ -82,6 +81,8 @@ def relation(true: str, predicted: str, ontology: Ontology) -> Relation:
 def pair_values(metric_id: str, names: NDArray[Any], pairs: Ints, ontology: Ontology) -> Floats:
     """Return the contribution of a cell of each pair of labels to the sums of a metric.
 
+    Undefined if no true label has a term.
+
     Parameters
     ----------
     metric_id
@@ -92,11 +93,6 @@ def pair_values(metric_id: str, names: NDArray[Any], pairs: Ints, ontology: Onto
     Returns
     -------
     (n_pairs, n_sums) values.
-
-    Raises
-    ------
-    UndefinedError
-        If no true label has a term.
     """
     if not map_labels(names[np.unique(pairs[0])], ontology).terms:
         raise UndefinedError("no true label has a term in the ontology: map labels to terms")
@@ -160,17 +156,7 @@ def ontology_accuracy(
 ) -> float:
     """Accuracy with partial credit for related types, 0 to 1; never below the accuracy.
 
-    Parameters
-    ----------
-    label, label_pred, rejected
-        As for :func:`cellular_bench.metrics.accuracy`.
-    ontology
-        Result of :func:`cellular_bench.metrics.read_obo`.
-
-    Raises
-    ------
-    UndefinedError
-        If there are no cells, or no true label has a term.
+    Undefined if there are no cells, or no true label has a term.
 
     Notes
     -----
@@ -215,10 +201,10 @@ def ontology_accuracy(
 def ontology_f1(
     label: ArrayLike, label_pred: ArrayLike, ontology: Ontology, rejected: ArrayLike | None = None
 ) -> float:
-    """Hierarchical F measure, 0 to 1; parameters and errors as :func:`ontology_accuracy`.
+    """Hierarchical F measure, 0 to 1.
 
     Roots are excluded, because all terms share them. The lineage of a label that is a root, or has no term,
-    is the label itself.
+    is the label itself. Undefined as :func:`ontology_accuracy`.
 
     Notes
     -----

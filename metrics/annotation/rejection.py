@@ -2,6 +2,8 @@
 
 Cells are accepted from the most confident down; cells of equal confidence are accepted together. Cells that
 the method itself rejects are last, and count as wrong.
+
+Arguments, and what *undefined* means: :mod:`cellular_bench.metrics`.
 """
 
 from __future__ import annotations
@@ -44,17 +46,8 @@ def rejection_curve(
 ) -> RejectionCurve:
     """Return accuracy against coverage as less and less confident cells are accepted.
 
-    Parameters
-    ----------
-    label, label_pred, rejected
-        As for :func:`cellular_bench.metrics.accuracy`.
-    confidence
-        (n_obs,) any score that is higher for more certain cells, such as the highest probability.
-
-    Raises
-    ------
-    UndefinedError
-        If there are no cells, or a confidence is not finite.
+    ``confidence`` is (n_obs,) any score that is higher for more certain cells, such as the highest
+    probability. Undefined if there are no cells, or a confidence is not finite.
 
     Examples
     --------
@@ -106,17 +99,8 @@ def rejection_area(
 ) -> float:
     """Area under accuracy against coverage, 0 to 1.
 
-    Parameters
-    ----------
-    label, label_pred, rejected
-        As for :func:`cellular_bench.metrics.accuracy`.
-    label_proba
-        (n_obs, n_labels) probabilities; the highest of a cell is its confidence.
-
-    Raises
-    ------
-    UndefinedError
-        If there are no cells, or a probability is not finite.
+    The confidence of a cell is its highest probability. Undefined if there are no cells, or a probability is
+    not finite.
 
     Notes
     -----
@@ -152,7 +136,7 @@ def coverage_at_accuracy_95(
 ) -> float:
     """Share of cells that can be accepted with an accuracy of 95 %, 0 to 1.
 
-    0 if no threshold reaches it. Parameters and errors are those of :func:`rejection_area`.
+    0 if no threshold reaches it. Undefined as :func:`rejection_area`.
 
     Notes
     -----
@@ -184,7 +168,7 @@ def coverage_at_accuracy_99(
 ) -> float:
     """Share of cells that can be accepted with an accuracy of 99 %, 0 to 1.
 
-    0 if no threshold reaches it. Parameters and errors are those of :func:`rejection_area`.
+    0 if no threshold reaches it. Undefined as :func:`rejection_area`.
 
     Notes
     -----

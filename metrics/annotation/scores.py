@@ -3,6 +3,8 @@
 A rejected cell ("unknown") counts as wrong in all metrics except ``accuracy_accepted``: it lowers the recall
 of its true label and is not a prediction of any label. A label without training cells is a true label like
 any other: methods cannot predict it, and its cells count as wrong.
+
+Arguments, and what *undefined* means: :mod:`cellular_bench.metrics`.
 """
 
 from __future__ import annotations
@@ -25,19 +27,7 @@ from cellular_bench.metrics.spec import metric
 def accuracy(label: ArrayLike, label_pred: ArrayLike, rejected: ArrayLike | None = None) -> float:
     """Share of cells with a correct label, 0 to 1.
 
-    Parameters
-    ----------
-    label
-        (n_obs,) true labels.
-    label_pred
-        (n_obs,) predicted labels.
-    rejected
-        (n_obs,) True for cells that the method rejects; they count as wrong.
-
-    Raises
-    ------
-    UndefinedError
-        If there are no cells.
+    Undefined if there are no cells.
 
     Notes
     -----
@@ -64,12 +54,9 @@ def accuracy(label: ArrayLike, label_pred: ArrayLike, rejected: ArrayLike | None
     doi="10.1109/ICPR.2010.764",
 )
 def balanced_accuracy(label: ArrayLike, label_pred: ArrayLike, rejected: ArrayLike | None = None) -> float:
-    """Mean recall over the labels that occur in the truth, 0 to 1; parameters as :func:`accuracy`.
+    """Mean recall over the labels that occur in the truth, 0 to 1.
 
-    Raises
-    ------
-    UndefinedError
-        If there are no cells.
+    Undefined if there are no cells.
 
     Notes
     -----
@@ -93,14 +80,9 @@ def balanced_accuracy(label: ArrayLike, label_pred: ArrayLike, rejected: ArrayLi
     definition="F1 of each label that is true or predicted for some cell, averaged over labels.",
 )
 def f1_macro(label: ArrayLike, label_pred: ArrayLike, rejected: ArrayLike | None = None) -> float:
-    """Mean F1 over the union of true and predicted labels, 0 to 1; parameters as :func:`accuracy`.
+    """Mean F1 over the union of true and predicted labels, 0 to 1.
 
-    Rejection is not a label.
-
-    Raises
-    ------
-    UndefinedError
-        If there are no cells.
+    Rejection is not a label. Undefined if there are no cells.
 
     Notes
     -----
@@ -125,12 +107,9 @@ def f1_macro(label: ArrayLike, label_pred: ArrayLike, rejected: ArrayLike | None
     in_overall=False,
 )
 def f1_weighted(label: ArrayLike, label_pred: ArrayLike, rejected: ArrayLike | None = None) -> float:
-    """Mean F1 over true labels, weighted by their cells, 0 to 1; parameters as :func:`accuracy`.
+    """Mean F1 over true labels, weighted by their cells, 0 to 1.
 
-    Raises
-    ------
-    UndefinedError
-        If there are no cells.
+    Undefined if there are no cells.
 
     Notes
     -----
@@ -156,14 +135,10 @@ def f1_weighted(label: ArrayLike, label_pred: ArrayLike, rejected: ArrayLike | N
     doi="10.1016/j.compbiolchem.2004.09.006",
 )
 def mcc(label: ArrayLike, label_pred: ArrayLike, rejected: ArrayLike | None = None) -> float:
-    """Multi-class Matthews correlation coefficient, -1 to 1; parameters as :func:`accuracy`.
+    """Multi-class Matthews correlation coefficient, -1 to 1.
 
-    A method that predicts the same label for every cell scores 0.
-
-    Raises
-    ------
-    UndefinedError
-        If all cells have the same true label.
+    A method that predicts the same label for every cell scores 0. Undefined if all cells have the same true
+    label.
 
     Notes
     -----
@@ -199,12 +174,9 @@ def _need_two_labels(counts: Counts) -> None:
     doi="10.1177/001316446002000104",
 )
 def cohen_kappa(label: ArrayLike, label_pred: ArrayLike, rejected: ArrayLike | None = None) -> float:
-    """Agreement beyond chance, -1 to 1, 0 at chance; parameters as :func:`accuracy`.
+    """Agreement beyond chance, -1 to 1, 0 at chance.
 
-    Raises
-    ------
-    UndefinedError
-        If all cells have the same true label.
+    Undefined if all cells have the same true label.
 
     Notes
     -----
@@ -232,12 +204,9 @@ def cohen_kappa(label: ArrayLike, label_pred: ArrayLike, rejected: ArrayLike | N
     in_overall=False,
 )
 def rare_recall(label: ArrayLike, label_pred: ArrayLike, rejected: ArrayLike | None = None) -> float:
-    """Mean recall over the rare labels of the truth, 0 to 1; parameters as :func:`accuracy`.
+    """Mean recall over the rare labels of the truth, 0 to 1.
 
-    Raises
-    ------
-    UndefinedError
-        If no label is rare: each has 1 % of the cells or more.
+    Undefined if no label is rare: each has 1 % of the cells or more.
 
     Notes
     -----
@@ -267,12 +236,9 @@ def rare_recall(label: ArrayLike, label_pred: ArrayLike, rejected: ArrayLike | N
     in_overall=False,
 )
 def accuracy_accepted(label: ArrayLike, label_pred: ArrayLike, rejected: ArrayLike | None = None) -> float:
-    """Share of correct labels among cells that were not rejected, 0 to 1; parameters as :func:`accuracy`.
+    """Share of correct labels among cells that were not rejected, 0 to 1.
 
-    Raises
-    ------
-    UndefinedError
-        If the method rejected every cell.
+    Undefined if the method rejected every cell.
 
     Notes
     -----
@@ -299,12 +265,9 @@ def accuracy_accepted(label: ArrayLike, label_pred: ArrayLike, rejected: ArrayLi
     in_overall=False,
 )
 def coverage(label_pred: ArrayLike, rejected: ArrayLike | None = None) -> float:
-    """Share of cells that the method does not reject, 0 to 1; parameters as :func:`accuracy`.
+    """Share of cells that the method does not reject, 0 to 1.
 
-    Raises
-    ------
-    UndefinedError
-        If there are no cells.
+    Undefined if there are no cells.
 
     Notes
     -----

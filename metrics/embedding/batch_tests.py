@@ -1,4 +1,7 @@
-"""kBET: a test of the batches in the neighbourhood of every cell."""
+"""kBET: a test of the batches in the neighbourhood of every cell.
+
+Arguments, and what *undefined* means: :mod:`cellular_bench.metrics`.
+"""
 
 from __future__ import annotations
 
@@ -60,17 +63,7 @@ def _acceptance(neighbors: Ints, batches: Ints) -> float:
 def kbet(neighbors: Neighbors, batch: ArrayLike) -> float:
     """Share of cells whose neighbours have the batch frequencies of the whole data set, 0 to 1.
 
-    Parameters
-    ----------
-    neighbors
-        At least 50 per cell, the cell itself included.
-    batch
-        (n_obs,) batches.
-
-    Raises
-    ------
-    UndefinedError
-        If there is only one batch, or there are fewer than 50 cells.
+    Undefined if there is only one batch, or there are fewer than 50 cells.
 
     Notes
     -----
@@ -106,21 +99,8 @@ def kbet_per_label(neighbors: Neighbors, label: ArrayLike, batch: ArrayLike, *, 
     """Share of cells whose neighbours within the label have the label's batch frequencies, 0 to 1.
 
     Labels with fewer than 10 cells, or in one batch, are not tested. A label whose graph consists of
-    components too small to test (less than 75 % of its cells usable) scores 0.
-
-    Parameters
-    ----------
-    neighbors
-        At least 50 per cell, the cell itself included.
-    label, batch
-        (n_obs,) labels and batches.
-    n_jobs
-        Number of processes; the value does not depend on it.
-
-    Raises
-    ------
-    UndefinedError
-        If no label can be tested, or there are fewer than 50 cells.
+    components too small to test (less than 75 % of its cells usable) scores 0. Undefined if no label can be
+    tested, or there are fewer than 50 cells.
 
     Notes
     -----

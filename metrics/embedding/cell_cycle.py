@@ -1,4 +1,7 @@
-"""Conservation of the variance that the cell cycle explains."""
+"""Conservation of the variance that the cell cycle explains.
+
+Arguments, and what *undefined* means: :mod:`cellular_bench.metrics`.
+"""
 
 from __future__ import annotations
 
@@ -48,12 +51,8 @@ class CellCycle:
 def phase_genes(var_names: Sequence[str]) -> tuple[list[str], list[str]]:
     """Return the genes that mark phase S, and those that mark phase G2M.
 
-    Symbols are compared without regard to case, so that those of mouse match, too.
-
-    Raises
-    ------
-    UndefinedError
-        If there are fewer than 10 genes of a phase.
+    Symbols are compared without regard to case, so that those of mouse match, too. Undefined if there are
+    fewer than 10 genes of a phase.
 
     References
     ----------
@@ -182,22 +181,7 @@ def cell_cycle_conservation(
 ) -> float:
     """Conservation of the variance along the cell cycle within batches, 0 to 1.
 
-    Parameters
-    ----------
-    X_emb
-        (n_obs, n_latent) coordinates.
-    batch
-        (n_obs,) batches.
-    cell_cycle
-        (n_obs, 2) scores of the phases S and G2M.
-    cell_cycle_before
-        Share of variance that the scores explain before integration, for each batch to be evaluated; see
-        :func:`score_cell_cycle`.
-
-    Raises
-    ------
-    UndefinedError
-        If the embedding is not usable, or no batch can be evaluated.
+    Undefined if the embedding is not usable, or no batch can be evaluated.
 
     Notes
     -----

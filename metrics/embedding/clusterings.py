@@ -1,4 +1,7 @@
-"""Clusterings of an embedding, and their agreement with the labels."""
+"""Clusterings of an embedding, and their agreement with the labels.
+
+Arguments, and what *undefined* means: :mod:`cellular_bench.metrics`.
+"""
 
 from __future__ import annotations
 
@@ -97,12 +100,8 @@ def kmeans(X_emb: ArrayLike, label: ArrayLike) -> Ints:
     """Return k-means clusters, (n_obs,), as many as there are labels.
 
     One start by greedy k-means++ with the draws of scib-metrics: another start can change the agreement with
-    the labels by 0.1, so that only equal draws give comparable values.
-
-    Raises
-    ------
-    UndefinedError
-        If there is only one label, or the embedding is not usable.
+    the labels by 0.1, so that only equal draws give comparable values. Undefined if there is only one label,
+    or the embedding is not usable.
     """
     X = coordinates(X_emb)
     names, _ = several(label, "label", n_obs=len(X))
@@ -230,19 +229,8 @@ def leiden_nmi(
 ) -> float:
     """Mutual information of labels and communities of the 15-neighbour graph, 0 to 1.
 
-    Parameters
-    ----------
-    neighbors
-        At least 15 per cell, the cell itself included. None if ``leiden_clusters`` are given.
-    label
-        (n_obs,) labels.
-    leiden_clusters
-        Result of :func:`communities`, if known.
-
-    Raises
-    ------
-    UndefinedError
-        If there is only one label, or there are fewer than 15 cells.
+    ``neighbors`` may be None if ``leiden_clusters`` are given. Undefined if there is only one label, or there
+    are fewer than 15 cells.
 
     Notes
     -----
@@ -275,7 +263,7 @@ def leiden_ari(
 ) -> float:
     """Agreement of communities and labels on pairs of cells, 0 (chance or worse) to 1.
 
-    Parameters and errors are those of :func:`leiden_nmi`.
+    Undefined as :func:`leiden_nmi`.
 
     Notes
     -----
@@ -304,19 +292,7 @@ def leiden_ari(
 def kmeans_nmi(X_emb: ArrayLike, label: ArrayLike, *, kmeans_clusters: Ints | None = None) -> float:
     """Mutual information of labels and k-means clusters of the embedding, 0 to 1.
 
-    Parameters
-    ----------
-    X_emb
-        (n_obs, n_latent) coordinates.
-    label
-        (n_obs,) labels.
-    kmeans_clusters
-        Result of :func:`kmeans`, if known.
-
-    Raises
-    ------
-    UndefinedError
-        If there is only one label, or the embedding is not usable.
+    Undefined if there is only one label, or the embedding is not usable.
 
     Notes
     -----
@@ -347,7 +323,7 @@ def _kmeans(X_emb: ArrayLike, label: ArrayLike, clusters: Ints | None) -> tuple[
 def kmeans_ari(X_emb: ArrayLike, label: ArrayLike, *, kmeans_clusters: Ints | None = None) -> float:
     """Agreement of k-means clusters and labels on pairs of cells, 0 (chance or worse) to 1.
 
-    Parameters and errors are those of :func:`kmeans_nmi`.
+    Undefined as :func:`kmeans_nmi`.
 
     Notes
     -----
@@ -384,17 +360,7 @@ def isolated_label_f1(
 ) -> float:
     """F1 of the best community for each label that occurs in the fewest batches, 0 to 1.
 
-    Parameters
-    ----------
-    neighbors, label, leiden_clusters
-        As for :func:`leiden_nmi`.
-    batch
-        (n_obs,) batches.
-
-    Raises
-    ------
-    UndefinedError
-        If every label occurs in every batch, there is only one label, or there are fewer than 15 cells.
+    Undefined if every label occurs in every batch, there is only one label, or there are fewer than 15 cells.
 
     Notes
     -----

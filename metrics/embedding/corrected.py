@@ -2,6 +2,8 @@
 
 For methods that return corrected expression. All metrics compare the matrix before (``expression``) and after
 (``corrected``) within each batch, where there is nothing to correct.
+
+Arguments, and what *undefined* means: :mod:`cellular_bench.metrics`.
 """
 
 from __future__ import annotations
@@ -43,19 +45,8 @@ Matrix = ArrayLike | Any
 def hvg_overlap(expression: Matrix, corrected: Matrix, batch: ArrayLike) -> float:
     """Overlap of the most variable genes of each batch before and after correction, 0 to 1.
 
-    Variable genes are selected as by Cell Ranger and scanpy's ``flavor="cell_ranger"``.
-
-    Parameters
-    ----------
-    expression, corrected
-        (n_obs, n_vars) log-normalised expression before and after correction, dense or sparse.
-    batch
-        (n_obs,) batches.
-
-    Raises
-    ------
-    UndefinedError
-        If a matrix is not finite, or no batch of 10 cells has two genes of similar mean.
+    Variable genes are selected as by Cell Ranger and scanpy's ``flavor="cell_ranger"``. Undefined if a matrix
+    is not finite, or no batch of 10 cells has two genes of similar mean.
 
     Notes
     -----
@@ -94,13 +85,9 @@ def hvg_overlap(expression: Matrix, corrected: Matrix, batch: ArrayLike) -> floa
 def gene_correlation_kept(expression: Matrix, corrected: Matrix, batch: ArrayLike) -> float:
     """Conservation of the correlations between genes within each batch, -1 to 1.
 
-    Parameters are those of :func:`hvg_overlap`. Genes are the variable genes of the batch before correction;
-    those that are constant after correction are excluded.
-
-    Raises
-    ------
-    UndefinedError
-        If a matrix is not finite, or no batch of 10 cells has three genes that vary in both matrices.
+    Genes are the variable genes of the batch before correction; those that are constant after correction are
+    excluded. Undefined if a matrix is not finite, or no batch of 10 cells has three genes that vary in both
+    matrices.
 
     Notes
     -----
@@ -144,17 +131,9 @@ def gene_correlation_kept(expression: Matrix, corrected: Matrix, batch: ArrayLik
 def fold_change_kept(expression: Matrix, corrected: Matrix, batch: ArrayLike, label: ArrayLike) -> float:
     """Conservation of the genes that mark each label within each batch, -1 to 1.
 
-    Parameters
-    ----------
-    expression, corrected, batch
-        As for :func:`hvg_overlap`; expression is logarithmic, so that differences are log fold changes.
-    label
-        (n_obs,) labels; those with fewer than 10 cells in a batch, or alone in it, are excluded there.
-
-    Raises
-    ------
-    UndefinedError
-        If a matrix is not finite, or no batch has 10 cells of one label and 10 of others.
+    Expression is logarithmic, so that differences are log fold changes. Labels with fewer than 10 cells in a
+    batch, or alone in it, are excluded there. Undefined if a matrix is not finite, or no batch has 10 cells
+    of one label and 10 of others.
 
     Notes
     -----

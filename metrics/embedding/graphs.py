@@ -1,4 +1,7 @@
-"""Neighbourhood graphs, and the connectivity of the cells of a label in them."""
+"""Neighbourhood graphs, and the connectivity of the cells of a label in them.
+
+Arguments, and what *undefined* means: :mod:`cellular_bench.metrics`.
+"""
 
 from __future__ import annotations
 
@@ -28,12 +31,8 @@ _MIN_SCALE = 1e-3
 def connectivities(neighbors: Neighbors, k: int = N_NEIGHBORS) -> csr_matrix:
     """Return UMAP's symmetric (n_obs, n_obs) weights in 0...1 of the edges to k neighbours.
 
-    Single precision throughout, as in UMAP: community detection depends on the last digits.
-
-    Raises
-    ------
-    UndefinedError
-        If there are fewer than k cells.
+    Single precision throughout, as in UMAP: community detection depends on the last digits. Undefined if
+    there are fewer than k cells.
 
     References
     ----------
@@ -59,7 +58,7 @@ def nearest_along(lengths: csr_matrix, k: int) -> Neighbors:
     """Return the k nearest cells of every cell by the shortest paths along links, itself first.
 
     For methods that return links instead of coordinates. A link counts in both directions; if their lengths
-    differ, the longer one is used.
+    differ, the longer one is used. Undefined if a connected component has fewer than k cells.
 
     Parameters
     ----------
@@ -67,11 +66,6 @@ def nearest_along(lengths: csr_matrix, k: int) -> Neighbors:
         (n_obs, n_obs) lengths of the links, none negative. An absent entry or a zero is no link.
     k
         Number of neighbours, the cell itself included; all cells if there are fewer.
-
-    Raises
-    ------
-    UndefinedError
-        If a connected component has fewer cells.
 
     Examples
     --------
@@ -103,10 +97,7 @@ def nearest_along(lengths: csr_matrix, k: int) -> Neighbors:
 def checked_graph(graph: object) -> csr_matrix:
     """Return the graph of a method as symmetric (n_obs, n_obs) weights without loops.
 
-    Raises
-    ------
-    UndefinedError
-        If it is not square, a weight is negative or not finite, or there is no edge.
+    Undefined if it is not square, a weight is negative or not finite, or there is no edge.
     """
     from scipy.sparse import csr_matrix
 
@@ -183,17 +174,7 @@ def _largest_component_share(graph: csr_matrix, label: ArrayLike) -> float:
 def graph_connectivity(neighbors: Neighbors, label: ArrayLike) -> float:
     """Share of each label's cells that reach each other along nearest neighbours, above 0 to 1.
 
-    Parameters
-    ----------
-    neighbors
-        At least 15 per cell, the cell itself included.
-    label
-        (n_obs,) labels.
-
-    Raises
-    ------
-    UndefinedError
-        If there are fewer than 15 cells.
+    Undefined if there are fewer than 15 cells.
 
     Notes
     -----
@@ -235,8 +216,8 @@ def graph_connectivity_scib(
 ) -> float:
     """Share of each label's cells that reach each other in the undirected graph, above 0 to 1.
 
-    Parameters and errors are those of :func:`graph_connectivity`. ``graph`` is the result of
-    :func:`connectivities`, if known; ``neighbors`` may then be None.
+    Undefined as :func:`graph_connectivity`. ``graph`` is the result of :func:`connectivities`, if known;
+    ``neighbors`` may then be None.
 
     Notes
     -----

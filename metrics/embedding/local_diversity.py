@@ -1,4 +1,7 @@
-"""LISI: the effective number of batches or labels in the neighbourhood of a cell."""
+"""LISI: the effective number of batches or labels in the neighbourhood of a cell.
+
+Arguments, and what *undefined* means: :mod:`cellular_bench.metrics`.
+"""
 
 from __future__ import annotations
 
@@ -22,12 +25,7 @@ def perplexity_weights(neighbors: Neighbors) -> Floats:
     """Return (n_obs, 89) weights of each cell's neighbours, summing to 1, with perplexity 30.
 
     The kernel is ``exp(-beta * distance)``, with distances that are not squared. The cell itself has no
-    weight. Beta of each cell is determined by Newton's method.
-
-    Raises
-    ------
-    UndefinedError
-        If there are fewer than 90 cells.
+    weight. Beta of each cell is determined by Newton's method. Undefined if there are fewer than 90 cells.
     """
     from cellular_bench.metrics.numerics import kernels
 
@@ -66,19 +64,7 @@ def _lisi(neighbors: Neighbors, codes: Ints, weights: Floats) -> Floats:
 def ilisi(neighbors: Neighbors, batch: ArrayLike, *, neighbor_weights: Floats | None = None) -> float:
     """Integration LISI: 0 if neighbours are of one batch, 1 if they are of all batches in equal shares.
 
-    Parameters
-    ----------
-    neighbors
-        At least 90 per cell, the cell itself included.
-    batch
-        (n_obs,) batches.
-    neighbor_weights
-        (n_obs, 89) result of :func:`perplexity_weights`, if known.
-
-    Raises
-    ------
-    UndefinedError
-        If there is only one batch, or there are fewer than 90 cells.
+    Undefined if there is only one batch, or there are fewer than 90 cells.
 
     Notes
     -----
@@ -112,17 +98,7 @@ def ilisi(neighbors: Neighbors, batch: ArrayLike, *, neighbor_weights: Floats | 
 def clisi(neighbors: Neighbors, label: ArrayLike, *, neighbor_weights: Floats | None = None) -> float:
     """Cell-type LISI: 1 if neighbours share one label, 0 if they have all labels in equal shares.
 
-    Parameters
-    ----------
-    neighbors, neighbor_weights
-        As for :func:`ilisi`.
-    label
-        (n_obs,) labels.
-
-    Raises
-    ------
-    UndefinedError
-        If there is only one label, or there are fewer than 90 cells.
+    Undefined if there is only one label, or there are fewer than 90 cells.
 
     Notes
     -----
@@ -159,21 +135,8 @@ def cilisi(X_emb: ArrayLike, label: ArrayLike, batch: ArrayLike, *, n_jobs: int 
     """Integration LISI within cell types: 0 if neighbours are of one batch, 1 if of all in equal shares.
 
     Neighbours are searched among the cells of the label, so that types that occur only in some batches count
-    neither for nor against a method.
-
-    Parameters
-    ----------
-    X_emb
-        (n_obs, n_latent) coordinates.
-    label, batch
-        (n_obs,) labels and batches.
-    n_jobs
-        Number of threads; the value does not depend on it.
-
-    Raises
-    ------
-    UndefinedError
-        If no label has two batches and 90 cells, or the embedding is not usable.
+    neither for nor against a method. Undefined if no label has two batches and 90 cells, or the embedding is
+    not usable.
 
     Notes
     -----

@@ -1,4 +1,7 @@
-"""Share of the variance of an embedding that a covariate explains."""
+"""Share of the variance of an embedding that a covariate explains.
+
+Arguments, and what *undefined* means: :mod:`cellular_bench.metrics`.
+"""
 
 from __future__ import annotations
 
@@ -52,21 +55,9 @@ def share_explained(X: Floats, covariates: Floats) -> float:
 def pcr_comparison(X_pre: ArrayLike, X_emb: ArrayLike, batch: ArrayLike) -> float:
     """Relative decrease of the share of variance between batches by integration, 0 to 1.
 
-    Parameters
-    ----------
-    X_pre
-        (n_obs, n_comps) principal components before integration.
-    X_emb
-        (n_obs, n_latent) coordinates after integration.
-    batch
-        (n_obs,) batches.
-
-    Raises
-    ------
-    UndefinedError
-        If there is only one batch, an embedding is not usable, or batches explain before integration less
-        than five times the share that batches drawn at random explain, (batches - 1) / (cells - 1): there is
-        nothing to remove.
+    Undefined if there is only one batch, an embedding is not usable, or batches explain before integration
+    less than five times the share that batches drawn at random explain, (batches - 1) / (cells - 1): there is
+    nothing to remove.
 
     Notes
     -----
@@ -96,10 +87,8 @@ def pcr_comparison(X_pre: ArrayLike, X_emb: ArrayLike, batch: ArrayLike) -> floa
 def pcr_ratio(X_pre: ArrayLike, X_emb: ArrayLike, batch: ArrayLike) -> float:
     """Return the value of :func:`pcr_comparison` without the comparison with chance.
 
-    Raises
-    ------
-    UndefinedError
-        If there is only one batch, an embedding is not usable, or batches explain nothing before integration.
+    Undefined if there is only one batch, an embedding is not usable, or batches explain nothing before
+    integration.
     """
     before, after, _ = _shares(X_pre, X_emb, batch)
     if before < NEGLIGIBLE:

@@ -2,6 +2,8 @@
 
 They cluster at twice as many resolutions, each until nothing changes. This takes several times as long as all
 other metrics and gives nearly the same values, so they are computed only on request.
+
+Arguments, and what *undefined* means: :mod:`cellular_bench.metrics`.
 """
 
 from __future__ import annotations
@@ -53,19 +55,7 @@ def scib_communities(graph: csr_matrix, *, n_jobs: int = 1) -> tuple[Ints, ...]:
 def nmi_scib(graph: csr_matrix, label: ArrayLike, *, scib_clusters: tuple[Ints, ...] | None = None) -> float:
     """Mutual information of labels and communities of a graph, 0 to 1, at the best of 20 resolutions.
 
-    Parameters
-    ----------
-    graph
-        (n_obs, n_obs) symmetric weights.
-    label
-        (n_obs,) labels.
-    scib_clusters
-        Result of :func:`scib_communities`, if known.
-
-    Raises
-    ------
-    UndefinedError
-        If there is only one label.
+    Undefined if there is only one label.
 
     Notes
     -----
@@ -95,7 +85,7 @@ def nmi_scib(graph: csr_matrix, label: ArrayLike, *, scib_clusters: tuple[Ints, 
 def ari_scib(graph: csr_matrix, label: ArrayLike, *, scib_clusters: tuple[Ints, ...] | None = None) -> float:
     """Agreement on pairs of cells of the labels and the communities with the best NMI, 0 to 1.
 
-    Parameters and errors are those of :func:`nmi_scib`.
+    Undefined as :func:`nmi_scib`.
 
     Notes
     -----
@@ -133,21 +123,8 @@ def pcr_scib(X_pre_all: ArrayLike, X_emb: ArrayLike, batch: ArrayLike) -> float:
 
     As :func:`~cellular_bench.metrics.pcr_comparison`, with two differences: ``X_pre_all`` are principal
     components of all genes instead of the genes that the method used, and the share that batches explain
-    before integration may be as small as by chance.
-
-    Parameters
-    ----------
-    X_pre_all
-        (n_obs, n_comps) principal components of all genes before integration.
-    X_emb
-        (n_obs, n_latent) coordinates after integration.
-    batch
-        (n_obs,) batches.
-
-    Raises
-    ------
-    UndefinedError
-        If there is only one batch, an embedding is not usable, or batches explain nothing before integration.
+    before integration may be as small as by chance. Undefined if there is only one batch, an embedding is not
+    usable, or batches explain nothing before integration.
 
     Notes
     -----

@@ -1,4 +1,7 @@
-"""Silhouettes: how much nearer a cell lies to its own group than to the others."""
+"""Silhouettes: how much nearer a cell lies to its own group than to the others.
+
+Arguments, and what *undefined* means: :mod:`cellular_bench.metrics`.
+"""
 
 from __future__ import annotations
 
@@ -22,21 +25,8 @@ def silhouettes_by_label(
 ) -> Floats:
     """Return the silhouette of every cell with respect to its label, (n_obs,), -1 to 1.
 
-    The only cell of a label has the silhouette 0.
-
-    Parameters
-    ----------
-    X_emb
-        (n_obs, n_latent) coordinates.
-    label
-        (n_obs,) labels.
-    shared_distances
-        Result of :func:`cellular_bench.metrics.numerics.shared_distances.shared_distances`, if known.
-
-    Raises
-    ------
-    UndefinedError
-        If there is only one label, every cell has its own label, or the embedding is not usable.
+    The only cell of a label has the silhouette 0. Undefined if there is only one label, every cell has its
+    own label, or the embedding is not usable.
 
     References
     ----------
@@ -87,19 +77,7 @@ def _silhouettes(sums: Floats, codes: Ints, sizes: Ints, *, between: Floats) -> 
 def silhouette_label(X_emb: ArrayLike, label: ArrayLike, *, label_silhouettes: Floats | None = None) -> float:
     """Separation of the labels, 0 to 1; 0.5 if they overlap.
 
-    Parameters
-    ----------
-    X_emb
-        (n_obs, n_latent) coordinates.
-    label
-        (n_obs,) labels.
-    label_silhouettes
-        (n_obs,) result of :func:`silhouettes_by_label`, if known.
-
-    Raises
-    ------
-    UndefinedError
-        If there is only one label, every cell has its own label, or the embedding is not usable.
+    Undefined if there is only one label, every cell has its own label, or the embedding is not usable.
 
     Notes
     -----
@@ -125,10 +103,7 @@ def _given(values: Floats | None, X_emb: ArrayLike, label: ArrayLike) -> Floats:
 def isolated(label: ArrayLike, batch: ArrayLike) -> tuple[Ints, Ints]:
     """Return the label codes of all cells, (n_obs,), and the codes that occur in the fewest batches.
 
-    Raises
-    ------
-    UndefinedError
-        If every label occurs in every batch: none is isolated.
+    Undefined if every label occurs in every batch: none is isolated.
     """
     names, codes = several(label, "label")
     batches, batch_codes = encode(batch, "batch", n_obs=len(codes))
@@ -152,18 +127,8 @@ def isolated_labels(
 ) -> float:
     """Separation of the labels that occur in the fewest batches from all others, 0 to 1.
 
-    Parameters
-    ----------
-    X_emb, label, label_silhouettes
-        As for :func:`silhouette_label`.
-    batch
-        (n_obs,) batches.
-
-    Raises
-    ------
-    UndefinedError
-        If every label occurs in every batch (scib returns NaN, scib-metrics treats every label as isolated),
-        or :func:`silhouette_label` is undefined.
+    Undefined if every label occurs in every batch (scib returns NaN, scib-metrics treats every label as
+    isolated), or :func:`silhouette_label` is undefined.
 
     Notes
     -----
@@ -219,21 +184,8 @@ def silhouette_batch(
 ) -> float:
     """Overlap of the batches within each label, 0 to 1.
 
-    Labels in one batch, or with one cell per batch, do not count.
-
-    Parameters
-    ----------
-    X_emb
-        (n_obs, n_latent) coordinates.
-    label, batch
-        (n_obs,) labels and batches.
-    shared_distances
-        Result of :func:`cellular_bench.metrics.numerics.shared_distances.shared_distances`, if known.
-
-    Raises
-    ------
-    UndefinedError
-        If no label counts, or the embedding is not usable.
+    Labels in one batch, or with one cell per batch, do not count. Undefined if no label counts, or the
+    embedding is not usable.
 
     Notes
     -----
@@ -279,7 +231,7 @@ def bras(X_emb: ArrayLike, label: ArrayLike, batch: ArrayLike) -> float:
     """Batch-removal-adapted silhouette: overlap of the batches within each label, 0 to 1.
 
     Distances are cosine distances, so the origin matters. A cell at the origin has no direction: its distance
-    to all others is 1. Parameters and errors are those of :func:`silhouette_batch`.
+    to all others is 1. Undefined as :func:`silhouette_batch`.
 
     Notes
     -----
