@@ -202,7 +202,7 @@ def _identifier(value: str) -> str:
 def _lookup(stanzas: list[_Tags]) -> dict[str, str]:
     """Return terms by identifier, name and exact synonym, in this order of precedence."""
     found: dict[str, str] = {}
-    for names_of in (_ids, _names, _synonyms):
+    for names_of in (lambda tags: tags["id"] + tags["alt_id"], lambda tags: tags["name"], _synonyms):
         level: dict[str, set[str]] = defaultdict(set)
         for tags in stanzas:
             for name in names_of(tags):
@@ -210,14 +210,6 @@ def _lookup(stanzas: list[_Tags]) -> dict[str, str]:
         unique = {name: next(iter(terms)) for name, terms in level.items() if len(terms) == 1}
         found = {**unique, **found}
     return found
-
-
-def _ids(tags: _Tags) -> list[str]:
-    return tags["id"] + tags["alt_id"]
-
-
-def _names(tags: _Tags) -> list[str]:
-    return tags["name"]
 
 
 def _synonyms(tags: _Tags) -> list[str]:

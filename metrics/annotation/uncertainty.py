@@ -12,7 +12,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from cellular_bench.core.errors import UndefinedError, UnknownNameError
+from cellular_bench.core.errors import UndefinedError
 from cellular_bench.metrics.annotation import counts as counting
 from cellular_bench.metrics.annotation import ontology
 from cellular_bench.metrics.annotation.counts import Counts
@@ -102,16 +102,15 @@ def bootstrap(
     """
     if n_resamples < 1:
         raise ValueError(f"n_resamples is {n_resamples}; expected 1 or more")
-    for metric_id in metric_ids:
-        if metric_id not in METRICS:
-            raise UnknownNameError("metric", metric_id, METRICS)
     given = {name: value for name, value in inputs.items() if value is not None}
     points = evaluate(list(metric_ids), given)
     # A metric without a value has no interval; metrics of an embedding are refused.
     found: dict[str, Floats | UndefinedError] = {
-        name: value if isinstance(value, UndefinedError) else _refusal(name)
+        name: value
+        if isinstance(value, UndefinedError)
+        else UndefinedError(f"{name} compares cells with each other: drawing cells twice would distort it")
         for name, value in points.items()
-        if isinstance(value, UndefinedError) or not _is_per_cell(name)
+        if isinstance(value, UndefinedError) or METRICS[name].aspect not in ("annotation", "novelty")
     }
     left = [name for name in metric_ids if name not in found]
     counted = [name for name in left if "label" in given and (name in COUNTING or name in ontology.FORMULAS)]
@@ -126,17 +125,14 @@ def bootstrap(
 def interval(scores: Floats, *, level: float = 0.95) -> Interval:
     """Return the percentile interval of resampled scores.
 
+    Undefined if more than a tenth of the resamples have no value.
+
     Parameters
     ----------
     scores
         (n_resamples,) scores, NaN if undefined.
     level
         Probability of the interval.
-
-    Raises
-    ------
-    UndefinedError
-        If more than a tenth of the resamples have no value.
 
     Examples
     --------
@@ -149,14 +145,6 @@ def interval(scores: Floats, *, level: float = 0.95) -> Interval:
         raise UndefinedError(f"the score has no value in {n_undefined} of {len(scores)} resamples")
     low, high = np.quantile(defined, [(1 - level) / 2, (1 + level) / 2])
     return Interval(float(low), float(high), len(scores), n_undefined)
-
-
-def _is_per_cell(metric_id: str) -> bool:
-    return METRICS[metric_id].aspect in ("annotation", "novelty")
-
-
-def _refusal(metric_id: str) -> UndefinedError:
-    return UndefinedError(f"{metric_id} compares cells with each other: drawing cells twice would distort it")
 
 
 def _resample_counts(

@@ -62,7 +62,7 @@ def hvg_overlap(expression: Matrix, corrected: Matrix, batch: ArrayLike) -> floa
     1.0
     """
     shares = []
-    for before, after in _batches(expression, corrected, batch):
+    for before, after, _ in _batches(expression, corrected, batch):
         first = batch_variable_genes(before)
         second = batch_variable_genes(after, n_genes=len(first))
         if len(first) and len(second):
@@ -104,7 +104,7 @@ def gene_correlation_kept(expression: Matrix, corrected: Matrix, batch: ArrayLik
     1.0
     """
     found = []
-    for before, after in _batches(expression, corrected, batch):
+    for before, after, _ in _batches(expression, corrected, batch):
         genes = batch_variable_genes(before)
         first, second = (_dense(X[:, genes]) for X in (before, after))
         varying = (np.ptp(first, axis=0) > 0) & (np.ptp(second, axis=0) > 0)
@@ -153,7 +153,7 @@ def fold_change_kept(expression: Matrix, corrected: Matrix, batch: ArrayLike, la
     """
     names = np.asarray(label)
     found = []
-    for before, after, cells in _batches_and_cells(expression, corrected, batch):
+    for before, after, cells in _batches(expression, corrected, batch):
         genes = batch_variable_genes(before)
         _, codes = encode(names[cells], "label")
         first, second = (_differences(X[:, genes], codes) for X in (before, after))
@@ -216,12 +216,7 @@ def _dense(X: csr_matrix | Floats) -> Floats:
     return np.asarray(X.toarray() if hasattr(X, "toarray") else X, dtype=np.float64)
 
 
-def _batches(expression: Matrix, corrected: Matrix, batch: ArrayLike) -> Iterator[tuple[Any, Any]]:
-    for before, after, _ in _batches_and_cells(expression, corrected, batch):
-        yield before, after
-
-
-def _batches_and_cells(
+def _batches(
     expression: Matrix, corrected: Matrix, batch: ArrayLike
 ) -> Iterator[tuple[Any, Any, NDArray[np.int64]]]:
     before = _checked(expression, "expression", by_output=False)
