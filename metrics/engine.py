@@ -6,7 +6,7 @@ import inspect
 import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike
@@ -24,20 +24,12 @@ from cellular_bench.metrics.numerics.shared_distances import SharedDistances, sh
 from cellular_bench.metrics.profiles import FULL, Profile, Shortcut, profile_of
 from cellular_bench.metrics.spec import METRICS
 
-if TYPE_CHECKING:
-    from scipy.sparse import csr_matrix
-
 #: Arguments that the method must return; all others come from the data set.
 METHOD_OUTPUTS = frozenset({"X_emb", "label_pred", "label_proba", "labels", "novelty", "rejected"})
 
 
 def _neighbors(shared_distances: SharedDistances) -> Neighbors:
     return shared_distances.neighbors
-
-
-def _graph(neighbors: Neighbors) -> csr_matrix:
-    """Return UMAP's graph of the default number of neighbours."""
-    return connectivities(neighbors)
 
 
 def _label_codes(X_emb: ArrayLike, label: ArrayLike) -> Ints:
@@ -55,7 +47,7 @@ DERIVED: dict[str, Callable[..., object]] = {
     "batch_codes": _batch_codes,
     "shared_distances": shared_distances,
     "neighbors": _neighbors,
-    "graph": _graph,
+    "graph": connectivities,
     "neighbor_weights": perplexity_weights,
     "label_silhouettes": silhouettes_by_label,
     "leiden_clusters": communities,

@@ -43,12 +43,12 @@ class Ontology:
 
     def lineage(self, term: str) -> frozenset[str]:
         """Return a term and all its ancestors except the roots; the lineage of a root is the root."""
-        ancestors, waiting = {term}, [term]
+        found, waiting = {term}, [term]
         while waiting:
-            new = self.parents[waiting.pop()] - ancestors
-            ancestors |= new
+            new = self.parents[waiting.pop()] - found
+            found |= new
             waiting.extend(new)
-        return frozenset(name for name in ancestors if name == term or self.parents[name])
+        return frozenset(name for name in found if name == term or self.parents[name])
 
     def with_labels(self, terms: Mapping[str, str]) -> Ontology:
         """Return a copy with assigned terms.
@@ -65,10 +65,10 @@ class Ontology:
         """
         given = dict(self.given)
         for label, name in terms.items():
-            term = self.term(name)
-            if term is None:
+            found = self.term(name)
+            if found is None:
                 raise UnknownNameError(f"ontology term for label '{label}'", name, self._near(name))
-            given[label] = term
+            given[label] = found
         return replace(self, given=given)
 
     def _near(self, name: str) -> list[str]:
@@ -201,23 +201,15 @@ def _identifier(value: str) -> str:
 
 def _lookup(stanzas: list[_Tags]) -> dict[str, str]:
     """Return terms by identifier, name and exact synonym, in this order of precedence."""
-    lookup: dict[str, str] = {}
-    for names_of in (_ids, _names, _synonyms):
+    found: dict[str, str] = {}
+    for names_of in (lambda tags: tags["id"] + tags["alt_id"], lambda tags: tags["name"], _synonyms):
         level: dict[str, set[str]] = defaultdict(set)
         for tags in stanzas:
             for name in names_of(tags):
                 level[normalised(name)].add(tags["id"][0])
         unique = {name: next(iter(terms)) for name, terms in level.items() if len(terms) == 1}
-        lookup = {**unique, **lookup}
-    return lookup
-
-
-def _ids(tags: _Tags) -> list[str]:
-    return tags["id"] + tags["alt_id"]
-
-
-def _names(tags: _Tags) -> list[str]:
-    return tags["name"]
+        found = {**unique, **found}
+    return found
 
 
 def _synonyms(tags: _Tags) -> list[str]:

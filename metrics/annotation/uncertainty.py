@@ -12,7 +12,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from cellular_bench.core.errors import UndefinedError, UnknownNameError
+from cellular_bench.core.errors import UndefinedError
 from cellular_bench.metrics.annotation import counts as counting
 from cellular_bench.metrics.annotation import ontology
 from cellular_bench.metrics.annotation.counts import Counts
@@ -102,29 +102,30 @@ def bootstrap(
     """
     if n_resamples < 1:
         raise ValueError(f"n_resamples is {n_resamples}; expected 1 or more")
-    for metric_id in metric_ids:
-        if metric_id not in METRICS:
-            raise UnknownNameError("metric", metric_id, METRICS)
     given = {name: value for name, value in inputs.items() if value is not None}
     points = evaluate(list(metric_ids), given)
     # A metric without a value has no interval; metrics of an embedding are refused.
-    scores: dict[str, Floats | UndefinedError] = {
-        name: value if isinstance(value, UndefinedError) else _refusal(name)
+    found: dict[str, Floats | UndefinedError] = {
+        name: value
+        if isinstance(value, UndefinedError)
+        else UndefinedError(f"{name} compares cells with each other: drawing cells twice would distort it")
         for name, value in points.items()
-        if isinstance(value, UndefinedError) or not _is_per_cell(name)
+        if isinstance(value, UndefinedError) or METRICS[name].aspect not in ("annotation", "novelty")
     }
-    left = [name for name in metric_ids if name not in scores]
+    left = [name for name in metric_ids if name not in found]
     counted = [name for name in left if "label" in given and (name in COUNTING or name in ontology.FORMULAS)]
     others = [name for name in left if name not in counted]
     if counted:
-        scores |= _resample_counts(counted, given, n_resamples, seed, stratify=stratify)
+        found |= _resample_counts(counted, given, n_resamples, seed, stratify=stratify)
     if others:
-        scores |= _resample_cells(others, given, n_resamples, seed, stratify=stratify)
-    return {name: scores[name] for name in metric_ids}
+        found |= _resample_cells(others, given, n_resamples, seed, stratify=stratify)
+    return {name: found[name] for name in metric_ids}
 
 
 def interval(scores: Floats, *, level: float = 0.95) -> Interval:
     """Return the percentile interval of resampled scores.
+
+    Undefined if more than a tenth of the resamples have no value.
 
     Parameters
     ----------
@@ -132,11 +133,6 @@ def interval(scores: Floats, *, level: float = 0.95) -> Interval:
         (n_resamples,) scores, NaN if undefined.
     level
         Probability of the interval.
-
-    Raises
-    ------
-    UndefinedError
-        If more than a tenth of the resamples have no value.
 
     Examples
     --------
@@ -149,14 +145,6 @@ def interval(scores: Floats, *, level: float = 0.95) -> Interval:
         raise UndefinedError(f"the score has no value in {n_undefined} of {len(scores)} resamples")
     low, high = np.quantile(defined, [(1 - level) / 2, (1 + level) / 2])
     return Interval(float(low), float(high), len(scores), n_undefined)
-
-
-def _is_per_cell(metric_id: str) -> bool:
-    return METRICS[metric_id].aspect in ("annotation", "novelty")
-
-
-def _refusal(metric_id: str) -> UndefinedError:
-    return UndefinedError(f"{metric_id} compares cells with each other: drawing cells twice would distort it")
 
 
 def _resample_counts(
@@ -173,11 +161,11 @@ def _resample_counts(
         total = cells[part].sum()
         drawn[:, part] = rng.multinomial(total, cells[part] / total, size=n_resamples)
     counts = counting.tally(names, pairs, cells, drawn=drawn)
-    scores = {name: COUNTING[name](counts) for name in metric_ids if name in COUNTING}
+    found = {name: COUNTING[name](counts) for name in metric_ids if name in COUNTING}
     for name in set(metric_ids) & ontology.FORMULAS.keys():
         values = ontology.pair_values(name, names, pairs, inputs["ontology"])  # type: ignore[arg-type]
-        scores[name] = ontology.FORMULAS[name](drawn @ values, counts.n_obs)
-    return scores
+        found[name] = ontology.FORMULAS[name](drawn @ values, counts.n_obs)
+    return found
 
 
 def _resample_cells(

@@ -74,7 +74,7 @@ def score_cell_cycle(X: csr_matrix, var_names: Sequence[str], batch: ArrayLike) 
 
     Within each batch: scanpy's ``score_genes_cell_cycle``, then principal component regression of the
     log-normalised expression on both scores. This depends on the data set alone and is computed once for all
-    methods.
+    methods. Undefined if there are too few cell-cycle genes, or no batch can be evaluated.
 
     Parameters
     ----------
@@ -84,11 +84,6 @@ def score_cell_cycle(X: csr_matrix, var_names: Sequence[str], batch: ArrayLike) 
         (n_vars,) gene symbols.
     batch
         (n_obs,) batches.
-
-    Raises
-    ------
-    UndefinedError
-        If there are too few cell-cycle genes, or no batch can be evaluated.
 
     References
     ----------

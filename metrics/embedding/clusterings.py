@@ -67,12 +67,10 @@ def network(graph: csr_matrix) -> tuple[Any, list[float]]:
     return igraph_core().GraphBase(n=graph.shape[0], edges=ends, directed=False), weights.tolist()
 
 
-def resolved(
-    network: tuple[Any, list[float]], resolution: float, *, n_iterations: int = 2, seed: int = LEIDEN_SEED
-) -> Ints:
-    """Return the communities of a graph at one resolution, (n_obs,), with random numbers from a seed."""
+def resolved(network: tuple[Any, list[float]], resolution: float, *, n_iterations: int = 2) -> Ints:
+    """Return the communities of a graph at one resolution, (n_obs,); the seed is always the same."""
     core = igraph_core()
-    core.set_random_number_generator(random.Random(seed))  # noqa: S311 - not for secrets
+    core.set_random_number_generator(random.Random(LEIDEN_SEED))  # noqa: S311 - not for secrets
     try:
         membership, _ = core.GraphBase.community_leiden(
             network[0], edge_weights=network[1], resolution=resolution, normalize_resolution=True,

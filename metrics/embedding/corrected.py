@@ -62,7 +62,7 @@ def hvg_overlap(expression: Matrix, corrected: Matrix, batch: ArrayLike) -> floa
     1.0
     """
     shares = []
-    for before, after in _batches(expression, corrected, batch):
+    for before, after, _ in _batches(expression, corrected, batch):
         first = batch_variable_genes(before)
         second = batch_variable_genes(after, n_genes=len(first))
         if len(first) and len(second):
@@ -103,17 +103,17 @@ def gene_correlation_kept(expression: Matrix, corrected: Matrix, batch: ArrayLik
     >>> round(gene_correlation_kept(X, 3 * X + 1, ["a"] * 20), 6)
     1.0
     """
-    values = []
-    for before, after in _batches(expression, corrected, batch):
+    found = []
+    for before, after, _ in _batches(expression, corrected, batch):
         genes = batch_variable_genes(before)
         first, second = (_dense(X[:, genes]) for X in (before, after))
         varying = (np.ptp(first, axis=0) > 0) & (np.ptp(second, axis=0) > 0)
         pairs = np.triu_indices(int(varying.sum()), k=1)
         if len(pairs[0]) > 1:
-            values.append(
+            found.append(
                 _correlation(*(np.asarray(np.corrcoef(X[:, varying].T))[pairs] for X in (first, second)))
             )
-    return _mean(values, f"no batch of {MIN_CELLS} cells has three genes that vary before and after")
+    return _mean(found, f"no batch of {MIN_CELLS} cells has three genes that vary before and after")
 
 
 @metric(
@@ -152,19 +152,17 @@ def fold_change_kept(expression: Matrix, corrected: Matrix, batch: ArrayLike, la
     1.0
     """
     names = np.asarray(label)
-    values = []
-    for before, after, cells in _batches_and_cells(expression, corrected, batch):
+    found = []
+    for before, after, cells in _batches(expression, corrected, batch):
         genes = batch_variable_genes(before)
         _, codes = encode(names[cells], "label")
         first, second = (_differences(X[:, genes], codes) for X in (before, after))
-        values += [
+        found += [
             _correlation(one, other)
             for one, other in zip(first, second, strict=True)
             if len(one) > 1 and np.ptp(one) > 0
         ]
-    return _mean(
-        values, f"no batch has {MIN_CELLS} cells of a label and as many of others, and varying genes"
-    )
+    return _mean(found, f"no batch has {MIN_CELLS} cells of a label and as many of others, and varying genes")
 
 
 def batch_variable_genes(X: csr_matrix | Floats, *, n_genes: int | None = None) -> Ints:
@@ -218,12 +216,7 @@ def _dense(X: csr_matrix | Floats) -> Floats:
     return np.asarray(X.toarray() if hasattr(X, "toarray") else X, dtype=np.float64)
 
 
-def _batches(expression: Matrix, corrected: Matrix, batch: ArrayLike) -> Iterator[tuple[Any, Any]]:
-    for before, after, _ in _batches_and_cells(expression, corrected, batch):
-        yield before, after
-
-
-def _batches_and_cells(
+def _batches(
     expression: Matrix, corrected: Matrix, batch: ArrayLike
 ) -> Iterator[tuple[Any, Any, NDArray[np.int64]]]:
     before = _checked(expression, "expression", by_output=False)

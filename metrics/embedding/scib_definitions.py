@@ -14,7 +14,6 @@ from typing import TYPE_CHECKING
 from numpy.typing import ArrayLike
 
 from cellular_bench.metrics.embedding.clusterings import (
-    LEIDEN_SEED,
     adjusted_rand_index,
     closest,
     network,
@@ -39,7 +38,7 @@ _BEST = "of labels and Leiden communities, at the best of 20 resolutions from 0.
 
 def scib_communities(graph: csr_matrix, *, n_jobs: int = 1) -> tuple[Ints, ...]:
     """Return the communities of a symmetric weighted graph at each of :data:`RESOLUTIONS`, (n_obs,) each."""
-    find = partial(resolved, network(graph), n_iterations=UNTIL_STABLE, seed=LEIDEN_SEED)
+    find = partial(resolved, network(graph), n_iterations=UNTIL_STABLE)
     return tuple(parallel_map(find, RESOLUTIONS, n_jobs=n_jobs))
 
 

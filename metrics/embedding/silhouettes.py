@@ -45,15 +45,10 @@ def silhouettes_by_label(
 
 
 def _against_nearest(sums: Floats, codes: Ints, sizes: Ints) -> Floats:
-    return _silhouettes(sums, codes, sizes, between=_nearest_group(sums, codes, sizes))
-
-
-def _nearest_group(sums: Floats, codes: Ints, sizes: Ints) -> Floats:
-    """Return each cell's mean distance to the nearest other group."""
+    """Compare each cell's mean distance to its own group with that to the nearest other group."""
     means = np.divide(sums, sizes, out=np.full_like(sums, np.inf), where=sizes > 0)
     means[np.arange(len(codes)), codes] = np.inf
-    nearest: Floats = means.min(axis=1)
-    return nearest
+    return _silhouettes(sums, codes, sizes, between=means.min(axis=1))
 
 
 def _silhouettes(sums: Floats, codes: Ints, sizes: Ints, *, between: Floats) -> Floats:

@@ -78,6 +78,8 @@ class DistanceSums:
 def nearest_neighbors(X_emb: ArrayLike, k: int = N_NEIGHBORS, *, n_jobs: int = 1) -> Neighbors:
     """Return the k nearest cells of every cell by exact Euclidean distance, itself first.
 
+    Undefined if the embedding is not finite, or constant.
+
     Parameters
     ----------
     X_emb
@@ -87,11 +89,6 @@ def nearest_neighbors(X_emb: ArrayLike, k: int = N_NEIGHBORS, *, n_jobs: int = 1
     n_jobs
         Number of threads; the result does not depend on it.
 
-    Raises
-    ------
-    UndefinedError
-        If the embedding is not finite, or constant.
-
     Examples
     --------
     >>> nearest_neighbors([[0.0], [1.0], [3.0]], k=2).indices.tolist()
@@ -99,24 +96,19 @@ def nearest_neighbors(X_emb: ArrayLike, k: int = N_NEIGHBORS, *, n_jobs: int = 1
     """
     X = coordinates(X_emb)
     nothing = np.zeros(len(X), dtype=np.int64)
-    walk = _Pass(X, nothing, nothing, k=k, sums=False)
-    walk.run(n_jobs)
-    return walk.neighbors()
+    return _Pass(X, nothing, nothing, k=k, sums=False).run(n_jobs).neighbors()
 
 
 def distance_sums(X: Floats, label: Ints, batch: Ints, *, n_jobs: int = 1) -> DistanceSums:
     """Return the sums of distances of centred coordinates to labels, and to batches within the own label."""
-    walk = _Pass(X, label, batch, k=0, sums=True)
-    walk.run(n_jobs)
-    return walk.sums()
+    return _Pass(X, label, batch, k=0, sums=True).run(n_jobs).sums()
 
 
 def neighbors_and_sums(
     X: Floats, label: Ints, batch: Ints, *, n_jobs: int = 1
 ) -> tuple[Neighbors, DistanceSums]:
     """Return the results of :func:`nearest_neighbors` and :func:`distance_sums`, from one pass."""
-    walk = _Pass(X, label, batch, k=N_NEIGHBORS, sums=True)
-    walk.run(n_jobs)
+    walk = _Pass(X, label, batch, k=N_NEIGHBORS, sums=True).run(n_jobs)
     return walk.neighbors(), walk.sums()
 
 
@@ -188,10 +180,11 @@ class _Pass:
             np.full(n_obs, np.inf, dtype=self._dtype),
         )
 
-    def run(self, n_jobs: int) -> None:
+    def run(self, n_jobs: int) -> _Pass:
         n_panels = -(-len(self._X) // PANEL)
         borders = np.linspace(0, len(self._X), n_panels + 1).astype(int)
         self._run([slice(int(a), int(b)) for a, b in pairwise(borders)], _rounds(n_panels), n_jobs)
+        return self
 
     def run_beside(self, near: Ints, n_jobs: int) -> None:
         """Compare each group only with those near it."""
