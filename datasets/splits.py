@@ -224,7 +224,7 @@ def _private(
         also = f" but {', '.join(map(repr, twins))}, made private too" if twins else ""
         raise UserError(
             f"private_label: batch '{batches[int(np.argmax(n_cells))]}', which has most cells of "
-            f"'{unseen}', holds no other label{also}, so known and new cells cannot be told apart there."
+            f"'{unseen}', holds no other label{also}, so known and new cells cannot be distinguished there."
         )
     train = np.flatnonzero(~scored & (names != unseen))
     _check_known(names[train], (unseen,), "private_label")

@@ -46,7 +46,7 @@ class CheckResult:
     message
         What was found, or why nothing was looked for; empty where the check passed.
     hint
-        How to mend it; empty unless the check failed.
+        How to fix it; empty unless the check failed.
     """
 
     check_id: str

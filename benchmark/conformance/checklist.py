@@ -1,4 +1,4 @@
-"""The list of checks, with what each one promises and how to mend it."""
+"""The list of checks, with what each one promises and how to fix it."""
 
 from __future__ import annotations
 

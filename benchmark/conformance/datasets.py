@@ -73,7 +73,7 @@ DATASET_CHECKS = (
     DatasetCheck(
         check_id="loads",
         claim="it can be had, and keeps the data contract.",
-        hint="docs/data-contract.md says what a data set must hold, and how to mend each complaint.",
+        hint="docs/data-contract.md says what a data set must hold, and how to fix each problem.",
         run=_loads,
     ),
     DatasetCheck(

@@ -21,7 +21,7 @@ from cellular_bench.core.types import MetricSpec
 
 #: Two values are equal within this share of the metric's range: sums are rounded in another order.
 ROUNDING = 1e-6
-#: The same where neighbours at equal distances may be told apart by the order of the cells.
+#: The same if neighbours at equal distances may be chosen by the order of the cells.
 REORDERED = 0.05
 _SHARE_WRONG = 0.15
 

@@ -109,7 +109,7 @@ class Published:
 
 
 def read(files: Sequence[Path]) -> Published:
-    """Read the published lists of one task, told apart by what they hold; plain or compressed JSON.
+    """Read the published lists of one task, distinguished by their content; plain or compressed JSON.
 
     Raises
     ------

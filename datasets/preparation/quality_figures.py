@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
     from numpy.typing import NDArray
 
-#: Colours of cells before and after, told apart by readers with any colour vision.
+#: Colours of cells before and after, distinguishable with any colour vision.
 BEFORE, AFTER = "#bdbdbd", "#0072b2"
 N_BINS = 60
 

@@ -91,7 +91,7 @@ def detect(path: Path) -> Format:
     Raises
     ------
     DataError
-        If it cannot be told.
+        If it cannot be determined.
 
     Examples
     --------

@@ -95,7 +95,7 @@ def _print(report: FolderComparison, regressions: Sequence[Change], threshold: f
     for apart in report.not_compared:
         click.echo(f"Not compared: {apart.metric_id} of {apart.n_runs} runs: {apart.reason}.")
     if any(apart.reason.startswith("version") for apart in report.not_compared):
-        click.echo("run-benchmark rescore FOLDER computes kept outputs' scores anew.")
+        click.echo("run-benchmark rescore FOLDER computes the scores of kept outputs again.")
     for lost in report.lost:
         click.echo(f"Lost: {lost.subject.name} on {_data(lost.subject)}, {lost.run}: {lost.reason}")
     for where, alone in (("first", report.only_before), ("second", report.only_after)):

@@ -184,7 +184,7 @@ def _summary(kind: str, row: Mapping[str, Any]) -> dict[str, Any]:
         if row["control"]:
             status = "control"
         if row["reimplementation"]:
-            status += "; written anew"
+            status += "; reimplemented"
         if row["variant_of"]:
             status += f"; variant of {row['variant_of']}"
         environment = Path(row["environment"] or "common").stem
