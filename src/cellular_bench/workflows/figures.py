@@ -307,11 +307,11 @@ def _precision_recall(outputs: Outputs, truth: Truth) -> Curve | None:
 
 
 def _risk(outputs: Outputs, truth: Truth) -> Curve | None:
-    from cellular_bench.benchmark.analysis.curves import confidence_of, risk_coverage
+    from cellular_bench.benchmark.analysis.curves import risk_coverage
 
     if outputs.label_proba is None or outputs.label_pred is None:
         return None
-    confidence = confidence_of(outputs.label_proba)
+    confidence = outputs.label_proba.max(axis=1)
     return risk_coverage(truth.label, outputs.label_pred, confidence, outputs.rejected)
 
 
