@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 
 from cellular_bench.benchmark.analysis import signed_ranks
 from cellular_bench.benchmark.analysis.leaderboard import RANKED, Board, BoardRow, Track, method_key, unit_of
-from cellular_bench.benchmark.analysis.statistics import LEVEL, Comparison, tie_groups
+from cellular_bench.benchmark.analysis.statistics import LEVEL, N_RESAMPLES, Comparison
 from cellular_bench.core.types import TaskId
 
 Scores = NDArray[np.float64]
@@ -26,30 +26,15 @@ Scores = NDArray[np.float64]
 #: With fewer, the Friedman test has next to no power.
 LEAST_DATASETS: Final = 5
 LEAST_METHODS: Final = 3
-N_RESAMPLES: Final = 2000
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Standing:
-    """One method over the data sets of a group.
+    """One method over the data sets of a group, each counting the same.
 
-    Attributes
-    ----------
-    by_dataset
-        Mean overall score on each data set.
-    mean, low, high
-        Mean over data sets, each counting the same, with the bounds of its interval: data sets are
-        resampled, then their splits, then their seeds.
-    mean_rank
-        Average rank over data sets; equal scores share the mean of their ranks.
-    share_best
-        Share of the resamples in which it has the highest mean.
-    win_rate
-        Share of data sets and other methods on which it scores higher; ties count half.
-    places
-        On how many data sets it takes which place.
-    against_best
-        The method with the highest mean compared with it over data sets; None for that method.
+    For the interval, data sets are resampled, then their splits, then their seeds; ``share_best`` is the
+    share of these resamples with the highest mean. Equal scores share the mean of their ranks and half a win.
+    ``against_best`` compares the method with the highest mean with this one; None for that method.
     """
 
     row: BoardRow
@@ -66,17 +51,10 @@ class Standing:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RankTest:
-    """Whether average ranks differ by more than chance.
+    """Whether average ranks differ by more than chance: Friedman's test, and Nemenyi's at 5 %.
 
-    Attributes
-    ----------
-    p_value
-        Of the Friedman test; None with a ``reason`` if there are too few data sets or methods.
-    critical_difference
-        The smallest significant difference of average ranks at 5 % (Nemenyi).
-    groups
-        Stretches of the order of average ranks without a significant difference: the first place, and one
-        past the last.
+    ``p_value`` is None with a ``reason`` if there are too few data sets or methods. ``groups`` are stretches
+    of the order of ranks without a significant difference: the first place, and one past the last.
     """
 
     p_value: float | None
@@ -87,16 +65,9 @@ class RankTest:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Across:
-    """One track of methods on the boards of one task and kind of split.
+    """One track of methods on the boards of one task and kind of split, one for each data set.
 
-    Attributes
-    ----------
-    boards
-        One for each data set.
-    left_out
-        Names of methods, and the reason.
-    passed_over
-        Boards of other versions of data sets in ``boards``.
+    ``left_out`` has the reason by method; ``passed_over`` are boards of other versions of the data sets.
     """
 
     task: TaskId
@@ -207,14 +178,8 @@ def _unit_scores(rows: Sequence[BoardRow]) -> Scores:
 def resampled_means(scores: Sequence[Scores], *, n_resamples: int = N_RESAMPLES, seed: int = 0) -> Scores:
     """Resample data sets, their splits and their seeds with replacement, the same for every method.
 
-    Parameters
-    ----------
-    scores
-        One array (n_methods, n_units, n_seeds) for each data set.
-
-    Returns
-    -------
-    (n_resamples, n_methods) means over the resampled data sets.
+    ``scores`` has an array (n_methods, n_units, n_seeds) for each data set; the means are (n_resamples,
+    n_methods).
     """
     rng = np.random.default_rng(seed)
     total = np.zeros((n_resamples, scores[0].shape[0]))
@@ -231,13 +196,7 @@ def resampled_means(scores: Sequence[Scores], *, n_resamples: int = N_RESAMPLES,
 
 
 def average_ranks(means: Scores) -> Scores:
-    """Return the average rank of each method, 1 for the highest score, over data sets.
-
-    Parameters
-    ----------
-    means
-        (n_methods, n_datasets) scores.
-    """
+    """Return the average rank of each method, 1 for the best; ``means`` is (n_methods, n_datasets)."""
     from scipy.stats import rankdata
 
     return np.asarray(rankdata(-means, axis=0).mean(axis=1))
@@ -246,14 +205,7 @@ def average_ranks(means: Scores) -> Scores:
 def rank_test(means: Scores) -> RankTest:
     """Test whether methods differ in rank (Friedman), and which do (Nemenyi), at 5 %.
 
-    Parameters
-    ----------
-    means
-        (n_methods, n_datasets) scores.
-
-    References
-    ----------
-    Demšar 2006, Statistical comparisons of classifiers over multiple data sets, J Mach Learn Res 7.
+    ``means`` is (n_methods, n_datasets). Demšar 2006, J Mach Learn Res 7, describes both tests.
     """
     n_methods, n_datasets = means.shape
     if n_datasets < LEAST_DATASETS or n_methods < LEAST_METHODS:
@@ -287,15 +239,9 @@ def critical_difference(n_methods: int, n_datasets: int) -> float:
 
 
 def _groups(means: Scores) -> tuple[tuple[int, int], ...]:
-    """Return the stretches of the order of ranks without a significant difference (Nemenyi)."""
-    average = average_ranks(means)
-    least = critical_difference(*means.shape)
-    order = [str(i) for i in np.argsort(average, kind="stable")]
-    pairs = [
-        Comparison(first=a, second=b, difference=gap, p_value=0.0 if abs(gap) > least else 1.0, wins=0.5, n=0)
-        for i, a in enumerate(order)
-        for b in order[i + 1 :]
-        for gap in (float(average[int(b)] - average[int(a)]),)
-    ]
-    groups = tie_groups(order, pairs)
-    return tuple((order.index(group[0]), order.index(group[-1]) + 1) for group in groups)
+    """Return the stretches of the order of ranks without a significant difference, none within another."""
+    average = np.sort(average_ranks(means))
+    near = average[None] - average[:, None] <= critical_difference(*means.shape)
+    stops = near.sum(axis=1).tolist()
+    spans = zip(range(len(stops)), stops, [0, *stops], strict=False)
+    return tuple((start, stop) for start, stop, before in spans if stop > max(before, start + 1))

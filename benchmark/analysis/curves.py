@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import Final
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -37,13 +37,7 @@ class Curve:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Sample:
-    """The lowest likelihood among the known and among the novel cells of one run.
-
-    Attributes
-    ----------
-    held_out
-        The label, or labels, that were not in the training data.
-    """
+    """The lowest likelihood among the known and among the novel cells of one run, by its held-out label."""
 
     held_out: str
     known: float
@@ -53,10 +47,7 @@ class Sample:
 def roc(novelty: ArrayLike, is_novel: ArrayLike) -> Curve:
     """Return the share of novel cells found against the share of known cells called novel.
 
-    Raises
-    ------
-    UserError
-        If all cells are novel, or none is.
+    UserError if all cells are novel, or none is.
     """
     from sklearn.metrics import roc_curve
 
@@ -68,12 +59,7 @@ def precision_recall(novelty: ArrayLike, is_novel: ArrayLike) -> Curve:
     """Return the share of novel cells among those called novel, against the share of novel cells found.
 
     Steps: at each place the precision of the highest threshold that reaches it, as in average precision; NaN
-    at 0.
-
-    Raises
-    ------
-    UserError
-        If all cells are novel, or none is.
+    at 0. UserError if all cells are novel, or none is.
     """
     from sklearn.metrics import precision_recall_curve
 
@@ -130,8 +116,3 @@ def by_threshold(samples: Iterable[Sample]) -> tuple[Curve, Curve]:
         except UndefinedError:
             continue  # nothing is called novel: no precision, and a coverage of 0
     return Curve(x=THRESHOLDS, y=precision), Curve(x=THRESHOLDS, y=coverage)
-
-
-def confidence_of(label_proba: NDArray[Any]) -> Floats:
-    """Return the highest probability of each cell."""
-    return np.asarray(label_proba.max(axis=1), dtype=np.float64)

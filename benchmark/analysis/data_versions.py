@@ -19,13 +19,10 @@ _COUNTS: Mapping[tuple[str, str], Callable[[DatasetIdentity], int]] = {
 
 
 def version_names(datasets: Iterable[DatasetIdentity]) -> dict[Version, str]:
-    """Return what distinguishes each data set from others of its name.
+    """Return what distinguishes each data set from others of its name, by name and digest.
 
-    Returns
-    -------
-    dict
-        By name and digest: empty if the name has one content only; else the counts that distinguish the
-        contents, such as ``"300 cells"``, or digits of the digest if all counts are the same.
+    Empty if the name has one content only; else the counts that distinguish the contents, such as ``"300
+    cells"``, or digits of the digest if all counts are the same.
     """
     by_name: dict[str, dict[str, DatasetIdentity]] = defaultdict(dict)
     for data in datasets:

@@ -39,15 +39,9 @@ class MethodOnData:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Change:
-    """One metric of one subject.
+    """One metric of one subject: means over the units that both have, see ``leaderboard.unit_of``.
 
-    Attributes
-    ----------
-    before, after
-        Means over the splits that both have, on the metric's own scale. Over the same units as the
-        interval, see ``leaderboard.unit_of``.
-    gain
-        Improvement of the second as a share of the metric's range, with its 95 % interval over splits.
+    ``gain`` is the improvement as a share of the metric's range, with its 95 % interval over units.
     """
 
     subject: MethodOnData
@@ -93,10 +87,7 @@ class OneSided:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class FolderComparison:
-    """The result of a comparison.
-
-    ``only_before`` and ``only_after`` count runs that the other folder lacks.
-    """
+    """The result of a comparison; the last two count runs that the other folder lacks."""
 
     changes: tuple[Change, ...]
     lost: tuple[Lost, ...]

@@ -33,18 +33,9 @@ RANKED: tuple[Track, ...] = ("unsupervised", "supervised", "sees scored labels")
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Summary:
-    """Mean and sample standard deviation over runs.
+    """Mean and sample standard deviation over the ``n`` runs with a value; counts of reasons of the others.
 
-    Attributes
-    ----------
-    mean
-        Over runs; of scores of methods over splits or held-out labels, see :func:`over_units`.
-    n
-        Runs with a value.
-    std
-        None for a single run.
-    reasons
-        Why values are missing, with counts.
+    Means of scores are over splits or held-out labels, see :func:`over_units`.
     """
 
     mean: float | None
@@ -75,14 +66,10 @@ class BoardRow:
         and incomplete rows.
     track
         Which labels the method saw; rows of different tracks are not ranked against each other.
-    overall, aspects, metrics
-        Summaries over all splits and seeds; see :func:`over_units`.
     missing_splits
         Splits of the board that the method was never run on.
-    runs
-        All its runs, failed ones too.
     run_scores
-        Overall score of each of its runs that ended with scores.
+        Overall score of each of its ``runs`` that ended with scores.
     """
 
     method: MethodIdentity
@@ -121,8 +108,6 @@ class Board:
 
     Attributes
     ----------
-    splits
-        Every split that any method was run on, in the order of their names.
     version
         What distinguishes the data from others of the same ``dataset_id`` in the result folder, such as
         ``"300 cells"``; the digest is then part of ``board_id``. Empty if there are no others.
@@ -210,23 +195,21 @@ def split_scores(row: BoardRow) -> tuple[SplitScore, ...]:
     If labels were held out, there is one per label, averaged over folds: the question is how a method does
     on new types, and types differ far more than folds.
     """
-    return average_seeds(
-        [
-            (*unit_of(run.split), value)
-            for run, value in zip(row.done, row.run_scores, strict=True)
-            if value is not None
-        ]
-    )
+    return _by_unit(row.done, row.run_scores)
+
+
+def _by_unit(runs: Iterable[RunRecord], values: Iterable[float | None]) -> tuple[SplitScore, ...]:
+    pairs = zip(runs, values, strict=True)
+    return average_seeds([(*unit_of(run.split), value) for run, value in pairs if value is not None])
 
 
 def overall_interval(row: BoardRow) -> tuple[float, float] | None:
     """Return the confidence interval of the overall score; None for incomplete rows and a single split."""
     scores = split_scores(row)
-    if row.incomplete_because is not None or len(scores) < 2:
+    if row.incomplete_because is not None or not scores:
         return None
     between = interval(scores)
-    assert between.low is not None and between.high is not None  # there are two splits
-    return between.low, between.high
+    return None if between.low is None or between.high is None else (between.low, between.high)
 
 
 def unit_of(split: SplitIdentity) -> tuple[str, float]:
@@ -246,9 +229,7 @@ def over_units(
     """
     values = tuple(values)
     summary = Summary.of(values, reasons)
-    units = average_seeds(
-        [(*unit_of(run.split), value) for run, value in zip(runs, values, strict=True) if value is not None]
-    )
+    units = _by_unit(runs, values)
     return replace(summary, mean=fmean(unit.value for unit in units)) if units else summary
 
 
@@ -264,24 +245,24 @@ def build_boards(records: Iterable[RunRecord], specs: Iterable[MetricSpec]) -> t
         If two records have the same ``run_id``: one run would count twice.
     """
     records = tuple(records)
-    _refuse_repeats(records)
+    repeated = [run_id for run_id, n in Counter(record.run_id for record in records).items() if n > 1]
+    if repeated:
+        raise UserError(
+            f"{len(repeated)} run_id(s) came more than once, the first is '{repeated[0]}': "
+            "give every run once, from one result folder."
+        )
     groups: dict[tuple[TaskId, str, str, str], list[RunRecord]] = defaultdict(list)
     for record in (record for record in records if record.task in TASKS):
         data = record.dataset
         groups[record.task, data.dataset_id, _scheme(record.split), data.digest].append(record)
     known = {spec.metric_id: spec for spec in specs}
     versions = version_names(record.dataset for record in records)
-    return tuple(
-        _board(groups[key], known, versions[key[1], key[3]]) for key in sorted(groups, key=_place_of_board)
-    )
+    ordered = sorted(groups, key=lambda key: (list(TASKS).index(key[0]), *key[1:]))
+    return tuple(_board(groups[key], known, versions[key[1], key[3]]) for key in ordered)
 
 
 def _scheme(split: SplitIdentity) -> str:
     return split.scheme or split.kind
-
-
-def _place_of_board(key: tuple[TaskId, str, str, str]) -> tuple[int, str, str, str]:
-    return list(TASKS).index(key[0]), *key[1:]
 
 
 def method_key(method: MethodIdentity) -> str:
@@ -290,15 +271,6 @@ def method_key(method: MethodIdentity) -> str:
     Genes that a method did not choose are part of its name.
     """
     return json.dumps(method.model_dump(mode="json", exclude={"features", "given_features"}), sort_keys=True)
-
-
-def _refuse_repeats(records: Sequence[RunRecord]) -> None:
-    repeated = [run_id for run_id, n in Counter(record.run_id for record in records).items() if n > 1]
-    if repeated:
-        raise UserError(
-            f"{len(repeated)} run_id(s) came more than once, the first is '{repeated[0]}': "
-            "give every run once, from one result folder."
-        )
 
 
 def _board(records: Sequence[RunRecord], known: Mapping[str, MetricSpec], version: str) -> Board:
@@ -355,16 +327,12 @@ def run_failure(run: RunRecord) -> str:
 
 
 def _metric_summary(metric_id: str, runs: Sequence[RunRecord]) -> Summary:
-    values: list[float | None] = []
     reasons: list[str | None] = []
     for run in runs:
         score = next((s for s in run.scores if s.metric_id == metric_id), None)
-        if run.status != "ok":
-            values.append(None)
-            reasons.append(run_failure(run))
-        else:
-            values.append(score.value if score else None)
-            reasons.append(score.reason if score else "not computed in this run")
+        absent = score.reason if score else "not computed in this run"
+        reasons.append(absent if run.status == "ok" else run_failure(run))
+    values = (run.value(metric_id) if run.status == "ok" else None for run in runs)
     return over_units(runs, values, reasons)
 
 
@@ -405,9 +373,9 @@ def _culprits(runs: Sequence[RunRecord], specs: Sequence[MetricSpec]) -> str:
     return f"undefined on these data: {_listed(given)}" if given else "an aspect has no metric at all"
 
 
-def _listed(names: Sequence[str], most: int = 4) -> str:
-    more = f" and {len(names) - most} more" if len(names) > most else ""
-    return ", ".join(names[:most]) + more
+def _listed(names: Sequence[str]) -> str:
+    more = f" and {len(names) - 4} more" if len(names) > 4 else ""
+    return ", ".join(names[:4]) + more
 
 
 def _ranked(rows: Sequence[BoardRow]) -> tuple[BoardRow, ...]:

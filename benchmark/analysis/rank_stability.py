@@ -23,7 +23,6 @@ from cellular_bench.benchmark.analysis.leaderboard import (
 )
 from cellular_bench.benchmark.analysis.scales import (
     Scores,
-    UnitAspects,
     Values,
     by_controls,
     on_scales,
@@ -39,7 +38,6 @@ from cellular_bench.benchmark.analysis.statistics import (
 )
 from cellular_bench.core.types import AspectId
 
-Weights = Mapping[AspectId, float]
 N_WEIGHTS: Final = 11
 
 
@@ -47,15 +45,9 @@ N_WEIGHTS: Final = 11
 class Stability:
     """The ranks of one method of a track under other choices.
 
-    Attributes
-    ----------
-    by_metric, by_split, by_weight
-        Rank without one metric (one split, or one held-out label), and for each weight of batch correction;
-        empty if there is nothing to leave out or to weigh.
-    by_scale
-        Rank with metrics scaled between the controls instead of by their own range; None without controls.
-    resampled
-        Lowest and highest rank over resampled splits, without 2.5 % at each end; None for a single split.
+    Without one metric, without one split (or held-out label), and for each weight of batch correction; empty
+    if there is nothing to leave out or to weigh. ``by_scale`` is the rank on the scale of the controls,
+    ``resampled`` the lowest and highest over resampled splits, without 2.5 % at each end.
     """
 
     rank: int
@@ -86,11 +78,10 @@ def stability(board: Board, track: Track) -> dict[str, Stability]:
         return {}
     values = own_range(board, rows)
     between = by_controls(board, values)
-    weights = board.weights
-    by_metric = dict(_without_each_metric(board, values, weights))
-    by_split = dict(_without_each_unit(board, values, weights))
+    by_metric = dict(_without_each_metric(board, values))
+    by_split = dict(_without_each_unit(board, values))
     by_weight = dict(_with_each_weight(board, values))
-    by_scale = None if between is None else ranks(overall(board, between, weights, values.units))
+    by_scale = None if between is None else ranks(overall(board, between, board.weights, values.units))
     resampled = _resampled(rows)
     return {
         method_key(row.method): Stability(
@@ -131,17 +122,17 @@ def aspect_leaders(board: Board, track: Track) -> dict[AspectId, tuple[str, tupl
     units = on_scales(board, ["own"])
     leaders = {}
     for place, aspect in enumerate(board.weights):
-        scores = {key: _of_aspect(units[key]["own"], place) for key in ranked}
+        scores = {
+            key: [
+                SplitScore(split_id=one.unit, value=one.aspects[place], overlap=one.overlap)
+                for one in units[key]["own"]
+            ]
+            for key in ranked
+        }
         best = max(ranked, key=lambda key: fmean(score.value for score in scores[key]))
         pairs = [(best, other) for other in ranked if other != best]
         leaders[aspect] = best, paired_tests(scores, pairs=pairs)
     return leaders
-
-
-def _of_aspect(units: Sequence[UnitAspects], place: int) -> tuple[SplitScore, ...]:
-    return tuple(
-        SplitScore(split_id=one.unit, value=one.aspects[place], overlap=one.overlap) for one in units
-    )
 
 
 def between_controls(board: Board) -> dict[str, float]:
@@ -176,33 +167,29 @@ def ranks(scores: Scores) -> NDArray[np.int64]:
     return 1 + np.asarray((known[None, :] > known[:, None] + 1e-12).sum(axis=1), dtype=np.int64)
 
 
-def _without_each_metric(
-    board: Board, values: Values, weights: Weights
-) -> Iterator[tuple[str, NDArray[np.int64]]]:
+def _without_each_metric(board: Board, values: Values) -> Iterator[tuple[str, NDArray[np.int64]]]:
     for k, spec in enumerate(board.metrics):
         peers = [s for s in board.metrics if s.in_overall and s.aspect == spec.aspect]
         if spec.in_overall and len(peers) > 1:
             left = values.array.copy()
             left[:, :, k] = np.nan
-            yield spec.name, ranks(overall(board, left, weights, values.units))
+            yield spec.name, ranks(overall(board, left, board.weights, values.units))
 
 
-def _without_each_unit(
-    board: Board, values: Values, weights: Weights
-) -> Iterator[tuple[str, NDArray[np.int64]]]:
+def _without_each_unit(board: Board, values: Values) -> Iterator[tuple[str, NDArray[np.int64]]]:
     names = dict.fromkeys(unit for unit, _ in values.units)
     if len(names) > 1:
         for name in names:
             left = [i for i, (unit, _) in enumerate(values.units) if unit != name]
             units = [values.units[i] for i in left]
-            yield name, ranks(overall(board, values.array[:, left], weights, units))
+            yield name, ranks(overall(board, values.array[:, left], board.weights, units))
 
 
 def _with_each_weight(board: Board, values: Values) -> Iterator[tuple[float, NDArray[np.int64]]]:
     if "batch_correction" not in board.weights:
         return
     for weight in np.linspace(0, 1, N_WEIGHTS).round(2).tolist():
-        weights: Weights = {"batch_correction": weight, "bio_conservation": 1 - weight}
+        weights: dict[AspectId, float] = {"batch_correction": weight, "bio_conservation": 1 - weight}
         yield weight, ranks(overall(board, values.array, weights, values.units))
 
 

@@ -32,16 +32,9 @@ LEAST_CONTROL_RANGE: Final = 0.05
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Values:
-    """Metrics by their own range, (n_methods, n_runs, n_metrics).
+    """Metrics by their own range, (n_methods, n_runs, n_metrics); NaN where there is no value or no run.
 
-    NaN where there is no value or no run.
-
-    Attributes
-    ----------
-    runs
-        Digest of the split and seed of each run.
-    units
-        The unit of each run, with the overlap of its training cells; see ``leaderboard.unit_of``.
+    ``runs`` are digests of splits with seeds; for ``units`` see ``leaderboard.unit_of``.
     """
 
     array: Scores
@@ -51,10 +44,7 @@ class Values:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class UnitAspects:
-    """Aspect scores of a method on one split or held-out label, averaged over its runs.
-
-    ``aspects`` are in the order of the weights of the task.
-    """
+    """Aspect scores of a method on one unit, averaged over its runs, in the order of the task's weights."""
 
     unit: str
     overlap: float
@@ -153,10 +143,7 @@ def by_aspect(board: Board, array: Scores) -> dict[AspectId, Scores]:
 def overall(
     board: Board, array: Scores, weights: Mapping[AspectId, float], units: Sequence[tuple[str, float]]
 ) -> Scores:
-    """Weigh metrics as the leaderboard does: aspects run by run, then the mean over units.
-
-    ``units`` are those of the runs; see :class:`Values`.
-    """
+    """Weigh metrics as the leaderboard does: aspects run by run, then the mean over the units of the runs."""
     aspects = by_aspect(board, array)
     total = np.zeros(array.shape[:2])
     for aspect, weight in weights.items():

@@ -20,14 +20,8 @@ def signed_rank_tests(names: Sequence[str], means: Scores) -> tuple[Comparison, 
     """Compare the method with the highest mean with each other one over data sets.
 
     Wilcoxon's signed-rank test, two-sided; p values adjusted by Holm's rule. There is a reason instead of p
-    values if the data sets are too few for any significant difference; see :func:`least_datasets`.
-
-    Parameters
-    ----------
-    names
-        Of the methods.
-    means
-        (n_methods, n_datasets) scores.
+    values if the data sets are too few for any significant difference; see :func:`least_datasets`. ``means``
+    is (n_methods, n_datasets).
 
     References
     ----------
@@ -64,20 +58,10 @@ def least_datasets(n_others: int) -> int:
 
 def _compared(first: str, second: str, differences: Scores, least: int) -> Comparison:
     n = len(differences)
-    reason, p_value = "", None
     if n < least:
         reason = f"{n} data sets; a significant difference among so many methods needs {least}"
-    else:
-        p_value = _signed_ranks(differences)
-    return Comparison(
-        first=first,
-        second=second,
-        difference=float(differences.mean()),
-        p_value=p_value,
-        wins=float(((differences > 0) + 0.5 * (differences == 0)).mean()),
-        n=n,
-        reason=reason,
-    )
+        return Comparison.of(first, second, differences, reason=reason)
+    return Comparison.of(first, second, differences, p_value=_signed_ranks(differences))
 
 
 def _signed_ranks(differences: Scores) -> float:
@@ -93,11 +77,6 @@ def _signed_ranks(differences: Scores) -> float:
 
 def win_rates(means: Scores) -> Scores:
     """Return how often each method beats another one: the share over data sets and others, ties half.
-
-    Parameters
-    ----------
-    means
-        (n_methods, n_datasets) scores of two or more methods.
 
     Examples
     --------

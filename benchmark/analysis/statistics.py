@@ -23,6 +23,7 @@ from cellular_bench.core.errors import UserError
 
 #: Probability of an interval; tests are at 1 minus this level.
 LEVEL: Final = 0.95
+N_RESAMPLES: Final = 2000
 #: Sums in another order differ in the last bits; scores that differ by no more are equal.
 ROUNDING: Final = 1e-12
 
@@ -31,11 +32,7 @@ ROUNDING: Final = 1e-12
 class SplitScore:
     """The score of a method on one split, averaged over seeds.
 
-    Attributes
-    ----------
-    overlap
-        Test cells per training cell if the training cells of splits overlap; 0 if splits are independent,
-        such as data sets.
+    ``overlap``: test cells per training cell if the training cells of splits overlap; 0 if independent.
     """
 
     split_id: str
@@ -56,16 +53,9 @@ class Interval:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Comparison:
-    """Two methods on the same splits.
+    """Two methods on the same splits: first minus second, and how often the first scores higher.
 
-    Attributes
-    ----------
-    difference
-        Mean of first minus second.
-    p_value
-        Two-sided, adjusted by Holm's rule for several comparisons; None with a reason.
-    wins
-        Share of splits on which the first scores higher; ties count half.
+    Ties count half. The p value is two-sided, adjusted by Holm's rule; None with a reason.
     """
 
     first: str
@@ -76,6 +66,28 @@ class Comparison:
     n: int
     reason: str = ""
 
+    @classmethod
+    def of(
+        cls,
+        first: str,
+        second: str,
+        differences: NDArray[np.float64],
+        *,
+        p_value: float | None = None,
+        reason: str = "",
+    ) -> Comparison:
+        """Summarise the differences on each split; NaN if there is none."""
+        n = len(differences)
+        return cls(
+            first=first,
+            second=second,
+            difference=float(differences.mean()) if n else math.nan,
+            p_value=p_value,
+            wins=float(((differences > 0) + 0.5 * (differences == 0)).mean()) if n else math.nan,
+            n=n,
+            reason=reason,
+        )
+
     @property
     def is_different(self) -> bool:
         """Whether the methods differ significantly at 5 %."""
@@ -83,12 +95,7 @@ class Comparison:
 
 
 def average_seeds(values: Sequence[tuple[str, float, float]]) -> tuple[SplitScore, ...]:
-    """Average the scores of each split over its seeds.
-
-    Parameters
-    ----------
-    values
-        Split, overlap (see :class:`SplitScore`) and score of each run.
+    """Average the scores of each split over its seeds, from split, overlap and score of each run.
 
     Examples
     --------
@@ -104,18 +111,10 @@ def average_seeds(values: Sequence[tuple[str, float, float]]) -> tuple[SplitScor
     )
 
 
-def interval(scores: Sequence[SplitScore], *, level: float = LEVEL) -> Interval:
+def interval(scores: Sequence[SplitScore]) -> Interval:
     """Return the mean over splits with its t interval, corrected for overlapping training cells.
 
-    Parameters
-    ----------
-    scores
-        One score per split.
-
-    Raises
-    ------
-    UserError
-        If there is no score, or a split comes twice.
+    UserError if there is no score, or a split comes twice.
 
     Examples
     --------
@@ -124,26 +123,27 @@ def interval(scores: Sequence[SplitScore], *, level: float = LEVEL) -> Interval:
     >>> f"{ci.mean:.2f} [{ci.low:.2f}, {ci.high:.2f}]"
     '0.90 [0.57, 1.23]'
     """
-    values = _distinct(scores)
+    if not scores:
+        raise UserError("An interval needs at least one score, none came.")
+    if len({score.split_id for score in scores}) < len(scores):
+        raise UserError("A split came twice: average its seeds first.")
+    values = np.array([score.value for score in scores])
     mean = float(values.mean())
     if len(values) < 2:
         return Interval(mean=mean, low=None, high=None, n=len(values), reason="one split has no spread")
-    half = half_width(scores, level=level) * float(values.std(ddof=1))
+    half = half_width([score.overlap for score in scores]) * float(values.std(ddof=1))
     return Interval(mean=mean, low=mean - half, high=mean + half, n=len(values))
 
 
-def half_width(scores: Sequence[SplitScore], *, level: float = LEVEL) -> float:
-    """Return half of the interval in standard deviations over splits.
-
-    It depends on the number of splits and their overlap, not on the values.
+def half_width(overlaps: Sequence[float]) -> float:
+    """Return half of the interval in standard deviations over splits, from the overlap of each.
 
     Examples
     --------
-    >>> folds = [SplitScore(split_id=f"{i}", value=0.5, overlap=0.25) for i in range(5)]
-    >>> round(half_width(folds), 2)
+    >>> round(half_width([0.25] * 5), 2)
     1.86
     """
-    return _t_quantile(0.5 + level / 2, len(scores) - 1) * _standard_error_factor(scores)
+    return _t_quantile(0.5 + LEVEL / 2, len(overlaps) - 1) * _standard_error_factor(overlaps)
 
 
 @cache
@@ -155,73 +155,23 @@ def _t_quantile(share: float, n_free: int) -> float:
 
 
 def paired_tests(
-    scores: Mapping[str, Sequence[SplitScore]], *, pairs: Sequence[tuple[str, str]] | None = None
+    scores: Mapping[str, Sequence[SplitScore]], *, pairs: Sequence[tuple[str, str]]
 ) -> tuple[Comparison, ...]:
-    """Compare methods pair by pair on the splits that both were scored on.
+    """Compare pairs of methods on the splits that both were scored on.
 
     The corrected resampled t test on the differences; p values adjusted by Holm's rule over all pairs.
     At least three splits are needed for a p value.
-
-    Parameters
-    ----------
-    scores
-        Scores by method.
-    pairs
-        Which methods to compare; None: each with each.
     """
-    names = list(scores)
-    chosen = pairs if pairs is not None else [(a, b) for i, a in enumerate(names) for b in names[i + 1 :]]
-    return holm([_compared(first, second, scores) for first, second in chosen])
-
-
-def tie_groups(ranked: Sequence[str], comparisons: Sequence[Comparison]) -> tuple[tuple[str, ...], ...]:
-    """Group methods without a significant difference at 5 %: stretches of the ranking, possibly overlapping.
-
-    Parameters
-    ----------
-    ranked
-        Methods, the best first.
-    comparisons
-        Of all their pairs; a pair without a p value counts as not different.
-
-    Returns
-    -------
-    Stretches of two or more methods, none within another.
-    """
-    different = {frozenset((c.first, c.second)) for c in comparisons if c.is_different}
-    groups: list[tuple[int, int]] = []
-    for start in range(len(ranked)):
-        stop = start + 1
-        while stop < len(ranked) and not any(
-            frozenset((ranked[i], ranked[stop])) in different for i in range(start, stop)
-        ):
-            stop += 1
-        if stop - start > 1 and not any(a <= start and stop <= b for a, b in groups):
-            groups.append((start, stop))
-    return tuple(tuple(ranked[start:stop]) for start, stop in groups)
+    return holm([_compared(first, second, scores) for first, second in pairs])
 
 
 def rank_shares(
-    scores: Mapping[str, Sequence[SplitScore]], *, n_resamples: int = 2000, seed: int = 0
+    scores: Mapping[str, Sequence[SplitScore]], *, seed: int = 0
 ) -> dict[str, NDArray[np.float64]]:
     """Return how often each method takes each rank when splits are resampled with replacement.
 
-    Parameters
-    ----------
-    scores
-        Scores by method, on the same splits.
-    n_resamples
-        Number of resamples.
-
-    Returns
-    -------
-    (n_methods,) shares by method, from the first rank to the last; equal scores share the mean rank's
-    weight evenly.
-
-    Raises
-    ------
-    UserError
-        If the methods were not scored on the same splits.
+    Shares are (n_methods,), from the first rank to the last. UserError if the methods were not scored on the
+    same splits.
     """
     splits = [[score.split_id for score in of_method] for of_method in scores.values()]
     first = splits[0]
@@ -229,28 +179,19 @@ def rank_shares(
         raise UserError("Ranks can be compared only of methods that were scored on the same splits.")
     values = np.array([[score.value for score in of_method] for of_method in scores.values()])
     rng = np.random.default_rng(seed)
-    drawn = rng.integers(len(first), size=(n_resamples, len(first)))
+    drawn = rng.integers(len(first), size=(N_RESAMPLES, len(first)))
     means = values[:, drawn].mean(axis=2)
     # The k-th best of each resample; ties are broken at random, so that no method is preferred.
     jitter = rng.random(means.shape) * 1e-12
     ranks = (-(means + jitter)).argsort(axis=0).argsort(axis=0)
     n_methods = len(values)
     return {
-        method: np.bincount(ranks[i], minlength=n_methods) / n_resamples for i, method in enumerate(scores)
+        method: np.bincount(ranks[i], minlength=n_methods) / N_RESAMPLES for i, method in enumerate(scores)
     }
 
 
-def _distinct(scores: Sequence[SplitScore]) -> NDArray[np.float64]:
-    if not scores:
-        raise UserError("An interval needs at least one score, none came.")
-    if len({score.split_id for score in scores}) < len(scores):
-        raise UserError("A split came twice: average its seeds first.")
-    return np.array([score.value for score in scores])
-
-
-def _standard_error_factor(scores: Sequence[SplitScore]) -> float:
-    overlap = float(np.mean([score.overlap for score in scores]))
-    return math.sqrt(1 / len(scores) + overlap)
+def _standard_error_factor(overlaps: Sequence[float]) -> float:
+    return math.sqrt(1 / len(overlaps) + float(np.mean(overlaps)))
 
 
 def _compared(first: str, second: str, scores: Mapping[str, Sequence[SplitScore]]) -> Comparison:
@@ -261,23 +202,14 @@ def _compared(first: str, second: str, scores: Mapping[str, Sequence[SplitScore]
     differences = np.array([a.value - b.value for a, b in both])
     differences[np.abs(differences) <= ROUNDING] = 0.0
     n = len(both)
-    p_value, reason = None, ""
     if n < 3:
         reason = f"{n} common split{'' if n == 1 else 's'}: too few for a p value"
-    else:
-        error = _standard_error_factor([a for a, _ in both]) * float(differences.std(ddof=1))
-        mean = float(differences.mean())
-        # Equal on every split: no evidence of a difference. Different by a constant: certain.
-        p_value = float(2 * stats.t.sf(abs(mean) / error, n - 1)) if error > 0 else float(mean == 0)
-    return Comparison(
-        first=first,
-        second=second,
-        difference=float(differences.mean()) if n else math.nan,
-        p_value=p_value,
-        wins=float(((differences > 0) + 0.5 * (differences == 0)).mean()) if n else math.nan,
-        n=n,
-        reason=reason,
-    )
+        return Comparison.of(first, second, differences, reason=reason)
+    error = _standard_error_factor([a.overlap for a, _ in both]) * float(differences.std(ddof=1))
+    mean = float(differences.mean())
+    # Equal on every split: no evidence of a difference. Different by a constant: certain.
+    p_value = float(2 * stats.t.sf(abs(mean) / error, n - 1)) if error > 0 else float(mean == 0)
+    return Comparison.of(first, second, differences, p_value=p_value)
 
 
 def holm(comparisons: Sequence[Comparison]) -> tuple[Comparison, ...]:

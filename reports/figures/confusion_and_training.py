@@ -20,10 +20,7 @@ if TYPE_CHECKING:
 def confusion_figure(confusion: Mapping[str, Mapping[str, int]], *, title: str) -> Figure:
     """Draw a confusion matrix: shares of each true label by predicted label, rows adding up to 1.
 
-    Parameters
-    ----------
-    confusion
-        ``{true label: {predicted label: cells}}``; rejected cells under the empty label. At least one cell.
+    Rejected cells are under the empty label. UserError without a cell.
     """
     rows, columns, shares, counts = _shares(confusion)
     size = float(np.clip(2.2 + 0.32 * max(len(rows), len(columns)), 4.0, 14.0))
@@ -44,14 +41,10 @@ def confusion_figure(confusion: Mapping[str, Mapping[str, int]], *, title: str) 
 
 
 def history_figure(histories: Mapping[str, Mapping[str, Any]], *, title: str) -> Figure:
-    """Draw the losses of runs by epoch: a panel per term, a colour per run.
+    """Draw the losses of runs by epoch: a panel per term, a colour per run; UserError if no run has an epoch.
 
-    Parameters
-    ----------
-    histories
-        For each run, by name, what its method wrote to ``history.json``: ``{part: {"epochs": [{"epoch":
-        0, "train": {term: value}, "validation": {term: value}}, ...], "best_epoch": 7}}``, where a part
-        is a network, such as ``"encoder"``. UserError if no run has an epoch.
+    A history is what a method wrote to ``history.json``: ``{part: {"epochs": [{"epoch": 0, "train": {term:
+    value}, "validation": {term: value}}, ...], "best_epoch": 7}}``; a part is a network, as ``"encoder"``.
     """
     terms = dict.fromkeys(
         (part, term)

@@ -34,17 +34,9 @@ def embedding_figure(
     More than two dimensions are brought to two with UMAP (doi:10.21105/joss.00861) on 15 neighbours; two are
     drawn as they are. A picture is an impression, not a score.
 
-    Parameters
-    ----------
-    X_emb
-        (n_obs, n_latent), finite; at least 4 cells and 2 dimensions. UserError if shapes disagree or a
-        coordinate is not finite.
-    what
-        What the coordinates are, for the caption.
-    seed
-        Of the subsample, of UMAP and of the order in which points are drawn.
-    max_obs
-        The most cells that are drawn; a larger set is subsampled, and the caption says so.
+    ``what`` names the coordinates in the caption. Of more than ``max_obs`` cells a subsample is drawn; its
+    ``seed`` is also that of UMAP and of the order of the points. UserError if there are fewer than 4 cells or
+    2 dimensions, shapes disagree or a coordinate is not finite.
     """
     X, labels, batches = _checked(X_emb, label, batch)
     rng = np.random.default_rng(seed)

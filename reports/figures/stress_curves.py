@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
 
 from cellular_bench.reports.figures.canvas import (
     COLOURS,
@@ -14,7 +13,7 @@ from cellular_bench.reports.figures.canvas import (
     new_canvas,
     plain,
 )
-from cellular_bench.reports.tables.stress_levels import StressLine, StressSeries
+from cellular_bench.reports.tables.stress_levels import StressSeries
 
 #: Lines that a chart shows at most; the table has every method.
 MOST_LINES = 12
@@ -22,19 +21,15 @@ MOST_LINES = 12
 
 def stress_figure(series: StressSeries) -> Figure:
     """Draw the lines of a series."""
+    n = sum(any(line.scores) for line in series.lines)
+    which = "method" if n <= MOST_LINES else f"of the {MOST_LINES} best of {n} methods"
     return Figure(
         kind="stress",
         caption="Mean of the overall score over splits and seeds, with one standard deviation; the hardest "
         "level at the right. Methods that are incomplete at a level have no point there.",
         data=_picture(series),
-        alt=f"Overall score against the {series.unit}, a line for each {_which(series.lines)}; the table has "
-        "the numbers.",
+        alt=f"Overall score against the {series.unit}, a line for each {which}; the table has the numbers.",
     )
-
-
-def _which(lines: Sequence[StressLine]) -> str:
-    n = sum(any(line.scores) for line in lines)
-    return "method" if n <= MOST_LINES else f"of the {MOST_LINES} best of {n} methods"
 
 
 def _picture(series: StressSeries) -> bytes:

@@ -15,7 +15,9 @@ def definitions_table(
 ) -> Table | None:
     """Return the definition of every metric on the boards, and which scores are of other versions."""
     used = {spec.metric_id for board in boards for spec in board.metrics}
-    old = outdated(records, specs)
+    unknown = {s.metric_id for run in records for s in run.scores if s.metric_id not in specs}
+    in_csv = (f"{metric_id}: not a known metric; in scores.csv only" for metric_id in unknown)
+    old = sorted((*other_versions(records, specs), *in_csv))
     if not used and not old:
         return None
     return Table(
@@ -40,13 +42,6 @@ def _cells(spec: MetricSpec) -> tuple[Cell, ...]:
     limits = f"{spec.minimum:g}\u00a0to\u00a0{spec.maximum:g}".replace("-", "−")  # on one line
     words = (limits, better, "yes" if spec.in_overall else "no", str(spec.version))
     return (Cell(aspect_title(spec.aspect)), Cell(spec.definition), *map(Cell, words), doi_cell(spec.doi))
-
-
-def outdated(records: Sequence[RunRecord], specs: Mapping[str, MetricSpec]) -> tuple[str, ...]:
-    """List the scores of a metric that has another version here, or is unknown."""
-    unknown = {s.metric_id for run in records for s in run.scores if s.metric_id not in specs}
-    lines = (f"{metric_id}: not a known metric; in scores.csv only" for metric_id in unknown)
-    return tuple(sorted((*other_versions(records, specs), *lines)))
 
 
 def other_versions(records: Sequence[RunRecord], specs: Mapping[str, MetricSpec]) -> tuple[str, ...]:

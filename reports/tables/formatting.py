@@ -17,15 +17,15 @@ def anchor(text: str) -> str:
     return re.sub(r"[^A-Za-z0-9_-]+", "-", text)
 
 
-def number(value: float, digits: int = 3) -> str:
-    """Write a score: fixed decimals and a true minus sign.
+def number(value: float) -> str:
+    """Write a score: three decimals and a true minus sign.
 
     Examples
     --------
     >>> number(-0.12345)
     '−0.123'
     """
-    text = f"{value:.{digits}f}"
+    text = f"{value:.3f}"
     return text.replace("-", "−") if float(text) else text.lstrip("-")
 
 

@@ -64,15 +64,12 @@ def _f1_cell(runs: Sequence[RunRecord], scores: Sequence[LabelScore | None]) -> 
     In other runs it is 0 for a method that gives the label once and undefined for one that does not: means
     would be over other runs for each method.
     """
-    values: list[float | None] = []
-    reasons: list[str] = []
-    for run, score in zip(runs, scores, strict=True):
-        if score is not None and score.support > 0:
-            values.append(score.f1)
-            continue
-        values.append(None)
-        without = "no scored cell has this label" if run.per_label else "no scores by label"
-        reasons.append(run_failure(run) if run.status != "ok" else without)
+    values = [score.f1 if score is not None and score.support > 0 else None for score in scores]
+    reasons = []
+    for run, value in zip(runs, values, strict=True):
+        if value is None:
+            without = "no scored cell has this label" if run.per_label else "no scores by label"
+            reasons.append(run_failure(run) if run.status != "ok" else without)
     summary = over_units(runs, values, reasons)
     return score_cell(summary, len(runs), summary.mean)
 

@@ -62,12 +62,9 @@ class Cell:
     share
         0 (worst end of the range) to 1 (best end), for bars and shades; None for neither.
     reason, note
-        Why the value, or part of it, is missing, or what else there is to know of it; number of the note
-        below the table that says so, see :func:`with_notes`.
+        Why a value or part of it is missing; number of the note that says so, see :func:`with_notes`.
     approximate
         Which approximations the value rests on; empty if it is exact.
-    emphasis
-        ``"strong"`` for a warning, ``"mild"`` for a slight one.
     fold
         Title and lines of a text that the page shows on demand.
     below

@@ -16,7 +16,7 @@ from cellular_bench.benchmark.analysis.leaderboard import (
 )
 from cellular_bench.benchmark.analysis.rank_stability import against_best, between_controls
 from cellular_bench.benchmark.analysis.scales import Scale, UnitAspects, on_scales
-from cellular_bench.benchmark.analysis.statistics import Comparison, SplitScore, half_width
+from cellular_bench.benchmark.analysis.statistics import Comparison, half_width
 from cellular_bench.core.types import AspectId, aspect_title
 from cellular_bench.reports.tables.method_rows import (
     method_rows,
@@ -156,8 +156,8 @@ def _scales_json(row: BoardRow, scales: Mapping[Scale, Sequence[UnitAspects]]) -
     """Write the aspect scores of a row on every scale for the page's script; see ``TableRow.scales``."""
     written = {}
     for scale, units in scales.items():
-        scores = [SplitScore(split_id=one.unit, value=0.0, overlap=one.overlap) for one in units]
-        has_interval = len(scores) > 1 and row.incomplete_because is None
+        has_interval = len(units) > 1 and row.incomplete_because is None
+        half = round(half_width([one.overlap for one in units]), 6) if has_interval else None
         aspects = [[round(value, 7) for value in one.aspects] for one in units]
-        written[scale] = {"half": round(half_width(scores), 6) if has_interval else None, "units": aspects}
+        written[scale] = {"half": half, "units": aspects}
     return json.dumps(written, separators=(",", ":"))

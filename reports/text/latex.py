@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from cellular_bench.reports.report import BoardReport, Report
-from cellular_bench.reports.tables.model import Cell, Table, TableRow
+from cellular_bench.reports.tables.model import Cell, Table
 
 
 def latex(report: Report) -> str:
@@ -44,11 +44,7 @@ def _body(table: Table) -> Iterator[str]:
         yield r"\midrule"
         if group is not None:
             yield rf"\multicolumn{{{1 + len(table.columns)}}}{{l}}{{\textit{{{tex(group.title)}}}}} \\"
-        yield from (_row(row) for row in rows)
-
-
-def _row(row: TableRow) -> str:
-    return " & ".join([tex(row.full_name), *map(_cell, row.cells)]) + r" \\"
+        yield from (" & ".join([tex(row.full_name), *map(_cell, row.cells)]) + r" \\" for row in rows)
 
 
 def _cell(cell: Cell) -> str:

@@ -6,7 +6,7 @@ import csv
 import io
 import json
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 from cellular_bench.benchmark.schema.records import RunRecord
@@ -23,11 +23,15 @@ CSV_COLUMNS = (
 
 def scores_csv(records: Sequence[RunRecord]) -> str:
     """Return one line per run and metric; a run without scores has one line with no metric."""
+    return csv_text(CSV_COLUMNS, (row for run in records for row in score_rows(run)))
+
+
+def csv_text(columns: Sequence[str], rows: Iterable[Mapping[str, Any]]) -> str:
+    """Return mappings of columns as CSV; what is absent or None is empty."""
     text = io.StringIO()
-    writer = csv.DictWriter(text, CSV_COLUMNS, lineterminator="\n", restval="")
+    writer = csv.DictWriter(text, columns, lineterminator="\n")
     writer.writeheader()
-    for run in records:
-        writer.writerows(score_rows(run))
+    writer.writerows(rows)
     return text.getvalue()
 
 

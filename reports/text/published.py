@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import csv
-import io
 from collections.abc import Sequence
 from typing import Final
 
@@ -11,7 +9,7 @@ from cellular_bench.benchmark.analysis.leaderboard import Board
 from cellular_bench.benchmark.external.published_comparison import Compared, compared
 from cellular_bench.reports.report import Report
 from cellular_bench.reports.tables.published import published_tables
-from cellular_bench.reports.text.markdown_and_csv import escape, table_markdown
+from cellular_bench.reports.text.markdown_and_csv import csv_text, escape, table_markdown
 
 PUBLISHED_COLUMNS: Final = (
     "study", "protocol", "task", "dataset_id", "published_dataset_id", "method_id", "features",
@@ -22,13 +20,9 @@ PUBLISHED_COLUMNS: Final = (
 
 def published_csv(boards: Sequence[Board]) -> str:
     """Return one line per published score on the data of the boards, with ours where there is one."""
-    text = io.StringIO()
-    writer = csv.DictWriter(text, PUBLISHED_COLUMNS, lineterminator="\n")
-    writer.writeheader()
-    for board in boards:
-        for scores in compared(board).values():
-            writer.writerows(_csv_row(board, score) for score in scores)
-    return text.getvalue()
+    by_board = ((board, scores) for board in boards for scores in compared(board).values())
+    rows = (_csv_row(board, score) for board, scores in by_board for score in scores)
+    return csv_text(PUBLISHED_COLUMNS, rows)
 
 
 def _csv_row(board: Board, score: Compared) -> dict[str, object]:

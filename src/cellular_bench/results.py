@@ -29,7 +29,7 @@ SUFFIXES = {".html": "html", ".csv": "csv", ".md": "md", ".tex": "latex"}
 
 
 class Results:
-    """The results of a folder; they are read again whenever they are asked for.
+    """The results of a folder; they are read again at each request.
 
     Parameters
     ----------

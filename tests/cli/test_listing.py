@@ -60,11 +60,11 @@ def test_only_metrics_have_cards(listed):
         listed("methods", "--format", "markdown")
 
 
-def test_methods_tell_who_takes_unseen_cells_and_what_was_written_anew(listed, monkeypatch):
+def test_methods_tell_who_takes_unseen_cells_and_what_is_reimplemented(listed, monkeypatch):
     rows = {row["method_id"]: row for row in json.loads(listed("methods", "--format", "json"))}
     assert (rows["harmony"]["inductive"], rows["harmony"]["reimplementation"]) == (False, False)
     assert (rows["symphony"]["inductive"], rows["symphony"]["reimplementation"]) == (True, True)
     monkeypatch.setenv("COLUMNS", "160")
     shown = [line.split() for line in listed("methods", "harmony", "symphony").splitlines()[-2:]]
     assert shown[0] == ["harmony", "integration", "none", "no", "common", "ready"]
-    assert shown[1] == ["symphony", "integration", "none", "yes", "common", "ready;", "written", "anew"]
+    assert shown[1] == ["symphony", "integration", "none", "yes", "common", "ready;", "reimplemented"]

@@ -211,7 +211,7 @@ class MethodSpec:
     doi, url
         Of the method's publication, and of its authors' code or the library that is called.
     license
-        Of the code that runs here: a library's where one is called, this project's where the method is
+        Of the code that runs here: a library's if one is called, this project's if the method is
         reimplemented, whatever the original's is; None for what is this project's own.
     gpu
         True where the method is much faster on a GPU: on a cluster, it goes to workers that have one.

@@ -284,7 +284,7 @@ def _of_novelty(curve: Callable[[Any, Any], Curve], outputs: Outputs, truth: Tru
 def _risk(outputs: Outputs, truth: Truth) -> Curve | None:
     if outputs.label_proba is None or outputs.label_pred is None:
         return None
-    confidence = curves.confidence_of(outputs.label_proba)
+    confidence = outputs.label_proba.max(axis=1)
     return curves.risk_coverage(truth.label, outputs.label_pred, confidence, outputs.rejected)
 
 

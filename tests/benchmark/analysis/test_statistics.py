@@ -1,19 +1,18 @@
 """Intervals and comparisons: worked by hand, against SciPy, and at their nominal rate."""
 
 import math
+from itertools import combinations
 
 import numpy as np
 import pytest
 from scipy import stats
 
 from cellular_bench.benchmark.analysis.statistics import (
-    Comparison,
     SplitScore,
     average_seeds,
     interval,
     paired_tests,
     rank_shares,
-    tie_groups,
 )
 from cellular_bench.core.errors import UserError
 
@@ -23,6 +22,10 @@ def _scores(values, *, overlap=0.0):
         SplitScore(split_id=f"split{i}", value=float(value), overlap=overlap)
         for i, value in enumerate(values)
     ]
+
+
+def _compared(scores):
+    return paired_tests(scores, pairs=list(combinations(scores, 2)))
 
 
 def test_without_overlap_it_is_the_usual_t_interval():
@@ -78,7 +81,7 @@ def test_seeds_are_averaged_within_their_split():
 
 def test_a_pair_is_compared_on_its_common_splits_as_by_scipy():
     first, second = _scores([0.9, 0.8, 0.85, 0.95]), _scores([0.85, 0.78, 0.86, 0.90, 0.1])
-    (found,) = paired_tests({"a": first, "b": second})
+    (found,) = _compared({"a": first, "b": second})
     expected = stats.ttest_rel([0.9, 0.8, 0.85, 0.95], [0.85, 0.78, 0.86, 0.90])
     assert found.n == 4
     assert found.p_value == pytest.approx(expected.pvalue)
@@ -89,16 +92,16 @@ def test_a_pair_is_compared_on_its_common_splits_as_by_scipy():
 def test_scores_that_are_equal_but_for_rounding_are_not_told_apart():
     """0.1 + 0.2 is not 0.3 in binary, on every split by the same: a spread of 0 around what is not 0."""
     assert 0.1 + 0.2 != 0.3
-    (found,) = paired_tests({"a": _scores([0.1 + 0.2] * 3), "b": _scores([0.3] * 3)})
+    (found,) = _compared({"a": _scores([0.1 + 0.2] * 3), "b": _scores([0.3] * 3)})
     assert (found.p_value, found.difference, found.wins, found.is_different) == (1.0, 0.0, 0.5, False)
-    (found,) = paired_tests({"a": _scores([0.301] * 3), "b": _scores([0.3] * 3)})
+    (found,) = _compared({"a": _scores([0.301] * 3), "b": _scores([0.3] * 3)})
     assert found.is_different
 
 
 def test_p_values_are_adjusted_by_holm():
     rng = np.random.default_rng(2)
     scores = {name: _scores(rng.normal(mean, 0.01, 8)) for name, mean in (("a", 0.9), ("b", 0.9), ("c", 0.8))}
-    found = {(c.first, c.second): c.p_value for c in paired_tests(scores)}
+    found = {(c.first, c.second): c.p_value for c in _compared(scores)}
     raw = {
         pair: stats.ttest_rel(*([score.value for score in scores[name]] for name in pair)).pvalue
         for pair in found
@@ -113,7 +116,7 @@ def test_p_values_are_adjusted_by_holm():
 def test_equal_methods_are_called_different_at_most_at_the_nominal_rate():
     rng = np.random.default_rng(3)
     called = [
-        any(c.is_different for c in paired_tests({n: _scores(rng.normal(0, 1, 5)) for n in "abcd"}))
+        any(c.is_different for c in _compared({n: _scores(rng.normal(0, 1, 5)) for n in "abcd"}))
         for _ in range(300)
     ]
     assert np.mean(called) <= 0.08
@@ -124,27 +127,15 @@ def test_equal_methods_are_called_different_at_most_at_the_nominal_rate():
     [([0.5, 0.6, 0.7], [0.5, 0.6, 0.7], 1.0), ([0.5, 0.75, 1.0], [0.25, 0.5, 0.75], 0.0)],
 )
 def test_differences_without_spread(first, second, p_value):
-    (found,) = paired_tests({"a": _scores(first), "b": _scores(second)})
+    (found,) = _compared({"a": _scores(first), "b": _scores(second)})
     assert found.p_value == p_value
 
 
 def test_too_few_splits_give_a_reason_instead_of_a_p_value():
-    (found,) = paired_tests({"a": _scores([0.1, 0.9]), "b": _scores([0.2, 0.3])})
+    (found,) = _compared({"a": _scores([0.1, 0.9]), "b": _scores([0.2, 0.3])})
     assert found.p_value is None
     assert "2 common splits" in found.reason
     assert not found.is_different
-
-
-def _pair(first, second, p_value):
-    return Comparison(first=first, second=second, difference=0.1, p_value=p_value, wins=1.0, n=5)
-
-
-def test_groups_are_the_longest_stretches_that_are_not_told_apart():
-    pairs = [
-        _pair("a", "b", 0.5), _pair("a", "c", 0.01), _pair("a", "d", 0.001),
-        _pair("b", "c", 0.3), _pair("b", "d", 0.01), _pair("c", "d", 0.02),
-    ]  # fmt: skip
-    assert tie_groups(["a", "b", "c", "d"], pairs) == (("a", "b"), ("b", "c"))
 
 
 def test_rank_shares_of_a_clear_and_of_an_open_race():
