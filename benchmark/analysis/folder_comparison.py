@@ -208,21 +208,16 @@ def _changes(
         if old.value is not None and new.value is not None:
             values[metric_id].append((run, old.value, new.value))
     for metric_id, pairs in values.items():
-        yield _change(subject, specs[metric_id], pairs)
-
-
-def _change(
-    subject: MethodOnData, spec: MetricSpec, values: Sequence[tuple[RunRecord, float, float]]
-) -> Change:
-    runs = [run for run, _, _ in values]
-    gains = [(*unit_of(run.split), scaled(spec, new) - scaled(spec, old)) for run, old, new in values]
-    return Change(
-        subject=subject,
-        metric_id=spec.metric_id,
-        before=over_units(runs, (old for _, old, _ in values)).mean or 0.0,
-        after=over_units(runs, (new for _, _, new in values)).mean or 0.0,
-        gain=interval(average_seeds(gains)),
-    )
+        spec = specs[metric_id]
+        runs = [run for run, _, _ in pairs]
+        gains = [(*unit_of(run.split), scaled(spec, new) - scaled(spec, old)) for run, old, new in pairs]
+        yield Change(
+            subject=subject,
+            metric_id=metric_id,
+            before=over_units(runs, (old for _, old, _ in pairs)).mean or 0.0,
+            after=over_units(runs, (new for _, _, new in pairs)).mean or 0.0,
+            gain=interval(average_seeds(gains)),
+        )
 
 
 def _lost(
