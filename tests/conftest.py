@@ -21,9 +21,9 @@ if TYPE_CHECKING:
     from cellular_bench.core.types import MetricSpec
 
 # One compute thread per process, as in a run: for what is imported from here on, and for what plug-ins of
-# pytest have imported already.
-for _variable in ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS", "NUMEXPR_NUM_THREADS"):
-    os.environ.setdefault(_variable, "1")
+# pytest have imported already. Numba counts, because it sets the threads of the OpenMP that torch uses, too.
+for _library in ("OMP", "MKL", "OPENBLAS", "NUMEXPR", "NUMBA"):
+    os.environ.setdefault(f"{_library}_NUM_THREADS", "1")
 threadpool_limits(1)
 
 REPO = Path(__file__).resolve().parents[1]
