@@ -1,5 +1,6 @@
 """The package as it ships: one import name, every module and data file, nobody else's folders."""
 
+import shutil
 import subprocess
 import sys
 import tarfile
@@ -11,20 +12,29 @@ import pytest
 FOLDERS = ["benchmark", "methods", "metrics", "datasets", "reports"]
 
 
+def tracked(repo: Path, *places: str) -> list[str]:
+    """Files that git knows."""
+    command = ["git", "ls-files", *places]
+    return subprocess.run(command, cwd=repo, capture_output=True, text=True, check=True).stdout.splitlines()
+
+
 def shipped(repo: Path) -> set[str]:
     """Every file that git tracks in the linked folders, by its name inside the package."""
-    done = subprocess.run(
-        ["git", "ls-files", *FOLDERS, "src/cellular_bench/*.py"],
-        cwd=repo, capture_output=True, text=True, check=True,
-    )  # fmt: skip
-    names = {name.removeprefix("src/cellular_bench/") for name in done.stdout.split()}
+    names = {
+        name.removeprefix("src/cellular_bench/")
+        for name in tracked(repo, *FOLDERS, "src/cellular_bench/*.py")
+    }
     return {f"cellular_bench/{name}" for name in names if not name.endswith(".md")}
 
 
 @pytest.fixture(scope="module")
 def built(repo: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    out = tmp_path_factory.mktemp("dist")
-    command = [sys.executable, "-m", "build", "--no-isolation", "--outdir", str(out), str(repo)]
+    """The wheel and the source distribution, built from a copy: building writes beside the sources."""
+    copy, out = tmp_path_factory.mktemp("sources"), tmp_path_factory.mktemp("dist")
+    for name in tracked(repo):
+        (copy / name).parent.mkdir(parents=True, exist_ok=True)
+        shutil.copy2(repo / name, copy / name, follow_symlinks=False)
+    command = [sys.executable, "-m", "build", "--no-isolation", "--outdir", str(out), str(copy)]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr[-2000:]
     return out

@@ -63,7 +63,7 @@ def write_wheel(folder: Path, name: str, version: str, requires: str = "") -> No
 
 @pytest.fixture
 def index(tmp_path, monkeypatch) -> Path:
-    """A folder of packages in the place of the package index."""
+    """A folder of packages in the place of the package index; another package is on the PYTHONPATH."""
     folder = tmp_path / "wheels"
     folder.mkdir()
     write_wheel(folder, "numpy", "99.1")
@@ -73,6 +73,10 @@ def index(tmp_path, monkeypatch) -> Path:
     monkeypatch.setenv("PIP_NO_INDEX", "1")
     monkeypatch.setenv("PIP_FIND_LINKS", str(folder))
     monkeypatch.setenv("PIP_CONFIG_FILE", os.devnull)
+    intruder = tmp_path / "elsewhere" / "intruder-1.0.dist-info"
+    intruder.mkdir(parents=True)
+    (intruder / "METADATA").write_text("Name: intruder\nVersion: 1.0\nRequires-Dist: nothing-like-it\n")
+    monkeypatch.setenv("PYTHONPATH", str(intruder.parent))
     return folder
 
 
@@ -92,6 +96,7 @@ def test_an_environment_is_created_once_and_then_known(tmp_path, index):
     found = required(find(str(path)))
     wanted = {"numpy": "99.1", "h5py": "99.2", "leaf": "1.0", "root": "3.0"}
     assert {name: found.packages[name] for name in wanted} == wanted
+    assert "intruder" not in found.packages
     assert found.versions["Python"] == ".".join(map(str, sys.version_info[:3]))
     code = "import leaf, sys; print(sys.prefix)"
     done = subprocess.run([*found.command, "-c", code], capture_output=True, text=True, check=True)

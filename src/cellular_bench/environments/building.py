@@ -221,7 +221,13 @@ def _run(command: Sequence[str], *, log: Path, doing: str) -> str:
         file.write(f"$ {' '.join(command)}\n".encode())
         file.flush()
         start = file.tell()
-        code = _wait(subprocess.Popen(command, stdout=file, stderr=subprocess.STDOUT, start_new_session=True))  # noqa: S603
+        # What PYTHONPATH names would be taken for packages of the environment.
+        environment = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}
+        code = _wait(
+            subprocess.Popen(  # noqa: S603
+                command, stdout=file, stderr=subprocess.STDOUT, env=environment, start_new_session=True
+            )
+        )
         file.seek(start)
         printed = file.read().decode("utf-8", errors="replace")
     if code != 0:
