@@ -19,7 +19,7 @@ from cellular_bench.benchmark.plan.identity import (
 from cellular_bench.benchmark.plan.params import completed
 from cellular_bench.benchmark.plan.run import Plan, PlannedRun
 from cellular_bench.benchmark.registry import Method, lookup, methods_for, task
-from cellular_bench.benchmark.schema.records import GENES, SplitIdentity
+from cellular_bench.benchmark.schema.records import GENES, MethodIdentity, SplitIdentity
 from cellular_bench.benchmark.schema.suite import Block, MethodChoice, SplitChoice, Suite
 from cellular_bench.core import keys
 from cellular_bench.core.errors import UserError
@@ -43,7 +43,10 @@ def plan(
     runs: dict[str, PlannedRun] = {}
     splits: dict[tuple[str, str], Split] = {}
     for block in suite.blocks:
-        chosen = choose_methods(block, methods)
+        # Versions of packages are read from files: once per method, not once per split.
+        chosen = [
+            (method, method_identity(method, params)) for method, params in choose_methods(block, methods)
+        ]
         for dataset_id in block.datasets:
             dataset = datasets[dataset_id]
             for split, cells in _allowed_splits(block, dataset):
@@ -139,13 +142,12 @@ def _runs(
     block: Block,
     dataset: Dataset,
     cells: SplitIdentity,
-    chosen: Sequence[tuple[Method, dict[str, Any]]],
+    chosen: Sequence[tuple[Method, MethodIdentity]],
     plugins: Sequence[Path],
 ) -> Iterable[PlannedRun]:
     data = dataset_identity(dataset)
     study_metrics = suite.study_metrics and task(block.task).has_study_metrics
-    for method, params in chosen:
-        identity = method_identity(method, params)
+    for method, identity in chosen:
         for seed in block.seeds:
             yield PlannedRun(
                 run_id=run_id(block.task, method, identity, data, cells, seed, study_metrics=study_metrics),
