@@ -231,11 +231,12 @@ def _all_methods(plugins: Sequence[Path]) -> Iterator[Method]:
 
 def built_in(method_ids: Iterable[str]) -> list[MethodSpec]:
     """Describe methods of this package by name."""
-    return [lookup("method", name, _built_in()) for name in method_ids]
+    return [lookup("method", name, built_in_specs()) for name in method_ids]
 
 
 @functools.cache
-def _built_in() -> dict[str, MethodSpec]:
+def built_in_specs() -> dict[str, MethodSpec]:
+    """Describe all methods of this package by name."""
     return {factory.spec.method_id: factory.spec for factory in _methods_package().built_in()}
 
 

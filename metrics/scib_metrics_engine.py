@@ -52,12 +52,12 @@ def score_with_scib_metrics(inputs: Mapping[str, Any]) -> dict[str, Outcome]:
     outcomes: dict[str, Outcome] = {}
     # The library prints its progress to standard output, which is reserved for tables and JSON.
     with redirect_stdout(sys.stderr):
-        for metric_ids, call in _calls(inputs).items():
+        for metric_ids, call in calls_for(inputs).items():
             outcomes |= _outcomes(metric_ids, call)
     return outcomes
 
 
-def _calls(inputs: Mapping[str, Any]) -> dict[tuple[str, ...], Callable[[], Any]]:
+def calls_for(inputs: Mapping[str, Any]) -> dict[tuple[str, ...], Callable[[], Any]]:
     """Return the call for each group of metrics; a call for several metrics returns a dictionary."""
     import scib_metrics as theirs
     from scib_metrics.nearest_neighbors import pynndescent

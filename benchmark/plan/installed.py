@@ -31,13 +31,14 @@ def packages_of(modules: Sequence[str], distributions: Sequence[str] = ()) -> di
     >>> sorted(packages_of(["sklearn"]))
     ['anndata', 'numpy', 'scikit-learn', 'scipy']
     """
-    known = _distributions()
+    known = distributions_by_module()
     names = {known.get(module.partition(".")[0], [module])[0] for module in modules}
     return {name: version_of(name) for name in sorted({*COMMON, *distributions, *names})}
 
 
 @functools.cache
-def _distributions() -> dict[str, list[str]]:
+def distributions_by_module() -> dict[str, list[str]]:
+    """Return the names of the installed packages that hold each top-level module."""
     return {module: sorted(names) for module, names in packages_distributions().items()}
 
 

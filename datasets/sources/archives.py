@@ -86,7 +86,7 @@ def _unpack_into(folder: Path, path: Path, *, max_bytes: int, max_files: int) ->
                 if member.blocks is None:
                     place.mkdir(parents=True, exist_ok=True)
                     continue
-                left -= _write(place, member.blocks, path, left=left, max_bytes=max_bytes)
+                left -= write_member(place, member.blocks, path, left=left, max_bytes=max_bytes)
     except _DAMAGE as error:
         if isinstance(error, OSError) and error.errno is not None:
             raise
@@ -94,7 +94,8 @@ def _unpack_into(folder: Path, path: Path, *, max_bytes: int, max_files: int) ->
         raise DataError(str(path), [problem]) from error
 
 
-def _write(place: Path, blocks: Iterator[bytes], path: Path, *, left: int, max_bytes: int) -> int:
+def write_member(place: Path, blocks: Iterator[bytes], path: Path, *, left: int, max_bytes: int) -> int:
+    """Write a member of an archive to a new file; return its size."""
     if place.exists():
         raise DataError(str(path), [f"It holds '{place.name}' twice; refused."])
     place.parent.mkdir(parents=True, exist_ok=True)

@@ -101,7 +101,7 @@ def score_cell_cycle(X: csr_matrix, var_names: Sequence[str], batch: ArrayLike) 
             continue
         within = X[cells]
         scores[cells] = _phase_scores(within, var_names, genes)
-        share = share_explained(_components(within), scores[cells])
+        share = share_explained(principal_scores(within), scores[cells])
         if share > NEGLIGIBLE:
             before[str(name)] = share
     if not before:
@@ -124,7 +124,7 @@ def _phase_scores(X: csr_matrix, var_names: list[str], genes: tuple[list[str], l
     return scores
 
 
-def _components(X: csr_matrix) -> Floats:
+def principal_scores(X: csr_matrix) -> Floats:
     """Return the first 50 principal components of sparse expression, the smallest first.
 
     They are the leading eigenvectors of the cells' Gram matrix, which is never formed. Both the matrix and

@@ -64,7 +64,7 @@ def history_figure(histories: Mapping[str, Mapping[str, Any]], *, title: str) ->
     for ax, (part, term) in zip(axes, terms, strict=False):
         for place, history in enumerate(histories.values()):
             if part in history:
-                _losses(ax, history[part], term, colour=COLOURS[place % len(COLOURS)])
+                draw_losses(ax, history[part], term, colour=COLOURS[place % len(COLOURS)])
         label_axes(ax, "epoch", title=f"{part}: {term}")
     _history_legend(canvas, list(histories))
     canvas.suptitle(title, x=0.01, ha="left", fontsize=10, fontweight="bold")
@@ -92,7 +92,7 @@ def _epochs_kept(histories: Mapping[str, Mapping[str, Any]]) -> str:
     return f"Epoch kept in {len(histories)} runs: {', '.join(spans)}."
 
 
-def _losses(ax: Axes, training: Mapping[str, Any], term: str, *, colour: str) -> None:
+def draw_losses(ax: Axes, training: Mapping[str, Any], term: str, *, colour: str) -> None:
     """Draw one term of one run in training and validation, and mark the epoch that was kept."""
     epochs = [epoch["epoch"] for epoch in training["epochs"]]
     validation = [epoch["validation"][term] for epoch in training["epochs"]]

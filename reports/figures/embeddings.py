@@ -44,7 +44,7 @@ def embedding_figure(
     if len(X) > max_obs:
         chosen = rng.choice(len(X), size=max_obs, replace=False)
     chosen = rng.permutation(chosen)
-    points = _two_dimensions(X[chosen], seed=seed)
+    points = two_dimensions(X[chosen], seed=seed)
     canvas = new_canvas(8.0, 3.5)
     axes = canvas.subplots(1, 2)
     for ax, groups, name in zip(axes, (labels, batches), ("label", "batch"), strict=True):
@@ -79,7 +79,7 @@ def _checked(
     return X, labels, batches
 
 
-def _two_dimensions(X: NDArray[np.floating[Any]], *, seed: int) -> NDArray[np.floating[Any]]:
+def two_dimensions(X: NDArray[np.floating[Any]], *, seed: int) -> NDArray[np.floating[Any]]:
     """Return (n_obs, 2) coordinates."""
     if X.shape[1] == 2:
         return X

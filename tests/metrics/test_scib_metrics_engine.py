@@ -15,7 +15,7 @@ def library(monkeypatch):
 
     def answer(calls):
         monkeypatch.setattr(engine, "find_spec", lambda name: object())
-        monkeypatch.setattr(engine, "_calls", lambda inputs: calls)
+        monkeypatch.setattr(engine, "calls_for", lambda inputs: calls)
         return engine.score_with_scib_metrics({})
 
     return answer
@@ -62,6 +62,6 @@ def test_an_absent_library_is_explained(monkeypatch):
 @pytest.mark.slow  # importing the library takes longer than all other tests here
 def test_every_name_is_that_of_a_metric():
     pytest.importorskip("scib_metrics")
-    calls = engine._calls({"X_emb": [[0.0, 1.0], [1.0, 0.0], [2.0, 2.0]] * 10})
+    calls = engine.calls_for({"X_emb": [[0.0, 1.0], [1.0, 0.0], [2.0, 2.0]] * 10})
     assert {name for names in calls for name in names} < METRICS.keys()
     assert "scib_metrics" in sys.modules

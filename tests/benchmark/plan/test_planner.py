@@ -131,8 +131,8 @@ def test_a_new_version_of_a_member_makes_another_run_of_the_ensemble(datasets, m
     run = runs_of(datasets, methods=members)[0]
     assert {"celltypist", "scikit-learn"} <= set(run.method.packages)
     assert run.method.members == {"celltypist": 1, "knn": 1}
-    newer = {name: replace(spec, version=2) for name, spec in registry._built_in().items()}
-    monkeypatch.setattr(registry, "_built_in", lambda: newer)
+    newer = {name: replace(spec, version=2) for name, spec in registry.built_in_specs().items()}
+    monkeypatch.setattr(registry, "built_in_specs", lambda: newer)
     again = runs_of(datasets, methods=members)[0]
     assert again.method.members == {"celltypist": 2, "knn": 2}
     assert again.run_id != run.run_id

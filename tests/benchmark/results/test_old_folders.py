@@ -142,8 +142,10 @@ def run(store: Store, suite: str, *more: str):
 
 
 def test_what_lacked_a_package_is_replaced_once_it_is_there(old: Store, as_then: None, monkeypatch) -> None:
-    real, version = installed._distributions(), installed.version
-    monkeypatch.setattr(installed, "_distributions", lambda: {**real, "no_such_module": ["new-package"]})
+    real, version = installed.distributions_by_module(), installed.version
+    monkeypatch.setattr(
+        installed, "distributions_by_module", lambda: {**real, "no_such_module": ["new-package"]}
+    )
     monkeypatch.setattr(installed, "version", lambda name: "1.0" if name == "new-package" else version(name))
     lacked = {run_id for run_id, record in written() if record["method"]["method_id"] == "needs_missing"}
     done = run(old, "cells")

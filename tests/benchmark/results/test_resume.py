@@ -70,11 +70,11 @@ def test_an_absent_package_is_recorded_as_such() -> None:
 
 def pretend_installed(monkeypatch, *modules: str) -> None:
     """Pretend that modules came with a package each, called NAME-package 1.0."""
-    real, found = installed.version, installed._distributions()
+    real, found = installed.version, installed.distributions_by_module()
     came = {f"{name}-package": "1.0" for name in modules}
     monkeypatch.setattr(installed, "version", lambda name: came.get(name) or real(name))
     more = {name: [f"{name}-package"] for name in modules}
-    monkeypatch.setattr(installed, "_distributions", lambda: {**found, **more})
+    monkeypatch.setattr(installed, "distributions_by_module", lambda: {**found, **more})
 
 
 def test_a_run_replaces_the_one_that_lacked_a_package(planned, carried_out, tmp_path, monkeypatch) -> None:

@@ -187,7 +187,7 @@ def test_a_full_disk_is_not_called_a_damaged_archive(tmp_path, monkeypatch):
     def full(*args, **kwargs):
         raise OSError(errno.ENOSPC, "No space left on device")
 
-    monkeypatch.setattr(archives, "_write", full)
+    monkeypatch.setattr(archives, "write_member", full)
     with pytest.raises(OSError, match="No space left"):
         unpack(path, tmp_path / "out")
     assert [entry.name for entry in tmp_path.iterdir()] == ["x.zip"]

@@ -6,7 +6,7 @@ import pytest
 from cellular_bench.core.errors import UndefinedError
 from cellular_bench.core.toml import read_toml
 from cellular_bench.metrics import cell_cycle_conservation, score_cell_cycle
-from cellular_bench.metrics.embedding.cell_cycle import GENES, _components, phase_genes
+from cellular_bench.metrics.embedding.cell_cycle import GENES, phase_genes, principal_scores
 from cellular_bench.metrics.embedding.regression import share_explained
 
 S = ["MCM5", "PCNA", "TYMS", "FEN1", "MCM2", "MCM4", "RRM1", "UNG", "GINS2", "MCM6", "CDCA7"]
@@ -53,7 +53,7 @@ def test_the_same_components_conserve_everything_and_noise_little(cycling):
     before, after = found.scores, found.variance_before
     components = np.zeros((125, 50))
     for name in "xy":
-        components[batch == name] = _components(X[batch == name])
+        components[batch == name] = principal_scores(X[batch == name])
     assert cell_cycle_conservation(components, batch, before, after) == pytest.approx(1.0, abs=1e-9)
     noise = np.random.default_rng(1).normal(size=(125, 50))
     assert cell_cycle_conservation(noise, batch, before, after) < 0.5
@@ -63,7 +63,7 @@ def test_components_equal_a_full_decomposition(cycling):
     X = cycling[0].toarray().astype(np.float64)
     left, sizes, _ = np.linalg.svd(X - X.mean(axis=0), full_matrices=False)
     expected = (left * sizes)[:, :50]
-    smallest_first = _components(cycling[0])
+    smallest_first = principal_scores(cycling[0])
     assert np.abs(smallest_first[:, ::-1]) == pytest.approx(np.abs(expected), abs=1e-6)
 
 

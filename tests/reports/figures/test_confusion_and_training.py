@@ -61,18 +61,18 @@ def test_drawing_opens_no_pyplot_figure(cells: dict[str, Any]) -> None:
 
 @pytest.mark.slow
 def test_more_dimensions_go_through_umap_and_groups_stay_apart() -> None:
-    from cellular_bench.reports.figures.embeddings import _two_dimensions
+    from cellular_bench.reports.figures.embeddings import two_dimensions
 
     rng = np.random.default_rng(0)
     label = np.repeat([0, 1], 60)
     X = rng.normal(size=(120, 10)) + 30 * label[:, None]
-    points = _two_dimensions(X, seed=0)
+    points = two_dimensions(X, seed=0)
     assert points.shape == (120, 2)
     centres = np.array([points[label == k].mean(axis=0) for k in (0, 1)])
     spread = max(points[label == k].std(axis=0).max() for k in (0, 1))
     assert np.linalg.norm(centres[0] - centres[1]) > 2 * spread
-    np.testing.assert_array_equal(points, _two_dimensions(X, seed=0))
-    assert _two_dimensions(X[:6], seed=0).shape == (6, 2)
+    np.testing.assert_array_equal(points, two_dimensions(X, seed=0))
+    assert two_dimensions(X[:6], seed=0).shape == (6, 2)
 
 
 @pytest.mark.parametrize(
@@ -143,10 +143,10 @@ def test_history_of_many_runs_is_summed_up() -> None:
 def test_history_draws_validation_solid_and_training_dotted() -> None:
     from matplotlib.figure import Figure as Canvas
 
-    from cellular_bench.reports.figures.confusion_and_training import _losses
+    from cellular_bench.reports.figures.confusion_and_training import draw_losses
 
     ax = Canvas().subplots()
-    _losses(ax, _history([3.0, 1.0, 2.0])["encoder"], "total", colour="k")
+    draw_losses(ax, _history([3.0, 1.0, 2.0])["encoder"], "total", colour="k")
     train, validation, kept = ax.lines
     assert (train.get_linestyle(), validation.get_linestyle()) == (":", "-")
     np.testing.assert_allclose(train.get_ydata(), [2.9, 0.9, 1.9])
