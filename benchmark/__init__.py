@@ -1,1 +1,1 @@
-"""The harness: plans runs, executes each in a process of its own, scores and ranks them."""
+"""The harness: plans runs, executes each in a separate process, scores and ranks them."""

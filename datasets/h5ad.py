@@ -84,7 +84,7 @@ def _problem_of_content(path: Path, keys: set[str]) -> str | None:
 
 
 def _prepare(path: Path, kind: str, suffixes: tuple[str, ...]) -> str:
-    """Return the command that converts a file to AnnData, with its format if the name does not tell it."""
+    """Return the command that converts a file to AnnData, with its format if the name does not show it."""
     format_option = "" if path.suffix.lower() in suffixes else f" --input-format {kind}"
     # Loom files often hold the labels, 10x output never does.
     labels = " --labels TABLE" if kind == "10x_h5" else ""

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 class Ensemble:
     """Majority vote of other annotators, following the idea of popV.
 
-    Every member sees the same data as in a run of its own: the labels of the training cells, and the genes
+    Every member sees the same data as in its own run: the labels of the training cells, and the genes
     that it asks for. A member that rejects a cell still votes with its best label. Ties go to the member
     that is listed first.
 

@@ -207,7 +207,7 @@ def carried_out(small, silent) -> "Callable[..., Store]":
     return run
 
 
-# A small result folder, worked out by hand: every kind of row that a report must tell apart.
+# A small result folder, worked out by hand: every kind of row that a report must distinguish.
 
 EVIL = "<script>alert('x')</script>|a*b"
 SPECS = {

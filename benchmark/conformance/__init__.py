@@ -1,7 +1,7 @@
 """Whether a method keeps the promises of the interface: one list of checks for tests and for users.
 
 ``run-benchmark check METHOD`` and the test suite run the same checks, each on small simulated data. Metrics
-have a list of their own, and so have data sets, which are loaded and validated.
+have another list, and so have data sets, which are loaded and validated.
 A method may be excused from a check by naming it, with a reason, in ``spec.expected_failed_checks``.
 """
 

@@ -18,7 +18,7 @@ LABELS = ("acinar", "beta", "delta")
 SHARES = (0.4, 0.35, 0.25)
 BATCHES = ("donor1", "donor2")
 N_MARKERS = 15
-#: Labels of that many nearest cells tell what an embedding knows about a cell.
+#: Labels of that many nearest cells show what an embedding knows about a cell.
 N_NEIGHBORS = 10
 
 

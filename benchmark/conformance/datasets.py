@@ -69,7 +69,7 @@ def _is_the_same_again(subject: DatasetSubject) -> None:
 
 @_promise(
     "labels",
-    claim="there are two labels or more, so that there is something to tell apart.",
+    claim="there are two labels or more, so that there is something to distinguish.",
     hint="Name another column as label_key.",
 )
 def _has_two_labels(subject: DatasetSubject) -> None:

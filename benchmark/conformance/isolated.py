@@ -1,4 +1,4 @@
-"""The checks of a method or metric in a process of their own: whatever it does, they are reported.
+"""The checks of a method or metric in a separate process: whatever it does, they are reported.
 
 The process writes each result to a file, from which it is read while the next check is made.
 """

@@ -223,7 +223,7 @@ def _names_do_not_matter(subject: MetricSubject) -> None:
 @_promise(
     "pure",
     claim="it changes nothing, and gives the same value again.",
-    hint="Work on copies, and seed a generator of its own inside: numpy.random.default_rng(0).",
+    hint="Work on copies, and create a seeded generator inside: numpy.random.default_rng(0).",
 )
 def _inputs_stay(subject: MetricSubject) -> None:
     _ = subject.sound

@@ -119,7 +119,7 @@ def _scored_outputs_are_given(subject: Subject) -> None:
 
 @_promise(
     "beats_chance",
-    claim="it tells apart three types that differ sixfold in 15 genes each.",
+    claim="it distinguishes three types that differ sixfold in 15 genes each.",
     hint="Look for rows in the wrong order, raw counts where log values are meant, or too few epochs.",
 )
 def _beats_chance(subject: Subject) -> None:

@@ -30,13 +30,13 @@ LOG = logging.getLogger(__name__)
 
 
 class Progress(Protocol):
-    """Who wants to know how far the work is."""
+    """Receives the start and the end of each run."""
 
     def started(self, run: PlannedRun) -> None:
-        """Hear that a run begins."""
+        """Receive a run that starts."""
 
     def finished(self, record: RunRecord) -> None:
-        """Hear that a run has its record."""
+        """Receive the record of a run that ended."""
 
 
 class CarryOut(Protocol):

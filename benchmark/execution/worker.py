@@ -1,6 +1,6 @@
 """The part of a run that touches the method: load, fit, predict, check, hand over files.
 
-Runs in a process of its own (:mod:`cellular_bench.benchmark.isolation.call`).
+Runs in a separate process (:mod:`cellular_bench.benchmark.isolation.call`).
 """
 
 from __future__ import annotations
@@ -102,7 +102,7 @@ def _attempt(job: Job, costs: dict[str, float]) -> tuple[Outputs | None, dict[st
 def is_out_of_memory(error: BaseException) -> bool:
     """Whether an error says that memory ran out: that of the machine, or that of a GPU.
 
-    Libraries have classes of their own for it, which need not be imported to be known by name: torch's and
+    Libraries have their own classes for it, which need not be imported to be known by name: torch's and
     CuPy's ``OutOfMemoryError``; JAX and torch's CPU allocator say it in words.
 
     Examples
@@ -168,7 +168,7 @@ def _model(found: Method, job: Job) -> Any:
 
 
 def seed_everything(seed: int) -> None:
-    """Seed the global generators, for libraries that take no seed of their own."""
+    """Seed the global generators, for libraries that take no seed."""
     random.seed(seed)
     np.random.seed(seed)  # noqa: NPY002  (for libraries that draw from it)
     if "torch" in sys.modules:

@@ -87,7 +87,7 @@ def checked(table: pd.DataFrame, *, where: object) -> pd.DataFrame:
     if metrics.empty or not len(metrics.columns):
         raise UserError(f"{where} holds no score: expected a row per embedding and a column per metric.")
     if not metrics.index.is_unique:
-        raise UserError(f"{where} names an embedding twice; each needs a row of its own.")
+        raise UserError(f"{where} names an embedding twice; each needs its own row.")
     try:
         numbers = metrics.astype(float)
         stated = rows[means].astype(float)

@@ -91,7 +91,7 @@ def detect(path: Path) -> Format:
     Raises
     ------
     DataError
-        If the name does not tell the format.
+        If the format cannot be determined from the name.
 
     Examples
     --------

@@ -27,7 +27,7 @@ SPLIT_TITLES: Mapping[SplitKind, str] = {
     "kfold": "cross-validation over cells",
     "leave_one_batch_out": "leave one batch out",
     "unseen_label": "labels held out",
-    "private_label": "one batch with a label of its own",
+    "private_label": "a label that one batch alone has",
     "reference_query": "reference to query",
 }
 

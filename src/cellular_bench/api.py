@@ -176,7 +176,7 @@ def _file_of(method: Any, folder: Path) -> list[Path]:
     if not inspect.isclass(method):
         raise UserError(
             f"methods: came {method!r}; expected names, files or classes. The benchmark makes an "
-            "instance for every split, with a seed of its own: give the class, and parameters as "
+            "instance for every split, with its own seed: give the class, and parameters as "
             "params={'METHOD_ID': {'NAME': VALUE}}."
         )
     spec = vars(method).get("spec")

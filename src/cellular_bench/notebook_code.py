@@ -1,13 +1,13 @@
 """A class that was defined in a notebook or a script, as a file that other processes can load.
 
-Every run has a process of its own, which knows nothing of the notebook. So the source of the class is written
+Every run has a separate process, which knows nothing of the notebook. So the source of the class is written
 to a plug-in file, together with what it refers to:
 
 - imported modules, functions and classes: as imports;
 - functions and classes of the same notebook: as their source;
 - text, numbers, booleans, None, and tuples, lists, sets and dictionaries of these: as they are now.
 
-Anything else (an array, a trained model, an open file) is refused by name. A class from a file of its own is
+Anything else (an array, a trained model, an open file) is refused by name. A class from a file is
 used as that file.
 """
 

@@ -79,7 +79,7 @@ class Results:
 
         A board is a task on a data set under one kind of split. ``rank`` counts within a ``track`` (which
         labels a method saw); controls and incomplete methods have none. Scores are 0 to 1, higher is better.
-        ``dataset_version`` tells apart data of one name, such as a subsample and the whole.
+        ``dataset_version`` distinguishes data of one name, such as a subsample and the whole.
 
         Raises
         ------

@@ -186,9 +186,9 @@ def test_watching_ends_with_the_benchmark(run_benchmark, halves: list[Path]) -> 
 
 
 def test_status_merge_and_reuse_from_the_command_line(run_benchmark, results: Path, tmp_path) -> None:
-    told = run_benchmark("status", results)
-    assert told.returncode == 0, told.stderr
-    assert told.stdout.splitlines()[0] == "12 of 12 runs done; complete."
+    reported = run_benchmark("status", results)
+    assert reported.returncode == 0, reported.stderr
+    assert reported.stdout.splitlines()[0] == "12 of 12 runs done; complete."
 
     merged = run_benchmark("merge", results, "--out", tmp_path / "merged")
     assert merged.returncode == 0, merged.stderr
@@ -276,10 +276,10 @@ def test_scores_of_an_older_version_of_a_metric_are_said(run_benchmark, results:
         "--split", "kfold", "--out", results, "--no-figures",
     )  # fmt: skip
     assert "12 runs, 0 to do" in again.stdout
-    told = "Accuracy: computed by version 0, described here is version 1"
-    assert f"{told}. To recompute the scores of kept outputs: run-benchmark rescore {results}" in again.stdout
+    text = "Accuracy: computed by version 0, described here is version 1"
+    assert f"{text}. To recompute the scores of kept outputs: run-benchmark rescore {results}" in again.stdout
     lines = (results / "leaderboard.md").read_text(encoding="utf-8").splitlines()
-    assert f"- {told}." in lines
+    assert f"- {text}." in lines
     assert run_benchmark("rescore", results).returncode == 0
     assert path.read_text() == original
     assert run_benchmark("report", results, "--no-figures").returncode == 0

@@ -217,10 +217,10 @@ def test_columns_that_a_sample_lacks_are_named(tmp_path):
 def test_a_batch_that_is_replaced_is_named_and_can_be_kept(tmp_path):
     path = sample(tmp_path / "base.h5ad", batch=["ctrl", "stim"], donor=["d1", "d2"])
     out = tmp_path / "x.h5ad"
-    told = "note: base: obs['batch'] is replaced by {}. To keep it: --batch-key batch.\n"
-    assert told.format("the name of the file") in said("prepare", path, "--out", out)
+    reported = "note: base: obs['batch'] is replaced by {}. To keep it: --batch-key batch.\n"
+    assert reported.format("the name of the file") in said("prepare", path, "--out", out)
     assert ad.read_h5ad(out).obs["batch"].tolist() == ["base", "base"]
-    assert told.format("obs['donor']") in said("prepare", path, "--batch-key", "donor", "--out", out)
+    assert reported.format("obs['donor']") in said("prepare", path, "--batch-key", "donor", "--out", out)
     assert ad.read_h5ad(out).obs["batch"].tolist() == ["d1", "d2"]
     assert "note:" not in said("prepare", path, "--batch-key", "batch", "--out", out)
     assert ad.read_h5ad(out).obs["batch"].tolist() == ["ctrl", "stim"]

@@ -1,4 +1,4 @@
-"""What a new user meets first: the doctor, completion, how much is told, and plain text in pipes."""
+"""What a new user meets first: the doctor, how much is printed, and plain text in pipes."""
 
 import json
 import logging
@@ -114,8 +114,8 @@ def run_small(out: Path, *more: object) -> None:
 def test_quiet_verbose_and_a_log_file(tmp_path, capsys) -> None:
     log = tmp_path / "log.txt"
     run_small(tmp_path / "out", "--quiet", "--log-file", log)
-    told = capsys.readouterr()
-    assert told.out == told.err == ""
+    reported = capsys.readouterr()
+    assert reported.out == reported.err == ""
     lines = log.read_text(encoding="utf-8").splitlines()
     assert sum(" INFO started annotation-simulated_small-" in line for line in lines) == 2
     assert sum(": ok after " in line for line in lines) == 2
@@ -124,13 +124,13 @@ def test_quiet_verbose_and_a_log_file(tmp_path, capsys) -> None:
     assert logging.getLogger("cellular_bench").handlers == []
 
     run_small(tmp_path / "out", "--fresh", "--verbose")
-    told = capsys.readouterr()
-    assert "2 runs, 2 to do" in told.out
-    assert told.err.count("started annotation-simulated_small-") == 2
+    reported = capsys.readouterr()
+    assert "2 runs, 2 to do" in reported.out
+    assert reported.err.count("started annotation-simulated_small-") == 2
     run_small(tmp_path / "out")
-    told = capsys.readouterr()
-    assert "2 runs, 0 to do" in told.out
-    assert told.err == ""
+    reported = capsys.readouterr()
+    assert "2 runs, 0 to do" in reported.out
+    assert reported.err == ""
 
 
 def test_an_error_is_in_the_log_with_where_it_arose(tmp_path) -> None:

@@ -86,8 +86,8 @@ def test_an_older_folder_gets_the_scores_of_a_new_metric(run_benchmark, folder) 
     assert "Scores of my_metric are kept: not known here." in kept.stdout
     assert [path.read_text(encoding="utf-8") for path in paths] == records
     lines = (folder / "older" / "leaderboard.md").read_text(encoding="utf-8").splitlines()
-    told = "- my_metric: not a known metric; in scores.csv only."
-    assert [line for line in lines if "my_metric" in line] == [told]
+    reported = "- my_metric: not a known metric; in scores.csv only."
+    assert [line for line in lines if "my_metric" in line] == [reported]
     done = run_benchmark("report", "older", "--no-figures", "--plugin", "my_metric.py", cwd=folder)
     assert done.returncode == 0
     assert done.stderr == ""

@@ -143,10 +143,10 @@ def test_an_ontology_gives_credit_and_says_what_it_knows(score, predictions, tmp
     text = score(*ask, "--format", "json")
     found, accuracy = _found(text), _found(text)["knn", 1, "accuracy"]["value"]
     assert found["knn", 1, "ontology_accuracy"]["value"] > accuracy
-    told = json.loads(text)["ontology"]
-    assert told["unmapped"] == ["my own"]
-    assert told["terms"] == {"T cell": "CL:2", "B cell": "CL:3"}
-    assert told["share_of_labels"] == pytest.approx(2 / 3)
+    reported = json.loads(text)["ontology"]
+    assert reported["unmapped"] == ["my own"]
+    assert reported["terms"] == {"T cell": "CL:2", "B cell": "CL:3"}
+    assert reported["share_of_labels"] == pytest.approx(2 / 3)
     assert "Ontology: 67% of the true labels have a term" in score(*ask)
     own = tmp_path / "map.tsv"
     own.write_text("label\tterm\nmy own\tlymphocyte\n")
@@ -210,8 +210,8 @@ def test_what_would_be_shown_as_one_is_refused(score, tmp_path):
 
 def test_each_methods_number_of_folds_is_told(score, tmp_path):
     (tmp_path / "t.csv").write_text("label,pred,method,fold\nx,x,A,1\ny,x,A,2\nx,x,B,1\n")
-    told = score("--predictions", tmp_path / "t.csv", "--metrics", "accuracy")
-    assert "over folds: 2 of A, 1 of B;" in told
+    reported = score("--predictions", tmp_path / "t.csv", "--metrics", "accuracy")
+    assert "over folds: 2 of A, 1 of B;" in reported
 
 
 def test_metrics_on_request_are_computed_where_they_are_named(score, bundle):
@@ -242,13 +242,13 @@ def test_shortcuts_are_told_with_the_scores(score, bundle, monkeypatch):
     )
     ask = ("--embedding", bundle, "--label-key", "cell_type", "--batch-key", "donor", "--profile", "fast")
     ask = (*ask, "--metrics", "silhouette_label,kmeans_nmi,clisi")
-    told = json.loads(score(*ask, "--format", "json"))
+    reported = json.loads(score(*ask, "--format", "json"))
     arrays = np.load(bundle)
     exact = silhouette_label(arrays["good"], arrays["cell_type"])
-    row = _found(json.dumps(told))["good", None, "silhouette_label"]
+    row = _found(json.dumps(reported))["good", None, "silhouette_label"]
     assert abs(row["value"] - exact) < 4 * row["standard_error"]
-    assert told["evaluations"]["good"]["profile"] == "fast"
-    assert [found["metric_ids"] for found in told["evaluations"]["good"]["shortcuts"]] == [
+    assert reported["evaluations"]["good"]["profile"] == "fast"
+    assert [found["metric_ids"] for found in reported["evaluations"]["good"]["shortcuts"]] == [
         ["clisi"],
         ["silhouette_label"],
     ]

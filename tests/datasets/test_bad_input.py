@@ -117,15 +117,15 @@ def test_10x_output(tmp_path, problems):
     ]
 
 
-@pytest.mark.parametrize(("name", "told"), [("s1.loom", ""), ("s1.h5ad", " --input-format loom")])
-def test_loom_file(tmp_path, problems, name, told):
+@pytest.mark.parametrize(("name", "reported"), [("s1.loom", ""), ("s1.h5ad", " --input-format loom")])
+def test_loom_file(tmp_path, problems, name, reported):
     path = tmp_path / name
     with h5py.File(path, "w") as file:
         for group in ("col_attrs", "matrix", "row_attrs"):
             file.create_group(group)
     assert problems(path) == [
         "This HDF5 file is not AnnData: expected obs, var and X, it holds col_attrs, matrix, row_attrs. "
-        f"It looks like a loom file: run-benchmark datasets prepare {path}{told} --out my.h5ad."
+        f"It looks like a loom file: run-benchmark datasets prepare {path}{reported} --out my.h5ad."
     ]
 
 

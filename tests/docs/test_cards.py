@@ -38,17 +38,17 @@ def test_a_card_says_what_its_methods_declare(card: str) -> None:
     text, specs = cards()[card]
     for spec in specs:
         assert spec.doi is None or spec.doi in text, f"{spec.method_id}: its source {spec.doi} is not named"
-    if told := row(text, "tasks"):
-        assert [task for task in TASKS if task in told] == [
+    if reported := row(text, "tasks"):
+        assert [task for task in TASKS if task in reported] == [
             task for task in TASKS if any(task in spec.tasks for spec in specs)
         ]
-    if told := row(text, "labels"):
-        assert {labels for labels, words in LABEL_WORDS.items() if re.search(words, told)} == {
+    if reported := row(text, "labels"):
+        assert {labels for labels, words in LABEL_WORDS.items() if re.search(words, reported)} == {
             spec.labels for spec in specs
         }
-    if told := row(text, "kind"):
-        assert ("transductive" in told) == any(not spec.inductive for spec in specs)
-        assert bool(re.search(r"\binductive", told)) == any(spec.inductive for spec in specs)
+    if reported := row(text, "kind"):
+        assert ("transductive" in reported) == any(not spec.inductive for spec in specs)
+        assert bool(re.search(r"\binductive", reported)) == any(spec.inductive for spec in specs)
 
 
 def test_every_method_has_a_card() -> None:

@@ -53,8 +53,8 @@ def test_a_card_tells_what_the_spec_says(site: Path) -> None:
     assert spec.doi is not None
     assert spec.license is not None
     facts = page[page.index("As the code declares it") :]
-    for told in (spec.description, spec.doi, spec.license, "needs two or more", "theta=2.0"):
-        assert told in facts
+    for reported in (spec.description, spec.doi, spec.license, "needs two or more", "theta=2.0"):
+        assert reported in facts
 
 
 def test_every_method_metric_and_data_set_is_in_its_catalogue(site: Path) -> None:

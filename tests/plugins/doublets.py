@@ -1,4 +1,4 @@
-"""A task of one's own in one file: which droplets hold two cells."""
+"""A made-up task in one file: which droplets hold two cells."""
 
 from typing import Any
 

@@ -144,13 +144,13 @@ def test_packages_that_changed_are_named(original) -> None:
     older = record.environment.model_copy(
         update={"packages": {**record.environment.packages, "scanpy": "1.0"}, "python": "3.10.0"}
     )
-    told = [
+    reported = [
         str(change)
         for change in reproduction.changes(record.model_copy(update={"environment": older}), record)
     ]
-    assert told[0] == f"python: 3.10.0 -> {record.environment.python}"
-    assert told[1].startswith("scanpy: 1.0 -> 1.")
-    assert len(told) == 2
+    assert reported[0] == f"python: 3.10.0 -> {record.environment.python}"
+    assert reported[1].startswith("scanpy: 1.0 -> 1.")
+    assert len(reported) == 2
 
 
 def test_another_version_of_a_method_or_of_its_members_is_named(original) -> None:
@@ -158,8 +158,8 @@ def test_another_version_of_a_method_or_of_its_members_is_named(original) -> Non
     newer = record.method.model_copy(update={"version": 7, "members": {"knn": 2}})
     older = record.method.model_copy(update={"members": {"knn": 1}})
     first, second = (record.model_copy(update={"method": method}) for method in (older, newer))
-    told = [str(change) for change in reproduction.changes(first, second)]
-    assert told == ["knn version: 1 -> 2", f"method version: {record.method.version} -> 7"]
+    reported = [str(change) for change in reproduction.changes(first, second)]
+    assert reported == ["knn version: 1 -> 2", f"method version: {record.method.version} -> 7"]
 
 
 def test_gains_are_means_over_folds_with_the_corrected_interval(original) -> None:
@@ -208,8 +208,8 @@ def test_compare_ends_with_1_on_a_regression_only_where_asked(original, copy) ->
     failed = CliRunner().invoke(compare, [*folders, "--fail-if-worse", "0.02"])
     assert failed.exit_code == 1
     assert "-0.0500 worse" in failed.output
-    told = json.loads(CliRunner().invoke(compare, [*folders, "--format", "json"]).output)
-    moved = [change for change in told["changes"] if change["gain"]["mean"] != 0]
+    reported = json.loads(CliRunner().invoke(compare, [*folders, "--format", "json"]).output)
+    moved = [change for change in reported["changes"] if change["gain"]["mean"] != 0]
     assert [change["metric_id"] for change in moved] == ["accuracy"]
     assert CliRunner().invoke(compare, [*folders[::-1], "--fail-if-worse", "0.02"]).exit_code == 0
 
@@ -222,10 +222,10 @@ def test_scores_of_different_versions_of_a_metric_are_named_and_not_compared(ori
     ]
     copy.write(record.model_copy(update={"scores": tuple(newer)}))
     folders = [str(original.root), str(copy.root)]
-    told = CliRunner().invoke(compare, [*folders, "--fail-if-worse", "0"])
-    assert told.exit_code == 0, told.output
-    assert "Not compared: accuracy of 1 runs: version 1 before, 9 after." in told.output
-    assert "run-benchmark rescore" in told.output
+    reported = CliRunner().invoke(compare, [*folders, "--fail-if-worse", "0"])
+    assert reported.exit_code == 0, reported.output
+    assert "Not compared: accuracy of 1 runs: version 1 before, 9 after." in reported.output
+    assert "run-benchmark rescore" in reported.output
     found = json.loads(CliRunner().invoke(compare, [*folders, "--format", "json"]).output)
     reason = "version 1 before, 9 after"
     assert found["not_compared"] == [{"metric_id": "accuracy", "n_runs": 1, "reason": reason}]
@@ -245,9 +245,9 @@ def test_a_score_that_is_undefined_now_is_lost(original, copy) -> None:
     ]
     copy.write(record.model_copy(update={"scores": tuple(scores)}))
     folders = [str(original.root), str(copy.root)]
-    told = CliRunner().invoke(compare, [*folders, "--fail-if-worse", "1"])
-    assert told.exit_code == 1, told.output
-    assert f"{record.split.split_id}, seed {record.seed}: no accuracy: no cells are left" in told.output
+    reported = CliRunner().invoke(compare, [*folders, "--fail-if-worse", "1"])
+    assert reported.exit_code == 1, reported.output
+    assert f"{record.split.split_id}, seed {record.seed}: no accuracy: no cells are left" in reported.output
     assert CliRunner().invoke(compare, [*folders[::-1], "--fail-if-worse", "1"]).exit_code == 0
 
 
@@ -328,9 +328,9 @@ def test_runs_of_one_folder_only_are_counted(original) -> None:
 def test_a_run_that_ended_well_and_is_absent_now_counts_as_worse(original, copy) -> None:
     shutil.rmtree(copy.run_folder(of(copy, "healthy")[0].run_id))
     folders = [str(original.root), str(copy.root)]
-    told = CliRunner().invoke(compare, [*folders, "--fail-if-worse", "1"])
-    assert told.exit_code == 1, told.output
-    assert "0 worse by more than 1, 0 lost, 1 absent from the second folder." in told.output
+    reported = CliRunner().invoke(compare, [*folders, "--fail-if-worse", "1"])
+    assert reported.exit_code == 1, reported.output
+    assert "0 worse by more than 1, 0 lost, 1 absent from the second folder." in reported.output
     assert CliRunner().invoke(compare, [*folders[::-1], "--fail-if-worse", "1"]).exit_code == 0
 
 

@@ -104,7 +104,7 @@ def _print(report: FolderComparison, regressions: Sequence[Change], threshold: f
 
 
 def _data(subject: MethodOnData) -> str:
-    # A comma ends what tells the data from others of that name: "annotation my, 300 cells, kfold-3-42".
+    # A comma ends the part that distinguishes data of one name: "annotation my, 300 cells, kfold-3-42".
     data = f"{subject.dataset_id}, {subject.data_version}," if subject.data_version else subject.dataset_id
     return f"{subject.task} {data} {subject.scheme}"
 

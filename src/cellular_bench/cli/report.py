@@ -67,7 +67,7 @@ def command(
     if len(stores) > 1 and out is None and site is None:
         raise UserError("Several folders need a place for their report: give --out FOLDER.")
     if site is not None and (out is not None or formats is not None):
-        raise UserError("--site writes HTML and JSON into a folder of its own: leave out --out and --format.")
+        raise UserError("--site writes HTML and JSON into a separate folder: leave out --out and --format.")
     if watch and len(stores) > 1:
         raise UserError(f"--watch looks at one benchmark; {len(stores)} folders came.")
     progress = messages.progress()

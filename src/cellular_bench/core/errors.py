@@ -71,7 +71,7 @@ class NotFiniteError(ContractError):
 
 
 class ProgramError(BenchError):
-    """A program in an environment of its own that failed there; recorded as ``failed``."""
+    """A program that failed in a separate environment; recorded as ``failed``."""
 
 
 class UndefinedError(BenchError):

@@ -18,7 +18,7 @@ from cellular_bench.core.types import Corrected, Graph, Prediction
 if TYPE_CHECKING:
     from scipy.sparse import csr_matrix
 
-#: Sparse outputs, each kept as these three arrays of its own name.
+#: Sparse outputs, each kept as three arrays with its name.
 SPARSE = ("graph", "graph_distances")
 SPARSE_PARTS = ("data", "indices", "indptr")
 

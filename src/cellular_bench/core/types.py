@@ -295,7 +295,7 @@ class Graph:
 class Corrected:
     """What an integrator returns that corrects expression.
 
-    The matrix has scores of its own: what correction keeps of every gene within the batches.
+    The matrix has its own scores: what correction keeps of every gene within the batches.
 
     Attributes
     ----------

@@ -65,7 +65,7 @@ def _packages() -> Iterator[Finding]:
     """Compare what is installed with what this package says it needs."""
     needed = [line for line in requires(DISTRIBUTION) or [] if "extra ==" not in line]
     wrong = list(filter(None, map(_lack, needed)))
-    remedy = "pip install -c constraints.txt cellular-bench, in an environment of its own" if wrong else ""
+    remedy = "pip install -c constraints.txt cellular-bench, in a separate environment" if wrong else ""
     for text in wrong or [f"all {len(needed)} that are needed, in the versions needed"]:
         yield _judged("packages", text, remedy=remedy)
 

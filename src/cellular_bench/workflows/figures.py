@@ -105,7 +105,7 @@ def draw(
     out
         Figures are kept in its folder ``figures``.
     """
-    out = out.resolve()  # the children work in folders of their own
+    out = out.resolve()  # child processes work in other folders
     (out / "figures").mkdir(parents=True, exist_ok=True)
     store = Kept(tuple(stores), out)
     drawings = [drawing for board in boards for drawing in drawings_of(store, board)]

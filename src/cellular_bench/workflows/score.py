@@ -112,7 +112,7 @@ def _check_once(names: Sequence[tuple[str, str | int | None]]) -> None:
             of_fold = "" if fold is None else f", fold {fold},"
             raise UserError(
                 f"'{name}'{of_fold} comes more than once. Names are those of files, arrays and keys of obsm, "
-                "and of the column method of predictions: give each a name of its own."
+                "and of the column method of predictions: give each its own name."
             )
 
 

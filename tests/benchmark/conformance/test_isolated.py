@@ -1,4 +1,4 @@
-"""Checks in a process of their own: whatever a method does there, each check is reported, once."""
+"""Checks in a separate process: whatever a method does there, each check is reported, once."""
 
 import time
 from contextlib import redirect_stdout
@@ -73,9 +73,9 @@ def test_a_method_that_ends_its_process_fails_the_check_at_which_it_does(tmp_pat
     assert lines[1].split() == ["passed", "spec_sane"]
     assert lines[2].split() == ["failed", "runs"]
     assert f"Found: {found}" in lines[3]
-    told = [line.split() for line in lines[1:] if line.startswith("  ") and not line.startswith("   ")]
-    assert [words[1] for words in told] == IDS
-    assert {words[0] for words in told[2:]} == {"skipped"}
+    shown = [line.split() for line in lines[1:] if line.startswith("  ") and not line.startswith("   ")]
+    assert [words[1] for words in shown] == IDS
+    assert {words[0] for words in shown[2:]} == {"skipped"}
     assert printed.count("the process ended during the check 'runs'") == len(IDS) - 2
 
 
@@ -105,8 +105,8 @@ def test_a_process_that_does_not_end_well_after_the_checks_is_a_failure(tmp_path
 def test_a_method_that_forks_is_reported_once(tmp_path, body) -> None:
     code, printed = check(plugin(tmp_path, body))
     assert code == 0, printed
-    told = [line.split()[1] for line in printed.splitlines() if line.startswith(("  passed", "  skipped"))]
-    assert told == IDS
+    shown = [line.split()[1] for line in printed.splitlines() if line.startswith(("  passed", "  skipped"))]
+    assert shown == IDS
 
 
 def test_what_a_method_prints_is_not_among_the_results(tmp_path) -> None:

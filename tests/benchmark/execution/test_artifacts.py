@@ -45,8 +45,8 @@ class Keeps(Plain):
             {"epoch": i, "train": {"total": loss}, "validation": {"total": loss}}
             for i, loss in enumerate([2.0, 1.0])
         ]
-        told = {"network": {"epochs": epochs, "best_epoch": 1}}
-        (self.artifacts / "history.json").write_text(json.dumps(told))
+        reported = {"network": {"epochs": epochs, "best_epoch": 1}}
+        (self.artifacts / "history.json").write_text(json.dumps(reported))
 '''
 
 

@@ -1,4 +1,4 @@
-"""Output whose rows are in another order than the cells is told from output that is merely bad."""
+"""Output whose rows are in another order than the cells is distinguished from output that is merely bad."""
 
 import numpy as np
 import pytest

@@ -142,9 +142,9 @@ def test_each_step_to_our_rule_changes_one_thing(published):
 def test_the_command_writes_a_folder_that_makes_a_leaderboard(files, tmp_path, capsys):
     out = tmp_path / "op"
     command.main(["open-problems", *map(str, files), "--out", str(out)], standalone_mode=False)
-    told = capsys.readouterr().out
-    assert "6 results of 1 data sets" in told
-    assert "Left out: 1 results that name no data set." in told
+    reported = capsys.readouterr().out
+    assert "6 results of 1 data sets" in reported
+    assert "Left out: 1 results that name no data set." in reported
     lines = (out / "open-problems.md").read_text("utf-8").splitlines()
     (second,) = (line for line in lines if line.startswith("| Second |"))
     assert "| 1 (0.500) | 2 (0.667) | 1 (0.860) | 1 (0.734) |" in second

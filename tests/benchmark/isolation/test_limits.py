@@ -159,16 +159,16 @@ SPIN = "t = time.process_time()\n        while time.process_time() - t < {second
 
 
 def test_processor_time_of_a_daemon_is_counted_while_it_runs_and_after(tmp_path) -> None:
-    pid_file, told = tmp_path / "pid", tmp_path / "told"
+    pid_file, reported = tmp_path / "pid", tmp_path / "reported"
     then = f"""
 from cellular_bench.benchmark.isolation.process_tree import cpu_time_s
 while cpu_time_s(os.getppid()) < 0.5: time.sleep(0.05)
-Path({str(told)!r}).write_text(str(cpu_time_s(os.getppid())))
+Path({str(reported)!r}).write_text(str(cpu_time_s(os.getppid())))
 """
     spin = SPIN.format(seconds=3600)
     outcome = executed(DAEMON.format(pid_file=str(pid_file), work=spin, then=then), tmp_path)
     assert outcome.status == "ok", outcome.reason
-    assert 0.5 <= float(told.read_text()) <= outcome.cpu_time_s < 60
+    assert 0.5 <= float(reported.read_text()) <= outcome.cpu_time_s < 60
     own = executed(
         "import time\nt = time.process_time()\nwhile time.process_time() - t < 0.5: pass", tmp_path
     )

@@ -13,9 +13,9 @@ from cellular_bench.metrics import likelihood
     [("MacParland", 20, 0.784, 0.400), ("Baron", 14, 0.952, 0.286), ("Zheng68k", 11, 0.688, 0.400)],
 )
 def test_the_curves_pass_through_what_the_study_states(shared, dataset, n_types, precision, coverage):
-    told = json.loads((shared / "published" / "novelty" / "likelihood.json").read_text())[dataset]
+    reported = json.loads((shared / "published" / "novelty" / "likelihood.json").read_text())[dataset]
     known, novel = (
-        likelihood(told[f"min_{kind}_confidence"], n_types).tolist() for kind in ("non_novel", "novel")
+        likelihood(reported[f"min_{kind}_confidence"], n_types).tolist() for kind in ("non_novel", "novel")
     )
     samples = [
         Sample(held_out="", known=known_cell, novel=novel_cell)

@@ -155,7 +155,7 @@ def test_overview_says_the_best_of_each_track_and_how_runs_ended(text: str) -> N
 
 
 def test_what_was_used_is_told(text: str, page: Page) -> None:
-    for told in (
+    for reported in (
         "Toy &amp; co",
         "1,200",
         "c0ffeec0ffee",
@@ -163,7 +163,7 @@ def test_what_was_used_is_told(text: str, page: Page) -> None:
         "numpy 2.1.0",
         "f00df00df00d",
     ):
-        assert told in text
+        assert reported in text
     assert ["toy", "fold-0", "cross-validation over cells", "960", "240", "none", "7", "3"] in [
         row[:8] for row in page.rows["splits"]
     ]

@@ -67,13 +67,13 @@ def by_label(make, specs):
     runs = []
     for name in ("Careful", "Bold"):
         for fold in range(5):
-            told = {"T": (20, 20, 0.9)}
+            reported = {"T": (20, 20, 0.9)}
             if fold == 0:
-                told["rare"] = (1, 1, 1.0)
+                reported["rare"] = (1, 1, 1.0)
             elif fold == 1 and name == "Bold":
-                told["rare"] = (0, 1, 0.0)  # given once where no cell has it
+                reported["rare"] = (0, 1, 0.0)  # given once where no cell has it
             values = {"accuracy": 0.9}
-            runs.append(make(name, fold, values, task="annotation", per_label=scores(told)))
+            runs.append(make(name, fold, values, task="annotation", per_label=scores(reported)))
     lost = {"status": "failed", "reason": "crashed", "scores": (), "per_label": ()}
     (board,) = build_boards([*runs[:-1], runs[-1].model_copy(update=lost)], specs.values())
     table = labels_table(board)
@@ -83,8 +83,8 @@ def by_label(make, specs):
 
 def test_a_label_is_averaged_over_the_runs_that_have_its_cells(by_label):
     cells = {row.name: row.cells for row in by_label.rows}
-    told = {name: [(c.text, c.detail, c.count) for c in found] for name, found in cells.items()}
-    assert told == {
+    reported = {name: [(c.text, c.detail, c.count) for c in found] for name, found in cells.items()}
+    assert reported == {
         "Careful": [("0.900", "± 0.000", ""), ("1.000", "", "1 of 5")],
         "Bold": [("0.900", "± 0.000", "4 of 5"), ("1.000", "", "1 of 5")],
     }

@@ -102,7 +102,7 @@ def test_the_leader_of_each_aspect_is_told_from_the_others(make, specs):
         "batch_correction": "Mixes",
         "bio_conservation": "Keeps",
     }
-    ((found,),) = (told for aspect, (_, told) in leaders.items() if aspect == "bio_conservation")
+    ((found,),) = (reported for aspect, (_, reported) in leaders.items() if aspect == "bio_conservation")
     # (.95 + .8) / 2 and a quarter of the wobble against (.5 + .9) / 2
     assert found.difference == pytest.approx(0.88 - 0.7)
     sentence = summary_of(board).winners[0].verdicts[-1]

@@ -1,4 +1,4 @@
-"""Different data under one name in one result folder: told apart, and never averaged."""
+"""Different data under one name in one result folder: listed separately, never averaged."""
 
 import csv
 import re
@@ -74,8 +74,8 @@ def test_across_data_sets_the_largest_counts_and_the_page_says_so(folder):
 def test_of_equally_large_ones_the_one_run_last_counts(make, specs, tmp_path, later, first, second):
     same = SIZES | {"a": ("toy", 300)}
     write(build_report(runs(make, same, later=later), specs, title="t"), tmp_path)
-    told = f"toy.h5ad, digest {first * 10} counts, not toy.h5ad, digest {second * 10}"
-    assert told in (tmp_path / "leaderboard.html").read_text("utf-8")
+    reported = f"toy.h5ad, digest {first * 10} counts, not toy.h5ad, digest {second * 10}"
+    assert reported in (tmp_path / "leaderboard.html").read_text("utf-8")
 
 
 def test_nothing_is_said_of_versions_where_there_are_none(make, specs, tmp_path):
