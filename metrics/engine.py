@@ -6,24 +6,29 @@ import inspect
 import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
-from typing import Any
+from typing import TYPE_CHECKING, Any, TypeVar, cast
 
 import numpy as np
 from numpy.typing import ArrayLike
 
 from cellular_bench.core.errors import UndefinedError, UnknownNameError
 from cellular_bench.metrics.embedding.clusterings import communities, kmeans
-from cellular_bench.metrics.embedding.graphs import checked_graph, connectivities
+from cellular_bench.metrics.embedding.graphs import checked_graph, connectivities, nearest_along
 from cellular_bench.metrics.embedding.local_diversity import perplexity_weights
 from cellular_bench.metrics.embedding.scib_definitions import scib_communities
 from cellular_bench.metrics.embedding.silhouettes import silhouettes_by_label
-from cellular_bench.metrics.inputs import Ints, encode
+from cellular_bench.metrics.inputs import Ints, encode, raw_coordinates
 from cellular_bench.metrics.numerics.approximate import stratified_sample
-from cellular_bench.metrics.numerics.distances import Neighbors
+from cellular_bench.metrics.numerics.distances import N_NEIGHBORS, Neighbors
+from cellular_bench.metrics.numerics.ranks import graph_content, random_ranks, row_content
 from cellular_bench.metrics.numerics.shared_distances import SharedDistances, shared_distances
 from cellular_bench.metrics.profiles import FULL, Profile, Shortcut, profile_of
 from cellular_bench.metrics.spec import METRICS
 
+if TYPE_CHECKING:
+    from scipy.sparse import csr_matrix
+
+_Made = TypeVar("_Made")
 #: Arguments that the method must return; all others come from the data set.
 METHOD_OUTPUTS = frozenset({"X_emb", "label_pred", "label_proba", "labels", "novelty", "rejected"})
 
@@ -54,12 +59,16 @@ DERIVED: dict[str, Callable[..., object]] = {
     "kmeans_clusters": kmeans,
     "scib_clusters": scib_communities,
 }
+#: Random ranks of the cells, from whatever the method returned; computed by the context.
+RANKS = "cell_ranks"
 #: Groups that the shared pass ignores if they are unusable; metrics that need them report the reason.
 CODES = frozenset({"label_codes", "batch_codes"})
 #: Metrics with one of these arguments need no neighbours if the method returned a graph.
-FROM_GRAPH = frozenset({"graph", "leiden_clusters"})
+FROM_GRAPH = frozenset({"graph", "leiden_clusters", "links"})
 #: Inputs that are cut to a sample of the cells.
 PER_CELL = ("X_emb", "label", "batch")
+#: Share of the cells from which neighbours drawn among ties are reported.
+NOTABLE_TIES = 0.01
 #: Parts of a sample of cells, for the standard error of a value.
 N_PARTS = 20
 
@@ -162,18 +171,48 @@ def _failure(error: Exception) -> UndefinedError:
 
 def _describe_shortcuts(evaluation: Evaluation, context: _Context, on_all: Sequence[str]) -> None:
     """Record which metrics depend on which shortcut, and the standard errors of values of a sample."""
-    made = context.made_distances()
-    if made is None or not made.shortcuts:
-        return
     shortcuts = []
+    near = context.made("neighbors", Neighbors)
+    if near is not None:
+        ids = tuple(name for name in on_all if context.rests_on(METRICS[name].function, "neighbors"))
+        shortcuts += [replace(shortcut, metric_ids=ids) for shortcut in _of_neighbors(near) if ids]
+    made = context.made("shared_distances", SharedDistances)
+    if made is None:
+        evaluation.shortcuts = tuple(shortcuts)
+        return
     for shortcut in made.shortcuts:
-        ids = [name for name in on_all if context.rests_on(METRICS[name].function, shortcut.quantity)]
+        ids = tuple(name for name in on_all if context.rests_on(METRICS[name].function, shortcut.quantity))
         if ids:
-            shortcuts.append(replace(shortcut, metric_ids=tuple(ids)))
+            shortcuts.append(replace(shortcut, metric_ids=ids))
         if shortcut.quantity == "silhouettes":
             values = {name: value for name in ids if isinstance(value := evaluation[name], float)}
             evaluation.standard_errors = _standard_errors(values, context, made)
     evaluation.shortcuts = tuple(shortcuts)
+
+
+def _of_neighbors(near: Neighbors) -> Iterator[Shortcut]:
+    """Describe neighbours that were drawn among cells at the same distance, and those that are missing."""
+    n_obs, known = near.indices.shape
+    n_tied = int(np.count_nonzero(near.tied()))
+    if n_tied > NOTABLE_TIES * n_obs:
+        yield Shortcut(
+            quantity="ties",
+            description=(
+                f"{n_tied} of {n_obs} cells have several cells at the distance of their last neighbour; the "
+                "neighbours among them were drawn at random."
+            ),
+            figures={"n_tied": n_tied, "n_obs": n_obs},
+        )
+    n_short = int(np.count_nonzero(near.indices[:, -1] < 0))
+    if n_short:
+        yield Shortcut(
+            quantity="parts",
+            description=(
+                f"{n_short} of {n_obs} cells are in parts of the graph with fewer than {known} cells; they "
+                "do not count where a metric needs more neighbours than they have."
+            ),
+            figures={"n_short": n_short, "n_obs": n_obs},
+        )
 
 
 def _standard_errors(
@@ -199,8 +238,7 @@ class _Context:
         self._given = {name: value for name, value in inputs.items() if value is not None}
         self._values = {**self._given, **settings}
         if "graph" in self._given:
-            self._values["graph"] = _or_reason(checked_graph, self._given["graph"])
-        self._only_graph = not {"X_emb", "neighbors"} & self._given.keys() and "graph" in self._given
+            self._values["graph"] = self._values["links"] = _or_reason(checked_graph, self._given["graph"])
 
     def arguments(self, function: Callable[..., object]) -> dict[str, object]:
         """Resolve the arguments of a function by their names; absent optional ones are left out."""
@@ -208,9 +246,9 @@ class _Context:
         arguments: dict[str, object] = {}
         for name, parameter in parameters.items():
             optional = parameter.default is not inspect.Parameter.empty
-            if name == "neighbors" and self._only_graph and FROM_GRAPH & parameters.keys():
+            if name == "neighbors" and "links" in self._values and FROM_GRAPH & parameters.keys():
                 arguments[name] = None
-            elif name in self._values or name in DERIVED:
+            elif name in self._values or name in DERIVED or name == RANKS:
                 if not (optional and name in CODES and isinstance(self._look_up(name), UndefinedError)):
                     arguments[name] = self._get(name)
             elif not optional:
@@ -219,7 +257,7 @@ class _Context:
 
     def _missing(self, name: str) -> UndefinedError:
         by_output = name in METHOD_OUTPUTS
-        if name == "X_emb" and {"graph", "neighbors"} & self._given.keys():
+        if name == "X_emb" and {"graph", "graph_distances", "neighbors"} & self._given.keys():
             return UndefinedError(
                 "needs 'X_emb', but the method returned a graph, not coordinates", by_output=True
             )
@@ -239,6 +277,12 @@ class _Context:
         return value
 
     def _derive(self, name: str) -> object:
+        if name == RANKS:
+            return _or_reason(self._ranks)
+        if name == "neighbors" and "X_emb" not in self._given and "graph_distances" in self._given:
+            return _or_reason(
+                nearest_along, self._given["graph_distances"], N_NEIGHBORS, self._look_up(RANKS)
+            )
         function = DERIVED[name]
         try:
             arguments = self.arguments(function)
@@ -246,10 +290,27 @@ class _Context:
             return error
         return _or_reason(function, **arguments)
 
-    def made_distances(self) -> SharedDistances | None:
-        """Return the shared distances, if a metric needed them and they could be computed."""
-        made = self._values.get("shared_distances")
-        return made if isinstance(made, SharedDistances) else None
+    def _ranks(self) -> Ints:
+        """Return random ranks of the cells, which depend on no order and no name."""
+        if "X_emb" in self._given:
+            content = row_content(raw_coordinates(np.asarray(self._get("X_emb"))))
+        elif "links" in self._values:
+            content = graph_content(cast("csr_matrix", self._get("links")))
+        elif "graph_distances" in self._given:
+            content = graph_content(cast("csr_matrix", self._given["graph_distances"]))
+        else:
+            content = graph_content(cast("Neighbors", self._get("neighbors")).links())
+        groups = []
+        for name in ("label", "batch"):
+            encoded = _or_reason(encode, self._given.get(name), name, n_obs=len(content))
+            if isinstance(encoded, tuple):  # else the metrics that need it report the reason
+                groups.append(encoded[1])
+        return random_ranks(content, *groups, seed=cast("Profile", self._settings["profile"]).seed)
+
+    def made(self, name: str, kind: type[_Made]) -> _Made | None:
+        """Return a quantity, if a metric needed it and it could be computed."""
+        made = self._values.get(name)
+        return made if isinstance(made, kind) else None
 
     def with_distances(self, made: SharedDistances) -> _Context:
         """Return a context with other shared distances, and everything that is derived from them."""
@@ -273,8 +334,12 @@ class _Context:
         n_obs = shape[0]
         codes = [self._look_up(name) for name in ("label_codes", "batch_codes")]
         label, batch = (of if isinstance(of, np.ndarray) else np.zeros(n_obs, int) for of in codes)
-        cells = stratified_sample(label, batch, profile.graph_cells, profile.seed)
+        ranks = self._look_up(RANKS)
+        if not isinstance(ranks, np.ndarray):  # no usable embedding: the metrics report why
+            return None
+        cells = stratified_sample(label, batch, profile.graph_cells, ranks)
         given = {name: np.asarray(self._given[name])[cells] for name in PER_CELL if name in self._given}
+        given[RANKS] = np.argsort(np.argsort(ranks[cells]))
         return _Sample(given, {**self._settings, "profile": FULL}, cells, n_obs, profile.seed)
 
     def rests_on(self, function: Callable[..., object], quantity: str) -> bool:
@@ -283,7 +348,10 @@ class _Context:
             name for argument in inspect.signature(function).parameters for name in self._origins(argument)
         }
         if quantity == "neighbors":
-            return "neighbors" in names and "shared_distances" in names
+            from_links = (
+                "links" in self._values and FROM_GRAPH & inspect.signature(function).parameters.keys()
+            )
+            return "neighbors" in names and not from_links
         direct = {name for name in names if name in DERIVED and name != "neighbors"}
         return any("shared_distances" in inspect.signature(DERIVED[name]).parameters for name in direct) or (
             "shared_distances" in inspect.signature(function).parameters

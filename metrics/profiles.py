@@ -51,6 +51,8 @@ PROFILES: Mapping[ProfileName, Profile] = MappingProxyType(
     }
 )
 FULL = PROFILES["full"]
+#: Quantities that a profile approximates.
+APPROXIMATED = ("neighbors", "silhouettes", "cells")
 
 
 def profile_of(name: str | Profile) -> Profile:
@@ -76,12 +78,14 @@ def profile_of(name: str | Profile) -> Profile:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Shortcut:
-    """One approximation in an evaluation.
+    """One approximation in an evaluation, or choice among equals.
 
     Attributes
     ----------
     quantity
         Approximated quantity: ``neighbors``, ``silhouettes``, or ``cells`` if only a sample was evaluated.
+        What the embedding leaves open, under any profile: ``ties`` if neighbours were drawn among cells at
+        the same distance, ``parts`` if cells of small parts of a graph have too few.
     description
         The method, in a sentence.
     library

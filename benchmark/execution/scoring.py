@@ -74,7 +74,7 @@ def score(
     """
     if not np.array_equal(outputs.obs_names, truth.obs_names):
         raise ContractError("The outputs are not for the cells of this split.")
-    returned = {**_not_returned(task), **outputs.arrays(), **_neighbours_along(outputs)}
+    returned = {**_not_returned(task), **outputs.arrays()}
     inputs = {**given, **returned, **truth.inputs()}
     scored = compute(specs_for(task, inputs), inputs, profile=profile)
     return Outcome(**{**dict(scored), **task.details(inputs)})
@@ -87,19 +87,6 @@ def _not_returned(task: Task) -> dict[str, Any]:
         for name in task.scored
         if name not in Outputs.__slots__
     }
-
-
-def _neighbours_along(outputs: Outputs) -> dict[str, Any]:
-    """Return the neighbours that the links of a graph give, or why they give none, as argument of metrics."""
-    from cellular_bench.metrics.embedding.graphs import nearest_along
-    from cellular_bench.metrics.numerics.distances import N_NEIGHBORS
-
-    if outputs.graph_distances is None:
-        return {}
-    try:
-        return {"neighbors": nearest_along(outputs.graph_distances, N_NEIGHBORS)}
-    except UndefinedError as error:
-        return {"neighbors": error}
 
 
 def specs_for(task: Task, given: Collection[str] = ()) -> list[MetricSpec]:

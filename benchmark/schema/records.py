@@ -150,9 +150,9 @@ class LabelScore(Model):
 class Shortcut(Model):
     """What was not computed exactly, how, and which scores rest on it.
 
-    ``quantity`` is ``neighbors``, ``silhouettes`` or ``cells``; ``library`` names whose algorithm it was,
-    with its version; ``figures`` holds what was chosen and measured: ``recall``, ``n_sampled``, ``n_obs``,
-    ``seed``.
+    ``quantity`` is ``neighbors``, ``silhouettes`` or ``cells``, or what the output leaves open: ``ties``,
+    ``parts``; ``library`` names whose algorithm it was, with its version; ``figures`` holds what was chosen
+    and measured: ``recall``, ``n_sampled``, ``n_obs``, ``seed``.
     """
 
     quantity: str

@@ -12,10 +12,11 @@ from numpy.typing import ArrayLike
 
 from cellular_bench.core.errors import UndefinedError
 from cellular_bench.metrics.embedding.graphs import connectivities
-from cellular_bench.metrics.inputs import Ints, encode, several
+from cellular_bench.metrics.inputs import Ints, encode
 from cellular_bench.metrics.numerics.diffusion import diffusion_map
-from cellular_bench.metrics.numerics.distances import Neighbors, nearest_neighbors
+from cellular_bench.metrics.numerics.distances import Neighbors, known_groups, nearest_neighbors
 from cellular_bench.metrics.numerics.parallel import parallel_map
+from cellular_bench.metrics.numerics.ranks import graph_content, random_ranks, refined
 from cellular_bench.metrics.spec import metric
 
 if TYPE_CHECKING:
@@ -59,6 +60,7 @@ def _acceptance(neighbors: Ints, batches: Ints) -> float:
     ),
     in_overall=False,
     doi=BUTTNER,
+    version=2,
 )
 def kbet(neighbors: Neighbors, batch: ArrayLike) -> float:
     """Share of cells whose neighbours have the batch frequencies of the whole data set, 0 to 1.
@@ -79,9 +81,8 @@ def kbet(neighbors: Neighbors, batch: ArrayLike) -> float:
     >>> kbet(nearest_neighbors(X, 50), ["x"] * 100 + ["y"] * 100)
     0.0
     """
-    near = neighbors.first(N_NEIGHBORS).indices
-    _, codes = several(batch, "batch", n_obs=len(near))
-    return _acceptance(near, codes)
+    near, codes, _ = known_groups(neighbors, N_NEIGHBORS, batch, "batch")
+    return _acceptance(near.indices, codes)
 
 
 @metric(
@@ -94,13 +95,22 @@ def kbet(neighbors: Neighbors, batch: ArrayLike) -> float:
     ),
     doi="10.1038/s41592-021-01336-8",
     on_sample=True,
+    version=2,
 )
-def kbet_per_label(neighbors: Neighbors, label: ArrayLike, batch: ArrayLike, *, n_jobs: int = 1) -> float:
+def kbet_per_label(
+    neighbors: Neighbors,
+    label: ArrayLike,
+    batch: ArrayLike,
+    *,
+    cell_ranks: Ints | None = None,
+    n_jobs: int = 1,
+) -> float:
     """Share of cells whose neighbours within the label have the label's batch frequencies, 0 to 1.
 
     Labels with fewer than 10 cells, or in one batch, are not tested. A label whose graph consists of
     components too small to test (less than 75 % of its cells usable) scores 0. Undefined if no label can be
-    tested, or there are fewer than 50 cells.
+    tested, or there are fewer than 50 cells. ``cell_ranks`` are random ranks of the cells: the diffusion
+    map of a label is computed in their order.
 
     Notes
     -----
@@ -117,12 +127,14 @@ def kbet_per_label(neighbors: Neighbors, label: ArrayLike, batch: ArrayLike, *, 
     >>> 0.5 < mixed <= 1.0
     True
     """
-    graph = connectivities(neighbors, N_NEIGHBORS)
-    names, codes = encode(label, "label", n_obs=graph.shape[0])
-    _, batch_codes = several(batch, "batch", n_obs=graph.shape[0])
-    tested, n_failed, n_components = [], 0, N_DIFFUSION_COMPONENTS
+    near, batch_codes, known = known_groups(neighbors, N_NEIGHBORS, batch, "batch")
+    graph = connectivities(near, N_NEIGHBORS)
+    names, codes = encode(label, "label", n_obs=len(neighbors.indices))
+    content = graph_content(graph)
+    order = np.argsort(random_ranks(content if cell_ranks is None else refined(content, cell_ranks[known])))
+    tested, n_failed = [], 0
     for code in range(len(names)):
-        cells = np.flatnonzero(codes == code)
+        cells = order[codes[known][order] == code]
         batches = batch_codes[cells]
         sizes = np.unique(batches, return_counts=True)[1]
         if len(cells) < MIN_CELLS or len(sizes) < 2:
@@ -133,11 +145,9 @@ def kbet_per_label(neighbors: Neighbors, label: ArrayLike, batch: ArrayLike, *, 
         if len(usable) < MIN_USABLE * len(cells):
             n_failed += 1
             continue
-        # As in scib-metrics, a small label lowers the number of components for all labels after it.
-        n_components = min(n_components, len(usable) - 1)
         if len(usable) < len(cells):
             within = within[usable][:, usable]
-        tested.append((within, batches[usable], k, n_components))
+        tested.append((within, batches[usable], k, min(N_DIFFUSION_COMPONENTS, len(usable) - 1)))
     if not tested and not n_failed:
         raise UndefinedError(f"no label has {MIN_CELLS} cells and two batches")
     scores = parallel_map(_diffusion_acceptance, tested, n_jobs=n_jobs)

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import random
 import sys
+from collections.abc import Sequence
 from functools import cache, partial
 from importlib import import_module
 from importlib.machinery import PathFinder
@@ -21,6 +22,7 @@ from cellular_bench.metrics.embedding.silhouettes import isolated
 from cellular_bench.metrics.inputs import Floats, Ints, coordinates, encode, several
 from cellular_bench.metrics.numerics.distances import Neighbors
 from cellular_bench.metrics.numerics.parallel import parallel_map
+from cellular_bench.metrics.numerics.ranks import graph_content, random_ranks, refined
 from cellular_bench.metrics.numerics.threefry import key_of, permutation, split, weighted_sample
 from cellular_bench.metrics.spec import metric
 
@@ -37,18 +39,33 @@ KMEANS_SEED = 0
 MAX_ITERATIONS = 300
 
 
-def communities(graph: csr_matrix, *, n_jobs: int = 1) -> tuple[Ints, ...]:
-    """Return the communities of a symmetric weighted graph at each of :data:`RESOLUTIONS`, (n_obs,) each.
+def communities(
+    graph: csr_matrix,
+    *,
+    cell_ranks: Ints | None = None,
+    resolutions: Sequence[float] = RESOLUTIONS,
+    n_iterations: int = 2,
+    n_jobs: int = 1,
+) -> tuple[Ints, ...]:
+    """Return the communities of a symmetric weighted graph at each resolution, (n_obs,) each.
 
-    Leiden with modularity, two iterations, the same seed for every resolution. igraph takes its random
-    numbers from a separate generator during the call. The result does not depend on ``n_jobs``, the number of
-    processes.
+    Leiden with modularity, the same seed for every resolution. The result depends on the order in which cells
+    are visited, which is drawn from their links, and where these are equal from ``cell_ranks``, random ranks
+    of the cells; not from the order of the rows. igraph takes its random numbers from a separate generator during the call. The result does
+    not depend on ``n_jobs``, the number of processes.
 
     References
     ----------
     doi:10.1038/s41598-019-41695-z
     """
-    return tuple(parallel_map(partial(resolved, network(graph)), RESOLUTIONS, n_jobs=n_jobs))
+    from scipy.sparse import csr_matrix
+
+    graph = csr_matrix(graph)
+    content = graph_content(graph)
+    ranks = random_ranks(content if cell_ranks is None else refined(content, cell_ranks))
+    order = np.argsort(ranks)
+    find = partial(resolved, network(graph[order][:, order]), n_iterations=n_iterations)
+    return tuple(found[ranks] for found in parallel_map(find, resolutions, n_jobs=n_jobs))
 
 
 def network(graph: csr_matrix) -> tuple[Any, list[float]]:
@@ -221,6 +238,7 @@ def _known_or_found(neighbors: Neighbors | None, clusters: tuple[Ints, ...] | No
     definition="NMI of labels and Leiden communities, at the best of ten resolutions from 0.2 to 2.",
     doi=LEIDEN,
     on_sample=True,
+    version=2,
 )
 def leiden_nmi(
     neighbors: Neighbors | None, label: ArrayLike, *, leiden_clusters: tuple[Ints, ...] | None = None
@@ -255,6 +273,7 @@ def leiden_nmi(
     definition="ARI of labels and Leiden communities at the resolution of the best NMI; below chance is 0.",
     doi=LEIDEN,
     on_sample=True,
+    version=2,
 )
 def leiden_ari(
     neighbors: Neighbors | None, label: ArrayLike, *, leiden_clusters: tuple[Ints, ...] | None = None
@@ -348,6 +367,7 @@ def kmeans_ari(X_emb: ArrayLike, label: ArrayLike, *, kmeans_clusters: Ints | No
     ),
     doi=SCIB,
     on_sample=True,
+    version=2,
 )
 def isolated_label_f1(
     neighbors: Neighbors | None,

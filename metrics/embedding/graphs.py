@@ -11,8 +11,9 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from cellular_bench.core.errors import UndefinedError
-from cellular_bench.metrics.inputs import encode
+from cellular_bench.metrics.inputs import Ints, encode
 from cellular_bench.metrics.numerics.distances import Neighbors
+from cellular_bench.metrics.numerics.ranks import graph_content, random_ranks
 from cellular_bench.metrics.spec import metric
 
 if TYPE_CHECKING:
@@ -54,11 +55,12 @@ def connectivities(neighbors: Neighbors, k: int = N_NEIGHBORS) -> csr_matrix:
     return graph
 
 
-def nearest_along(lengths: csr_matrix, k: int) -> Neighbors:
+def nearest_along(lengths: csr_matrix, k: int, ranks: Ints | None = None) -> Neighbors:
     """Return the k nearest cells of every cell by the shortest paths along links, itself first.
 
     For methods that return links instead of coordinates. A link counts in both directions; if their lengths
-    differ, the longer one is used. Undefined if a connected component has fewer than k cells.
+    differ, the longer one is used. Cells at the same distance are in random order. In a part of the graph
+    with fewer cells than k, cells have fewer neighbours.
 
     Parameters
     ----------
@@ -66,6 +68,8 @@ def nearest_along(lengths: csr_matrix, k: int) -> Neighbors:
         (n_obs, n_obs) lengths of the links, none negative. An absent entry or a zero is no link.
     k
         Number of neighbours, the cell itself included; all cells if there are fewer.
+    ranks
+        (n_obs,) random ranks that draw the neighbours among cells at the same distance; None: from the graph.
 
     Examples
     --------
@@ -76,22 +80,15 @@ def nearest_along(lengths: csr_matrix, k: int) -> Neighbors:
     ([0, 1, 2], [0.0, 1.0, 3.0])
     """
     from scipy.sparse import csr_matrix
-    from scipy.sparse.csgraph import connected_components
 
     from cellular_bench.metrics.numerics import kernels
 
     both = csr_matrix(lengths.maximum(lengths.T), dtype=np.float64)
     both.eliminate_zeros()
-    wanted = min(k, both.shape[0])
-    smallest = int(np.bincount(connected_components(both)[1]).min())
-    if smallest < wanted:
-        raise UndefinedError(
-            f"a part of the graph has {smallest} cells, without a link to others; "
-            f"every cell needs {wanted} neighbours",
-            by_output=True,
-        )
+    known = random_ranks(graph_content(both)) if ranks is None else ranks
     starts, targets = both.indptr.astype(np.int64), both.indices.astype(np.int64)
-    return Neighbors(*kernels.shortest_paths(starts, targets, both.data, wanted))
+    wanted = min(k, both.shape[0])
+    return Neighbors(*kernels.shortest_paths(starts, targets, both.data, known, wanted))
 
 
 def checked_graph(graph: object) -> csr_matrix:
@@ -170,11 +167,15 @@ def _largest_component_share(graph: csr_matrix, label: ArrayLike) -> float:
         "15-neighbour graph, averaged over labels (as scib-metrics)."
     ),
     doi=SCIB,
+    version=2,
 )
-def graph_connectivity(neighbors: Neighbors, label: ArrayLike) -> float:
+def graph_connectivity(
+    neighbors: Neighbors | None, label: ArrayLike, *, links: csr_matrix | None = None
+) -> float:
     """Share of each label's cells that reach each other along nearest neighbours, above 0 to 1.
 
-    Undefined if there are fewer than 15 cells.
+    ``links`` are those of a method that returned a graph; they count instead of ``neighbors``, which may then
+    be None. Undefined if there are fewer than 15 cells.
 
     Notes
     -----
@@ -194,6 +195,10 @@ def graph_connectivity(neighbors: Neighbors, label: ArrayLike) -> float:
     """
     from scipy.sparse import csr_matrix
 
+    if links is not None:
+        return _largest_component_share(links, label)
+    if neighbors is None:
+        raise ValueError("neither neighbors nor links are given; expected one of them")
     near = neighbors.first(N_NEIGHBORS).indices
     n_obs = len(near)
     starts = np.arange(0, near.size + 1, N_NEIGHBORS)
@@ -210,6 +215,7 @@ def graph_connectivity(neighbors: Neighbors, label: ArrayLike) -> float:
     ),
     in_overall=False,
     doi=SCIB,
+    version=2,
 )
 def graph_connectivity_scib(
     neighbors: Neighbors | None, label: ArrayLike, *, graph: csr_matrix | None = None

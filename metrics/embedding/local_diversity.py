@@ -10,7 +10,8 @@ from numpy.typing import ArrayLike
 
 from cellular_bench.core.errors import UndefinedError
 from cellular_bench.metrics.inputs import Floats, Ints, coordinates, encode, several
-from cellular_bench.metrics.numerics.distances import Neighbors, nearest_neighbors
+from cellular_bench.metrics.numerics.distances import Neighbors, known_groups, nearest_neighbors
+from cellular_bench.metrics.numerics.ranks import random_ranks, row_content
 from cellular_bench.metrics.spec import metric
 
 N_NEIGHBORS = 90
@@ -22,14 +23,15 @@ KORSUNSKY = "10.1038/s41592-019-0619-0"
 
 
 def perplexity_weights(neighbors: Neighbors) -> Floats:
-    """Return (n_obs, 89) weights of each cell's neighbours, summing to 1, with perplexity 30.
+    """Return (n_cells, 89) weights of the neighbours of cells that have 90, summing to 1, with perplexity 30.
 
     The kernel is ``exp(-beta * distance)``, with distances that are not squared. The cell itself has no
-    weight. Beta of each cell is determined by Newton's method. Undefined if there are fewer than 90 cells.
+    weight. Beta of each cell is determined by Newton's method; neighbours that are all at the same distance
+    have equal weights. Undefined if there are fewer than 90 cells.
     """
     from cellular_bench.metrics.numerics import kernels
 
-    near = np.ascontiguousarray(neighbors.first(N_NEIGHBORS).distances, dtype=np.float64)
+    near = np.ascontiguousarray(neighbors.where_known(N_NEIGHBORS)[0].distances, dtype=np.float64)
     return kernels.search_perplexity(near, float(np.log(PERPLEXITY)), TOLERANCE, MAX_TRIES)
 
 
@@ -37,9 +39,9 @@ def _median_lisi(
     neighbors: Neighbors, values: ArrayLike, name: str, weights: Floats | None
 ) -> tuple[float, int]:
     """Return the median inverse Simpson index over cells, and the number of groups."""
-    names, codes = several(values, name, n_obs=len(neighbors.indices))
-    known = perplexity_weights(neighbors) if weights is None else weights
-    return float(np.median(_lisi(neighbors, codes, known))), len(names)
+    near, codes, _ = known_groups(neighbors, N_NEIGHBORS, values, name)
+    known = perplexity_weights(near) if weights is None else weights
+    return float(np.median(_lisi(near, codes, known))), int(codes.max()) + 1
 
 
 def _lisi(neighbors: Neighbors, codes: Ints, weights: Floats) -> Floats:
@@ -60,6 +62,7 @@ def _lisi(neighbors: Neighbors, codes: Ints, weights: Floats) -> Floats:
         "scaled so that 0 is a single batch and 1 all of them equally."
     ),
     doi=KORSUNSKY,
+    version=2,
 )
 def ilisi(neighbors: Neighbors, batch: ArrayLike, *, neighbor_weights: Floats | None = None) -> float:
     """Integration LISI: 0 if neighbours are of one batch, 1 if they are of all batches in equal shares.
@@ -94,6 +97,7 @@ def ilisi(neighbors: Neighbors, batch: ArrayLike, *, neighbor_weights: Floats | 
         "scaled so that 1 is a single label."
     ),
     doi=KORSUNSKY,
+    version=2,
 )
 def clisi(neighbors: Neighbors, label: ArrayLike, *, neighbor_weights: Floats | None = None) -> float:
     """Cell-type LISI: 1 if neighbours share one label, 0 if they have all labels in equal shares.
@@ -130,13 +134,21 @@ def clisi(neighbors: Neighbors, label: ArrayLike, *, neighbor_weights: Floats | 
     on_request=True,
     doi=ANDREATTA,
     on_sample=True,
+    version=2,
 )
-def cilisi(X_emb: ArrayLike, label: ArrayLike, batch: ArrayLike, *, n_jobs: int = 1) -> float:
+def cilisi(
+    X_emb: ArrayLike,
+    label: ArrayLike,
+    batch: ArrayLike,
+    *,
+    cell_ranks: Ints | None = None,
+    n_jobs: int = 1,
+) -> float:
     """Integration LISI within cell types: 0 if neighbours are of one batch, 1 if of all in equal shares.
 
     Neighbours are searched among the cells of the label, so that types that occur only in some batches count
-    neither for nor against a method. Undefined if no label has two batches and 90 cells, or the embedding is
-    not usable.
+    neither for nor against a method. ``cell_ranks`` draw neighbours among cells at the same distance.
+    Undefined if no label has two batches and 90 cells, or the embedding is not usable.
 
     Notes
     -----
@@ -155,13 +167,15 @@ def cilisi(X_emb: ArrayLike, label: ArrayLike, batch: ArrayLike, *, n_jobs: int 
     X = coordinates(X_emb)
     names, codes = encode(label, "label", n_obs=len(X))
     _, batches = several(batch, "batch", n_obs=len(X))
+    ranks = random_ranks(row_content(X), codes, batches) if cell_ranks is None else cell_ranks
     values = []
     for code in range(len(names)):
         cells = np.flatnonzero(codes == code)
         present, own = np.unique(batches[cells], return_inverse=True)
         if len(present) < 2 or len(cells) < N_NEIGHBORS:
             continue
-        near = nearest_neighbors(X[cells], N_NEIGHBORS, n_jobs=n_jobs)
+        within = np.argsort(np.argsort(ranks[cells]))
+        near = nearest_neighbors(X[cells], N_NEIGHBORS, ranks=within, n_jobs=n_jobs)
         values.append((_lisi(near, own, perplexity_weights(near)) - 1) / (len(present) - 1))
     if not values:
         raise UndefinedError(f"no label has {N_NEIGHBORS} cells and two batches")

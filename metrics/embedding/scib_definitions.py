@@ -8,7 +8,6 @@ Arguments, and what *undefined* means: :mod:`cellular_bench.metrics`.
 
 from __future__ import annotations
 
-from functools import partial
 from typing import TYPE_CHECKING
 
 from numpy.typing import ArrayLike
@@ -16,13 +15,11 @@ from numpy.typing import ArrayLike
 from cellular_bench.metrics.embedding.clusterings import (
     adjusted_rand_index,
     closest,
-    network,
+    communities,
     normalized_mutual_information,
-    resolved,
 )
 from cellular_bench.metrics.embedding.regression import pcr_ratio
 from cellular_bench.metrics.inputs import Ints, several
-from cellular_bench.metrics.numerics.parallel import parallel_map
 from cellular_bench.metrics.spec import metric
 
 if TYPE_CHECKING:
@@ -36,10 +33,13 @@ UNTIL_STABLE = -1
 _BEST = "of labels and Leiden communities, at the best of 20 resolutions from 0.1 to 2 (as scib)."
 
 
-def scib_communities(graph: csr_matrix, *, n_jobs: int = 1) -> tuple[Ints, ...]:
+def scib_communities(
+    graph: csr_matrix, *, cell_ranks: Ints | None = None, n_jobs: int = 1
+) -> tuple[Ints, ...]:
     """Return the communities of a symmetric weighted graph at each of :data:`RESOLUTIONS`, (n_obs,) each."""
-    find = partial(resolved, network(graph), n_iterations=UNTIL_STABLE)
-    return tuple(parallel_map(find, RESOLUTIONS, n_jobs=n_jobs))
+    return communities(
+        graph, cell_ranks=cell_ranks, resolutions=RESOLUTIONS, n_iterations=UNTIL_STABLE, n_jobs=n_jobs
+    )
 
 
 @metric(

@@ -9,10 +9,19 @@ from itertools import pairwise
 import numpy as np
 
 from cellular_bench.metrics.inputs import Floats, Ints
-from cellular_bench.metrics.numerics.distances import DistanceSums, Neighbors, neighbors_in_groups, search
+from cellular_bench.metrics.numerics.distances import (
+    DOUBLE_CELLS,
+    DistanceSums,
+    Neighbors,
+    distinct_points,
+    neighbors_in_groups,
+    search,
+)
 
 #: Cells whose approximate neighbours are compared with exact ones.
 RECALL_CELLS = 500
+#: Distances that differ by less than this share are equal.
+ROUNDING = 1e-9
 #: Number of groups, in square roots of the number of cells, and of groups that each is compared with.
 GROUPS, NEAR_GROUPS = 0.5, 32
 #: Cells per group that k-means uses, and its iterations.
@@ -21,24 +30,39 @@ TRAINING, N_ITERATIONS = 64, 10
 _HEIGHT, _WIDTH = 128, 4096
 
 
-def approximate_neighbors(X: Floats, k: int, *, seed: int, n_jobs: int = 1) -> tuple[Neighbors, float]:
+def approximate_neighbors(
+    X: Floats, k: int, ranks: Ints, *, seed: int, n_jobs: int = 1
+) -> tuple[Neighbors, float]:
     """Return approximate neighbours of centred coordinates and their recall on a sample of cells.
 
-    K-means assigns cells to the lists of an inverted file (faiss); each list is compared with its nearest
-    lists, by the same pass that compares all pairs elsewhere. Distances are exact, the cell itself is first
-    with distance 0, and the result does not depend on ``n_jobs``, the number of threads.
+    K-means assigns distinct points to the lists of an inverted file (faiss); each list is compared with its
+    nearest lists, by the same pass that compares all pairs elsewhere. Distances are exact, the cell itself is
+    first with distance 0, cells at one distance are drawn by their ranks, and the result does not depend on
+    ``n_jobs``, the number of threads. The recall is the share of neighbours that are no farther than the last
+    exact one.
 
     References
     ----------
     doi:10.1109/TPAMI.2010.57
     """
-    groups, near = _inverted_lists(X, seed)
-    neighbors = neighbors_in_groups(X, groups, near, k, n_jobs=n_jobs)
-    cells = np.sort(np.random.default_rng(seed).choice(len(X), min(RECALL_CELLS, len(X)), replace=False))
-    exact, _ = search(X, cells, k)
-    hits = sum(len(np.intersect1d(a, b)) for a, b in zip(exact, neighbors.indices[cells], strict=True))
+    from cellular_bench.metrics.numerics import kernels
+
+    unit = 2.0 ** np.ceil(np.log2(np.abs(X).max()))
+    points, _ = distinct_points(X / unit, ranks)
+    rows, k = np.arange(len(points.X)), min(k, len(X))
+    if len(rows) <= DOUBLE_CELLS:
+        indices, distances = search(X / unit, np.arange(len(X)), k, ranks)
+        return Neighbors(indices, distances * unit), 1.0
+    found = neighbors_in_groups(points.X, *_inverted_lists(points.X, seed), k, n_jobs=n_jobs)
+    indices, distances = np.empty((len(X), k), dtype=np.int64), np.empty((len(X), k))
+    starts = np.arange(0, found.indices.size + 1, found.indices.shape[1])
+    around = starts, found.indices.ravel(), np.square(found.distances).ravel()
+    kernels.draw_neighbors(points, rows, around, np.arange(len(X)), indices, distances)
+    cells = np.argsort(ranks)[:RECALL_CELLS]
+    farthest = search(X / unit, cells, k, ranks)[1][:, -1:]
     # The cell itself is always a hit.
-    return neighbors, (hits - len(cells)) / (len(cells) * (k - 1))
+    hits = np.count_nonzero(distances[cells] <= farthest * (1 + ROUNDING)) - len(cells)
+    return Neighbors(indices, distances * unit), hits / (len(cells) * (k - 1))
 
 
 def _inverted_lists(X: Floats, seed: int) -> tuple[Ints, Ints]:
@@ -63,14 +87,16 @@ def _inverted_lists(X: Floats, seed: int) -> tuple[Ints, Ints]:
     return groups.astype(np.int64), near.astype(np.int64)
 
 
-def stratified_sample(label: Ints, batch: Ints, n_cells: int, seed: int) -> Ints:
-    """Draw cells of all labels and batches in proportion, at least two each; return ascending positions."""
-    rng = np.random.default_rng(seed)
+def stratified_sample(label: Ints, batch: Ints, n_cells: int, ranks: Ints) -> Ints:
+    """Take cells of all labels and batches in proportion, at least two each; return ascending positions.
+
+    Of each label and batch, those of the lowest random ranks are taken.
+    """
     share = n_cells / len(label)
     chosen = []
     for cells in strata(label, batch):
         size = min(len(cells), max(2, int(np.ceil(share * len(cells)))))
-        chosen.append(rng.choice(cells, size, replace=False))
+        chosen.append(cells[np.argsort(ranks[cells])[:size]])
     return np.sort(np.concatenate(chosen))
 
 

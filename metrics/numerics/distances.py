@@ -6,21 +6,30 @@ from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from itertools import count, pairwise
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import ArrayLike, DTypeLike, NDArray
 
 from cellular_bench.core.errors import UndefinedError
-from cellular_bench.metrics.inputs import Floats, Ints, coordinates
+from cellular_bench.metrics.inputs import Floats, Ints, coordinates, several
+from cellular_bench.metrics.numerics.ranks import random_ranks, row_content
 
-#: Neighbours of every cell, itself included; metrics use 15, 50 and 90 of them.
+if TYPE_CHECKING:
+    from scipy.sparse import csr_matrix
+
+    from cellular_bench.metrics.numerics.kernels import Points
+
+#: Neighbours of every cell, itself included, that are searched, and the numbers that metrics use.
 N_NEIGHBORS = 91
+USED = (15, 50, 90)
 #: Additional candidates, so that rounding in a tile rarely leaves a doubt about the last neighbour.
 SPARE = 5
 #: Cells in a panel, and rows of a panel in a tile. Pairs of panels are independent tasks; a tile of doubles
 #: has 1 MB and fits into the caches.
 PANEL, TILE_HEIGHT = 1024, 128
+#: Least share of the cells that must have neighbours enough.
+MIN_SHARE = 0.5
 #: Up to this number of cells, tiles are in double precision: single precision would save a fraction of a
 #: second.
 DOUBLE_CELLS = 8192
@@ -32,12 +41,16 @@ SINGLE_ERROR = 1e-5
 class Neighbors:
     """Nearest neighbours of every cell, nearest first.
 
+    Of cells at the same distance, those that are neighbours are drawn at random, whatever their labels and
+    batches.
+
     Attributes
     ----------
     indices
         (n_obs, k) positions; the first column is the cell itself.
     distances
-        (n_obs, k) Euclidean distances, exactly 0 in the first column.
+        (n_obs, k) Euclidean distances, exactly 0 in the first column; or lengths of paths along a graph. In
+        a part of a graph with fewer cells than k, the rest is -1 at an infinite distance.
     """
 
     indices: Ints
@@ -49,14 +62,59 @@ class Neighbors:
         Raises
         ------
         UndefinedError
-            If fewer are known: the neighbourhood would be the whole data set.
+            If fewer are known: the neighbourhood would be the whole data set, or part of a graph.
+        """
+        found, cells = self.where_known(k)
+        if len(cells) < len(self.indices):
+            raise self._shortage(k, cells)
+        return found
+
+    def where_known(self, k: int) -> tuple[Neighbors, Ints]:
+        """Return the k nearest cells of those that have as many, by their number; and which cells these are.
+
+        Raises
+        ------
+        UndefinedError
+            If fewer are known of all cells, or less than half of the cells have as many.
         """
         n_obs, known = self.indices.shape
         if k > known:
             raise UndefinedError(
                 f"needs {k} neighbours per cell, itself included; {known} are known of {n_obs} cells"
             )
-        return Neighbors(self.indices[:, :k], self.distances[:, :k])
+        cells = np.flatnonzero(self.indices[:, k - 1] >= 0)
+        if len(cells) == n_obs:
+            return Neighbors(self.indices[:, :k], self.distances[:, :k]), cells
+        if len(cells) < MIN_SHARE * n_obs:
+            raise self._shortage(k, cells)
+        number = np.full(n_obs, -1)
+        number[cells] = np.arange(len(cells))
+        return Neighbors(number[self.indices[cells, :k]], self.distances[cells, :k]), cells
+
+    def _shortage(self, k: int, cells: Ints) -> UndefinedError:
+        n_obs = len(self.indices)
+        return UndefinedError(
+            f"needs {k} neighbours per cell; {n_obs - len(cells)} of {n_obs} cells are in parts of the graph "
+            "with fewer cells",
+            by_output=True,
+        )
+
+    def tied(self) -> NDArray[np.bool_]:
+        """Return whether the last of 15, 50 or 90 neighbours is as near as the next cell, (n_obs,)."""
+        last = [k for k in USED if k < self.distances.shape[1]]
+        equal = (self.distances[:, np.array(last, int) - 1] == self.distances[:, last]) & (
+            self.indices[:, last] >= 0
+        )
+        tied: NDArray[np.bool_] = equal.any(axis=1)
+        return tied
+
+    def links(self) -> csr_matrix:
+        """Return the distances to the neighbours as a sparse matrix, (n_obs, n_obs)."""
+        from scipy.sparse import csr_matrix
+
+        known = self.indices >= 0
+        starts = np.concatenate([[0], np.cumsum(known.sum(axis=1))])
+        return csr_matrix((self.distances[known], self.indices[known], starts), shape=(len(known),) * 2)
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,10 +133,22 @@ class DistanceSums:
     to_batches: Floats
 
 
-def nearest_neighbors(X_emb: ArrayLike, k: int = N_NEIGHBORS, *, n_jobs: int = 1) -> Neighbors:
+def known_groups(neighbors: Neighbors, k: int, values: ArrayLike, name: str) -> tuple[Neighbors, Ints, Ints]:
+    """Return the cells with k neighbours, the codes of their groups, and which cells these are.
+
+    Undefined as :meth:`Neighbors.where_known`, or if these cells are of one group.
+    """
+    _, codes = several(values, name, n_obs=len(neighbors.indices))
+    near, cells = neighbors.where_known(k)
+    return near, several(codes[cells], name)[1], cells
+
+
+def nearest_neighbors(
+    X_emb: ArrayLike, k: int = N_NEIGHBORS, *, ranks: Ints | None = None, n_jobs: int = 1
+) -> Neighbors:
     """Return the k nearest cells of every cell by exact Euclidean distance, itself first.
 
-    Undefined if the embedding is not finite, or constant.
+    Cells at the same distance are in random order. Undefined if the embedding is not finite, or constant.
 
     Parameters
     ----------
@@ -86,6 +156,9 @@ def nearest_neighbors(X_emb: ArrayLike, k: int = N_NEIGHBORS, *, n_jobs: int = 1
         (n_obs, n_latent) coordinates.
     k
         Neighbours per cell, itself included; all cells if there are fewer.
+    ranks
+        (n_obs,) random ranks that draw neighbours among cells at the same distance; None: from the
+        coordinates.
     n_jobs
         Number of threads; the result does not depend on it.
 
@@ -96,24 +169,27 @@ def nearest_neighbors(X_emb: ArrayLike, k: int = N_NEIGHBORS, *, n_jobs: int = 1
     """
     X = coordinates(X_emb)
     nothing = np.zeros(len(X), dtype=np.int64)
-    return _Pass(X, nothing, nothing, k=k, sums=False).run(n_jobs).neighbors()
+    known = random_ranks(row_content(X)) if ranks is None else ranks
+    return _Pass(X, nothing, nothing, ranks=known, k=k).run(n_jobs).neighbors()
 
 
 def distance_sums(X: Floats, label: Ints, batch: Ints, *, n_jobs: int = 1) -> DistanceSums:
     """Return the sums of distances of centred coordinates to labels, and to batches within the own label."""
-    return _Pass(X, label, batch, k=0, sums=True).run(n_jobs).sums()
+    return _Pass(X, label, batch, ranks=np.arange(len(X)), sums=True).run(n_jobs).sums()
 
 
 def neighbors_and_sums(
-    X: Floats, label: Ints, batch: Ints, *, n_jobs: int = 1
+    X: Floats, label: Ints, batch: Ints, ranks: Ints, *, n_jobs: int = 1
 ) -> tuple[Neighbors, DistanceSums]:
-    """Return the results of :func:`nearest_neighbors` and :func:`distance_sums`, from one pass."""
-    walk = _Pass(X, label, batch, k=N_NEIGHBORS, sums=True).run(n_jobs)
+    """Return neighbours, drawn by the ranks among ties, and :func:`distance_sums`, from one pass."""
+    walk = _Pass(X, label, batch, ranks=ranks, k=N_NEIGHBORS, sums=True).run(n_jobs)
     return walk.neighbors(), walk.sums()
 
 
 def neighbors_in_groups(X: Floats, groups: Ints, near: Ints, k: int, *, n_jobs: int = 1) -> Neighbors:
     """Return the k nearest cells among those of the cell's own group and of the groups near it.
+
+    Of several cells at the distance of the last neighbour, the first ones are taken.
 
     Parameters
     ----------
@@ -128,7 +204,7 @@ def neighbors_in_groups(X: Floats, groups: Ints, near: Ints, k: int, *, n_jobs: 
     n_jobs
         Number of threads; the result does not depend on it.
     """
-    walk = _Pass(X, groups, np.zeros_like(groups), k=k, sums=False)
+    walk = _Pass(X, groups, np.zeros_like(groups), ranks=np.arange(len(X)), k=k)
     walk.run_beside(near, n_jobs)
     return walk.neighbors(complete=False)
 
@@ -141,11 +217,13 @@ class _Pass:
     to the last bit.
     """
 
-    def __init__(self, X: Floats, label: Ints, batch: Ints, *, k: int, sums: bool) -> None:
+    def __init__(
+        self, X: Floats, label: Ints, batch: Ints, *, ranks: Ints, k: int = 0, sums: bool = False
+    ) -> None:
         # Along the widest axis, so that most cells are compared with near ones first and skip most others.
         widest = X[:, X.var(axis=0).argmax()]
-        self._order = np.lexsort((widest, batch, label))
-        self._X = X[self._order]
+        self._order = np.lexsort((ranks, widest, batch, label))
+        self._X, self._ranks = X[self._order], ranks
         self._k, self._with_sums = min(k, len(X)), sums
         self._segments(label[self._order], batch[self._order])
         # Scaling by a power of two is exact, and squares neither overflow nor underflow.
@@ -245,15 +323,14 @@ class _Pass:
         proven = np.zeros(n_obs, dtype=bool)
         rounding = (n_dims + 6) * float(np.finfo(self._dtype).eps) / 2
         candidates = kernels.Candidates(*self._kept)
-        kernels.exact_neighbors(self._scaled, self._order, candidates, rounding, near, distances, proven)
-        if complete:
-            doubtful = np.flatnonzero(~proven & (self._dtype == np.float32))
-        else:  # cells that were compared with fewer than k others
-            doubtful = self._order[self._filled < self._k - 1]
+        points = kernels.Points(self._scaled, np.arange(n_obs + 1), self._order, self._ranks)
+        kernels.exact_neighbors(points, candidates, rounding, near, distances, proven)
+        # Or those that were compared with fewer than k others.
+        doubtful = np.flatnonzero(~proven) if complete else self._order[self._filled < self._k - 1]
         if len(doubtful):
             X = np.empty_like(self._scaled)
             X[self._order] = self._scaled
-            near[doubtful], distances[doubtful] = search(X, doubtful, self._k)
+            near[doubtful], distances[doubtful] = search(X, doubtful, self._k, self._ranks)
         return Neighbors(near, distances * self._unit)
 
 
@@ -313,22 +390,44 @@ def _rounds_of(near: Ints) -> list[list[tuple[int, int]]]:
     return [own, *rounds]
 
 
-def search(X: Floats, rows: Ints, k: int) -> tuple[Ints, Floats]:
-    """Return positions and distances of the neighbours of some cells (``rows``), in double precision."""
-    norms = np.einsum("ij,ij->i", X, X)
+def distinct_points(X: Floats, ranks: Ints) -> tuple[Points, Ints]:
+    """Return the distinct rows of coordinates, sorted, with the cells at each; and the point of every cell.
+
+    Parameters
+    ----------
+    X
+        (n_obs, n_dims) coordinates, none of them above 1 in magnitude.
+    ranks
+        (n_obs,) random ranks.
+    """
+    from cellular_bench.metrics.numerics.kernels import Points
+
+    _, first, point = np.unique(row_content(X), return_index=True, return_inverse=True)
+    cells = np.lexsort((ranks, point))
+    starts = np.concatenate([[0], np.cumsum(np.bincount(point))])
+    return Points(X[first], starts, cells, ranks), point
+
+
+def search(X: Floats, rows: Ints, k: int, ranks: Ints) -> tuple[Ints, Floats]:
+    """Return positions and distances of the neighbours of some cells (``rows``), in double precision.
+
+    Cells at one place are one point, so that their number does not matter. Coordinates are at most 1 in
+    magnitude.
+    """
+    from cellular_bench.metrics.numerics import kernels
+
+    points, point = distinct_points(X, ranks)
+    place = np.full(len(X), -1)
+    place[rows] = np.arange(len(rows))
     indices, distances = np.empty((len(rows), k), dtype=np.int64), np.empty((len(rows), k))
-    height, m = max(1, PANEL * PANEL // len(X)), min(k + SPARE, len(X))
-    for start in range(0, len(rows), height):
-        part = slice(start, min(start + height, len(rows)))
-        cells = rows[part]
-        squared = norms - 2 * X[cells] @ X.T
-        squared[np.arange(len(cells)), cells] = -np.inf  # before duplicates of the cell
-        near = np.argpartition(squared, m - 1, axis=1)[:, :m]
-        differences = X[near] - X[cells, None]
-        exact = np.sqrt(np.einsum("ijk,ijk->ij", differences, differences))
-        exact[near == cells[:, None]] = -1.0
-        order = np.lexsort((near, exact), axis=1)[:, :k]
-        indices[part] = np.take_along_axis(near, order, axis=1)
-        distances[part] = np.take_along_axis(exact, order, axis=1)
-    distances[:, 0] = 0.0
+    wanted = np.unique(point[rows])
+    norms = np.einsum("ij,ij->i", points.X, points.X)
+    m, rounding = min(k, len(norms)), (X.shape[1] + 6) * float(np.finfo(np.float64).eps)
+    for part in np.split(wanted, range(height := max(1, PANEL * PANEL // len(norms)), len(wanted), height)):
+        tile = norms - 2 * points.X[part] @ points.X.T + norms[part, None]
+        limits = np.partition(tile, m - 1, axis=1)[:, m - 1]
+        # Of the same distance but for rounding, here and in the product.
+        limits += rounding * (2 * np.sqrt(norms[part]) + np.sqrt(np.maximum(limits, 0)) + 1) ** 2
+        around = kernels.nearest_points(points.X, tile, part, limits)
+        kernels.draw_neighbors(points, part, around, place, indices, distances)
     return indices, distances

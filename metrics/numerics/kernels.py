@@ -25,6 +25,11 @@ _ANY_ORDER = {"reassoc", "contract", "nsz"}
 _LANES = 32
 #: Largest change of the logarithm of a kernel's width in one step of its search.
 _LONGEST_STEP = 2.0
+#: Rounding of a coordinate, in units of the last place of the largest one.
+_ROUNDED = 4.0
+#: Cells that are drawn from more than this multiple of their number are drawn one by one, not shuffled.
+_SPARSE_DRAW = 4
+_EPS = float(np.finfo(np.float64).eps)
 _OPTIONS: dict[str, Any] = {"nogil": True, "fastmath": _ANY_ORDER, "error_model": "numpy"}
 
 
@@ -42,6 +47,27 @@ class Segments(NamedTuple):
     starts: Ints
     label: Ints
     batch: Ints
+
+
+class Points(NamedTuple):
+    """Distinct points, and the cells at each of them.
+
+    Attributes
+    ----------
+    X
+        (n_points, n_dims) coordinates, none of them above 1 in magnitude.
+    starts
+        (n_points + 1,) first of the cells of each point in ``cells``, and the number of cells.
+    cells
+        (n_obs,) positions of cells, point by point; those of one point in the order of their ranks.
+    ranks
+        (n_obs,) random rank of every cell.
+    """
+
+    X: Floats
+    starts: Ints
+    cells: Ints
+    ranks: Ints
 
 
 class Candidates(NamedTuple):
@@ -230,10 +256,38 @@ def keep_near(
                         bound[j] = _keep_least(squared, indices, j, room, room // 2)
 
 
+@_inlined
+def _squared(X: Floats, i: int, j: int) -> float:
+    squared = 0.0
+    for d in range(X.shape[1]):
+        squared += (X[i, d] - X[j, d]) ** 2
+    return squared
+
+
+@_inlined
+def _tie(squared: float, n_dims: int) -> Any:
+    """Return the largest squared distance that equals one but for rounding, of coordinates up to 1."""
+    return squared + _EPS * ((n_dims + 4) * squared + 2 * _ROUNDED * np.sqrt(n_dims * squared))
+
+
+@_inlined
+def _mixed(number: Any) -> Any:
+    """Scatter a 64-bit integer (doi:10.1145/2660193.2660195)."""
+    mixed = number + np.uint64(0x9E3779B97F4A7C15)
+    mixed = (mixed ^ (mixed >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
+    mixed = (mixed ^ (mixed >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
+    return mixed ^ (mixed >> np.uint64(31))
+
+
+@_inlined
+def _draw_key(ranks: Ints, cell: int, other: int) -> Any:
+    """Return the random number that places a cell among those at the same distance from another."""
+    return _mixed(_mixed(np.uint64(ranks[cell])) + np.uint64(ranks[other]))
+
+
 @_compiled
 def exact_neighbors(
-    X: Floats,
-    position: Ints,
+    points: Points,
     candidates: Candidates,
     rounding: float,
     near: Ints,
@@ -242,12 +296,12 @@ def exact_neighbors(
 ) -> None:
     """Turn candidates into neighbours: recompute distances from differences, sort, and put the cell first.
 
+    Cells at one distance are in an order drawn by the ranks.
+
     Parameters
     ----------
-    X
-        (n_obs, n_dims) coordinates.
-    position
-        (n_obs,) position of each row of ``X`` in the caller's order; equal distances are sorted by it.
+    points
+        Every cell as a point of its own, in the order of the candidates.
     candidates
         Candidates of all cells; overwritten.
     rounding
@@ -255,11 +309,13 @@ def exact_neighbors(
     near, distances
         (n_obs, k) positions and distances of the neighbours; written, in the caller's order.
     proven
-        (n_obs,) True if rounding cannot have hidden a nearer cell; written.
+        (n_obs,) False if rounding, or a tie, may have hidden a cell that belongs to the neighbours; written.
     """
     stored, indices, filled, bound = candidates
+    X, position, ranks = points.X, points.cells, points.ranks
     k = near.shape[1]
     m = stored.shape[1] // 2
+    n_dims = X.shape[1]
     keys = np.empty(2 * m, dtype=np.float64)
     cells = np.empty(2 * m, dtype=np.int64)
     for i in range(X.shape[0]):
@@ -267,21 +323,32 @@ def exact_neighbors(
         if n > m:
             bound[i] = _keep_least(stored, indices, i, n, m)
             n = m
+        row = position[i]
         norm = 0.0
-        for d in range(X.shape[1]):
+        for d in range(n_dims):
             norm += X[i, d] * X[i, d]
         for a in range(n):
             j = indices[i, a]
-            squared = 0.0
-            for d in range(X.shape[1]):
-                squared += (X[i, d] - X[j, d]) ** 2
-            cell = position[j]
+            squared = _squared(X, i, j)
             b = a
-            while b > 0 and (keys[b - 1] > squared or (keys[b - 1] == squared and cells[b - 1] > cell)):
+            while b > 0 and keys[b - 1] > squared:
                 keys[b], cells[b] = keys[b - 1], cells[b - 1]
                 b -= 1
-            keys[b], cells[b] = squared, cell
-        row = position[i]
+            keys[b], cells[b] = squared, position[j]
+        begin = 0
+        while begin < n:
+            limit = _tie(keys[begin], n_dims)
+            end = begin + 1
+            while end < n and keys[end] <= limit:
+                keys[end] = keys[begin]
+                b, cell = end, cells[end]
+                key = _draw_key(ranks, row, cell)
+                while b > begin and _draw_key(ranks, row, cells[b - 1]) > key:
+                    cells[b] = cells[b - 1]
+                    b -= 1
+                cells[b] = cell
+                end += 1
+            begin = end
         near[row, 0] = row
         distances[row, 0] = 0.0
         for a in range(k - 1):
@@ -289,7 +356,132 @@ def exact_neighbors(
             distances[row, a + 1] = np.sqrt(keys[a])
         limit = np.float64(bound[i])
         reach = 2 * np.sqrt(norm) + np.sqrt(limit)
-        proven[row] = np.isinf(limit) or limit - rounding * reach * reach > keys[max(k - 2, 0)]
+        last = _tie(keys[max(k - 2, 0)], n_dims)
+        proven[row] = np.isinf(limit) or limit - rounding * reach * reach > last
+
+
+@_compiled
+def nearest_points(X: Floats, tile: Floats, rows: Ints, limits: Floats) -> tuple[Ints, Ints, Floats]:
+    """Return the points around some points, nearest first: their starts, indices and squared distances.
+
+    Parameters
+    ----------
+    X
+        (n_points, n_dims) coordinates.
+    tile
+        (n_rows, n_points) approximate squared distances from the rows.
+    rows
+        (n_rows,) points whose neighbours are wanted.
+    limits
+        (n_rows,) approximate squared distance up to which points are returned.
+    """
+    starts = np.zeros(tile.shape[0] + 1, dtype=np.int64)
+    for r in range(tile.shape[0]):
+        n = 0
+        for j in range(tile.shape[1]):
+            n += tile[r, j] <= limits[r]
+        starts[r + 1] = starts[r] + n
+    indices = np.empty(starts[-1], dtype=np.int64)
+    squared = np.empty(starts[-1], dtype=np.float64)
+    for r in range(tile.shape[0]):
+        n = starts[r]
+        for j in range(tile.shape[1]):
+            if tile[r, j] <= limits[r]:
+                indices[n] = j
+                squared[n] = _squared(X, rows[r], j)
+                n += 1
+        order = np.argsort(squared[starts[r] : n], kind="mergesort")
+        indices[starts[r] : n] = indices[starts[r] : n][order]
+        squared[starts[r] : n] = squared[starts[r] : n][order]
+    return starts, indices, squared
+
+
+@_compiled
+def draw_neighbors(
+    points: Points,
+    rows: Ints,
+    around: tuple[Ints, Ints, Floats],
+    place: Ints,
+    near: Ints,
+    distances: Floats,
+) -> None:
+    """Write the neighbours of cells: all cells of the nearest points, a random choice of those of the last.
+
+    Cells at one distance are in random order. The numbers are drawn from the cell's own rank: the choice of a
+    cell depends on no other cell's.
+
+    Parameters
+    ----------
+    points
+        Distinct points and their cells.
+    rows
+        Points whose cells are written.
+    around
+        Starts, indices and squared distances of the points near each row, nearest first, as
+        :func:`nearest_points` returns them. If they end with a tie, all of it must be there.
+    place
+        (n_obs,) row of ``near`` and ``distances`` of each cell; negative: not wanted.
+    near, distances
+        (n_rows, k) positions and distances; written.
+    """
+    starts, indices, squared = around
+    n_dims, k = points.X.shape[1], near.shape[1]
+    ends = np.empty(len(indices) + 1, dtype=np.int64)
+    pool = np.empty((_SPARSE_DRAW + 1) * k + 1, dtype=np.int64)
+    for r in range(len(rows)):
+        for own in range(points.starts[rows[r]], points.starts[rows[r] + 1]):
+            cell = points.cells[own]
+            out = place[cell]
+            if out < 0:
+                continue
+            state = _mixed(np.uint64(points.ranks[cell]))
+            near[out, 0] = cell
+            distances[out, 0] = 0.0
+            found, begin = 1, starts[r]
+            while found < k and begin < starts[r + 1]:
+                # Points at one distance, in their own order, and how many cells they have up to each.
+                limit = _tie(squared[begin], n_dims)
+                end = begin
+                while end < starts[r + 1] and squared[end] <= limit:
+                    end += 1
+                run = np.sort(indices[begin:end])
+                ends[0] = 0
+                itself = 0
+                for a in range(len(run)):
+                    ends[a + 1] = ends[a] + points.starts[run[a] + 1] - points.starts[run[a]]
+                    itself += run[a] == rows[r]
+                total = ends[len(run)]
+                want = min(k - found, total - itself)
+                distance = np.sqrt(squared[begin])
+                if total <= _SPARSE_DRAW * want + 1:  # shuffle them
+                    n = 0
+                    for a in range(len(run)):
+                        for c in range(points.starts[run[a]], points.starts[run[a] + 1]):
+                            if points.cells[c] != cell:
+                                pool[n] = points.cells[c]
+                                n += 1
+                    for a in range(want):
+                        state = _mixed(state)
+                        b = a + np.int64(state % np.uint64(n - a))
+                        pool[a], pool[b] = pool[b], pool[a]
+                else:
+                    a = 0
+                    while a < want:
+                        state = _mixed(state)
+                        at = np.int64(state % np.uint64(total))
+                        point = np.searchsorted(ends[: len(run) + 1], at, side="right") - 1
+                        drawn = points.cells[points.starts[run[point]] + at - ends[point]]
+                        fresh = drawn != cell
+                        for before in range(a):
+                            fresh = fresh and pool[before] != drawn
+                        if fresh:
+                            pool[a] = drawn
+                            a += 1
+                for a in range(want):
+                    near[out, found] = pool[a]
+                    distances[out, found] = distance
+                    found += 1
+                begin = end
 
 
 @_inlined
@@ -351,24 +543,25 @@ def search_perplexity(distances: Floats, target: float, tolerance: float, max_tr
 
 
 @_compiled
-def shortest_paths(starts: Ints, targets: Ints, lengths: Floats, k: int) -> tuple[Ints, Floats]:
+def shortest_paths(starts: Ints, targets: Ints, lengths: Floats, ranks: Ints, k: int) -> tuple[Ints, Floats]:
     """Return the k cells nearest to every cell along links, and their distances, both (n_obs, k) (Dijkstra).
 
-    Links of cell i are ``targets`` and ``lengths`` from ``starts[i]`` to ``starts[i + 1]``. Every cell must
-    reach at least k cells, itself included. Cells at the same distance are in their own order.
+    Links of cell i are ``targets`` and ``lengths`` from ``starts[i]`` to ``starts[i + 1]``. Cells at the same
+    distance are in an order drawn by their ranks. Where fewer cells can be reached, the rest is -1 at an
+    infinite distance.
     """
     n_obs = len(starts) - 1
-    indices = np.empty((n_obs, k), dtype=np.int64)
-    distances = np.empty((n_obs, k), dtype=np.float64)
+    indices = np.full((n_obs, k), -1, dtype=np.int64)
+    distances = np.full((n_obs, k), np.inf, dtype=np.float64)
     nearest = np.full(n_obs, np.inf)
     settled = np.full(n_obs, -1, dtype=np.int64)
     for source in range(n_obs):
         nearest[source] = 0.0
-        heap = [(0.0, source)]
+        heap = [(0.0, np.uint64(0), source)]
         touched = [source]
         n_settled = 0
-        while n_settled < k:
-            distance, cell = heappop(heap)
+        while n_settled < k and len(heap) > 0:
+            distance, _, cell = heappop(heap)
             if settled[cell] == source:
                 continue
             settled[cell] = source
@@ -379,7 +572,7 @@ def shortest_paths(starts: Ints, targets: Ints, lengths: Floats, k: int) -> tupl
                 target, length = int(targets[link]), distance + float(lengths[link])
                 if length < nearest[target]:
                     nearest[target] = length
-                    heappush(heap, (length, target))
+                    heappush(heap, (length, _draw_key(ranks, source, target), target))
                     touched.append(target)
         for cell in touched:
             nearest[cell] = np.inf

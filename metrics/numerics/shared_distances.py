@@ -11,6 +11,7 @@ from numpy.typing import ArrayLike
 from cellular_bench.metrics.inputs import Floats, Ints, coordinates
 from cellular_bench.metrics.numerics.approximate import approximate_neighbors, sampled_sums, stratified_sample
 from cellular_bench.metrics.numerics.distances import N_NEIGHBORS, DistanceSums, Neighbors, neighbors_and_sums
+from cellular_bench.metrics.numerics.ranks import random_ranks, row_content
 from cellular_bench.metrics.profiles import FULL, Profile, Shortcut
 
 
@@ -26,6 +27,8 @@ class SharedDistances:
         One row for each of ``cells``.
     stratum
         (n_obs,) the label and batch of each cell as one number.
+    ranks
+        (n_obs,) random ranks of the cells.
     cells
         (n_sampled,) ascending positions of the sample; None for all cells.
     shortcuts
@@ -35,6 +38,7 @@ class SharedDistances:
     neighbors: Neighbors
     sums: DistanceSums
     stratum: Ints
+    ranks: Ints
     cells: Ints | None = None
     shortcuts: tuple[Shortcut, ...] = ()
 
@@ -56,7 +60,7 @@ class SharedDistances:
     def without(self, group: int, n_groups: int) -> SharedDistances:
         """Return a copy without every n-th sampled cell of each label and batch."""
         cells = self.rows()
-        order = np.argsort(self.stratum[cells], kind="stable")
+        order = np.lexsort((self.ranks[cells], self.stratum[cells]))
         own = self.stratum[cells][order]
         rank = np.empty(len(cells), dtype=np.int64)
         rank[order] = np.arange(len(cells)) - np.searchsorted(own, own)
@@ -71,6 +75,7 @@ def shared_distances(
     *,
     label_codes: Ints | None = None,
     batch_codes: Ints | None = None,
+    cell_ranks: Ints | None = None,
     profile: Profile = FULL,
     n_jobs: int = 1,
 ) -> SharedDistances:
@@ -82,6 +87,9 @@ def shared_distances(
         (n_obs, n_latent) coordinates.
     label_codes, batch_codes
         (n_obs,) codes; None: all cells are one group.
+    cell_ranks
+        (n_obs,) random ranks that draw neighbours among cells at the same distance, and the sample; None:
+        from the coordinates and groups.
     profile
         Approximations that may be made.
     n_jobs
@@ -96,17 +104,20 @@ def shared_distances(
     nothing = np.zeros(len(X), dtype=np.int64)
     label, batch = (nothing if codes is None else codes for codes in (label_codes, batch_codes))
     stratum = label * (int(batch.max()) + 1) + batch
+    ranks = (
+        random_ranks(row_content(X), label, batch, seed=profile.seed) if cell_ranks is None else cell_ranks
+    )
     if profile.samples(len(X)):
-        return _approximate(X, label, batch, stratum=stratum, profile=profile, n_jobs=n_jobs)
-    neighbors, sums = neighbors_and_sums(X, label, batch, n_jobs=n_jobs)
-    return SharedDistances(neighbors, sums, stratum)
+        return _approximate(X, label, batch, stratum=stratum, ranks=ranks, profile=profile, n_jobs=n_jobs)
+    neighbors, sums = neighbors_and_sums(X, label, batch, ranks, n_jobs=n_jobs)
+    return SharedDistances(neighbors, sums, stratum, ranks)
 
 
 def _approximate(
-    X: Floats, label: Ints, batch: Ints, *, stratum: Ints, profile: Profile, n_jobs: int
+    X: Floats, label: Ints, batch: Ints, *, stratum: Ints, ranks: Ints, profile: Profile, n_jobs: int
 ) -> SharedDistances:
-    neighbors, recall = approximate_neighbors(X, N_NEIGHBORS, seed=profile.seed, n_jobs=n_jobs)
-    cells = stratified_sample(label, batch, profile.sample_cells, profile.seed)
+    neighbors, recall = approximate_neighbors(X, N_NEIGHBORS, ranks, seed=profile.seed, n_jobs=n_jobs)
+    cells = stratified_sample(label, batch, profile.sample_cells, ranks)
     sums = sampled_sums(X, label, batch, cells, n_jobs=n_jobs)
     shortcuts = (
         Shortcut(
@@ -127,4 +138,4 @@ def _approximate(
             figures={"n_sampled": len(cells), "n_obs": len(X), "seed": profile.seed},
         ),
     )
-    return SharedDistances(neighbors, sums, stratum, cells, shortcuts)
+    return SharedDistances(neighbors, sums, stratum, ranks, cells, shortcuts)

@@ -180,8 +180,14 @@ def notes(planned: Plan, records: Sequence[RunRecord], out: Path) -> Iterator[st
 
 def _less_exact(records: Sequence[RunRecord], profile: ProfileName, out: Path) -> Iterator[str]:
     """Name kept scores that are less exact than the profile asked for."""
+    from cellular_bench.metrics.profiles import APPROXIMATED
+
     scored = [record.evaluation for record in records if record.evaluation]
-    other = [found.profile for found in scored if found.profile != profile and found.shortcuts]
+    other = [
+        found.profile
+        for found in scored
+        if found.profile != profile and any(one.quantity in APPROXIMATED for one in found.shortcuts)
+    ]
     if other:
         yield (
             f"{len(other)} runs keep approximate scores of the profile {' or '.join(sorted(set(other)))}. "
