@@ -12,7 +12,7 @@ from cellular_bench.core.errors import UndefinedError
 Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]
 #: Steps of the centre of coordinates, as a share of its magnitude.
-_CENTRE = 2.0**12
+_CENTRE = 2.0**32
 
 
 def coordinates(X: ArrayLike, name: str = "X_emb", *, by_output: bool = True) -> Floats:

@@ -51,8 +51,8 @@ def communities(
 
     Leiden with modularity, the same seed for every resolution. The result depends on the order in which cells
     are visited, which is drawn from their links, and where these are equal from ``cell_ranks``, random ranks
-    of the cells; not from the order of the rows. igraph takes its random numbers from a separate generator during the call. The result does
-    not depend on ``n_jobs``, the number of processes.
+    of the cells; not from the order of the rows. igraph takes its random numbers from a separate generator
+    during the call. The result does not depend on ``n_jobs``, the number of processes.
 
     References
     ----------

@@ -10,7 +10,6 @@ import numpy as np
 
 from cellular_bench.metrics.inputs import Floats, Ints
 from cellular_bench.metrics.numerics.distances import (
-    DOUBLE_CELLS,
     DistanceSums,
     Neighbors,
     distinct_points,
@@ -50,9 +49,6 @@ def approximate_neighbors(
     unit = 2.0 ** np.ceil(np.log2(np.abs(X).max()))
     points, _ = distinct_points(X / unit, ranks)
     rows, k = np.arange(len(points.X)), min(k, len(X))
-    if len(rows) <= DOUBLE_CELLS:
-        indices, distances = search(X / unit, np.arange(len(X)), k, ranks)
-        return Neighbors(indices, distances * unit), 1.0
     found = neighbors_in_groups(points.X, *_inverted_lists(points.X, seed), k, n_jobs=n_jobs)
     indices, distances = np.empty((len(X), k), dtype=np.int64), np.empty((len(X), k))
     starts = np.arange(0, found.indices.size + 1, found.indices.shape[1])

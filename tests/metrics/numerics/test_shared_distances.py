@@ -14,6 +14,7 @@ from cellular_bench.metrics.numerics.approximate import (
     stratified_sample,
 )
 from cellular_bench.metrics.numerics.parallel import parallel_map
+from cellular_bench.metrics.numerics.ranks import random_ranks, row_content
 from cellular_bench.metrics.numerics.shared_distances import SharedDistances, shared_distances
 from cellular_bench.metrics.profiles import PROFILES, Profile
 
@@ -112,7 +113,7 @@ def _inverse(value):
 class TestSamples:
     def test_every_label_and_batch_is_in_the_sample_in_proportion(self, cells):
         _, label, batch = cells
-        chosen = stratified_sample(label, batch, 60, seed=0)
+        chosen = stratified_sample(label, batch, 60, np.random.default_rng(0).permutation(300))
         assert len(np.unique(chosen)) == len(chosen)
         for name in range(4):
             for group in range(3):
@@ -129,7 +130,7 @@ class TestSamples:
         assert part.to_batches == pytest.approx(whole.to_batches[rows], rel=1e-10)
 
     def test_cells_outside_get_the_mean_of_their_label_and_batch(self):
-        made = SharedDistances(None, None, np.array([0, 0, 0, 1, 1]), np.array([0, 1, 3]))
+        made = SharedDistances(None, None, np.array([0, 0, 0, 1, 1]), np.arange(5), np.array([0, 1, 3]))
         assert made.complete(np.array([1.0, 3.0, 5.0])).tolist() == [1.0, 3.0, 2.0, 5.0, 5.0]
 
     def test_estimates_lie_within_their_errors(self, cells, monkeypatch):
@@ -142,7 +143,7 @@ class TestSamples:
         # So few cells are all in groups near each other; here neighbours are to be exact.
         monkeypatch.setattr(
             "cellular_bench.metrics.numerics.shared_distances.approximate_neighbors",
-            lambda X, k, *, seed, n_jobs: (nearest_neighbors(X, k), 1.0),
+            lambda X, k, ranks, *, seed, n_jobs: (nearest_neighbors(X, k), 1.0),
         )
         errors = []
         for seed in range(20):
@@ -157,7 +158,7 @@ class TestSamples:
     def test_shortcuts_are_recorded_with_the_metrics_that_rest_on_them(self, separated, monkeypatch):
         monkeypatch.setattr(
             "cellular_bench.metrics.numerics.shared_distances.approximate_neighbors",
-            lambda X, k, *, seed, n_jobs: (nearest_neighbors(X, k), 0.987),
+            lambda X, k, ranks, *, seed, n_jobs: (nearest_neighbors(X, k), 0.987),
         )
         profile = Profile(name="fast", exact_cells=100, sample_cells=50)
         found = evaluate(["clisi", "silhouette_label", "bras", "kmeans_nmi"], separated, profile=profile)
@@ -173,13 +174,14 @@ class TestSamples:
     def test_communities_of_a_sample_are_those_of_its_cells_alone(self, separated, monkeypatch):
         monkeypatch.setattr(
             "cellular_bench.metrics.numerics.shared_distances.approximate_neighbors",
-            lambda X, k, *, seed, n_jobs: (nearest_neighbors(X, k), 1.0),
+            lambda X, k, ranks, *, seed, n_jobs: (nearest_neighbors(X, k), 1.0),
         )
         profile = Profile(name="fast", exact_cells=100, graph_cells=120, seed=5)
         ids = ["leiden_nmi", "leiden_ari", "isolated_label_f1", "kbet_per_label", "clisi"]
         found = evaluate(ids, separated, profile=profile)
         codes = [np.unique(separated[name], return_inverse=True)[1] for name in ("label", "batch")]
-        cells = stratified_sample(*codes, 120, seed=5)
+        ranks = random_ranks(row_content(separated["X_emb"]), *codes, seed=5)
+        cells = stratified_sample(*codes, 120, ranks)
         assert 120 <= len(cells) < 140
         alone = {name: np.asarray(separated[name])[cells] for name in ("X_emb", "label", "batch")}
         expected = evaluate(ids, alone)
@@ -230,7 +232,7 @@ class TestApproximateNeighbours:
 
     def test_nearly_all_are_found_at_their_distances(self, points, monkeypatch):
         monkeypatch.setattr(approximate, "NEAR_GROUPS", 12)  # of 27: else every pair is looked at
-        found, recall = approximate_neighbors(points, 30, seed=0)
+        found, recall = approximate_neighbors(points, 30, np.arange(3000), seed=0)
         exact = nearest_neighbors(points, 30)
         shared = [len(np.intersect1d(a, b)) for a, b in zip(found.indices, exact.indices, strict=True)]
         assert 0.7 < recall < 1  # cells without any structure are the hardest
@@ -242,15 +244,15 @@ class TestApproximateNeighbours:
         assert found.distances[same] == pytest.approx(exact.distances[same], rel=1e-9)
 
     def test_all_are_found_where_every_group_is_near(self, points):
-        found, recall = approximate_neighbors(points, 30, seed=0)
+        found, recall = approximate_neighbors(points, 30, np.arange(3000), seed=0)
         assert recall == 1.0
         assert np.array_equal(found.indices, nearest_neighbors(points, 30).indices)
 
     def test_they_depend_on_the_seed_and_not_on_the_number_of_jobs(self, points, monkeypatch):
         monkeypatch.setattr(approximate, "NEAR_GROUPS", 6)
-        found, _ = approximate_neighbors(points, 30, seed=0)
-        again, _ = approximate_neighbors(points, 30, seed=0, n_jobs=3)
-        other, _ = approximate_neighbors(points, 30, seed=1)
+        found, _ = approximate_neighbors(points, 30, np.arange(3000), seed=0)
+        again, _ = approximate_neighbors(points, 30, np.arange(3000), seed=0, n_jobs=3)
+        other, _ = approximate_neighbors(points, 30, np.arange(3000), seed=1)
         assert np.array_equal(again.indices, found.indices)
         assert np.array_equal(again.distances, found.distances)
         assert not np.array_equal(other.indices, found.indices)
@@ -264,7 +266,7 @@ class TestApproximateNeighbours:
 
     def test_duplicates_have_neighbours(self):
         X = np.repeat(np.random.default_rng(0).normal(size=(40, 3)), 25, axis=0)
-        found, recall = approximate_neighbors(X - X.mean(axis=0), 10, seed=0)
+        found, recall = approximate_neighbors(X - X.mean(axis=0), 10, np.arange(1000), seed=0)
         assert np.array_equal(found.indices[:, 0], np.arange(1000))
         assert (found.distances == 0).all()
         assert 0 < recall <= 1
