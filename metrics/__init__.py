@@ -27,8 +27,13 @@ cell_cycle, cell_cycle_before
 neighbors
     Result of :func:`nearest_neighbors`: at least as many per cell as the metric uses, the cell itself
     included. A metric that also accepts a graph or communities takes None if these are given.
-graph
-    (n_obs, n_obs) symmetric weights of the edges between neighbours.
+graph, links
+    (n_obs, n_obs) symmetric weights of the edges between neighbours, and those of a method that returned a
+    graph.
+cell_ranks
+    (n_obs,) random ranks of the cells, a permutation of 0 to n_obs - 1: what chooses among equals, such as
+    equally near neighbours, chooses by them. :func:`evaluate` draws them from the embedding and the groups,
+    so that values depend neither on the order of cells nor on names.
 leiden_clusters, kmeans_clusters, scib_clusters, label_silhouettes, neighbor_weights, shared_distances
     Quantities that several metrics need, if known; :func:`evaluate` computes each of them once.
 n_jobs

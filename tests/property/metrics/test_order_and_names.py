@@ -186,8 +186,8 @@ def test_neighbours_of_a_heap_are_drawn_evenly_and_anew_for_each_cell(find):
     assert near.tied().mean() == pytest.approx(5 / 6)
 
 
-#: A method that knows one of four states, which have nothing to do with labels or batches: what each metric of
-#: neighbours is worth, by exact neighbours of which ties are drawn at random.
+#: What a method scores that knows one of four states, which have nothing to do with labels or batches, by
+#: exact neighbours of which ties are drawn at random.
 WORTH = {"clisi": (0.035, 0.03), "ilisi": (0.975, 0.03), "kbet": (0.943, 0.03), "leiden_nmi": (0.001, 0.01)}
 
 
@@ -206,8 +206,8 @@ def test_states_that_know_nothing_score_as_chance(noise):
     assert ties == ([] if noise else [{"n_tied": n_obs, "n_obs": n_obs}])
 
 
-#: Largest change by noise in the last digits: of any value; of values that rest on communities (others are found)
-#: or, among ties, on which neighbours are drawn; and of LISI among ties, which has no kernel of 30 cells there.
+#: Largest change by noise in the last digits: of any value; of values that rest on communities (others are
+#: found) or, among ties, on the neighbours drawn; and of LISI among ties, which has no kernel of 30 cells.
 STEADY, DRAWN, LISI = 1e-3, 0.15, 0.25
 
 
