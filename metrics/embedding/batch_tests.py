@@ -14,7 +14,7 @@ from cellular_bench.core.errors import UndefinedError
 from cellular_bench.metrics.embedding.graphs import connectivities
 from cellular_bench.metrics.inputs import Ints, encode
 from cellular_bench.metrics.numerics.diffusion import diffusion_map
-from cellular_bench.metrics.numerics.distances import Neighbors, known_groups, nearest_neighbors
+from cellular_bench.metrics.numerics.distances import Neighbors, centred_neighbors, known_groups
 from cellular_bench.metrics.numerics.parallel import parallel_map
 from cellular_bench.metrics.numerics.ranks import graph_content, random_ranks, refined
 from cellular_bench.metrics.spec import metric
@@ -170,5 +170,6 @@ def _diffusion_acceptance(task: tuple[csr_matrix, Ints, int, int]) -> float:
     present, codes = np.unique(batches, return_inverse=True)
     if len(present) == 1:
         return 0.0
-    near = nearest_neighbors(diffusion_map(graph, n_components), k + 1)
+    # Cells are in a random order already; all at one place if the graph does not distinguish them.
+    near = centred_neighbors(diffusion_map(graph, n_components), k + 1, np.arange(len(codes)))
     return _acceptance(near.indices, codes)

@@ -10,7 +10,7 @@ from numpy.typing import ArrayLike
 
 from cellular_bench.core.errors import UndefinedError
 from cellular_bench.metrics.inputs import Floats, Ints, coordinates, encode, several
-from cellular_bench.metrics.numerics.distances import Neighbors, known_groups, nearest_neighbors
+from cellular_bench.metrics.numerics.distances import Neighbors, centred_neighbors, known_groups
 from cellular_bench.metrics.numerics.ranks import random_ranks, row_content
 from cellular_bench.metrics.spec import metric
 
@@ -175,7 +175,7 @@ def cilisi(
         if len(present) < 2 or len(cells) < N_NEIGHBORS:
             continue
         within = np.argsort(np.argsort(ranks[cells]))
-        near = nearest_neighbors(X[cells], N_NEIGHBORS, ranks=within, n_jobs=n_jobs)
+        near = centred_neighbors(X[cells], N_NEIGHBORS, within, n_jobs=n_jobs)
         values.append((_lisi(near, own, perplexity_weights(near)) - 1) / (len(present) - 1))
     if not values:
         raise UndefinedError(f"no label has {N_NEIGHBORS} cells and two batches")

@@ -168,9 +168,13 @@ def nearest_neighbors(
     [[0, 1], [1, 0], [2, 1]]
     """
     X = coordinates(X_emb)
+    return centred_neighbors(X, k, random_ranks(row_content(X)) if ranks is None else ranks, n_jobs=n_jobs)
+
+
+def centred_neighbors(X: Floats, k: int, ranks: Ints, *, n_jobs: int = 1) -> Neighbors:
+    """Return the result of :func:`nearest_neighbors` for centred coordinates, which may all be equal."""
     nothing = np.zeros(len(X), dtype=np.int64)
-    known = random_ranks(row_content(X)) if ranks is None else ranks
-    return _Pass(X, nothing, nothing, ranks=known, k=k).run(n_jobs).neighbors()
+    return _Pass(X, nothing, nothing, ranks=ranks, k=k).run(n_jobs).neighbors()
 
 
 def distance_sums(X: Floats, label: Ints, batch: Ints, *, n_jobs: int = 1) -> DistanceSums:
@@ -227,7 +231,7 @@ class _Pass:
         self._k, self._with_sums = min(k, len(X)), sums
         self._segments(label[self._order], batch[self._order])
         # Scaling by a power of two is exact, and squares neither overflow nor underflow.
-        self._unit = 2.0 ** np.ceil(np.log2(np.abs(X).max()))
+        self._unit = 2.0 ** np.ceil(np.log2(np.abs(X).max() or 1.0))
         self._scaled = self._X / self._unit
         self._dtype = _precision(self._scaled, self._starts)
         self._factors()

@@ -16,7 +16,7 @@ from cellular_bench.metrics.numerics.approximate import approximate_neighbors
 from cellular_bench.metrics.numerics.ranks import random_ranks, row_content
 from cellular_bench.metrics.profiles import Profile
 
-few = settings(max_examples=4, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+few = settings(max_examples=3, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 seeds = st.integers(0, 2**32 - 1)
 LABELS, BATCHES = np.array(["B", "NK", "T", "mast"]), np.array(["x", "y"])
 #: How the embedding of a method may be degenerate: a share of the cells at one point, few distinct points, or
@@ -49,12 +49,13 @@ def _embedding(kind, rng, label, n_obs):
     return X
 
 
-def cells(kind, seed, n_obs=400):
+def cells(kind, seed, n_obs=240):
     """Every input of every metric, of cells of four labels and two batches, with ties in all of them."""
     rng = np.random.default_rng(seed)
-    label, batch = rng.choice(LABELS[:3], n_obs), rng.choice(BATCHES, n_obs)
+    label = rng.choice(LABELS[:3], n_obs, p=[0.5, 0.25, 0.25])
+    batch = rng.choice(BATCHES, n_obs)
     batch[label == "T"] = "x"
-    label[:3] = "mast"  # less than 1 % of the cells
+    label[:2] = "mast"  # less than 1 % of the cells
     shift = 2 * (batch == "y")[:, None]
     expression = np.log1p(rng.poisson(rng.gamma(1, 2, 30) + (label == "B")[:, None] * np.arange(30) / 6))
     proba = rng.integers(1, 4, (n_obs, 4)).astype(float)
@@ -139,7 +140,7 @@ def test_every_metric_has_a_value_in_these_laws():
 @pytest.mark.parametrize("kind", KINDS)
 def test_order_and_names_mean_nothing_to_approximations(kind):
     inputs = cells(kind, 5)
-    profile = Profile(name="fast", exact_cells=300, sample_cells=200, graph_cells=250)
+    profile = Profile(name="fast", exact_cells=200, sample_cells=100, graph_cells=150)
     expected = evaluate(EMBEDDED, inputs, profile=profile)
     assert {one.quantity for one in expected.shortcuts} >= {"neighbors", "silhouettes", "cells"}
     for changed in (shuffled(inputs, 1), renamed(inputs)):
@@ -206,9 +207,10 @@ def test_states_that_know_nothing_score_as_chance(noise):
     assert ties == ([] if noise else [{"n_tied": n_obs, "n_obs": n_obs}])
 
 
-#: Largest change by noise in the last digits: of any value; of values that rest on communities (others are
-#: found) or, among ties, on the neighbours drawn; and of LISI among ties, which has no kernel of 30 cells.
-STEADY, DRAWN, LISI = 1e-3, 0.15, 0.25
+#: Largest change by noise in the last digits: of any value; of values that rest on communities, because others
+#: are found; and among ties, where links to neighbours drawn at random become links along the noise, and LISI
+#: regains a kernel of 30 cells.
+STEADY, COMMUNITIES, TIES = 1e-3, 0.15, 0.25
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -225,8 +227,7 @@ def test_tiny_noise_means_little(kind, seed):
         if isinstance(before[metric_id], UndefinedError):
             assert isinstance(after[metric_id], UndefinedError), metric_id
             continue
-        ties = kind != "continuous"
-        tolerance = STEADY
-        if ties or "communit" in METRICS[metric_id].definition:
-            tolerance = LISI if ties and "lisi" in metric_id else DRAWN
+        tolerance = COMMUNITIES if "communit" in METRICS[metric_id].definition else STEADY
+        if kind != "continuous":
+            tolerance = TIES
         assert after[metric_id] == pytest.approx(before[metric_id], abs=tolerance), metric_id
