@@ -57,7 +57,7 @@ def approximate_neighbors(
     cells = np.argsort(ranks)[:RECALL_CELLS]
     farthest = search(X / unit, cells, k, ranks)[1][:, -1:]
     # The cell itself is always a hit.
-    hits = np.count_nonzero(distances[cells] <= farthest * (1 + ROUNDING)) - len(cells)
+    hits = int(np.count_nonzero(distances[cells] <= farthest * (1 + ROUNDING))) - len(cells)
     return Neighbors(indices, distances * unit), hits / (len(cells) * (k - 1))
 
 

@@ -207,9 +207,9 @@ def test_states_that_know_nothing_score_as_chance(noise):
     assert ties == ([] if noise else [{"n_tied": n_obs, "n_obs": n_obs}])
 
 
-#: Largest change by noise in the last digits: of any value; of values that rest on communities, because others
-#: are found; and among ties, where links to neighbours drawn at random become links along the noise, and LISI
-#: regains a kernel of 30 cells.
+#: Largest change by noise in the last digits: of any value; of values that rest on communities, because
+#: others are found; and among ties, where links to neighbours drawn at random become links along the noise,
+#: and LISI regains a kernel of 30 cells.
 STEADY, COMMUNITIES, TIES = 1e-3, 0.15, 0.25
 
 
