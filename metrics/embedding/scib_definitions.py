@@ -50,6 +50,7 @@ def scib_communities(
     in_overall=False,
     on_request=True,
     doi=SCIB,
+    version=2,
 )
 def nmi_scib(graph: csr_matrix, label: ArrayLike, *, scib_clusters: tuple[Ints, ...] | None = None) -> float:
     """Mutual information of labels and communities of a graph, 0 to 1, at the best of 20 resolutions.
@@ -80,6 +81,7 @@ def nmi_scib(graph: csr_matrix, label: ArrayLike, *, scib_clusters: tuple[Ints, 
     in_overall=False,
     on_request=True,
     doi=SCIB,
+    version=2,
 )
 def ari_scib(graph: csr_matrix, label: ArrayLike, *, scib_clusters: tuple[Ints, ...] | None = None) -> float:
     """Agreement on pairs of cells of the labels and the communities with the best NMI, 0 to 1.

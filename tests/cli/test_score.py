@@ -238,7 +238,7 @@ def test_shortcuts_are_told_with_the_scores(score, bundle, monkeypatch):
     # A recall that is known stands in for one that is measured.
     monkeypatch.setattr(
         "cellular_bench.metrics.numerics.shared_distances.approximate_neighbors",
-        lambda X, k, *, seed, n_jobs: (nearest_neighbors(X, k), 0.981),
+        lambda X, k, ranks, *, seed, n_jobs: (nearest_neighbors(X, k), 0.981),
     )
     ask = ("--embedding", bundle, "--label-key", "cell_type", "--batch-key", "donor", "--profile", "fast")
     ask = (*ask, "--metrics", "silhouette_label,kmeans_nmi,clisi")
