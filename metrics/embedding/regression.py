@@ -14,9 +14,8 @@ from cellular_bench.metrics.spec import metric
 
 #: Shares below this are rounding errors.
 NEGLIGIBLE = 1e-10
-#: Batches must explain this multiple of the share that batches drawn at random explain. Otherwise a method
-#: that removes their whole effect, and leaves what chance gives, would score below .8.
-TIMES_CHANCE = 5
+#: Level at which batches must explain more than batches drawn at random do.
+LEVEL = 0.001
 
 
 def share_between_groups(X: Floats, codes: Ints) -> float:
@@ -49,24 +48,26 @@ def share_explained(X: Floats, covariates: Floats) -> float:
     name="PCR comparison",
     aspect="batch_correction",
     definition="Relative decrease of the share of variance between batches; an increase counts as 0.",
-    version=2,
+    version=3,
     doi="10.1038/s41592-018-0254-1",
 )
 def pcr_comparison(X_pre: ArrayLike, X_emb: ArrayLike, batch: ArrayLike) -> float:
     """Relative decrease of the share of variance between batches by integration, 0 to 1.
 
     Undefined if there is only one batch, an embedding is not usable, or batches explain before integration
-    less than five times the share that batches drawn at random explain, (batches - 1) / (cells - 1): there is
-    nothing to remove.
+    no more than batches drawn at random (:func:`chance_of_share`, p of 0.001 or more): there is nothing to
+    remove.
 
     Notes
     -----
     Formula: max(0, 1 - R2 after / R2 before), R2 = variance between batches / total variance of the
-    coordinates; undefined if R2 before is below 5 (batches - 1) / (cells - 1), five times the chance level.
+    coordinates; undefined if an F test of R2 before gives p of 0.001 or more.
 
-    Fooled by: batches that hold other types: their difference is biology, and its removal is rewarded. Noise
-    of high variance added to the embedding lowers R2. The comparison is with principal components: the genes
-    themselves, mostly noise, score well without any correction.
+    Fooled by: weak effects: what chance gives, (batches - 1) / (cells - 1), is left after any method, and
+    lowers the value where R2 before is not many times as much. Batches that hold other types: their
+    difference is biology, and its removal is rewarded. Noise of high variance added to the embedding lowers
+    R2. The comparison is with principal components: the genes themselves, mostly noise, score well without
+    any correction.
 
     Examples
     --------
@@ -75,17 +76,53 @@ def pcr_comparison(X_pre: ArrayLike, X_emb: ArrayLike, batch: ArrayLike) -> floa
     1.0
     """
     before, after, codes = _shares(X_pre, X_emb, batch)
-    chance = codes.max() / (len(codes) - 1)
-    if before < TIMES_CHANCE * chance:
+    p = chance_of_share(before, coordinates(X_pre, "X_pre", by_output=False), int(codes.max()) + 1)
+    if p >= LEVEL:
         raise UndefinedError(
-            f"batches explain {before:.2g} of the variance before integration, and batches drawn at random "
-            f"explain {chance:.2g}: there is nothing to remove (needs {TIMES_CHANCE} times as much)"
+            f"batches explain {before:.2g} of the variance before integration, and as many drawn at random "
+            f"explain {codes.max() / (len(codes) - 1):.2g}: there is nothing to remove (F test, p = {p:.2g})"
         )
     return max(0.0, 1 - after / before)
 
 
+def chance_of_share(share: float, X: Floats, n_groups: int) -> float:
+    """Return the probability that groups drawn at random explain this share of the variance, or more.
+
+    An F test over all components. They have different variances, so that both degrees of freedom are those of
+    their effective number: the squared sum of the variances over the sum of their squares.
+
+    Parameters
+    ----------
+    share
+        Result of :func:`share_between_groups`.
+    X
+        (n_obs, n_dims) centred coordinates.
+    n_groups
+        Number of groups.
+
+    References
+    ----------
+    doi:10.1214/aoms/1177728786
+
+    Examples
+    --------
+    >>> X = np.random.default_rng(0).normal(size=(400, 10))
+    >>> chance_of_share(0.2, X, 40) < 1e-10 < 0.1 < chance_of_share(0.1, X, 40)
+    True
+    """
+    from scipy.special import fdtrc
+
+    within = len(X) - n_groups
+    if within < 1:  # a group for every cell explains everything
+        return 1.0
+    squares = X.T @ X
+    n_effective = np.trace(squares) ** 2 / np.sum(squares**2)
+    ratio = share / max(1 - share, np.finfo(np.float64).eps) * within / (n_groups - 1)
+    return float(fdtrc(n_effective * (n_groups - 1), n_effective * within, ratio))
+
+
 def pcr_ratio(X_pre: ArrayLike, X_emb: ArrayLike, batch: ArrayLike) -> float:
-    """Return the value of :func:`pcr_comparison` without the comparison with chance.
+    """Return the value of :func:`pcr_comparison` without the test.
 
     Undefined if there is only one batch, an embedding is not usable, or batches explain nothing before
     integration.
