@@ -67,9 +67,7 @@ def _score_predictions(request: ScoreRequest) -> ScoreResult:
 
 def _predictions(given: Any) -> Iterator[Predicted]:
     if hasattr(given, "columns"):
-        # Whole numbers beside a missing one have become 1.0, 2.0: they mean the labels 1 and 2.
-        text = given.convert_dtypes().astype(object).where(given.notna(), "").astype(str)
-        yield from predicted_in(text.reset_index(drop=True), "predictions", where="The table")
+        yield from predicted_in(given, "predictions", where="The table")
         return
     for path in given:
         yield from read_predictions(path)
