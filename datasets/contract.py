@@ -25,7 +25,7 @@ from cellular_bench.datasets.preprocess import normalise
 if TYPE_CHECKING:
     from anndata import AnnData
 
-#: The batch of every cell of a data set without batches.
+#: The batch of every cell of a data set without batches, and the label without labels.
 ONE_BATCH = "all"
 #: Number of values that are hashed at a time.
 BLOCK_VALUES = 1 << 22
@@ -45,7 +45,7 @@ def conform(
     adata: AnnData,
     *,
     source: str,
-    label_key: str,
+    label_key: str | None,
     batch_key: str | None,
     counts_layer: str | None,
     truth_keys: Sequence[str] = (),
@@ -59,7 +59,7 @@ def conform(
     source
         Path or ``dataset_id``, for the error.
     label_key, batch_key
-        Columns of ``obs``; ``batch_key=None`` for data without batches.
+        Columns of ``obs``; None for data without: every cell then has the label or batch ``"all"``.
     counts_layer
         ``"X"``, ``"raw"`` or a layer that holds raw counts; None to decide by the values.
     truth_keys
@@ -102,6 +102,30 @@ def conform(
     return made, tuple(found.warnings)
 
 
+def names_of_cells(adata: AnnData, key: str, *, role: str, source: str) -> tuple[NDArray[np.str_], list[str]]:
+    """Return the labels or batches of all cells, (n_obs,), and notes on their names.
+
+    Parameters
+    ----------
+    adata
+        Content of a file. Only ``obs`` is read.
+    key
+        Column of ``obs``.
+    role, source
+        ``"label"`` or ``"batch"``, and the path, for the error.
+
+    Raises
+    ------
+    DataError
+        If there is no such column, a cell has no value, or each has its own.
+    """
+    found = Findings()
+    names = _column(adata, key, role, found)
+    if found.problems:
+        raise DataError(source, found.problems)
+    return np.array(names, dtype=str), found.warnings
+
+
 def digest(adata: AnnData) -> str:
     """Return a sha256 of everything that methods and metrics can see of a canonical data set.
 
@@ -124,10 +148,12 @@ def digest(adata: AnnData) -> str:
 
 
 def _labels_and_batches(
-    adata: AnnData, label_key: str, batch_key: str | None, found: Findings
+    adata: AnnData, label_key: str | None, batch_key: str | None, found: Findings
 ) -> tuple[list[str], list[str]]:
-    label = _column(adata, label_key, "label", found)
-    _warn_of_labels(label, found)
+    label = [ONE_BATCH] * adata.n_obs
+    if label_key is not None:
+        label = _column(adata, label_key, "label", found)
+        _warn_of_labels(label, found)
     if batch_key is None:
         return label, [ONE_BATCH] * adata.n_obs
     if batch_key == label_key:

@@ -274,7 +274,11 @@ class _Context:
         codes = [self._look_up(name) for name in ("label_codes", "batch_codes")]
         label, batch = (of if isinstance(of, np.ndarray) else np.zeros(n_obs, int) for of in codes)
         cells = stratified_sample(label, batch, profile.graph_cells, profile.seed)
-        given = {name: np.asarray(self._given[name])[cells] for name in PER_CELL if name in self._given}
+        given = {
+            name: value if isinstance(value, UndefinedError) else np.asarray(value)[cells]
+            for name, value in self._given.items()
+            if name in PER_CELL
+        }
         return _Sample(given, {**self._settings, "profile": FULL}, cells, n_obs, profile.seed)
 
     def rests_on(self, function: Callable[..., object], quantity: str) -> bool:
