@@ -69,12 +69,7 @@ def calls_for(inputs: Mapping[str, Any]) -> dict[tuple[str, ...], Callable[[], A
         return near.subset_neighbors(n=k)
 
     def the(name: str) -> Any:
-        value = inputs.get(name)
-        if value is None:
-            value = UndefinedError(f"needs '{name}', but there is no '{name}' for this run")
-        if isinstance(value, UndefinedError):
-            raise value
-        return value
+        return input_of(inputs, name)
 
     def pcr() -> Any:
         before = np.asarray(the("X_pre"), dtype=np.float32)
@@ -94,6 +89,20 @@ def calls_for(inputs: Mapping[str, Any]) -> dict[tuple[str, ...], Callable[[], A
         ("graph_connectivity",): lambda: theirs.graph_connectivity(first(15), the("label")),
         ("pcr_comparison",): pcr,
     }
+
+
+def input_of(inputs: Mapping[str, Any], name: str) -> Any:
+    """Return an input.
+
+    Raises
+    ------
+    UndefinedError
+        If it is absent, or the reason why it is.
+    """
+    value = inputs.get(name, UndefinedError(f"needs '{name}', but there is no '{name}' for this run"))
+    if isinstance(value, UndefinedError):
+        raise value
+    return value
 
 
 def _outcomes(metric_ids: tuple[str, ...], call: Callable[[], Any]) -> dict[str, Outcome]:

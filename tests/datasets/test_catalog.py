@@ -256,9 +256,9 @@ def test_labels_with_one_cell_are_allowed_with_a_warning(adata, write):
 
 
 def test_two_spellings_of_a_label_are_pointed_out(adata, write):
-    adata.obs["cell_type"] = ["T cell", "T cell", "t  cell ", "t  cell ", "beta", "beta"]
+    adata.obs["cell_type"] = ["T cell", "T cell", "t  cell", "t  cell", "beta", "beta"]
     assert load(from_h5ad(write(adata), **KEYS)).warnings == (
-        "Labels that differ only in case or spaces: 'T cell', 't  cell '.",
+        "Labels that differ only in case or spaces: 'T cell', 't  cell'.",
     )
 
 

@@ -66,7 +66,7 @@ def notes_on_names(values: Any, what: str) -> list[str]:
     what
         What to call it.
     """
-    notes = spellings(values)
+    notes = [] if (spellings := note_on_spellings(values)) is None else [spellings]
     if words := missing_words(values):
         notes.append(f"{_cells(sum(words.values()))} with {_quoted(words)}: these words count as missing.")
     names = {text: n for text, n in _texts(values).items() if label_name(text).lower() in NA_TEXTS}
@@ -78,18 +78,19 @@ def notes_on_names(values: Any, what: str) -> list[str]:
     return [f"{what}: {note}" for note in notes]
 
 
-def spellings(values: Any) -> list[str]:
-    """Return notes on texts that are different spellings of one name.
+def note_on_spellings(values: Any) -> str | None:
+    """Return a note on texts that are different spellings of one name; None without any.
 
     Examples
     --------
-    >>> spellings(["T cell", " T cell", "B cell"])
-    ["' T cell', 'T cell' are one name."]
+    >>> note_on_spellings(["T cell", " T cell", "B cell", "1", "1.0"])
+    "Spellings of one name: ' T cell' and 'T cell'; '1' and '1.0'."
     """
     of_name: dict[str, list[str]] = {}
     for text in sorted(_texts(values)):
-        of_name.setdefault(label_name(text), []).append(text)
-    return [f"{_quoted(texts)} are one name." for name, texts in of_name.items() if name and len(texts) > 1]
+        of_name.setdefault(label_name(text), []).append(f"'{text}'")
+    same = [" and ".join(texts) for name, texts in of_name.items() if name and len(texts) > 1]
+    return f"Spellings of one name: {_listed(same, '; ')}." if same else None
 
 
 def missing_words(values: Any) -> dict[str, int]:
@@ -152,6 +153,6 @@ def _quoted(names: Iterable[str]) -> str:
     return _listed(f"'{name}'" for name in names)
 
 
-def _listed(names: Iterable[str]) -> str:
+def _listed(names: Iterable[str], separator: str = ", ") -> str:
     parts = list(names)
-    return ", ".join(parts[:N_NAMES]) + (", ..." if len(parts) > N_NAMES else "")
+    return separator.join([*parts[:N_NAMES], "..."] if len(parts) > N_NAMES else parts)

@@ -20,9 +20,9 @@ from cellular_bench.core.labels import (
     label_name,
     label_names,
     missing_words,
+    note_on_spellings,
     note_on_unseen,
     notes_on_names,
-    spellings,
 )
 from cellular_bench.core.outputs import check_order
 
@@ -136,19 +136,19 @@ def _predicted_names(values: Any, label: Any) -> tuple[Any, dict[str, int]]:
 
 def _note_names(where: object, given: pd.DataFrame, label: Any, label_pred: Any, words: dict[str, int]) -> None:
     """Warn of what the reading of labels changes, and of predicted labels that are no true one."""
-    notes = spellings(np.concatenate([given[name].to_numpy(dtype=object) for name in given]))
+    notes = [note_on_spellings(np.concatenate([given[name].to_numpy(dtype=object) for name in given]))]
     if words:
-        shown = ", ".join(f"'{word}'" for word in words)
-        notes.append(f"{sum(words.values())} predicted labels are words for a missing one ({shown}): rejected.")
+        n, shown = sum(words.values()), ", ".join(f"'{word}'" for word in words)
+        notes.append(f"Cells with a word for a missing label are rejected: {n} predicted as {shown}.")
     named = set(label_pred) - {""}
     if named and named.isdisjoint(label):
         notes.append(
-            "no predicted label is among the true ones, so none is right: "
+            "No predicted label is among the true ones, so none is right: "
             f"{_some(named)} against {_some(set(label))}."
         )
-    elif unseen := note_on_unseen(label_pred, label):
-        notes.append(unseen)
-    for note in notes:
+    else:
+        notes.append(note_on_unseen(label_pred, label))
+    for note in filter(None, notes):
         warnings.warn(f"{where}: {note}", stacklevel=2)
 
 
