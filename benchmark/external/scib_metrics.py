@@ -71,10 +71,12 @@ def read(path: Path) -> pd.DataFrame:
     import pandas as pd
 
     try:
-        table = pd.read_csv(path, index_col=0, sep="\t" if ".tsv" in path.suffixes else ",")
+        # A converter keeps names such as "007" and "NA".
+        separator = "\t" if ".tsv" in path.suffixes else ","
+        table = pd.read_csv(path, sep=separator, converters={0: str})
+        table = table.set_index(table.columns[0])
     except (ValueError, OSError, EOFError) as error:
         raise UserError(f"{path} cannot be read as a table: {error}.") from error
-    table.index = table.index.map(str)
     return checked(table, where=path)
 
 

@@ -85,7 +85,7 @@ def test_notes_tell_what_the_reading_changed():
         "obs['x']: 2 cells with 'NA', which is read as a name. If there is none, leave the entry empty.",
     ]
     assert notes_on_names(np.array([1.0, 2.0, np.nan]), "x") == []
-    assert note_on_spellings(["1", 1.0, "007", "7"]) is None
+    assert note_on_spellings(pd.Series(["1", 1.0, "007", "7"], dtype=object)) is None
 
 
 @given(st.lists(TEXTS, max_size=6), st.lists(TEXTS, max_size=6))
