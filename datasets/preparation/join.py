@@ -269,14 +269,15 @@ def _read_labels(path: Path) -> tuple[pd.DataFrame, list[str]]:
 
 def _interpreted(column: pd.Series[Any]) -> tuple[bool, Any]:
     """Return whether all entries of a column are numbers as programs write them, and what it holds."""
-    import numpy as np
     import pandas as pd
 
     names = label_names(column)
     known = set(names) - {""}
     if known and all(map(_is_number, known)):
         return True, pd.to_numeric(pd.Series(names).replace("", None)).to_numpy()
-    return False, np.where(names == "", None, names.astype(object))
+    texts: Any = names.astype(object)
+    texts[names == ""] = None
+    return False, texts
 
 
 def _is_number(name: str) -> bool:

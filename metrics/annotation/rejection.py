@@ -15,7 +15,7 @@ from numpy.typing import ArrayLike
 
 from cellular_bench.core.errors import UndefinedError
 from cellular_bench.metrics.annotation.calibration import confidences
-from cellular_bench.metrics.annotation.counts import named_cells, correct_cells, names_of
+from cellular_bench.metrics.annotation.counts import correct_cells, named_cells, names_of
 from cellular_bench.metrics.inputs import Floats
 from cellular_bench.metrics.spec import metric
 

@@ -118,8 +118,8 @@ def score(
         have a value. Expression is read only for metrics that need it.
     predictions
         Table or CSV file with the columns ``label`` and ``label_pred``; ``method``, ``fold``, ``novelty``,
-        ``is_novel`` and ``proba:LABEL`` are read if they are there. An empty prediction is a rejection, and so is a word for none
-        such as NA.
+        ``is_novel`` and ``proba:LABEL`` are read if they are there. An empty prediction is a
+        rejection, and so is a word for none such as NA.
     obsm
         Keys of embeddings in ``adata``.
     embeddings

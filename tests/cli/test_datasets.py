@@ -298,7 +298,9 @@ def test_a_word_for_a_missing_label_is_missing_and_told(tmp_path):
     values = {"type": ["T", "nan", "B", "<NA>", "", "T"], "age": ["1", "2.5", "nan", "", "3", "4"]}
     pd.DataFrame(values, index=cells).to_csv(labels)
     text = said("prepare", tmp_path / "s.csv", "--labels", labels, "--out", out)
-    assert "note: labels.csv, column 'type': 2 cells with 'nan', '<NA>': these words count as missing." in text
+    assert (
+        "note: labels.csv, column 'type': 2 cells with 'nan', '<NA>': these words count as missing." in text
+    )
     made = ad.read_h5ad(out).obs
     assert made["type"].isna().tolist() == [False, True, False, True, True, False]
     assert made["age"].tolist() == pytest.approx([1, 2.5, np.nan, np.nan, 3, 4], nan_ok=True)

@@ -39,12 +39,16 @@ def test_spaces_around_a_name_do_not_count(text, before, after):
     assert label_name(text.encode()) == name
 
 
-@pytest.mark.parametrize("text", ["007", "012", "1E1", "1e1", "2.10", "1.5", "0x10", "1_000", "+1", "NA", "None"])
+@pytest.mark.parametrize(
+    "text", ["007", "012", "1E1", "1e1", "2.10", "1.5", "0x10", "1_000", "+1", "NA", "None"]
+)
 def test_other_text_keeps_its_spelling(text):
     assert label_name(text) == text
 
 
-@pytest.mark.parametrize("nothing", [None, float("nan"), np.nan, pd.NA, "", " ", "nan", "NaN", "NAN ", "<NA>", b"nan"])
+@pytest.mark.parametrize(
+    "nothing", [None, float("nan"), np.nan, pd.NA, "", " ", "nan", "NaN", "NAN ", "<NA>", b"nan"]
+)
 def test_missing_values_and_words_for_them_have_no_name(nothing):
     assert label_name(nothing) == ""
     assert label_names(pd.Series([nothing, "T"], dtype=object)).tolist() == ["", "T"]

@@ -124,7 +124,8 @@ def prediction(**changes: object) -> Prediction:
 
 
 @pytest.mark.parametrize(
-    "pred", [[1, 2, 1], [1.0, 2.0, 1.0], ["1.0", " 2", "1"], [b"1", b"2", b"1"], pd.Categorical([1.0, 2.0, 1.0])]
+    "pred",
+    [[1, 2, 1], [1.0, 2.0, 1.0], ["1.0", " 2", "1"], [b"1", b"2", b"1"], pd.Categorical([1.0, 2.0, 1.0])],
 )
 @pytest.mark.parametrize("labels", [(1, 2), (1.0, 2.0), (" 1", "2.0"), pd.Index([1.0, 2.0])])
 def test_names_of_labels_have_no_type(pred: object, labels: object) -> None:
@@ -136,7 +137,7 @@ def test_names_of_labels_have_no_type(pred: object, labels: object) -> None:
 
 def test_only_rejected_cells_may_have_no_label() -> None:
     pred = np.array(["x", "nan", "y"])
-    with pytest.raises(ContractError, match="label_pred is missing .* for 1 of 3 cells"):
+    with pytest.raises(ContractError, match=r"label_pred is missing .* for 1 of 3 cells"):
         checked_prediction("m", prediction(label_pred=pred), NAMES)
     outputs = checked_prediction("m", prediction(label_pred=pred, rejected=[False, True, False]), NAMES)
     assert outputs.label_pred.tolist() == ["x", "", "y"]

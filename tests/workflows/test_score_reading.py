@@ -254,7 +254,7 @@ def test_labels_or_batches_alone_give_the_scores_that_need_no_more(
 def test_without_labels_and_batches_nothing_is_scored(arrays):
     with pytest.raises(UserError, match="needs --batch-key, --label-key or both"):
         cellular_bench.score(cells(arrays), obsm="X_a")
-    with pytest.raises(UserError, match="18 cells .* have no label"):
+    with pytest.raises(UserError, match=r"18 cells .* have no label"):
         adata = cells(arrays)
         adata.obs.loc[adata.obs_names[::7], "kind"] = "nan"
         cellular_bench.score(adata, obsm="X_a", label_key="kind")

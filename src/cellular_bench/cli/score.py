@@ -30,7 +30,9 @@ A table of predictions has the columns `label` or `true_label`, `label_pred` or 
 --adata, an npz file has labels and batches beside the embeddings. With --batch-key or --label-key alone,
 only metrics that need no more have a value.""",
 )
-@click.option("--predictions", type=options.EXISTING_FILE, multiple=True, help="CSV or TSV, may be gzipped; or parquet.")
+@click.option(
+    "--predictions", type=options.EXISTING_FILE, multiple=True, help="CSV or TSV, may be gzipped; or parquet."
+)
 @options.adata_option
 @options.batch_key_option
 @options.label_key_option

@@ -13,3 +13,5 @@ HIGHLY_VARIABLE: Final = "highly_variable"
 TARGET_SUM: Final = 1e4
 #: What a missing value reads as text, in small letters; names such as "NA" and "None" are none of it.
 MISSING_TEXTS: Final = frozenset({"", "nan", "<na>"})
+#: What R, Python and SQL write for a missing value, in small letters, and what may also be a label.
+NA_TEXTS: Final = frozenset({"na", "n/a", "none", "null"})

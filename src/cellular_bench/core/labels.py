@@ -1,4 +1,4 @@
-"""Names of labels and batches: one way of reading them from numbers, text and bytes, for every file and array."""
+"""Names of labels and batches, read in one way from the numbers, text and bytes of files and arrays."""
 
 from __future__ import annotations
 
@@ -10,10 +10,10 @@ from typing import Any, Final
 import numpy as np
 from numpy.typing import NDArray
 
-from cellular_bench.core.keys import MISSING_TEXTS
+from cellular_bench.core.keys import MISSING_TEXTS, NA_TEXTS
 
-#: What R, Python and SQL write for a missing value, in small letters; each may also be the name of a label.
-NA_TEXTS: Final = frozenset({"na", "n/a", "none", "null"})
+#: Similarity from which a name may be a misspelling; one letter of five, as in "type1" and "type2", is less.
+SIMILAR: Final = 0.81
 #: Number of names that a note lists.
 N_NAMES: Final = 5
 #: Whole numbers beside a missing one become 1.0, 2.0 in many programs: they mean 1 and 2.
@@ -53,7 +53,8 @@ def label_names(values: Any) -> NDArray[np.str_]:
     import pandas as pd
 
     codes, given = pd.factorize(_one_dimensional(values))
-    return np.array([*map(label_name, given), ""], dtype=str)[codes]
+    names: NDArray[np.str_] = np.array([*map(label_name, given), ""], dtype=str)[codes]
+    return names
 
 
 def notes_on_names(values: Any, what: str) -> list[str]:
@@ -114,7 +115,7 @@ def note_on_unseen(label_pred: NDArray[np.str_], known: Iterable[str]) -> str | 
     plain = {_plain(name): name for name in true}
     parts = []
     for name in sorted(unseen, key=lambda name: (-unseen[name], name)):
-        close = [plain[one] for one in get_close_matches(_plain(name), plain, n=1)]
+        close = [plain[one] for one in get_close_matches(_plain(name), plain, n=1, cutoff=SIMILAR)]
         hint = f"; did you mean '{close[0]}'?" if close else ""
         parts.append(f"'{name}' ({_cells(unseen[name])}{hint})")
     return f"Predicted labels that are no true label: {_listed(parts)}."

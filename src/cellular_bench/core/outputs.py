@@ -276,9 +276,7 @@ def _column(method_id: str, field: str, value: Any, names: NDArray[np.str_]) -> 
     return array
 
 
-def _labels(
-    method_id: str, column: NDArray[Any], rejected: NDArray[np.bool_] | None
-) -> NDArray[np.str_]:
+def _labels(method_id: str, column: NDArray[Any], rejected: NDArray[np.bool_] | None) -> NDArray[np.str_]:
     """Return the predicted names; only rejected cells may have none."""
     names = label_names(column)
     missing = int(((names == "") & (True if rejected is None else ~rejected)).sum())

@@ -15,8 +15,8 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 
 from cellular_bench.core.errors import ContractError, UnknownNameError, UserError
+from cellular_bench.core.keys import NA_TEXTS
 from cellular_bench.core.labels import (
-    NA_TEXTS,
     label_name,
     label_names,
     missing_words,
@@ -134,7 +134,9 @@ def _predicted_names(values: Any, label: Any) -> tuple[Any, dict[str, int]]:
     return names, words
 
 
-def _note_names(where: object, given: pd.DataFrame, label: Any, label_pred: Any, words: dict[str, int]) -> None:
+def _note_names(
+    where: object, given: pd.DataFrame, label: Any, label_pred: Any, words: dict[str, int]
+) -> None:
     """Warn of what the reading of labels changes, and of predicted labels that are no true one."""
     notes = [note_on_spellings(np.concatenate([given[name].to_numpy(dtype=object) for name in given]))]
     if words:

@@ -185,7 +185,9 @@ def test_malformed_input_is_refused(arguments, message):
         accuracy(*arguments)
 
 
-@pytest.mark.parametrize("label", [[1, 2, 3], [1.0, 2.0, 3.0], ["1", "2", "3"], ["1.0", " 2", "3 "], [b"1", b"2", b"3"]])
+@pytest.mark.parametrize(
+    "label", [[1, 2, 3], [1.0, 2.0, 3.0], ["1", "2", "3"], ["1.0", " 2", "3 "], [b"1", b"2", b"3"]]
+)
 @pytest.mark.parametrize("label_pred", [[1, 2, 3], [1.0, 2.0, 3.0], ["1", "2", "3"], [b"1", b"2", b"3"]])
 def test_names_of_labels_have_no_type(label, label_pred):
     label, label_pred = np.array(label), np.array(label_pred)
