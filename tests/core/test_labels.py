@@ -59,6 +59,8 @@ def test_a_column_is_read_value_by_value(values):
     column = pd.Series(values, dtype=object)
     assert label_names(column).tolist() == [label_name(value) for value in values]
     assert label_names(column.astype("category")).tolist() == label_names(column).tolist()
+    texts = np.array([str(value) for value in values], dtype=str)
+    assert label_names(texts).tolist() == [label_name(text) for text in texts]
 
 
 @pytest.mark.parametrize(

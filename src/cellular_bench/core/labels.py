@@ -52,8 +52,22 @@ def label_names(values: Any) -> NDArray[np.str_]:
     """
     import pandas as pd
 
+    if isinstance(values, np.ndarray) and values.dtype.kind == "U":
+        return _text_names(values)
     codes, given = pd.factorize(_one_dimensional(values))
     names: NDArray[np.str_] = np.array([*map(label_name, given), ""], dtype=str)[codes]
+    return names
+
+
+def _text_names(texts: NDArray[np.str_]) -> NDArray[np.str_]:
+    """Return the names of texts; most are their own names, which is quick to see."""
+    longest = max(map(len, MISSING_TEXTS))
+    is_read = (np.char.str_len(texts) <= longest) | np.char.endswith(texts, "0")
+    is_read |= np.char.strip(texts) != texts
+    if not is_read.any():
+        return texts
+    names = texts.copy()
+    names[is_read] = label_names(texts[is_read].astype(object))
     return names
 
 
