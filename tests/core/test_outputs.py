@@ -161,13 +161,16 @@ def test_a_prediction_survives_a_file(tmp_path) -> None:
         ({"novelty": np.zeros((3, 1))}, "m: novelty has shape (3, 1), expected (3,)"),
         (
             {"label_pred": np.array(["x", None, "y"], dtype=object)},
-            "m: label_pred is missing (None or NaN) for 1",
+            "m: label_pred is missing (None, NaN or empty) for 1",
         ),
         (
             {"label_pred": pd.Categorical(["x", None, None])},
-            "m: label_pred is missing (None or NaN) for 2 of 3",
+            "m: label_pred is missing (None, NaN or empty) for 2 of 3",
         ),
-        ({"label_pred": np.array([1.0, np.nan, 2.0])}, "m: label_pred is missing (None or NaN) for 1 of 3"),
+        (
+            {"label_pred": np.array([1.0, np.nan, 2.0])},
+            "m: label_pred is missing (None, NaN or empty) for 1 of",
+        ),
         ({"rejected": ["False", "True", "False"]}, "m: rejected holds other values than True and False"),
         ({"rejected": [0.0, np.nan, 1.0]}, "m: rejected holds other values than True and False"),
         ({"labels": ("x",)}, "m: label_proba has shape (3, 2), expected (3, 1)"),

@@ -282,7 +282,7 @@ def _labels(method_id: str, column: NDArray[Any], rejected: NDArray[np.bool_] | 
     missing = int(((names == "") & (True if rejected is None else ~rejected)).sum())
     if missing:
         raise NotFiniteError(
-            f"{method_id}: label_pred is missing (None or NaN) for {missing} of {len(column)} cells. "
+            f"{method_id}: label_pred is missing (None, NaN or empty) for {missing} of {len(column)} cells. "
             "Name every cell; mark those that the method declines to name in rejected."
         )
     return names
