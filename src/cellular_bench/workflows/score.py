@@ -180,7 +180,7 @@ def _not_given(request: ScoreRequest) -> dict[str, Any]:
     """Return why there are no labels or no batches, as arguments of metrics; nothing if there are both."""
     keys = {"label": request.label_key, "batch": request.batch_key}
     return {
-        role: UndefinedError(f"needs a {role} of each cell, and no --{role}-key names them")
+        role: UndefinedError(f"needs the {role} of each cell, and there is no --{role}-key")
         for role, key in keys.items()
         if key is None
     }
