@@ -17,15 +17,15 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cellular_bench.core.errors import DataError, UnknownNameError
-from cellular_bench.core.keys import BATCH, COUNTS, LABEL, MISSING_TEXTS
+from cellular_bench.core.keys import BATCH, COUNTS, LABEL
+from cellular_bench.core.labels import label_names, notes_on_names
 from cellular_bench.datasets.expression import Expression, choose
 from cellular_bench.datasets.preprocess import normalise
 
 if TYPE_CHECKING:
     from anndata import AnnData
-    from pandas import Series
 
-#: The batch of every cell of a data set without batches.
+#: The batch of every cell of a data set without batches, and the label without labels.
 ONE_BATCH = "all"
 #: Number of values that are hashed at a time.
 BLOCK_VALUES = 1 << 22
@@ -45,7 +45,7 @@ def conform(
     adata: AnnData,
     *,
     source: str,
-    label_key: str,
+    label_key: str | None,
     batch_key: str | None,
     counts_layer: str | None,
     truth_keys: Sequence[str] = (),
@@ -59,7 +59,7 @@ def conform(
     source
         Path or ``dataset_id``, for the error.
     label_key, batch_key
-        Columns of ``obs``; ``batch_key=None`` for data without batches.
+        Columns of ``obs``; None for data without: every cell then has the label or batch ``"all"``.
     counts_layer
         ``"X"``, ``"raw"`` or a layer that holds raw counts; None to decide by the values.
     truth_keys
@@ -81,7 +81,9 @@ def conform(
     found = Findings()
     if adata.n_obs and adata.n_vars:
         label, batch = _labels_and_batches(adata, label_key, batch_key, found)
-        truth = {key: _complete(adata, key, "truth", found) for key in truth_keys}
+        truth = {
+            key: adata.obs[key] for key in truth_keys if _complete(adata, key, "truth", found) is not None
+        }
         if taken := truth.keys() & {LABEL, BATCH}:
             found.problems.append(f"Further truth cannot be called {', '.join(sorted(taken))}: rename it.")
         expression = choose(adata, counts_layer, found.problems, found.warnings)
@@ -98,6 +100,30 @@ def conform(
     for key, values in truth.items():
         made.obs[key] = values.to_numpy()
     return made, tuple(found.warnings)
+
+
+def names_of_cells(adata: AnnData, key: str, *, role: str, source: str) -> tuple[NDArray[np.str_], list[str]]:
+    """Return the labels or batches of all cells, (n_obs,), and notes on their names.
+
+    Parameters
+    ----------
+    adata
+        Content of a file. Only ``obs`` is read.
+    key
+        Column of ``obs``.
+    role, source
+        ``"label"`` or ``"batch"``, and the path, for the error.
+
+    Raises
+    ------
+    DataError
+        If there is no such column, a cell has no value, or each has its own.
+    """
+    found = Findings()
+    names = _column(adata, key, role, found)
+    if found.problems:
+        raise DataError(source, found.problems)
+    return np.array(names, dtype=str), found.warnings
 
 
 def digest(adata: AnnData) -> str:
@@ -122,10 +148,12 @@ def digest(adata: AnnData) -> str:
 
 
 def _labels_and_batches(
-    adata: AnnData, label_key: str, batch_key: str | None, found: Findings
+    adata: AnnData, label_key: str | None, batch_key: str | None, found: Findings
 ) -> tuple[list[str], list[str]]:
-    label = _column(adata, label_key, "label", found)
-    _warn_of_labels(label, found)
+    label = [ONE_BATCH] * adata.n_obs
+    if label_key is not None:
+        label = _column(adata, label_key, "label", found)
+        _warn_of_labels(label, found)
     if batch_key is None:
         return label, [ONE_BATCH] * adata.n_obs
     if batch_key == label_key:
@@ -137,28 +165,29 @@ def _labels_and_batches(
 
 
 def _column(adata: AnnData, key: str, role: str, found: Findings) -> list[str]:
-    values = _complete(adata, key, role, found)
-    if values.nunique() == adata.n_obs > 2:
+    names = _complete(adata, key, role, found)
+    if names is None:
+        return []
+    if len(set(names)) == adata.n_obs > 2:
         found.problems.append(f"obs['{key}'] has a different value in every cell, so it is no {role}.")
-    return [str(value) for value in values]
+    found.warnings += notes_on_names(adata.obs[key], f"obs['{key}']")
+    return names
 
 
-def _complete(adata: AnnData, key: str, role: str, found: Findings) -> Series[Any]:
-    """Return a column of ``obs`` in which every cell has a value; an empty one where there is none."""
-    import pandas as pd
-
+def _complete(adata: AnnData, key: str, role: str, found: Findings) -> list[str] | None:
+    """Return the names in a column of ``obs``; None and a problem unless every cell has one."""
     if key not in adata.obs:
         found.problems.append(str(UnknownNameError(f"{role} key", key, map(str, adata.obs.columns))))
-        return pd.Series()
-    values = adata.obs[key]
-    is_missing = values.isna() | values.astype(str).str.strip().str.lower().isin(MISSING_TEXTS)
+        return None
+    names = label_names(adata.obs[key])
+    is_missing = names == ""
     if not is_missing.any():
-        return values
+        return [str(name) for name in names]
     found.problems.append(
-        f"{_cells(adata.obs_names[np.asarray(is_missing)])} no {role} in obs['{key}'] (empty or NaN). "
+        f"{_cells(adata.obs_names[is_missing])} no {role} in obs['{key}'] (empty or NaN). "
         "Remove these cells or name them, for instance 'unknown'."
     )
-    return pd.Series()
+    return None
 
 
 def _warn_of_labels(label: Sequence[str], found: Findings) -> None:

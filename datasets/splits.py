@@ -20,6 +20,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from cellular_bench.core.errors import UnknownNameError, UserError
+from cellular_bench.core.labels import label_name, label_names
 from cellular_bench.core.types import Split, SplitKind
 
 #: Labels with fewer cells are not chosen by :func:`unseen_label`, only if they are named.
@@ -498,14 +499,14 @@ def _names(values: ArrayLike, what: str) -> NDArray[np.str_]:
     names = np.asarray(values)
     if names.ndim != 1 or not len(names):
         raise UserError(f"Expected one {what} per cell, got an array of shape {names.shape}.")
-    return names.astype(str)
+    return label_names(names)
 
 
 def _strings(values: Sequence[str], option: str) -> list[str]:
     # A string is a sequence of letters, which is never intended.
     if isinstance(values, str) or not values or not all(isinstance(value, str) for value in values):
         raise UserError(f"{option} must be a list of at least one name, got: {values!r}.")
-    return list(values)
+    return [label_name(value) for value in values]
 
 
 def _check_integer(option: str, value: object, *, minimum: int) -> None:

@@ -239,8 +239,8 @@ def _read_npz(path: Path, key: str | None) -> tuple[list[str], Any]:
 def _read_csv(path: Path, key: str | None) -> tuple[list[str], Any]:
     import pandas as pd
 
-    # Cell names may look like numbers, so they are read as text.
-    table = pd.read_csv(path, dtype={0: str})
+    # A converter, unlike a type, keeps names such as "007" and "NA".
+    table = pd.read_csv(path, converters={0: str})
     return table.iloc[:, 0].tolist(), table.iloc[:, 1:].to_numpy(dtype=np.float32)
 
 

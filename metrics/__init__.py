@@ -8,7 +8,8 @@ Parameters
 label, batch
     (n_obs,) true labels and batches.
 label_pred, rejected
-    (n_obs,) predicted labels, and True for cells that the method rejects; they count as wrong.
+    (n_obs,) predicted labels, and True for cells that the method rejects; they count as wrong. A missing
+    label is a rejection.
 label_proba, labels
     (n_obs, n_labels) probabilities, each row of which sums to 1, and (n_labels,) names of the columns.
 novelty, is_novel

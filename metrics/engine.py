@@ -338,7 +338,11 @@ class _Context:
         if not isinstance(ranks, np.ndarray):  # no usable embedding: the metrics report why
             return None
         cells = stratified_sample(label, batch, profile.graph_cells, ranks)
-        given = {name: np.asarray(self._given[name])[cells] for name in PER_CELL if name in self._given}
+        given = {
+            name: value if isinstance(value, UndefinedError) else np.asarray(value)[cells]
+            for name, value in self._given.items()
+            if name in PER_CELL
+        }
         given[RANKS] = np.argsort(np.argsort(ranks[cells]))
         return _Sample(given, {**self._settings, "profile": FULL}, cells, n_obs, profile.seed)
 

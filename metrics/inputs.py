@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from cellular_bench.core.errors import UndefinedError
+from cellular_bench.core.labels import label_names
 
 Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]
@@ -64,7 +65,7 @@ def raw_coordinates(X: ArrayLike, name: str = "X_emb", *, by_output: bool = True
 
 
 def categories(values: ArrayLike, name: str, *, n_obs: int | None = None) -> NDArray[Any]:
-    """Return labels or batches as an array that can be sorted: strings, integers or bools, (n_obs,).
+    """Return labels or batches as an array that can be sorted: names, integers or bools, (n_obs,).
 
     Parameters
     ----------
@@ -80,20 +81,31 @@ def categories(values: ArrayLike, name: str, *, n_obs: int | None = None) -> NDA
     ValueError
         If there is not one value per cell, or one of them is missing.
     """
-    array = np.asarray(values)
-    if array.ndim != 1 or (n_obs is not None and len(array) != n_obs):
-        wanted = "one value per cell" if n_obs is None else f"({n_obs},), one value per cell"
-        raise ValueError(f"{name} has shape {array.shape}; expected {wanted}")
-    if array.dtype.kind in "Of":
-        if any(value is None or value != value for value in array):
-            raise ValueError(f"{name} has missing values; every cell needs one")
-        array = array.astype(str)
-    return array
+    array = _per_cell(values, name, n_obs)
+    if array.dtype.kind in "biu":
+        return array
+    names = label_names(array)
+    if (names == "").any():
+        raise ValueError(f"{name} has missing values; every cell needs one")
+    return names
 
 
 def strings(values: ArrayLike, name: str, *, n_obs: int | None = None) -> NDArray[np.str_]:
     """Return labels as strings, (n_obs,); parameters and errors as :func:`categories`."""
     return categories(values, name, n_obs=n_obs).astype(str)
+
+
+def strings_or_missing(values: ArrayLike, name: str, *, n_obs: int | None = None) -> NDArray[np.str_]:
+    """Return labels as strings, (n_obs,), empty for a missing one; parameters as :func:`categories`."""
+    return label_names(_per_cell(values, name, n_obs))
+
+
+def _per_cell(values: ArrayLike, name: str, n_obs: int | None) -> NDArray[Any]:
+    array = np.asarray(values)
+    if array.ndim != 1 or (n_obs is not None and len(array) != n_obs):
+        wanted = "one value per cell" if n_obs is None else f"({n_obs},), one value per cell"
+        raise ValueError(f"{name} has shape {array.shape}; expected {wanted}")
+    return array
 
 
 def encode(values: ArrayLike, name: str, *, n_obs: int | None = None) -> tuple[NDArray[Any], Ints]:

@@ -63,32 +63,46 @@ def calls_for(inputs: Mapping[str, Any]) -> dict[tuple[str, ...], Callable[[], A
     from scib_metrics.nearest_neighbors import pynndescent
 
     X = np.asarray(inputs["X_emb"], dtype=np.float32)
-    label, batch, before = (inputs.get(name) for name in ("label", "batch", "X_pre"))
     near = pynndescent(X, n_neighbors=min(N_NEIGHBORS, len(X)), random_state=0)
 
     def first(k: int) -> Any:
         return near.subset_neighbors(n=k)
 
+    def the(name: str) -> Any:
+        return input_of(inputs, name)
+
+    def pcr() -> Any:
+        before = np.asarray(the("X_pre"), dtype=np.float32)
+        return theirs.pcr_comparison(before, X, the("batch"), categorical=True)
+
     return {
-        ("silhouette_label",): lambda: theirs.silhouette_label(X, label),
-        ("isolated_labels",): lambda: theirs.isolated_labels(X, label, batch),
-        ("clisi",): lambda: theirs.clisi_knn(first(90), label),
-        ("leiden_nmi", "leiden_ari"): lambda: theirs.nmi_ari_cluster_labels_leiden(first(15), label),
-        ("kmeans_nmi", "kmeans_ari"): lambda: theirs.nmi_ari_cluster_labels_kmeans(X, label),
-        ("silhouette_batch",): lambda: theirs.silhouette_batch(X, label, batch),
-        ("bras",): lambda: theirs.bras(X, label, batch),
-        ("ilisi",): lambda: theirs.ilisi_knn(first(90), batch),
-        ("kbet",): lambda: theirs.kbet(first(50), batch)[0],
-        ("kbet_per_label",): lambda: theirs.kbet_per_label(first(50), batch, label),
-        ("graph_connectivity",): lambda: theirs.graph_connectivity(first(15), label),
-        ("pcr_comparison",): lambda: _pcr(theirs, before, X, batch),
+        ("silhouette_label",): lambda: theirs.silhouette_label(X, the("label")),
+        ("isolated_labels",): lambda: theirs.isolated_labels(X, the("label"), the("batch")),
+        ("clisi",): lambda: theirs.clisi_knn(first(90), the("label")),
+        ("leiden_nmi", "leiden_ari"): lambda: theirs.nmi_ari_cluster_labels_leiden(first(15), the("label")),
+        ("kmeans_nmi", "kmeans_ari"): lambda: theirs.nmi_ari_cluster_labels_kmeans(X, the("label")),
+        ("silhouette_batch",): lambda: theirs.silhouette_batch(X, the("label"), the("batch")),
+        ("bras",): lambda: theirs.bras(X, the("label"), the("batch")),
+        ("ilisi",): lambda: theirs.ilisi_knn(first(90), the("batch")),
+        ("kbet",): lambda: theirs.kbet(first(50), the("batch"))[0],
+        ("kbet_per_label",): lambda: theirs.kbet_per_label(first(50), the("batch"), the("label")),
+        ("graph_connectivity",): lambda: theirs.graph_connectivity(first(15), the("label")),
+        ("pcr_comparison",): pcr,
     }
 
 
-def _pcr(theirs: Any, before: Any, X: Any, batch: Any) -> Any:
-    if before is None:
-        raise UndefinedError("needs 'X_pre', but there is no 'X_pre' for this run")
-    return theirs.pcr_comparison(np.asarray(before, dtype=np.float32), X, batch, categorical=True)
+def input_of(inputs: Mapping[str, Any], name: str) -> Any:
+    """Return an input.
+
+    Raises
+    ------
+    UndefinedError
+        If it is absent, or the reason why it is.
+    """
+    value = inputs.get(name, UndefinedError(f"needs '{name}', but there is no '{name}' for this run"))
+    if isinstance(value, UndefinedError):
+        raise value
+    return value
 
 
 def _outcomes(metric_ids: tuple[str, ...], call: Callable[[], Any]) -> dict[str, Outcome]:

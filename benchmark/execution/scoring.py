@@ -18,7 +18,9 @@ from cellular_bench.benchmark.execution.worker import Job
 from cellular_bench.benchmark.results.store import OUTPUTS, RESULT, SCORED
 from cellular_bench.benchmark.schema.records import Evaluation, Outcome, RunRecord, Score
 from cellular_bench.benchmark.tasks import Task
+from cellular_bench.core import keys
 from cellular_bench.core.errors import ContractError, UndefinedError
+from cellular_bench.core.labels import note_on_unseen
 from cellular_bench.core.outputs import Outputs, read_outputs
 from cellular_bench.core.types import MetricSpec, ProfileName
 
@@ -37,9 +39,25 @@ def execute_after(job: Job) -> None:
         given = expression_of(outputs, job.data, job.truth_folder)
         given |= read_inputs(task, job.truth_folder, study_metrics=run.study_metrics)
         outcome = score(task, outputs, truth, given=given, profile=run.profile)
+        outcome = outcome.model_copy(update={"notes": notes_on(outputs, job.data)})
     except ContractError as error:
         outcome = Outcome(status="failed", reason=str(error))
     (job.folder / SCORED).write_text(outcome.model_dump_json(), encoding="utf-8")
+
+
+def notes_on(outputs: Outputs, data: Path) -> tuple[str, ...]:
+    """Return notes on outputs: predicted labels that no cell of the data set has."""
+    import anndata
+
+    if outputs.label_pred is None:
+        return ()
+    named = outputs.label_pred if outputs.rejected is None else outputs.label_pred[~outputs.rejected]
+    cells = anndata.read_h5ad(data, backed="r")
+    try:
+        note = note_on_unseen(named, cells.obs[keys.LABEL].unique())
+    finally:
+        cells.file.close()
+    return () if note is None else (note,)
 
 
 def expression_of(outputs: Outputs, data: Path, truth_folder: Path) -> dict[str, Any]:

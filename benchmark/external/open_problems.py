@@ -14,6 +14,7 @@ from __future__ import annotations
 import gzip
 import hashlib
 import json
+import math
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -22,6 +23,7 @@ from pathlib import Path
 from statistics import fmean
 from typing import Any, Final
 
+from cellular_bench.benchmark.external.ranges import check_range
 from cellular_bench.benchmark.schema.records import (
     PUBLISHED_SPLIT,
     Cost,
@@ -111,12 +113,15 @@ def read(files: Sequence[Path]) -> Published:
     Raises
     ------
     UserError
-        If a file cannot be read, results or methods are missing, or a list comes twice.
+        If a file cannot be read, a value is no number in the range of its metric, results or methods are
+        missing, or a list comes twice.
     """
     lists: dict[str, list[Mapping[str, Any]]] = {}
     for path in files:
         entries = _entries(path)
         kind = _kind(path, entries)
+        if kind == "results":
+            _check_values(path, entries)
         if kind in lists:
             raise UserError(f"{path} is a second list of {kind}: give the files of one task only.")
         lists[kind] = entries
@@ -128,6 +133,19 @@ def read(files: Sequence[Path]) -> Published:
         methods={entry["method_id"]: entry for entry in lists["methods"]},
         datasets={entry["dataset_id"]: entry for entry in lists.get("data sets", [])},
     )
+
+
+def _check_values(path: Path, results: Sequence[Mapping[str, Any]]) -> None:
+    known = {theirs: own for metrics in METRICS.values() for theirs, (own, _) in metrics.items()}
+    for result in results:
+        for theirs, given in result["metric_values"].items():
+            where = f"{path}: '{theirs}' of '{result['method_id']}' on '{result['dataset_id']}'"
+            try:
+                value = _known(given)
+            except (TypeError, ValueError) as error:
+                raise UserError(f"{where} is {given!r}; expected a number or '{MISSING}'.") from error
+            if value is not None and theirs in known:
+                check_range(known[theirs], value, where=where)
 
 
 def _entries(path: Path) -> list[Mapping[str, Any]]:
@@ -169,7 +187,9 @@ def records(published: Published) -> list[RunRecord]:
     named = [result for result in published.results if result["dataset_id"] is not None]
     permitted: dict[str, set[str]] = defaultdict(set)
     for result in named:
-        permitted[result["dataset_id"]] |= {k for k, v in result["metric_values"].items() if v != MISSING}
+        permitted[result["dataset_id"]] |= {
+            name for name, value in result["metric_values"].items() if _known(value) is not None
+        }
     return [_record(result, published, task, permitted[result["dataset_id"]]) for result in named]
 
 
@@ -244,21 +264,22 @@ def _method(described: Mapping[str, Any], task: TaskId) -> MethodIdentity:
 def _outcome(result: Mapping[str, Any]) -> tuple[Status, str | None]:
     """Say how a run ended; one without any value did not end well, whatever its exit code."""
     code = result["resources"]["exit_code"]
-    if all(value == MISSING for value in result["metric_values"].values()):
+    if all(_known(value) is None for value in result["metric_values"].values()):
         return OUTCOMES.get(code, ("failed", f"published without a score (exit code {code})"))
     return "ok", None
 
 
 def _scores(result: Mapping[str, Any], task: TaskId, permitted: Iterable[str]) -> tuple[Score, ...]:
     found = []
-    for theirs, value in result["metric_values"].items():
+    for theirs, given in result["metric_values"].items():
         metric_id, aspect = METRICS[task][theirs]
+        value = _known(given)
         missing: dict[str, str] = {}
-        if value == MISSING and theirs in permitted:
+        if value is None and theirs in permitted:
             missing = {"reason": "published without a value", "undefined_by": "output"}
-        elif value == MISSING:
+        elif value is None:
             missing = {"reason": "published without a value for any method", "undefined_by": "data"}
-        fields = {"metric_id": metric_id, "aspect": aspect, "value": None if missing else value, **missing}
+        fields = {"metric_id": metric_id, "aspect": aspect, "value": value, **missing}
         found.append(Score.model_validate(fields))
     return tuple(found)
 
@@ -272,8 +293,9 @@ def _cost(resources: Mapping[str, Any]) -> Cost:
     )
 
 
-def _known(value: Any) -> float | None:
-    return None if value == MISSING else float(value)
+def _known(given: Any) -> float | None:
+    value = math.nan if given in (MISSING, None) else float(given)
+    return None if math.isnan(value) else value
 
 
 def their_scores(runs: Iterable[RunRecord]) -> dict[str, dict[str, float]]:

@@ -20,6 +20,7 @@ from cellular_bench.benchmark.external.open_problems import (
     unstated_environment,
     unstated_split,
 )
+from cellular_bench.benchmark.external.ranges import check_range
 from cellular_bench.benchmark.schema.records import MethodIdentity, RunRecord, Score
 from cellular_bench.core.errors import UnknownNameError, UserError
 from cellular_bench.core.types import AspectId
@@ -64,15 +65,18 @@ def read(path: Path) -> pd.DataFrame:
     Raises
     ------
     UserError
-        If it is no such table, was scaled between its rows, or its means are not those of its metrics.
+        If it is no such table, a value is outside the range of its metric, the table was scaled between its
+        rows, or its means are not those of its metrics.
     """
     import pandas as pd
 
     try:
-        table = pd.read_csv(path, index_col=0, sep="\t" if ".tsv" in path.suffixes else ",")
+        # A converter keeps names such as "007" and "NA".
+        separator = "\t" if ".tsv" in path.suffixes else ","
+        table = pd.read_csv(path, sep=separator, converters={0: str})
+        table = table.set_index(table.columns[0])
     except (ValueError, OSError, EOFError) as error:
         raise UserError(f"{path} cannot be read as a table: {error}.") from error
-    table.index = table.index.map(str)
     return checked(table, where=path)
 
 
@@ -93,6 +97,9 @@ def checked(table: pd.DataFrame, *, where: object) -> pd.DataFrame:
         stated = rows[means].astype(float)
     except (ValueError, TypeError) as error:
         raise UserError(f"{where} holds other values than numbers: {error}.") from error
+    for name in numbers:
+        for row, value in numbers[name].items():
+            check_range(METRICS[str(name)][0], float(value), where=f"{where}: '{name}' of '{row}'")
     _refuse_scaled(numbers, where)
     _refuse_other_means(numbers, stated, where)
     return numbers

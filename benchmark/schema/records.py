@@ -284,6 +284,8 @@ class Outcome(Model):
         How exact the scores are; None in records from before this was written down: all are exact.
     outputs
         The file with the embedding or the predictions, where the run ended well.
+    notes
+        What was worth knowing of the outputs, such as predicted labels that no cell of the data has.
     log_tail
         Last lines that the method printed, where it did not end well.
     """
@@ -296,6 +298,7 @@ class Outcome(Model):
     evaluation: Evaluation | None = None
     outputs: OutputFile | None = None
     cost: Cost | None = None
+    notes: tuple[str, ...] = ()
     log_tail: str = ""
 
     @model_validator(mode="after")

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from cellular_bench.core.errors import DataError, UserError
 from cellular_bench.core.keys import BATCH, COUNTS
+from cellular_bench.core.labels import label_name, label_names, notes_on_names
 from cellular_bench.datasets.preparation import genes, readers, recipes
 from cellular_bench.datasets.preparation.recipes import Prepared, Recipe
 from cellular_bench.datasets.subsample import subsample
@@ -90,9 +91,9 @@ def join(
     if not paths:
         raise UserError("There is no file to prepare.")
     reading = reading or Reading()
-    table = None if labels is None else _read_labels(labels)
+    table, warnings = (None, []) if labels is None else _read_labels(labels)
     given = [] if table is None else [str(name) for name in table.columns]
-    samples, warnings = {}, []
+    samples = {}
     for path in paths:
         name = sample_name(path)
         if name in samples:
@@ -115,7 +116,7 @@ def join(
         joined, lost_cells = _with_labels(joined, table, labels)
         warnings += lost_cells
     if (reading.batch_key or BATCH) in given:
-        joined.obs[BATCH] = joined.obs[reading.batch_key or BATCH].astype(str)
+        joined.obs[BATCH] = label_names(joined.obs[reading.batch_key or BATCH])
     return joined, tuple(warnings)
 
 
@@ -164,7 +165,7 @@ def _read(path: Path, name: str, reading: Reading, given: Sequence[str]) -> tupl
     # An h5ad file can hold its counts beside normalised values.
     counts = adata.layers.get(COUNTS, adata.X)
     batch = _batch(adata, path, name, reading.batch_key, given)
-    if BATCH in adata.obs and BATCH not in given and (adata.obs[BATCH].astype(str) != batch).any():
+    if BATCH in adata.obs and BATCH not in given and (label_names(adata.obs[BATCH]) != batch).any():
         by = "the name of the file" if reading.batch_key is None else f"obs['{reading.batch_key}']"
         warnings += (f"obs['{BATCH}'] is replaced by {by}. To keep it: --batch-key {BATCH}.",)
     obs = adata.obs.assign(**{BATCH: batch})
@@ -179,7 +180,7 @@ def _batch(
     if batch_key is None or batch_key in given:
         return pd.Series(name, index=adata.obs_names)
     if batch_key in adata.obs:
-        return adata.obs[batch_key].astype(str)
+        return pd.Series(label_names(adata.obs[batch_key]), index=adata.obs_names)
     known = ", ".join(dict.fromkeys([*map(str, adata.obs.columns), *given])) or "none"
     raise DataError(str(path), [f"obs has no column '{batch_key}' for the batch. Known: {known}."])
 
@@ -239,15 +240,16 @@ def _with_labels(adata: AnnData, table: pd.DataFrame, path: Path) -> tuple[AnnDa
     return kept, [f"{n_lost} cells have no row in {path.name} and are left out."] if n_lost else []
 
 
-def _read_labels(path: Path) -> pd.DataFrame:
+def _read_labels(path: Path) -> tuple[pd.DataFrame, list[str]]:
+    """Read a table of labels as text, and numbers only where they keep their spelling; return notes, too."""
     import pandas as pd
 
     try:
         with readers.opened(path) as file:
             separator = readers.separator_of(path, file)
             titles = genes.make_unique(readers.titles_of(path, file, separator))
-            # A converter, unlike a type, keeps names such as "007" and "NA".
-            options: dict[str, Any] = {"header": 0, "names": titles, "converters": {0: str}}
+            # As text, because names may look like numbers or like missing values.
+            options: dict[str, Any] = {"header": 0, "names": titles, "dtype": str, "keep_default_na": False}
             table = pd.read_csv(file, sep=separator, **options).set_index(titles[0])
     except (OSError, EOFError, zlib.error, ValueError, LookupError, csv.Error) as error:
         raise DataError(str(path), [f"Cannot read this table of labels: {error}."]) from error
@@ -256,4 +258,31 @@ def _read_labels(path: Path) -> pd.DataFrame:
         raise DataError(str(path), [f"The cell '{repeated[0]}' has two rows in it."])
     if not len(table.columns):
         raise DataError(str(path), ["It has names of cells, and no other column."])
-    return table
+    notes = []
+    for name in table.columns:
+        is_number, column = _interpreted(table[name])
+        if not is_number:
+            notes += notes_on_names(table[name], f"{path.name}, column '{name}'")
+        table[name] = column
+    return table, notes
+
+
+def _interpreted(column: pd.Series[Any]) -> tuple[bool, Any]:
+    """Return whether all entries of a column are numbers as programs write them, and what it holds."""
+    import pandas as pd
+
+    names = label_names(column)
+    known = set(names) - {""}
+    if known and all(map(_is_number, known)):
+        return True, pd.to_numeric(pd.Series(names).replace("", None)).to_numpy()
+    texts: Any = names.astype(object)
+    texts[names == ""] = None
+    return False, texts
+
+
+def _is_number(name: str) -> bool:
+    """Whether a name is a number that keeps its spelling, unlike 007 and 1E1."""
+    try:
+        return label_name(float(name)) == name
+    except ValueError:
+        return False

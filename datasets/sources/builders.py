@@ -125,7 +125,7 @@ def _labels(files: Mapping[str, Path], *, key: str) -> pd.DataFrame:
     for path in candidates:
         table = pd.read_csv(path, sep="\t", dtype=str, nrows=1)
         if key in table.columns:
-            return pd.read_csv(path, sep="\t", dtype=str).set_index(key)
+            return pd.read_csv(path, sep="\t", dtype=str, keep_default_na=False).set_index(key)
     names = ", ".join(path.name for path in candidates) or "none"
     raise DataError(names, [f"No table of labels with the column '{key}' is among the files."])
 

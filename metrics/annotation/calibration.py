@@ -15,7 +15,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from cellular_bench.core.errors import UndefinedError
 from cellular_bench.metrics.annotation.counts import names_of
-from cellular_bench.metrics.inputs import Floats, Ints, strings
+from cellular_bench.metrics.inputs import Floats, Ints, strings_or_missing
 from cellular_bench.metrics.spec import metric
 
 #: Probabilities below this count as this in the log-loss: the spacing of float32 below 1.
@@ -52,7 +52,7 @@ class _Stated(NamedTuple):
 
 def _stated(label: ArrayLike, label_proba: ArrayLike, labels: ArrayLike) -> _Stated:
     true = names_of(label, "label")
-    known = strings(labels, "labels")
+    known = strings_or_missing(labels, "labels")
     proba = np.asarray(label_proba, dtype=np.float64)
     if proba.shape != (len(true), len(known)):
         raise ValueError(

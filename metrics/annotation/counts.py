@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from cellular_bench.core.errors import UndefinedError
-from cellular_bench.metrics.inputs import Floats, Ints, strings
+from cellular_bench.metrics.inputs import Floats, Ints, strings, strings_or_missing
 
 #: A true label with less than this share of the cells is rare.
 RARE_SHARE = 0.01
@@ -68,11 +68,24 @@ def accepted_cells(rejected: ArrayLike | None, n_obs: int) -> NDArray[np.bool_]:
     return ~flags
 
 
+def named_cells(
+    label_pred: ArrayLike, rejected: ArrayLike | None, n_obs: int | None = None
+) -> tuple[NDArray[np.str_], NDArray[np.bool_]]:
+    """Return predicted labels and a mask of the cells that have one, (n_obs,): neither rejected nor missing.
+
+    Undefined if there are no cells.
+    """
+    names = strings_or_missing(label_pred, "label_pred", n_obs=n_obs)
+    if not len(names):
+        raise UndefinedError("there are no cells to score")
+    return names, accepted_cells(rejected, len(names)) & (names != "")
+
+
 def correct_cells(label: ArrayLike, label_pred: ArrayLike, rejected: ArrayLike | None) -> NDArray[np.bool_]:
     """Return a mask of the cells with a correct prediction, (n_obs,); rejected cells count as wrong."""
     true = names_of(label, "label")
-    guesses = names_of(label_pred, "label_pred", len(true))
-    return np.asarray((true == guesses) & accepted_cells(rejected, len(true)))
+    guesses, accepted = named_cells(label_pred, rejected, len(true))
+    return np.asarray((true == guesses) & accepted)
 
 
 def count(label: ArrayLike, label_pred: ArrayLike, rejected: ArrayLike | None = None) -> Counts:
@@ -95,9 +108,9 @@ def count_pairs(
     """
     true = names_of(label, "label")
     n_obs = len(true)
-    guessed = names_of(label_pred, "label_pred", n_obs)
+    guessed, accepted = named_cells(label_pred, rejected, n_obs)
     names, codes = np.unique(np.concatenate([true, guessed]), return_inverse=True)
-    guesses = np.where(accepted_cells(rejected, n_obs), codes[n_obs:], len(names))
+    guesses = np.where(accepted, codes[n_obs:], len(names))
     combined, cells = np.unique(codes[:n_obs] * (len(names) + 1) + guesses, return_counts=True)
     return names, np.stack(np.divmod(combined, len(names) + 1)), cells
 

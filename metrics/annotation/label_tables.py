@@ -7,7 +7,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import ArrayLike
 
-from cellular_bench.metrics.annotation.counts import accepted_cells, count, names_of
+from cellular_bench.metrics.annotation.counts import count, named_cells, names_of
 
 #: Label under which :func:`confusion` counts rejected cells.
 REJECTED = ""
@@ -69,8 +69,8 @@ def confusion(
     {'B': {'': 1}, 'T': {'B': 1, 'T': 1}}
     """
     true = names_of(label, "label")
-    accepted = accepted_cells(rejected, len(true))
-    predicted = np.where(accepted, names_of(label_pred, "label_pred", len(true)), REJECTED)
+    guesses, accepted = named_cells(label_pred, rejected, len(true))
+    predicted = np.where(accepted, guesses, REJECTED)
     table: dict[str, dict[str, int]] = {}
     pairs, cells = np.unique(np.stack([true, predicted]), axis=1, return_counts=True)
     for (name, guess), n_cells in zip(pairs.T, cells, strict=True):

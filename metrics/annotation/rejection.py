@@ -15,7 +15,7 @@ from numpy.typing import ArrayLike
 
 from cellular_bench.core.errors import UndefinedError
 from cellular_bench.metrics.annotation.calibration import confidences
-from cellular_bench.metrics.annotation.counts import accepted_cells, correct_cells, names_of
+from cellular_bench.metrics.annotation.counts import correct_cells, named_cells, names_of
 from cellular_bench.metrics.inputs import Floats
 from cellular_bench.metrics.spec import metric
 
@@ -72,7 +72,7 @@ def _steps(
         raise UndefinedError(
             f"confidence is NaN or infinite for {bad} of {len(scores)} cells", by_output=True
         )
-    scores = np.where(accepted_cells(rejected, len(right)), scores, -np.inf)
+    scores = np.where(named_cells(label_pred, rejected, len(right))[1], scores, -np.inf)
     order = np.argsort(-scores, kind="stable")
     ranked = scores[order]
     last = np.append(np.flatnonzero(ranked[1:] != ranked[:-1]), len(ranked) - 1)

@@ -14,7 +14,7 @@ from numpy.typing import ArrayLike
 
 from cellular_bench.core.errors import UndefinedError
 from cellular_bench.metrics.annotation import counts as counting
-from cellular_bench.metrics.annotation.counts import RARE_SHARE, Counts, accepted_cells, count, names_of
+from cellular_bench.metrics.annotation.counts import RARE_SHARE, Counts, count, named_cells
 from cellular_bench.metrics.spec import metric
 
 
@@ -280,5 +280,4 @@ def coverage(label_pred: ArrayLike, rejected: ArrayLike | None = None) -> float:
     >>> coverage(["T", "T", "B", "B"], [False, False, False, True])
     0.75
     """
-    n_obs = len(names_of(label_pred, "label_pred"))
-    return float(np.mean(accepted_cells(rejected, n_obs)))
+    return float(np.mean(named_cells(label_pred, rejected)[1]))

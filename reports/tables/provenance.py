@@ -144,14 +144,14 @@ def warnings_table(records: Sequence[RunRecord]) -> Table | None:
     counts = Counter(
         (versioned(run.dataset.title, names[run.dataset.dataset_id, run.dataset.digest]), text)
         for run in records
-        for text in run.warnings
+        for text in (*run.warnings, *(f"{run.method.name}: {note}" for note in run.notes))
     )
     if not counts:
         return None
     return Table(
         table_id="warnings",
         title="Warnings",
-        caption="What is worth knowing about the data.",
+        caption="What is worth knowing about the data, and about what methods returned.",
         head="Data set",
         columns=(*columns("wide", "Warning"), *columns("number", "Runs")),
         rows=tuple(TableRow(name, (Cell(text), count_cell(n))) for (name, text), n in sorted(counts.items())),

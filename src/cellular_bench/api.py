@@ -114,10 +114,12 @@ def score(
     ----------
     adata
         Cells, in memory or as an h5ad file, for embeddings; ``batch_key=`` and ``label_key=`` name the
-        columns of ``obs`` with batches and cell types.
+        columns of ``obs`` with batches and cell types; with one of them, only metrics that need no more
+        have a value. Expression is read only for metrics that need it.
     predictions
         Table or CSV file with the columns ``label`` and ``label_pred``; ``method``, ``fold``, ``novelty``,
-        ``is_novel`` and ``proba:LABEL`` are read if they are there. An empty prediction is a rejection.
+        ``is_novel`` and ``proba:LABEL`` are read if they are there. An empty prediction is a
+        rejection, and so is a word for none such as NA.
     obsm
         Keys of embeddings in ``adata``.
     embeddings

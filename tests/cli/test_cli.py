@@ -75,7 +75,7 @@ def results(run_benchmark, tmp_path_factory) -> Path:
         (["check", "harmoni"], "Did you mean 'harmony'?"),
         (["check", "absent.py"], "absent.py does not exist"),
         (["score"], "either --predictions FILE, or --adata FILE"),
-        (["score", "--adata", "x.h5ad"], "--adata needs --batch-key and --label-key"),
+        (["score", "--adata", "x.h5ad"], "--adata needs --batch-key, --label-key or both"),
     ],
 )  # fmt: skip
 def test_a_wrong_request_ends_with_code_2_and_no_traceback(

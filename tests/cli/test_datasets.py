@@ -263,6 +263,49 @@ def test_cells_with_numbers_for_names_keep_their_labels(tmp_path):
     assert made.var_names.tolist() == ["ACTB", "NA"]
 
 
+@pytest.mark.parametrize(
+    ("donors", "batches", "note"),
+    [
+        (["007", "7", "012"], ["007", "012", "7"], ""),
+        (["1E1", "10", "2E1"], ["10", "1E1", "2E1"], ""),
+        (["1.0", "2.0", "3.0"], ["1", "2", "3"], ""),
+        (["1.10", "1.1", "x"], ["1.1", "1.10", "x"], ""),
+        (["True", "False", "no"], ["False", "True", "no"], ""),
+        (["x", " x", "1.0"], ["1", "x"], "Spellings of one name: ' x' and 'x'."),
+        (["NA", "None", "x"], ["NA", "None", "x"], "20 cells with 'NA', 'None', which is read as a name."),
+        (["12345678901234567890", "1", "2"], ["1", "12345678901234567890", "2"], ""),
+    ],
+)
+def test_names_in_a_table_of_labels_keep_their_spelling(tmp_path, donors, batches, note):
+    cells = [f"c{i}" for i in range(30)]
+    pd.DataFrame(np.ones((30, 2), dtype=int), cells, ["ACTB", "GAPDH"]).to_csv(tmp_path / "s.csv")
+    labels = tmp_path / "labels.csv"
+    pd.DataFrame({"type": ["T", "NA"] * 15, "donor": donors * 10}, index=cells).to_csv(labels)
+    out = tmp_path / "x.h5ad"
+    text = said("prepare", tmp_path / "s.csv", "--labels", labels, "--batch-key", "donor", "--out", out)
+    made = ad.read_h5ad(out)
+    assert sorted(made.obs["batch"].unique()) == batches
+    assert made.obs["type"].tolist() == ["T", "NA"] * 15
+    assert note in text
+    assert ("column 'donor'" in text) == bool(note)
+    assert "note: labels.csv, column 'type': 15 cells with 'NA', which is read as a name." in text
+
+
+def test_a_word_for_a_missing_label_is_missing_and_told(tmp_path):
+    cells = [f"c{i}" for i in range(6)]
+    pd.DataFrame(np.ones((6, 2), dtype=int), cells, ["ACTB", "GAPDH"]).to_csv(tmp_path / "s.csv")
+    labels, out = tmp_path / "labels.csv", tmp_path / "x.h5ad"
+    values = {"type": ["T", "nan", "B", "<NA>", "", "T"], "age": ["1", "2.5", "nan", "", "3", "4"]}
+    pd.DataFrame(values, index=cells).to_csv(labels)
+    text = said("prepare", tmp_path / "s.csv", "--labels", labels, "--out", out)
+    assert (
+        "note: labels.csv, column 'type': 2 cells with 'nan', '<NA>': these words count as missing." in text
+    )
+    made = ad.read_h5ad(out).obs
+    assert made["type"].isna().tolist() == [False, True, False, True, True, False]
+    assert made["age"].tolist() == pytest.approx([1, 2.5, np.nan, np.nan, 3, 4], nan_ok=True)
+
+
 def test_a_table_of_labels_may_be_gzipped(tmp_path):
     rows = pd.DataFrame({"cell_type": ["B", "NK"] * 15}, index=[f"cell{i}" for i in range(30)])
     rows.to_csv(tmp_path / "labels.tsv.gz", sep="\t")

@@ -272,7 +272,8 @@ def test_the_number_of_jobs_changes_no_value(score, bundle):
         (["--label-key", "label", "--batch-key", "donor"], "Unknown array of all.npz 'label'"),
         (["--label-key", "good", "--batch-key", "donor"], r"'good' has shape \(180, 4\), expected one value"),
         (["--label-key", "cell_type", "--batch-key", "donor", "--pre", "umap"], "'umap' is none of good"),
-        (["--label-key", "cell_type"], "--embedding needs --batch-key and --label-key"),
+        ([], "--embedding needs --batch-key, --label-key or both"),
+        (["--label-key", "donor", "--batch-key", "donor"], "are the same column, 'donor'"),
         (["--label-key", "cell_type", "--batch-key", "donor", "--bootstrap", "9"], "is for --predictions"),
         (["--label-key", "cell_type", "--batch-key", "donor", "--corrected", "x"], "names layers of --adata"),
     ],
@@ -365,8 +366,8 @@ def test_embeddings_of_scaled_cells_are_scored_by_the_layer_of_counts(score, own
     adata.X = (adata.X - adata.X.mean(axis=0)) / (adata.X.std(axis=0) + 1)
     adata.write_h5ad(tmp_path / "scaled.h5ad")
     ask = ("--batch-key", "donor", "--label-key", "cell_type", "--obsm", "X_few", "--format", "json")
-    with pytest.raises(UserError, match="values are negative"):
-        score("--adata", tmp_path / "scaled.h5ad", *ask)
+    rows = _found(score("--adata", tmp_path / "scaled.h5ad", *ask))
+    assert "values are negative" in rows["X_few", None, "cell_cycle_conservation"]["reason"]
     scaled = score("--adata", tmp_path / "scaled.h5ad", *ask, "--counts-layer", "raw_counts")
     assert _found(scaled) == _found(score("--adata", own_file, *ask))
 

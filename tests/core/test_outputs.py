@@ -123,6 +123,26 @@ def prediction(**changes: object) -> Prediction:
     return Prediction(**{**given, **changes})
 
 
+@pytest.mark.parametrize(
+    "pred",
+    [[1, 2, 1], [1.0, 2.0, 1.0], ["1.0", " 2", "1"], [b"1", b"2", b"1"], pd.Categorical([1.0, 2.0, 1.0])],
+)
+@pytest.mark.parametrize("labels", [(1, 2), (1.0, 2.0), (" 1", "2.0"), pd.Index([1.0, 2.0])])
+def test_names_of_labels_have_no_type(pred: object, labels: object) -> None:
+    stated = pd.DataFrame(prediction().label_proba, columns=["1", "2.0"])
+    outputs = checked_prediction("m", prediction(label_pred=pred, labels=labels, label_proba=stated), NAMES)
+    assert outputs.label_pred.tolist() == ["1", "2", "1"]
+    assert outputs.labels.tolist() == ["1", "2"]
+
+
+def test_only_rejected_cells_may_have_no_label() -> None:
+    pred = np.array(["x", "nan", "y"])
+    with pytest.raises(ContractError, match=r"label_pred is missing .* for 1 of 3 cells"):
+        checked_prediction("m", prediction(label_pred=pred), NAMES)
+    outputs = checked_prediction("m", prediction(label_pred=pred, rejected=[False, True, False]), NAMES)
+    assert outputs.label_pred.tolist() == ["x", "", "y"]
+
+
 def test_a_prediction_survives_a_file(tmp_path) -> None:
     outputs = checked_prediction("m", prediction(rejected=np.array([False, True, False])), NAMES)
     write_outputs(outputs, tmp_path / "outputs.npz")
@@ -141,13 +161,16 @@ def test_a_prediction_survives_a_file(tmp_path) -> None:
         ({"novelty": np.zeros((3, 1))}, "m: novelty has shape (3, 1), expected (3,)"),
         (
             {"label_pred": np.array(["x", None, "y"], dtype=object)},
-            "m: label_pred is missing (None or NaN) for 1",
+            "m: label_pred is missing (None, NaN or empty) for 1",
         ),
         (
             {"label_pred": pd.Categorical(["x", None, None])},
-            "m: label_pred is missing (None or NaN) for 2 of 3",
+            "m: label_pred is missing (None, NaN or empty) for 2 of 3",
         ),
-        ({"label_pred": np.array([1.0, np.nan, 2.0])}, "m: label_pred is missing (None or NaN) for 1 of 3"),
+        (
+            {"label_pred": np.array([1.0, np.nan, 2.0])},
+            "m: label_pred is missing (None, NaN or empty) for 1 of",
+        ),
         ({"rejected": ["False", "True", "False"]}, "m: rejected holds other values than True and False"),
         ({"rejected": [0.0, np.nan, 1.0]}, "m: rejected holds other values than True and False"),
         ({"labels": ("x",)}, "m: label_proba has shape (3, 2), expected (3, 1)"),

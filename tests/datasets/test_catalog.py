@@ -256,9 +256,9 @@ def test_labels_with_one_cell_are_allowed_with_a_warning(adata, write):
 
 
 def test_two_spellings_of_a_label_are_pointed_out(adata, write):
-    adata.obs["cell_type"] = ["T cell", "T cell", "t  cell ", "t  cell ", "beta", "beta"]
+    adata.obs["cell_type"] = ["T cell", "T cell", "t  cell", "t  cell", "beta", "beta"]
     assert load(from_h5ad(write(adata), **KEYS)).warnings == (
-        "Labels that differ only in case or spaces: 'T cell', 't  cell '.",
+        "Labels that differ only in case or spaces: 'T cell', 't  cell'.",
     )
 
 
@@ -473,3 +473,35 @@ def test_values_without_counts_are_taken_as_they_came_and_said_to_be(adata, writ
 def test_an_unknown_recipe_is_explained():
     with pytest.raises(UserError, match=r"Unknown recipe 'studdy'\. Did you mean 'study'\?"):
         prepared(load(specs()["simulated_small"]), "studdy")
+
+
+@pytest.mark.parametrize(
+    "column",
+    [
+        [1, 2, 1, 2, 1, 2],
+        [1.0, 2.0, 1.0, 2.0, 1.0, 2.0],
+        ["1", "2.0", "1.0", "2", " 1", "2 "],
+        pd.Categorical([1.0, 2.0, 1.0, 2.0, 1.0, 2.0]),
+    ],
+)
+@pytest.mark.parametrize("key", ["cell_type", "donor"])
+def test_names_have_no_type(adata, write, key, column):
+    adata.obs[key] = column
+    loaded = load(from_h5ad(write(adata), **KEYS))
+    assert loaded.adata.obs["label" if key == "cell_type" else "batch"].tolist() == ["1", "2"] * 3
+    adata.obs[key] = ["1", "2"] * 3
+    assert loaded.digest == load(from_h5ad(write(adata), **KEYS)).digest
+    notes = [text for text in loaded.warnings if "Spellings" in text]
+    expected = f"obs['{key}']: Spellings of one name: ' 1' and '1' and '1.0'; '2' and '2 ' and '2.0'."
+    assert notes == ([expected] if isinstance(column, list) and column[0] == "1" else [])
+
+
+@pytest.mark.parametrize("name", ["NA", "None", "n/a"])
+def test_a_label_that_may_mean_a_missing_one_is_told(adata, write, name):
+    adata.obs["cell_type"] = ["alpha", name, "beta", "beta", name, "alpha"]
+    loaded = load(from_h5ad(write(adata), **KEYS))
+    assert set(loaded.adata.obs["label"]) == {"alpha", "beta", name}
+    assert loaded.warnings == (
+        f"obs['cell_type']: 2 cells with '{name}', which is read as a name. "
+        "If there is none, leave the entry empty.",
+    )

@@ -319,3 +319,13 @@ def test_the_only_cell_of_another_type_is_no_known_cell() -> None:
     assert sum(50 in split.train_obs for split in every) == 4, "where it is learned from, it stays"
     hidden = splits.unseen_label(label, labels=["lonely"], n_splits=5, folds=[1, 2, 3, 4, 5])
     assert all(50 in split.test_obs for split in hidden)
+
+
+@pytest.mark.parametrize("given", ["1", "1.0", " 1 "])
+def test_names_of_options_are_read_as_names_in_data(given):
+    label = np.tile([1.0, 2.0, 3.0], 40)
+    (split,) = splits.unseen_label(label, labels=[given], seed=0)
+    assert split.unseen_labels == ("1",)
+    assert not set(split.train_obs) & set(np.flatnonzero(label == 1.0))
+    (split,) = splits.reference_query(label, reference=[given, "2"])
+    assert (label[split.test_obs] == 3.0).all()

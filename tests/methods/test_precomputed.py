@@ -166,3 +166,8 @@ def test_the_numbers_of_the_file_decide_and_not_the_expression(example_file, tra
     np.testing.assert_array_equal(given.predict(blank).label_pred, given.predict(query).label_pred)
     plain = KNearestNeighbours().fit(train).predict(blank).label_pred
     assert np.mean(plain == labels(query)) < 0.7
+
+
+def test_names_of_cells_in_csv_keep_their_spelling(tmp_path):
+    (tmp_path / "e.csv").write_text("cell,x\nNA,1\n007,2\n7,3\n1E1,4\n")
+    assert list(read_table(tmp_path / "e.csv").position) == ["NA", "007", "7", "1E1"]

@@ -39,7 +39,7 @@ def test_what_is_no_number_is_no_value(library):
 
 
 def test_a_missing_embedding_from_before_is_told(library):
-    found = library({("pcr_comparison",): lambda: engine._pcr(None, None, None, None)})
+    found = library({("pcr_comparison",): lambda: engine.input_of({}, "X_pre")})
     assert "there is no 'X_pre'" in str(found["pcr_comparison"])
 
 

@@ -25,11 +25,14 @@ Examples:
       --metrics nmi_scib,ari_scib,pcr_scib
 
 A table of predictions has the columns `label` or `true_label`, `label_pred` or `pred`, and may have
-`fold` and `method`. An empty prediction counts as rejected. Columns `proba:LABEL` hold the probability
-of a label; `novelty` a score and `is_novel` true or false. Without --adata, an npz file has labels and
-batches beside the embeddings.""",
+`fold` and `method`. An empty prediction, and a word for none such as NA, counts as rejected. Columns
+`proba:LABEL` hold the probability of a label; `novelty` a score and `is_novel` true or false. Without
+--adata, an npz file has labels and batches beside the embeddings. With --batch-key or --label-key alone,
+only metrics that need no more have a value.""",
 )
-@click.option("--predictions", type=options.EXISTING_FILE, multiple=True, help="CSV or TSV; may be gzipped.")
+@click.option(
+    "--predictions", type=options.EXISTING_FILE, multiple=True, help="CSV or TSV, may be gzipped; or parquet."
+)
 @options.adata_option
 @options.batch_key_option
 @options.label_key_option
@@ -90,12 +93,15 @@ def command(output: str, **given: Any) -> None:
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always", UserWarning)
         result = score(ScoreRequest.of(**given))
-    for warning in caught:
-        click.echo(f"note: {warning.message}", err=True)
+    notes = [str(warning.message) for warning in caught]
+    for note in notes:
+        click.echo(f"note: {note}", err=True)
     if output == "table":
         print_table(result)
         return
     shown: dict[str, Any] = {"scores": [row.as_json() for row in result.rows]}
+    if notes:
+        shown["notes"] = notes
     if result.evaluations:
         shown["evaluations"] = result.evaluations
     if result.ontology is not None:

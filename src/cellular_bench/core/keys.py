@@ -11,5 +11,7 @@ COUNTS: Final = "counts"
 HIGHLY_VARIABLE: Final = "highly_variable"
 #: Counts per cell after normalisation, before ``log1p``.
 TARGET_SUM: Final = 1e4
-#: What a missing value reads as text, in small letters; real labels such as "NA" and "None" are none of it.
+#: What a missing value reads as text, in small letters; names such as "NA" and "None" are none of it.
 MISSING_TEXTS: Final = frozenset({"", "nan", "<na>"})
+#: What R, Python and SQL write for a missing value, in small letters, and what may also be a label.
+NA_TEXTS: Final = frozenset({"na", "n/a", "none", "null"})

@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cellular_bench.core.errors import ContractError, NotFiniteError, UserError
+from cellular_bench.core.labels import label_names
 from cellular_bench.core.types import Corrected, Graph, Prediction
 
 if TYPE_CHECKING:
@@ -172,12 +173,12 @@ def checked_prediction(method_id: str, returned: Any, obs_names: Sequence[str]) 
     if not isinstance(returned, Prediction):
         raise ContractError(f"{method_id}: predict returned {type(returned).__name__}, expected Prediction.")
     names = np.asarray(obs_names, dtype=str)
-    label_pred = _labels(method_id, _column(method_id, "label_pred", returned.label_pred, names))
     novelty, rejected = None, None
     if returned.novelty is not None:
         novelty = checked_numbers(method_id, "novelty", returned.novelty, names)
     if returned.rejected is not None:
         rejected = _flags(method_id, _column(method_id, "rejected", returned.rejected, names))
+    label_pred = _labels(method_id, _column(method_id, "label_pred", returned.label_pred, names), rejected)
     proba, labels = _probabilities(method_id, returned, names)
     return Outputs(
         obs_names=names,
@@ -253,7 +254,7 @@ def _probabilities(
     where = f"{method_id}: label_proba"
     check_order(where, prediction.label_proba, names)
     array = _numeric(where, prediction.label_proba)
-    labels = np.asarray(prediction.labels if prediction.labels is not None else [], dtype=str)
+    labels = label_names(() if prediction.labels is None else prediction.labels)
     if array.shape != (len(names), len(labels)):
         raise ContractError(
             f"{where} has shape {array.shape}, expected {(len(names), len(labels))}: one row per cell, "
@@ -275,15 +276,16 @@ def _column(method_id: str, field: str, value: Any, names: NDArray[np.str_]) -> 
     return array
 
 
-def _labels(method_id: str, column: NDArray[Any]) -> NDArray[np.str_]:
-    """Return names as text. A missing one would turn into a label called 'None' or 'nan'."""
-    missing = _n_missing(column)
+def _labels(method_id: str, column: NDArray[Any], rejected: NDArray[np.bool_] | None) -> NDArray[np.str_]:
+    """Return the predicted names; only rejected cells may have none."""
+    names = label_names(column)
+    missing = int(((names == "") & (True if rejected is None else ~rejected)).sum())
     if missing:
         raise NotFiniteError(
-            f"{method_id}: label_pred is missing (None or NaN) for {missing} of {len(column)} cells. "
+            f"{method_id}: label_pred is missing (None, NaN or empty) for {missing} of {len(column)} cells. "
             "Name every cell; mark those that the method declines to name in rejected."
         )
-    return column.astype(str)
+    return names
 
 
 def _n_missing(column: NDArray[Any]) -> int:
@@ -345,7 +347,7 @@ def _check_columns(where: str, value: Any, names: NDArray[np.str_]) -> None:
     columns = getattr(value, "columns", None)
     if columns is None or isinstance(columns, pd.RangeIndex) or len(columns) != len(names):
         return
-    differ = np.flatnonzero(np.asarray(columns).astype(str) != names)
+    differ = np.flatnonzero(label_names(columns) != label_names(names))
     if differ.size:
         first = int(differ[0])
         raise ContractError(

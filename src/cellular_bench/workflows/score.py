@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import warnings
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -14,11 +16,10 @@ from cellular_bench.benchmark.execution.machine import usable_cores
 from cellular_bench.benchmark.execution.preparation import cell_cycle_inputs
 from cellular_bench.benchmark.schema.records import Outcome, Score
 from cellular_bench.benchmark.tasks import ANNOTATION, INTEGRATION, NOVELTY
-from cellular_bench.core import keys
 from cellular_bench.core.components import principal_components
-from cellular_bench.core.errors import UndefinedError, UserError
+from cellular_bench.core.errors import DataError, UndefinedError, UserError
 from cellular_bench.core.types import MetricSpec
-from cellular_bench.workflows import data
+from cellular_bench.metrics.spec import required_inputs
 from cellular_bench.workflows.score_files import (
     Predicted,
     checked_embedding,
@@ -35,6 +36,10 @@ if TYPE_CHECKING:
     from anndata import AnnData
 
     from cellular_bench.metrics import Ontology
+
+
+#: Arguments of metrics that are made of expression values.
+OF_EXPRESSION = frozenset({"cell_cycle", "cell_cycle_before", "X_pre_all"})
 
 
 def score(request: ScoreRequest) -> ScoreResult:
@@ -67,9 +72,7 @@ def _score_predictions(request: ScoreRequest) -> ScoreResult:
 
 def _predictions(given: Any) -> Iterator[Predicted]:
     if hasattr(given, "columns"):
-        # Whole numbers beside a missing one have become 1.0, 2.0: they mean the labels 1 and 2.
-        text = given.convert_dtypes().astype(object).where(given.notna(), "").astype(str)
-        yield from predicted_in(text.reset_index(drop=True), "predictions", where="The table")
+        yield from predicted_in(given, "predictions", where="The table")
         return
     for path in given:
         yield from read_predictions(path)
@@ -130,26 +133,25 @@ def _resampled(
 
 def _score_adata(request: ScoreRequest) -> Iterator[Row]:
     """Score embeddings and corrected expression of the cells of an h5ad file or of AnnData in memory."""
-    from cellular_bench.datasets import catalog
+    from cellular_bench.datasets.h5ad import read_h5ad
 
-    adata = request.adata
-    spec = data.described(request)
-    assert spec is not None  # there is adata
-    dataset = catalog.load(spec)
-    embeddings = _embeddings(request, dataset.adata)
+    is_file = isinstance(request.adata, Path)
+    source = str(request.adata) if is_file else "adata"
+    adata = read_h5ad(request.adata) if is_file else request.adata
+    embeddings = _embeddings(request, adata)
     if not embeddings and not request.corrected:
         raise UserError("Name what is to be scored: --obsm KEY, --embedding FILE or --corrected LAYER.")
-    inputs = _inputs(request, dataset.adata)
+    inputs = _inputs(request, adata, source)
+    expression = _expression(request, adata, source, inputs)
     for name, X_emb in embeddings.items():
         yield from _score_embedding(name, {**inputs, "X_emb": X_emb}, request)
     for layer in request.corrected:
-        matrix = read_layer(adata, layer, dataset.adata.shape)
-        given = {**inputs, "expression": dataset.adata.X, "corrected": matrix}
-        yield from _score_corrected(layer, given, request.metrics)
+        matrix = read_layer(adata, layer, expression.shape)
+        yield from _score_corrected(layer, {**inputs, "expression": expression, "corrected": matrix}, request)
 
 
 def _embeddings(request: ScoreRequest, adata: AnnData) -> dict[str, Any]:
-    named = list(read_embeddings(request.adata, request.obsm, request.embedding, n_obs=adata.n_obs))
+    named = list(read_embeddings(adata, request.obsm, request.embedding, n_obs=adata.n_obs))
     named += [
         checked_embedding(name, given, adata.n_obs, obs_names=adata.obs_names)
         for name, given in request.embeddings.items()
@@ -158,26 +160,69 @@ def _embeddings(request: ScoreRequest, adata: AnnData) -> dict[str, Any]:
     return dict(named)
 
 
-def _inputs(request: ScoreRequest, adata: AnnData) -> dict[str, Any]:
-    """Return the arguments of metrics that are the same for every embedding."""
-    label, batch = (np.asarray(adata.obs[key], dtype=str) for key in (keys.LABEL, keys.BATCH))
-    inputs = {"label": label, "batch": batch, **cell_cycle_inputs(adata, batch)}
+def _inputs(request: ScoreRequest, adata: AnnData, source: str) -> dict[str, Any]:
+    """Return the arguments of metrics that are the same for every embedding and need no expression."""
+    from cellular_bench.datasets.contract import names_of_cells
+
+    inputs = _not_given(request)
+    for role, column in (("label", request.label_key), ("batch", request.batch_key)):
+        if column is not None:
+            inputs[role], notes = names_of_cells(adata, column, role=role, source=source)
+            for note in notes:
+                warnings.warn(note, stacklevel=2)
     for argument, key in (("X_pre", request.pre), ("X_pre_all", request.pre_all)):
         if key is not None:
-            inputs[argument] = dict(read_embeddings(request.adata, [key], [], n_obs=adata.n_obs))[key]
-    if request.pre_all is None and "pcr_scib" in request.metrics:
-        inputs["X_pre_all"] = principal_components(adata.X)
+            inputs[argument] = dict(read_embeddings(adata, [key], [], n_obs=adata.n_obs))[key]
     return inputs
 
 
+def _not_given(request: ScoreRequest) -> dict[str, Any]:
+    """Return why there are no labels or no batches, as arguments of metrics; nothing if there are both."""
+    keys = {"label": request.label_key, "batch": request.batch_key}
+    return {
+        role: UndefinedError(f"needs the {role} of each cell, and there is no --{role}-key")
+        for role, key in keys.items()
+        if key is None
+    }
+
+
+def _expression(request: ScoreRequest, adata: AnnData, source: str, inputs: dict[str, Any]) -> Any:
+    """Add the arguments that are made of expression values, if metrics need them; return the values.
+
+    If the values cannot be used, these metrics have no score, with the reason.
+    """
+    from cellular_bench.datasets import contract
+
+    specs = _named(request.metrics) or scoring.specs_for(INTEGRATION, inputs)
+    needed = {name for spec in specs for name in required_inputs(spec)} & OF_EXPRESSION - inputs.keys()
+    if not request.corrected and (not needed or request.engine != "own"):
+        return None
+    layer = request.counts_layer
+    try:
+        made, _ = contract.conform(adata, source=source, label_key=None, batch_key=None, counts_layer=layer)
+    except DataError as error:
+        if request.corrected:
+            raise
+        reason = f"needs expression values, which cannot be used: {' '.join(error.problems)}"
+        inputs |= dict.fromkeys(needed, UndefinedError(reason))
+        return None
+    batch = inputs["batch"]
+    if isinstance(batch, UndefinedError):
+        inputs |= dict.fromkeys(("cell_cycle", "cell_cycle_before"), batch)
+    else:
+        inputs |= cell_cycle_inputs(made, batch)
+    if "X_pre_all" in needed:
+        inputs["X_pre_all"] = principal_components(made.X)
+    return made.X
+
+
 def _score_bundles(request: ScoreRequest) -> Iterator[Row]:
-    """Score the embeddings of npz files that hold labels and batches too."""
-    assert request.label_key is not None
-    assert request.batch_key is not None
+    """Score the embeddings of npz files that hold labels or batches too."""
     bundles = list(read_bundles(request.embedding, label_key=request.label_key, batch_key=request.batch_key))
     _check_once([(name, None) for embeddings, _ in bundles for name in embeddings])
     before = (("--pre", "X_pre", request.pre), ("--pre-all", "X_pre_all", request.pre_all))
-    for embeddings, inputs in bundles:
+    for embeddings, names in bundles:
+        inputs = _not_given(request) | names
         for option, argument, key in before:
             if key is None:
                 continue
@@ -209,8 +254,8 @@ def _score_embedding(name: str, inputs: Mapping[str, Any], request: ScoreRequest
         yield Row(method_id=name, fold=None, score=score, evaluation=scored.evaluation)
 
 
-def _score_corrected(layer: str, inputs: Mapping[str, Any], metric_ids: Sequence[str]) -> Iterator[Row]:
+def _score_corrected(layer: str, inputs: Mapping[str, Any], request: ScoreRequest) -> Iterator[Row]:
     usual = scoring.specs_for(INTEGRATION, {"X_pre_all"})
     specs = [spec for spec in scoring.specs_for(INTEGRATION, inputs) if spec not in usual]
-    for score in scoring.compute(_named(metric_ids) or specs, inputs).scores:
+    for score in scoring.compute(_named(request.metrics) or specs, inputs).scores:
         yield Row(method_id=layer, fold=None, score=score)

@@ -6,6 +6,7 @@ import re
 import warnings
 import zipfile
 import zlib
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,6 +15,15 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 
 from cellular_bench.core.errors import ContractError, UnknownNameError, UserError
+from cellular_bench.core.keys import NA_TEXTS
+from cellular_bench.core.labels import (
+    label_name,
+    label_names,
+    missing_words,
+    note_on_spellings,
+    note_on_unseen,
+    notes_on_names,
+)
 from cellular_bench.core.outputs import check_order
 
 if TYPE_CHECKING:
@@ -22,7 +32,7 @@ if TYPE_CHECKING:
 
 #: Columns whose names begin so hold the probability of the label that follows.
 PROBA = "proba:"
-_WHOLE, _WHOLE_AS_FLOAT = re.compile(r"-?[0-9]+"), re.compile(r"-?[0-9]+\.0")
+_WHOLE = re.compile(r"-?[0-9]+")
 _FLAGS = {"true": True, "1": True, "false": False, "0": False}
 
 
@@ -37,12 +47,15 @@ class Predicted:
 
 def read_predictions(path: Path) -> Iterator[Predicted]:
     """Read a file of true and predicted labels, per method and fold; see :func:`predicted_in`."""
-    name = re.sub(r"(\.(csv|tsv|txt))?(\.gz)?$", "", path.name)
+    name = re.sub(r"(\.(csv|tsv|txt|parquet))?(\.gz)?$", "", path.name)
     return predicted_in(_read_table(path), name, where=path)
 
 
 def predicted_in(table: pd.DataFrame, method_id: str, *, where: object) -> Iterator[Predicted]:
-    """Read a table of true and predicted labels, all of it text, per method and fold.
+    """Read a table of true and predicted labels, per method and fold.
+
+    A predicted label that is missing, as a value or as a word for it, is a rejection. "NA" and "None" are
+    such words, unless a true label has that name.
 
     Parameters
     ----------
@@ -56,53 +69,89 @@ def predicted_in(table: pd.DataFrame, method_id: str, *, where: object) -> Itera
     UserError
         If the file is no table, lacks a column, or a column holds other values than it must.
     """
+    table = table.rename(columns=lambda name: str(name).strip()).reset_index(drop=True)
+    twice = table.columns[table.columns.duplicated()]
+    if len(twice):
+        raise UserError(f"{where} has two columns '{twice[0]}'; expected one.")
     true = _column(where, table, ("label", "true_label"))
     predicted = _column(where, table, ("label_pred", "pred"))
-    empty = int((table[true] == "").sum())
     if table.empty:
         raise UserError(f"{where} has no rows below its header.")
-    if empty:
-        raise UserError(
-            f"{where}: {empty} of {len(table)} rows have no value in '{true}'; each cell needs a label."
-        )
-    table = table.assign(**_as_whole_numbers(table[[true, predicted]]))
-    strange = set(table[predicted]) - {""} if set(table[predicted]).isdisjoint(table[true]) else None
-    if strange:
-        warnings.warn(
-            f"{where}: no predicted label is among the true ones, so none is right: "
-            f"{_some(strange)} against {_some(set(table[true]))}.",
-            stacklevel=2,
-        )
-    groups = [name for name in ("method", "fold") if name in table]
-    for key, part in table.groupby(groups, sort=False) if groups else [((), table)]:
-        found = dict(zip(groups, key, strict=True))
-        fold, label_pred = found.get("fold"), part[predicted].to_numpy(dtype=str)
+    label = complete_names(table[true], f"{where}: {{n}} of {{n_obs}} rows have no value in '{true}'")
+    label_pred, words = _predicted_names(table[predicted], label)
+    _note_names(where, table[[true, predicted]], label, label_pred, words)
+    names = {name: label_names(table[name]) for name in ("method", "fold") if name in table}
+    table = table.assign(**names)
+    for key, part in table.groupby(list(names), sort=False) if names else [((), table)]:
+        found = dict(zip(names, key, strict=True))
+        fold, cells = found.get("fold"), part.index
         yield Predicted(
             method_id=str(found.get("method", method_id)),
             fold=int(fold) if fold is not None and _WHOLE.fullmatch(fold) else fold,
             inputs={
-                "label": part[true].to_numpy(dtype=str),
-                "label_pred": label_pred,
-                "rejected": label_pred == "",
+                "label": label[cells],
+                "label_pred": label_pred[cells],
+                "rejected": label_pred[cells] == "",
                 **_scores(where, part),
             },
         )
 
 
-def _as_whole_numbers(labels: pd.DataFrame) -> pd.DataFrame:
-    """Undo what pandas makes of whole numbers beside a missing one: 1.0 is the label 1, if all are such.
+def complete_names(values: Any, problem: str) -> Any:
+    """Return the names of the labels or batches of all cells.
 
-    Where every column is like that, 1.0 is what the labels are called.
+    Parameters
+    ----------
+    values
+        One per cell.
+    problem
+        Begins the error; ``{n}`` and ``{n_obs}`` stand for the cells without a name, and for all.
+
+    Raises
+    ------
+    UserError
+        If a cell has none.
     """
-    floats = [
-        name
-        for name, column in labels.items()
-        if all(_WHOLE_AS_FLOAT.fullmatch(text) for text in set(column) - {""})
-    ]
-    others = labels.drop(columns=floats)
-    if others.empty or not all(_WHOLE.fullmatch(text) for text in set(others.to_numpy().ravel()) - {""}):
-        return labels
-    return labels.assign(**{str(name): labels[name].str.removesuffix(".0") for name in floats})
+    names = label_names(values)
+    missing = int((names == "").sum())
+    if missing:
+        words = missing_words(values)
+        shown = f" (such as {', '.join(map(repr, list(words)[:3]))})" if words else ""
+        problem = problem.format(n=missing, n_obs=len(names))
+        raise UserError(f"{problem}{shown}; each cell needs one. Remove these cells or name them 'unknown'.")
+    return names
+
+
+def _predicted_names(values: Any, label: Any) -> tuple[Any, dict[str, int]]:
+    """Return predicted names, empty for a missing one, and the cells of each word that counts as missing."""
+    names = label_names(values)
+    words = missing_words(values)
+    for name in sorted(set(names) - set(label)):
+        if name.lower() in NA_TEXTS:
+            is_word = names == name
+            words[str(name)] = int(is_word.sum())
+            names[is_word] = ""
+    return names, words
+
+
+def _note_names(
+    where: object, given: pd.DataFrame, label: Any, label_pred: Any, words: dict[str, int]
+) -> None:
+    """Warn of what the reading of labels changes, and of predicted labels that are no true one."""
+    notes = [note_on_spellings(np.concatenate([given[name].to_numpy(dtype=object) for name in given]))]
+    if words:
+        n, shown = sum(words.values()), ", ".join(f"'{word}'" for word in words)
+        notes.append(f"Cells with a word for a missing label are rejected: {n} predicted as {shown}.")
+    named = set(label_pred) - {""}
+    if named and named.isdisjoint(label):
+        notes.append(
+            "No predicted label is among the true ones, so none is right: "
+            f"{_some(named)} against {_some(set(label))}."
+        )
+    else:
+        notes.append(note_on_unseen(label_pred, label))
+    for note in filter(None, notes):
+        warnings.warn(f"{where}: {note}", stacklevel=2)
 
 
 def _some(labels: set[str]) -> str:
@@ -115,23 +164,31 @@ def _read_table(path: Path) -> pd.DataFrame:
 
     separator = "\t" if ".tsv" in path.suffixes else ","
     try:
-        # Labels are text: 'NA', '1' or 'None' may be names of cell types. Only nothing is missing.
+        if path.suffix == ".parquet":
+            return pd.read_parquet(path)
+        # As text, because names may look like numbers or like missing values.
         return pd.read_csv(path, sep=separator, dtype=str, keep_default_na=False)
-    except (ValueError, OSError, EOFError, zlib.error) as error:
+    except (ValueError, OSError, EOFError, ImportError, zlib.error) as error:
         raise UserError(f"{path} cannot be read as a table: {error}.") from error
 
 
 def _scores(where: object, table: pd.DataFrame) -> dict[str, Any]:
     """Return probabilities, novelty and its truth, where the table has them."""
+    import pandas as pd
+
     found: dict[str, Any] = {}
     stated = [name for name in table.columns if name.startswith(PROBA)]
     if stated:
-        found["labels"] = np.array([name.removeprefix(PROBA) for name in stated])
+        labels = [label_name(name.removeprefix(PROBA)) for name in stated]
+        for name, n in Counter(labels).items():
+            if n > 1:
+                raise UserError(f"{where}: {n} columns hold the probability of the label '{name}'.")
+        found["labels"] = np.array(labels)
         found["label_proba"] = np.column_stack([_numbers(where, table, name) for name in stated])
     if "novelty" in table:
         found["novelty"] = _numbers(where, table, "novelty")
     if "is_novel" in table:
-        values = table["is_novel"].str.lower()
+        values = pd.Series(label_names(table["is_novel"])).str.lower()
         wrong = sorted(set(values) - set(_FLAGS))
         if wrong:
             raise UserError(f"{where}: column 'is_novel' holds '{wrong[0]}'; expected true or false.")
@@ -142,7 +199,7 @@ def _scores(where: object, table: pd.DataFrame) -> dict[str, Any]:
 def _numbers(where: object, table: pd.DataFrame, name: str) -> Any:
     try:
         values = table[name].to_numpy(dtype=np.float64)
-    except ValueError as error:
+    except (ValueError, TypeError) as error:
         raise UserError(f"{where}: column '{name}' holds other values than numbers: {error}.") from error
     if not np.isfinite(values).all():
         raise UserError(f"{where}: column '{name}' is NaN or infinite in some rows.")
@@ -159,7 +216,7 @@ def read_label_terms(path: Path) -> dict[str, str]:
     """
     table = _read_table(path)
     label, term = (_column(path, table, (name,)) for name in ("label", "term"))
-    return dict(zip(table[label], table[term], strict=True))
+    return dict(zip(label_names(table[label]), table[term].str.strip(), strict=True))
 
 
 def read_embeddings(
@@ -213,7 +270,7 @@ def read_layer(adata: Path | AnnData, layer: str, shape: tuple[int, int]) -> Any
 
 
 def read_bundles(
-    files: Sequence[Path], *, label_key: str, batch_key: str
+    files: Sequence[Path], *, label_key: str | None, batch_key: str | None
 ) -> Iterator[tuple[dict[str, Any], dict[str, Any]]]:
     """Yield, for each npz file, its embeddings by name, and the ``label`` and ``batch`` of their cells.
 
@@ -228,16 +285,26 @@ def read_bundles(
             raise UserError(
                 f"{path} holds one matrix. Give --adata, or an npz that has labels and batches too."
             )
-        for key in (label_key, batch_key):
-            if key not in arrays:
-                raise UnknownNameError(f"array of {path.name}", key, arrays)
-            shape = arrays[key].shape
-            if len(shape) != 1:
-                raise UserError(f"{path}: '{key}' has shape {shape}, expected one value per cell.")
-        label, batch = (arrays[key].astype(str) for key in (label_key, batch_key))
-        if len(label) != len(batch):
-            raise UserError(f"{path}: {len(label)} labels, but {len(batch)} batches.")
-        yield dict(_matrices(path, arrays, len(label))), {"label": label, "batch": batch}
+        found = {}
+        for argument, key in (("label", label_key), ("batch", batch_key)):
+            if key is not None:
+                found[argument] = _names_in(path, arrays, key)
+        numbers = {len(names) for names in found.values()}
+        if len(numbers) > 1:
+            raise UserError(f"{path}: {len(found['label'])} labels, but {len(found['batch'])} batches.")
+        yield dict(_matrices(path, arrays, numbers.pop())), found
+
+
+def _names_in(path: Path, arrays: Mapping[str, Any], key: str) -> Any:
+    if key not in arrays:
+        raise UnknownNameError(f"array of {path.name}", key, arrays)
+    shape = arrays[key].shape
+    if len(shape) != 1:
+        raise UserError(f"{path}: '{key}' has shape {shape}, expected one value per cell.")
+    names = complete_names(arrays[key], f"{path}: {{n}} of {{n_obs}} cells have no value in '{key}'")
+    for note in notes_on_names(arrays[key], f"{path}: '{key}'"):
+        warnings.warn(note, stacklevel=2)
+    return names
 
 
 def _load(path: Path) -> Any:

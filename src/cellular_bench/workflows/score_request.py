@@ -164,9 +164,13 @@ def check(request: ScoreRequest) -> None:
 
 
 def _check_embeddings(request: ScoreRequest) -> None:
-    if request.batch_key is None or request.label_key is None:
+    if request.batch_key is None and request.label_key is None:
         given = "--embedding" if request.adata is None else "--adata"
-        raise UserError(f"{given} needs --batch-key and --label-key: columns of obs.")
+        raise UserError(
+            f"{given} needs --batch-key, --label-key or both: columns of obs, or arrays of the npz."
+        )
+    if request.batch_key == request.label_key:
+        raise UserError(f"Batch key and label key are the same column, '{request.batch_key}'.")
     if request.bootstrap is not None:
         raise UserError(
             "--bootstrap is for --predictions: in an embedding, a cell drawn twice is its own neighbour."

@@ -683,7 +683,7 @@ def test_a_broken_adapter_fails_its_check_and_no_other(method_class):
         (ReturnsNothing, "output_shape", "healthy: the embedding has shape ()"),
         (LosesGenes, "output_shape", "has 50 genes, expected 80"),
         (Unnamed, "output_shape", "expected (120, 0): one row per cell, one column per name in labels"),
-        (LeavesLabelsOut, "finite", "label_pred is missing (None or NaN) for 1 of 120 cells"),
+        (LeavesLabelsOut, "finite", "label_pred is missing (None, NaN or empty) for 1 of 120 cells"),
     ],
 )
 def test_an_output_that_a_run_refuses_is_told_once_in_its_words(method_class, check_id, message):

@@ -6,10 +6,12 @@ import numpy as np
 import pytest
 from scipy.sparse import csr_matrix
 
-from cellular_bench.benchmark.execution.preparation import Truth
+import cellular_bench
+from cellular_bench.benchmark.execution.preparation import Truth, write_data
 from cellular_bench.benchmark.execution.scoring import (
     check_rows_belong_to_cells,
     compute,
+    notes_on,
     score,
     specs_for,
 )
@@ -228,3 +230,49 @@ def test_exact_scores_have_a_profile_and_no_shortcut():
     scored = compute([METRICS["accuracy"]], {"label": ["a", "b"], "label_pred": ["a", "a"]})
     assert scored.evaluation.model_dump() == {"profile": "standard", "shortcuts": ()}
     assert scored.scores[0].standard_error is None
+
+
+def test_a_note_names_predictions_that_no_cell_of_the_data_has(small, tmp_path):
+    dataset = small["simulated_small"]
+    write_data(dataset, tmp_path / "data.h5ad")
+    names = np.array(["a", "b", "c", "d"])
+    pred = np.array(["type2", "Type-2", "type1", "unassigned"])
+    rejected = np.array([False, False, False, True])
+    outputs = Outputs(obs_names=names, label_pred=pred, rejected=rejected)
+    assert notes_on(outputs, tmp_path / "data.h5ad") == (
+        "Predicted labels that are no true label: 'Type-2' (1 cell; did you mean 'type2'?).",
+    )
+    assert notes_on(replace(outputs, rejected=pred != "type1"), tmp_path / "data.h5ad") == ()
+    assert notes_on(Outputs(obs_names=names, X_emb=np.zeros((4, 2))), tmp_path / "data.h5ad") == ()
+
+
+METHOD = """
+from cellular_bench import MethodSpec, Prediction
+
+class Misspells:
+    spec = MethodSpec(method_id="misspells", name="Misspells", tasks=("annotation",), labels="train",
+                      inductive=True)
+
+    def __init__(self, *, seed=0):
+        pass
+
+    def fit(self, train):
+        self.first = sorted(train.obs["label"].astype(str))[0]
+
+    def predict(self, query):
+        return Prediction(label_pred=[self.first + "-"] + [self.first + " "] * (query.n_obs - 1))
+"""
+
+
+def test_a_record_keeps_the_note(tmp_path):
+    (tmp_path / "misspells.py").write_text(METHOD)
+    results = cellular_bench.run(
+        methods=tmp_path / "misspells.py", tasks="annotation", datasets="simulated_small", split="kfold",
+        n_splits=2, out=tmp_path / "out", quiet=True,
+    )  # fmt: skip
+    for record in results.records:
+        assert record.notes == (
+            "Predicted labels that are no true label: 'type1-' (1 cell; did you mean 'type1'?).",
+        )
+        assert record.value("accuracy") > 0.1
+    assert "Misspells: Predicted labels" in (tmp_path / "out" / "leaderboard.html").read_text()

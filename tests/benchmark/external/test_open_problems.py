@@ -110,6 +110,28 @@ def test_scores_that_their_rule_does_not_give_are_refused(published, files, tmp_
 
 
 @pytest.mark.parametrize(
+    ("task", "theirs"), [(task, name) for task, own in open_problems.METRICS.items() for name in own]
+)
+@pytest.mark.parametrize("outside", [1.01, 72.5, -0.51, "high", float("inf")])
+def test_a_value_outside_the_range_of_its_metric_is_refused(files, tmp_path, task, theirs, outside):
+    del task  # the name of a metric tells it
+    other = tmp_path / "other.json"
+    other.write_text(json.dumps([{**RESULTS[0], "metric_values": {theirs: outside}}]))
+    with pytest.raises(UserError) as caught:
+        open_problems.read([other, *files[1:]])
+    assert str(caught.value).startswith(f"{other}: '{theirs}' of 'low' on 'atlas/lung' is ")
+    assert ("divide them by 100" in str(caught.value)) == (outside in (1.01, 72.5))
+
+
+@pytest.mark.parametrize("nothing", ["NA", None, float("nan")])
+def test_a_value_that_is_missing_is_missing_however_it_is_written(files, tmp_path, nothing):
+    other = tmp_path / "other.json"
+    other.write_text(json.dumps([result("first", 0.5, ilisi=nothing, ari=-0.0002)]))
+    (record,) = open_problems.records(open_problems.read([other, *files[1:]]))
+    assert record.values == {"leiden_ari": -0.0002}
+
+
+@pytest.mark.parametrize(
     ("chosen", "message"),
     [
         ((0,), "list of methods is missing"),

@@ -10,6 +10,7 @@ from cellular_bench import UserError
 from cellular_bench.benchmark import registry
 from cellular_bench.benchmark.analysis.leaderboard import build_boards
 from cellular_bench.benchmark.external import scib_metrics as scib_results
+from cellular_bench.benchmark.external.ranges import range_of
 from cellular_bench.cli import group
 from cellular_bench.results import Results
 
@@ -107,6 +108,37 @@ def test_a_scaled_table_is_refused() -> None:
     scaled = (raw - raw.min()) / (raw.max() - raw.min())
     with pytest.raises(UserError, match="scaled between its rows"):
         scib_results.checked(scaled, where="it")
+
+
+@pytest.mark.parametrize("theirs", scib_results.METRICS)
+@pytest.mark.parametrize("outside", [1.01, 66.9, -0.51, 1.00001, np.inf, -np.inf, 1e9])
+def test_a_value_outside_the_range_of_its_metric_is_refused(theirs, outside) -> None:
+    values = pd.DataFrame({theirs: [0.5, outside]}, index=["a", "b"])
+    with pytest.raises(UserError) as caught:
+        scib_results.checked(values, where="t.csv")
+    own = scib_results.METRICS[theirs][0]
+    low, high = range_of(own)
+    assert str(caught.value).startswith(
+        f"t.csv: '{theirs}' of 'b' is {outside:.6g}; '{own}' ranges from {low:g} to {high:g}."
+    )
+    assert ("divide them by 100" in str(caught.value)) == (1 < outside <= 100)
+
+
+@pytest.mark.parametrize("theirs", scib_results.METRICS)
+@pytest.mark.parametrize("inside", [0.0, 1.0, 1 + 5e-7, -5e-7, 0.3, np.nan])
+def test_the_ends_of_the_range_rounding_and_nothing_are_accepted(theirs, inside) -> None:
+    values = pd.DataFrame({theirs: [0.5, inside], "BRAS": [0.1, 0.2]}, index=["a", "b"])
+    assert len(made(scib_results.checked(values, where="it"))) == 2
+
+
+def test_agreement_below_chance_is_in_the_range_of_rand_indices_alone() -> None:
+    below = {theirs for theirs, (own, _) in scib_results.METRICS.items() if range_of(own)[0] < 0}
+    assert {scib_results.METRICS[theirs][0] for theirs in below} == {"kmeans_ari", "leiden_ari"}
+
+
+def test_names_of_embeddings_are_text(tmp_path) -> None:
+    (tmp_path / "t.csv").write_text("Embedding,BRAS,iLISI\n007,0.1,0.3\nNA,0.2,0.4\n7,0.5,0.6\n")
+    assert scib_results.read(tmp_path / "t.csv").index.tolist() == ["007", "NA", "7"]
 
 
 @pytest.mark.parametrize("name", ["lung/atlas", "../../../evil", "Lung", ""])

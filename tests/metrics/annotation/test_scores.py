@@ -13,6 +13,7 @@ from cellular_bench.metrics import (
     cohen_kappa,
     confusion,
     coverage,
+    evaluate,
     f1_macro,
     f1_weighted,
     mcc,
@@ -176,10 +177,35 @@ def test_no_cells_no_score(metric_id):
     [
         ((["a", "b"], ["a"]), r"label_pred has shape \(1,\); expected \(2,\)"),
         ((["a", None], ["a", "b"]), "label has missing values"),
-        ((["a", "b"], [1.0, float("nan")]), "label_pred has missing values"),
         ((["a", "b"], ["a", "b"], [0, 1]), "rejected has shape .* expected .* of bool"),
     ],
 )
 def test_malformed_input_is_refused(arguments, message):
     with pytest.raises(ValueError, match=message):
         accuracy(*arguments)
+
+
+@pytest.mark.parametrize(
+    "label", [[1, 2, 3], [1.0, 2.0, 3.0], ["1", "2", "3"], ["1.0", " 2", "3 "], [b"1", b"2", b"3"]]
+)
+@pytest.mark.parametrize("label_pred", [[1, 2, 3], [1.0, 2.0, 3.0], ["1", "2", "3"], [b"1", b"2", b"3"]])
+def test_names_of_labels_have_no_type(label, label_pred):
+    label, label_pred = np.array(label), np.array(label_pred)
+    proba = np.full((3, 3), 0.1) + 0.7 * np.eye(3)
+    found = evaluate(
+        ["accuracy", "f1_macro", "mcc", "log_loss", "rejection_area"],
+        {"label": label, "label_pred": label_pred, "label_proba": proba, "labels": label_pred},
+    )
+    assert list(found.values()) == pytest.approx([1.0, 1.0, 1.0, -np.log(0.8), 1.0])
+
+
+@pytest.mark.parametrize("missing", [None, float("nan"), "", "nan", "<NA>"])
+def test_a_missing_prediction_is_a_rejected_one(missing):
+    label = ["T", "T", "B", "B"]
+    given = np.array(["T", "T", "B", missing], dtype=object)
+    ids = ["accuracy", "balanced_accuracy", "f1_macro", "accuracy_accepted", "coverage"]
+    found = evaluate(ids, {"label": label, "label_pred": given})
+    assert list(found.values()) == pytest.approx([0.75, 0.75, 5 / 6, 1.0, 0.75])
+    marked = {"label": label, "label_pred": [*"TTBT"], "rejected": np.array([False, False, False, True])}
+    assert found == evaluate(ids, marked)
+    assert confusion(label, given)["B"] == {"B": 1, "": 1}

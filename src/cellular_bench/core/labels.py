@@ -1,0 +1,173 @@
+"""Names of labels and batches, read in one way from the numbers, text and bytes of files and arrays."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable
+from difflib import get_close_matches
+from typing import Any, Final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from cellular_bench.core.keys import MISSING_TEXTS, NA_TEXTS
+
+#: Similarity from which a name may be a misspelling; one letter of five, as in "type1" and "type2", is less.
+SIMILAR: Final = 0.81
+#: Number of names that a note lists.
+N_NAMES: Final = 5
+#: Whole numbers beside a missing one become 1.0, 2.0 in many programs: they mean 1 and 2.
+_WHOLE: Final = re.compile(r"(?:-?(0)|(-?[1-9][0-9]*))\.0+")
+
+
+def label_name(value: object) -> str:
+    """Return the name that a value stands for; empty for a missing one.
+
+    Spaces around it do not count, and 1.0 is 1. Other numbers in text keep their spelling, such as 007 and
+    1E1.
+
+    Examples
+    --------
+    >>> [label_name(value) for value in (" T cell", b"T cell", 1, 1.0, "1.0", "007", "1E1")]
+    ['T cell', 'T cell', '1', '1', '1', '007', '1E1']
+    >>> [label_name(value) for value in (None, float("nan"), "", "NaN", "<NA>", "NA")]
+    ['', '', '', '', '', 'NA']
+    """
+    if value is None:
+        return ""
+    text = (value.decode("utf-8", "replace") if isinstance(value, bytes) else str(value)).strip()
+    if text.lower() in MISSING_TEXTS:
+        return ""
+    whole = _WHOLE.fullmatch(text)
+    return (whole[1] or whole[2]) if whole else text
+
+
+def label_names(values: Any) -> NDArray[np.str_]:
+    """Return the names of labels or batches, (n,), as :func:`label_name` reads each.
+
+    Examples
+    --------
+    >>> label_names([1.0, None, 2.0]).tolist()
+    ['1', '', '2']
+    """
+    import pandas as pd
+
+    if isinstance(values, np.ndarray) and values.dtype.kind == "U":
+        return _text_names(values)
+    codes, given = pd.factorize(_one_dimensional(values))
+    names: NDArray[np.str_] = np.array([*map(label_name, given), ""], dtype=str)[codes]
+    return names
+
+
+def _text_names(texts: NDArray[np.str_]) -> NDArray[np.str_]:
+    """Return the names of texts; most are their own names, which is quick to see."""
+    longest = max(map(len, MISSING_TEXTS))
+    is_read = (np.char.str_len(texts) <= longest) | np.char.endswith(texts, "0")
+    is_read |= np.char.strip(texts) != texts
+    if not is_read.any():
+        return texts
+    names = texts.copy()
+    names[is_read] = label_names(texts[is_read].astype(object))
+    return names
+
+
+def notes_on_names(values: Any, what: str) -> list[str]:
+    """Return notes on the names of a column: spellings that became one, and words for missing values.
+
+    Parameters
+    ----------
+    values
+        The column as given.
+    what
+        What to call it.
+    """
+    notes = [] if (spellings := note_on_spellings(values)) is None else [spellings]
+    if words := missing_words(values):
+        notes.append(f"{_cells(sum(words.values()))} with {_quoted(words)}: these words count as missing.")
+    names = {text: n for text, n in _texts(values).items() if label_name(text).lower() in NA_TEXTS}
+    if names:
+        notes.append(
+            f"{_cells(sum(names.values()))} with {_quoted(names)}, which is read as a name. "
+            "If there is none, leave the entry empty."
+        )
+    return [f"{what}: {note}" for note in notes]
+
+
+def note_on_spellings(values: Any) -> str | None:
+    """Return a note on texts that are different spellings of one name; None without any.
+
+    Examples
+    --------
+    >>> note_on_spellings(["T cell", " T cell", "B cell", "1", "1.0"])
+    "Spellings of one name: ' T cell' and 'T cell'; '1' and '1.0'."
+    """
+    of_name: dict[str, list[str]] = {}
+    for text in sorted(_texts(values)):
+        of_name.setdefault(label_name(text), []).append(f"'{text}'")
+    same = [" and ".join(texts) for name, texts in of_name.items() if name and len(texts) > 1]
+    return f"Spellings of one name: {_listed(same, '; ')}." if same else None
+
+
+def missing_words(values: Any) -> dict[str, int]:
+    """Count the cells of each word, other than blanks, that counts as missing."""
+    return {text: n for text, n in _texts(values).items() if text.strip() and not label_name(text)}
+
+
+def note_on_unseen(label_pred: NDArray[np.str_], known: Iterable[str]) -> str | None:
+    """Return a note on predicted labels that are not known, with the closest known ones; None without any.
+
+    Examples
+    --------
+    >>> note_on_unseen(np.array(["T", "nk cell", "NK cell"]), ["NK cell", "T"])
+    "Predicted labels that are no true label: 'nk cell' (1 cell; did you mean 'NK cell'?)."
+    """
+    true = sorted(set(map(str, known)))
+    names, cells = np.unique(label_pred, return_counts=True)
+    unseen = {str(name): int(n) for name, n in zip(names, cells, strict=True) if name and name not in true}
+    if not unseen:
+        return None
+    plain = {_plain(name): name for name in true}
+    parts = []
+    for name in sorted(unseen, key=lambda name: (-unseen[name], name)):
+        close = [plain[one] for one in get_close_matches(_plain(name), plain, n=1, cutoff=SIMILAR)]
+        hint = f"; did you mean '{close[0]}'?" if close else ""
+        parts.append(f"'{name}' ({_cells(unseen[name])}{hint})")
+    return f"Predicted labels that are no true label: {_listed(parts)}."
+
+
+def _plain(name: str) -> str:
+    return re.sub(r"[\W_]+", "", name.casefold()) or name
+
+
+def _one_dimensional(values: Any) -> Any:
+    import pandas as pd
+
+    if isinstance(values, pd.Series | pd.Index | pd.Categorical):
+        return values
+    array = np.asarray(values)
+    return array.astype(object) if array.dtype.kind in "SU" else array
+
+
+def _texts(values: Any) -> dict[str, int]:
+    """Count the cells of each text; numbers have one spelling, which is their name."""
+    import pandas as pd
+
+    counted: dict[str, int] = {}
+    for value, n in pd.Series(_one_dimensional(values)).value_counts(sort=False).items():
+        if n:
+            text = value if isinstance(value, str) else label_name(value)
+            counted[text] = counted.get(text, 0) + int(n)
+    return counted
+
+
+def _cells(n: int) -> str:
+    return f"{n} cell{'' if n == 1 else 's'}"
+
+
+def _quoted(names: Iterable[str]) -> str:
+    return _listed(f"'{name}'" for name in names)
+
+
+def _listed(names: Iterable[str], separator: str = ", ") -> str:
+    parts = list(names)
+    return separator.join([*parts[:N_NAMES], "..."] if len(parts) > N_NAMES else parts)
