@@ -15,7 +15,7 @@ from cellular_bench.metrics.spec import metric
 #: Shares below this are rounding errors.
 NEGLIGIBLE = 1e-10
 #: Level at which batches must explain more than batches drawn at random do.
-LEVEL = 0.001
+LEVEL = 0.01
 
 
 def share_between_groups(X: Floats, codes: Ints) -> float:
@@ -55,13 +55,13 @@ def pcr_comparison(X_pre: ArrayLike, X_emb: ArrayLike, batch: ArrayLike) -> floa
     """Relative decrease of the share of variance between batches by integration, 0 to 1.
 
     Undefined if there is only one batch, an embedding is not usable, or batches explain before integration
-    no more than batches drawn at random (:func:`chance_of_share`, p of 0.001 or more): there is nothing to
+    no more than batches drawn at random (:func:`chance_of_share`, p of 0.01 or more): there is nothing to
     remove.
 
     Notes
     -----
     Formula: max(0, 1 - R2 after / R2 before), R2 = variance between batches / total variance of the
-    coordinates; undefined if an F test of R2 before gives p of 0.001 or more.
+    coordinates; undefined if an F test of R2 before gives p of 0.01 or more.
 
     Fooled by: weak effects: what chance gives, (batches - 1) / (cells - 1), is left after any method, and
     lowers the value where R2 before is not many times as much. Batches that hold other types: their

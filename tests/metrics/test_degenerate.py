@@ -140,7 +140,7 @@ def test_no_batch_effect_to_remove(inputs):
     ("n_obs", "missing"),
     [
         (89, {"ilisi", "clisi"}),
-        (49, {"ilisi", "clisi", "kbet", "kbet_per_label", "pcr_comparison"}),
+        (49, {"ilisi", "clisi", "kbet", "kbet_per_label"}),
         (
             14,
             {"ilisi", "clisi", "kbet", "kbet_per_label", "graph_connectivity", "graph_connectivity_scib"}
