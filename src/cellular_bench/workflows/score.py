@@ -54,6 +54,7 @@ def score(request: ScoreRequest) -> ScoreResult:
     check(request)
     if request.has_predictions:
         return _score_predictions(request)
+    _tell_left_out(request)
     rows = list(_score_bundles(request) if request.adata is None else _score_adata(request))
     return ScoreResult(rows=rows, evaluations={r.method_id: r.evaluation for r in rows if r.evaluation})
 
@@ -164,7 +165,7 @@ def _inputs(request: ScoreRequest, adata: AnnData, source: str) -> dict[str, Any
     """Return the arguments of metrics that are the same for every embedding and need no expression."""
     from cellular_bench.datasets.contract import names_of_cells
 
-    inputs = _not_given(request)
+    inputs: dict[str, Any] = {}
     for role, column in (("label", request.label_key), ("batch", request.batch_key)):
         if column is not None:
             inputs[role], notes = names_of_cells(adata, column, role=role, source=source)
@@ -176,16 +177,6 @@ def _inputs(request: ScoreRequest, adata: AnnData, source: str) -> dict[str, Any
     return inputs
 
 
-def _not_given(request: ScoreRequest) -> dict[str, Any]:
-    """Return why there are no labels or no batches, as arguments of metrics; nothing if there are both."""
-    keys = {"label": request.label_key, "batch": request.batch_key}
-    return {
-        role: UndefinedError(f"needs the {role} of each cell, and there is no --{role}-key")
-        for role, key in keys.items()
-        if key is None
-    }
-
-
 def _expression(request: ScoreRequest, adata: AnnData, source: str, inputs: dict[str, Any]) -> Any:
     """Add the arguments that are made of expression values, if metrics need them; return the values.
 
@@ -193,7 +184,7 @@ def _expression(request: ScoreRequest, adata: AnnData, source: str, inputs: dict
     """
     from cellular_bench.datasets import contract
 
-    specs = _named(request.metrics) or scoring.specs_for(INTEGRATION, inputs)
+    specs = _of_cells(request, inputs)
     needed = {name for spec in specs for name in required_inputs(spec)} & OF_EXPRESSION - inputs.keys()
     if not request.corrected and (not needed or request.engine != "own"):
         return None
@@ -206,11 +197,8 @@ def _expression(request: ScoreRequest, adata: AnnData, source: str, inputs: dict
         reason = f"needs expression values, which cannot be used: {' '.join(error.problems)}"
         inputs |= dict.fromkeys(needed, UndefinedError(reason))
         return None
-    batch = inputs["batch"]
-    if isinstance(batch, UndefinedError):
-        inputs |= dict.fromkeys(("cell_cycle", "cell_cycle_before"), batch)
-    else:
-        inputs |= cell_cycle_inputs(made, batch)
+    if "batch" in inputs:
+        inputs |= cell_cycle_inputs(made, inputs["batch"])
     if "X_pre_all" in needed:
         inputs["X_pre_all"] = principal_components(made.X)
     return made.X
@@ -222,7 +210,7 @@ def _score_bundles(request: ScoreRequest) -> Iterator[Row]:
     _check_once([(name, None) for embeddings, _ in bundles for name in embeddings])
     before = (("--pre", "X_pre", request.pre), ("--pre-all", "X_pre_all", request.pre_all))
     for embeddings, names in bundles:
-        inputs = _not_given(request) | names
+        inputs: dict[str, Any] = dict(names)
         for option, argument, key in before:
             if key is None:
                 continue
@@ -237,8 +225,37 @@ def _named(metric_ids: Sequence[str]) -> list[MetricSpec]:
     return [registry.metrics()[name] for name in metric_ids]
 
 
-def _score_embedding(name: str, inputs: Mapping[str, Any], request: ScoreRequest) -> Iterator[Row]:
+def _of_cells(request: ScoreRequest, inputs: Mapping[str, Any]) -> list[MetricSpec]:
+    """Return the metrics to compute: those that need no more than the labels or batches that are given."""
     specs = _named(request.metrics) or scoring.specs_for(INTEGRATION, inputs)
+    return [spec for spec in specs if not _not_given(request) & set(required_inputs(spec))]
+
+
+def _not_given(request: ScoreRequest) -> set[str]:
+    keys = {"label": request.label_key, "batch": request.batch_key}
+    return {role for role, key in keys.items() if key is None}
+
+
+def _tell_left_out(request: ScoreRequest) -> None:
+    """Name the metrics that are left out for want of labels or batches.
+
+    Raises
+    ------
+    UserError
+        If all metrics that the request names are.
+    """
+    for role in _not_given(request):
+        specs = _named(request.metrics) or scoring.specs_for(INTEGRATION)
+        names = [spec.metric_id for spec in specs if role in required_inputs(spec)]
+        text = f"no --{role}-key: {', '.join(names)}"
+        if names and len(names) == len(request.metrics):
+            raise UserError(f"Nothing can be scored with {text}.")
+        if names:
+            warnings.warn(f"Left out, because there is {text}.", stacklevel=2)
+
+
+def _score_embedding(name: str, inputs: Mapping[str, Any], request: ScoreRequest) -> Iterator[Row]:
+    specs = _of_cells(request, inputs)
     if request.engine == "own":
         n_jobs = request.jobs or usable_cores()
         scored = scoring.compute(specs, inputs, n_jobs=n_jobs, profile=request.profile)
@@ -257,5 +274,7 @@ def _score_embedding(name: str, inputs: Mapping[str, Any], request: ScoreRequest
 def _score_corrected(layer: str, inputs: Mapping[str, Any], request: ScoreRequest) -> Iterator[Row]:
     usual = scoring.specs_for(INTEGRATION, {"X_pre_all"})
     specs = [spec for spec in scoring.specs_for(INTEGRATION, inputs) if spec not in usual]
-    for score in scoring.compute(_named(request.metrics) or specs, inputs).scores:
+    if request.metrics:
+        specs = _of_cells(request, inputs)
+    for score in scoring.compute(specs, inputs).scores:
         yield Row(method_id=layer, fold=None, score=score)
