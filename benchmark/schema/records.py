@@ -197,12 +197,16 @@ class Missing(Model):
 
 
 class Cost(Model):
-    """What the method itself used; data loading and scoring are not in it.
+    """What the method itself used; data loading, warming up and scoring are not in it.
 
     Processes that the method starts are in it. ``peak_rss_mib`` is the largest resident memory of the
     process tree, ``peak_gpu_mib`` the same of GPUs, None where there is none; ``baseline_rss_mib`` is what
     the process held before the method began (interpreter, libraries and data). Of a run that was ended, wall
     and CPU time are those of its whole process.
+
+    ``warm_up_s`` is the time before the clock started in which the method's libraries were imported and the
+    method was run on made-up cells, if it declares that; None in records of before this was done, whose wall
+    time may hold it. ``warm_up_error`` says why that run failed; the clock then counts what it left undone.
     """
 
     wall_time_s: float
@@ -210,6 +214,8 @@ class Cost(Model):
     peak_rss_mib: float | None = None
     baseline_rss_mib: float | None = None
     peak_gpu_mib: float | None = None
+    warm_up_s: float | None = None
+    warm_up_error: str | None = None
 
 
 class OutputFile(Model):
