@@ -128,7 +128,7 @@ def _outputs(job: Job, costs: dict[str, Any]) -> Outputs:
     train, query = views(anndata.read_h5ad(job.data), cells, spec)
     _check_applicable(found, query)
     names, genes = query.obs_names.copy(), query.var_names.copy()
-    costs |= warm_up(found, run.method.params, wanted, n_obs=query.n_obs)
+    costs |= warm_up(found, run.method.params, wanted, n_obs=query.n_obs, genes=genes)
     seed_everything(run.method_seed)
     with _measured(costs):
         returned = wanted.call(found.spec, _model(found, job), train, query)

@@ -116,7 +116,7 @@ def forget_peaks() -> None:
 
 
 def _inside(function: Callable[..., None], args: tuple[Any, ...], output: int, folder: Path) -> None:
-    global _forget_file  # noqa: PLW0603  # this process is one run
+    global _forget_file  # this process is one run
     _forget_file, cwd = folder / FORGET, folder / CWD
     signal.signal(signal.SIGTERM, signal.SIG_DFL)
     process_tree.end_with_parent()
