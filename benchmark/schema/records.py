@@ -118,6 +118,8 @@ class Score(Model):
 
     ``undefined_by`` is ``"data"`` if these cells do not permit the metric, for any method, and ``"output"``
     if this method's output does not. ``standard_error`` is that of a value that rests on a sample of cells.
+    ``left_out`` are the batches of few cells, with their sizes, without whose cells it was computed: see
+    ``min_cells`` of the run.
     """
 
     metric_id: str
@@ -127,6 +129,7 @@ class Score(Model):
     undefined_by: Literal["data", "output"] | None = None
     version: int = 1
     standard_error: float | None = Field(default=None, ge=0)
+    left_out: dict[str, int] = Field(default_factory=dict)
 
     @model_validator(mode="after")
     def _value_or_reason(self) -> Score:
@@ -163,9 +166,13 @@ class Shortcut(Model):
 
 
 class Evaluation(Model):
-    """How the scores were computed: exactly, but for the shortcuts."""
+    """How the scores were computed: exactly, but for the shortcuts.
+
+    ``min_cells`` is None in records of older versions, whose metrics read every batch.
+    """
 
     profile: ProfileName
+    min_cells: int | None = None
     shortcuts: tuple[Shortcut, ...] = ()
 
 
@@ -253,11 +260,14 @@ class Run(Model):
         How much of its scores may be approximate.
     study_metrics
         Whether it is also scored by the metrics that are computed on request.
+    min_cells
+        Least number of cells of a split that is scored, and of a batch in metrics that read batches, where
+        others are larger (:func:`cellular_bench.core.sizes.stray`); 1: any number.
     warnings
         What was worth knowing of the data: they can be used, but not for everything.
 
-    ``method_seed``, ``limits``, ``profile`` and ``study_metrics`` are None if they are not known: in records
-    of older versions, and of results that were computed elsewhere.
+    ``method_seed``, ``limits``, ``profile``, ``study_metrics`` and ``min_cells`` are None if they are not
+    known: in records of older versions, and of results that were computed elsewhere.
     """
 
     run_id: str
@@ -271,6 +281,7 @@ class Run(Model):
     limits: Limits | None = None
     profile: ProfileName | None = None
     study_metrics: bool | None = None
+    min_cells: int | None = None
     warnings: tuple[str, ...] = ()
 
 

@@ -145,7 +145,7 @@ def _score_adata(request: ScoreRequest) -> Iterator[Row]:
     for layer in request.corrected:
         matrix = read_layer(adata, layer, dataset.adata.shape)
         given = {**inputs, "expression": dataset.adata.X, "corrected": matrix}
-        yield from _score_corrected(layer, given, request.metrics)
+        yield from _score_corrected(layer, given, request)
 
 
 def _embeddings(request: ScoreRequest, adata: AnnData) -> dict[str, Any]:
@@ -196,21 +196,28 @@ def _score_embedding(name: str, inputs: Mapping[str, Any], request: ScoreRequest
     specs = _named(request.metrics) or scoring.specs_for(INTEGRATION, inputs)
     if request.engine == "own":
         n_jobs = request.jobs or usable_cores()
-        scored = scoring.compute(specs, inputs, n_jobs=n_jobs, profile=request.profile)
+        scored = scoring.compute(
+            specs, inputs, n_jobs=n_jobs, profile=request.profile, min_cells=request.min_cells
+        )
     else:
         from cellular_bench.metrics.scib_metrics_engine import score_with_scib_metrics
 
-        found = score_with_scib_metrics(inputs)
-        known = [spec for spec in specs if spec.metric_id in found]
-        scored = Outcome(
-            status="ok", scores=tuple(scoring.as_score(spec, found[spec.metric_id]) for spec in known)
-        )
+        scores: dict[str, Score] = {}
+        for part, given, left_out in scoring.parts_by_batches(specs, inputs, request.min_cells):
+            found = score_with_scib_metrics(given)
+            known = {spec.metric_id: spec for spec in part if spec.metric_id in found}
+            scores |= {
+                name: scoring.as_score(spec, found[name], left_out=left_out) for name, spec in known.items()
+            }
+        ordered = (scores[spec.metric_id] for spec in specs if spec.metric_id in scores)
+        scored = Outcome(status="ok", scores=tuple(ordered))
     for score in scored.scores:
         yield Row(method_id=name, fold=None, score=score, evaluation=scored.evaluation)
 
 
-def _score_corrected(layer: str, inputs: Mapping[str, Any], metric_ids: Sequence[str]) -> Iterator[Row]:
+def _score_corrected(layer: str, inputs: Mapping[str, Any], request: ScoreRequest) -> Iterator[Row]:
     usual = scoring.specs_for(INTEGRATION, {"X_pre_all"})
     specs = [spec for spec in scoring.specs_for(INTEGRATION, inputs) if spec not in usual]
-    for score in scoring.compute(_named(metric_ids) or specs, inputs).scores:
+    chosen = _named(request.metrics) or specs
+    for score in scoring.compute(chosen, inputs, min_cells=request.min_cells).scores:
         yield Row(method_id=layer, fold=None, score=score)
