@@ -236,3 +236,97 @@ def test_nothing_is_compiled_and_little_is_imported_while_the_clock_runs(slow):
     assert list(found) == names
     # Hundreds of modules took the time of several calls; some of sklearn take none that matters.
     assert {name: facts for name, facts in found.items() if facts[0] or facts[1] > 60 or facts[2]} == {}
+
+
+_PLUGIN = '''
+import time
+import numpy as np
+from cellular_bench import MethodSpec, Prediction
+
+
+def spec(method_id, **more):
+    given = {"tasks": ("annotation",), "labels": "train", "inductive": True, "warm_up": 240}
+    return MethodSpec(method_id=method_id, name=method_id, **(given | more))
+
+
+class Greedy:
+    """Needs 600 MiB and writes a file at its first call; counts its calls by the label."""
+
+    spec = spec("greedy")
+    n_calls = 0
+
+    def __init__(self, *, seed=0):
+        pass
+
+    def fit(self, train):
+        if not Greedy.n_calls:
+            np.ones(600 * 2**17).sum()
+            open("left_behind", "w").close()
+
+    def predict(self, query):
+        Greedy.n_calls += 1
+        return Prediction(label_pred=np.full(query.n_obs, f"type{Greedy.n_calls}"))
+
+
+class Cold(Greedy):
+    spec = spec("cold", warm_up=0)
+
+
+class Hangs(Greedy):
+    spec = spec("hangs")
+
+    def fit(self, train):
+        time.sleep(3600)
+
+
+class Picky(Greedy):
+    spec = spec("picky")
+
+    def fit(self, train):
+        if train.n_obs == 240:
+            raise ValueError("240 cells are not for me")
+'''
+
+
+@pytest.fixture(scope="module")
+def records(planned, carried_out, tmp_path_factory):
+    """Records of methods that behave otherwise at their first call."""
+    folder = tmp_path_factory.mktemp("warm")
+    plugin = folder / "first_calls.py"
+    plugin.write_text(_PLUGIN)
+    split = {"kind": "reference_query", "reference": ["batch1"]}
+    found = {}
+    for number, (names, limit) in enumerate([(["greedy", "cold", "picky"], 120), (["hangs"], 3)]):
+        made = planned(*names, plugin=plugin, split=split, time_limit_s=limit, memory_limit_mib=4000)
+        store = carried_out(made, folder / f"out{number}", n_jobs=1)
+        found |= {record.method.method_id: record for record in store.records()}
+    return found
+
+
+def test_a_record_holds_the_costs_of_a_later_call_and_says_what_came_before(records):
+    greedy, cold = records["greedy"], records["cold"]
+    assert [record.status for record in (greedy, cold)] == ["ok", "ok"], (greedy.reason, cold.reason)
+    assert set(predicted(greedy)) == {"type2"}, "the second call was measured"
+    assert set(predicted(cold)) == {"type1"}
+    assert greedy.cost.warm_up_s > 0
+    assert greedy.cost.warm_up_error is None
+    assert cold.cost.peak_rss_mib > greedy.cost.peak_rss_mib + 400, (
+        "the memory of the first call is forgotten"
+    )
+    assert greedy.cost.peak_rss_mib >= greedy.cost.baseline_rss_mib > 0
+
+
+def predicted(record):
+    return [name for row in record.confusion.values() for name, n in row.items() if n]
+
+
+def test_a_failed_warm_up_is_in_the_record_of_a_run_that_goes_on(records):
+    assert records["picky"].status == "ok"
+    assert records["picky"].cost.warm_up_error == "ValueError: 240 cells are not for me"
+    assert set(predicted(records["picky"])) == {"type1"}
+
+
+def test_the_time_limit_holds_for_warming_up(records):
+    assert records["hangs"].status == "timeout"
+    assert records["hangs"].reason == "Still running after the time limit of 3 s."
+    assert records["hangs"].cost.warm_up_s is None
