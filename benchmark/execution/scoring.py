@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+from collections import Counter
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
@@ -155,7 +156,9 @@ def parts_by_batches(
     from cellular_bench.metrics.spec import reads_batches
 
     batch = inputs.get("batch")
-    left_out = {} if batch is None else stray_batches(batch, min_cells)
+    left_out = (
+        {} if batch is None else stray_batches(Counter(np.asarray(batch, dtype=str).tolist()), min_cells)
+    )
     reading = [spec for spec in specs if left_out and reads_batches(spec)]
     others = [spec for spec in specs if spec not in reading]
     if others or not reading:

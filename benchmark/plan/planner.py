@@ -58,8 +58,9 @@ def plan(
             for split, cells in allowed:
                 key = dataset.digest, split.digest
                 splits[key] = split
-                batch = dataset.adata.obs[keys.BATCH].astype(str).to_numpy()[split.test_obs]
-                left_out[key] = stray_batches(batch, suite.min_cells)
+                sizes = dataset.adata.obs[keys.BATCH].iloc[split.test_obs].value_counts()
+                scored = {str(name): int(n) for name, n in sizes.items() if n}
+                left_out[key] = stray_batches(scored, suite.min_cells)
                 notes |= dict.fromkeys(_batch_notes(block, dataset, left_out[key]))
                 warned = replace(dataset, warnings=(*dataset.warnings, *of_splits))
                 found = _runs(suite, block, warned, cells, chosen, plugins)

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from typing import Final
 
 #: Default of the least size: a share of fewer cells moves by more than a tenth with a single one of them.
@@ -43,16 +42,15 @@ def stray(sizes: Mapping[str, int], min_cells: int = MIN_CELLS, *, n_kept: int =
     return found if len(sizes) - len(found) >= n_kept else {}
 
 
-def stray_batches(batch: Iterable[str], min_cells: int = MIN_CELLS) -> dict[str, int]:
-    """Return the batches of cells that are stray, with their sizes; none if fewer than two would be left.
+def stray_batches(sizes: Mapping[str, int], min_cells: int = MIN_CELLS) -> dict[str, int]:
+    """Return the batches that metrics leave out, by name: those that are stray, if two others are left.
 
     Examples
     --------
-    >>> stray_batches(["d1"] * 50 + ["d2"] * 50 + ["d3"]), stray_batches(["d1"] * 50 + ["d2"])
+    >>> stray_batches({"d1": 50, "d2": 50, "d3": 1}), stray_batches({"d1": 50, "d2": 1})
     ({'d3': 1}, {})
     """
-    sizes = Counter(map(str, batch))
-    return stray({name: sizes[name] for name in sorted(sizes)}, min_cells, n_kept=2)
+    return stray(dict(sorted(sizes.items())), min_cells, n_kept=2)
 
 
 def in_words(sizes: Mapping[str, int], *, most: int = 5) -> str:
