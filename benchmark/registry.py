@@ -128,6 +128,10 @@ def check_spec(spec: MethodSpec, origin: str) -> None:
             "the name or path of a program where environment is set, else None",
         ),
         "version": (type(spec.version) is int, "a whole number"),
+        "warm_up": (
+            type(spec.warm_up) is int and spec.warm_up >= 0,
+            "a number of cells, such as 240; 0 for none",
+        ),
     }
     for field, (is_right, expected) in wanted.items():
         if not is_right:

@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 from cellular_bench.core.errors import DataError, UnknownNameError
 from cellular_bench.core.keys import BATCH, COUNTS, LABEL
 from cellular_bench.core.labels import label_names, notes_on_names
+from cellular_bench.core.sizes import MIN_CELLS, in_words
 from cellular_bench.datasets.expression import Expression, choose
 from cellular_bench.datasets.preprocess import normalise
 
@@ -161,6 +162,7 @@ def _labels_and_batches(
     batch = _column(adata, batch_key, "batch", found)
     if len(set(batch)) == 1:
         found.warnings.append(f"There is one batch, '{batch[0]}': batch correction cannot be scored.")
+    _warn_of_few_cells(batch, "batch", "batches", found)
     return label, batch
 
 
@@ -200,12 +202,21 @@ def _warn_of_labels(label: Sequence[str], found: Findings) -> None:
             f"{_count(len(single), 'label')} with a single cell, which cannot be both learnt and scored: "
             f"{_examples(single)}."
         )
+    _warn_of_few_cells([name for name in label if n_cells[name] > 1], "label", "labels", found)
     spellings = defaultdict(list)
     for name in sorted(n_cells):
         spellings["".join(name.casefold().split())].append(name)
     for same in spellings.values():
         if len(same) > 1:
             found.warnings.append(f"Labels that differ only in case or spaces: {_examples(same)}.")
+
+
+def _warn_of_few_cells(names: Sequence[str], what: str, several: str, found: Findings) -> None:
+    n_cells = Counter(names)
+    few = {name: n_cells[name] for name in sorted(n_cells) if n_cells[name] < MIN_CELLS}
+    if few:
+        which = f"{len(few)} {what if len(few) == 1 else several}"
+        found.warnings.append(f"{which} with fewer than {MIN_CELLS} cells: {in_words(few)}.")
 
 
 def _check_names(names: Any, what: str, remedy: str, found: Findings) -> None:

@@ -62,6 +62,7 @@ class ACTINN:
         requires=("torch",),
         # The steps that a few thousand cells need would exceed the time limit of the checks.
         check_params={"learning_rate": 0.005, "n_epochs": 30},
+        warm_up=240,
     )
 
     def __init__(

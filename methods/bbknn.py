@@ -48,6 +48,7 @@ class BBKNN:
         url="https://github.com/Teichlab/bbknn",
         license="MIT",
         requires=("bbknn", "sklearn"),
+        warm_up=240,
     )
 
     def __init__(self, *, neighbors_within_batch: int = 3, n_components: int = 50, seed: int = 0) -> None:

@@ -21,6 +21,8 @@ if TYPE_CHECKING:
 
 #: Principal components of the library's clustering, which skips smaller data or fails on them.
 LIBRARY_COMPONENTS: Final = 50
+#: From so many cells on, the clustering finds neighbours by pynndescent, which compiles for seconds.
+PYNNDESCENT_CELLS: Final = 8192
 
 
 class CellTypist:
@@ -142,6 +144,7 @@ class CellTypistMajority(CellTypist):
         description="CellTypist, then the most frequent label in each small cluster of the query.",
         inductive=False,
         variant_of="celltypist",
+        warm_up=PYNNDESCENT_CELLS,
     )
 
     def __init__(

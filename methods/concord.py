@@ -49,6 +49,7 @@ class CONCORD:
         license="MIT",
         requires=("concord",),
         check_params={"n_epochs": 3},
+        warm_up=240,
     )
 
     def __init__(

@@ -48,6 +48,7 @@ class DRVI(VariationalIntegrator):
         license="BSD-3-Clause",
         requires=("scvi", "drvi"),
         check_params={"max_epochs": 5},
+        warm_up=240,
     )
 
     def __init__(

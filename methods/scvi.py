@@ -69,6 +69,7 @@ class SCVI(VariationalIntegrator):
         license="BSD-3-Clause",
         requires=("scvi",),
         check_params={"max_epochs": 5},
+        warm_up=240,
     )
     #: Further arguments of the model.
     architecture: dict[str, Any] = {}  # noqa: RUF012 - read only

@@ -52,6 +52,7 @@ class SysVI(VariationalIntegrator):
         license="BSD-3-Clause",
         requires=("scvi",),
         check_params={"max_epochs": 3},
+        warm_up=240,
     )
     encoder_reads_batch = True
 

@@ -108,6 +108,18 @@ def required_inputs(spec: MetricSpec) -> tuple[str, ...]:
     return tuple(p.name for p in parameters if p.default is inspect.Parameter.empty)
 
 
+def reads_batches(spec: MetricSpec) -> bool:
+    """Whether the value of a metric depends on which batch a cell is from.
+
+    Examples
+    --------
+    >>> from cellular_bench.metrics import METRICS
+    >>> [reads_batches(METRICS[name]) for name in ("ilisi", "clisi")]
+    [True, False]
+    """
+    return not {"batch", "batch_codes"}.isdisjoint(inspect.signature(spec.function).parameters)
+
+
 def belongs(spec: MetricSpec, given: Iterable[str]) -> bool:
     """Whether a metric belongs to a run that has these inputs; see :data:`OPTIONAL_INPUTS`.
 

@@ -195,7 +195,13 @@ def _why_not(old: Score | None, new: Score | None, *, known: bool) -> str:
         return ""
     if old.version != new.version:
         return f"version {old.version} before, {new.version} after"
+    if old.left_out != new.left_out:
+        return f"small batches left out: {_batches(old)} before, {_batches(new)} after"
     return "" if known else "unknown here"
+
+
+def _batches(score: Score) -> str:
+    return ", ".join(score.left_out) or "none"
 
 
 def _changes(

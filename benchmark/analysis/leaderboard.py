@@ -81,6 +81,7 @@ class BoardRow:
     wall_time_s: Summary
     cpu_time_s: Summary
     peak_rss_mib: Summary
+    warm_up_s: Summary
     missing_splits: tuple[str, ...]
     incomplete_because: str | None
     runs: tuple[RunRecord, ...]
@@ -314,6 +315,7 @@ def _row(
         wall_time_s=Summary.of(cost.wall_time_s for cost in costs),
         cpu_time_s=Summary.of(cost.cpu_time_s for cost in costs),
         peak_rss_mib=Summary.of(cost.peak_rss_mib for cost in costs),
+        warm_up_s=Summary.of(cost.warm_up_s for cost in costs),
         missing_splits=tuple(absent),
         incomplete_because=_incomplete(runs, specs, overall, absent),
         runs=tuple(runs),

@@ -130,7 +130,7 @@ def _result(path: Path) -> dict[str, Any]:
     return result
 
 
-def _cost(ended: Ended, measured: Mapping[str, float]) -> Cost:
+def _cost(ended: Ended, measured: Mapping[str, Any]) -> Cost:
     """Prefer what the worker measured; a run that was ended has only what was seen from outside."""
     gpu = [used for used in (measured.get("peak_gpu_mib"), ended.peak_gpu_mib) if used is not None]
     return Cost(
@@ -139,4 +139,6 @@ def _cost(ended: Ended, measured: Mapping[str, float]) -> Cost:
         peak_rss_mib=max(measured.get("peak_rss_mib", 0.0), ended.peak_rss_mib),
         baseline_rss_mib=measured.get("baseline_rss_mib"),
         peak_gpu_mib=max(gpu, default=None),
+        warm_up_s=measured.get("warm_up_s"),
+        warm_up_error=measured.get("warm_up_error"),
     )

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Collection, Mapping, Sequence
+from collections import Counter
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from cellular_bench.benchmark import registry
 from cellular_bench.benchmark.execution.preparation import Truth, read_expression, read_inputs, read_truth
@@ -22,6 +24,7 @@ from cellular_bench.core import keys
 from cellular_bench.core.errors import ContractError, UndefinedError
 from cellular_bench.core.labels import note_on_unseen
 from cellular_bench.core.outputs import Outputs, read_outputs
+from cellular_bench.core.sizes import MIN_CELLS, stray_batches
 from cellular_bench.core.types import MetricSpec, ProfileName
 
 
@@ -38,7 +41,7 @@ def execute_after(job: Job) -> None:
             check_rows_belong_to_cells(run.method.method_id, outputs, truth)
         given = expression_of(outputs, job.data, job.truth_folder)
         given |= read_inputs(task, job.truth_folder, study_metrics=run.study_metrics)
-        outcome = score(task, outputs, truth, given=given, profile=run.profile)
+        outcome = score(task, outputs, truth, given=given, profile=run.profile, min_cells=run.min_cells)
         outcome = outcome.model_copy(update={"notes": notes_on(outputs, job.data)})
     except ContractError as error:
         outcome = Outcome(status="failed", reason=str(error))
@@ -74,6 +77,7 @@ def score(
     *,
     given: Mapping[str, Any] = MappingProxyType({}),
     profile: ProfileName = "standard",
+    min_cells: int = MIN_CELLS,
 ) -> Outcome:
     """Compute every metric of a task.
 
@@ -84,6 +88,8 @@ def score(
         which that is not scored, and those of the task (:func:`.read_inputs`).
     profile
         How much may be approximate where cells are many.
+    min_cells
+        Least number of cells of a batch in metrics that read batches.
 
     Raises
     ------
@@ -94,7 +100,7 @@ def score(
         raise ContractError("The outputs are not for the cells of this split.")
     returned = {**_not_returned(task), **outputs.arrays()}
     inputs = {**given, **returned, **truth.inputs()}
-    scored = compute(specs_for(task, inputs), inputs, profile=profile)
+    scored = compute(specs_for(task, inputs), inputs, profile=profile, min_cells=min_cells)
     return Outcome(**{**dict(scored), **task.details(inputs)})
 
 
@@ -121,26 +127,79 @@ def compute(
     *,
     n_jobs: int = 1,
     profile: ProfileName = "standard",
+    min_cells: int = MIN_CELLS,
 ) -> Outcome:
     """Return the score of each metric, a value or a reason, and how exact they are.
 
-    Values do not depend on the number of jobs.
+    Values do not depend on the number of jobs. Metrics that read batches see no cell of a stray batch.
     """
     from cellular_bench.metrics import evaluate
 
-    found = evaluate([spec.metric_id for spec in specs], inputs, n_jobs=n_jobs, profile=profile)
-    errors = found.standard_errors
-    shortcuts = [asdict(shortcut) for shortcut in found.shortcuts]
+    scores: dict[str, Score] = {}
+    shortcuts = []
+    for part, given, left_out in parts_by_batches(specs, inputs, min_cells):
+        found = evaluate([spec.metric_id for spec in part], given, n_jobs=n_jobs, profile=profile)
+        shortcuts += [asdict(shortcut) for shortcut in found.shortcuts]
+        for spec in part:
+            error = found.standard_errors.get(spec.metric_id)
+            scores[spec.metric_id] = as_score(spec, found[spec.metric_id], error, left_out)
+    facts = {"profile": profile, "min_cells": min_cells, "shortcuts": shortcuts}
     return Outcome(
         status="ok",
-        scores=tuple(as_score(spec, found[name := spec.metric_id], errors.get(name)) for spec in specs),
-        evaluation=Evaluation.model_validate({"profile": profile, "shortcuts": shortcuts}),
+        scores=tuple(scores[spec.metric_id] for spec in specs),
+        evaluation=Evaluation.model_validate(facts),
     )
 
 
-def as_score(spec: MetricSpec, found: float | UndefinedError, standard_error: float | None = None) -> Score:
+def parts_by_batches(
+    specs: Sequence[MetricSpec], inputs: Mapping[str, Any], min_cells: int
+) -> Iterator[tuple[list[MetricSpec], Mapping[str, Any], dict[str, int]]]:
+    """Yield metrics with what they are given, and the stray batches whose cells that leaves out.
+
+    The same for every method, as it depends on the scored cells alone.
+    """
+    from cellular_bench.metrics.spec import reads_batches
+
+    batch = inputs.get("batch")
+    left_out = (
+        {} if batch is None else stray_batches(Counter(np.asarray(batch, dtype=str).tolist()), min_cells)
+    )
+    reading = [spec for spec in specs if left_out and reads_batches(spec)]
+    others = [spec for spec in specs if spec not in reading]
+    if others or not reading:
+        yield others, inputs, {}
+    if reading:
+        yield reading, without_batches(inputs, left_out), left_out
+
+
+def without_batches(inputs: Mapping[str, Any], left_out: Collection[str]) -> dict[str, Any]:
+    """Return the arguments of metrics without the cells of some batches."""
+    kept = ~np.isin(np.asarray(inputs["batch"], dtype=str), list(left_out))
+    found = {name: _rows(name, value, kept) for name, value in inputs.items()}
+    before = inputs.get("cell_cycle_before")
+    if isinstance(before, Mapping):
+        found["cell_cycle_before"] = {name: before[name] for name in before if name not in left_out}
+    return found
+
+
+def _rows(name: str, value: Any, kept: NDArray[np.bool_]) -> Any:
+    """Return the rows of what has one per cell, and the columns, too, of links between cells."""
+    shape = getattr(value, "shape", None)
+    if name in ("labels", "genes") or not shape or shape[0] != len(kept):
+        return value
+    rows = value[kept]
+    return rows[:, kept] if name in ("graph", "graph_distances") else rows
+
+
+def as_score(
+    spec: MetricSpec,
+    found: float | UndefinedError,
+    standard_error: float | None = None,
+    left_out: Mapping[str, int] = MappingProxyType({}),
+) -> Score:
     """Return what a metric gave as it goes into a record."""
     common: dict[str, Any] = {"metric_id": spec.metric_id, "aspect": spec.aspect, "version": spec.version}
+    common["left_out"] = dict(left_out)
     if isinstance(found, UndefinedError):
         common["undefined_by"] = "output" if found.by_output else "data"
         return Score(**common, value=None, reason=str(found))
@@ -211,6 +270,11 @@ def _shared_labels(before: Any, label_pred: Any) -> tuple[float, float]:
         return 1.0, 1.0  # so few cells differ that where they lie says nothing
     shared = (codes[before] == codes[:, None]).mean()
     return float(shared), float(((counts / n_obs) ** 2).sum())
+
+
+def min_cells_of(record: RunRecord) -> int:
+    """Return the setting by which a record was scored; before there was one, no batch was left out."""
+    return (record.evaluation.min_cells if record.evaluation else record.min_cells) or 1
 
 
 def has_study_metrics(record: RunRecord) -> bool:

@@ -5,7 +5,6 @@ Runs in a separate process (:mod:`cellular_bench.benchmark.isolation.call`).
 
 from __future__ import annotations
 
-import importlib
 import json
 import os
 import random
@@ -22,6 +21,7 @@ import numpy as np
 
 from cellular_bench.benchmark.execution.preparation import read_cells
 from cellular_bench.benchmark.execution.views import views
+from cellular_bench.benchmark.execution.warm_up import warm_up
 from cellular_bench.benchmark.isolation.process_tree import cpu_time_s, peak_rss_mib
 from cellular_bench.benchmark.registry import Method, method, task
 from cellular_bench.benchmark.results.store import ARTIFACTS, CELLS, OUTPUTS, RESULT, Store
@@ -75,7 +75,7 @@ def execute(job: Job) -> None:
     Where these cannot be written, the process ends with ``os.EX_IOERR``: the disk is at fault then,
     not the method.
     """
-    costs: dict[str, float] = {}
+    costs: dict[str, Any] = {}
     outputs, result = _attempt(job, costs)
     try:
         if outputs is not None:
@@ -86,7 +86,7 @@ def execute(job: Job) -> None:
         sys.exit(os.EX_IOERR)
 
 
-def _attempt(job: Job, costs: dict[str, float]) -> tuple[Outputs | None, dict[str, Any]]:
+def _attempt(job: Job, costs: dict[str, Any]) -> tuple[Outputs | None, dict[str, Any]]:
     try:
         return _outputs(job, costs), {"status": "ok", "reason": None}
     except NotApplicableError as error:
@@ -114,7 +114,7 @@ def is_out_of_memory(error: BaseException) -> bool:
     return bool(known) or any(words in str(error) for words in _OUT_OF_MEMORY)
 
 
-def _outputs(job: Job, costs: dict[str, float]) -> Outputs:
+def _outputs(job: Job, costs: dict[str, Any]) -> Outputs:
     import anndata
 
     run = job.run
@@ -123,14 +123,13 @@ def _outputs(job: Job, costs: dict[str, float]) -> Outputs:
     missing = found.missing_modules()
     if missing:
         raise NotApplicableError(f"Needs {', '.join(missing)}, which is not installed.")
-    for name in found.spec.requires:  # so that the time of the import is not counted as the method's
-        importlib.import_module(name)
     cells = read_cells(job.truth_folder / CELLS)
     spec = replace(found.spec, features=run.method.features or found.spec.features)
     train, query = views(anndata.read_h5ad(job.data), cells, spec)
     _check_applicable(found, query)
-    seed_everything(run.method_seed)
     names, genes = query.obs_names.copy(), query.var_names.copy()
+    costs |= warm_up(found, run.method.params, wanted, n_obs=query.n_obs, genes=genes)
+    seed_everything(run.method_seed)
     with _measured(costs):
         returned = wanted.call(found.spec, _model(found, job), train, query)
     outputs = with_embedding(wanted.read(run.method.method_id, returned, names, genes))
@@ -176,7 +175,7 @@ def seed_everything(seed: int) -> None:
 
 
 @contextmanager
-def _measured(costs: dict[str, float]) -> Iterator[None]:
+def _measured(costs: dict[str, Any]) -> Iterator[None]:
     supervisor = os.getppid()
     costs["baseline_rss_mib"] = peak_rss_mib()
     wall, cpu = time.perf_counter(), cpu_time_s(supervisor)

@@ -30,9 +30,12 @@ from cellular_bench.benchmark.schema.records import Limits
 POLL_S = 0.05
 #: Looking for new children reads all of /proc: it is done less often, and may take this share of a core.
 SCAN_S, MAX_SHARE_OF_SCANS = 0.5, 0.02
-END, DONE, CWD = "end.json", "done", "cwd"
+END, DONE, CWD, FORGET = "end.json", "done", "cwd", "forget"
 #: Only keeps a defect of the harness from hanging it.
 LONGEST_AFTER_S = 3600
+
+#: File by which the run inside this process asks its supervisor to forget peaks; None outside a run.
+_forget_file: Path | None = None
 
 Breach = tuple[Literal["timeout", "out_of_memory", "cancelled"], str]
 
@@ -61,13 +64,14 @@ def supervise(
     kills = process_tree.kernel_kills()
     started = time.monotonic()
     process = multiprocessing.get_context("fork").Process(
-        target=_inside, args=(function, args, writer, folder / CWD)
+        target=_inside, args=(function, args, writer, folder)
     )
     process.start()
     os.close(writer)
     output = BoundedLog(reader, log)
-    watch = _Watch(process, limits=limits, started=started)
+    watch = _Watch(process, limits=limits, started=started, forget=folder / FORGET)
     breach = watch.until_the_end(output, cancelled)
+    watch.forget_peaks()
     process.join(0)  # so that nothing is left to wait for where the run left nothing
     left = process_tree.end(os.getpid())
     process.join(1)
@@ -105,7 +109,15 @@ def _go_on(then: Callable[[], None], log: Path) -> None:
     then()
 
 
-def _inside(function: Callable[..., None], args: tuple[Any, ...], output: int, cwd: Path) -> None:
+def forget_peaks() -> None:
+    """Let the peaks of memory that the supervisor of this process reports begin now; limits hold on."""
+    if _forget_file is not None:
+        _forget_file.touch()
+
+
+def _inside(function: Callable[..., None], args: tuple[Any, ...], output: int, folder: Path) -> None:
+    global _forget_file  # this process is one run
+    _forget_file, cwd = folder / FORGET, folder / CWD
     signal.signal(signal.SIGTERM, signal.SIG_DFL)
     process_tree.end_with_parent()
     os.setpgid(0, 0)  # a method that signals its whole group does not reach the supervisor
@@ -120,12 +132,13 @@ def _inside(function: Callable[..., None], args: tuple[Any, ...], output: int, c
 class _Watch:
     """Looks at a run until it has ended or broken a limit."""
 
-    def __init__(self, process: ForkProcess, *, limits: Limits, started: float) -> None:
+    def __init__(self, process: ForkProcess, *, limits: Limits, started: float, forget: Path) -> None:
         self.process = process
         self.limits = limits
         self.started = started
         self.peak_rss = 0
         self.peak_gpu_mib: float | None = None
+        self._forget = forget
         self._gpu = GpuMeter()
         self._next_scan = started + SCAN_S
         assert process.pid is not None  # it has been started
@@ -150,7 +163,14 @@ class _Watch:
                     return breach
         return None
 
+    def forget_peaks(self) -> None:
+        """Let peaks begin now, if the run has asked for it since the last call."""
+        if self._forget.exists():
+            self._forget.unlink()
+            self.peak_rss, self.peak_gpu_mib = 0, None
+
     def _look(self) -> Breach | None:
+        self.forget_peaks()
         if time.monotonic() >= self._next_scan:
             spent = time.process_time()
             self._seen = process_tree.descendants(os.getpid())

@@ -18,12 +18,14 @@ from cellular_bench.benchmark.plan.identity import (
 )
 from cellular_bench.benchmark.plan.params import completed
 from cellular_bench.benchmark.plan.run import Plan, PlannedRun
-from cellular_bench.benchmark.registry import Method, lookup, methods_for, task
+from cellular_bench.benchmark.registry import Method, lookup, methods_for, metrics, task
 from cellular_bench.benchmark.schema.records import GENES, MethodIdentity, SplitIdentity
 from cellular_bench.benchmark.schema.suite import Block, MethodChoice, SplitChoice, Suite
 from cellular_bench.core import keys
 from cellular_bench.core.errors import UserError
+from cellular_bench.core.sizes import in_words, stray, stray_batches
 from cellular_bench.core.types import Dataset, Features, Split
+from cellular_bench.metrics.spec import reads_batches
 
 
 def plan(
@@ -42,6 +44,8 @@ def plan(
     """
     runs: dict[str, PlannedRun] = {}
     splits: dict[tuple[str, str], Split] = {}
+    left_out: dict[tuple[str, str], dict[str, int]] = {}
+    notes: dict[str, None] = {}
     for block in suite.blocks:
         # Versions of packages are read from files: once per method, not once per split.
         chosen = [
@@ -49,11 +53,19 @@ def plan(
         ]
         for dataset_id in block.datasets:
             dataset = datasets[dataset_id]
-            for split, cells in _allowed_splits(block, dataset):
-                splits[dataset.digest, split.digest] = split
-                found = _runs(suite, block, dataset, cells, chosen, plugins)
+            allowed, of_splits = _allowed_splits(block, dataset, suite.min_cells)
+            notes |= dict.fromkeys(of_splits)
+            for split, cells in allowed:
+                key = dataset.digest, split.digest
+                splits[key] = split
+                sizes = dataset.adata.obs[keys.BATCH].iloc[split.test_obs].value_counts()
+                scored = {str(name): int(n) for name, n in sizes.items() if n}
+                left_out[key] = stray_batches(scored, suite.min_cells)
+                notes |= dict.fromkeys(_batch_notes(block, dataset, left_out[key]))
+                warned = replace(dataset, warnings=(*dataset.warnings, *of_splits))
+                found = _runs(suite, block, warned, cells, chosen, plugins)
                 runs |= {run.run_id: run for run in found}
-    return Plan(suite=suite, runs=tuple(runs.values()), splits=splits)
+    return Plan(suite=suite, runs=tuple(runs.values()), splits=splits, left_out=left_out, notes=tuple(notes))
 
 
 def choose_methods(block: Block, known: Mapping[str, Method]) -> list[tuple[Method, dict[str, Any]]]:
@@ -92,18 +104,36 @@ def obstacle(block: Block, datasets: Mapping[str, Dataset]) -> str | None:
     """Say why a block cannot be run on the cells of its data sets; None if it can."""
     try:
         for dataset_id in block.datasets:
-            _allowed_splits(block, datasets[dataset_id])
+            _allowed_splits(block, datasets[dataset_id], 1)
     except UserError as error:
         return str(error)
     return None
 
 
-def _allowed_splits(block: Block, dataset: Dataset) -> list[tuple[Split, SplitIdentity]]:
+def _allowed_splits(
+    block: Block, dataset: Dataset, min_cells: int
+) -> tuple[list[tuple[Split, SplitIdentity]], list[str]]:
+    """Return the splits of a block that score enough cells, and notes of those that score few."""
     _refuse(task(block.task).check_data(dataset))
-    found = list(_splits(block.splits, dataset))
+    found: list[tuple[Split, SplitIdentity]] = []
+    notes: list[str] = []
+    for choice in block.splits:
+        made = list(_splits(choice, dataset))
+        sizes = {split.split_id: len(split.test_obs) for split, _ in made}
+        left_out = stray(sizes, min_cells)
+        few = {name: n for name, n in sizes.items() if n < min_cells and name not in left_out}
+        found += [(split, cells) for split, cells in made if split.split_id not in left_out]
+        which = f"of {len(sizes)} splits {choice.kind} of {dataset.spec.dataset_id}"
+        if left_out:
+            notes.append(
+                f"{len(left_out)} {which} left out, with fewer than {min_cells} scored cells: "
+                f"{in_words(left_out)}. With --min-cells 1, all are run."
+            )
+        if few:
+            notes.append(f"{len(few)} {which} with fewer than {min_cells} scored cells: {in_words(few)}.")
     for split, _ in found:
         _refuse(_split_obstacle(block, split, dataset))
-    return found
+    return found, notes
 
 
 def _split_obstacle(block: Block, split: Split, dataset: Dataset) -> str | None:
@@ -127,14 +157,23 @@ def _refuse(reason: str | None) -> None:
         raise UserError(reason)
 
 
-def _splits(choices: Sequence[SplitChoice], dataset: Dataset) -> Iterable[tuple[Split, SplitIdentity]]:
+def _batch_notes(block: Block, dataset: Dataset, left_out: Mapping[str, int]) -> Iterable[str]:
+    """Say which batches the metrics of a task leave out."""
+    weights = task(block.task).weights
+    if left_out and any(spec.aspect in weights and reads_batches(spec) for spec in metrics().values()):
+        yield (
+            f"Metrics that read batches leave out those of {dataset.spec.dataset_id} with few scored cells: "
+            f"{in_words(left_out)}. With --min-cells 1, they read all."
+        )
+
+
+def _splits(choice: SplitChoice, dataset: Dataset) -> Iterable[tuple[Split, SplitIdentity]]:
     from cellular_bench.datasets import splits
 
     obs = dataset.adata.obs
     label, batch = (np.asarray(obs[key], dtype=str) for key in (keys.LABEL, keys.BATCH))
-    for choice in choices:
-        for split in splits.make(choice.kind, label=label, batch=batch, options=choice.options):
-            yield split, split_identity(split, choice.options)
+    for split in splits.make(choice.kind, label=label, batch=batch, options=choice.options):
+        yield split, split_identity(split, choice.options)
 
 
 def _runs(
@@ -162,6 +201,7 @@ def _runs(
                 profile=suite.profile,
                 plugins=tuple(plugins),
                 study_metrics=study_metrics,
+                min_cells=suite.min_cells,
                 gpu=method.spec.gpu,
                 warnings=dataset.warnings,
             )

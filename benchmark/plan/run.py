@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from cellular_bench.benchmark.schema.records import Limits, Run
 from cellular_bench.benchmark.schema.suite import Suite
+from cellular_bench.core.sizes import MIN_CELLS
 from cellular_bench.core.types import ProfileName, Split
 
 
@@ -21,6 +22,7 @@ class PlannedRun(Run):
     limits: Limits
     profile: ProfileName = "standard"
     study_metrics: bool = False
+    min_cells: int = MIN_CELLS
     plugins: tuple[Path, ...] = ()
     gpu: bool = False
 
@@ -29,9 +31,12 @@ class PlannedRun(Run):
 class Plan:
     """Every run of a suite, and the splits that they use.
 
-    ``splits`` is keyed by data set digest and split digest.
+    ``splits`` is keyed by data set digest and split digest, and so is ``left_out``: batches that metrics
+    leave out, with their numbers of scored cells. ``notes`` say which splits and batches have few cells.
     """
 
     suite: Suite
     runs: tuple[PlannedRun, ...]
     splits: Mapping[tuple[str, str], Split]
+    left_out: Mapping[tuple[str, str], Mapping[str, int]] = field(default_factory=dict)
+    notes: tuple[str, ...] = ()

@@ -227,7 +227,10 @@ def _preference(record: RunRecord) -> tuple[bool, float]:
 def _disagree(first: RunRecord, second: RunRecord) -> bool:
     if not first.status == second.status == "ok":
         return False
-    versions = [{score.metric_id: score.version for score in record.scores} for record in (first, second)]
+    versions = [
+        {score.metric_id: (score.version, score.left_out) for score in record.scores}
+        for record in (first, second)
+    ]
     return versions[0] == versions[1] and first.scores != second.scores
 
 
@@ -243,6 +246,7 @@ def merged_suite(sources: Sequence[Store]) -> Suite:
         suite_id="merged",
         title=" + ".join(dict.fromkeys(suite.title for suite in suites)),
         limits=suites[0].limits,
+        min_cells=suites[0].min_cells,
         data=tuple(data.values()),
         missing=tuple(item for suite in suites for item in suite.missing),
         blocks=tuple(block for suite in suites for block in suite.blocks),

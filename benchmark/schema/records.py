@@ -118,6 +118,8 @@ class Score(Model):
 
     ``undefined_by`` is ``"data"`` if these cells do not permit the metric, for any method, and ``"output"``
     if this method's output does not. ``standard_error`` is that of a value that rests on a sample of cells.
+    ``left_out`` are the batches of few cells, with their sizes, without whose cells it was computed: see
+    ``min_cells`` of the run.
     """
 
     metric_id: str
@@ -127,6 +129,7 @@ class Score(Model):
     undefined_by: Literal["data", "output"] | None = None
     version: int = 1
     standard_error: float | None = Field(default=None, ge=0)
+    left_out: dict[str, int] = Field(default_factory=dict)
 
     @model_validator(mode="after")
     def _value_or_reason(self) -> Score:
@@ -163,9 +166,13 @@ class Shortcut(Model):
 
 
 class Evaluation(Model):
-    """How the scores were computed: exactly, but for the shortcuts."""
+    """How the scores were computed: exactly, but for the shortcuts.
+
+    ``min_cells`` is None in records of older versions, whose metrics read every batch.
+    """
 
     profile: ProfileName
+    min_cells: int | None = None
     shortcuts: tuple[Shortcut, ...] = ()
 
 
@@ -197,12 +204,16 @@ class Missing(Model):
 
 
 class Cost(Model):
-    """What the method itself used; data loading and scoring are not in it.
+    """What the method itself used; data loading, warming up and scoring are not in it.
 
     Processes that the method starts are in it. ``peak_rss_mib`` is the largest resident memory of the
     process tree, ``peak_gpu_mib`` the same of GPUs, None where there is none; ``baseline_rss_mib`` is what
     the process held before the method began (interpreter, libraries and data). Of a run that was ended, wall
     and CPU time are those of its whole process.
+
+    ``warm_up_s`` is the time before the clock started in which the method's libraries were imported and the
+    method was run on made-up cells, if it declares that; None in records of before this was done, whose wall
+    time may hold it. ``warm_up_error`` says why that run failed; the clock then counts what it left undone.
     """
 
     wall_time_s: float
@@ -210,6 +221,8 @@ class Cost(Model):
     peak_rss_mib: float | None = None
     baseline_rss_mib: float | None = None
     peak_gpu_mib: float | None = None
+    warm_up_s: float | None = None
+    warm_up_error: str | None = None
 
 
 class OutputFile(Model):
@@ -247,11 +260,14 @@ class Run(Model):
         How much of its scores may be approximate.
     study_metrics
         Whether it is also scored by the metrics that are computed on request.
+    min_cells
+        Least number of cells of a split that is scored, and of a batch in metrics that read batches, where
+        others are larger (:func:`cellular_bench.core.sizes.stray`); 1: any number.
     warnings
         What was worth knowing of the data: they can be used, but not for everything.
 
-    ``method_seed``, ``limits``, ``profile`` and ``study_metrics`` are None if they are not known: in records
-    of older versions, and of results that were computed elsewhere.
+    ``method_seed``, ``limits``, ``profile``, ``study_metrics`` and ``min_cells`` are None if they are not
+    known: in records of older versions, and of results that were computed elsewhere.
     """
 
     run_id: str
@@ -265,6 +281,7 @@ class Run(Model):
     limits: Limits | None = None
     profile: ProfileName | None = None
     study_metrics: bool | None = None
+    min_cells: int | None = None
     warnings: tuple[str, ...] = ()
 
 

@@ -12,6 +12,7 @@ from pydantic import Field, ValidationError, field_validator
 from cellular_bench.benchmark.schema.executor import ExecutorConfig
 from cellular_bench.benchmark.schema.records import Limits, Missing, Model
 from cellular_bench.core.errors import UserError
+from cellular_bench.core.sizes import MIN_CELLS
 from cellular_bench.core.toml import explain, read_toml
 from cellular_bench.core.types import Features, ProfileName, SplitKind, TaskId
 
@@ -71,6 +72,9 @@ class Suite(Model):
     study_metrics
         True: runs are also scored by the metrics that are computed on request: scib's own definitions and
         the confidences by which the CELLULAR study judged samples. It takes several times as long.
+    min_cells
+        Splits that score fewer cells are left out, and smaller batches in metrics that read batches, if
+        others are larger (:func:`cellular_bench.core.sizes.stray`). 1: none.
     partial
         True: what is not here is left out and written down, not an error.
     stand_ins
@@ -88,6 +92,7 @@ class Suite(Model):
     data: tuple[dict[str, Any], ...] = ()
     recipe: str | None = None
     study_metrics: bool = False
+    min_cells: int = Field(default=MIN_CELLS, ge=1)
     partial: bool = False
     stand_ins: dict[str, tuple[str, ...]] = Field(default_factory=dict)
     missing: tuple[Missing, ...] = ()

@@ -61,6 +61,7 @@ class CellularMethod:
         requires=("torch", "sklearn"),
         version=4,
         check_params={"max_epochs": 8},
+        warm_up=240,
     )
     loss: ClassVar[str] = "full"
     artifacts: Path | None = None

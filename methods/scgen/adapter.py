@@ -79,6 +79,7 @@ class ScGen:
         license="BSD-3-Clause",
         requires=("torch",),
         check_params={"max_epochs": 25, "n_hidden": 100},
+        warm_up=240,
     )
 
     def __init__(

@@ -66,6 +66,7 @@ class ScNym:
         license="BSD-3-Clause",
         requires=("torch",),
         check_params={"epochs": 20},
+        warm_up=240,
     )
 
     def __init__(

@@ -81,6 +81,7 @@ class Tosica:
         requires=("torch",),
         file_params=("gene_sets",),
         check_params={"max_gene_sets": 30, "epochs": 1},
+        warm_up=240,
         expected_failed_checks={
             "beats_chance": (
                 "Its small initial weights need some thousand steps before it learns; an epoch of the 240 "

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Final
 
 from cellular_bench.benchmark.analysis.data_versions import version_names, versioned
@@ -14,6 +14,7 @@ from cellular_bench.benchmark.schema.records import (
     RunRecord,
     SplitIdentity,
 )
+from cellular_bench.core.sizes import in_words
 from cellular_bench.reports.tables.formatting import plural
 from cellular_bench.reports.tables.model import Cell, Table, TableRow, columns, count_cell, doi_cell
 from cellular_bench.reports.tables.overview import SPLIT_TITLES
@@ -144,7 +145,7 @@ def warnings_table(records: Sequence[RunRecord]) -> Table | None:
     counts = Counter(
         (versioned(run.dataset.title, names[run.dataset.dataset_id, run.dataset.digest]), text)
         for run in records
-        for text in (*run.warnings, *(f"{run.method.name}: {note}" for note in run.notes))
+        for text in (*run.warnings, *(f"{run.method.name}: {note}" for note in run.notes), *_left_out(run))
     )
     if not counts:
         return None
@@ -156,6 +157,13 @@ def warnings_table(records: Sequence[RunRecord]) -> Table | None:
         columns=(*columns("wide", "Warning"), *columns("number", "Runs")),
         rows=tuple(TableRow(name, (Cell(text), count_cell(n))) for (name, text), n in sorted(counts.items())),
     )
+
+
+def _left_out(run: RunRecord) -> Iterator[str]:
+    """Say which small batches metrics left out."""
+    found = {in_words(score.left_out) for score in run.scores if score.left_out}
+    for names in sorted(found):
+        yield f"Metrics that read batches leave out those with few scored cells: {names}."
 
 
 #: Every table of runs. To add one, write its function and name it here.

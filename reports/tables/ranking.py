@@ -44,6 +44,7 @@ def ranking_table(board: Board) -> Table:
     controlled = between_controls(board)
     versus = {key: one for track in RANKED for key, one in against_best(board, track).items()}
     units = units_in_words(board)
+    warmed = any(row.warm_up_s.mean is not None for row in board.rows)
 
     def cells(row: BoardRow) -> tuple[Cell, ...]:
         key = method_key(row.method)
@@ -56,6 +57,7 @@ def ranking_table(board: Board) -> Table:
             *([_control_scale_cell(row, controlled.get(key))] if controlled else []),
             Cell(f"{done} of {planned}", sort=done / planned),
             *map(cost_cell, (row.wall_time_s, row.cpu_time_s, row.peak_rss_mib)),
+            *([cost_cell(row.warm_up_s)] if warmed else []),
         )
 
     scales = on_scales(board)
@@ -64,7 +66,7 @@ def ranking_table(board: Board) -> Table:
         kind="ranking",
         title="Ranking",
         caption=_caption(board, units),
-        columns=_columns(shown, with_controls=bool(controlled), units=units),
+        columns=_columns(shown, with_controls=bool(controlled), with_warm_up=warmed, units=units),
         rows=method_rows(
             board,
             cells,
@@ -85,13 +87,16 @@ def _caption(board: Board, units: str) -> str:
     return caption
 
 
-def _columns(aspects: Sequence[AspectId], *, with_controls: bool, units: str) -> tuple[Column, ...]:
+def _columns(
+    aspects: Sequence[AspectId], *, with_controls: bool, with_warm_up: bool, units: str
+) -> tuple[Column, ...]:
     mean = "Mean of the aspect's metrics, each scaled to 0 ... 1"
     overlap = "overlapping training cells and for " if units == "splits" else ""
     test = (
         f"p value of the difference from the best method of the track: t test over the same {units}, "
         f"corrected for {overlap}the number of methods; significant below 0.05"
     )
+    before = "Mean per run, before the clock starts: imports, and a first call on made-up cells that compiles"
     between = "Overall with each metric scaled between the worst (0) and the best (1) control of a split"
     return (
         Column("Rank", hint="Among the complete methods of the same track", best="low", key="rank"),
@@ -103,6 +108,7 @@ def _columns(aspects: Sequence[AspectId], *, with_controls: bool, units: str) ->
         Column("Wall time, s", hint="Mean per run, training and prediction", best="low"),
         Column("CPU time, s", hint="Mean per run", best="low"),
         Column("Peak memory, MiB", hint="Largest resident memory of the process tree", best="low"),
+        *([Column("Warm-up, s", hint=before, best="low")] if with_warm_up else []),
     )
 
 

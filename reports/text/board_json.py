@@ -20,6 +20,7 @@ from cellular_bench.reports.tables.model import Table
 
 #: What of a table is for the page alone.
 OF_THE_PAGE: Final = {"key", "href", "row_id", "scales", "share", "kind"}
+COSTS: Final = ("wall_time_s", "cpu_time_s", "peak_rss_mib", "warm_up_s")
 
 
 def boards_json(report: Report) -> str:
@@ -77,7 +78,7 @@ def _row(row: BoardRow) -> dict[str, Any]:
         "aspects": {aspect: _summary(summary) for aspect, summary in row.aspects.items()},
         "metrics": {metric_id: _summary(summary) for metric_id, summary in row.metrics.items()},
         "runs": {"done": done, "planned": planned},
-        **{name: getattr(row, name).mean for name in ("wall_time_s", "cpu_time_s", "peak_rss_mib")},
+        **{name: getattr(row, name).mean for name in COSTS},
     }
 
 

@@ -17,7 +17,8 @@ from cellular_bench.reports.tables.overview import runs_in_words
 CSV_COLUMNS = (
     "run_id", "suite_id", "task", "dataset_id", "split_id", "split_kind", "method_id", "method_params",
     "seed", "status", "reason", "metric_id", "aspect", "value", "value_reason", "standard_error",
-    "profile", "wall_time_s", "cpu_time_s", "peak_rss_mib", "dataset_version",
+    "profile", "wall_time_s", "cpu_time_s", "peak_rss_mib", "warm_up_s",
+    "dataset_version",
 )  # fmt: skip
 
 
@@ -54,7 +55,7 @@ def score_rows(run: RunRecord) -> Iterator[dict[str, Any]]:
     if run.evaluation is not None:
         common["profile"] = run.evaluation.profile
     if run.cost is not None:
-        common |= run.cost.model_dump(include={"wall_time_s", "cpu_time_s", "peak_rss_mib"})
+        common |= run.cost.model_dump(include={"wall_time_s", "cpu_time_s", "peak_rss_mib", "warm_up_s"})
     if not run.scores:
         yield common | {"value_reason": f"run {run.status.replace('_', ' ')}"}
     for score in run.scores:

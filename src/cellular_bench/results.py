@@ -171,6 +171,7 @@ def _as_dict(board: Board, row: BoardRow) -> dict[str, Any]:
         "n_runs": wanted,
         "wall_time_s": row.wall_time_s.mean,
         "peak_rss_mib": row.peak_rss_mib.mean,
+        "warm_up_s": row.warm_up_s.mean,
         "incomplete_because": row.incomplete_because,
         "dataset_version": board.dataset.version_id,
     }

@@ -289,10 +289,10 @@ def test_scores_of_an_older_version_of_a_metric_are_said(run_benchmark, results:
 def test_rescore_can_choose_a_profile_and_keeps_that_of_each_record(run_benchmark, results: Path) -> None:
     path = sorted(results.glob("runs/integration*pca*/record.json"))[0]
     original = json.loads(path.read_text())
-    assert original["evaluation"] == {"profile": "standard", "shortcuts": []}
+    assert original["evaluation"] == {"profile": "standard", "min_cells": 10, "shortcuts": []}
     assert run_benchmark("rescore", results, "--profile", "full").returncode == 0
     full = json.loads(path.read_text())
-    assert full["evaluation"] == {"profile": "full", "shortcuts": []}
+    assert full["evaluation"] == {"profile": "full", "min_cells": 10, "shortcuts": []}
     assert full["scores"] == original["scores"]
     assert "0 records changed" in run_benchmark("rescore", results).stdout
     assert run_benchmark("rescore", results, "--profile", "standard").returncode == 0
@@ -347,7 +347,7 @@ def test_a_subsample_is_drawn_and_written_into_the_record(run_benchmark, tmp_pat
     records = [json.loads(path.read_text()) for path in out.glob("runs/*/record.json")]
     assert len(records) == 4
     for record in records:
-        assert record["evaluation"] == {"profile": "fast", "shortcuts": []}
+        assert record["evaluation"] == {"profile": "fast", "min_cells": 10, "shortcuts": []}
         assert record["dataset"]["n_obs"] == 120
         assert record["dataset"]["subsample"] == {"of": 300, "seed": 0}
         assert record["split"]["n_train"] + record["split"]["n_test"] == 120

@@ -126,6 +126,8 @@ def test_a_good_file_is_called_good_and_its_warnings_are_told(tmp_path):
     assert said("validate", path, "--label-key", "type", "--batch-key", "donor").splitlines() == [
         f"{path} can be used: 6 cells x 6 genes, 3 labels, 2 batches, counts.",
         "  note: 1 label with a single cell, which cannot be both learnt and scored: 'z'.",
+        "  note: 2 labels with fewer than 10 cells: 'x' (2), 'y' (3).",
+        "  note: 2 batches with fewer than 10 cells: 'a' (3), 'b' (3).",
     ]
 
 

@@ -16,6 +16,7 @@ from cellular_bench.core.types import DatasetSpec, GeneSelection
 from cellular_bench.datasets.catalog import (
     described,
     from_h5ad,
+    from_memory,
     load,
     prepared,
     read_manifest,
@@ -25,6 +26,23 @@ from cellular_bench.datasets.catalog import (
 from cellular_bench.datasets.sources import builders, deposits
 
 KEYS = {"batch_key": "donor", "label_key": "cell_type"}
+
+
+def said(dataset):
+    """Return the warnings of a data set, except that it has few cells, which six cells are."""
+    return tuple(text for text in dataset.warnings if "with fewer than 10 cells" not in text)
+
+
+def test_labels_and_batches_of_few_cells_are_pointed_out():
+    label = ["a"] * 30 + ["b"] * 28 + ["rare"] * 3 + ["alone"]
+    obs = pd.DataFrame({"cell_type": label, "donor": ["d1"] * 50 + ["d2"] * 11 + ["d3"]})
+    obs.index = [f"c{i}" for i in range(62)]
+    adata = ad.AnnData(np.ones((62, 3), dtype=np.float32), obs=obs)
+    assert load(from_memory(adata, **KEYS)).warnings == (
+        "1 label with a single cell, which cannot be both learnt and scored: 'alone'.",
+        "1 label with fewer than 10 cells: 'rare' (3).",
+        "1 batch with fewer than 10 cells: 'd3' (1).",
+    )
 
 
 @pytest.mark.parametrize("name", ["../evil", "My data", 5])
@@ -99,7 +117,7 @@ def test_what_a_manifest_says_of_files_can_be_used():
 def test_canonical_form_of_counts(adata, write):
     dataset = load(from_h5ad(write(adata), **KEYS))
     loaded = dataset.adata
-    assert dataset.warnings == ()
+    assert said(dataset) == ()
     assert list(loaded.obs) == ["batch", "label"]
     assert loaded.obs["label"].tolist() == ["alpha", "alpha", "beta", "beta", "delta", "delta"]
     assert loaded.obs["batch"].cat.categories.tolist() == ["d1", "d2"]
@@ -153,7 +171,7 @@ def test_without_batch_key_there_is_one_batch(adata, write):
     dataset = load(from_h5ad(write(adata), batch_key=None, label_key="cell_type"))
     assert dataset.adata.obs["batch"].tolist() == ["all"] * 6
     assert dataset.spec.batch_key is None
-    assert dataset.warnings == ()
+    assert said(dataset) == ()
 
 
 def test_log_normalised_values_are_taken_as_they_are(adata, write):
@@ -163,7 +181,7 @@ def test_log_normalised_values_are_taken_as_they_are(adata, write):
     dataset = load(from_h5ad(write(adata), **KEYS))
     assert "counts" not in dataset.adata.layers
     np.testing.assert_allclose(dataset.adata.X.toarray(), lognorm, rtol=1e-6)
-    assert dataset.warnings == ("There are no counts: methods that read counts do not apply.",)
+    assert said(dataset) == ("There are no counts: methods that read counts do not apply.",)
 
 
 @pytest.mark.parametrize("dense", [False, True])
@@ -173,11 +191,11 @@ def test_counts_in_a_layer_of_another_name_are_pointed_to(adata, write, dense):
     adata.layers["detected"] = (counts > 0).astype("int8")
     adata.layers["raw_counts"] = counts if dense else adata.X.copy()
     adata.X = np.log1p(1e4 * counts / counts.sum(axis=1, keepdims=True))
-    assert load(from_h5ad(write(adata), **KEYS)).warnings == (
+    assert said(load(from_h5ad(write(adata), **KEYS))) == (
         "There are no counts where they are looked for: methods that read counts do not apply. "
         "layers['raw_counts'] looks like counts: --counts-layer raw_counts.",
     )
-    assert load(from_h5ad(write(adata), **KEYS, counts_layer="raw_counts")).warnings == ()
+    assert said(load(from_h5ad(write(adata), **KEYS, counts_layer="raw_counts"))) == ()
 
 
 def test_layers_that_hold_no_counts_are_not_pointed_to(adata, write):
@@ -186,13 +204,13 @@ def test_layers_that_hold_no_counts_are_not_pointed_to(adata, write):
     adata.layers["detected"] = (counts > 0).astype("int8")
     adata.layers["odd"] = np.where(counts > 2, np.nan, counts)
     adata.X = np.log1p(1e4 * counts / counts.sum(axis=1, keepdims=True))
-    (warning,) = load(from_h5ad(write(adata), **KEYS)).warnings
+    (warning,) = said(load(from_h5ad(write(adata), **KEYS)))
     assert warning == "There are no counts: methods that read counts do not apply."
 
 
 def test_other_logarithms_are_accepted_with_a_warning(adata, write):
     adata.X = np.log1p(adata.X.toarray())
-    assert load(from_h5ad(write(adata), **KEYS)).warnings == (
+    assert said(load(from_h5ad(write(adata), **KEYS))) == (
         "There are no counts: methods that read counts do not apply.",
         "The values are not log1p of counts per 10,000 over these genes (without the logarithm, the median "
         "cell sums to 4): methods that require it fail.",
@@ -204,7 +222,7 @@ def test_scaled_values_give_way_to_a_layer_of_counts(adata, write):
     adata.X = adata.X.toarray() - 1.5
     dataset = load(from_h5ad(write(adata), **KEYS))
     np.testing.assert_array_equal(dataset.adata.layers["counts"].toarray(), adata.layers["counts"].toarray())
-    assert dataset.warnings == ("Expression values were taken from layers['counts'], not from X.",)
+    assert said(dataset) == ("Expression values were taken from layers['counts'], not from X.",)
 
 
 def test_counts_in_raw_are_found_with_all_their_genes(adata, write):
@@ -214,7 +232,7 @@ def test_counts_in_raw_are_found_with_all_their_genes(adata, write):
     dataset = load(from_h5ad(write(chosen), **KEYS))
     assert dataset.adata.var_names.tolist() == ["g1", "g2", "g3", "g4"]
     np.testing.assert_array_equal(dataset.adata.layers["counts"].toarray(), adata.X.toarray())
-    assert dataset.warnings == ("Expression values were taken from raw, not from X.",)
+    assert said(dataset) == ("Expression values were taken from raw, not from X.",)
 
 
 @pytest.mark.parametrize("place", ["X", "raw", "umi"])
@@ -236,28 +254,28 @@ def test_the_counts_layer_that_is_named_is_the_one_that_is_read(adata, write, pl
 
 def test_one_batch_is_allowed_with_a_warning(adata, write):
     adata.obs["donor"] = "d1"
-    assert load(from_h5ad(write(adata), **KEYS)).warnings == (
+    assert said(load(from_h5ad(write(adata), **KEYS))) == (
         "There is one batch, 'd1': batch correction cannot be scored.",
     )
 
 
 def test_one_label_is_allowed_with_a_warning(adata, write):
     adata.obs["cell_type"] = "alpha"
-    assert load(from_h5ad(write(adata), **KEYS)).warnings == (
+    assert said(load(from_h5ad(write(adata), **KEYS))) == (
         "There is one label, 'alpha': label metrics cannot be computed.",
     )
 
 
 def test_labels_with_one_cell_are_allowed_with_a_warning(adata, write):
     adata.obs["cell_type"] = ["alpha", "alpha", "alpha", "alpha", "mast", "epsilon"]
-    assert load(from_h5ad(write(adata), **KEYS)).warnings == (
+    assert said(load(from_h5ad(write(adata), **KEYS))) == (
         "2 labels with a single cell, which cannot be both learnt and scored: 'epsilon', 'mast'.",
     )
 
 
 def test_two_spellings_of_a_label_are_pointed_out(adata, write):
     adata.obs["cell_type"] = ["T cell", "T cell", "t  cell", "t  cell", "beta", "beta"]
-    assert load(from_h5ad(write(adata), **KEYS)).warnings == (
+    assert said(load(from_h5ad(write(adata), **KEYS))) == (
         "Labels that differ only in case or spaces: 'T cell', 't  cell'.",
     )
 

@@ -128,6 +128,17 @@ counts_layer_option = click.option(
 )
 
 
+def min_cells_option(default: int | None, shown: str) -> Callable[[F], F]:
+    """Return the option of how many cells are too few."""
+    return click.option(
+        "--min-cells",
+        type=click.IntRange(min=1),
+        default=default,
+        help="Least number of cells of a scored split, and of a batch in metrics that read batches, where "
+        f"others are larger; 1: any.  [default: {shown}]",
+    )
+
+
 def profile_option(default: ProfileName | None, shown: str) -> Callable[[F], F]:
     """Return the option of how exact scores are to be."""
     return click.option(

@@ -8,7 +8,7 @@ from pathlib import Path
 import click
 
 from cellular_bench.cli import messages
-from cellular_bench.cli.options import EXISTING_FOLDER, plugin_option, profile_option
+from cellular_bench.cli.options import EXISTING_FOLDER, min_cells_option, plugin_option, profile_option
 from cellular_bench.core.types import ProfileName
 
 
@@ -24,15 +24,20 @@ Exit code: 0 every run with outputs was scored, 1 some could not be, 2 the reque
 )
 @click.argument("folder", type=EXISTING_FOLDER)
 @profile_option(None, "that of each record")
+@min_cells_option(None, "that of each record")
 @plugin_option
-def command(folder: Path, profile: ProfileName | None, plugins: Sequence[Path]) -> None:
+def command(
+    folder: Path, profile: ProfileName | None, min_cells: int | None, plugins: Sequence[Path]
+) -> None:
     """Compute the scores of a result folder again from the kept outputs, and write them to the records.
 
     A run whose outputs, or what they are compared with, are missing or damaged keeps its scores and is named.
     """
     from cellular_bench.workflows.rescore import rescore_folder
 
-    result = rescore_folder(folder, profile=profile, plugins=plugins, progress=messages.progress())
+    result = rescore_folder(
+        folder, profile=profile, min_cells=min_cells, plugins=plugins, progress=messages.progress()
+    )
     click.echo(
         f"{result.n_changed} records changed; {result.n_without_outputs} without outputs were left alone."
     )

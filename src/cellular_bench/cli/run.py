@@ -72,6 +72,7 @@ Exit code: 0 all runs ended well or do not apply, 1 some did not, 2 the request 
     help="Make the splits harder, such as label_noise=0,0.1,0.3.",
 )
 @click.option("--seeds", type=options.IntList(), help="Instead of the suite's, such as 0,1,2.")
+@options.min_cells_option(None, "the suite's, which is 10 unless it says otherwise")
 @click.option("--out", type=click.Path(path_type=Path), default=Path("results"), show_default=True)
 @options.profile_option(None, "the suite's, which is standard unless it says otherwise")
 @click.option(

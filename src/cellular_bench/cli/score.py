@@ -9,6 +9,7 @@ from typing import Any
 import click
 
 from cellular_bench.cli import options
+from cellular_bench.core.sizes import MIN_CELLS
 
 
 @click.command(
@@ -63,6 +64,7 @@ only metrics that need no more have a value.""",
     help="Only these, such as those on request; `run-benchmark list metrics` has all.",
 )
 @options.profile_option("standard", "standard")
+@options.min_cells_option(MIN_CELLS, str(MIN_CELLS))
 @click.option(
     "--jobs",
     type=click.IntRange(min=1),

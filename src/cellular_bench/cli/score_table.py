@@ -9,6 +9,7 @@ import numpy as np
 
 from cellular_bench.benchmark.analysis.leaderboard import Summary
 from cellular_bench.core.errors import UndefinedError
+from cellular_bench.core.sizes import in_words
 
 if TYPE_CHECKING:
     from cellular_bench.workflows.score_request import Row, ScoreResult
@@ -92,6 +93,15 @@ def _notes(result: ScoreResult, n_folds: Mapping[str, int], *, with_intervals: b
         lines.append(f"[ ]: 95 % of {n} resamplings of the cells; [-] where too few have a value.")
     for method_id, evaluation in result.evaluations.items():
         lines += [f"≈ {method_id}: {shortcut.description}" for shortcut in evaluation.shortcuts]
+    left_out: dict[str, list[str]] = {}
+    for row in rows:
+        if row.score.left_out:
+            left_out.setdefault(in_words(row.score.left_out), []).append(row.score.metric_id)
+    lines += [
+        f"Without the cells of small batches, {names} (--min-cells 1 keeps them): "
+        f"{', '.join(dict.fromkeys(metric_ids))}."
+        for names, metric_ids in left_out.items()
+    ]
     if result.ontology is not None:
         lines.append(_ontology_line(result.ontology))
     reasons: dict[str, list[str]] = {}

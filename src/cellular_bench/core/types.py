@@ -234,8 +234,13 @@ class MethodSpec:
         Parameters that hold names of methods of this package, which the method runs. Their versions and
         packages are part of what a run is.
     check_params
-        Parameters with which the method learns for a shorter time: those of the conformance checks, whose
-        promises do not depend on how well it learns.
+        Parameters with which the method learns for a shorter time: those of warming up, and of the
+        conformance checks, whose promises do not depend on how well it learns.
+    warm_up
+        Number of made-up cells, such as 240, on which the method is run once before the clock starts, with
+        ``check_params``. For methods whose first call compiles code or imports libraries that ``requires``
+        does not: their times are then those of every later call. 0: it is not. No more cells are made than
+        the run scores, or 240: a larger number is for what is compiled only if cells are many.
     expected_failed_checks
         Conformance checks that may fail, each with the reason.
     """
@@ -264,6 +269,7 @@ class MethodSpec:
     file_params: tuple[str, ...] = ()
     method_params: tuple[str, ...] = ()
     check_params: Mapping[str, Any] = field(default_factory=dict)
+    warm_up: int = 0
     expected_failed_checks: Mapping[str, str] = field(default_factory=dict)
 
     @property

@@ -90,7 +90,7 @@ def score_frame(records: Iterable[RunRecord]) -> pd.DataFrame:
     from cellular_bench.reports.text.markdown_and_csv import CSV_COLUMNS, score_rows
 
     rows = [row for record in records for row in score_rows(record)]
-    numbers = ("value", "standard_error", "wall_time_s", "cpu_time_s", "peak_rss_mib")
+    numbers = ("value", "standard_error", "wall_time_s", "cpu_time_s", "peak_rss_mib", "warm_up_s")
     return pd.DataFrame(rows, columns=list(CSV_COLUMNS)).astype(dict.fromkeys(numbers, float))
 
 

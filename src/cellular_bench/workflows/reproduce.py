@@ -129,6 +129,7 @@ def suite_of(record: RunRecord) -> Suite:
         title=f"Again: {record.run_id}",
         limits=record.limits or Limits(),
         recipe=None if recipe is None else recipe["name"],
+        min_cells=1,  # every split is made; see :func:`only`
         profile=record.profile or (record.evaluation.profile if record.evaluation else "full"),
         study_metrics=scoring.has_study_metrics(record),
         blocks=(
@@ -184,7 +185,10 @@ def only(plan: Plan, record: RunRecord) -> Plan:
         If the split of the record is not among those that the plan has.
     """
     own = record.split.split_id, record.split.digest
-    runs = tuple(run for run in plan.runs if (run.split.split_id, run.split.digest) == own)
+    settings = {"min_cells": scoring.min_cells_of(record), "warnings": record.warnings}
+    runs = tuple(
+        run.model_copy(update=settings) for run in plan.runs if (run.split.split_id, run.split.digest) == own
+    )
     if not runs:
         raise UserError(
             f"Split '{record.split.split_id}' comes out with other cells today: the recorded run cannot be "

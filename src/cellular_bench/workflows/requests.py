@@ -125,6 +125,9 @@ class RunRequest(OwnCells):
         Kind of split and its options.
     stress
         ``{"kind": ..., "levels": [...]}`` or ``"KIND=LEVEL,LEVEL"``.
+    min_cells
+        Least number of cells of a split that is scored, and of a batch in metrics that read batches, where
+        others are larger; 1: any number. None: the suite's, which is 10 unless it says otherwise.
     out
         Result folder.
     jobs
@@ -158,6 +161,7 @@ class RunRequest(OwnCells):
     unseen: Names = ()
     stress: dict[str, Any] | None = None
     seeds: Numbers = ()
+    min_cells: OneOrMore | None = None
     out: Path = Path("results")
     profile: ProfileName | None = None
     jobs: OneOrMore | None = None

@@ -43,6 +43,7 @@ def rescore_folder(
     folder: Path,
     *,
     profile: ProfileName | None = None,
+    min_cells: int | None = None,
     plugins: Sequence[Path] = (),
     progress: Progress = SILENT,
 ) -> RescoreResult:
@@ -52,6 +53,8 @@ def rescore_folder(
     ----------
     profile
         How exact scores are; None: as in each record.
+    min_cells
+        Least number of cells of a batch in metrics that read batches; None: as in each record.
     plugins
         Files with metrics whose scores are added to every run.
 
@@ -70,7 +73,7 @@ def rescore_folder(
                 n_without_outputs += 1
                 continue
             try:
-                rescored = rescore(store, record, profile=profile)
+                rescored = rescore(store, record, profile=profile, min_cells=min_cells)
             except UserError as error:
                 n_failed += 1
                 progress.warning(f"Not rescored, {record.run_id}: {error}")
@@ -87,8 +90,10 @@ def rescore_folder(
     )
 
 
-def rescore(store: Store, record: RunRecord, *, profile: ProfileName | None = None) -> RunRecord:
-    """Return a record with its scores computed from the kept outputs, in the record's profile or another.
+def rescore(
+    store: Store, record: RunRecord, *, profile: ProfileName | None = None, min_cells: int | None = None
+) -> RunRecord:
+    """Return a record with its scores computed from the kept outputs, with the record's settings or others.
 
     Scores of metrics that are not known here are kept.
 
@@ -103,8 +108,10 @@ def rescore(store: Store, record: RunRecord, *, profile: ProfileName | None = No
     given = scoring.expression_of(outputs, store.data_file(record.dataset), folder)
     given |= read_inputs(task, folder, study_metrics=scoring.has_study_metrics(record))
     profile = profile or (record.evaluation.profile if record.evaluation else "standard")
+    min_cells = min_cells or scoring.min_cells_of(record)
+    truth = read_truth(folder)
     try:
-        scored = scoring.score(task, outputs, read_truth(folder), given=given, profile=profile)
+        scored = scoring.score(task, outputs, truth, given=given, profile=profile, min_cells=min_cells)
     except ContractError as error:
         raise UserError(str(error)) from error
     unknown = unknown_metrics(record)

@@ -25,6 +25,7 @@ from cellular_bench.benchmark.schema.records import Missing, RunRecord
 from cellular_bench.benchmark.schema.suite import Suite
 from cellular_bench.core.errors import UserError
 from cellular_bench.core.types import Dataset, ProfileName
+from cellular_bench.metrics.spec import reads_batches
 from cellular_bench.reports.tables.definitions import other_versions
 from cellular_bench.workflows import data
 from cellular_bench.workflows.progress import SILENT, Progress
@@ -120,6 +121,8 @@ def _execute(
     here = Executor(store=store, n_jobs=request.jobs or usable_cores(), retry=request.retried)
     missing = len(here.missing(planned))
     config = planned.suite.executor if missing else ExecutorConfig()
+    for note in planned.notes:
+        progress.message(f"  note: {note}")
     with _executor(config, here, jobs=request.jobs) as executor:
         write_plan(store, planned.runs, n_jobs=executor.n_jobs)
         progress.message(
@@ -173,6 +176,7 @@ def _executor(config: ExecutorConfig, here: Executor, *, jobs: int | None) -> It
 def notes(planned: Plan, records: Sequence[RunRecord], out: Path) -> Iterator[str]:
     """Yield what a reader of kept scores must know: other profiles, other versions, absent metrics."""
     yield from _less_exact(records, planned.suite.profile, out)
+    yield from _other_batches(planned, records, out)
     for text in other_versions(records, registry.metrics()):
         yield f"{text}. To recompute the scores of kept outputs: run-benchmark rescore {out}"
     yield from _unscored(planned, records, out)
@@ -192,6 +196,25 @@ def _less_exact(records: Sequence[RunRecord], profile: ProfileName, out: Path) -
         yield (
             f"{len(other)} runs keep approximate scores of the profile {' or '.join(sorted(set(other)))}. "
             f"To recompute them: run-benchmark rescore {out} --profile {profile}"
+        )
+
+
+def _other_batches(planned: Plan, records: Sequence[RunRecord], out: Path) -> Iterator[str]:
+    """Name kept scores by metrics that read batches if other small batches are left out now."""
+    known = registry.metrics()
+    n_other = sum(
+        any(
+            score.left_out != planned.left_out[record.dataset.digest, record.split.digest]
+            for score in record.scores
+            if score.metric_id in known and reads_batches(known[score.metric_id])
+        )
+        for record in records
+    )
+    if n_other:
+        n = planned.suite.min_cells
+        yield (
+            f"{n_other} runs keep scores that leave out other small batches than --min-cells {n} does. "
+            f"To recompute them: run-benchmark rescore {out} --min-cells {n}"
         )
 
 

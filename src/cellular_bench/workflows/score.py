@@ -258,15 +258,21 @@ def _score_embedding(name: str, inputs: Mapping[str, Any], request: ScoreRequest
     specs = _of_cells(request, inputs)
     if request.engine == "own":
         n_jobs = request.jobs or usable_cores()
-        scored = scoring.compute(specs, inputs, n_jobs=n_jobs, profile=request.profile)
+        scored = scoring.compute(
+            specs, inputs, n_jobs=n_jobs, profile=request.profile, min_cells=request.min_cells
+        )
     else:
         from cellular_bench.metrics.scib_metrics_engine import score_with_scib_metrics
 
-        found = score_with_scib_metrics(inputs)
-        known = [spec for spec in specs if spec.metric_id in found]
-        scored = Outcome(
-            status="ok", scores=tuple(scoring.as_score(spec, found[spec.metric_id]) for spec in known)
-        )
+        scores: dict[str, Score] = {}
+        for part, given, left_out in scoring.parts_by_batches(specs, inputs, request.min_cells):
+            found = score_with_scib_metrics(given)
+            known = {spec.metric_id: spec for spec in part if spec.metric_id in found}
+            scores |= {
+                name: scoring.as_score(spec, found[name], left_out=left_out) for name, spec in known.items()
+            }
+        ordered = (scores[spec.metric_id] for spec in specs if spec.metric_id in scores)
+        scored = Outcome(status="ok", scores=tuple(ordered))
     for score in scored.scores:
         yield Row(method_id=name, fold=None, score=score, evaluation=scored.evaluation)
 
@@ -276,5 +282,5 @@ def _score_corrected(layer: str, inputs: Mapping[str, Any], request: ScoreReques
     specs = [spec for spec in scoring.specs_for(INTEGRATION, inputs) if spec not in usual]
     if request.metrics:
         specs = _of_cells(request, inputs)
-    for score in scoring.compute(specs, inputs).scores:
+    for score in scoring.compute(specs, inputs, min_cells=request.min_cells).scores:
         yield Row(method_id=layer, fold=None, score=score)

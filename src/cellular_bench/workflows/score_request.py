@@ -12,6 +12,7 @@ from pydantic import Field, field_validator
 from cellular_bench.benchmark import registry
 from cellular_bench.benchmark.schema.records import Evaluation, Score
 from cellular_bench.core.errors import UndefinedError, UserError
+from cellular_bench.core.sizes import MIN_CELLS
 from cellular_bench.core.types import ProfileName
 from cellular_bench.workflows.requests import Names, OneOrMore, OwnCells, Paths, several
 
@@ -41,6 +42,8 @@ class ScoreRequest(OwnCells):
         Only these; empty: the usual ones.
     profile
         How exact the scores of embeddings are.
+    min_cells
+        Least number of cells of a batch in metrics that read batches, where others are larger; 1: any.
     jobs
         Threads and processes; None: the usable cores. No value depends on it.
     ontology, ontology_map
@@ -61,6 +64,7 @@ class ScoreRequest(OwnCells):
     engine: Engine = "own"
     metrics: Names = ()
     profile: ProfileName = "standard"
+    min_cells: OneOrMore = MIN_CELLS
     jobs: OneOrMore | None = None
     ontology: Path | None = None
     ontology_map: Path | None = None
@@ -102,7 +106,7 @@ class Row:
 
     def as_json(self) -> dict[str, Any]:
         """Return the row as it appears in JSON."""
-        row = {
+        row: dict[str, Any] = {
             "method_id": self.method_id,
             "metric_id": self.score.metric_id,
             "fold": self.fold,
@@ -111,6 +115,8 @@ class Row:
         }
         if self.score.standard_error is not None:
             row["standard_error"] = self.score.standard_error
+        if self.score.left_out:
+            row["left_out"] = self.score.left_out
         return row if self.resampled is None else row | self._interval()
 
     def _interval(self) -> dict[str, Any]:

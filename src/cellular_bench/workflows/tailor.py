@@ -62,6 +62,7 @@ def tailored(suite: Suite, request: RunRequest, *, dataset_ids: Sequence[str], k
         "limits": _limits(suite.limits, request),
         "profile": request.profile or suite.profile,
         "recipe": request.recipe or suite.recipe,
+        "min_cells": request.min_cells or suite.min_cells,
         "executor": choose_executor(suite.executor, request),
     }
     return suite.model_copy(update=update)

@@ -229,7 +229,7 @@ def test_a_batch_of_one_cell_does_not_stop_the_others(execute, tmp_path, dataset
     batch.iloc[0] = "alone"
     adata.obs["batch"] = batch.astype("category")
     changed = replace(dataset, adata=adata, digest="0" * 64)
-    suite = make_suite("annotation", ["healthy"], "leave_one_batch_out")
+    suite = make_suite("annotation", ["healthy"], "leave_one_batch_out").model_copy(update={"min_cells": 1})
     records = execute(tmp_path / "out", suite, datasets={"simulated_small": changed})
     assert records["healthy"].status == "ok"
     root = tmp_path / "out"

@@ -228,7 +228,7 @@ def test_shortcuts_and_their_errors_go_into_the_scores_and_from_there_into_json(
 
 def test_exact_scores_have_a_profile_and_no_shortcut():
     scored = compute([METRICS["accuracy"]], {"label": ["a", "b"], "label_pred": ["a", "a"]})
-    assert scored.evaluation.model_dump() == {"profile": "standard", "shortcuts": ()}
+    assert scored.evaluation.model_dump() == {"profile": "standard", "min_cells": 10, "shortcuts": ()}
     assert scored.scores[0].standard_error is None
 
 
