@@ -519,7 +519,7 @@ def test_a_label_that_may_mean_a_missing_one_is_told(adata, write, name):
     adata.obs["cell_type"] = ["alpha", name, "beta", "beta", name, "alpha"]
     loaded = load(from_h5ad(write(adata), **KEYS))
     assert set(loaded.adata.obs["label"]) == {"alpha", "beta", name}
-    assert loaded.warnings == (
+    assert said(loaded) == (
         f"obs['cell_type']: 2 cells with '{name}', which is read as a name. "
         "If there is none, leave the entry empty.",
     )
