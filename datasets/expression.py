@@ -111,9 +111,9 @@ def _found(adata: AnnData, problems: list[str], warnings: list[str]) -> Expressi
         if is_cut_from(expression.values, raw.values, columns_of(expression.var_names, raw.var_names)):
             name, expression = "raw", raw
         _warn_of_place(name, faults, warnings)
-        _warn_of_lognorm(expression.values, _likely_counts(adata), warnings)
+        _warn_of_lognorm(expression.values, likely_counts(adata), warnings)
         return expression
-    problems.extend(f"{fault}{_likely_counts(adata)}" for fault in faults[:1])
+    problems.extend(f"{fault}{likely_counts(adata)}" for fault in faults[:1])
     return None
 
 
@@ -274,7 +274,7 @@ def _warn_of_lognorm(values: csr_matrix, elsewhere: str, warnings: list[str]) ->
         )
 
 
-def _likely_counts(adata: AnnData) -> str:
+def likely_counts(adata: AnnData) -> str:
     """Return a sentence that names the first other layer that may hold counts; empty if there is none."""
     for name, matrix in adata.layers.items():
         if name not in COUNTS_LAYERS and _are_whole_numbers(matrix):

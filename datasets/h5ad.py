@@ -2,19 +2,24 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import re
 import shlex
 import warnings
 from importlib.metadata import version
+from io import FileIO
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from cellular_bench.core.errors import DataError
+from cellular_bench.core.files import replacing
 
 if TYPE_CHECKING:
+    import pandas as pd
     from anndata import AnnData
 
+LOG = logging.getLogger(__name__)
 GZIP_MAGIC = b"\x1f\x8b"
 
 
@@ -41,6 +46,119 @@ def read_h5ad(path: Path) -> AnnData:
             reason = str(error).strip().splitlines() or [type(error).__name__]
             problem = f"anndata {version('anndata')} cannot read this file: {reason[0]}."
             raise DataError(str(path), [problem]) from error
+
+
+def write_h5ad(adata: AnnData, path: Path, *, compression_level: int | None = None) -> None:
+    """Write an ``.h5ad`` file, compressed, complete or not at all.
+
+    Columns of text become categories, as in ``AnnData.write_h5ad``.
+
+    Raises
+    ------
+    OSError
+        If the disk is full or the folder cannot be written; an older file stays as it was.
+    """
+    import h5py
+    from anndata.io import write_elem
+
+    compression = {"compression": "gzip", "compression_opts": compression_level}
+    adata.strings_to_categoricals()
+    with replacing(path) as temporary, _WriteOnce(temporary, "w+") as raw:
+        try:
+            with h5py.File(raw, "w") as file:
+                write_elem(file, "/", adata, dataset_kwargs=compression)
+        finally:
+            if raw.error is not None:
+                raise OSError(raw.error.errno, raw.error.strerror, str(path)) from raw.error
+
+
+class _WriteOnce(FileIO):
+    """A file that keeps the first error of writing, and then only seems to write.
+
+    HDF5 crashes the process if the disk is full when it closes a file.
+    """
+
+    error: OSError | None = None
+
+    def write(self, data: Any) -> int:
+        """Write all bytes."""
+        rest = memoryview(data).cast("B")
+        n_bytes = len(rest)
+        try:
+            while self.error is None and len(rest):
+                rest = rest[super().write(rest) :]
+        except OSError as error:
+            self.error = error
+        return n_bytes
+
+    def truncate(self, size: int | None = None) -> int:
+        """Change the size of the file."""
+        try:
+            if self.error is None:
+                super().truncate(size)
+        except OSError as error:
+            self.error = error
+        return size or 0
+
+    def readinto(self, buffer: Any) -> int:
+        """Read; what was not written is zeros."""
+        bytes_of = memoryview(buffer).cast("B")
+        n_read = super().readinto(bytes_of)
+        bytes_of[n_read:] = bytes(len(bytes_of) - n_read)
+        return len(bytes_of)
+
+
+def writable(table: pd.DataFrame, name: str) -> tuple[pd.DataFrame, list[str]]:
+    """Return a table of which an h5ad file can hold every column: as text if not otherwise.
+
+    Parameters
+    ----------
+    table
+        ``obs`` or ``var``. Not modified.
+    name
+        Which of them, for the notes.
+
+    Returns
+    -------
+    table
+        Its columns have unique text as names.
+    notes
+        One sentence about the columns that were changed.
+    """
+    import pandas as pd
+
+    made = pd.DataFrame(index=table.index.astype(str).rename(None))
+    changed = []
+    for place, title in enumerate(table.columns):
+        column = table.iloc[:, place].set_axis(made.index)
+        # HDF5 takes a slash as a path, and anndata keeps the index under this name.
+        new = str(title).replace("/", "_") if title != "_index" else "index"
+        while new in made:
+            new = f"{new}-1"
+        if not _can_be_written(column):
+            column = column.astype(object).where(column.notna(), "").map(str).astype(object)
+            changed.append(f"'{new}'")
+        made[new] = column
+    if not changed:
+        return made, []
+    return made, [
+        f"Columns of {name} with values of several or unusual types are text: {', '.join(changed)}."
+    ]
+
+
+def _can_be_written(column: pd.Series[Any]) -> bool:
+    import h5py
+    import pandas as pd
+    from anndata.io import write_elem
+
+    with h5py.File("column", "w", driver="core", backing_store=False) as file, warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        try:
+            write_elem(file, "column", pd.DataFrame({"column": column}))
+        except Exception as error:
+            LOG.info("column '%s' cannot be written as it is: %s", column.name, error)
+            return False
+    return True
 
 
 def _problem_of_path(path: Path) -> str | None:
