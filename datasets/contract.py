@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 from cellular_bench.core.errors import DataError, UnknownNameError
 from cellular_bench.core.keys import BATCH, COUNTS, LABEL, MISSING_TEXTS
 from cellular_bench.datasets.expression import Expression, choose
+from cellular_bench.datasets.h5ad import notes_of, unreadable
 from cellular_bench.datasets.preprocess import normalise
 
 if TYPE_CHECKING:
@@ -78,7 +79,7 @@ def conform(
     DataError
         With all problems.
     """
-    found = Findings()
+    found = Findings(warnings=notes_of(adata))
     if adata.n_obs and adata.n_vars:
         label, batch = _labels_and_batches(adata, label_key, batch_key, found)
         truth = {key: _complete(adata, key, "truth", found) for key in truth_keys}
@@ -147,6 +148,9 @@ def _complete(adata: AnnData, key: str, role: str, found: Findings) -> Series[An
     """Return a column of ``obs`` in which every cell has a value; an empty one where there is none."""
     import pandas as pd
 
+    if problem := unreadable(adata, f"obs['{key}']"):
+        found.problems.append(problem)
+        return pd.Series()
     if key not in adata.obs:
         found.problems.append(str(UnknownNameError(f"{role} key", key, map(str, adata.obs.columns))))
         return pd.Series()

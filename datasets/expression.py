@@ -26,6 +26,7 @@ from cellular_bench.datasets.cut_genes import (
     is_cut_from,
     recovered_counts,
 )
+from cellular_bench.datasets.h5ad import unreadable
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -105,6 +106,10 @@ def _found(adata: AnnData, problems: list[str], warnings: list[str]) -> Expressi
         elif values is not None and kind == "lognorm" and name in ("X", "raw"):
             lognorm[name] = Expression(values=values, var_names=var_names, is_counts=False)
         faults.append(fault or _unknown_values(values, name))
+    lost = [problem for name in COUNTS_LAYERS if (problem := unreadable(adata, _layer(name)))]
+    if lost:
+        problems.extend(lost)
+        return None
     if lognorm:
         name, expression = next(iter(lognorm.items()))
         raw = lognorm.get("raw", expression)
@@ -183,6 +188,9 @@ def _explicit(adata: AnnData, counts_layer: str, problems: list[str]) -> Express
         matrices["raw"] = (adata.raw.X, adata.raw.var_names)
     # A layer that is called "X" or "raw" takes precedence: it is what the user sees under that name.
     matrices |= {name: (layer, adata.var_names) for name, layer in adata.layers.items()}
+    if problem := unreadable(adata, _layer(counts_layer) if counts_layer != "raw" else "raw"):
+        problems.append(problem)
+        return None
     if counts_layer not in matrices:
         problems.append(str(UnknownNameError("counts layer", counts_layer, matrices)))
         return None

@@ -7,45 +7,156 @@ import os
 import re
 import shlex
 import warnings
+from collections.abc import Callable
 from importlib.metadata import version
+from importlib.util import find_spec
 from io import FileIO
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from cellular_bench.core.errors import DataError
 from cellular_bench.core.files import replacing
+from cellular_bench.datasets.elements import read_elements, read_table_of, reason_of
 
 if TYPE_CHECKING:
     import pandas as pd
     from anndata import AnnData
 
 LOG = logging.getLogger(__name__)
+#: Entries of ``uns`` with what was left out while reading (name and reason), and what else is to be told.
+LEFT_OUT, NOTES = "cellular_bench_left_out", "cellular_bench_notes"
+#: What modalities of MuData with gene expression are called, in small letters.
+RNA_NAMES = frozenset({"rna", "gex", "gene expression", "gene_expression", "scrna"})
 GZIP_MAGIC = b"\x1f\x8b"
 
 
 def read_h5ad(path: Path) -> AnnData:
-    """Read an ``.h5ad`` file into memory.
+    """Read an ``.h5ad`` file, a zarr store, or the RNA of an ``.h5mu`` file, into memory.
+
+    What cannot be read, and is no expression and no name, is left out; :func:`notes_of` names it.
 
     Raises
     ------
     DataError
         If the file does not exist, or is not a complete AnnData file.
     """
+    if is_zarr(path):
+        return _read_zarr(path)
     import anndata
+    import h5py
 
     problem = _problem_of_path(path) or _problem_of_hdf5(path)
     if problem:
         raise DataError(str(path), [problem])
+    with h5py.File(path, "r") as file:
+        return _read_group(path, file, anndata.read_h5ad)
+
+
+def is_zarr(path: Path) -> bool:
+    """Return whether a folder is a zarr store."""
+    return any((path / name).is_file() for name in (".zgroup", "zarr.json"))
+
+
+def notes_of(adata: AnnData) -> list[str]:
+    """Return what was left out while reading, one sentence each."""
+    notes = [
+        f"{name} is left out: it cannot be read ({reason})."
+        for name, reason in adata.uns.get(LEFT_OUT, {}).items()
+    ]
+    return [*notes, *adata.uns.get(NOTES, ())]
+
+
+def unreadable(adata: AnnData, name: str) -> str | None:
+    """Return the problem of an entry that was left out while reading; None if there is none.
+
+    Parameters
+    ----------
+    adata
+        What :func:`read_h5ad` returned.
+    name
+        Place and key, such as ``obs['cell_type']``.
+    """
+    reason = adata.uns.get(LEFT_OUT, {}).get(name)
+    return reason and f"{name} cannot be read: {reason}."
+
+
+def _read_zarr(path: Path) -> AnnData:
+    if find_spec("zarr") is None:
+        problem = (
+            "This is a zarr store, and zarr is not installed: pip install zarr, or write an h5ad file: "
+            'anndata.read_zarr(folder).write_h5ad("my.h5ad").'
+        )
+        raise DataError(str(path), [problem])
+    import anndata
+    import zarr
+
+    try:
+        group = zarr.open_group(str(path), mode="r")
+    except Exception as error:
+        # zarr raises errors of many kinds on damaged stores.
+        raise DataError(str(path), [f"This zarr store cannot be opened: {reason_of(error)}."]) from error
+    absent = _problem_of_content(path, set(group))
+    if absent:
+        raise DataError(str(path), [absent])
+    return _read_group(path, group, anndata.read_zarr)
+
+
+def _read_group(path: Path, group: Any, read: Callable[[Path], AnnData]) -> AnnData:
+    """Read AnnData, or the RNA of MuData, from an open file; ``read`` reads all of an AnnData file."""
+    is_mudata = "mod" in group and group.attrs.get("encoding-type") == "MuData"
+    name = _rna_of(path, list(group["mod"])) if is_mudata else ""
     with warnings.catch_warnings():
         # Warnings about files of old versions, and about repeated names, which the contract reports.
         warnings.simplefilter("ignore")
         try:
-            return anndata.read_h5ad(path)
+            if is_mudata:
+                adata, left_out = read_elements(group["mod"][name])
+                _add_columns(adata, group, left_out)
+            else:
+                adata, left_out = _read_all_or_elements(path, group, read)
         except Exception as error:
             # anndata raises errors of many kinds on damaged or foreign files.
-            reason = str(error).strip().splitlines() or [type(error).__name__]
-            problem = f"anndata {version('anndata')} cannot read this file: {reason[0]}."
+            problem = f"anndata {version('anndata')} cannot read this file: {reason_of(error)}."
             raise DataError(str(path), [problem]) from error
+    if left_out:
+        adata.uns[LEFT_OUT] = left_out
+    if is_mudata:
+        others = ", ".join(other for other in group["mod"] if other != name) or "none"
+        adata.uns[NOTES] = [f"The modality '{name}' of this MuData file is read. Others: {others}."]
+    return adata
+
+
+def _read_all_or_elements(
+    path: Path, group: Any, read: Callable[[Path], AnnData]
+) -> tuple[AnnData, dict[str, str]]:
+    try:
+        return read(path), {}
+    except Exception as error:
+        LOG.info("%s is read element by element: %s", path, error)
+        try:
+            return read_elements(group)
+        except Exception as second:
+            LOG.info("which failed, too: %s", second)
+            raise error from second
+
+
+def _rna_of(path: Path, names: list[str]) -> str:
+    found = [name for name in names if name.casefold() in RNA_NAMES]
+    if len(found) == 1:
+        return found[0]
+    problem = (
+        f"This is a MuData file, and which of its modalities is RNA is not clear: {', '.join(names)}. "
+        'Write that one: mudata.read("FILE")["NAME"].write_h5ad("my.h5ad").'
+    )
+    raise DataError(str(path), [problem])
+
+
+def _add_columns(adata: AnnData, group: Any, left_out: dict[str, str]) -> None:
+    """Add the columns of ``obs`` that MuData holds for all modalities, often the labels."""
+    common = read_table_of(group, "obs", left_out)
+    if common.index.is_unique:
+        rest = common.reindex(adata.obs_names)
+        adata.obs = adata.obs.assign(**{name: rest[name] for name in rest if name not in adata.obs})
 
 
 def write_h5ad(adata: AnnData, path: Path, *, compression_level: int | None = None) -> None:

@@ -20,6 +20,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from cellular_bench.core.errors import UnknownNameError, UserError
+from cellular_bench.core.names import among
 from cellular_bench.core.types import Split, SplitKind
 
 #: Labels with fewer cells are not chosen by :func:`unseen_label`, only if they are named.
@@ -261,7 +262,7 @@ def reference_query(batch: ArrayLike, *, reference: Sequence[str]) -> tuple[Spli
     """
     names = _names(batch, "batch")
     batches = _batches(names, "reference_query")
-    wanted = sorted(set(_strings(reference, "reference")))
+    wanted = sorted(set(_strings(reference, "reference", batches)))
     for name in wanted:
         if name not in batches:
             raise UnknownNameError("batch", name, batches)
@@ -420,7 +421,7 @@ def _labels_to_hide(
     elif labels == "all":
         hidden = present
     else:
-        hidden = list(dict.fromkeys(_strings(labels, "labels")))
+        hidden = _strings(labels, "labels", present)
     for name in hidden:
         if name not in present:
             raise UnknownNameError("label", name, present)
@@ -501,11 +502,13 @@ def _names(values: ArrayLike, what: str) -> NDArray[np.str_]:
     return names.astype(str)
 
 
-def _strings(values: Sequence[str], option: str) -> list[str]:
+def _strings(values: Sequence[str], option: str, known: list[str]) -> list[str]:
     # A string is a sequence of letters, which is never intended.
-    if isinstance(values, str) or not values or not all(isinstance(value, str) for value in values):
+    is_list = not isinstance(values, str) and all(isinstance(value, str) for value in values)
+    names = among(values, known) if is_list else []
+    if not names:
         raise UserError(f"{option} must be a list of at least one name, got: {values!r}.")
-    return list(values)
+    return names
 
 
 def _check_integer(option: str, value: object, *, minimum: int) -> None:

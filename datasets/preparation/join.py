@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 from cellular_bench.core.errors import DataError, UnknownNameError, UserError
 from cellular_bench.core.keys import BATCH
 from cellular_bench.datasets import expression
-from cellular_bench.datasets.h5ad import writable
+from cellular_bench.datasets.h5ad import notes_of, unreadable, writable
 from cellular_bench.datasets.preparation import genes, readers, recipes
 from cellular_bench.datasets.preparation.recipes import Prepared, Recipe
 from cellular_bench.datasets.subsample import subsample
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from anndata import AnnData
 
 #: Suffixes that are removed from a file's name to get the name of its sample.
-ENDINGS = re.compile(r"(\.(gz|h5ad|h5|hdf5|loom|csv|tsv|txt|tab))+$", re.IGNORECASE)
+ENDINGS = re.compile(r"(\.(gz|h5ad|h5mu|zarr|h5|hdf5|loom|csv|tsv|txt|tab))+$", re.IGNORECASE)
 #: Number of samples that a note names as examples.
 N_EXAMPLES = 3
 
@@ -173,7 +173,7 @@ def _read(path: Path, name: str, reading: Reading, given: Sequence[str]) -> tupl
     adata = readers.read(
         path, format=reading.format, orientation=reading.orientation, obs_columns=reading.obs_columns
     )
-    warnings: list[str] = []
+    warnings = notes_of(adata)
     if (reading.format or readers.detect(path)) == "table":
         warnings += _moved_columns(adata)
     adata, notes = genes.name_genes(
@@ -206,7 +206,7 @@ def _counts(adata: AnnData, path: Path, counts_layer: str | None, warnings: list
         raise DataError(str(path), problems)
     warnings += notes
     var = _var_of(found.var_names, adata)
-    return AnnData(found.values, obs=adata.obs.copy(), var=var)
+    return AnnData(found.values, obs=adata.obs.copy(), var=var, uns=adata.uns)
 
 
 def _var_of(names: pd.Index, adata: AnnData) -> pd.DataFrame:
@@ -271,6 +271,8 @@ def _batch(
         return pd.Series(name, index=adata.obs_names)
     if batch_key in adata.obs:
         return adata.obs[batch_key].astype(str)
+    if problem := unreadable(adata, f"obs['{batch_key}']"):
+        raise DataError(str(path), [problem])
     known = ", ".join(dict.fromkeys([*map(str, adata.obs.columns), *given])) or "none"
     raise DataError(str(path), [f"obs has no column '{batch_key}' for the batch. Known: {known}."])
 

@@ -17,7 +17,7 @@ from typing import IO, TYPE_CHECKING, Any, Literal, get_args
 import numpy as np
 
 from cellular_bench.core.errors import DataError, UnknownNameError
-from cellular_bench.datasets.h5ad import read_h5ad
+from cellular_bench.datasets.h5ad import is_zarr, read_h5ad
 from cellular_bench.datasets.preparation.columns import OF_CELLS, OF_GENES, not_genes
 from cellular_bench.datasets.preparation.genes import make_unique
 
@@ -112,16 +112,16 @@ def detect(path: Path) -> Format:
     'table'
     """
     if path.is_dir():
-        return "10x_mtx"
+        return "h5ad" if is_zarr(path) else "10x_mtx"
     suffixes = [suffix.lower() for suffix in path.suffixes]
     last = suffixes[-2] if suffixes[-1:] == [".gz"] and len(suffixes) > 1 else (suffixes or [""])[-1]
     if last in TABLE_SUFFIXES:
         return "table"
-    if last in (".h5ad", ".loom"):
-        return "h5ad" if last == ".h5ad" else "loom"
+    if last in (".h5ad", ".h5mu", ".loom"):
+        return "loom" if last == ".loom" else "h5ad"
     if last in (".h5", ".hdf5"):
         return "10x_h5"
-    known = ", ".join([".h5ad", ".h5", ".loom", *TABLE_SUFFIXES])
+    known = ", ".join([".h5ad", ".h5mu", ".h5", ".loom", *TABLE_SUFFIXES])
     problem = f"Its name does not say what it is: expected a folder with matrix.mtx, or {known} (also .gz)."
     raise DataError(str(path), [problem])
 
