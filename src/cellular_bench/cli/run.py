@@ -60,13 +60,15 @@ Exit code: 0 all runs ended well or do not apply, 1 some did not, 2 the request 
     "--reference",
     type=options.DataNames(),
     multiple=True,
-    help="Training batches, for --split reference-query; several with commas, or repeated.",
+    help="Training batches, for --split reference-query; with commas, or repeated.  Double quotes separate "
+    "names that contain commas.",
 )
 @click.option(
     "--unseen",
     type=options.DataNames(),
     multiple=True,
-    help="Labels to hold out, for --split unseen-label or private-label; several with commas, or repeated.",
+    help="Labels to hold out, for --split unseen-label or private-label; with commas, or repeated.  Double "
+    "quotes separate names that contain commas.",
 )
 @click.option(
     "--stress",
