@@ -21,6 +21,7 @@ from cellular_bench.core.keys import BATCH, COUNTS, LABEL
 from cellular_bench.core.labels import label_names, notes_on_names
 from cellular_bench.core.sizes import MIN_CELLS, in_words
 from cellular_bench.datasets.expression import Expression, choose
+from cellular_bench.datasets.h5ad import notes_of, unreadable
 from cellular_bench.datasets.preprocess import normalise
 
 if TYPE_CHECKING:
@@ -79,7 +80,7 @@ def conform(
     DataError
         With all problems.
     """
-    found = Findings()
+    found = Findings(warnings=notes_of(adata))
     if adata.n_obs and adata.n_vars:
         label, batch = _labels_and_batches(adata, label_key, batch_key, found)
         truth = {
@@ -178,6 +179,9 @@ def _column(adata: AnnData, key: str, role: str, found: Findings) -> list[str]:
 
 def _complete(adata: AnnData, key: str, role: str, found: Findings) -> list[str] | None:
     """Return the names in a column of ``obs``; None and a problem unless every cell has one."""
+    if problem := unreadable(adata, f"obs['{key}']"):
+        found.problems.append(problem)
+        return None
     if key not in adata.obs:
         found.problems.append(str(UnknownNameError(f"{role} key", key, map(str, adata.obs.columns))))
         return None

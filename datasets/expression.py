@@ -9,6 +9,7 @@ from __future__ import annotations
 import shlex
 from collections.abc import Iterator
 from dataclasses import dataclass
+from operator import itemgetter
 from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
@@ -16,6 +17,16 @@ from numpy.typing import NDArray
 
 from cellular_bench.core.errors import UnknownNameError
 from cellular_bench.core.keys import COUNTS, TARGET_SUM
+from cellular_bench.datasets.cut_genes import (
+    MIN_FACTOR,
+    columns_of,
+    factor_of_lognorm,
+    factor_of_raw,
+    factors_of_columns,
+    is_cut_from,
+    recovered_counts,
+)
+from cellular_bench.datasets.h5ad import unreadable
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -60,32 +71,115 @@ def choose(
 
     With ``counts_layer``, only that matrix is used, and it must hold counts. Without it, the first of ``X``,
     :data:`COUNTS_LAYERS` and ``.raw`` that holds counts is chosen, else the first of ``X`` and ``.raw`` that
-    holds log-normalised values.
+    holds log-normalised values. If these are cut from ``.raw``, which has more genes, ``.raw`` is chosen; and
+    if ``.raw`` holds log-normalised values from which the counts of all genes follow, those counts.
 
     Returns
     -------
     The values, or None if there is a problem.
     """
-    if counts_layer is not None:
-        return _explicit(adata, counts_layer, problems)
-    seen: dict[str, Expression] = {}
+    if counts_layer is None:
+        return _found(adata, problems, warnings)
+    expression = _explicit(adata, counts_layer, problems)
+    if expression is not None:
+        x = None if counts_layer == "X" else _usable(adata.X, "X", adata.obs_names, adata.var_names)
+        _warn_of_cut(adata, expression, x, warnings)
+    return expression
+
+
+def _found(adata: AnnData, problems: list[str], warnings: list[str]) -> Expression | None:
+    """Choose by the values."""
+    lognorm: dict[str, Expression] = {}
     faults: list[str] = []
     for name, matrix, var_names in _candidates(adata):
         values, fault = _canonical(matrix, name, adata.obs_names, var_names)
         kind = None if values is None else _kind(values)
-        if values is not None and kind == "counts":
-            _warn_of_place(name, warnings)
-            return Expression(values=values, var_names=var_names, is_counts=True)
-        if values is not None and kind == "lognorm" and name in ("X", "raw"):
-            seen[name] = Expression(values=values, var_names=var_names, is_counts=False)
+        if values is not None and not values.nnz:
+            fault = f"{name} holds only zeros: there are no expression values."
+        elif values is not None and kind == "counts":
+            expression = Expression(values=values, var_names=var_names, is_counts=True)
+            whole = _uncut(adata, name, expression, warnings)
+            if whole is None:
+                _warn_of_place(name, faults, warnings)
+            _warn_of_cut(adata, whole or expression, lognorm.get("X"), warnings)
+            return whole or expression
+        elif values is not None and kind == "lognorm" and name in ("X", "raw"):
+            lognorm[name] = Expression(values=values, var_names=var_names, is_counts=False)
         faults.append(fault or _unknown_values(values, name))
-    if seen:
-        name, expression = next(iter(seen.items()))
-        _warn_of_place(name, warnings)
-        _warn_of_lognorm(expression.values, _likely_counts(adata), warnings)
+    lost = [problem for name in COUNTS_LAYERS if (problem := unreadable(adata, _layer(name)))]
+    if lost:
+        problems.extend(lost)
+        return None
+    if lognorm:
+        name, expression = next(iter(lognorm.items()))
+        raw = lognorm.get("raw", expression)
+        if is_cut_from(expression.values, raw.values, columns_of(expression.var_names, raw.var_names)):
+            name, expression = "raw", raw
+        _warn_of_place(name, faults, warnings)
+        _warn_of_lognorm(expression.values, likely_counts(adata), warnings)
         return expression
-    problems.extend(f"{fault}{_likely_counts(adata)}" for fault in faults[:1])
+    problems.extend(f"{fault}{likely_counts(adata)}" for fault in faults[:1])
     return None
+
+
+def _uncut(adata: AnnData, name: str, some: Expression, warnings: list[str]) -> Expression | None:
+    """Return the counts of all genes if ``some`` are cut from them, and ``.raw`` has or implies them."""
+    raw = _raw_of_more_genes(adata, some)
+    if raw is None:
+        return None
+    columns = columns_of(some.var_names, raw.var_names)
+    if not raw.is_counts:
+        values, source = (
+            recovered_counts(raw.values, some.values, columns),
+            "computed from the logarithms in raw",
+        )
+    else:
+        values = raw.values if is_cut_from(some.values, raw.values, columns) else None
+        source = "from raw"
+    if values is None:
+        return None
+    n_some, own = len(some.var_names), name.removeprefix("layers['").removesuffix("']")
+    warnings.append(
+        f"{name} holds the counts of {n_some} genes; the counts of all {len(raw.var_names)} genes are used, "
+        f"{source}. --counts-layer {own} takes the {n_some} alone."
+    )
+    return Expression(values=values, var_names=raw.var_names, is_counts=True)
+
+
+def _raw_of_more_genes(adata: AnnData, some: Expression) -> Expression | None:
+    if adata.raw is None or adata.raw.n_vars <= len(some.var_names):
+        return None
+    return _usable(adata.raw.X, "raw", adata.obs_names, adata.raw.var_names)
+
+
+def _usable(matrix: Any, name: str, obs_names: pd.Index, var_names: pd.Index) -> Expression | None:
+    """Return counts or log-normalised values; None if the matrix holds neither."""
+    values, _ = _canonical(matrix, name, obs_names, var_names)
+    kind = None if values is None or not values.nnz else _kind(values)
+    if values is None or kind is None:
+        return None
+    return Expression(values=values, var_names=var_names, is_counts=kind == "counts")
+
+
+def _warn_of_cut(adata: AnnData, counts: Expression, x: Expression | None, warnings: list[str]) -> None:
+    """Warn if the cells had more counts than those of the genes here; ``x`` are the values of ``X``."""
+    found: dict[str, float | None] = {}
+    raw = _raw_of_more_genes(adata, counts)
+    if raw is not None:
+        columns = columns_of(counts.var_names, raw.var_names)
+        found["raw"] = factor_of_raw(raw.values, counts.values, columns, is_counts=raw.is_counts)
+    if x is not None and not x.is_counts and x.var_names.equals(counts.var_names):
+        found["X"] = factor_of_lognorm(x.values, counts.values)
+    found |= factors_of_columns(adata.obs, counts.values)
+    name, factor = max(
+        ((name, one or 1.0) for name, one in found.items()), key=itemgetter(1), default=("", 1.0)
+    )
+    if factor >= MIN_FACTOR:
+        warnings.append(
+            f"The counts are not of all genes: by {name}, the median cell had {factor:.3g} times as many. "
+            "Values per 10,000 counts are that much too high, in each cell by another factor. "
+            "Use a file with the counts of all genes."
+        )
 
 
 def _explicit(adata: AnnData, counts_layer: str, problems: list[str]) -> Expression | None:
@@ -94,6 +188,9 @@ def _explicit(adata: AnnData, counts_layer: str, problems: list[str]) -> Express
         matrices["raw"] = (adata.raw.X, adata.raw.var_names)
     # A layer that is called "X" or "raw" takes precedence: it is what the user sees under that name.
     matrices |= {name: (layer, adata.var_names) for name, layer in adata.layers.items()}
+    if problem := unreadable(adata, _layer(counts_layer) if counts_layer != "raw" else "raw"):
+        problems.append(problem)
+        return None
     if counts_layer not in matrices:
         problems.append(str(UnknownNameError("counts layer", counts_layer, matrices)))
         return None
@@ -168,9 +265,10 @@ def _unknown_values(values: Any, name: str) -> str:
     )
 
 
-def _warn_of_place(name: str, warnings: list[str]) -> None:
+def _warn_of_place(name: str, faults: list[str], warnings: list[str]) -> None:
     if name != "X":
-        warnings.append(f"Expression values were taken from {name}, not from X.")
+        why = ", which holds only zeros" if faults[0].startswith("X holds only zeros") else ""
+        warnings.append(f"Expression values were taken from {name}, not from X{why}.")
 
 
 def _warn_of_lognorm(values: csr_matrix, elsewhere: str, warnings: list[str]) -> None:
@@ -184,7 +282,7 @@ def _warn_of_lognorm(values: csr_matrix, elsewhere: str, warnings: list[str]) ->
         )
 
 
-def _likely_counts(adata: AnnData) -> str:
+def likely_counts(adata: AnnData) -> str:
     """Return a sentence that names the first other layer that may hold counts; empty if there is none."""
     for name, matrix in adata.layers.items():
         if name not in COUNTS_LAYERS and _are_whole_numbers(matrix):

@@ -2,45 +2,274 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import re
 import shlex
 import warnings
+from collections.abc import Callable
 from importlib.metadata import version
+from importlib.util import find_spec
+from io import FileIO
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from cellular_bench.core.errors import DataError
+from cellular_bench.core.files import replacing
+from cellular_bench.datasets.elements import read_elements, read_table_of, reason_of
 
 if TYPE_CHECKING:
+    import pandas as pd
     from anndata import AnnData
 
+LOG = logging.getLogger(__name__)
+#: Entries of ``uns`` with what was left out while reading (name and reason), and what else is to be told.
+LEFT_OUT, NOTES = "cellular_bench_left_out", "cellular_bench_notes"
+#: What modalities of MuData with gene expression are called, in small letters.
+RNA_NAMES = frozenset({"rna", "gex", "gene expression", "gene_expression", "scrna"})
 GZIP_MAGIC = b"\x1f\x8b"
 
 
 def read_h5ad(path: Path) -> AnnData:
-    """Read an ``.h5ad`` file into memory.
+    """Read an ``.h5ad`` file, a zarr store, or the RNA of an ``.h5mu`` file, into memory.
+
+    What cannot be read, and is no expression and no name, is left out; :func:`notes_of` names it.
 
     Raises
     ------
     DataError
         If the file does not exist, or is not a complete AnnData file.
     """
+    if is_zarr(path):
+        return _read_zarr(path)
     import anndata
+    import h5py
 
     problem = _problem_of_path(path) or _problem_of_hdf5(path)
     if problem:
         raise DataError(str(path), [problem])
+    with h5py.File(path, "r") as file:
+        return _read_group(path, file, anndata.read_h5ad)
+
+
+def is_zarr(path: Path) -> bool:
+    """Return whether a folder is a zarr store."""
+    return any((path / name).is_file() for name in (".zgroup", "zarr.json"))
+
+
+def notes_of(adata: AnnData) -> list[str]:
+    """Return what was left out while reading, one sentence each."""
+    notes = [
+        f"{name} is left out: it cannot be read ({reason})."
+        for name, reason in adata.uns.get(LEFT_OUT, {}).items()
+    ]
+    return [*notes, *adata.uns.get(NOTES, ())]
+
+
+def unreadable(adata: AnnData, name: str) -> str | None:
+    """Return the problem of an entry that was left out while reading; None if there is none.
+
+    Parameters
+    ----------
+    adata
+        What :func:`read_h5ad` returned.
+    name
+        Place and key, such as ``obs['cell_type']``.
+    """
+    reason = adata.uns.get(LEFT_OUT, {}).get(name)
+    return reason and f"{name} cannot be read: {reason}."
+
+
+def _read_zarr(path: Path) -> AnnData:
+    if find_spec("zarr") is None:
+        problem = (
+            "This is a zarr store, and zarr is not installed: pip install zarr, or write an h5ad file: "
+            'anndata.read_zarr(folder).write_h5ad("my.h5ad").'
+        )
+        raise DataError(str(path), [problem])
+    import anndata
+    import zarr
+
+    try:
+        group = zarr.open_group(str(path), mode="r")
+    except Exception as error:
+        # zarr raises errors of many kinds on damaged stores.
+        raise DataError(str(path), [f"This zarr store cannot be opened: {reason_of(error)}."]) from error
+    absent = _problem_of_content(path, set(group))
+    if absent:
+        raise DataError(str(path), [absent])
+    return _read_group(path, group, anndata.read_zarr)
+
+
+def _read_group(path: Path, group: Any, read: Callable[[Path], AnnData]) -> AnnData:
+    """Read AnnData, or the RNA of MuData, from an open file; ``read`` reads all of an AnnData file."""
+    is_mudata = "mod" in group and group.attrs.get("encoding-type") == "MuData"
+    name = _rna_of(path, list(group["mod"])) if is_mudata else ""
     with warnings.catch_warnings():
         # Warnings about files of old versions, and about repeated names, which the contract reports.
         warnings.simplefilter("ignore")
         try:
-            return anndata.read_h5ad(path)
+            if is_mudata:
+                adata, left_out = read_elements(group["mod"][name])
+                _add_columns(adata, group, left_out)
+            else:
+                adata, left_out = _read_all_or_elements(path, group, read)
         except Exception as error:
             # anndata raises errors of many kinds on damaged or foreign files.
-            reason = str(error).strip().splitlines() or [type(error).__name__]
-            problem = f"anndata {version('anndata')} cannot read this file: {reason[0]}."
+            problem = f"anndata {version('anndata')} cannot read this file: {reason_of(error)}."
             raise DataError(str(path), [problem]) from error
+    if left_out:
+        adata.uns[LEFT_OUT] = left_out
+    if is_mudata:
+        others = ", ".join(other for other in group["mod"] if other != name) or "none"
+        adata.uns[NOTES] = [f"The modality '{name}' of this MuData file is read. Others: {others}."]
+    return adata
+
+
+def _read_all_or_elements(
+    path: Path, group: Any, read: Callable[[Path], AnnData]
+) -> tuple[AnnData, dict[str, str]]:
+    try:
+        return read(path), {}
+    except Exception as error:
+        LOG.info("%s is read element by element: %s", path, error)
+        try:
+            return read_elements(group)
+        except Exception as second:
+            LOG.info("which failed, too: %s", second)
+            raise error from second
+
+
+def _rna_of(path: Path, names: list[str]) -> str:
+    found = [name for name in names if name.casefold() in RNA_NAMES]
+    if len(found) == 1:
+        return found[0]
+    problem = (
+        f"This is a MuData file, and which of its modalities is RNA is not clear: {', '.join(names)}. "
+        'Write that one: mudata.read("FILE")["NAME"].write_h5ad("my.h5ad").'
+    )
+    raise DataError(str(path), [problem])
+
+
+def _add_columns(adata: AnnData, group: Any, left_out: dict[str, str]) -> None:
+    """Add the columns of ``obs`` that MuData holds for all modalities, often the labels."""
+    common = read_table_of(group, "obs", left_out)
+    if common.index.is_unique:
+        rest = common.reindex(adata.obs_names)
+        adata.obs = adata.obs.assign(**{name: rest[name] for name in rest if name not in adata.obs})
+
+
+def write_h5ad(adata: AnnData, path: Path, *, compression_level: int | None = None) -> None:
+    """Write an ``.h5ad`` file, compressed, complete or not at all.
+
+    Columns of text become categories, as in ``AnnData.write_h5ad``.
+
+    Raises
+    ------
+    OSError
+        If the disk is full or the folder cannot be written; an older file stays as it was.
+    """
+    import h5py
+    from anndata.io import write_elem
+
+    compression = {"compression": "gzip", "compression_opts": compression_level}
+    adata.strings_to_categoricals()
+    with replacing(path) as temporary, _WriteOnce(temporary, "w+") as raw:
+        try:
+            with h5py.File(raw, "w") as file:
+                write_elem(file, "/", adata, dataset_kwargs=compression)
+        finally:
+            if raw.error is not None:
+                raise OSError(raw.error.errno, raw.error.strerror, str(path)) from raw.error
+
+
+class _WriteOnce(FileIO):
+    """A file that keeps the first error of writing, and then only seems to write.
+
+    HDF5 crashes the process if the disk is full when it closes a file.
+    """
+
+    error: OSError | None = None
+
+    def write(self, data: Any) -> int:
+        """Write all bytes."""
+        rest = memoryview(data).cast("B")
+        n_bytes = len(rest)
+        try:
+            while self.error is None and len(rest):
+                rest = rest[super().write(rest) :]
+        except OSError as error:
+            self.error = error
+        return n_bytes
+
+    def truncate(self, size: int | None = None) -> int:
+        """Change the size of the file."""
+        try:
+            if self.error is None:
+                super().truncate(size)
+        except OSError as error:
+            self.error = error
+        return size or 0
+
+    def readinto(self, buffer: Any) -> int:
+        """Read; what was not written is zeros."""
+        bytes_of = memoryview(buffer).cast("B")
+        n_read = super().readinto(bytes_of)
+        bytes_of[n_read:] = bytes(len(bytes_of) - n_read)
+        return len(bytes_of)
+
+
+def writable(table: pd.DataFrame, name: str) -> tuple[pd.DataFrame, list[str]]:
+    """Return a table of which an h5ad file can hold every column: as text if not otherwise.
+
+    Parameters
+    ----------
+    table
+        ``obs`` or ``var``. Not modified.
+    name
+        Which of them, for the notes.
+
+    Returns
+    -------
+    table
+        Its columns have unique text as names.
+    notes
+        One sentence about the columns that were changed.
+    """
+    import pandas as pd
+
+    made = pd.DataFrame(index=table.index.astype(str).rename(None))
+    changed = []
+    for place, title in enumerate(table.columns):
+        column = table.iloc[:, place].set_axis(made.index)
+        # HDF5 takes a slash as a path, and anndata keeps the index under this name.
+        new = str(title).replace("/", "_") if title != "_index" else "index"
+        while new in made:
+            new = f"{new}-1"
+        if not _can_be_written(column):
+            column = column.astype(object).where(column.notna(), "").map(str).astype(object)
+            changed.append(f"'{new}'")
+        made[new] = column
+    if not changed:
+        return made, []
+    return made, [
+        f"Columns of {name} with values of several or unusual types are text: {', '.join(changed)}."
+    ]
+
+
+def _can_be_written(column: pd.Series[Any]) -> bool:
+    import h5py
+    import pandas as pd
+    from anndata.io import write_elem
+
+    with h5py.File("column", "w", driver="core", backing_store=False) as file, warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        try:
+            write_elem(file, "column", pd.DataFrame({"column": column}))
+        except Exception as error:
+            LOG.info("column '%s' cannot be written as it is: %s", column.name, error)
+            return False
+    return True
 
 
 def _problem_of_path(path: Path) -> str | None:

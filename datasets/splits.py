@@ -21,6 +21,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from cellular_bench.core.errors import UnknownNameError, UserError
 from cellular_bench.core.labels import label_name, label_names
+from cellular_bench.core.names import among
 from cellular_bench.core.types import Split, SplitKind
 
 #: Labels with fewer cells are not chosen by :func:`unseen_label`, only if they are named.
@@ -262,7 +263,7 @@ def reference_query(batch: ArrayLike, *, reference: Sequence[str]) -> tuple[Spli
     """
     names = _names(batch, "batch")
     batches = _batches(names, "reference_query")
-    wanted = sorted(set(_strings(reference, "reference")))
+    wanted = sorted(set(_strings(reference, "reference", batches)))
     for name in wanted:
         if name not in batches:
             raise UnknownNameError("batch", name, batches)
@@ -421,7 +422,7 @@ def _labels_to_hide(
     elif labels == "all":
         hidden = present
     else:
-        hidden = list(dict.fromkeys(_strings(labels, "labels")))
+        hidden = _strings(labels, "labels", present)
     for name in hidden:
         if name not in present:
             raise UnknownNameError("label", name, present)
@@ -502,11 +503,13 @@ def _names(values: ArrayLike, what: str) -> NDArray[np.str_]:
     return label_names(names)
 
 
-def _strings(values: Sequence[str], option: str) -> list[str]:
+def _strings(values: Sequence[str], option: str, known: list[str]) -> list[str]:
     # A string is a sequence of letters, which is never intended.
-    if isinstance(values, str) or not values or not all(isinstance(value, str) for value in values):
+    is_list = not isinstance(values, str) and all(isinstance(value, str) for value in values)
+    names = among(values, known) if is_list else []
+    if not names:
         raise UserError(f"{option} must be a list of at least one name, got: {values!r}.")
-    return [label_name(value) for value in values]
+    return [label_name(name) for name in names]
 
 
 def _check_integer(option: str, value: object, *, minimum: int) -> None:

@@ -204,19 +204,20 @@ def read_table(path: Path, *, key: str | None = None) -> Table:
 
 
 def _read_h5ad(path: Path, key: str | None) -> tuple[list[str], Any]:
-    import anndata
+    import h5py
+    from anndata.io import read_elem
 
-    adata = anndata.read_h5ad(path, backed="r")
-    try:
-        known = list(adata.obsm)
+    # Only what is needed: other entries may be of another version of anndata.
+    with h5py.File(path, "r") as file:
+        known = list(file["obsm"]) if "obsm" in file else []
         if key is None and len(known) != 1:
             raise ValueError(f"obsm holds {len(known)} entries ({', '.join(known)}); name one by 'key'")
         chosen = known[0] if key is None else key
         if chosen not in known:
             raise ValueError(f"obsm has no entry '{chosen}'; it has {', '.join(known) or 'none'}")
-        return [str(name) for name in adata.obs_names], np.asarray(adata.obsm[chosen])
-    finally:
-        adata.file.close()
+        names = read_elem(file["obs"][file["obs"].attrs["_index"]])
+        X_emb = read_elem(file["obsm"][chosen])
+    return [str(name) for name in names], X_emb.toarray() if hasattr(X_emb, "toarray") else X_emb
 
 
 def _read_npz(path: Path, key: str | None) -> tuple[list[str], Any]:

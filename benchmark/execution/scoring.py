@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 import math
 from collections import Counter
 from collections.abc import Collection, Iterator, Mapping, Sequence
@@ -26,6 +27,8 @@ from cellular_bench.core.labels import note_on_unseen
 from cellular_bench.core.outputs import Outputs, read_outputs
 from cellular_bench.core.sizes import MIN_CELLS, stray_batches
 from cellular_bench.core.types import MetricSpec, ProfileName
+
+LOG = logging.getLogger(__name__)
 
 
 def execute_after(job: Job) -> None:
@@ -211,7 +214,7 @@ def check_rows_belong_to_cells(method_id: str, outputs: Outputs, truth: Truth) -
 
     Cells that are neighbours before a method are more often neighbours after it, or named alike,
     than cells picked at random, however good or bad the method. Where they are not, the rows have
-    nothing to do with the cells. Small or structureless output is not judged.
+    nothing to do with the cells. Small output is not judged, nor is an embedding that is noise in any order.
 
     Raises
     ------
@@ -232,12 +235,61 @@ def check_rows_belong_to_cells(method_id: str, outputs: Outputs, truth: Truth) -
     else:
         return
     spread = math.sqrt(expected * (1 - expected) / before.size)
-    if spread > 0 and found < expected + 3 * spread:
-        raise ContractError(
-            f"{method_id}: the rows bear no relation to the cells. Neighbouring cells agree in {found:.1%} "
-            f"of pairs, cells picked at random in {expected:.1%}. The rows are probably in another order "
-            "than obs_names."
-        )
+    if spread == 0 or found >= expected + 3 * spread:
+        return
+    if outputs.graph is None and outputs.X_emb is not None and is_noise(outputs.X_emb):
+        LOG.warning("%s: the embedding is noise, without any information on the cells.", method_id)
+        return
+    raise ContractError(
+        f"{method_id}: the rows bear no relation to the cells. Neighbouring cells agree in {found:.1%} "
+        f"of pairs, cells picked at random in {expected:.1%}. Either the rows are in another order than "
+        "obs_names, or the output has no information on expression (a model that has not learnt, or whose "
+        "posterior collapsed). Return rows in the order of obs_names, and look at the training."
+    )
+
+
+def is_noise(X_emb: Any) -> bool:
+    """Return whether an embedding is independent noise of one variance in all dimensions.
+
+    It then is the same in every order. What a method made of cells has directions of more variance, or cells
+    that are closer together than independent dimensions put them. One dimension cannot be told from noise.
+
+    Examples
+    --------
+    >>> rng = np.random.default_rng(0)
+    >>> noise = rng.normal(size=(300, 5))
+    >>> is_noise(noise), is_noise(noise + 5 * np.eye(3, 5)[rng.integers(0, 3, 300)])
+    (True, False)
+    """
+    from scipy.stats import chi2
+
+    X = np.asarray(X_emb, dtype=np.float64)
+    X = X[:, np.ptp(X, axis=0) > 0]
+    n_obs, n_dims = X.shape
+    if n_dims < 2:
+        return False
+    covariance = np.cov(X, rowvar=False)
+    # John 1972, https://doi.org/10.1093/biomet/59.1.169: are all variances equal and all covariances 0?
+    scaled = covariance / (np.trace(covariance) / n_dims) - np.eye(n_dims)
+    statistic = n_obs / 2 * float((scaled**2).sum())
+    if chi2.sf(statistic, n_dims * (n_dims + 1) / 2 - 1) < _NOISE_P:
+        return False
+    rng = np.random.default_rng(0)
+    independent = [_closeness(rng.permuted(X, axis=0)) for _ in range(_N_PERMUTATIONS)]
+    distance = abs(_closeness(X) - float(np.mean(independent)))
+    return distance <= _NOISE_SPREADS * float(np.std(independent, ddof=1))
+
+
+def _closeness(X: NDArray[np.float64]) -> float:
+    """Return the mean logarithm of the distance to the last of the nearest neighbours."""
+    from cellular_bench.metrics.numerics.distances import nearest_neighbors
+
+    distances = nearest_neighbors(X, _N_NEIGHBOURS + 1).distances[:, -1]
+    return float(np.log(np.maximum(distances, np.finfo(float).tiny)).mean())
+
+
+#: Noise is taken for something else with this probability, and beyond so many standard deviations.
+_NOISE_P, _NOISE_SPREADS, _N_PERMUTATIONS = 1e-4, 5.0, 20
 
 
 MIN_OBS_FOR_ORDER = 200

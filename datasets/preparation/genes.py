@@ -173,6 +173,20 @@ def _clean(value: object) -> str:
     return "" if text.lower() in MISSING_TEXTS | {"none"} else text
 
 
+def without_versions(names: Iterable[str]) -> list[str]:
+    """Return names in which Ensembl ids have no version, except where two would become one.
+
+    Examples
+    --------
+    >>> without_versions(["ENSG00000139618.19", "ENSG00000075624.1", "ENSG00000075624.2"])
+    ['ENSG00000139618', 'ENSG00000075624.1', 'ENSG00000075624.2']
+    """
+    given = [str(name) for name in names]
+    bare = [_bare(name) for name in given]
+    n_same = Counter(bare)
+    return [new if n_same[new] == 1 else old for old, new in zip(given, bare, strict=True)]
+
+
 def _bare(name: str) -> str:
     return name.partition(".")[0] if ENSEMBL.fullmatch(name) else name
 

@@ -12,9 +12,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from cellular_bench.core.errors import DataError, UserError
-from cellular_bench.core.keys import BATCH, COUNTS
+from cellular_bench.core.errors import DataError, UnknownNameError, UserError
+from cellular_bench.core.keys import BATCH
 from cellular_bench.core.labels import label_name, label_names, notes_on_names
+from cellular_bench.datasets import expression
+from cellular_bench.datasets.h5ad import notes_of, unreadable, writable
 from cellular_bench.datasets.preparation import genes, readers, recipes
 from cellular_bench.datasets.preparation.recipes import Prepared, Recipe
 from cellular_bench.datasets.subsample import subsample
@@ -24,7 +26,7 @@ if TYPE_CHECKING:
     from anndata import AnnData
 
 #: Suffixes that are removed from a file's name to get the name of its sample.
-ENDINGS = re.compile(r"(\.(gz|h5ad|h5|hdf5|loom|csv|tsv|txt|tab))+$", re.IGNORECASE)
+ENDINGS = re.compile(r"(\.(gz|h5ad|h5mu|zarr|h5|hdf5|loom|csv|tsv|txt|tab))+$", re.IGNORECASE)
 #: Number of samples that a note names as examples.
 N_EXAMPLES = 3
 
@@ -44,6 +46,10 @@ class Reading:
     batch_key
         Column of ``obs``, in the files or in the table of labels, that holds the batch; None: every file is a
         batch.
+    counts_layer
+        ``"X"``, ``"raw"`` or the layer that holds counts; None: decided by the values, as in validation.
+    obs_columns
+        Columns of tables with numbers that are no genes; None: detected.
     """
 
     format: readers.Format | None = None
@@ -51,6 +57,8 @@ class Reading:
     gene_names: Mapping[str, str] | None = None
     gene_column: str | None = None
     batch_key: str | None = None
+    counts_layer: str | None = None
+    obs_columns: Sequence[str] | None = None
 
 
 def join(
@@ -100,6 +108,8 @@ def join(
             raise DataError(str(path), [f"Two files would be the sample '{name}': rename one of them."])
         samples[name], notes = _read(path, name, reading, given)
         warnings += [f"{name}: {sentence}" for sentence in notes]
+    warnings += _match_versions(samples)
+    _check_obs_columns(samples, reading.obs_columns or ())
     n_genes = {name: adata.n_vars for name, adata in samples.items()}
     _make_cells_unique(samples)
     joined = anndata.concat(list(samples.values()), join="inner", merge="first")
@@ -117,6 +127,10 @@ def join(
         warnings += lost_cells
     if (reading.batch_key or BATCH) in given:
         joined.obs[BATCH] = label_names(joined.obs[reading.batch_key or BATCH])
+    for slot in ("obs", "var"):
+        table, changed = writable(getattr(joined, slot), slot)
+        setattr(joined, slot, table)
+        warnings += changed
     return joined, tuple(warnings)
 
 
@@ -157,19 +171,96 @@ def sample_name(path: Path) -> str:
 
 def _read(path: Path, name: str, reading: Reading, given: Sequence[str]) -> tuple[AnnData, tuple[str, ...]]:
     """Read a sample; ``given`` are the columns that the table of labels adds later."""
-    from anndata import AnnData
-    from scipy import sparse
-
-    adata = readers.read(path, format=reading.format, orientation=reading.orientation)
-    adata, warnings = genes.name_genes(adata, mapping=reading.gene_names, column=reading.gene_column)
-    # An h5ad file can hold its counts beside normalised values.
-    counts = adata.layers.get(COUNTS, adata.X)
+    adata = readers.read(
+        path, format=reading.format, orientation=reading.orientation, obs_columns=reading.obs_columns
+    )
+    warnings = notes_of(adata)
+    if (reading.format or readers.detect(path)) == "table":
+        warnings += _moved_columns(adata)
+    adata, notes = genes.name_genes(
+        _counts(adata, path, reading.counts_layer, warnings),
+        mapping=reading.gene_names,
+        column=reading.gene_column,
+    )
+    warnings += notes
     batch = _batch(adata, path, name, reading.batch_key, given)
     if BATCH in adata.obs and BATCH not in given and (label_names(adata.obs[BATCH]) != batch).any():
         by = "the name of the file" if reading.batch_key is None else f"obs['{reading.batch_key}']"
-        warnings += (f"obs['{BATCH}'] is replaced by {by}. To keep it: --batch-key {BATCH}.",)
-    obs = adata.obs.assign(**{BATCH: batch})
-    return AnnData(sparse.csr_matrix(counts), obs=obs, var=adata.var), warnings
+        warnings.append(f"obs['{BATCH}'] is replaced by {by}. To keep it: --batch-key {BATCH}.")
+    adata.obs[BATCH] = batch
+    return adata, tuple(warnings)
+
+
+def _counts(adata: AnnData, path: Path, counts_layer: str | None, warnings: list[str]) -> AnnData:
+    """Return the counts of a file, wherever they are, with what the file says of their cells and genes."""
+    from anndata import AnnData
+
+    problems: list[str] = []
+    notes: list[str] = []
+    found = expression.choose(adata, counts_layer, problems, notes)
+    if found is not None and not found.is_counts:
+        problems.append(
+            "A recipe requires raw counts, and the values are not all whole numbers of at least 0. "
+            f"Use a file with counts, or name their layer (--counts-layer).{expression.likely_counts(adata)}"
+        )
+    if found is None or problems:
+        raise DataError(str(path), problems)
+    warnings += notes
+    var = _var_of(found.var_names, adata)
+    return AnnData(found.values, obs=adata.obs.copy(), var=var, uns=adata.uns)
+
+
+def _var_of(names: pd.Index, adata: AnnData) -> pd.DataFrame:
+    """Return all that is known of genes, from ``var`` and from that of ``.raw``."""
+    import pandas as pd
+
+    tables = [adata.var] if adata.raw is None else [adata.var, adata.raw.var]
+    known = pd.DataFrame(index=names)
+    for table in tables:
+        if table.index.equals(names):
+            known = known.assign(**{str(column): table[column] for column in table if column not in known})
+    for table in tables:
+        if table.index.is_unique:
+            # Genes that a table lacks have no value in it.
+            rest = table.reindex(names)
+            known = known.assign(**{str(column): rest[column] for column in table if column not in known})
+    return known
+
+
+def _moved_columns(adata: AnnData) -> list[str]:
+    """Return notes about columns with numbers that became no genes or cells."""
+    of_cells, of_genes = (
+        [str(name) for name in table.select_dtypes("number")] for table in (adata.obs, adata.var)
+    )
+    notes = []
+    if of_cells:
+        notes.append(
+            f"Numbers that are no genes went into obs: {', '.join(of_cells)}. "
+            "If that is wrong, name those that are no genes: --obs-columns NAMES, or none."
+        )
+    if of_genes:
+        notes.append(f"Numbers that are no cells went into var: {', '.join(of_genes)}.")
+    return notes
+
+
+def _check_obs_columns(samples: Mapping[str, AnnData], wanted: Sequence[str]) -> None:
+    known = dict.fromkeys(str(column) for adata in samples.values() for column in adata.obs)
+    for name in wanted:
+        if name not in known:
+            raise UnknownNameError("column (--obs-columns)", name, known)
+
+
+def _match_versions(samples: Mapping[str, AnnData]) -> list[str]:
+    """Leave out the versions of Ensembl ids if samples then have more genes in common; return a note."""
+    bare = {name: genes.without_versions(adata.var_names) for name, adata in samples.items()}
+    shared = set.intersection(*(set(adata.var_names) for adata in samples.values()))
+    if len(set.intersection(*map(set, bare.values()))) <= len(shared):
+        return []
+    changed = [name for name, adata in samples.items() if list(adata.var_names) != bare[name]]
+    for name, adata in samples.items():
+        adata.var_names = bare[name]
+    shown = ", ".join(changed[:N_EXAMPLES]) + (", ..." if len(changed) > N_EXAMPLES else "")
+    return [f"Versions of Ensembl ids, as in ENSG00000139618.19, are left out to match genes, in {shown}."]
 
 
 def _batch(
@@ -181,6 +272,8 @@ def _batch(
         return pd.Series(name, index=adata.obs_names)
     if batch_key in adata.obs:
         return pd.Series(label_names(adata.obs[batch_key]), index=adata.obs_names)
+    if problem := unreadable(adata, f"obs['{batch_key}']"):
+        raise DataError(str(path), [problem])
     known = ", ".join(dict.fromkeys([*map(str, adata.obs.columns), *given])) or "none"
     raise DataError(str(path), [f"obs has no column '{batch_key}' for the batch. Known: {known}."])
 

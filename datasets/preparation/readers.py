@@ -9,7 +9,7 @@ import itertools
 import re
 import warnings
 import zlib
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any, Literal, get_args
@@ -17,12 +17,14 @@ from typing import IO, TYPE_CHECKING, Any, Literal, get_args
 import numpy as np
 
 from cellular_bench.core.errors import DataError, UnknownNameError
-from cellular_bench.datasets.h5ad import read_h5ad
+from cellular_bench.datasets.h5ad import is_zarr, read_h5ad
+from cellular_bench.datasets.preparation.columns import OF_CELLS, OF_GENES, not_genes
 from cellular_bench.datasets.preparation.genes import make_unique
 
 if TYPE_CHECKING:
     import pandas as pd
     from anndata import AnnData
+    from scipy.sparse import csr_matrix
 
 Format = Literal["h5ad", "10x_h5", "10x_mtx", "loom", "table"]
 #: Whether the rows of a table are cells or genes; ``auto``: the names decide.
@@ -42,7 +44,13 @@ COMMON_GENES = frozenset({
 })  # fmt: skip
 
 
-def read(path: Path, *, format: Format | None = None, orientation: Orientation = "auto") -> AnnData:  # noqa: A002
+def read(
+    path: Path,
+    *,
+    format: Format | None = None,  # noqa: A002
+    orientation: Orientation = "auto",
+    obs_columns: Sequence[str] | None = None,
+) -> AnnData:
     """Read a matrix of cells and genes.
 
     Parameters
@@ -55,6 +63,8 @@ def read(path: Path, *, format: Format | None = None, orientation: Orientation =
         Format of the file; None: detected from its name.
     orientation
         Of tables: whether the rows are cells or genes.
+    obs_columns
+        Of tables: columns with numbers that are no genes; None: detected.
 
     Returns
     -------
@@ -79,7 +89,10 @@ def read(path: Path, *, format: Format | None = None, orientation: Orientation =
     with warnings.catch_warnings():
         # name_genes resolves repeated names.
         warnings.filterwarnings("ignore", message="Variable names are not unique")
-        adata = read_table(path, orientation=orientation) if kind == "table" else readers[kind](path)
+        if kind == "table":
+            adata = read_table(path, orientation=orientation, obs_columns=obs_columns)
+        else:
+            adata = readers[kind](path)
     if not (adata.n_obs and adata.n_vars):
         raise DataError(str(path), [f"It holds {adata.n_obs} cells and {adata.n_vars} genes; none may be 0."])
     return adata
@@ -99,16 +112,16 @@ def detect(path: Path) -> Format:
     'table'
     """
     if path.is_dir():
-        return "10x_mtx"
+        return "h5ad" if is_zarr(path) else "10x_mtx"
     suffixes = [suffix.lower() for suffix in path.suffixes]
     last = suffixes[-2] if suffixes[-1:] == [".gz"] and len(suffixes) > 1 else (suffixes or [""])[-1]
     if last in TABLE_SUFFIXES:
         return "table"
-    if last in (".h5ad", ".loom"):
-        return "h5ad" if last == ".h5ad" else "loom"
+    if last in (".h5ad", ".h5mu", ".loom"):
+        return "loom" if last == ".loom" else "h5ad"
     if last in (".h5", ".hdf5"):
         return "10x_h5"
-    known = ", ".join([".h5ad", ".h5", ".loom", *TABLE_SUFFIXES])
+    known = ", ".join([".h5ad", ".h5mu", ".h5", ".loom", *TABLE_SUFFIXES])
     problem = f"Its name does not say what it is: expected a folder with matrix.mtx, or {known} (also .gz)."
     raise DataError(str(path), [problem])
 
@@ -181,13 +194,25 @@ def read_loom(path: Path) -> AnnData:
         return AnnData(values, obs=obs, var=var)
 
 
-def read_table(path: Path, *, orientation: Orientation = "auto") -> AnnData:
+def read_table(
+    path: Path, *, orientation: Orientation = "auto", obs_columns: Sequence[str] | None = None
+) -> AnnData:
     """Read a text table with names in its first row and column, some rows at a time.
 
     Names are the text of the file: ``007`` keeps its zeros, ``NA`` is a name, and names may be repeated. The
     first row may lack the name of the first column, as in files of R's ``write.table``. Columns that are not
-    numeric become columns of ``obs`` if the rows are cells, and of ``var`` if they are genes. With ``auto``,
-    the side with known gene names or Ensembl ids is that of the genes.
+    numeric become columns of ``obs`` if the rows are cells, and of ``var`` if they are genes. So do numeric
+    columns that are no genes (:mod:`~cellular_bench.datasets.preparation.columns`): totals, clusters and the
+    like. With ``auto``, the side with known gene names or Ensembl ids is that of the genes.
+
+    Parameters
+    ----------
+    path
+        Table.
+    orientation
+        Whether its rows are cells or genes.
+    obs_columns
+        Names on the side of the genes that are none, and become columns of ``obs``; None: detected.
 
     Raises
     ------
@@ -200,7 +225,8 @@ def read_table(path: Path, *, orientation: Orientation = "auto") -> AnnData:
 
     if orientation not in get_args(Orientation):
         raise UnknownNameError("orientation", orientation, get_args(Orientation))
-    blocks, others, names = [], [], []
+    chunks: list[tuple[pd.DataFrame, list[int], csr_matrix]] = []
+    names: list[str] = []
     with _as_data_error(path, "table"), opened(path) as file:
         separator = _separator_of_numbers(path, file)
         titles = titles_of(path, file, separator)
@@ -210,22 +236,80 @@ def read_table(path: Path, *, orientation: Orientation = "auto") -> AnnData:
             names.extend(chunk.pop(0))
             is_number = np.array([dtype.kind in "iuf" for dtype in chunk.dtypes], dtype=bool)
             numbers, rest = chunk.loc[:, is_number], chunk.loc[:, ~is_number]
-            _check_gaps(path, numbers, names[-len(chunk) :], titles)
             if separator == ";":
                 _check_decimals(path, rest, titles)
-            others.append(rest)
-            blocks.append((list(numbers.columns), numbers.to_numpy()))
+            chunks.append((rest, list(numbers.columns), sparse.csr_matrix(numbers.to_numpy())))
     if not names:
         raise DataError(str(path), ["It has a first row of names and no further rows."])
-    columns = _same_columns([[titles[at] for at in block[0]] for block in blocks], path)
-    values = sparse.vstack([sparse.csr_matrix(block[1]) for block in blocks], format="csr")
-    rows, cols = (pd.DataFrame(index=pd.Index(side)) for side in (names, columns))
-    texts = pd.concat(others)
+    ever = sorted({at for _, columns, _ in chunks for at in columns})
+    if not ever:
+        raise DataError(str(path), ["No column holds numbers: does the table have another separator?"])
+    side = _rows_are(orientation, names, [titles[at] for at in ever], path)
+    of_cells = set(obs_columns) if obs_columns is not None else OF_CELLS
+    aside = {at for at in ever if _is_among(titles[at], OF_GENES if side == "genes" else of_cells)}
+    values, texts = _apart(path, chunks, [at for at in ever if at not in aside], titles)
+    columns = [titles[at] for at in ever if at not in aside]
+    _check_gaps(path, values, names, columns)
+    rows, cols = (pd.DataFrame(index=pd.Index(given)) for given in (names, columns))
     for name, at in zip(make_unique([titles[at] for at in texts.columns]), texts.columns, strict=True):
         rows[name] = texts[at].to_numpy()
-    if _rows_are(orientation, names, columns, path) == "cells":
-        return AnnData(values, obs=rows, var=cols)
-    return AnnData(sparse.csr_matrix(values.T), obs=cols, var=rows)
+    if side == "cells":
+        return _without_other_columns(AnnData(values, obs=rows, var=cols), obs_columns)
+    return _without_other_columns(AnnData(sparse.csr_matrix(values.T), obs=cols, var=rows), obs_columns)
+
+
+def _apart(
+    path: Path, chunks: list[tuple[pd.DataFrame, list[int], csr_matrix]], kept: list[int], titles: list[str]
+) -> tuple[csr_matrix, pd.DataFrame]:
+    """Return the numbers of the columns that are kept, and all other columns."""
+    import pandas as pd
+    from scipy import sparse
+
+    mixed = sorted({titles[at] for _, columns, _ in chunks for at in set(kept).difference(columns)})[:3]
+    if mixed:
+        problem = f"Some columns hold numbers in some rows and text in others, among them {', '.join(mixed)}."
+        raise DataError(str(path), [problem])
+    blocks, others, is_kept = [], [], set(kept)
+    for rest, columns, values in chunks:
+        position = {at: place for place, at in enumerate(columns)}
+        moved = [at for at in columns if at not in is_kept]
+        numbers = pd.DataFrame(
+            values[:, [position[at] for at in moved]].toarray(), index=rest.index, columns=moved
+        )
+        blocks.append(values[:, [position[at] for at in kept]])
+        others.append(rest.join(numbers) if moved else rest)
+    texts = pd.concat(others)
+    texts = texts[sorted(texts.columns)]
+    for at in texts.columns:
+        texts[at] = _whole(texts[at])
+    return sparse.vstack(blocks, format="csr"), texts
+
+
+def _whole(column: pd.Series[Any]) -> pd.Series[Any]:
+    """Return whole numbers as integers: the columns beside it had fractions."""
+    is_whole = column.dtype.kind == "f" and np.isfinite(column).all() and (column == np.floor(column)).all()
+    return column.astype(np.int64) if is_whole else column
+
+
+def _is_among(name: str, known: Collection[str] | re.Pattern[str]) -> bool:
+    return known.fullmatch(name) is not None if isinstance(known, re.Pattern) else name in known
+
+
+def _without_other_columns(adata: AnnData, obs_columns: Sequence[str] | None) -> AnnData:
+    """Move what is no gene to ``obs``."""
+    import pandas as pd
+
+    known = OF_CELLS if obs_columns is None else set(obs_columns)
+    moved = np.array([_is_among(str(name), known) for name in adata.var_names], dtype=bool)
+    if obs_columns is None:
+        moved[~moved] = not_genes(adata.X[:, ~moved])
+    if not moved.any() or moved.all():
+        return adata
+    others = adata.X[:, moved].toarray().T
+    names = make_unique([*map(str, adata.obs.columns), *map(str, adata.var_names[moved])])[-len(others) :]
+    for name, values in zip(names, others, strict=True):
+        adata.obs[name] = _whole(pd.Series(values, index=adata.obs_names)).to_numpy()
+    return adata[:, ~moved].copy()
 
 
 def _first_rows(file: IO[bytes], separator: str) -> tuple[list[str], list[str]]:
@@ -243,12 +327,13 @@ def _first_rows(file: IO[bytes], separator: str) -> tuple[list[str], list[str]]:
     return first, second
 
 
-def _check_gaps(path: Path, numbers: pd.DataFrame, names: list[str], titles: list[str]) -> None:
-    is_gap = numbers.isna().to_numpy()
-    if is_gap.any():
-        row, column = np.argwhere(is_gap)[0]
+def _check_gaps(path: Path, values: csr_matrix, names: list[str], columns: list[str]) -> None:
+    gaps = np.flatnonzero(np.isnan(values.data))
+    if len(gaps):
+        row = int(np.searchsorted(values.indptr, gaps[0], side="right")) - 1
+        column = columns[values.indices[gaps[0]]]
         problem = (
-            f"There is no number in row '{names[row]}', column '{titles[numbers.columns[column]]}': the file "
+            f"There is no number in row '{names[row]}', column '{column}': the file "
             "is truncated, or a value is missing. Fetch or write it again."
         )
         raise DataError(str(path), [problem])
@@ -281,16 +366,6 @@ def _n_genes(names: list[str]) -> int:
     return sum(
         name.upper() in COMMON_GENES or name.upper().startswith(("ENSG0", "ENSMUSG0")) for name in names
     )
-
-
-def _same_columns(columns: list[list[str]], path: Path) -> list[str]:
-    if any(names != columns[0] for names in columns):
-        names = sorted(set(columns[0]).symmetric_difference(*columns[1:]))[:3]
-        problem = f"Some columns hold numbers in some rows and text in others, among them {', '.join(names)}."
-        raise DataError(str(path), [problem])
-    if not columns[0]:
-        raise DataError(str(path), ["No column holds numbers: does the table have another separator?"])
-    return columns[0]
 
 
 def separator_of(path: Path, file: IO[bytes]) -> str:

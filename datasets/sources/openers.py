@@ -5,7 +5,6 @@ from __future__ import annotations
 import hashlib
 import importlib.util
 import json
-import os
 from collections.abc import Callable, Mapping
 from dataclasses import fields
 from pathlib import Path
@@ -13,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from cellular_bench.core.errors import DataError, UnknownNameError
 from cellular_bench.core.files import cache_dir
-from cellular_bench.datasets.h5ad import read_h5ad
+from cellular_bench.datasets.h5ad import read_h5ad, write_h5ad
 from cellular_bench.datasets.sources import builders, deposits, wheels
 from cellular_bench.datasets.sources.download import Options, fetch
 
@@ -153,9 +152,7 @@ def _built_once(dataset_id: str, source: Mapping[str, Any], build: Callable[[], 
     if not path.is_file():
         adata = build()
         path.parent.mkdir(parents=True, exist_ok=True)
-        part = path.with_name(f".{os.getpid()}-{path.name}")
-        adata.write_h5ad(part, compression="gzip", compression_opts=1)
-        part.replace(path)
+        write_h5ad(adata, path, compression_level=1)
     return read_h5ad(path)
 
 

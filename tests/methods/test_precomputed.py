@@ -171,3 +171,23 @@ def test_the_numbers_of_the_file_decide_and_not_the_expression(example_file, tra
 def test_names_of_cells_in_csv_keep_their_spelling(tmp_path):
     (tmp_path / "e.csv").write_text("cell,x\nNA,1\n007,2\n7,3\n1E1,4\n")
     assert list(read_table(tmp_path / "e.csv").position) == ["NA", "007", "7", "1E1"]
+
+
+@pytest.mark.parametrize("kind", ["dense", "csr", "csc", "frame"])
+def test_an_embedding_of_any_kind_is_read_whatever_else_the_file_holds(tmp_path, kind):
+    import h5py
+    from scipy import sparse
+
+    X_emb = np.arange(2.0 * len(NAMES)).reshape(len(NAMES), 2)
+    obsm = {
+        "dense": X_emb,
+        "csr": sparse.csr_matrix(X_emb),
+        "csc": sparse.csc_matrix(X_emb),
+        "frame": pd.DataFrame(X_emb, index=NAMES, columns=["a", "b"]),
+    }
+    path = tmp_path / "x.h5ad"
+    adata = anndata.AnnData(obs=pd.DataFrame(index=NAMES), obsm={"X_e": obsm[kind]}, uns={"model": 1})
+    adata.write_h5ad(path)
+    with h5py.File(path, "r+") as file:
+        file["uns/model"].attrs["encoding-type"] = "of-a-later-version"
+    np.testing.assert_array_equal(read_table(path).rows(list(NAMES)), X_emb)

@@ -15,6 +15,7 @@ from cellular_bench.benchmark import registry
 from cellular_bench.cli.options import (
     RECIPE_HELP,
     RECIPE_NAMES,
+    NameList,
     batch_key_option,
     counts_layer_option,
     format_option,
@@ -174,6 +175,12 @@ def validate_command(
     "--labels", type=click.Path(path_type=Path), help="Table (also .gz): cell names, then columns for obs."
 )
 @click.option("--batch-key", help="Column of obs that holds the batches; by default each file is one.")
+@counts_layer_option
+@click.option(
+    "--obs-columns",
+    type=NameList(),
+    help="Columns of a table with numbers that are no genes, or none. Found by name and value by default.",
+)
 @click.option("--gene-names", type=click.Path(path_type=Path), help="Table: gene id, tab, symbol.")
 @click.option("--gene-column", help="Column of var that holds the symbols.")
 @click.option(

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, TypeVar, get_args
 import click
 
 from cellular_bench.core.errors import UserError
+from cellular_bench.core.names import listed
 from cellular_bench.core.types import ProfileName
 
 if TYPE_CHECKING:
@@ -42,15 +43,22 @@ class NameList(click.ParamType):  # type: ignore[type-arg]  # generic only in th
         """Split the text; a tuple passes."""
         if isinstance(value, tuple):
             return value
-        text = str(value)
         try:
-            parts = next(csv.reader([text], skipinitialspace=True), [])
+            names = listed(str(value))
         except csv.Error as error:
             self.fail(f"'{value}' is not a list of names: {error}.", param, ctx)
-        names = tuple(part for part in (parts if '"' in text else map(str.strip, parts)) if part)
         if not names:  # as good as not given: everything would run
             self.fail(f"'{value}' names nothing.", param, ctx)
         return names
+
+
+class DataNames(NameList):
+    """Names of the data, checked as a list but not split: only the data tell which names contain commas."""
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        """Return the text."""
+        super().convert(value, param, ctx)
+        return value
 
 
 class IntList(NameList):

@@ -58,13 +58,17 @@ Exit code: 0 all runs ended well or do not apply, 1 some did not, 2 the request 
 @click.option("--n-splits", type=click.IntRange(min=2), help="Folds of --split kfold or unseen-label.")
 @click.option(
     "--reference",
-    type=options.NameList(),
-    help="Training batches, for --split reference-query; names with commas in double quotes.",
+    type=options.DataNames(),
+    multiple=True,
+    help="Training batches, for --split reference-query; with commas, or repeated.  Double quotes separate "
+    "names that contain commas.",
 )
 @click.option(
     "--unseen",
-    type=options.NameList(),
-    help="Labels to hold out, for --split unseen-label or private-label; names with commas in double quotes.",
+    type=options.DataNames(),
+    multiple=True,
+    help="Labels to hold out, for --split unseen-label or private-label; with commas, or repeated.  Double "
+    "quotes separate names that contain commas.",
 )
 @click.option(
     "--stress",

@@ -6,6 +6,8 @@ import hashlib
 import os
 import sys
 import uuid
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Final
 
@@ -44,11 +46,25 @@ def write_text_atomically(path: Path, text: str) -> None:
     OSError
         If the disk is full or the folder cannot be written; an older file stays as it was.
     """
+    with replacing(path) as temporary:
+        temporary.write_text(text, encoding="utf-8")
+
+
+@contextmanager
+def replacing(path: Path) -> Iterator[Path]:
+    """Yield the path of a temporary file beside a file; it replaces the file if the block ends well.
+
+    Whatever fails, an older file stays as it was, and no part of a new one is left.
+
+    Raises
+    ------
+    OSError
+        If the disk is full or the folder cannot be written.
+    """
     temporary = path.with_name(f".{path.name}.{uuid.uuid4().hex}")
     try:
-        with temporary.open("x", encoding="utf-8") as file:
-            file.write(text)
-            file.flush()
+        yield temporary
+        with temporary.open("rb+") as file:
             os.fsync(file.fileno())
         temporary.replace(path)
     finally:

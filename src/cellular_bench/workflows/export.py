@@ -17,8 +17,9 @@ from cellular_bench.benchmark.results.store import OUTPUTS, Store
 from cellular_bench.benchmark.schema.records import RunRecord
 from cellular_bench.core import keys
 from cellular_bench.core.errors import UserError
-from cellular_bench.core.files import short
+from cellular_bench.core.files import replacing, short
 from cellular_bench.core.outputs import read_outputs
+from cellular_bench.datasets.h5ad import write_h5ad
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -61,10 +62,11 @@ def export(folder: Path, *, output: Format, out: Path | None = None) -> list[Pat
         return _write_cells(store, records, target)
     path = target / f"scores.{output}"
     frame = score_frame(records)
-    if output == "csv":
-        frame.to_csv(path, index=False)
-    else:
-        frame.to_parquet(path, index=False)
+    with replacing(path) as temporary:
+        if output == "csv":
+            frame.to_csv(temporary, index=False)
+        else:
+            frame.to_parquet(temporary, index=False)
     return [path]
 
 
@@ -78,7 +80,7 @@ def _write_cells(store: Store, records: Sequence[RunRecord], target: Path) -> li
         known = data.version_id if versions[data.dataset_id, data.digest] else data.dataset_id
         name = re.sub(r"[^A-Za-z0-9._-]+", "_", f"{known}-{first.split.split_id}")
         path = target / f"{short(name)}-{first.split.digest[:8]}.h5ad"
-        as_anndata(store, runs).write_h5ad(path, compression="gzip")
+        write_h5ad(as_anndata(store, runs), path)
         written.append(path)
     return written
 

@@ -10,7 +10,7 @@ from typing import Annotated, Literal
 from pydantic import Field
 
 from cellular_bench.core.errors import UserError
-from cellular_bench.workflows.requests import OneOrMore, Paths, Request
+from cellular_bench.workflows.requests import Names, OneOrMore, Paths, Request
 
 
 class PrepareRequest(Request):
@@ -28,6 +28,10 @@ class PrepareRequest(Request):
         Table with cell names, then columns for ``obs``.
     batch_key
         Column of ``obs`` with the batches; None: each file is one.
+    counts_layer
+        ``"X"``, ``"raw"`` or the layer with the counts of h5ad files; determined from the values if None.
+    obs_columns
+        Columns of tables with numbers that are no genes, or ``none``; detected if empty.
     gene_names, gene_column
         Table of gene ids and symbols, or the column of ``var`` with the symbols.
     orientation
@@ -45,6 +49,8 @@ class PrepareRequest(Request):
     recipe: str = "none"
     labels: Path | None = None
     batch_key: str | None = None
+    counts_layer: str | None = None
+    obs_columns: Names = ()
     gene_names: Path | None = None
     gene_column: str | None = None
     orientation: Literal["auto", "cells", "genes"] = "auto"
@@ -70,6 +76,7 @@ def prepare(request: PrepareRequest) -> PrepareResult:
     UserError
         If a file cannot be read, or the output is one of the raw files.
     """
+    from cellular_bench.datasets.h5ad import write_h5ad
     from cellular_bench.datasets.preparation import join, recipes
     from cellular_bench.datasets.preparation.genes import read_mapping
 
@@ -83,12 +90,14 @@ def prepare(request: PrepareRequest) -> PrepareResult:
         gene_names=read_mapping(request.gene_names) if request.gene_names else None,
         gene_column=request.gene_column,
         batch_key=request.batch_key,
+        counts_layer=request.counts_layer,
+        obs_columns=() if request.obs_columns == ("none",) else request.obs_columns or None,
     )
     adata, warnings = join.join(request.raw, reading=reading, labels=request.labels)
     recipe = recipes.RECIPES[request.recipe]
     made = join.prepare(adata, recipe, n=request.subsample, seed=request.seed)
     request.out.parent.mkdir(parents=True, exist_ok=True)
-    made.adata.write_h5ad(request.out, compression="gzip")
+    write_h5ad(made.adata, request.out)
     lines = [f"note: {warning}" for warning in warnings]
     if request.subsample:
         n_drawn = min(request.subsample, adata.n_obs)

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from cellular_bench.benchmark.execution.preparation import Truth
-from cellular_bench.benchmark.execution.scoring import check_rows_belong_to_cells
+from cellular_bench.benchmark.execution.scoring import check_rows_belong_to_cells, is_noise
 from cellular_bench.core.errors import ContractError
 from cellular_bench.core.outputs import Outputs
 
@@ -86,3 +86,40 @@ def test_few_cells_are_not_judged(truth) -> None:
         }
     )  # fmt: skip
     check_rows_belong_to_cells("m", Outputs(obs_names=few.obs_names, X_emb=few.X_pre[::-1]), few)
+
+
+NOISE = {
+    "normal": lambda rng, shape: rng.normal(size=shape),
+    "uniform": lambda rng, shape: rng.random(shape),
+    "constant dimensions": lambda rng, shape: np.hstack([rng.normal(size=shape), np.ones((shape[0], 3))]),
+}
+
+
+@pytest.mark.parametrize("kind", NOISE)
+@pytest.mark.parametrize("n_dims", [2, 10, 30])
+@pytest.mark.parametrize("seed", range(3))
+def test_noise_is_scored_in_whatever_order(truth, kind: str, n_dims: int, seed: int) -> None:
+    """A variational autoencoder whose posterior collapsed gives samples of the prior."""
+    check(truth, X_emb=NOISE[kind](np.random.default_rng(seed), (N_OBS, n_dims)).astype(np.float32))
+
+
+def test_what_has_structure_is_no_noise(truth) -> None:
+    rng = np.random.default_rng(4)
+    noise = rng.normal(size=(N_OBS, 10))
+    time = rng.random(N_OBS)
+    curve = np.column_stack([np.sin(7 * time), np.cos(7 * time)])
+    group = rng.integers(0, 4, N_OBS)
+    structured = {
+        "groups": noise + 2 * np.eye(4, 10)[group],
+        "two groups": noise + 3 * np.eye(2, 10)[group % 2],
+        "a circle": curve + rng.normal(scale=0.1, size=curve.shape),
+        "components": noise * np.linspace(3, 1, 10),
+        "one dimension": noise[:, :1],
+        "groups of equal spread": np.array([[1, 1], [1, -1], [-1, 1], [-1, -1]])[group] * [1.0, 1.0]
+        + rng.normal(scale=0.2, size=(N_OBS, 2)) * (1 + group[:, None]),
+    }
+    assert [name for name, X_emb in structured.items() if is_noise(X_emb)] == []
+    for name, X_emb in structured.items():
+        with pytest.raises(ContractError, match="another order than obs_names, or the output has no info"):
+            check(truth, X_emb=X_emb)
+        assert name
