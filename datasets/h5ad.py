@@ -247,8 +247,12 @@ def writable(table: pd.DataFrame, name: str) -> tuple[pd.DataFrame, list[str]]:
         while new in made:
             new = f"{new}-1"
         if not _can_be_written(column):
-            column = column.astype(object).where(column.notna(), "").map(str).astype(object)
-            changed.append(f"'{new}'")
+            known = column.notna()
+            text = column[known].map(str)
+            if not all(isinstance(value, str) for value in column[known]):
+                changed.append(f"'{new}'")
+            # Text with missing values is written as categories only.
+            column = text.astype(object) if known.all() else text.reindex(column.index).astype("category")
         made[new] = column
     if not changed:
         return made, []

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import logging
 import math
 from collections import Counter
 from collections.abc import Collection, Iterator, Mapping, Sequence
@@ -28,7 +27,7 @@ from cellular_bench.core.outputs import Outputs, read_outputs
 from cellular_bench.core.sizes import MIN_CELLS, stray_batches
 from cellular_bench.core.types import MetricSpec, ProfileName
 
-LOG = logging.getLogger(__name__)
+NOISE = "The embedding is noise, with no information on the cells (a posterior that collapsed?)."
 
 
 def execute_after(job: Job) -> None:
@@ -40,12 +39,13 @@ def execute_after(job: Job) -> None:
     registry.load(run.plugins)
     task = registry.task(run.task)
     try:
+        notes = notes_on(outputs, job.data)
         if not run.method.is_control:
-            check_rows_belong_to_cells(run.method.method_id, outputs, truth)
+            notes += check_rows_belong_to_cells(run.method.method_id, outputs, truth)
         given = expression_of(outputs, job.data, job.truth_folder)
         given |= read_inputs(task, job.truth_folder, study_metrics=run.study_metrics)
         outcome = score(task, outputs, truth, given=given, profile=run.profile, min_cells=run.min_cells)
-        outcome = outcome.model_copy(update={"notes": notes_on(outputs, job.data)})
+        outcome = outcome.model_copy(update={"notes": notes})
     except ContractError as error:
         outcome = Outcome(status="failed", reason=str(error))
     (job.folder / SCORED).write_text(outcome.model_dump_json(), encoding="utf-8")
@@ -209,12 +209,17 @@ def as_score(
     return Score(**common, value=found, standard_error=standard_error)
 
 
-def check_rows_belong_to_cells(method_id: str, outputs: Outputs, truth: Truth) -> None:
+def check_rows_belong_to_cells(method_id: str, outputs: Outputs, truth: Truth) -> tuple[str, ...]:
     """Find outputs whose rows are in another order than the cells.
 
     Cells that are neighbours before a method are more often neighbours after it, or named alike,
     than cells picked at random, however good or bad the method. Where they are not, the rows have
-    nothing to do with the cells. Small output is not judged, nor is an embedding that is noise in any order.
+    nothing to do with the cells. Small output is not judged; an embedding that is noise in any order gets a
+    note.
+
+    Returns
+    -------
+    Notes on the output.
 
     Raises
     ------
@@ -222,24 +227,23 @@ def check_rows_belong_to_cells(method_id: str, outputs: Outputs, truth: Truth) -
         If neighbouring cells fare no better than random ones.
     """
     if len(truth.X_pre) < MIN_OBS_FOR_ORDER:
-        return
+        return ()
     before = _neighbours(truth.X_pre)
     if outputs.graph is not None:
         found, expected = _shared_links(before, outputs.graph)
     elif outputs.X_emb is not None:
         if (outputs.X_emb == outputs.X_emb[0]).all():
-            return  # one point for all has no order; the metrics say what it is
+            return ()  # one point for all has no order; the metrics say what it is
         found, expected = _shared_neighbours(before, _neighbours(outputs.X_emb))
     elif outputs.label_pred is not None:
         found, expected = _shared_labels(before, outputs.label_pred)
     else:
-        return
+        return ()
     spread = math.sqrt(expected * (1 - expected) / before.size)
     if spread == 0 or found >= expected + 3 * spread:
-        return
+        return ()
     if outputs.graph is None and outputs.X_emb is not None and is_noise(outputs.X_emb):
-        LOG.warning("%s: the embedding is noise, without any information on the cells.", method_id)
-        return
+        return (NOISE,)
     raise ContractError(
         f"{method_id}: the rows bear no relation to the cells. Neighbouring cells agree in {found:.1%} "
         f"of pairs, cells picked at random in {expected:.1%}. Either the rows are in another order than "

@@ -13,6 +13,12 @@ from cellular_bench.core.errors import DataError
 from cellular_bench.datasets.catalog import from_h5ad, load, validate
 from cellular_bench.datasets.preparation import readers
 
+
+def said(dataset):
+    """Return the warnings of a data set, except that it has few cells, which six cells are."""
+    return tuple(text for text in dataset.warnings if "with fewer than 10 cells" not in text)
+
+
 KEYS = {"batch_key": "donor", "label_key": "cell_type"}
 REASON = "No read method registered"
 
@@ -60,7 +66,7 @@ def test_what_nobody_asked_for_is_left_out_and_named(adata, write, name, shown):
     expected = load(from_h5ad(write(full(adata)), **KEYS))
     dataset = load(from_h5ad(spoil(write(adata), name), **KEYS))
     assert dataset.digest == expected.digest
-    (note,) = dataset.warnings
+    (note,) = said(dataset)
     assert note.startswith(f"{shown} is left out: it cannot be read ({REASON}")
 
 
@@ -108,7 +114,7 @@ def test_the_rna_of_mudata_is_read(adata, write, tmp_path, names):
     dataset = load(from_h5ad(mudata(tmp_path / "x.h5mu", adata, *names), **KEYS))
     assert dataset.digest == load(from_h5ad(write(adata), **KEYS)).digest
     others = ", ".join(sorted(set(names) - {rna})) or "none"
-    assert dataset.warnings == (f"The modality '{rna}' of this MuData file is read. Others: {others}.",)
+    assert said(dataset) == (f"The modality '{rna}' of this MuData file is read. Others: {others}.",)
 
 
 def test_labels_of_mudata_may_be_common_to_all_modalities(adata, tmp_path):

@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 
 from cellular_bench.benchmark.execution.preparation import Truth
+from cellular_bench.benchmark.execution.scoring import NOISE as NOTE
 from cellular_bench.benchmark.execution.scoring import check_rows_belong_to_cells, is_noise
 from cellular_bench.core.errors import ContractError
 from cellular_bench.core.outputs import Outputs
@@ -31,8 +32,8 @@ def truth() -> Truth:
     )
 
 
-def check(truth: Truth, **arrays: np.ndarray) -> None:
-    check_rows_belong_to_cells("m", Outputs(obs_names=truth.obs_names, **arrays), truth)
+def check(truth: Truth, **arrays: np.ndarray) -> tuple[str, ...]:
+    return check_rows_belong_to_cells("m", Outputs(obs_names=truth.obs_names, **arrays), truth)
 
 
 def embeddings(truth: Truth) -> dict[str, np.ndarray]:
@@ -100,7 +101,14 @@ NOISE = {
 @pytest.mark.parametrize("seed", range(3))
 def test_noise_is_scored_in_whatever_order(truth, kind: str, n_dims: int, seed: int) -> None:
     """A variational autoencoder whose posterior collapsed gives samples of the prior."""
-    check(truth, X_emb=NOISE[kind](np.random.default_rng(seed), (N_OBS, n_dims)).astype(np.float32))
+    X_emb = NOISE[kind](np.random.default_rng(seed), (N_OBS, n_dims)).astype(np.float32)
+    notes = check(truth, X_emb=X_emb)
+    # In one of a thousand draws, neighbours agree as often as those of a poor embedding.
+    assert notes in ((NOTE,), ()), notes
+
+
+def test_noise_gets_a_note(truth) -> None:
+    assert check(truth, X_emb=np.random.default_rng(0).normal(size=(N_OBS, 10))) == (NOTE,)
 
 
 def test_what_has_structure_is_no_noise(truth) -> None:
