@@ -77,6 +77,7 @@ def kbet(neighbors: Neighbors, batch: ArrayLike) -> float:
 
     Examples
     --------
+    >>> from cellular_bench.metrics import nearest_neighbors
     >>> X = np.arange(200.0)[:, None] + 1000.0 * (np.arange(200) >= 100)[:, None]
     >>> kbet(nearest_neighbors(X, 50), ["x"] * 100 + ["y"] * 100)
     0.0
@@ -122,6 +123,7 @@ def kbet_per_label(
 
     Examples
     --------
+    >>> from cellular_bench.metrics import nearest_neighbors
     >>> X = np.random.default_rng(0).normal(size=(120, 2))
     >>> mixed = kbet_per_label(nearest_neighbors(X, 50), ["a"] * 120, ["x", "y"] * 60)
     >>> 0.5 < mixed <= 1.0

@@ -79,6 +79,7 @@ def ilisi(neighbors: Neighbors, batch: ArrayLike, *, neighbor_weights: Floats | 
 
     Examples
     --------
+    >>> from cellular_bench.metrics import nearest_neighbors
     >>> rng = np.random.default_rng(0)
     >>> mixed = nearest_neighbors(rng.normal(size=(200, 2)), 90)
     >>> ilisi(mixed, ["x", "y"] * 100) > 0.9
@@ -114,6 +115,7 @@ def clisi(neighbors: Neighbors, label: ArrayLike, *, neighbor_weights: Floats | 
 
     Examples
     --------
+    >>> from cellular_bench.metrics import nearest_neighbors
     >>> X = np.arange(200.0)[:, None] + 1000.0 * (np.arange(200) >= 100)[:, None]
     >>> round(clisi(nearest_neighbors(X, 90), ["a"] * 100 + ["b"] * 100), 6)
     1.0
