@@ -18,7 +18,6 @@ from cellular_bench.metrics import (
     kbet_per_label,
     leiden_nmi,
     nearest_neighbors,
-    pcr_comparison,
     silhouette_batch,
     silhouette_label,
 )
@@ -26,7 +25,6 @@ from cellular_bench.metrics.embedding.clusterings import adjusted_rand_index, no
 from cellular_bench.metrics.embedding.graphs import connectivities
 from cellular_bench.metrics.embedding.local_diversity import perplexity_weights
 from cellular_bench.metrics.numerics.distances import Neighbors
-from cellular_bench.metrics.numerics.threefry import bits, key_of, permutation, split, weighted_sample
 
 LINE = np.array([[0.0], [1.0], [4.0], [6.0]])
 TWO = np.array(["a", "a", "b", "b"])
@@ -239,23 +237,6 @@ class TestClusterings:
         assert score == pytest.approx(120 / 150)
 
 
-class TestThreefry:
-    def test_known_answers_of_the_published_cipher(self):
-        # Random123's test vectors with zero keys and counters are first ^ second of draw 0.
-        assert bits(key_of(0), 1)[0] == 0x6B200159 ^ 0x99BA4EFE
-
-    def test_equals_jax(self):
-        random = pytest.importorskip("jax.random")
-        theirs = random.PRNGKey(7)
-        ours = key_of(7)
-        assert np.array_equal(split(ours, 3), random.split(theirs, 3))
-        assert np.array_equal(permutation(ours, 500), random.permutation(theirs, 500))
-        weights = np.random.default_rng(0).random(500).astype(np.float32)
-        weights[:50] = 0
-        drawn = random.choice(theirs, 500, (6,), replace=False, p=weights)
-        assert np.array_equal(weighted_sample(ours, weights, 6), drawn)
-
-
 class TestKbet:
     def test_by_hand(self):
         # 25 of x and 25 of y around every cell: exactly as expected.
@@ -284,24 +265,6 @@ class TestKbet:
         batch = np.where(rng.random(1400) < 0.5, "x", "y")
         batch[200:] = "x"
         assert kbet_per_label(nearest_neighbors(np.vstack([X, others])), label, batch) == 0.0
-
-
-class TestPcr:
-    def test_by_hand(self):
-        # Between batches 4 of 5 (0, 1, 2, 3) before, 1 of 5 (0, 2, 1, 3) after.
-        before, after = np.array([[0.0, 1, 2, 3] * 5, [0.0, 2, 1, 3] * 5])[:, :, None]
-        assert pcr_comparison(before, after, list("xxyy") * 5) == pytest.approx((0.8 - 0.2) / 0.8)
-
-    def test_a_gain_counts_zero(self):
-        before, after = np.array([[0.0, 2, 1, 3] * 7, [0.0, 1, 2, 3] * 7])[:, :, None]
-        assert pcr_comparison(before, after, list("xxyy") * 7) == 0.0
-
-    def test_what_chance_explains_is_no_batch_effect(self):
-        # Between batches 1 of 5 before, where 24 cells give 1 of 23 by chance: not five times as much.
-        before, after = np.array([[0.0, 2, 1, 3] * 6, [0.0, 1, 2, 3] * 6])[:, :, None]
-        with pytest.raises(UndefinedError, match=r"explain 0.2 of .* explain 0.043: there") as found:
-            pcr_comparison(before, after, list("xxyy") * 6)
-        assert not found.value.by_output
 
 
 def test_ends_of_the_scale_where_labels_are_apart_and_batches_mixed(separated):
