@@ -49,11 +49,10 @@ def test_a_stronger_batch_effect_scores_lower(proportions):
         assert all(np.diff(values) < 0), (name, values)
     assert found[0]["kbet_per_label"] > 0.9
     assert found[-1]["kbet_per_label"] < 0.05
-    # At first batches explain little more than chance. Nothing was corrected, so nothing was removed later.
-    none, weak, *strong = (one["pcr_comparison"] for one in found)
+    # At first batches explain no more than chance. Nothing was corrected, so nothing was removed later.
+    none, *some = (one["pcr_comparison"] for one in found)
     assert isinstance(none, UndefinedError)
-    assert isinstance(weak, UndefinedError)
-    assert strong == [0, 0]
+    assert some == [0, 0, 0]
 
 
 @pytest.mark.parametrize("proportions", [EQUAL, UNEQUAL])
@@ -70,7 +69,7 @@ def test_batch_correction_of_uncorrected_cells_falls(proportions, of_genes):
 
 @pytest.mark.parametrize("proportions", [EQUAL, UNEQUAL])
 def test_shuffled_cells_have_no_batch_effect_left(proportions):
-    """Where PCR comparison has a value, chance hardly lowers that of an embedding without batches."""
+    """Where batches explain much more than chance, chance hardly lowers the value of PCR comparison."""
     for strength in STRENGTHS[2:]:
         _, X_pre = cells(strength, proportions)
         shuffled = np.random.default_rng(0).permutation(X_pre)
