@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import random
 import sys
+import warnings
 from collections.abc import Sequence
 from functools import cache, partial
 from importlib import import_module
@@ -19,7 +20,7 @@ from numpy.typing import ArrayLike
 
 from cellular_bench.metrics.embedding.graphs import connectivities
 from cellular_bench.metrics.embedding.silhouettes import isolated
-from cellular_bench.metrics.inputs import Floats, Ints, coordinates, encode, several
+from cellular_bench.metrics.inputs import Floats, Ints, encode, raw_coordinates, several
 from cellular_bench.metrics.numerics.distances import Neighbors
 from cellular_bench.metrics.numerics.parallel import parallel_map
 from cellular_bench.metrics.numerics.ranks import graph_content, random_ranks, refined, row_content
@@ -34,7 +35,8 @@ LEIDEN = "10.1038/s41598-019-41695-z"
 SCIB = "10.1038/s41592-021-01336-8"
 LEIDEN_SEED = 42
 LEIDEN_BETA = 0.01
-KMEANS_SEED, N_STARTS, MAX_ITERATIONS = 0, 10, 300
+KMEANS_SEED = 0
+KMEANS_STARTS = 10
 
 
 def communities(
@@ -112,29 +114,31 @@ def igraph_core() -> Any:
 def kmeans(X_emb: ArrayLike, label: ArrayLike) -> Ints:
     """Return k-means clusters, (n_obs,), as many as there are labels.
 
-    Of ten starts by k-means++, the clusters of least inertia, each until no cell changes its cluster
-    (scikit-learn). Distinct points, sorted and weighted by their cells, are clustered, so that the order of
-    cells does not matter; if there are no more of them than labels, each is a cluster. Undefined if there is
-    only one label, or the embedding is not usable.
+    The least inertia of ten starts by greedy k-means++, until no cell changes its cluster. Cells at one place
+    are one point with their number as its weight, and points are sorted before draws: the clusters depend on
+    neither the order of the cells nor the threads. There are fewer clusters than labels if there are fewer
+    places. Undefined if there is only one label, or the embedding is not usable.
 
     References
     ----------
     doi:10.1109/TIT.1982.1056489
     """
     from sklearn.cluster import KMeans
+    from sklearn.exceptions import ConvergenceWarning
     from threadpoolctl import threadpool_limits
 
-    X = coordinates(X_emb)
+    X = raw_coordinates(X_emb)
     names, _ = several(label, "label", n_obs=len(X))
-    _, first, point, sizes = np.unique(
+    _, first, place, weights = np.unique(
         row_content(X), return_index=True, return_inverse=True, return_counts=True
     )
-    if len(first) <= len(names):
-        return point.astype(np.int64)
-    search = KMeans(len(names), n_init=N_STARTS, max_iter=MAX_ITERATIONS, tol=0, random_state=KMEANS_SEED)
-    with threadpool_limits(1):  # sums in one order
-        found: Ints = search.fit(X[first], sample_weight=sizes).labels_.astype(np.int64)
-    return found[point]
+    k = min(len(names), len(first))
+    search = KMeans(k, n_init=KMEANS_STARTS, tol=0, random_state=KMEANS_SEED)
+    with threadpool_limits(1), warnings.catch_warnings():
+        # Places may differ by less than the rounding errors of distances.
+        warnings.simplefilter("ignore", ConvergenceWarning)
+        found: Ints = search.fit(X[first], sample_weight=weights).labels_.astype(np.int64)
+    return found[place]
 
 
 def _contingency(first: Ints, second: Ints) -> Floats:
@@ -157,11 +161,12 @@ def normalized_mutual_information(first: Ints, second: Ints) -> float:
     >>> normalized_mutual_information(np.array([0, 0, 1, 1]), np.array([1, 1, 0, 0]))
     1.0
     """
-    joint = _contingency(first, second) / len(first)
-    entropies = _entropy(joint.sum(axis=1)) + _entropy(joint.sum(axis=0))
-    if entropies == 0:
-        return 1.0
-    return min(1.0, max(0.0, 2 * (1 - _entropy(joint.ravel()) / entropies)))
+    table = _contingency(first, second)
+    rows, columns, both = (
+        _entropy(counts / len(first)) for counts in (table.sum(axis=1), table.sum(axis=0), table)
+    )
+    entropies = rows + columns
+    return 1.0 if entropies == 0 else min(1.0, max(0.0, 2 * (1 - both / entropies)))
 
 
 def adjusted_rand_index(first: Ints, second: Ints) -> float:
@@ -290,8 +295,8 @@ def kmeans_nmi(X_emb: ArrayLike, label: ArrayLike, *, kmeans_clusters: Ints | No
 
     Notes
     -----
-    Formula: I(label; cluster) / mean(H(label), H(cluster)), clusters by k-means, as many as labels, of least
-    inertia among ten starts.
+    Formula: I(label; cluster) / mean(H(label), H(cluster)), clusters by k-means, as many as labels,
+    the least inertia of ten starts.
 
     Fooled by: labels of unequal size or shape: k-means splits large types and joins small ones, however good
     the embedding is.

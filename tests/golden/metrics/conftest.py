@@ -17,6 +17,7 @@ EMBEDDINGS = ("pca", "harmony", "noise", "jittered_labels")
 class Reference:
     """One embedding, what we give for it, and what scib-metrics and scib give for it."""
 
+    name: str
     inputs: dict[str, object]
     ours: dict[str, float | UndefinedError]
     scib_metrics: dict[str, float]
@@ -45,6 +46,7 @@ def reference(request: pytest.FixtureRequest, golden: Path) -> Reference:
         and spec.metric_id != "cell_cycle_conservation"
     ]
     return Reference(
+        name=request.param,
         inputs=inputs,
         ours=evaluate(ids, inputs),
         scib_metrics=json.loads((golden / "metrics_baron.json").read_text())[request.param],

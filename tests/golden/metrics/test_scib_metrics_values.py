@@ -2,8 +2,6 @@
 
 import numpy as np
 import pytest
-from sklearn.cluster import KMeans
-from sklearn.metrics import adjusted_rand_score, normalized_mutual_info_score
 
 from cellular_bench.metrics.embedding.clusterings import kmeans
 
@@ -22,29 +20,35 @@ TOLERANCE = {
     "graph_connectivity": 1e-5,
     "pcr_comparison": 1e-5,
 }
-#: Leiden is the same algorithm with the same seed on the same graph, whose cells it visits in another order:
-#: orders and seeds span 0.03 in NMI, and more in ARI.
+#: Leiden is the same algorithm with the same seed on the same graph, and equal here to the last
+#: digit. But weights changed by 1e-5, as another build of numpy may do, can flip the optimum: seeds
+#: span 0.03 in NMI, and more in ARI.
 LEIDEN_SPREAD = {"leiden_nmi": 0.035, "leiden_ari": 0.1}
-#: scib-metrics has one start, and mostly finds a local optimum; ours is the best of ten.
-KMEANS = {"kmeans_nmi": normalized_mutual_info_score, "kmeans_ari": adjusted_rand_score}
+#: k-means of scib-metrics starts once, and ends in a local optimum: by embedding, its inertia and that of our
+#: best of ten starts. NMI differs by up to 0.03 and ARI by up to 0.11.
+INERTIA = {
+    "pca": (267660.8, 261477.6),
+    "harmony": (211617.4, 205192.6),
+    "noise": (166045.9, 165726.5),
+    "jittered_labels": (4942.67, 4713.62),
+}
+KMEANS_SPREAD = {"kmeans_nmi": 0.05, "kmeans_ari": 0.15}
 
 
-@pytest.mark.parametrize("metric_id", [*TOLERANCE, *LEIDEN_SPREAD])
+@pytest.mark.parametrize("metric_id", [*TOLERANCE, *LEIDEN_SPREAD, *KMEANS_SPREAD])
 def test_equals_scib_metrics(reference, metric_id):
-    allowed = (TOLERANCE | LEIDEN_SPREAD)[metric_id]
+    allowed = (TOLERANCE | LEIDEN_SPREAD | KMEANS_SPREAD)[metric_id]
     assert reference.ours[metric_id] == pytest.approx(reference.scib_metrics[metric_id], abs=allowed)
 
 
-def test_kmeans_is_as_good_as_the_best_of_ten_starts_of_scikit_learn(reference):
-    """Types of cells are not round: other ten starts find optima within 3 %, and ARI 0.1 apart."""
-    X, label = reference.inputs["X_emb"].astype(float), reference.inputs["label"]
-    codes = kmeans(X, label)
-    own = sum(np.square(X[codes == code] - X[codes == code].mean(axis=0)).sum() for code in set(codes))
-    theirs = [KMeans(len(set(label)), n_init=10, random_state=seed).fit(X) for seed in range(2)]
-    assert min(one.inertia_ for one in theirs) * 0.97 < own < max(one.inertia_ for one in theirs) * 1.03
-    for metric_id, score in KMEANS.items():
-        assert reference.ours[metric_id] == pytest.approx(max(0, score(label, codes)), abs=1e-9)
+def test_k_means_has_less_inertia_than_one_start(reference):
+    X = np.asarray(reference.inputs["X_emb"], dtype=float)
+    codes = kmeans(X, reference.inputs["label"])
+    found = sum(((X[codes == one] - X[codes == one].mean(axis=0)) ** 2).sum() for one in np.unique(codes))
+    theirs, ours = INERTIA[reference.name]
+    assert found < theirs
+    assert found == pytest.approx(ours, rel=1e-3)
 
 
 def test_no_reference_value_is_left_out(reference):
-    assert set(reference.scib_metrics) == TOLERANCE.keys() | LEIDEN_SPREAD.keys() | KMEANS.keys()
+    assert set(reference.scib_metrics) == (TOLERANCE | LEIDEN_SPREAD | KMEANS_SPREAD).keys()

@@ -63,21 +63,21 @@ def test_metrics_of_coordinates(theirs, seed, rare):
 
 @few
 @given(st.integers(0, 2**32 - 1), st.booleans())
-def test_kmeans_is_equal_where_its_optimum_is_the_same(theirs, seed, rare):
-    from scib_metrics.utils import KMeans
-
+def test_k_means_has_no_more_inertia_and_equal_values_where_it_is_equal(theirs, seed, rare):
+    """scib-metrics starts once, we take the best of ten."""
     X, label, _ = _case(seed, rare)
+    found = theirs.utils.KMeans(len(set(label)))
+    found.fit(X)
+    reference = theirs.nmi_ari_cluster_labels_kmeans(X, label)
+    ours, one_start = (_inertia(X, codes) for codes in (kmeans(X, label), np.asarray(found.labels_)))
+    assert ours < one_start * 1.001
+    if ours == pytest.approx(one_start, rel=1e-6):
+        assert metrics.kmeans_nmi(X, label) == pytest.approx(float(reference["nmi"]), abs=1e-5)
+        assert metrics.kmeans_ari(X, label) == pytest.approx(max(0, float(reference["ari"])), abs=1e-5)
 
-    def inertia(codes):
-        return sum(np.square(X[codes == code] - X[codes == code].mean(axis=0)).sum() for code in set(codes))
 
-    ours = kmeans(X, label)
-    single = np.asarray(KMeans(n_clusters=len(set(label))).fit(X).labels_)
-    assert inertia(ours) <= inertia(single) * (1 + 1e-4)
-    if inertia(ours) > inertia(single) * (1 - 1e-6):
-        found = theirs.nmi_ari_cluster_labels_kmeans(X, label)
-        assert metrics.kmeans_nmi(X, label) == pytest.approx(found["nmi"], abs=1e-5)
-        assert metrics.kmeans_ari(X, label) == pytest.approx(max(0, found["ari"]), abs=1e-5)
+def _inertia(X, codes):
+    return sum(((X[codes == one] - X[codes == one].mean(axis=0)) ** 2).sum() for one in np.unique(codes))
 
 
 @few

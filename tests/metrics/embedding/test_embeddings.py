@@ -18,18 +18,15 @@ from cellular_bench.metrics import (
     kbet_per_label,
     leiden_nmi,
     nearest_neighbors,
-    pcr_comparison,
     silhouette_batch,
     silhouette_label,
 )
 from cellular_bench.metrics.embedding.clusterings import (
     adjusted_rand_index,
-    kmeans,
     normalized_mutual_information,
 )
 from cellular_bench.metrics.embedding.graphs import connectivities
 from cellular_bench.metrics.embedding.local_diversity import perplexity_weights
-from cellular_bench.metrics.embedding.regression import chance_of_share, share_between_groups
 from cellular_bench.metrics.numerics.distances import Neighbors
 
 LINE = np.array([[0.0], [1.0], [4.0], [6.0]])
@@ -243,52 +240,6 @@ class TestClusterings:
         assert score == pytest.approx(120 / 150)
 
 
-class TestKmeans:
-    @pytest.fixture
-    def groups(self):
-        """1,200 cells of six groups, of which one start in two finds a local optimum."""
-        rng = np.random.default_rng(0)
-        label, batch = rng.integers(0, 6, 1200), rng.integers(0, 3, 1200)
-        X = rng.normal(size=(1200, 8)) + 2 * rng.normal(size=(6, 8))[label]
-        return X + 0.5 * rng.normal(size=(3, 8))[batch], label
-
-    def test_the_order_of_cells_does_not_matter(self, groups):
-        X, label = groups
-        found = evaluate(["kmeans_nmi", "kmeans_ari"], {"X_emb": X, "label": label})
-        assert found["kmeans_ari"] == pytest.approx(0.927, abs=0.005)
-        for seed in range(6):
-            order = np.random.default_rng(seed).permutation(1200)
-            again = evaluate(["kmeans_nmi", "kmeans_ari"], {"X_emb": X[order], "label": label[order]})
-            assert again == found
-
-    def test_inertia_is_that_of_the_best_of_ten_starts_of_scikit_learn(self, groups):
-        from sklearn.cluster import KMeans
-
-        X, label = groups
-
-        def inertia(codes):
-            centres = np.array([X[codes == code].mean(axis=0) for code in range(6)])
-            return np.square(X - centres[codes]).sum()
-
-        found = kmeans(X, label)
-        for seed in range(3):
-            theirs = KMeans(6, n_init=10, random_state=seed).fit(X)
-            assert inertia(found) <= theirs.inertia_ * (1 + 1e-4)
-            assert adjusted_rand_index(found, theirs.labels_.astype(np.int64)) > 0.98
-
-    def test_cells_at_one_place_count_as_often_as_there_are(self):
-        # Two centres for 0, 1 and 10: the many cells at 0 and 1 are worth one each.
-        X = np.repeat([0.0, 1.0, 10.0], [500, 500, 2])[:, None]
-        codes = kmeans(X, np.arange(1002) % 2)
-        assert len(set(codes[:500])) == 1
-        assert codes[0] != codes[500], "at 1 and 10 together, 2 cells cost less than 500 between 0 and 1"
-        assert codes[500] == codes[1001]
-
-    def test_no_more_clusters_than_distinct_points(self):
-        codes = kmeans(np.array([[2.0], [1.0], [2.0], [1.0]]), ["a", "b", "c", "d"])
-        assert codes.tolist() == [1, 0, 1, 0]
-
-
 class TestKbet:
     def test_by_hand(self):
         # 25 of x and 25 of y around every cell: exactly as expected.
@@ -317,58 +268,6 @@ class TestKbet:
         batch = np.where(rng.random(1400) < 0.5, "x", "y")
         batch[200:] = "x"
         assert kbet_per_label(nearest_neighbors(np.vstack([X, others])), label, batch) == 0.0
-
-
-class TestPcr:
-    def test_by_hand(self):
-        # Between batches 4 of 5 (0, 1, 2, 3) before, 1 of 5 (0, 2, 1, 3) after.
-        before, after = np.array([[0.0, 1, 2, 3] * 5, [0.0, 2, 1, 3] * 5])[:, :, None]
-        assert pcr_comparison(before, after, list("xxyy") * 5) == pytest.approx((0.8 - 0.2) / 0.8)
-
-    def test_a_gain_counts_zero(self):
-        before, after = np.array([[0.0, 2, 1, 3] * 20, [0.0, 1, 2, 3] * 20])[:, :, None]
-        assert pcr_comparison(before, after, list("xxyy") * 20) == 0.0
-
-    def test_what_chance_explains_is_no_batch_effect(self):
-        # Between batches 1 of 5 before, where 24 cells give 1 of 23 by chance: F = 0.2 / 0.8 * 22, p = 0.028.
-        before, after = np.array([[0.0, 2, 1, 3] * 6, [0.0, 1, 2, 3] * 6])[:, :, None]
-        with pytest.raises(
-            UndefinedError, match=r"explain 0.2 of .* explain 0.043: there.* p = 0.028"
-        ) as found:
-            pcr_comparison(before, after, list("xxyy") * 6)
-        assert not found.value.by_output
-
-    @pytest.mark.parametrize(("n_batches", "n_cells"), [(40, 10), (8, 4), (100, 8), (2, 300)])
-    def test_many_small_batches_that_explain_much_are_an_effect(self, n_batches, n_cells):
-        """Batches explain half of the variance; five times what chance gives would be all of it, or more."""
-        rng = np.random.default_rng(0)
-        batch = np.repeat(np.arange(n_batches), n_cells)
-        shift = rng.normal(size=(n_batches, 10))
-        before = rng.normal(size=(len(batch), 10)) + 0.88 * shift[batch]
-        means = np.array([before[batch == code].mean(axis=0) for code in range(n_batches)])
-        after = before - means[batch] + 0.1 * rng.normal(size=before.shape)
-        assert pcr_comparison(before, after, batch) > 0.98
-
-    @pytest.mark.parametrize(("n_batches", "n_cells"), [(40, 10), (8, 4), (100, 8), (2, 300)])
-    def test_batches_drawn_at_random_have_an_effect_about_as_often_as_the_level_says(
-        self, n_batches, n_cells
-    ):
-        rng = np.random.default_rng(1)
-        batch = np.repeat(np.arange(n_batches), n_cells)
-        codes, n_low, spread = batch.astype(np.int64), 0, 1 / np.arange(1, 11)
-        for _ in range(1000):
-            # Types far apart, and components of unequal variance, as principal components are.
-            types = rng.integers(0, 4, len(batch))
-            X = rng.normal(size=(len(batch), 10)) * spread + 3 * (rng.normal(size=(4, 10)) * spread)[types]
-            X -= X.mean(axis=0)
-            n_low += chance_of_share(share_between_groups(X, codes), X, n_batches) < 0.05
-        assert 0.03 < n_low / 1000 < 0.075
-
-    def test_batches_apart_or_of_one_cell_each(self):
-        line = np.repeat([0.0, 1.0], 20)[:, None]
-        assert pcr_comparison(line, np.random.default_rng(0).normal(size=(40, 1)), line.ravel()) > 0.8
-        with pytest.raises(UndefinedError, match="nothing to remove"):
-            pcr_comparison(np.arange(5.0)[:, None], np.arange(5.0)[:, None], np.arange(5))
 
 
 def test_ends_of_the_scale_where_labels_are_apart_and_batches_mixed(separated):

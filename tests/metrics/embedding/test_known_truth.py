@@ -49,7 +49,7 @@ def test_a_stronger_batch_effect_scores_lower(proportions):
         assert all(np.diff(values) < 0), (name, values)
     assert found[0]["kbet_per_label"] > 0.9
     assert found[-1]["kbet_per_label"] < 0.05
-    # At first there is no effect. Nothing was corrected, so nothing was removed later.
+    # At first batches explain no more than chance. Nothing was corrected, so nothing was removed later.
     none, *some = (one["pcr_comparison"] for one in found)
     assert isinstance(none, UndefinedError)
     assert some == [0, 0, 0]
@@ -69,11 +69,11 @@ def test_batch_correction_of_uncorrected_cells_falls(proportions, of_genes):
 
 @pytest.mark.parametrize("proportions", [EQUAL, UNEQUAL])
 def test_shuffled_cells_have_no_batch_effect_left(proportions):
-    """What chance gives is left, which only for a weak effect is a notable part of it."""
-    for strength, least in zip(STRENGTHS[1:], (0.5, 0.8, 0.8), strict=True):
+    """Where batches explain much more than chance, chance hardly lowers the value of PCR comparison."""
+    for strength in STRENGTHS[2:]:
         _, X_pre = cells(strength, proportions)
         shuffled = np.random.default_rng(0).permutation(X_pre)
-        assert scores(strength, proportions, X_emb=shuffled)["pcr_comparison"] > least
+        assert scores(strength, proportions, X_emb=shuffled)["pcr_comparison"] > 0.8
 
 
 @pytest.mark.parametrize("proportions", [EQUAL, UNEQUAL])

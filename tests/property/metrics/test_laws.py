@@ -21,8 +21,10 @@ GEOMETRIC = [
     "pcr_comparison",
     "cell_cycle_conservation",
 ]
-#: Their result depends on random draws: in other coordinates, other optima are found.
-DRAWING = ["leiden_nmi", "leiden_ari", "kmeans_nmi", "kmeans_ari", "isolated_label_f1"]
+#: Rotated, another of several good optima may be found.
+KMEANS = ["kmeans_nmi", "kmeans_ari"]
+#: Their result depends on random draws, which fall on other cells in another order.
+DRAWING = ["leiden_nmi", "leiden_ari", "isolated_label_f1"]
 #: Those of names alone; others want probabilities or an ontology.
 ANNOTATION = [
     spec.metric_id
@@ -69,7 +71,7 @@ def _rows(inputs, order):
 def test_the_order_of_cells_means_nothing(seed):
     inputs = _embedding(seed)
     order = np.random.default_rng(seed).permutation(120)
-    _same(GEOMETRIC, inputs, _rows(inputs, order))
+    _same([*GEOMETRIC, *KMEANS], inputs, _rows(inputs, order))
 
 
 @few
@@ -78,7 +80,7 @@ def test_names_mean_nothing(seed):
     inputs = _embedding(seed)
     names = dict(zip(["B", "NK", "T"], ["10", "2", "alpha"], strict=True))
     renamed = inputs | {"label": np.array([names[label] for label in inputs["label"]], dtype=object)}
-    _same([*GEOMETRIC, *DRAWING], inputs, renamed)
+    _same([*GEOMETRIC, *KMEANS, *DRAWING], inputs, renamed)
 
 
 @few
@@ -90,7 +92,7 @@ def test_the_order_of_names_means_nothing(seed):
         "batch": np.where(inputs["batch"] == "x", "second", "first"),
         "cell_cycle_before": {"second": 0.3, "first": 0.2},
     }
-    _same([*GEOMETRIC, *DRAWING], inputs, flipped)
+    _same([*GEOMETRIC, *KMEANS, *DRAWING], inputs, flipped)
 
 
 @few
@@ -119,7 +121,7 @@ def test_scale_changes_only_the_last_digits_of_lisi(seed, factor):
 @few
 @given(seeds)
 def test_values_lie_in_their_range(seed):
-    for metric_id, value in evaluate([*GEOMETRIC, *DRAWING], _embedding(seed)).items():
+    for metric_id, value in evaluate([*GEOMETRIC, *KMEANS, *DRAWING], _embedding(seed)).items():
         assert METRICS[metric_id].minimum <= value <= METRICS[metric_id].maximum, metric_id
 
 
