@@ -278,9 +278,9 @@ def test_naive_bayes_needs_counts(train):
 def test_celltypist_equals_the_library_and_is_sure_of_what_fits(train, query):
     import celltypist
 
-    model = celltypist.train(train.copy(), labels="label", random_state=0)
-    found = celltypist.annotate(query.copy(), model=model)
-    prediction = CellTypist().fit(train).predict(query)
+    fitted = CellTypist().fit(train)
+    found = celltypist.annotate(query.copy(), model=fitted._model)
+    prediction = fitted.predict(query)
     np.testing.assert_array_equal(
         prediction.label_pred, found.predicted_labels["predicted_labels"].astype(str)
     )
