@@ -1,4 +1,4 @@
-"""Compile loops. Importing this module imports numba, so import it inside functions only.
+"""Compile loops. A module that does so imports numba: import it inside functions only.
 
 Machine code is cached on disk beside the source (or in the user's cache), so that only the first process
 compiles.
@@ -8,8 +8,6 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from typing import Any, TypeVar, cast
-
-import numba
 
 _Function = TypeVar("_Function", bound=Callable[..., Any])
 
@@ -25,6 +23,8 @@ def reordered(function: _Function) -> _Function:
 
 
 def _compiled(function: _Function, *, fastmath: Any) -> _Function:
+    import numba
+
     try:
         return cast(_Function, numba.njit(cache=True, nogil=True, fastmath=fastmath)(function))
     except RuntimeError:  # no folder for the cache: every process compiles

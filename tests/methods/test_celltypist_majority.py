@@ -6,7 +6,7 @@ import pytest
 from scipy.sparse import csr_matrix
 
 from cellular_bench.core.errors import NotApplicableError
-from cellular_bench.methods.celltypist import (
+from cellular_bench.methods.celltypist.adapter import (
     CellTypist,
     CellTypistMajority,
     _expression,

@@ -11,8 +11,9 @@ from hypothesis import strategies as st
 from packaging.version import Version
 from scipy.sparse import csr_matrix
 
-from cellular_bench.methods import _sgd
-from cellular_bench.methods.celltypist import CellTypist, _library, one_against_rest
+from cellular_bench.methods.celltypist.adapter import CellTypist, _library
+from cellular_bench.methods.celltypist.descent import coefficients
+from cellular_bench.methods.celltypist.training import one_against_rest
 
 #: The library cannot train with later versions.
 library_trains = pytest.mark.skipif(
@@ -91,7 +92,7 @@ def test_descent_is_that_of_the_library(n_labels):
     X = generator.standard_normal((80, 40)).astype(np.float32)
     labels = np.array([f"t{k}" for k in generator.integers(n_labels, size=80)])
     theirs = SGDClassifier(loss="log_loss", random_state=7).fit(X, labels)
-    np.testing.assert_array_equal(_sgd.coefficients(X, labels, max_epochs=1000, seed=7), theirs.coef_)
+    np.testing.assert_array_equal(coefficients(X, labels, max_epochs=1000, seed=7), theirs.coef_)
 
 
 #: By ``celltypist.train`` 1.7.1 with scikit-learn 1.7.2.

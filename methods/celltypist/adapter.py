@@ -13,16 +13,15 @@ from numpy.typing import NDArray
 from cellular_bench.core.errors import NotApplicableError
 from cellular_bench.core.keys import COUNTS, TARGET_SUM
 from cellular_bench.core.types import MethodSpec, Prediction
-from cellular_bench.methods._inputs import dense, require_fitted, require_labels
+from cellular_bench.methods._inputs import require_fitted, require_labels
 from cellular_bench.methods._session import unchanged_random_state
+from cellular_bench.methods.celltypist.training import fit
 
 if TYPE_CHECKING:
     from anndata import AnnData
 
 #: Principal components of the library's clustering, which skips smaller data or fails on them.
 LIBRARY_COMPONENTS: Final = 50
-#: Largest scaled expression.
-LIBRARY_LARGEST: Final = 10.0
 
 
 class CellTypist:
@@ -85,41 +84,16 @@ class CellTypist:
         _require_target_sum(train, self.spec.method_id)
         library = _library()
         with unchanged_random_state():
-            classifier, scaler = self._train(train, labels)
+            classifier, scaler = fit(
+                train,
+                labels,
+                top_genes=self.top_genes if self.feature_selection else None,
+                C=self.C,
+                seed=self.seed,
+            )
         self._model = library.models.Model(classifier, scaler, description={})
         self._genes = list(train.var_names)
         return self
-
-    def _train(self, train: AnnData, labels: NDArray[np.str_]) -> tuple[Any, Any]:
-        """Return the classifier and the scaler of ``celltypist.train``.
-
-        The library's function passes an argument that scikit-learn 1.8 removed.
-        """
-        from sklearn.preprocessing import StandardScaler
-
-        X = dense(train.X)
-        expressed = X.sum(axis=0) != 0
-        X, names = X[:, expressed], np.asarray(train.var_names, dtype=np.str_)[expressed]
-        scaler = StandardScaler().fit(X)
-        # As transform does it before scikit-learn 1.9: computed in float64, kept in float32.
-        X -= scaler.mean_
-        X /= scaler.scale_
-        np.minimum(X, LIBRARY_LARGEST, out=X)
-        max_iter = 1000 if train.n_obs < 50_000 else 500 if train.n_obs < 500_000 else 200
-        if self.feature_selection and names.size > self.top_genes:
-            from cellular_bench.methods import _sgd
-
-            coef = _sgd.coefficients(X, labels, max_epochs=max_iter, seed=self.seed)
-            strongest = np.argpartition(np.abs(coef), -self.top_genes, axis=1)[:, -self.top_genes :]
-            selected = np.unique(strongest)
-            X, names = X[:, selected], names[selected]
-            scaler.mean_, scaler.var_, scaler.scale_ = (
-                values[selected] for values in (scaler.mean_, scaler.var_, scaler.scale_)
-            )
-            scaler.n_features_in_ = selected.size
-        classifier = one_against_rest(X, labels, C=self.C, max_iter=max_iter, seed=self.seed)
-        classifier.features = names
-        return classifier, scaler
 
     def predict(self, query: AnnData) -> Prediction:
         """Predict the most probable label of each cell."""
@@ -210,28 +184,6 @@ class CellTypistMajority(CellTypist):
         with unchanged_random_state():
             classifier = library.classifier.Classifier(filename=_expression(query), model=self._model)
             return np.asarray(classifier.over_cluster(), dtype=np.str_)
-
-
-def one_against_rest(X: NDArray[Any], labels: NDArray[np.str_], *, C: float, max_iter: int, seed: int) -> Any:
-    """Return a logistic regression with the coefficients of one against the rest for each label.
-
-    The numbers equal those of ``multi_class="ovr"``, which scikit-learn 1.8 removed.
-    """
-    from sklearn.linear_model import LogisticRegression
-
-    solver = "sag" if labels.size > 50_000 else "lbfgs"
-    if solver == "lbfgs":
-        X = X.astype(np.float64)  # as it would for every label
-    names = np.unique(labels)
-    fitted = [
-        LogisticRegression(C=C, solver=solver, max_iter=max_iter, random_state=seed).fit(X, labels == name)
-        for name in (names if names.size > 2 else names[1:])
-    ]
-    together = fitted[0]
-    together.coef_ = np.concatenate([each.coef_ for each in fitted])
-    together.intercept_ = np.concatenate([each.intercept_ for each in fitted])
-    together.classes_ = names
-    return together
 
 
 def shares_of_votes(
