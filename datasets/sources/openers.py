@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from cellular_bench.core.errors import DataError, UnknownNameError
 from cellular_bench.core.files import cache_dir
+from cellular_bench.core.h5ad import write_h5ad
 from cellular_bench.datasets.h5ad import read_h5ad
 from cellular_bench.datasets.sources import builders, deposits, wheels
 from cellular_bench.datasets.sources.download import Options, fetch
@@ -154,7 +155,7 @@ def _built_once(dataset_id: str, source: Mapping[str, Any], build: Callable[[], 
         adata = build()
         path.parent.mkdir(parents=True, exist_ok=True)
         part = path.with_name(f".{os.getpid()}-{path.name}")
-        adata.write_h5ad(part, compression="gzip", compression_opts=1)
+        write_h5ad(adata, part, compression="gzip", compression_opts=1)
         part.replace(path)
     return read_h5ad(path)
 

@@ -236,7 +236,8 @@ def _library() -> Any:
     """Import the library and undo its changes to the root logger."""
     root = logging.getLogger()
     level, handlers = root.level, list(root.handlers)
-    import celltypist
+    with unchanged_random_state():
+        import celltypist
 
     for handler in set(root.handlers) - set(handlers):
         root.removeHandler(handler)

@@ -19,6 +19,7 @@ from cellular_bench.benchmark.schema.records import RunRecord
 from cellular_bench.core import keys
 from cellular_bench.core.errors import UserError
 from cellular_bench.core.files import short
+from cellular_bench.core.h5ad import write_h5ad
 from cellular_bench.core.outputs import read_outputs
 
 if TYPE_CHECKING:
@@ -79,7 +80,7 @@ def _write_cells(store: Store, records: Sequence[RunRecord], target: Path) -> li
         known = data.version_id if versions[data.dataset_id, data.digest] else data.dataset_id
         name = re.sub(r"[^A-Za-z0-9._-]+", "_", f"{known}-{first.split.split_id}")
         path = target / f"{short(name)}-{first.split.digest[:8]}.h5ad"
-        as_anndata(store, runs).write_h5ad(path, compression="gzip")
+        write_h5ad(as_anndata(store, runs), path, compression="gzip")
         written.append(path)
     return written
 

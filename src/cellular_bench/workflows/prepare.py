@@ -10,6 +10,7 @@ from typing import Annotated, Literal
 from pydantic import Field
 
 from cellular_bench.core.errors import UserError
+from cellular_bench.core.h5ad import write_h5ad
 from cellular_bench.workflows.requests import OneOrMore, Paths, Request
 
 
@@ -88,7 +89,7 @@ def prepare(request: PrepareRequest) -> PrepareResult:
     recipe = recipes.RECIPES[request.recipe]
     made = join.prepare(adata, recipe, n=request.subsample, seed=request.seed)
     request.out.parent.mkdir(parents=True, exist_ok=True)
-    made.adata.write_h5ad(request.out, compression="gzip")
+    write_h5ad(made.adata, request.out, compression="gzip")
     lines = [f"note: {warning}" for warning in warnings]
     if request.subsample:
         n_drawn = min(request.subsample, adata.n_obs)
