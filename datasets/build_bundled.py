@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 
 from cellular_bench.core.errors import DataError, UserError
 from cellular_bench.core.genes import variable_genes
+from cellular_bench.core.h5ad import write_h5ad
 from cellular_bench.core.toml import read_toml
 from cellular_bench.core.types import GeneSelection
 from cellular_bench.datasets import catalog
@@ -71,7 +72,7 @@ def build(folder: Path) -> AnnData:
 def write(adata: AnnData, path: Path) -> None:
     """Write the data set with the highest compression."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    adata.write_h5ad(path, compression="gzip", compression_opts=9)
+    write_h5ad(adata, path, compression_level=9)
 
 
 def main(arguments: Sequence[str] | None = None) -> None:

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from cellular_bench.core.errors import DataError, UnknownNameError, UserError
 from cellular_bench.core.keys import BATCH, COUNTS, LABEL
+from cellular_bench.core.layers import named_layers
 from cellular_bench.core.toml import read_toml
 from cellular_bench.core.types import Dataset, DatasetSpec
 from cellular_bench.datasets.names import check_name
@@ -246,7 +247,7 @@ def _followed(dataset: Dataset, recipe: Recipe) -> Dataset:
     obs = dataset.adata.obs
     counts = AnnData(dataset.adata.layers[COUNTS], obs=obs, var=dataset.adata.var)
     done = recipes.prepare(counts, recipe, sample=obs[BATCH].astype(str).to_numpy())
-    adata = AnnData(done.adata.X, obs=done.adata.obs, var=done.adata.var, layers=dict(done.adata.layers))
+    adata = AnnData(done.adata.X, obs=done.adata.obs, var=done.adata.var, layers=named_layers(done.adata))
     _forget_unused(adata)
     note = f"Prepared by the recipe '{recipe.name}': {adata.n_obs} cells x {adata.n_vars} genes are left."
     return replace(

@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 
 from cellular_bench.core.errors import UnknownNameError
 from cellular_bench.core.keys import COUNTS, TARGET_SUM
+from cellular_bench.core.layers import named_layers
 from cellular_bench.datasets.cut_genes import (
     MIN_FACTOR,
     columns_of,
@@ -187,7 +188,7 @@ def _explicit(adata: AnnData, counts_layer: str, problems: list[str]) -> Express
     if adata.raw is not None:
         matrices["raw"] = (adata.raw.X, adata.raw.var_names)
     # A layer that is called "X" or "raw" takes precedence: it is what the user sees under that name.
-    matrices |= {name: (layer, adata.var_names) for name, layer in adata.layers.items()}
+    matrices |= {name: (layer, adata.var_names) for name, layer in named_layers(adata).items()}
     if problem := unreadable(adata, _layer(counts_layer) if counts_layer != "raw" else "raw"):
         problems.append(problem)
         return None
@@ -284,7 +285,7 @@ def _warn_of_lognorm(values: csr_matrix, elsewhere: str, warnings: list[str]) ->
 
 def likely_counts(adata: AnnData) -> str:
     """Return a sentence that names the first other layer that may hold counts; empty if there is none."""
-    for name, matrix in adata.layers.items():
+    for name, matrix in named_layers(adata).items():
         if name not in COUNTS_LAYERS and _are_whole_numbers(matrix):
             return f" {_layer(name)} looks like counts: --counts-layer {shlex.quote(str(name))}."
     return ""

@@ -10,12 +10,10 @@ import warnings
 from collections.abc import Callable
 from importlib.metadata import version
 from importlib.util import find_spec
-from io import FileIO
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from cellular_bench.core.errors import DataError
-from cellular_bench.core.files import replacing
 from cellular_bench.datasets.elements import read_elements, read_table_of, reason_of
 
 if TYPE_CHECKING:
@@ -157,66 +155,6 @@ def _add_columns(adata: AnnData, group: Any, left_out: dict[str, str]) -> None:
     if common.index.is_unique:
         rest = common.reindex(adata.obs_names)
         adata.obs = adata.obs.assign(**{name: rest[name] for name in rest if name not in adata.obs})
-
-
-def write_h5ad(adata: AnnData, path: Path, *, compression_level: int | None = None) -> None:
-    """Write an ``.h5ad`` file, compressed, complete or not at all.
-
-    Columns of text become categories, as in ``AnnData.write_h5ad``.
-
-    Raises
-    ------
-    OSError
-        If the disk is full or the folder cannot be written; an older file stays as it was.
-    """
-    import h5py
-    from anndata.io import write_elem
-
-    compression = {"compression": "gzip", "compression_opts": compression_level}
-    adata.strings_to_categoricals()
-    with replacing(path) as temporary, _WriteOnce(temporary, "w+") as raw:
-        try:
-            with h5py.File(raw, "w") as file:
-                write_elem(file, "/", adata, dataset_kwargs=compression)
-        finally:
-            if raw.error is not None:
-                raise OSError(raw.error.errno, raw.error.strerror, str(path)) from raw.error
-
-
-class _WriteOnce(FileIO):
-    """A file that keeps the first error of writing, and then only seems to write.
-
-    HDF5 crashes the process if the disk is full when it closes a file.
-    """
-
-    error: OSError | None = None
-
-    def write(self, data: Any) -> int:
-        """Write all bytes."""
-        rest = memoryview(data).cast("B")
-        n_bytes = len(rest)
-        try:
-            while self.error is None and len(rest):
-                rest = rest[super().write(rest) :]
-        except OSError as error:
-            self.error = error
-        return n_bytes
-
-    def truncate(self, size: int | None = None) -> int:
-        """Change the size of the file."""
-        try:
-            if self.error is None:
-                super().truncate(size)
-        except OSError as error:
-            self.error = error
-        return size or 0
-
-    def readinto(self, buffer: Any) -> int:
-        """Read; what was not written is zeros."""
-        bytes_of = memoryview(buffer).cast("B")
-        n_read = super().readinto(bytes_of)
-        bytes_of[n_read:] = bytes(len(bytes_of) - n_read)
-        return len(bytes_of)
 
 
 def writable(table: pd.DataFrame, name: str) -> tuple[pd.DataFrame, list[str]]:

@@ -58,8 +58,6 @@ class BBKNN:
 
     def fit_embed(self, adata: AnnData) -> Graph:
         """Return the graph of all cells: UMAP weights and distances."""
-        from bbknn.matrix import bbknn
-
         require_batches(adata, self.spec.method_id)
         names, sizes = np.unique(batches_of(adata), return_counts=True)
         if sizes.min() < self.neighbors_within_batch:
@@ -69,6 +67,8 @@ class BBKNN:
             )
         scores = pca_scores(adata.X, n_components=self.n_components, seed=self.seed)
         with unchanged_random_state():
+            from bbknn.matrix import bbknn
+
             distances, connectivities, _ = bbknn(
                 pca=scores,
                 batch_list=batches_of(adata),

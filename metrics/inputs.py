@@ -45,7 +45,8 @@ def coordinates(X: ArrayLike, name: str = "X_emb", *, by_output: bool = True) ->
 
 def raw_coordinates(X: ArrayLike, name: str = "X_emb", *, by_output: bool = True) -> Floats:
     """Return coordinates in double precision, not centred; parameters and errors as :func:`coordinates`."""
-    array = np.asarray(X, dtype=np.float64)
+    # Sums of columns depend on the layout: pandas 3 lays the columns of a table one after another.
+    array = np.asarray(X, dtype=np.float64, order="C")
     if array.ndim != 2:
         raise ValueError(f"{name} has shape {array.shape}; expected (n_obs, n_dims), one row per cell")
     if not array.size:

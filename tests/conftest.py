@@ -25,6 +25,8 @@ if TYPE_CHECKING:
 for _library in ("OMP", "MKL", "OPENBLAS", "NUMEXPR", "NUMBA"):
     os.environ.setdefault(f"{_library}_NUM_THREADS", "1")
 threadpool_limits(1)
+if "numba" in sys.modules:
+    sys.modules["numba"].config.reload_config()
 
 REPO = Path(__file__).resolve().parents[1]
 #: More of them would need more memory than they save time: each imports scanpy, torch and the rest.

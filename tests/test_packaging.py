@@ -89,7 +89,14 @@ def test_the_source_distribution_holds_what_the_wheel_needs(repo: Path, built: P
         names = {name.partition("/")[2] for name in archive.getnames()}
     assert {f"src/{name}" for name in shipped(repo)} <= names
     # The first line of the README needs the constraints; the others belong to whoever builds from it.
-    assert {"constraints.txt", "CHANGELOG.md", "CITATION.cff", "LICENSE", "README.md"} <= names
+    assert {
+        "constraints.txt",
+        "constraints-latest.txt",
+        "CHANGELOG.md",
+        "CITATION.cff",
+        "LICENSE",
+        "README.md",
+    } <= names
     assert "notebooks/tour.ipynb" in names
     assert "examples/github-actions/benchmark-my-method.yml" in names
 

@@ -1,5 +1,6 @@
 """What belongs to a release says the same as the code."""
 
+import csv
 import json
 import re
 import shlex
@@ -9,8 +10,12 @@ from pathlib import Path
 
 import pytest
 import yaml
+from packaging.requirements import Requirement
+from packaging.utils import canonicalize_name
+from packaging.version import Version
 
 import cellular_bench
+from cellular_bench.benchmark.plan.installed import TESTED
 
 WORKFLOW = "examples/github-actions/benchmark-my-method.yml"
 
@@ -36,6 +41,34 @@ def test_the_table_of_supported_versions_is_that_of_the_package(repo: Path) -> N
     for name, versions in rows.items():
         assert f"{name}{versions}" in project(repo)["dependencies"]
     assert f"R, for the methods that need it | >={lowest_r(repo)} " in text
+
+
+def exact(repo: Path, name: str) -> dict[str, str]:
+    lines = (repo / name).read_text("utf-8").splitlines()
+    pins = [line.split("==") for line in lines if not line.startswith("#")]
+    return {canonicalize_name(package): version for package, version in pins}
+
+
+def test_the_tested_versions_are_those_of_the_constraints(repo: Path) -> None:
+    oldest, newest = (exact(repo, name) for name in ("constraints.txt", "constraints-latest.txt"))
+    pythons = [line.rpartition(" ")[2] for line in project(repo)["classifiers"] if "Python :: 3." in line]
+    expected = {"python": (pythons[0], pythons[-1])}
+    for line in project(repo)["dependencies"]:
+        wanted = Requirement(line)
+        name = canonicalize_name(wanted.name)
+        versions = [Version(pins[name]) for pins in (oldest, newest)]
+        assert versions[0] <= versions[1], name
+        assert all(wanted.specifier.contains(version) for version in versions), line
+        expected[name] = tuple(f"{version.major}.{version.minor}" for version in versions)
+    rows = list(csv.reader(TESTED.read_text("utf-8").splitlines()))[1:]
+    assert rows == [[name, *expected[name]] for name in sorted(expected)]
+
+
+def test_tox_tests_every_python_that_is_named(repo: Path) -> None:
+    tox = (repo / "tox.ini").read_text("utf-8")
+    for line in project(repo)["classifiers"]:
+        if "Python :: 3." in line:
+            assert f"py{line.rpartition(' ')[2].replace('.', '')}" in tox
 
 
 def lowest_r(repo: Path) -> str:

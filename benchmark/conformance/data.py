@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cellular_bench.core.keys import BATCH, COUNTS, LABEL, TARGET_SUM
+from cellular_bench.core.layers import named_layers
 
 if TYPE_CHECKING:
     from anndata import AnnData
@@ -119,7 +120,8 @@ def difference(before: AnnData, after: AnnData) -> str | None:
             return part
     if not _same_matrix(before.X, after.X):
         return "X"
-    changed = [name for name in before.layers if not _same_matrix(before.layers[name], after.layers[name])]
+    layers = named_layers(after)
+    changed = [name for name, layer in named_layers(before).items() if not _same_matrix(layer, layers[name])]
     return f'layers["{changed[0]}"]' if changed else None
 
 

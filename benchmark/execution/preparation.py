@@ -22,6 +22,7 @@ from cellular_bench.core import keys
 from cellular_bench.core.components import principal_components
 from cellular_bench.core.errors import UndefinedError, UserError
 from cellular_bench.core.genes import variable_genes
+from cellular_bench.core.h5ad import write_h5ad
 from cellular_bench.core.types import GeneSelection, Stress, TaskId
 
 if TYPE_CHECKING:
@@ -82,9 +83,7 @@ def write_data(dataset: Dataset, path: Path) -> None:
     if path.exists() and _is_whole_h5(path):
         return
     path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}")
-    dataset.adata.write_h5ad(temporary)
-    temporary.replace(path)
+    write_h5ad(dataset.adata, path, compression_level=None)
 
 
 def _is_whole_h5(path: Path) -> bool:

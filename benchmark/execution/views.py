@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cellular_bench.core import keys
+from cellular_bench.core.layers import named_layers
 
 if TYPE_CHECKING:
     from anndata import AnnData
@@ -71,5 +72,5 @@ def _view(adata: AnnData, rows: NDArray[np.int64], genes: Any, *, with_label: bo
         X=adata.X[rows][:, genes],
         obs=obs,
         var=adata.var.loc[genes, []].copy(),
-        layers={name: layer[rows][:, genes] for name, layer in adata.layers.items()},
+        layers={name: layer[rows][:, genes] for name, layer in named_layers(adata).items()},
     )

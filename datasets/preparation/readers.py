@@ -230,10 +230,12 @@ def read_table(
     with _as_data_error(path, "table"), opened(path) as file:
         separator = _separator_of_numbers(path, file)
         titles = titles_of(path, file, separator)
-        # Columns by number, because pandas renames repeated titles; a converter keeps names as text.
-        options: dict[str, Any] = {"header": 0, "names": range(len(titles)), "converters": {0: str}}
+        # Columns by number, because pandas renames repeated titles. Names are read as tuples with one entry,
+        # because a column of text would turn 007 into 7, and NA into a missing value.
+        boxed = {0: lambda name: (name,)}
+        options: dict[str, Any] = {"header": 0, "names": range(len(titles)), "converters": boxed}
         for chunk in pd.read_csv(file, sep=separator, chunksize=CHUNK_ROWS, **options):
-            names.extend(chunk.pop(0))
+            names.extend(name for (name,) in chunk.pop(0))
             is_number = np.array([dtype.kind in "iuf" for dtype in chunk.dtypes], dtype=bool)
             numbers, rest = chunk.loc[:, is_number], chunk.loc[:, ~is_number]
             if separator == ";":
@@ -341,7 +343,9 @@ def _check_gaps(path: Path, values: csr_matrix, names: list[str], columns: list[
 
 def _check_decimals(path: Path, texts: pd.DataFrame, titles: list[str]) -> None:
     for at in texts.columns:
-        hit = next((value for value in texts[at].astype(str) if DECIMAL_COMMA.fullmatch(value)), None)
+        hit = next(
+            (value for value in texts[at].dropna().astype(str) if DECIMAL_COMMA.fullmatch(value)), None
+        )
         if hit is not None:
             problem = f"Column '{titles[at]}' has decimal commas ('{hit}'): write it with decimal points."
             raise DataError(str(path), [problem])

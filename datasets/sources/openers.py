@@ -12,7 +12,8 @@ from typing import TYPE_CHECKING, Any
 
 from cellular_bench.core.errors import DataError, UnknownNameError
 from cellular_bench.core.files import cache_dir
-from cellular_bench.datasets.h5ad import read_h5ad, write_h5ad
+from cellular_bench.core.h5ad import write_h5ad
+from cellular_bench.datasets.h5ad import read_h5ad
 from cellular_bench.datasets.sources import builders, deposits, wheels
 from cellular_bench.datasets.sources.download import Options, fetch
 

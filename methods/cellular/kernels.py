@@ -1,31 +1,14 @@
-"""A compiled loop: the product of a sparse and a dense matrix.
-
-Importing this module imports numba, so import it inside functions only. Machine code is cached on disk
-beside this file (or in the user's cache), so that only the first process compiles.
-"""
+"""A compiled loop: the product of a sparse and a dense matrix. Import this inside functions only."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import Any, TypeVar, cast
-
-import numba
 import numpy as np
 from numpy.typing import NDArray
 
-_Function = TypeVar("_Function", bound=Callable[..., Any])
+from cellular_bench.methods._compiled import reordered
 
 
-def _compiled(function: _Function) -> _Function:
-    # Sums may be reordered, which lets the compiler vectorise them.
-    options: dict[str, Any] = {"nogil": True, "fastmath": {"reassoc", "contract", "nsz"}}
-    try:
-        return cast(_Function, numba.njit(cache=True, **options)(function))
-    except RuntimeError:  # no folder for the cache: every process compiles
-        return cast(_Function, numba.njit(**options)(function))
-
-
-@_compiled
+@reordered
 def add_product(
     starts: NDArray[np.int32],
     columns: NDArray[np.int32],

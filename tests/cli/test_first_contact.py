@@ -14,6 +14,7 @@ from rich.console import Console
 
 from cellular_bench import UserError
 from cellular_bench.benchmark.execution import machine
+from cellular_bench.benchmark.plan import installed
 from cellular_bench.benchmark.schema.records import RunRecord
 from cellular_bench.cli import LazyGroup, group
 from cellular_bench.cli import doctor as doctor_command
@@ -52,6 +53,35 @@ def test_the_doctor_compares_versions(line, lack) -> None:
     found = doctor._lack(line)
     assert found.endswith(lack)
     assert bool(found) == bool(lack)
+
+
+@pytest.mark.parametrize(
+    ("have", "found"),
+    [
+        ("1.7.0", []),
+        ("1.9.99", []),
+        ("1.6.9", ["scikit-learn 1.6.9 (tested: 1.7 to 1.9)"]),
+        ("1.10.0rc1", ["scikit-learn 1.10.0rc1 (tested: 1.7 to 1.9)"]),
+        ("2", ["scikit-learn 2 (tested: 1.7 to 1.9)"]),
+        (installed.NOT_INSTALLED, []),
+    ],
+)
+def test_versions_that_were_not_tested_are_named(monkeypatch, tmp_path, have, found) -> None:
+    table = tmp_path / "tested.csv"
+    table.write_text("package,oldest,newest\nscikit-learn,1.7,1.9\n")
+    monkeypatch.setattr(installed, "TESTED", table)
+    monkeypatch.setattr(installed, "version_of", lambda name: have)
+    assert installed.untested() == found
+    (said,) = [finding for finding in doctor.examine() if finding.topic == "versions"]
+    assert said.status == "ok", "it may work all the same"
+    assert said.found == (
+        f"not tested: {found[0]}; {installed.CONSTRAINTS} has tested ones" if found else "all are tested"
+    )
+
+
+def test_a_python_that_was_not_tested_is_named(monkeypatch) -> None:
+    monkeypatch.setattr(installed.platform, "python_version", lambda: "3.99.1")
+    assert "python 3.99.1 (tested: 3.11 to 3.13)" in installed.untested()
 
 
 def test_a_problem_ends_with_code_1_and_says_what_to_do(monkeypatch, capsys) -> None:

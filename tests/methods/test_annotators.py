@@ -278,9 +278,9 @@ def test_naive_bayes_needs_counts(train):
 def test_celltypist_equals_the_library_and_is_sure_of_what_fits(train, query):
     import celltypist
 
-    model = celltypist.train(train.copy(), labels="label", random_state=0)
-    found = celltypist.annotate(query.copy(), model=model)
-    prediction = CellTypist().fit(train).predict(query)
+    fitted = CellTypist().fit(train)
+    found = celltypist.annotate(query.copy(), model=fitted._model)
+    prediction = fitted.predict(query)
     np.testing.assert_array_equal(
         prediction.label_pred, found.predicted_labels["predicted_labels"].astype(str)
     )
@@ -312,7 +312,7 @@ def test_celltypist_gives_probabilities_where_no_type_fits_at_all():
     fitted = CellTypist()
     fitted._model, fitted._genes = object(), ["gene0"]
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("cellular_bench.methods.celltypist._library", lambda: Library)
+        patch.setattr("cellular_bench.methods.celltypist.adapter._library", lambda: Library)
         prediction = fitted.predict(small([[1], [1]], ["a", "a"]))
     np.testing.assert_allclose(prediction.label_proba[0], [1 / (1 + np.exp(-1)), 1 / (1 + np.exp(1))])
     np.testing.assert_allclose(prediction.novelty, [1.0, 1 - expit(3.0)])

@@ -21,6 +21,7 @@ import numpy as np
 
 from cellular_bench.core import keys
 from cellular_bench.core.errors import ContractError, NotApplicableError, ProgramError
+from cellular_bench.core.h5ad import write_h5ad
 from cellular_bench.core.outputs import Outputs, read_outputs
 from cellular_bench.environments.declaration import find, program_file
 from cellular_bench.environments.status import State, required
@@ -130,7 +131,7 @@ def _written(adata: AnnData | None, path: Path) -> str | None:
     )
     layers = {keys.COUNTS: _rows(adata.layers[keys.COUNTS])} if keys.COUNTS in adata.layers else {}
     lean = anndata.AnnData(_rows(adata.X), obs=obs, var=pd.DataFrame(index=adata.var_names), layers=layers)
-    lean.write_h5ad(path)
+    write_h5ad(lean, path, compression_level=None)
     return str(path)
 
 

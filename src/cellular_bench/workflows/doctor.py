@@ -17,7 +17,7 @@ from typing import Literal
 from cellular_bench import __version__, environments
 from cellular_bench.benchmark import registry
 from cellular_bench.benchmark.execution.machine import usable_cores
-from cellular_bench.benchmark.plan.installed import DISTRIBUTION
+from cellular_bench.benchmark.plan.installed import CONSTRAINTS, DISTRIBUTION, untested
 from cellular_bench.workflows.environments import declared_with_methods
 
 #: What an extra of the package adds.
@@ -65,9 +65,12 @@ def _packages() -> Iterator[Finding]:
     """Compare what is installed with what this package says it needs."""
     needed = [line for line in requires(DISTRIBUTION) or [] if "extra ==" not in line]
     wrong = list(filter(None, map(_lack, needed)))
-    remedy = "pip install -c constraints.txt cellular-bench, in a separate environment" if wrong else ""
+    remedy = f"pip install -c {CONSTRAINTS} cellular-bench, in a separate environment" if wrong else ""
     for text in wrong or [f"all {len(needed)} that are needed, in the versions needed"]:
         yield _judged("packages", text, remedy=remedy)
+    others = untested()
+    text = f"not tested: {', '.join(others)}; {CONSTRAINTS} has tested ones" if others else "all are tested"
+    yield Finding(topic="versions", status="ok", found=text)
 
 
 def _lack(line: str) -> str:
@@ -153,5 +156,5 @@ def _extras() -> Iterator[Finding]:
             status="missing" if lacks else "ok",
             found="; ".join(lacks) or "installed",
             enables=enables,
-            remedy=f'pip install -c constraints.txt "cellular-bench[{extra}]"' if lacks else "",
+            remedy=f'pip install -c {CONSTRAINTS} "cellular-bench[{extra}]"' if lacks else "",
         )

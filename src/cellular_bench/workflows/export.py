@@ -13,13 +13,14 @@ import numpy as np
 
 from cellular_bench.benchmark.analysis.data_versions import version_names
 from cellular_bench.benchmark.execution.preparation import read_truth
+from cellular_bench.benchmark.plan.installed import CONSTRAINTS
 from cellular_bench.benchmark.results.store import OUTPUTS, Store
 from cellular_bench.benchmark.schema.records import RunRecord
 from cellular_bench.core import keys
 from cellular_bench.core.errors import UserError
 from cellular_bench.core.files import replacing, short
+from cellular_bench.core.h5ad import write_h5ad
 from cellular_bench.core.outputs import read_outputs
-from cellular_bench.datasets.h5ad import write_h5ad
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -50,7 +51,7 @@ def export(folder: Path, *, output: Format, out: Path | None = None) -> list[Pat
     if output == "parquet" and find_spec("pyarrow") is None:
         raise UserError(
             "Parquet needs pyarrow, which is not installed. "
-            'Fix: pip install -c constraints.txt "cellular-bench[parquet]"'
+            f'Fix: pip install -c {CONSTRAINTS} "cellular-bench[parquet]"'
         )
     store = Store.open(folder)
     records = list(store.records())

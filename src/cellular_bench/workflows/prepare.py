@@ -10,6 +10,7 @@ from typing import Annotated, Literal
 from pydantic import Field
 
 from cellular_bench.core.errors import UserError
+from cellular_bench.core.h5ad import write_h5ad
 from cellular_bench.workflows.requests import Names, OneOrMore, Paths, Request
 
 
@@ -76,7 +77,6 @@ def prepare(request: PrepareRequest) -> PrepareResult:
     UserError
         If a file cannot be read, or the output is one of the raw files.
     """
-    from cellular_bench.datasets.h5ad import write_h5ad
     from cellular_bench.datasets.preparation import join, recipes
     from cellular_bench.datasets.preparation.genes import read_mapping
 

@@ -24,6 +24,7 @@ from cellular_bench.core.labels import (
     note_on_unseen,
     notes_on_names,
 )
+from cellular_bench.core.layers import named_layers
 from cellular_bench.core.outputs import check_order
 
 if TYPE_CHECKING:
@@ -260,9 +261,9 @@ def read_layer(adata: Path | AnnData, layer: str, shape: tuple[int, int]) -> Any
     UserError
         If it is not there, or has another shape than the expression it is compared with.
     """
-    layers: Mapping[str, Any] = _opened(adata).layers
+    layers = named_layers(_opened(adata))
     if layer not in layers:
-        raise UnknownNameError("layer", layer, list(layers))
+        raise UnknownNameError("layer", layer, layers)
     matrix = layers[layer]
     if matrix.shape != shape:
         raise UserError(f"Layer '{layer}' has shape {matrix.shape}; the expression used here has {shape}.")

@@ -69,7 +69,9 @@ def test_names_of_code_mean_the_same_metrics() -> None:
     raw = scib_results.checked(table().rename(columns=theirs), where="it")
     clean = scib_results.checked(table(), where="it")
     assert [run.scores for run in made(raw)] == [run.scores for run in made(clean)]
-    assert set(core.metric_name_cleaner) | set(theirs) == set(scib_results.METRICS)
+    # We have no sBEE, which their tables of 0.6 hold only where it was asked for.
+    known = set(core.metric_name_cleaner) | set(theirs)
+    assert known - {"sBEE", "sbee"} == set(scib_results.METRICS)
 
 
 def test_every_metric_is_one_of_ours_with_its_aspect() -> None:

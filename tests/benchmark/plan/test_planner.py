@@ -247,8 +247,10 @@ def test_the_metrics_of_the_study_are_part_of_a_runs_name(datasets) -> None:
     assert run.method_seed == asked.method_seed
 
 
-def test_runs_keep_their_names(datasets) -> None:
+def test_runs_keep_their_names(datasets, monkeypatch) -> None:
     """A change here means that no result of an earlier version is found again."""
+    versions = {"anndata": "0.12.19", "numpy": "2.4.6", "scipy": "1.17.1"}
+    monkeypatch.setattr("cellular_bench.benchmark.plan.installed.version", versions.__getitem__)
     unseen = {"kind": "unseen_label", "labels": ["type1"]}
     blocks = [
         {"task": task, "datasets": ["simulated_small"], "methods": [method], "splits": [split]}

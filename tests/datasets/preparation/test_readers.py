@@ -186,7 +186,7 @@ def test_names_are_text_as_it_stands_in_the_file(tmp_path, monkeypatch, rows):
     np.testing.assert_array_equal(adata.X.toarray(), COUNTS)
 
 
-@pytest.mark.filterwarnings("error")
+@pytest.mark.filterwarnings("error::UserWarning")
 @pytest.mark.parametrize("rows", ["cells", "genes"])
 def test_repeated_genes_of_tables_get_the_usual_number_and_note(tmp_path, rows):
     frame = pd.DataFrame(COUNTS, index=CELLS, columns=["ACTB", "B2M", "ACTB", "NOVEL1"])
@@ -194,6 +194,12 @@ def test_repeated_genes_of_tables_get_the_usual_number_and_note(tmp_path, rows):
     adata, (note,) = name_genes(read(tmp_path / "x.csv"))
     check(adata, names=["ACTB", "B2M", "ACTB-1", "NOVEL1"])
     assert note == "1 gene has the name of another gene and got a number: 'ACTB'."
+
+
+def test_decimal_commas_are_found_beside_missing_text(tmp_path):
+    (tmp_path / "x.csv").write_text(";type;ACTB;B2M\nc1;;1;2,5\nc2;a;2;3,5\n")
+    with pytest.raises(DataError, match=r"'B2M' has decimal commas \('2,5'\)"):
+        read(tmp_path / "x.csv")
 
 
 def test_repeated_columns_of_text_are_both_kept(tmp_path):

@@ -223,3 +223,11 @@ def test_turning_the_novelty_score_round_turns_auroc_round(cells):
     one = evaluate(["novelty_auroc"], {"novelty": novelty, "is_novel": is_novel})["novelty_auroc"]
     other = evaluate(["novelty_auroc"], {"novelty": -novelty, "is_novel": is_novel})["novelty_auroc"]
     assert one + other == pytest.approx(1.0)
+
+
+@few
+@given(seeds)
+def test_the_layout_of_an_embedding_in_memory_means_nothing(seed):
+    inputs = _embedding(seed)
+    changed = inputs | {name: np.asfortranarray(inputs[name]) for name in ("X_emb", "X_pre", "cell_cycle")}
+    _same([*GEOMETRIC, *DRAWING], inputs, changed, tolerance=0)

@@ -15,6 +15,7 @@ from cellular_bench.core.keys import COUNTS, TARGET_SUM
 from cellular_bench.core.types import MethodSpec, Prediction
 from cellular_bench.methods._inputs import require_fitted, require_labels
 from cellular_bench.methods._session import unchanged_random_state
+from cellular_bench.methods.celltypist.training import fit
 
 if TYPE_CHECKING:
     from anndata import AnnData
@@ -66,7 +67,8 @@ class CellTypist:
         doi="10.1126/science.abl5197",
         url="https://github.com/Teichlab/celltypist",
         license="MIT",
-        requires=("celltypist",),
+        requires=("celltypist", "sklearn"),
+        warm_up=240,
     )
 
     def __init__(
@@ -83,17 +85,16 @@ class CellTypist:
         """Train a model on the reference."""
         labels = require_labels(train, self.spec.method_id)
         _require_target_sum(train, self.spec.method_id)
-        n_expressed = int(np.count_nonzero(np.asarray(train.X.sum(axis=0)).ravel()))
+        library = _library()
         with unchanged_random_state():
-            self._model = _library().train(
-                _expression(train),
-                labels=labels,
-                feature_selection=self.feature_selection and n_expressed > self.top_genes,
-                top_genes=self.top_genes,
+            classifier, scaler = fit(
+                train,
+                labels,
+                top_genes=self.top_genes if self.feature_selection else None,
                 C=self.C,
-                check_expression=False,
-                random_state=self.seed,
+                seed=self.seed,
             )
+        self._model = library.models.Model(classifier, scaler, description={})
         self._genes = list(train.var_names)
         return self
 
@@ -239,7 +240,8 @@ def _library() -> Any:
     """Import the library and undo its changes to the root logger."""
     root = logging.getLogger()
     level, handlers = root.level, list(root.handlers)
-    import celltypist
+    with unchanged_random_state():
+        import celltypist
 
     for handler in set(root.handlers) - set(handlers):
         root.removeHandler(handler)
