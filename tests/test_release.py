@@ -45,7 +45,7 @@ def test_the_table_of_supported_versions_is_that_of_the_package(repo: Path) -> N
 
 def exact(repo: Path, name: str) -> dict[str, str]:
     lines = (repo / name).read_text("utf-8").splitlines()
-    pins = [line.split("==") for line in lines if not line.startswith("#")]
+    pins = [line.partition(";")[0].split("==") for line in lines if not line.startswith("#")]
     return {canonicalize_name(package): version for package, version in pins}
 
 

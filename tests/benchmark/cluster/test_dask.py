@@ -36,7 +36,7 @@ class Dask:
         self.log = (folder / "dask.log").open("w")
         self.workers: list[subprocess.Popen] = []
         self.scheduler = self._start("dask_scheduler", "--port", "0", "--no-dashboard")
-        wait_for(self.file.exists)
+        wait_for(lambda: self.file.exists() and self.file.stat().st_size > 0)
         self.address = json.loads(self.file.read_text())["address"]
 
     def _start(self, program: str, *options: str, before: tuple[str, ...] = ()) -> subprocess.Popen:
