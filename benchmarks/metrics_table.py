@@ -248,7 +248,7 @@ from the disk; only the very first process after installation compiles them, whi
 *Warm* is a later evaluation in the same process, the fastest if there were several. Times are processor time
 of one thread. They are longer on a busy machine, because programs share the caches; here each process had
 {share:.0%} of a core. At 3,600 cells the data are human pancreas, integrated by Harmony. Larger data are
-simulated, with 14 labels and 6 batches. scib-metrics 0.5 computes the metrics that it shares with us, and
+simulated, with 14 labels and 6 batches. scib-metrics 0.6 computes the metrics that it shares with us, and
 finds the neighbours itself.
 """
 

@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cellular_bench.core.errors import ContractError, DataError, UnknownNameError, UserError
+from cellular_bench.core.tables import read_named
 from cellular_bench.core.types import MethodSpec, Prediction
 from cellular_bench.methods._inputs import require_labels
 from cellular_bench.methods._predictions import most_probable, nearest_voters
@@ -238,11 +239,8 @@ def _read_npz(path: Path, key: str | None) -> tuple[list[str], Any]:
 
 
 def _read_csv(path: Path, key: str | None) -> tuple[list[str], Any]:
-    import pandas as pd
-
-    # A converter, unlike a type, keeps names such as "007" and "NA".
-    table = pd.read_csv(path, converters={0: str})
-    return table.iloc[:, 0].tolist(), table.iloc[:, 1:].to_numpy(dtype=np.float32)
+    table = read_named(path)
+    return table.index.tolist(), table.to_numpy(dtype=np.float32)
 
 
 def _some(names: Any) -> str:

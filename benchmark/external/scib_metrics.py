@@ -23,6 +23,7 @@ from cellular_bench.benchmark.external.open_problems import (
 from cellular_bench.benchmark.external.ranges import check_range
 from cellular_bench.benchmark.schema.records import MethodIdentity, RunRecord, Score
 from cellular_bench.core.errors import UnknownNameError, UserError
+from cellular_bench.core.tables import read_named
 from cellular_bench.core.types import AspectId
 from cellular_bench.datasets.names import check_name
 
@@ -68,13 +69,8 @@ def read(path: Path) -> pd.DataFrame:
         If it is no such table, a value is outside the range of its metric, the table was scaled between its
         rows, or its means are not those of its metrics.
     """
-    import pandas as pd
-
     try:
-        # A converter keeps names such as "007" and "NA".
-        separator = "\t" if ".tsv" in path.suffixes else ","
-        table = pd.read_csv(path, sep=separator, converters={0: str})
-        table = table.set_index(table.columns[0])
+        table = read_named(path, sep="\t" if ".tsv" in path.suffixes else ",")
     except (ValueError, OSError, EOFError) as error:
         raise UserError(f"{path} cannot be read as a table: {error}.") from error
     return checked(table, where=path)

@@ -17,6 +17,7 @@ from typing import IO, TYPE_CHECKING, Any, Literal, get_args
 import numpy as np
 
 from cellular_bench.core.errors import DataError, UnknownNameError
+from cellular_bench.core.tables import boxed
 from cellular_bench.datasets.h5ad import is_zarr, read_h5ad
 from cellular_bench.datasets.preparation.columns import OF_CELLS, OF_GENES, not_genes
 from cellular_bench.datasets.preparation.genes import make_unique
@@ -230,10 +231,8 @@ def read_table(
     with _as_data_error(path, "table"), opened(path) as file:
         separator = _separator_of_numbers(path, file)
         titles = titles_of(path, file, separator)
-        # Columns by number, because pandas renames repeated titles. Names are read as tuples with one entry,
-        # because a column of text would turn 007 into 7, and NA into a missing value.
-        boxed = {0: lambda name: (name,)}
-        options: dict[str, Any] = {"header": 0, "names": range(len(titles)), "converters": boxed}
+        # Columns by number, because pandas renames repeated titles.
+        options: dict[str, Any] = {"header": 0, "names": range(len(titles)), "converters": {0: boxed}}
         for chunk in pd.read_csv(file, sep=separator, chunksize=CHUNK_ROWS, **options):
             names.extend(name for (name,) in chunk.pop(0))
             is_number = np.array([dtype.kind in "iuf" for dtype in chunk.dtypes], dtype=bool)

@@ -103,8 +103,9 @@ def mudata(path: Path, adata: ad.AnnData, *names: str, common: pd.DataFrame | No
         file.attrs["encoding-type"], file.attrs["encoding-version"] = "MuData", "0.1.0"
         write_elem(file, "obs", adata.obs[[]] if common is None else common)
         write_elem(file, "var", adata.var)
+        modalities = file.create_group("mod")
         for name in names:
-            write_elem(file, f"mod/{name}", adata)
+            write_elem(modalities, name, adata)
     return path
 
 

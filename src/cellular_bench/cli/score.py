@@ -95,7 +95,8 @@ def command(output: str, **given: Any) -> None:
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always", UserWarning)
         result = score(ScoreRequest.of(**given))
-    notes = [str(warning.message) for warning in caught]
+    # Our own; libraries warn of other things, such as what they will remove.
+    notes = [str(warning.message) for warning in caught if warning.category is UserWarning]
     for note in notes:
         click.echo(f"note: {note}", err=True)
     if output == "table":

@@ -19,6 +19,7 @@ from cellular_bench.benchmark.execution.worker import seed_everything
 from cellular_bench.benchmark.registry import Method
 from cellular_bench.benchmark.tasks import ANNOTATION, INTEGRATION
 from cellular_bench.core.errors import NotApplicableError, UserError
+from cellular_bench.core.layers import named_layers
 from cellular_bench.core.types import MethodSpec
 from cellular_bench.methods.actinn import ACTINN
 from cellular_bench.methods.scgen import ScGen
@@ -73,7 +74,7 @@ def test_a_method_sees_made_up_cells_once_in_a_folder_that_goes():
     assert list(train.var_names) == GENES
     assert set(train.obs["label"]) == {"type1", "type2", "type3"}
     assert list(query.obs) == ["batch"]
-    assert {"counts"} == set(train.layers)
+    assert {"counts"} == set(named_layers(train))
     assert params == {"epochs": 2, "k": 5}
     assert folder == artifacts.resolve() != here == Path.cwd()
     assert not folder.exists()

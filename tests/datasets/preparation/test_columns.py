@@ -81,7 +81,7 @@ def test_columns_that_are_named_are_moved_and_no_others(counts, tmp_path: Path):
 def test_genes_stay_genes(counts):
     assert not not_genes(sparse.csr_matrix(counts.to_numpy())).any()
     # Estimated counts have fractions in any gene; log-normalised values everywhere.
-    estimated = counts.to_numpy(float)
+    estimated = counts.to_numpy(float, copy=True)
     estimated[:, ::3] += 0.25
     assert not not_genes(sparse.csr_matrix(estimated)).any()
     assert not not_genes(sparse.csr_matrix(np.log1p(estimated))).any()
