@@ -31,7 +31,7 @@ TOTAL_COLUMNS = frozenset(
         "umi_counts",
     }
 )
-#: Smallest factor that is told. Filters of genes in few cells remove less.
+#: Smallest factor that is reported. Filters of genes in few cells remove less.
 MIN_FACTOR = 1.1
 #: Largest difference of a count from a whole number, absolute and relative, by the rounding of float32.
 WHOLE_TOLERANCE = (0.02, 5e-6)
@@ -118,8 +118,8 @@ def factor_of_raw(
 def factor_of_lognorm(lognorm: csr_matrix, counts: csr_matrix) -> float | None:
     """Return the factor by log-normalised values of the same genes, normalised before others were removed.
 
-    If they were normalised to 10,000 counts, they tell the counts of the whole cell, which then are whole
-    numbers. If these are not whole, the values tell nothing.
+    If they were normalised to 10,000 counts, they give the counts of the whole cell, which then are whole
+    numbers. If these are not whole, the values are not usable.
     """
     here, values = _sums(counts), _sums(lognorm.astype(np.float64).expm1())
     known = (here > 0) & (values > 0)

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from anndata import AnnData
 
 LOG = logging.getLogger(__name__)
-#: Entries of ``uns`` with what was left out while reading (name and reason), and what else is to be told.
+#: Entries of ``uns`` with what was left out while reading (name and reason), and other notes.
 LEFT_OUT, NOTES = "cellular_bench_left_out", "cellular_bench_notes"
 #: What modalities of MuData with gene expression are called, in small letters.
 RNA_NAMES = frozenset({"rna", "gex", "gene expression", "gene_expression", "scrna"})

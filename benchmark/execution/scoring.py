@@ -256,7 +256,7 @@ def is_noise(X_emb: Any) -> bool:
     """Return whether an embedding is independent noise of one variance in all dimensions.
 
     It then is the same in every order. What a method made of cells has directions of more variance, or cells
-    that are closer together than independent dimensions put them. One dimension cannot be told from noise.
+    that are closer together than independent dimensions put them. One dimension is never noise.
 
     Examples
     --------

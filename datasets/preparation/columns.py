@@ -134,7 +134,7 @@ def _running(columns: NDArray[np.float64]) -> Sequence[NDArray[np.float64]]:
 
 
 def _are_equal(columns: NDArray[np.float64], sums: NDArray[np.float64]) -> NDArray[np.bool_]:
-    """Mark the columns that are the sums; sums that are all the same tell nothing."""
+    """Mark the columns that are the sums; sums that are all the same do not count."""
     if (sums == sums[:1]).all():
         return np.zeros(columns.shape[1], dtype=bool)
     return np.asarray((columns == sums[:, None]).all(axis=0))

@@ -301,7 +301,7 @@ def exact_neighbors(
     Parameters
     ----------
     points
-        Every cell as a point of its own, in the order of the candidates.
+        Every cell as a separate point, in the order of the candidates.
     candidates
         Candidates of all cells; overwritten.
     rounding

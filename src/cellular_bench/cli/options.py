@@ -53,7 +53,7 @@ class NameList(click.ParamType):  # type: ignore[type-arg]  # generic only in th
 
 
 class DataNames(NameList):
-    """Names of the data, checked as a list but not split: only the data tell which names contain commas."""
+    """Names of the data, checked as a list but not split: only the data show which names contain commas."""
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
         """Return the text."""
