@@ -12,6 +12,8 @@ from cellular_bench.core.labels import label_names
 
 Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]
+#: Largest coordinate; of larger ones, single precision cannot hold the distances.
+_LARGEST = 1e30
 #: Steps of the centre of coordinates, as a share of its magnitude.
 _CENTRE = 2.0**32
 
@@ -31,7 +33,8 @@ def coordinates(X: ArrayLike, name: str = "X_emb", *, by_output: bool = True) ->
     Raises
     ------
     UndefinedError
-        If they are not finite, have no column or are the same for every cell; or there is only one cell.
+        If they are not finite, above 1e30, have no column or are the same for every cell; or there is only
+        one cell.
     ValueError
         If they are not two-dimensional.
     """
@@ -56,6 +59,11 @@ def raw_coordinates(X: ArrayLike, name: str = "X_emb", *, by_output: bool = True
         bad = int(np.count_nonzero(~finite))
         raise UndefinedError(
             f"{name} has NaN or infinite values in {bad} of {len(array)} cells",
+            by_output=by_output,
+        )
+    if (largest := float(np.abs(array).max())) > _LARGEST:
+        raise UndefinedError(
+            f"{name} has values up to {largest:.2g}; distances of more than {_LARGEST:g} are not computed",
             by_output=by_output,
         )
     if len(array) < 2:

@@ -161,6 +161,13 @@ def test_more_neighbours_than_cells(inputs, n_obs, missing):
     )
 
 
+def test_coordinates_whose_distances_overflow(inputs):
+    found = _undefined(inputs | {"X_emb": inputs["X_emb"] * 1e300})
+    assert "distances of more than 1e+30 are not computed" in str(found["ilisi"])
+    assert found["ilisi"].by_output
+    assert found.keys() >= {"ilisi", "kbet_per_label", "leiden_nmi", "kmeans_nmi", "bras", "pcr_comparison"}
+
+
 def test_a_single_cell(inputs):
     found = _undefined(
         {name: value if isinstance(value, dict) else value[:1] for name, value in inputs.items()}

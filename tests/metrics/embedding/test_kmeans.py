@@ -90,7 +90,7 @@ def test_each_cell_at_a_place_counts():
     assert kmeans_nmi(X[cells], label[cells]) == kmeans_ari(X[cells], label[cells]) == 1.0
 
 
-@pytest.mark.parametrize("scale", [1e-100, 1.0, 1e100])
+@pytest.mark.parametrize("scale", [1e-100, 1.0, 1e25])
 def test_fewer_places_than_labels_are_a_cluster_each(scale, recwarn):
     X = scale * np.repeat([[0.0, 1.0], [2.0, 1.0], [0.0, 5.0]], [3, 4, 5], axis=0)
     codes = kmeans(X, np.arange(12))
