@@ -15,7 +15,10 @@ from cellular_bench.core.labels import (
     notes_on_names,
 )
 
-TEXTS = st.text(max_size=8)
+#: Without zeros, at which numpy and pandas, like HDF5, end a text.
+TEXTS = st.text(st.characters(codec="utf-8", exclude_characters="\0"), max_size=8) | st.text(
+    "a1. \n", max_size=5
+)
 SPACES = st.text(" \t\n\u00a0", max_size=3)
 SAFE = st.integers(-(2**53) + 1, 2**53 - 1)
 
@@ -29,6 +32,11 @@ def test_a_whole_number_has_one_name(number):
 @given(st.floats(allow_nan=False))
 def test_a_float_is_named_as_its_text(number):
     assert label_name(number) == label_name(str(number)) == label_name(np.float64(number))
+
+
+@given(TEXTS, SPACES)
+def test_zeros_at_the_end_do_not_count(text, after):
+    assert label_name(text + "\0" + after) == label_name(text)
 
 
 @given(TEXTS, SPACES, SPACES)

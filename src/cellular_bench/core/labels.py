@@ -16,6 +16,8 @@ from cellular_bench.core.keys import MISSING_TEXTS, NA_TEXTS
 SIMILAR: Final = 0.81
 #: Number of names that a note lists.
 N_NAMES: Final = 5
+#: Spaces, and zeros of arrays of fixed width, which numpy drops from the end of text.
+_END: Final = re.compile(r"[\s\0]+\Z")
 #: Whole numbers beside a missing one become 1.0, 2.0 in many programs: they mean 1 and 2.
 _WHOLE: Final = re.compile(r"(?:-?(0)|(-?[1-9][0-9]*))\.0+")
 
@@ -35,7 +37,8 @@ def label_name(value: object) -> str:
     """
     if value is None:
         return ""
-    text = (value.decode("utf-8", "replace") if isinstance(value, bytes) else str(value)).strip()
+    text = value.decode("utf-8", "replace") if isinstance(value, bytes) else str(value)
+    text = _END.sub("", text).strip()
     if text.lower() in MISSING_TEXTS:
         return ""
     whole = _WHOLE.fullmatch(text)
