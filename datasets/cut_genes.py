@@ -40,7 +40,7 @@ NEARLY = 1e-4
 
 
 def columns_of(some: pd.Index, all_genes: pd.Index) -> NDArray[np.intp] | None:
-    """Return where some genes are among all genes; None if one is not, or the names do not tell."""
+    """Return where some genes are among all genes; None if one is not, or names are ambiguous."""
     if len(some) >= len(all_genes) or not (all_genes.is_unique and some.is_unique):
         return None
     columns = all_genes.get_indexer(some)
@@ -57,7 +57,7 @@ def recovered_counts(
 ) -> csr_matrix | None:
     """Return the counts of all genes, from their log-normalised values and the counts of some.
 
-    Normalising divides all counts of a cell by one number, which the genes with counts tell.
+    Normalising divides all counts of a cell by one number, which follows from the genes with counts.
 
     Parameters
     ----------
@@ -107,7 +107,7 @@ def factor_of_raw(
 
     Returns
     -------
-    None if the values do not tell.
+    None if it does not follow from the values.
     """
     if is_counts:
         return _median_factor(_sums(values), _sums(counts))

@@ -1,4 +1,4 @@
-"""Counts of some genes: those of all genes are used if the file tells them, else the error is told."""
+"""Counts of some genes: those of all genes are used if the file gives them, else a note gives the error."""
 
 from pathlib import Path
 
@@ -63,7 +63,7 @@ def test_counts_of_all_genes_are_used(whole, place, raw):
         f"{name} holds the counts of 15 genes; the counts of all 120 genes are used, {source}. "
         f"--counts-layer {own} takes the 15 alone.",
     )
-    # What is named is taken, and its error told.
+    # What is named is used, and a note gives its error.
     chosen = load(from_memory(given_file, counts_layer=own, **KEYS))
     assert chosen.adata.n_vars == N_KEPT
     (said,) = chosen.warnings

@@ -79,9 +79,9 @@ def test_a_predicted_word_for_no_label_is_a_rejection(tmp_path, word, in_memory)
         warnings.simplefilter("always")
         found = values(cellular_bench.score(predictions=table if in_memory else path, metrics=ids))
     assert list(found.values()) == pytest.approx([0.75, 0.75, 1.0, 5 / 6, 0.75])
-    told = [str(warning.message) for warning in caught]
+    notes = [str(warning.message) for warning in caught]
     expected = [f"1 predicted as '{word}'."] if word.strip() else []
-    assert [text.rpartition(": ")[2] for text in told] == expected
+    assert [text.rpartition(": ")[2] for text in notes] == expected
 
 
 def test_a_predicted_word_that_is_a_true_label_is_this_label():

@@ -114,7 +114,7 @@ def test_scores_that_their_rule_does_not_give_are_refused(published, files, tmp_
 )
 @pytest.mark.parametrize("outside", [1.01, 72.5, -0.51, "high", float("inf")])
 def test_a_value_outside_the_range_of_its_metric_is_refused(files, tmp_path, task, theirs, outside):
-    del task  # the name of a metric tells it
+    del task  # it follows from the name of a metric
     other = tmp_path / "other.json"
     other.write_text(json.dumps([{**RESULTS[0], "metric_values": {theirs: outside}}]))
     with pytest.raises(UserError) as caught:

@@ -126,7 +126,7 @@ def test_cells_of_a_small_part_of_a_graph_have_fewer_neighbours():
 
 @pytest.fixture
 def rare_type():
-    """Lengths and weights of the links of 300 cells of mixed batches; 60 of them form a part of their own."""
+    """Lengths and weights of the links of 300 cells of mixed batches; 60 of them form a separate part."""
     from sklearn.neighbors import kneighbors_graph
 
     rng = np.random.default_rng(0)
