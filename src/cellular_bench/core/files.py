@@ -1,18 +1,21 @@
-"""Names of files, atomic writes, and the cache folder."""
+"""Names of files, files written by others, atomic writes, and the cache folder."""
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import os
+import stat
 import sys
 import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Final
+from typing import BinaryIO, Final
 
 #: File systems allow 255 bytes for a name; the rest of a name needs its share.
 MAX_NAME_BYTES: Final = 100
+MAX_FILE_NAME_BYTES: Final = 255
 
 
 def truncated(name: str) -> str:
@@ -36,6 +39,57 @@ def short(name: str) -> str:
     """
     cut = truncated(name)
     return name if cut == name else f"{cut}-{hashlib.sha256(name.encode()).hexdigest()[:10]}"
+
+
+def is_plain_name(text: str) -> bool:
+    """Whether a text is the name of a file in a folder: not a path, not hidden, without control characters.
+
+    Examples
+    --------
+    >>> [is_plain_name(text) for text in ("a.h5ad", "../a", "/a", "a/b", "..", ".lock", "", "a\\0")]
+    [True, False, False, False, False, False, False, False]
+    """
+    return (
+        text.isprintable()  # surrogates are not, so that it can be encoded
+        and 0 < len(text.encode()) <= MAX_FILE_NAME_BYTES
+        and not text.startswith(".")
+        and not {"/", "\\"} & set(text)
+    )
+
+
+def open_regular(path: Path) -> BinaryIO:
+    """Open a file that somebody else may have written, for reading.
+
+    Neither the file nor what it is read with can wait: a pipe or a device is refused.
+
+    Raises
+    ------
+    OSError
+        If it is a link, a pipe, a device or a folder, or cannot be read.
+    """
+    descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
+    try:
+        if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+            raise OSError(errno.EINVAL, "not a regular file", str(path))
+        return os.fdopen(descriptor, "rb")
+    except BaseException:
+        os.close(descriptor)
+        raise
+
+
+def read_regular(path: Path, *, most_bytes: int) -> bytes:
+    """Return the content of a file that somebody else may have written.
+
+    Raises
+    ------
+    OSError
+        As for :func:`open_regular`, or if the file is larger than ``most_bytes``.
+    """
+    with open_regular(path) as file:
+        content = file.read(most_bytes + 1)
+    if len(content) > most_bytes:
+        raise OSError(errno.EFBIG, f"more than {most_bytes} bytes", str(path))
+    return content
 
 
 def write_text_atomically(path: Path, text: str) -> None:
