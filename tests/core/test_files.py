@@ -37,7 +37,7 @@ def _link(path: Path) -> None:
 @pytest.mark.parametrize(
     "make",
     [_link, os.mkfifo, Path.mkdir, lambda path: path.write_bytes(bytes(11))],
-    ids="link pipe folder long".split(),
+    ids=["link", "pipe", "folder", "long"],
 )
 def test_what_is_no_regular_file_or_too_long_is_refused_at_once(tmp_path: Path, make: Callable[[Path], None]):
     make(tmp_path / "file")

@@ -42,11 +42,11 @@ def short(name: str) -> str:
 
 
 def is_plain_name(text: str) -> bool:
-    """Whether a text is the name of a file in a folder: not a path, not hidden, without control characters.
+    r"""Whether a text is the name of a file in a folder: not a path, not hidden, without control characters.
 
     Examples
     --------
-    >>> [is_plain_name(text) for text in ("a.h5ad", "../a", "/a", "a/b", "..", ".lock", "", "a\\0")]
+    >>> [is_plain_name(text) for text in ("a.h5ad", "../a", "/a", "a/b", "..", ".lock", "", "a\0")]
     [True, False, False, False, False, False, False, False]
     """
     return (
