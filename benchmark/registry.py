@@ -181,6 +181,11 @@ def task(task_id: TaskId, plugins: Sequence[Path] = ()) -> Task:
     return lookup("task", task_id, TASKS)
 
 
+def task_origin(task_id: TaskId) -> Path | None:
+    """Return the plug-in file that defines a task; None for the tasks of this package."""
+    return _TASK_FILES.get(task_id)
+
+
 def metrics(plugins: Sequence[Path] = ()) -> Mapping[str, MetricSpec]:
     """Return every metric by ``metric_id``, those of plug-ins that were loaded before among them."""
     from cellular_bench.metrics import METRICS

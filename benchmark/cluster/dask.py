@@ -23,6 +23,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from cellular_bench.benchmark.cluster import worker
+from cellular_bench.benchmark.execution.job import Job
 from cellular_bench.benchmark.execution.run import recorded, tail
 from cellular_bench.benchmark.isolation.call import CancelledError
 from cellular_bench.benchmark.plan.run import PlannedRun
@@ -176,7 +177,8 @@ class Cluster:
     ) -> tuple[dict[str, Future], dict[str, bytes]]:
         """Send the files that a run reads, each once per class of workers."""
         split = store.split_folder(run.dataset, run.split)
-        paths = [store.data_file(run.dataset), *sorted(split.glob("*.npz"))]
+        views = Job(run=run, store=store).visible_files
+        paths = [store.data_file(run.dataset), *sorted(split.glob("*.npz")), *views]
         inputs = {}
         for path in paths:
             name = str(path.relative_to(store.root))
@@ -184,7 +186,8 @@ class Cluster:
                 if name not in group.sent:
                     group.sent[name] = group.client.scatter(path.read_bytes(), hash=False)
                 inputs[name] = group.sent[name]
-        return inputs, {path.name: path.read_bytes() for path in run.plugins}
+        plugins = dict.fromkeys((*run.plugins, *run.metric_plugins))
+        return inputs, {str(path): path.read_bytes() for path in plugins}
 
     def _hear(self, event: tuple[float, dict[str, Any]]) -> None:
         self._begun[event[1]["run_id"]].append(event[1])

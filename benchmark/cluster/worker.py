@@ -51,7 +51,7 @@ def carry_out(
     inputs
         Files below ``root`` that the run reads, where the worker does not see that folder.
     plugins
-        Content of the plug-in files, which then are sent too.
+        Content of the plug-in files by their path, which then are sent too.
 
     Raises
     ------
@@ -91,16 +91,20 @@ def _apart(
     store = Store(_own_root(os.getpid()))
     for name, content in inputs.items():
         place(store.root / name, content)
-    placed = []
+    placed = {}
     for number, (name, content) in enumerate(plugins.items()):
-        placed.append(store.root / "plugins" / str(number) / name)
-        place(placed[-1], content)
-    record = _carried_out(run.model_copy(update={"plugins": tuple(placed)}), store, cancelled)
+        placed[name] = store.root / "plugins" / str(number) / Path(name).name
+        place(placed[name], content)
+    files = {
+        kind: tuple(placed[str(path)] for path in getattr(run, kind))
+        for kind in ("plugins", "metric_plugins")
+    }
+    record = _carried_out(run.model_copy(update=files), store, cancelled)
     folder = store.run_folder(run.run_id)
     kept = [path for path in folder.rglob("*") if path.is_file() and path.name != RECORD]
-    files = {str(path.relative_to(folder)): path.read_bytes() for path in kept}
+    sent = {str(path.relative_to(folder)): path.read_bytes() for path in kept}
     shutil.rmtree(folder)
-    return {**files, RECORD: record}
+    return {**sent, RECORD: record}
 
 
 @functools.cache

@@ -94,12 +94,15 @@ class Executor:
         """
         runs = self.missing(plan)
         self.write_data(plan, datasets)
-        with self._pool(min(self.n_jobs, usable_cores())) as pool:
-            self._prepare(plan, runs, pool)
         replaced = replaced_by(runs, self.store)
-        with self._pool(self.n_jobs) as pool:
-            futures = [pool.submit(self._run, run, replaced[run.run_id], progress) for run in runs]
-            yield from _as_completed(futures)
+        try:
+            with self._pool(min(self.n_jobs, usable_cores())) as pool:
+                self._prepare(plan, runs, pool)
+            with self._pool(self.n_jobs) as pool:
+                futures = [pool.submit(self._run, run, replaced[run.run_id], progress) for run in runs]
+                yield from _as_completed(futures)
+        finally:
+            self.store.delete_views()
 
     @contextmanager
     def _pool(self, n_threads: int) -> Iterator[ThreadPoolExecutor]:
@@ -119,23 +122,26 @@ class Executor:
                 preparation.write_data(datasets[identity.dataset_id], self.store.data_file(identity))
 
     def _prepare(self, plan: Plan, runs: Sequence[PlannedRun], pool: ThreadPoolExecutor) -> None:
-        needed: dict[Path, PlannedRun] = {}
-        inputs: dict[Path, dict[str, TaskId]] = defaultdict(dict)
+        self.store.delete_views()  # of a benchmark that was killed: they may have been changed since
+        runs_of: dict[Path, list[PlannedRun]] = defaultdict(list)
         for run in runs:
-            folder = self.store.split_folder(run.dataset, run.split)
-            needed[folder] = run
-            files = TASKS[run.task].input_files(study_metrics=run.study_metrics)
-            inputs[folder] |= dict.fromkeys(files, run.task)
+            runs_of[self.store.split_folder(run.dataset, run.split)].append(run)
         futures = [
-            pool.submit(
-                self._prepare_split, run, plan.splits[run.dataset.digest, run.split.digest], inputs[folder]
-            )
-            for folder, run in needed.items()
-            if not preparation.is_prepared(folder, inputs[folder])
+            pool.submit(self._prepare_split, plan.splits[few[0].dataset.digest, few[0].split.digest], few)
+            for few in runs_of.values()
         ]
         deque(_as_completed(futures), maxlen=0)
 
-    def _prepare_split(self, run: PlannedRun, split: Split, inputs: Mapping[str, TaskId]) -> None:
+    def _prepare_split(self, split: Split, runs: Sequence[PlannedRun]) -> None:
+        """Write what the runs of a split read."""
+        run = runs[0]
+        inputs: dict[str, TaskId] = {}
+        for other in runs:
+            files = TASKS[other.task].input_files(study_metrics=other.study_metrics)
+            inputs |= dict.fromkeys(files, other.task)
+        genes = {other.method.features for other in runs if other.method.features is not None}
+        views = {kind: self.store.views_folder(run.dataset, run.split, kind) for kind in sorted(genes)}
+        plugins = tuple(dict.fromkeys(path for other in runs for path in other.plugins))
         folder = self.store.split_folder(run.dataset, run.split)
         LOG.info("preparing %s of %s", split.split_id, run.dataset.dataset_id)
         with _disk_errors(self.store):
@@ -143,7 +149,7 @@ class Executor:
             split_file, log = folder / SPLIT, folder / RUN_LOG
             preparation.write_split(split, run.dataset, split_file)
         data = self.store.data_file(run.dataset)
-        prepare = partial(preparation.prepare_split, inputs=inputs, plugins=run.plugins)
+        prepare = partial(preparation.prepare_split, inputs=inputs, views=views, plugins=plugins)
         ended = call(
             prepare, data, split_file, folder, limits=HARNESS_LIMITS, log=log, cancelled=self._cancelled
         )

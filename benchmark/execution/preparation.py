@@ -15,15 +15,15 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cellular_bench.benchmark import registry
-from cellular_bench.benchmark.execution.views import Cells
-from cellular_bench.benchmark.results.store import CELLS, TRUTH
+from cellular_bench.benchmark.execution.views import Cells, view_order, write_views
+from cellular_bench.benchmark.results.store import CELLS, ORDER, TRUTH
 from cellular_bench.benchmark.tasks import Task
 from cellular_bench.core import keys
 from cellular_bench.core.components import principal_components
 from cellular_bench.core.errors import UndefinedError, UserError
 from cellular_bench.core.genes import variable_genes
 from cellular_bench.core.h5ad import write_h5ad
-from cellular_bench.core.types import GeneSelection, Stress, TaskId
+from cellular_bench.core.types import Features, GeneSelection, Stress, TaskId
 
 if TYPE_CHECKING:
     from anndata import AnnData
@@ -115,6 +115,7 @@ def write_split(split: Split, dataset: DatasetIdentity, path: Path) -> None:
         unseen_labels=np.array(split.unseen_labels, dtype=str),
         stress=np.array(json.dumps(split.stress and asdict(split.stress))),
         genes=np.array(json.dumps(asdict(dataset.gene_selection))),
+        digest=np.array(split.digest),
     )
 
 
@@ -129,12 +130,14 @@ def prepare_split(
     folder: Path,
     *,
     inputs: Mapping[str, TaskId] = MappingProxyType({}),
+    views: Mapping[Features, Path] = MappingProxyType({}),
     plugins: Sequence[Path] = (),
 ) -> None:
-    """Work out the highly variable genes of the training cells and the truth of the scored cells.
+    """Work out what the runs of a split read: the truth of the scored cells, and what methods may see.
 
     ``split_file`` is that of :func:`write_split`. ``inputs`` are the tasks whose inputs are wanted too, by
-    the name of their file (:meth:`Task.input_files`).
+    the name of their file (:meth:`Task.input_files`), and ``views`` the folders of the views that are wanted.
+    What is there is left as it is.
     """
     import anndata
 
@@ -143,16 +146,23 @@ def prepare_split(
     with np.load(split_file, allow_pickle=False) as arrays:
         train_obs, test_obs, unseen = arrays["train_obs"], arrays["test_obs"], arrays["unseen_labels"]
         stress, genes = arrays["stress"], GeneSelection(**json.loads(str(arrays["genes"])))
+        digest = str(arrays["digest"])
     adata = stressed_data(anndata.read_h5ad(data), _read_stress(stress))
-    mask = variable_genes(adata.X[train_obs], genes)
-    truth = make_truth(adata[test_obs], highly_variable=mask, unseen_labels=unseen)
-    _save(folder / TRUTH, {field.name: getattr(truth, field.name) for field in fields(truth)})
-    for name, task_id in inputs.items():
-        arrays = registry.task(task_id, plugins).input_files(study_metrics=True)[name].arrays
-        _save(folder / name, {array: make(adata[test_obs]) for array, make in arrays.items()})
-    # Written last: its presence says that the folder is complete.
-    cells = {"train_obs": train_obs, "test_obs": test_obs, "highly_variable": mask, "stress": stress}
-    _save(folder / CELLS, cells)
+    if not is_prepared(folder, inputs):
+        mask = variable_genes(adata.X[train_obs], genes)
+        truth = make_truth(adata[test_obs], highly_variable=mask, unseen_labels=unseen)
+        _save(folder / TRUTH, {field.name: getattr(truth, field.name) for field in fields(truth)})
+        for name, task_id in inputs.items():
+            arrays = registry.task(task_id, plugins).input_files(study_metrics=True)[name].arrays
+            _save(folder / name, {array: make(adata[test_obs]) for array, make in arrays.items()})
+        # Written last: its presence says that the folder is complete.
+        found = {"train_obs": train_obs, "test_obs": test_obs, "highly_variable": mask, "stress": stress}
+        _save(folder / CELLS, found)
+    cells = read_cells(folder / CELLS)
+    names = np.asarray(adata.obs_names, dtype=str)
+    _save(folder / ORDER, {"order": view_order(names, cells, seed=digest)})
+    for features, path in views.items():
+        write_views(adata, cells, path, features=features, seed=digest)
 
 
 def make_truth(
@@ -198,6 +208,18 @@ def read_expression(data: Path, folder: Path, genes: NDArray[np.str_]) -> Any:
 def _read_stress(text: NDArray[np.str_] | str) -> Stress | None:
     facts = json.loads(str(text))
     return None if facts is None else Stress(**facts)
+
+
+def read_order(folder: Path) -> NDArray[np.int64]:
+    """Return the order of scored cells in their view, (n_test,) positions among the scored cells.
+
+    Raises
+    ------
+    UserError
+        If it is missing or damaged.
+    """
+    order: NDArray[np.int64] = _load(folder / ORDER)["order"]
+    return order
 
 
 def read_truth(folder: Path) -> Truth:

@@ -2,29 +2,26 @@
 
 from __future__ import annotations
 
-import json
 import os
 import threading
-from collections.abc import Mapping
 from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
-from typing import Any
 
-from cellular_bench.benchmark.execution import scoring, worker
+from cellular_bench.benchmark.execution import worker
+from cellular_bench.benchmark.execution.finish import Finished, finish
+from cellular_bench.benchmark.execution.job import Job
 from cellular_bench.benchmark.execution.machine import current_environment
-from cellular_bench.benchmark.execution.worker import Job
 from cellular_bench.benchmark.isolation.call import Ended, call
+from cellular_bench.benchmark.isolation.sandbox import Isolation
 from cellular_bench.benchmark.plan.run import PlannedRun
 from cellular_bench.benchmark.results.progress import mark_running
 from cellular_bench.benchmark.results.store import (
     ARTIFACTS,
     OUTPUTS,
     RECORD,
-    RESULT,
     RUN_LOG,
     RUNNING,
-    SCORED,
     Store,
     describe_outputs,
 )
@@ -33,8 +30,6 @@ from cellular_bench.benchmark.schema.records import Cost, Limits, Outcome, RunRe
 LOG_TAIL_CHARS = 4000
 #: Preparing is the harness's own work; the limits only keep a defect from hanging it.
 HARNESS_LIMITS = Limits(time_limit_s=3600, memory_limit_mib=64 * 1024)
-
-_NO_RESULT = "The method ended its process (exit code 0) before it returned anything. It must not exit."
 
 
 def carry_out(run: PlannedRun, store: Store, *, cancelled: threading.Event | None = None) -> RunRecord:
@@ -55,18 +50,23 @@ def carry_out(run: PlannedRun, store: Store, *, cancelled: threading.Event | Non
             old.unlink()
     mark_running(folder)
     started_at = datetime.now(UTC)
+    job = Job(run=run, store=store)
     try:
-        outcome = _execute(Job(run=run, store=store), cancelled)
+        job.open()
+        outcome, isolation = _execute(job, cancelled)
     finally:
+        job.close()
         (folder / RUNNING).unlink(missing_ok=True)
     if outcome.status != "ok":
         outcome = outcome.model_copy(update={"log_tail": tail(folder / RUN_LOG)})
-    return recorded(run, outcome, started_at=started_at)
+    return recorded(run, outcome, started_at=started_at, isolation=isolation)
 
 
-def recorded(run: PlannedRun, outcome: Outcome, *, started_at: datetime) -> RunRecord:
+def recorded(
+    run: PlannedRun, outcome: Outcome, *, started_at: datetime, isolation: Isolation | None = None
+) -> RunRecord:
     """Return the record of a run that ends now, on this machine."""
-    here, now = current_environment(), datetime.now(UTC)
+    here, now = current_environment().model_copy(update={"isolation": isolation}), datetime.now(UTC)
     return RunRecord.of(run, outcome, environment=here, started_at=started_at, finished_at=now)
 
 
@@ -79,36 +79,33 @@ def tail(log: Path) -> str:
         return file.read().decode("utf-8", errors="replace")
 
 
-def _execute(job: Job, cancelled: threading.Event | None) -> Outcome:
+def _execute(job: Job, cancelled: threading.Event | None) -> tuple[Outcome, Isolation]:
+    confinement = job.confinement()
     ended = call(
         worker.execute,
-        job,
+        job.assignment(),
         log=job.folder / RUN_LOG,
         limits=job.run.limits,
-        then=partial(scoring.execute_after, job),
+        then=partial(finish, job),
+        confinement=confinement,
         cancelled=cancelled,
     )
-    if ended.exit_code == os.EX_IOERR or ended.is_log_lost:
+    if ended.exit_code == os.EX_IOERR or ended.is_log_lost or ended.broken_after is not None:
         _check_disk(job.folder)
-    result = _result(job.folder / RESULT)
-    cost = _cost(ended, result.get("cost", {}))
-    return _outcome(job.folder, ended, result).model_copy(update={"cost": cost})
+    return _outcome(job.folder, ended), confinement.kind
 
 
-def _outcome(folder: Path, ended: Ended, result: Mapping[str, Any]) -> Outcome:
+def _outcome(folder: Path, ended: Ended) -> Outcome:
     if ended.status != "ok":
-        return Outcome(status=ended.status, reason=ended.reason)
-    if "status" not in result:
-        return Outcome(status="failed", reason=_NO_RESULT)
-    if result["status"] != "ok":
-        return Outcome(status=result["status"], reason=result["reason"])
-    if ended.broken_after is not None:
-        return Outcome(status="failed", reason=f"Scoring failed: {ended.broken_after}.")
-    scored = Outcome.model_validate_json((folder / SCORED).read_bytes())
-    (folder / SCORED).unlink()
-    if scored.status != "ok":
-        return scored
-    return scored.model_copy(update={"outputs": describe_outputs(folder / OUTPUTS)})
+        return Outcome(status=ended.status, reason=ended.reason, cost=_cost(ended))
+    if ended.answer is None:
+        reason = f"Scoring failed: {ended.broken_after or 'the log could not be written'}."
+        return Outcome(status="failed", reason=reason, cost=_cost(ended))
+    finished = Finished.model_validate_json(ended.answer)
+    outcome = finished.outcome.model_copy(update={"cost": _cost(ended, finished)})
+    if outcome.status != "ok":
+        return outcome
+    return outcome.model_copy(update={"outputs": describe_outputs(folder / OUTPUTS)})
 
 
 def _check_disk(folder: Path) -> None:
@@ -120,25 +117,15 @@ def _check_disk(folder: Path) -> None:
         probe.unlink(missing_ok=True)
 
 
-def _result(path: Path) -> dict[str, Any]:
-    if not path.exists():
-        return {}
-    result: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
-    if result.get("reason"):  # it may hold halves of characters, which no text file can
-        result["reason"] = result["reason"].encode(errors="replace").decode()
-    path.unlink()
-    return result
-
-
-def _cost(ended: Ended, measured: Mapping[str, Any]) -> Cost:
-    """Prefer what the worker measured; a run that was ended has only what was seen from outside."""
-    gpu = [used for used in (measured.get("peak_gpu_mib"), ended.peak_gpu_mib) if used is not None]
+def _cost(ended: Ended, finished: Finished | None = None) -> Cost:
+    """Return what the supervisor has measured; of GPU memory, the method may know of a larger peak."""
+    gpu = [ended.peak_gpu_mib, finished.peak_gpu_mib if finished else None]
     return Cost(
-        wall_time_s=measured.get("wall_time_s", ended.wall_time_s),
-        cpu_time_s=measured.get("cpu_time_s", ended.cpu_time_s),
-        peak_rss_mib=max(measured.get("peak_rss_mib", 0.0), ended.peak_rss_mib),
-        baseline_rss_mib=measured.get("baseline_rss_mib"),
-        peak_gpu_mib=max(gpu, default=None),
-        warm_up_s=measured.get("warm_up_s"),
-        warm_up_error=measured.get("warm_up_error"),
+        wall_time_s=ended.wall_time_s,
+        cpu_time_s=ended.cpu_time_s,
+        peak_rss_mib=ended.peak_rss_mib,
+        baseline_rss_mib=ended.baseline_rss_mib,
+        peak_gpu_mib=max((used for used in gpu if used is not None), default=None),
+        warm_up_s=ended.warm_up_s,
+        warm_up_error=finished.warm_up_error if finished else None,
     )

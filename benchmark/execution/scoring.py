@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import math
 from collections import Counter
 from collections.abc import Collection, Iterator, Mapping, Sequence
@@ -15,40 +14,17 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cellular_bench.benchmark import registry
-from cellular_bench.benchmark.execution.preparation import Truth, read_expression, read_inputs, read_truth
-from cellular_bench.benchmark.execution.worker import Job
-from cellular_bench.benchmark.results.store import OUTPUTS, RESULT, SCORED
+from cellular_bench.benchmark.execution.preparation import Truth, read_expression
 from cellular_bench.benchmark.schema.records import Evaluation, Outcome, RunRecord, Score
 from cellular_bench.benchmark.tasks import Task
 from cellular_bench.core import keys
 from cellular_bench.core.errors import ContractError, UndefinedError
 from cellular_bench.core.labels import note_on_unseen
-from cellular_bench.core.outputs import Outputs, read_outputs
+from cellular_bench.core.outputs import Outputs
 from cellular_bench.core.sizes import MIN_CELLS, stray_batches
 from cellular_bench.core.types import MetricSpec, ProfileName
 
 NOISE = "The embedding is noise, with no information on the cells (a posterior that collapsed?)."
-
-
-def execute_after(job: Job) -> None:
-    """Score a run's outputs where its result says that there are some; write ``scores.json``."""
-    run, result = job.run, job.folder / RESULT
-    if not result.exists() or json.loads(result.read_text(encoding="utf-8"))["status"] != "ok":
-        return
-    outputs, truth = read_outputs(job.folder / OUTPUTS), read_truth(job.truth_folder)
-    registry.load(run.plugins)
-    task = registry.task(run.task)
-    try:
-        notes = notes_on(outputs, job.data)
-        if not run.method.is_control:
-            notes += check_rows_belong_to_cells(run.method.method_id, outputs, truth)
-        given = expression_of(outputs, job.data, job.truth_folder)
-        given |= read_inputs(task, job.truth_folder, study_metrics=run.study_metrics)
-        outcome = score(task, outputs, truth, given=given, profile=run.profile, min_cells=run.min_cells)
-        outcome = outcome.model_copy(update={"notes": notes})
-    except ContractError as error:
-        outcome = Outcome(status="failed", reason=str(error))
-    (job.folder / SCORED).write_text(outcome.model_dump_json(), encoding="utf-8")
 
 
 def notes_on(outputs: Outputs, data: Path) -> tuple[str, ...]:
@@ -81,8 +57,9 @@ def score(
     given: Mapping[str, Any] = MappingProxyType({}),
     profile: ProfileName = "standard",
     min_cells: int = MIN_CELLS,
+    only: Collection[str] | None = None,
 ) -> Outcome:
-    """Compute every metric of a task.
+    """Compute every metric of a task that this process knows.
 
     Parameters
     ----------
@@ -93,6 +70,8 @@ def score(
         How much may be approximate where cells are many.
     min_cells
         Least number of cells of a batch in metrics that read batches.
+    only
+        Names of the metrics that are computed; None: all.
 
     Raises
     ------
@@ -103,7 +82,8 @@ def score(
         raise ContractError("The outputs are not for the cells of this split.")
     returned = {**_not_returned(task), **outputs.arrays()}
     inputs = {**given, **returned, **truth.inputs()}
-    scored = compute(specs_for(task, inputs), inputs, profile=profile, min_cells=min_cells)
+    specs = [spec for spec in specs_for(task, inputs) if only is None or spec.metric_id in only]
+    scored = compute(specs, inputs, profile=profile, min_cells=min_cells)
     return Outcome(**{**dict(scored), **task.details(inputs)})
 
 

@@ -1,20 +1,38 @@
-"""What a method may see: copies of the data with the labels it is scored on taken out."""
+"""What a method may see: files of their own, in which scored cells have no labels, no names and no order.
+
+The harness writes these files once per split and kind of genes, in a process that has the data; the process
+of a method opens nothing else. Cells come in a seeded random order, the same for every method, and are named
+by their number in it. What a method returns is put into the order of the data afterwards (:func:`view_order`).
+"""
 
 from __future__ import annotations
 
+import hashlib
+import shutil
+import uuid
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
 from numpy.typing import NDArray
 
 from cellular_bench.core import keys
+from cellular_bench.core.h5ad import write_h5ad
 from cellular_bench.core.layers import named_layers
 
 if TYPE_CHECKING:
     from anndata import AnnData
 
-    from cellular_bench.core.types import MethodSpec, Stress
+    from cellular_bench.core.types import Features, LabelAccess, MethodSpec, Stress
+
+# In the folder of the views of a split and kind of genes; labels are apart, as not every method sees them.
+TRAIN: Final = "train.h5ad"
+QUERY: Final = "query.h5ad"
+TRAIN_LABELS: Final = "train_labels.npz"
+QUERY_LABELS: Final = "query_labels.npz"
+#: Names of cells as the data have them, for the methods whose ``needs_names`` is True.
+NAMES: Final = "names.npz"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -37,40 +55,159 @@ class Cells:
     stress: Stress | None = None
 
 
-def views(adata: AnnData, cells: Cells, spec: MethodSpec) -> tuple[AnnData, AnnData]:
-    """Return the training cells and the cells to be scored, as a method may see them.
+def view_numbers(names: NDArray[np.str_], *, seed: str) -> NDArray[np.int64]:
+    """Number cells at random, whatever their order: (n_obs,) the numbers 0 to n_obs - 1.
 
-    Labels are there only where ``spec.labels`` allows: none, those of the training cells, or all.
-    A stress has been applied. Genes are the highly variable ones where ``spec.features`` is ``"hvg"``;
-    else all, and ``var["highly_variable"]`` tells which they are.
+    Parameters
+    ----------
+    names
+        (n_obs,) names, each once.
+    seed
+        Any text, such as a split's digest.
+
+    Examples
+    --------
+    >>> first = view_numbers(np.array(["b", "a", "c"]), seed="digest")
+    >>> again = view_numbers(np.array(["a", "b", "c"]), seed="digest")
+    >>> sorted(first.tolist()), bool((first[[1, 0, 2]] == again).all())
+    ([0, 1, 2], True)
+    """
+    numbers = np.empty(len(names), dtype=np.int64)
+    rng = np.random.default_rng(list(hashlib.sha256(seed.encode()).digest()))
+    numbers[np.argsort(names, kind="stable")] = rng.permutation(len(names))
+    return numbers
+
+
+def view_order(names: NDArray[np.str_], cells: Cells, *, seed: str) -> NDArray[np.int64]:
+    """Return the order of scored cells in their view: (n_test,) positions among the scored cells.
+
+    Parameters
+    ----------
+    names
+        (n_obs,) names of all cells of the data.
+    """
+    _, query, _ = _orders(names, cells, seed)
+    return np.searchsorted(cells.test_obs, query)
+
+
+def _orders(
+    names: NDArray[np.str_], cells: Cells, seed: str
+) -> tuple[NDArray[np.int64], NDArray[np.int64], dict[int, int]]:
+    """Return training and scored cells in the order of their views, and the number of each cell."""
+    either = np.union1d(cells.train_obs, cells.test_obs)
+    numbers = view_numbers(names[either], seed=seed)
+    in_order = either[np.argsort(numbers)]
+    train, query = (in_order[np.isin(in_order, part)] for part in (cells.train_obs, cells.test_obs))
+    return train, query, dict(zip(either.tolist(), numbers.tolist(), strict=True))
+
+
+def write_views(adata: AnnData, cells: Cells, folder: Path, *, features: Features, seed: str) -> None:
+    """Write what methods may see of a split; the folder is there as a whole or not at all.
+
+    A stress has been applied to ``adata``. Genes are the highly variable ones where ``features`` is ``"hvg"``;
+    else all, and ``var["highly_variable"]`` shows which they are.
+
+    Raises
+    ------
+    OSError
+        If the disk is full or cannot be written.
+    """
+    from cellular_bench.datasets.stress import stressed_labels
+
+    names = np.asarray(adata.obs_names, dtype=str)
+    train, query, number = _orders(names, cells, seed)
+    width = len(str(len(number)))
+    label = np.asarray(adata.obs[keys.LABEL], dtype=str)
+    # Drawn for the training cells in the order of the data, as without views.
+    noisy = dict(
+        zip(cells.train_obs.tolist(), stressed_labels(label[cells.train_obs], cells.stress), strict=True)
+    )
+    temporary = folder.with_name(f".{folder.name}.{uuid.uuid4().hex}")
+    temporary.mkdir(parents=True)
+    try:
+        for rows, file in ((train, TRAIN), (query, QUERY)):
+            view = _view(adata, rows, cells.highly_variable, features)
+            view.obs_names = [f"cell_{number[row]:0{width}d}" for row in rows.tolist()]
+            write_h5ad(view, temporary / file, compression_level=None)
+        _save(temporary / TRAIN_LABELS, label=np.array([noisy[row] for row in train.tolist()], dtype=str))
+        _save(temporary / QUERY_LABELS, label=label[query])
+        _save(temporary / NAMES, train=names[train], query=names[query])
+        temporary.rename(folder)
+    finally:
+        shutil.rmtree(temporary, ignore_errors=True)
+
+
+def _save(path: Path, **arrays: NDArray[np.str_]) -> None:
+    with path.open("xb") as file:
+        np.savez(file, allow_pickle=False, **arrays)
+
+
+def _view(
+    adata: AnnData, rows: NDArray[np.int64], highly_variable: NDArray[np.bool_], features: Features
+) -> AnnData:
+    import anndata
+
+    genes: Any = highly_variable if features == "hvg" else slice(None)
+    obs = adata.obs.iloc[rows][[keys.BATCH]].copy()
+    # A category that no cell has would betray a batch that is elsewhere.
+    obs[keys.BATCH] = obs[keys.BATCH].cat.remove_unused_categories()
+    view = anndata.AnnData(
+        X=adata.X[rows][:, genes],
+        obs=obs,
+        var=adata.var.loc[genes, []].copy(),
+        layers={name: layer[rows][:, genes] for name, layer in named_layers(adata).items()},
+    )
+    if features == "all":
+        view.var[keys.HIGHLY_VARIABLE] = highly_variable
+    return view
+
+
+def views(adata: AnnData, cells: Cells, spec: MethodSpec) -> tuple[AnnData, AnnData]:
+    """Return training and scored cells as in the files, but in the order and under the names of the data.
+
+    For made-up cells: a process that holds data holds all their labels.
     """
     import pandas as pd
 
     from cellular_bench.datasets.stress import stressed_data, stressed_labels
 
     adata = stressed_data(adata, cells.stress)
-    genes: Any = cells.highly_variable if spec.features == "hvg" else slice(None)
-    train = _view(adata, cells.train_obs, genes, with_label=spec.uses_labels)
-    query = _view(adata, cells.test_obs, genes, with_label=spec.labels == "all")
-    if spec.features == "all":
-        for view in (train, query):
-            view.var[keys.HIGHLY_VARIABLE] = cells.highly_variable
+    train, query = (
+        _view(adata, rows, cells.highly_variable, spec.features) for rows in (cells.train_obs, cells.test_obs)
+    )
+    label = np.asarray(adata.obs[keys.LABEL], dtype=str)
     if spec.uses_labels:
-        train.obs[keys.LABEL] = pd.Categorical(stressed_labels(train.obs[keys.LABEL], cells.stress))
+        train.obs[keys.LABEL] = pd.Categorical(stressed_labels(label[cells.train_obs], cells.stress))
+    if spec.labels == "all":
+        query.obs[keys.LABEL] = pd.Categorical(label[cells.test_obs])
     return train, query
 
 
-def _view(adata: AnnData, rows: NDArray[np.int64], genes: Any, *, with_label: bool) -> AnnData:
-    import anndata
+def visible_files(*, labels: LabelAccess, needs_train: bool, needs_names: bool) -> tuple[str, ...]:
+    """Return the names of the files that :func:`read_views` opens for a method, which are all that it may see."""
+    train = [TRAIN] if labels == "none" else [TRAIN, TRAIN_LABELS]
+    query = [QUERY, QUERY_LABELS] if labels == "all" else [QUERY]
+    return (*(train if needs_train else ()), *query, *([NAMES] if needs_names else ()))
 
-    wanted = [keys.BATCH, keys.LABEL] if with_label else [keys.BATCH]
-    obs = adata.obs.iloc[rows][wanted].copy()
-    for key in wanted:
-        # A category that no cell has would betray a label that was held out.
-        obs[key] = obs[key].cat.remove_unused_categories()
-    return anndata.AnnData(
-        X=adata.X[rows][:, genes],
-        obs=obs,
-        var=adata.var.loc[genes, []].copy(),
-        layers={name: layer[rows][:, genes] for name, layer in named_layers(adata).items()},
-    )
+
+def read_views(spec: MethodSpec, folder: Path, *, needs_train: bool = True) -> tuple[AnnData | None, AnnData]:
+    """Return the training cells, None where they are not needed, and the cells to be scored.
+
+    Labels are there only where ``spec.labels`` allows: none, those of the training cells, or all.
+    """
+    train = _read(folder, TRAIN, TRAIN_LABELS if spec.uses_labels else None, spec) if needs_train else None
+    return train, _read(folder, QUERY, QUERY_LABELS if spec.labels == "all" else None, spec)
+
+
+def _read(folder: Path, file: str, labels: str | None, spec: MethodSpec) -> AnnData:
+    import anndata
+    import pandas as pd
+
+    view = anndata.read_h5ad(folder / file)
+    if labels is not None:
+        with np.load(folder / labels, allow_pickle=False) as arrays:
+            view.obs[keys.LABEL] = pd.Categorical(arrays["label"])
+    if spec.needs_names:
+        with np.load(folder / NAMES, allow_pickle=False) as arrays:
+            view.obs_names = arrays[Path(file).stem]
+    return view

@@ -7,7 +7,6 @@ import gc
 import importlib
 import sys
 import tempfile
-import time
 import traceback
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -17,11 +16,11 @@ import numpy as np
 
 from cellular_bench.benchmark import registry
 from cellular_bench.benchmark.execution.views import Cells, views
-from cellular_bench.benchmark.isolation.supervisor import forget_peaks
 from cellular_bench.benchmark.plan.params import members
 from cellular_bench.benchmark.registry import Method
 from cellular_bench.benchmark.tasks import Task
 from cellular_bench.core import keys
+from cellular_bench.core.errors import reason_of
 from cellular_bench.datasets.contract import conform
 from cellular_bench.datasets.simulator import simulate
 
@@ -36,7 +35,7 @@ MOST_VALUES = 1_000_000
 
 def warm_up(
     found: Method, params: Mapping[str, Any], task: Task, *, n_obs: int, genes: Sequence[str]
-) -> dict[str, Any]:
+) -> str | None:
     """Import what a method and its members require, and run those once that declare ``warm_up``.
 
     They see made-up cells alone. Global generators have to be seeded afterwards.
@@ -48,13 +47,12 @@ def warm_up(
 
     Returns
     -------
-    dict
-        ``warm_up_s``, and ``warm_up_error`` if a run failed, in which case the clock counts what is left.
+    str or None
+        Why a run failed, in which case the clock counts what is left.
     """
-    started = time.perf_counter()
     parts = [(found, dict(params))]
     parts += [(registry.method(spec.method_id), {}) for spec in members(found, params)]
-    costs: dict[str, Any] = {}
+    problem = None
     for method, own in parts:
         if method.missing_modules():
             continue  # the method says so itself
@@ -66,10 +64,10 @@ def warm_up(
                 _run(method, {**own, **method.spec.check_params}, task, made_up(n_cells, genes))
             except (Exception, SystemExit) as error:  # the run goes on, and its record says so
                 traceback.print_exc()
-                costs["warm_up_error"] = f"{type(error).__name__}: {error}"
+                problem = f"{type(error).__name__}: {reason_of(error)}"
     if any(method.spec.warm_up for method, _ in parts):
         _forget()
-    return {"warm_up_s": time.perf_counter() - started, **costs}
+    return problem
 
 
 def made_up(n_cells: int, genes: Sequence[str]) -> AnnData:
@@ -95,13 +93,10 @@ def _run(method: Method, params: Mapping[str, Any], task: Task, adata: AnnData) 
 
 
 def _forget() -> None:
-    """Let the peaks of memory be those of what follows, as far as the system can (Linux)."""
+    """Give back what can be given back."""
     gc.collect()
-    with contextlib.suppress(OSError):
-        Path("/proc/self/clear_refs").write_text("5")
     torch = sys.modules.get("torch")
     if torch is not None and torch.cuda.is_initialized():
         torch.cuda.empty_cache()
         for device in range(torch.cuda.device_count()):
             torch.cuda.reset_peak_memory_stats(device)
-    forget_peaks()

@@ -33,13 +33,26 @@ def end_with_parent() -> None:
         ctypes.CDLL(None).prctl(_SET_PDEATHSIG, signal.SIGKILL)
 
 
+def below(pid: int) -> list[psutil.Process]:
+    """Return the descendants of a process, those included that have ended and were not waited for."""
+    try:
+        return list({child.pid: child for child in psutil.Process(pid).children(recursive=True)}.values())
+    except psutil.NoSuchProcess:
+        return []
+
+
+def children(pid: int) -> list[int]:
+    """Return the children of a process, the oldest first."""
+    try:
+        found = psutil.Process(pid).children()
+        return [child.pid for child in sorted(found, key=lambda child: child.create_time())]
+    except _GONE:
+        return []
+
+
 def descendants(pid: int) -> list[psutil.Process]:
     """Return the living descendants of a process."""
-    try:
-        found = {child.pid: child for child in psutil.Process(pid).children(recursive=True)}
-    except psutil.NoSuchProcess:
-        found = {}
-    return [process for process in found.values() if not _is_zombie(process)]
+    return [process for process in below(pid) if not _is_zombie(process)]
 
 
 def session(pid: int) -> list[psutil.Process]:
@@ -95,29 +108,46 @@ def memory(processes: Sequence[psutil.Process], *, at_least: int = 0) -> int:
     return sum(_pss(process) for process in processes)
 
 
-def cpu_time_s(supervisor: int) -> float:
-    """Return the CPU time of everything that has run below a process, living or ended, in seconds.
+class CpuMeter:
+    """Processor time of everything that runs or has run below this process.
 
-    Called by one of its descendants. Every process reports its own time and that of the children it has
-    waited for; orphans come to the supervisor, so that nothing is counted twice or left out.
+    A process reports its time until it has been waited for, and then its parent does. What nobody waits for
+    is lost to the system, as of children under an ignored SIGCHLD; so the last time that was seen of each
+    process counts, too. The larger of both sums is returned: neither can be more than was used.
     """
-    me = resource.getrusage(resource.RUSAGE_SELF), resource.getrusage(resource.RUSAGE_CHILDREN)
-    total = sum(usage.ru_utime + usage.ru_stime for usage in me)
-    with suppress(*_GONE):
-        total += _waited_for(psutil.Process(supervisor))
-    for process in descendants(supervisor):
-        with suppress(*_GONE):
-            if process.pid != os.getpid():
+
+    def __init__(self) -> None:
+        self._seen: dict[tuple[int, float], float] = {}
+        self._most_s = 0.0
+
+    def measure(self) -> float:
+        """Return the time in seconds; never less than before."""
+        usage = resource.getrusage(resource.RUSAGE_CHILDREN)
+        reported = usage.ru_utime + usage.ru_stime
+        for process in below(os.getpid()):  # those that have ended and wait to be waited for, too
+            with suppress(*_GONE):
                 times = process.cpu_times()
-                total += times.user + times.system + _waited_for(process)
-    return total
+                own = times.user + times.system
+                reported += own + _waited_for(process)
+                self._seen[process.pid, process.create_time()] = own
+        self._most_s = max(self._most_s, reported, sum(self._seen.values()))
+        return self._most_s
 
 
 def peak_rss_mib() -> float:
-    """Return the largest resident memory that this process, or one child it has waited for, has had."""
+    """Return the largest resident memory of one process that this process has waited for."""
     unit = 1024.0 if sys.platform == "darwin" else 1.0
-    usages = (resource.getrusage(who) for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN))
-    return max(usage.ru_maxrss for usage in usages) / unit / 1024.0
+    return resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss / unit / 1024.0
+
+
+def forget_peaks(processes: Iterable[psutil.Process]) -> int:
+    """Let the peak of memory of each process begin now (Linux); return the memory of the largest in bytes."""
+    largest = 0
+    for process in processes:
+        largest = max(largest, _rss(process))
+        with suppress(OSError):
+            Path(f"/proc/{process.pid}/clear_refs").write_text("5")
+    return largest
 
 
 def kernel_kills() -> int:

@@ -1,7 +1,8 @@
-"""The process between the harness and a run: it watches, ends and accounts for all that the run starts.
+"""The process between the harness and a run: it watches, ends, measures and accounts for all that the run starts.
 
 It is forked for every call, adopts every orphan of the run, and outlives all of it: whatever the run does,
-the supervisor ends the whole tree when the run has ended, broken a limit, or lost its harness.
+the supervisor ends the whole tree when the run has ended, broken a limit, or lost its harness. What it has
+measured goes to the harness through a pipe that the run does not have.
 """
 
 from __future__ import annotations
@@ -10,135 +11,178 @@ import json
 import multiprocessing
 import multiprocessing.connection
 import os
-import resource
+import pickle
 import signal
+import socket
+import sys
 import tempfile
 import time
+import traceback
 from collections.abc import Callable
+from dataclasses import dataclass
+from multiprocessing.connection import Connection
 from multiprocessing.context import ForkProcess
 from pathlib import Path
 from typing import Any, Literal
 
 import psutil
 
-from cellular_bench.benchmark.isolation import process_tree
+from cellular_bench.benchmark.isolation import marks, process_tree, sandbox
 from cellular_bench.benchmark.isolation.bounded_log import BoundedLog
+from cellular_bench.benchmark.isolation.confinement import Confinement
 from cellular_bench.benchmark.isolation.gpu_memory import GpuMeter
-from cellular_bench.benchmark.isolation.process_tree import MIB
+from cellular_bench.benchmark.isolation.marks import Mark, Marks
+from cellular_bench.benchmark.isolation.process_tree import MIB, CpuMeter
 from cellular_bench.benchmark.schema.records import Limits
 
 POLL_S = 0.05
 #: Looking for new children reads all of /proc: it is done less often, and may take this share of a core.
 SCAN_S, MAX_SHARE_OF_SCANS = 0.5, 0.02
-END, DONE, CWD, FORGET = "end.json", "done", "cwd", "forget"
 #: Only keeps a defect of the harness from hanging it.
 LONGEST_AFTER_S = 3600
 
-#: File by which the run inside this process asks its supervisor to forget peaks; None outside a run.
-_forget_file: Path | None = None
-
-Breach = tuple[Literal["timeout", "out_of_memory", "cancelled"], str]
+Breach = tuple[Literal["timeout", "out_of_memory", "failed"], str]
 
 
-def supervise(
-    function: Callable[..., None],
-    args: tuple[Any, ...],
-    limits: Limits,
-    log: Path,
-    folder: Path,
-    then: Callable[[], None] | None,
-) -> None:
-    """Call a function in a child process, write to ``folder`` how that ended, and go on with ``then``.
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Request:
+    """What a supervisor is asked for; see :func:`.call`. ``folder`` is empty and its to use."""
 
-    The file ``done`` says that both were carried out to their end.
+    function: Callable[..., None]
+    args: tuple[Any, ...]
+    limits: Limits
+    log: Path
+    folder: Path
+    confinement: Confinement | None
+
+
+def supervise(harness: Connection, request: Request) -> None:
+    """Call a function in a child process, say to the harness how that ended, and do what it asks for then.
 
     Runs in a separate process. The function finds itself in an empty working directory; what it and its
-    children print goes to ``log``.
+    children print goes to the log.
     """
     os.setsid()
     cancelled: list[int] = []
     signal.signal(signal.SIGTERM, lambda number, frame: cancelled.append(number))
     process_tree.adopt_orphans()
-    (folder / CWD).mkdir()
     reader, writer = os.pipe()
+    ours, theirs = socket.socketpair()
     kills = process_tree.kernel_kills()
     started = time.monotonic()
     process = multiprocessing.get_context("fork").Process(
-        target=_inside, args=(function, args, writer, folder)
+        target=_inside, args=(request, writer, theirs, (harness, ours))
     )
     process.start()
     os.close(writer)
-    output = BoundedLog(reader, log)
-    watch = _Watch(process, limits=limits, started=started, forget=folder / FORGET)
+    theirs.close()
+    output = BoundedLog(reader, request.log)
+    n_holders = sandbox.N_HOLDERS[request.confinement.kind] if request.confinement else 0
+    watch = _Watch(process, limits=request.limits, started=started, marks=Marks(ours), n_holders=n_holders)
     breach = watch.until_the_end(output, cancelled)
-    watch.forget_peaks()
     process.join(0)  # so that nothing is left to wait for where the run left nothing
+    watch.see_marks()
     left = process_tree.end(os.getpid())
     process.join(1)
-    wall = time.monotonic() - started
+    watch.stop()
     output.close()
     status, reason = breach or _exit_status(process.exitcode, was_oom=process_tree.kernel_kills() > kills)
     if left:
         reason = f"{reason or ''} {len(left)} of its processes could not be ended.".strip()
-    usage = resource.getrusage(resource.RUSAGE_CHILDREN)
     ended = {
         "status": status,
         "reason": reason,
         "exit_code": process.exitcode,
-        "wall_time_s": wall,
-        "cpu_time_s": usage.ru_utime + usage.ru_stime,
-        "peak_rss_mib": max(watch.peak_rss / MIB, process_tree.peak_rss_mib()),
         "peak_gpu_mib": watch.peak_gpu_mib,
         "is_log_lost": output.is_lost,
+        **watch.costs(),
     }
-    (folder / END).write_text(json.dumps(ended), encoding="utf-8")
-    if then is not None and status == "ok" and not output.is_lost:
-        _go_on(then, log)
-    (folder / DONE).touch()
+    harness.send_bytes(json.dumps(ended).encode())
+    if status == "ok" and not output.is_lost:
+        _go_on(harness, request.log)
 
 
-def _go_on(then: Callable[[], None], log: Path) -> None:
-    """Call a function of the harness's own, in this process: another would have to be forked."""
+def _go_on(harness: Connection, log: Path) -> None:
+    """Call what the harness sends, in this process: another would have to be forked. Answer with its text."""
     signal.signal(signal.SIGTERM, signal.SIG_DFL)
     signal.alarm(LONGEST_AFTER_S)
     process_tree.end_with_parent()  # the server of processes, which ends with the harness
-    output = os.open(log, os.O_WRONLY | os.O_APPEND)
+    try:
+        then = harness.recv_bytes()
+    except EOFError:
+        return  # nothing follows
+    output = os.open(log, os.O_WRONLY | os.O_APPEND | os.O_NOFOLLOW)
     os.dup2(output, 1)
     os.dup2(output, 2)
     os.close(output)
-    then()
+    answer: str = pickle.loads(then)()  # noqa: S301  # the harness's own; the run has had no part in it
+    harness.send_bytes((answer or "").encode())
 
 
-def forget_peaks() -> None:
-    """Let the peaks of memory that the supervisor of this process reports begin now; limits hold on."""
-    if _forget_file is not None:
-        _forget_file.touch()
-
-
-def _inside(function: Callable[..., None], args: tuple[Any, ...], output: int, folder: Path) -> None:
-    global _forget_file  # this process is one run
-    _forget_file, cwd = folder / FORGET, folder / CWD
+def _inside(
+    request: Request, output: int, theirs: socket.socket, not_ours: tuple[Connection, socket.socket]
+) -> None:
+    """Be the run: in folders of its own, and without what belongs to the supervisor."""
     signal.signal(signal.SIGTERM, signal.SIG_DFL)
     process_tree.end_with_parent()
     os.setpgid(0, 0)  # a method that signals its whole group does not reach the supervisor
     os.dup2(output, 1)
     os.dup2(output, 2)
     os.close(output)
-    os.chdir(cwd)
-    tempfile.tempdir = os.environ["TMPDIR"] = str(cwd)
-    function(*args)
+    for end in not_ours:
+        end.close()
+    marks.use(theirs)
+    code = 0
+    try:
+        if request.confinement is not None:
+            request.confinement.enter(request.folder / "run")
+        else:
+            os.chdir(request.folder)
+            tempfile.tempdir = os.environ["TMPDIR"] = str(request.folder)
+        request.function(*request.args)
+    except SystemExit as error:
+        code = _exit_code(error)
+    except BaseException:
+        traceback.print_exc()
+        code = 1
+    _flush()
+    os._exit(code)  # without waiting for threads that were left over
+
+
+def _exit_code(error: SystemExit) -> int:
+    """Return the code with which the interpreter would end, and print what it would."""
+    if error.code is None or isinstance(error.code, int):
+        return error.code or 0
+    print(error.code, file=sys.stderr)
+    return 1
+
+
+def _flush() -> None:
+    for stream in (sys.stdout, sys.stderr):
+        try:
+            stream.flush()
+        except (AttributeError, OSError, ValueError):
+            continue  # a function may have closed or replaced it
 
 
 class _Watch:
     """Looks at a run until it has ended or broken a limit."""
 
-    def __init__(self, process: ForkProcess, *, limits: Limits, started: float, forget: Path) -> None:
+    def __init__(
+        self, process: ForkProcess, *, limits: Limits, started: float, marks: Marks, n_holders: int
+    ) -> None:
         self.process = process
+        self._n_holders = n_holders
         self.limits = limits
         self.started = started
         self.peak_rss = 0
         self.peak_gpu_mib: float | None = None
-        self._forget = forget
+        self.marks = marks
+        #: When each mark came, and the processor time until then: the first of each, but the last end.
+        self._seen_marks: dict[Mark, tuple[float, float]] = {}
+        self._baseline_rss: int | None = None
+        self._stopped: tuple[float, float] | None = None
+        self._cpu = CpuMeter()
         self._gpu = GpuMeter()
         self._next_scan = started + SCAN_S
         assert process.pid is not None  # it has been started
@@ -148,14 +192,19 @@ class _Watch:
         """Return the limit that was broken, if any, once the process has ended or must end."""
         harness = multiprocessing.parent_process()
         assert harness is not None  # this is a child
-        sources: list[Any] = [output.pipe, harness.sentinel, *_exit_notice(self.process)]
+        sources: list[Any] = [output.pipe, harness.sentinel, *_exit_notice(self.process), self.marks.end]
         next_look = time.monotonic() + POLL_S
         while self.process.is_alive():
             ready = multiprocessing.connection.wait(sources, timeout=POLL_S)
             if output.pipe in ready and not output.drain():
                 sources.remove(output.pipe)  # the run has closed its output, and goes on
+            if self.marks.end in ready:
+                end = self.marks.end
+                self.see_marks()
+                if self.marks.end is None:
+                    sources.remove(end)
             if cancelled or harness.sentinel in ready:
-                return "cancelled", "Ended by the harness."
+                return "failed", "The process that watches the run was ended (SIGTERM), and the run with it."
             if time.monotonic() >= next_look:
                 next_look = time.monotonic() + POLL_S
                 breach = self._look()
@@ -163,17 +212,64 @@ class _Watch:
                     return breach
         return None
 
-    def forget_peaks(self) -> None:
-        """Let peaks begin now, if the run has asked for it since the last call."""
-        if self._forget.exists():
-            self._forget.unlink()
-            self.peak_rss, self.peak_gpu_mib = 0, None
+    def see_marks(self) -> None:
+        """Note when the run reached what it says that it has reached."""
+        found = self.marks.take()
+        if not found:
+            return
+        now = time.monotonic(), self._cpu.measure()
+        for name in found:
+            if name == "end" or name not in self._seen_marks:
+                self._seen_marks[name] = now
+                if name == "begin":  # the peaks of what went before are not the method's
+                    self._seen = self._methods_own()
+                    self._baseline_rss = process_tree.forget_peaks(self._seen)
+                    self.peak_rss, self.peak_gpu_mib = 0, None
+        self.marks.answer()
+
+    def _methods_own(self) -> list[psutil.Process]:
+        """Return the processes of the run, without those that only hold up its walls."""
+        return [found for found in process_tree.descendants(os.getpid()) if found.pid not in self._holders()]
+
+    def _holders(self) -> set[int]:
+        """Return the processes between this one and the run, which share their memory with others."""
+        pids: set[int] = set()
+        below = [self.process.pid or 0]
+        for _ in range(self._n_holders):
+            if below:
+                pids.add(below[0])
+                below = process_tree.children(below[0])
+        return pids
+
+    def stop(self) -> None:
+        """Note that everything has ended."""
+        self.marks.close()
+        self._stopped = time.monotonic(), self._cpu.measure()
+
+    def costs(self) -> dict[str, float | None]:
+        """Return what the run has used since it began; all that its process has used if it did not begin.
+
+        A run cannot make itself look cheaper: its first beginning and its last end count, and without an
+        end that of its processes.
+        """
+        assert self._stopped is not None  # it has ended
+        begin = self._seen_marks.get("begin", (self.started, 0.0))
+        end = self._seen_marks.get("end", self._stopped)
+        warm_up = self._seen_marks.get("warm-up")
+        baseline = self._baseline_rss
+        return {
+            "wall_time_s": end[0] - begin[0],
+            "cpu_time_s": end[1] - begin[1],
+            "peak_rss_mib": max(self.peak_rss / MIB, process_tree.peak_rss_mib()),
+            "baseline_rss_mib": None if baseline is None else baseline / MIB,
+            "warm_up_s": None if warm_up is None or baseline is None else begin[0] - warm_up[0],
+        }
 
     def _look(self) -> Breach | None:
-        self.forget_peaks()
         if time.monotonic() >= self._next_scan:
             spent = time.process_time()
-            self._seen = process_tree.descendants(os.getpid())
+            self._cpu.measure()
+            self._seen = self._methods_own()
             spent = time.process_time() - spent
             self._next_scan = time.monotonic() + max(SCAN_S, spent / MAX_SHARE_OF_SCANS)
             gpu = self._gpu.measure({process.pid for process in self._seen})

@@ -24,7 +24,7 @@ from cellular_bench.core.files import truncated
 from cellular_bench.core.types import Dataset, DatasetSpec, Split, TaskId
 
 #: Raised when the way runs are carried out changes their results; old records are then not reused.
-PROTOCOL_VERSION = 1
+PROTOCOL_VERSION = 2
 
 
 def method_identity(method: Method, params: Mapping[str, Any]) -> MethodIdentity:

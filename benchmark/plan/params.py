@@ -37,7 +37,7 @@ def completed(method: Method, overrides: Mapping[str, Any]) -> dict[str, Any]:
             )
     _check_values(method, params, overrides)
     # Each run has its own working folder, where a relative path leads nowhere.
-    return params | {name: str(path) for name, path in _files(method, params).items()}
+    return params | {name: str(path) for name, path in files_of(method, params).items()}
 
 
 def file_digests(method: Method, params: Mapping[str, Any]) -> dict[str, str]:
@@ -49,7 +49,7 @@ def file_digests(method: Method, params: Mapping[str, Any]) -> dict[str, str]:
         If one cannot be read.
     """
     digests = {}
-    for name, path in _files(method, params).items():
+    for name, path in files_of(method, params).items():
         try:
             stat = path.stat()
             digests[name] = _sha256(path, stat.st_mtime_ns, stat.st_size)
@@ -90,7 +90,14 @@ def _check_values(method: Method, params: Mapping[str, Any], overrides: Mapping[
         raise UserError(f"Method '{method.spec.method_id}' cannot be made with {given}: {error}.") from error
 
 
-def _files(method: Method, params: Mapping[str, Any]) -> dict[str, Path]:
+def files_of(method: Method, params: Mapping[str, Any]) -> dict[str, Path]:
+    """Return the files that parameters name, by the name of the parameter.
+
+    Raises
+    ------
+    UserError
+        If such a parameter is something else than text.
+    """
     given = {name: params[name] for name in method.spec.file_params if params[name] is not None}
     for name, value in given.items():
         if not isinstance(value, str):

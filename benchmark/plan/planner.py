@@ -16,11 +16,12 @@ from cellular_bench.benchmark.plan.identity import (
     run_id,
     split_identity,
 )
-from cellular_bench.benchmark.plan.params import completed
-from cellular_bench.benchmark.plan.run import Plan, PlannedRun
-from cellular_bench.benchmark.registry import Method, lookup, methods_for, metrics, task
+from cellular_bench.benchmark.plan.params import completed, files_of
+from cellular_bench.benchmark.plan.run import Access, Plan, PlannedRun
+from cellular_bench.benchmark.registry import Method, load, lookup, methods_for, metrics, task, task_origin
 from cellular_bench.benchmark.schema.records import GENES, MethodIdentity, SplitIdentity
 from cellular_bench.benchmark.schema.suite import Block, MethodChoice, SplitChoice, Suite
+from cellular_bench.benchmark.tasks import Task
 from cellular_bench.core import keys
 from cellular_bench.core.errors import UserError
 from cellular_bench.core.sizes import in_words, stray, stray_batches
@@ -186,6 +187,9 @@ def _runs(
 ) -> Iterable[PlannedRun]:
     data = dataset_identity(dataset)
     study_metrics = suite.study_metrics and task(block.task).has_study_metrics
+    plugins = [path.resolve() for path in plugins]
+    loaded = list(zip(plugins, load(plugins), strict=True))
+    task_file = str(task_origin(block.task))
     for method, identity in chosen:
         for seed in block.seeds:
             yield PlannedRun(
@@ -199,9 +203,25 @@ def _runs(
                 method_seed=derive_seed(seed, data.dataset_id, cells.split_id, identity.method_id),
                 limits=suite.limits,
                 profile=suite.profile,
-                plugins=tuple(plugins),
+                plugins=tuple(path for path in plugins if str(path) in (method.origin, task_file)),
+                metric_plugins=tuple(path for path, plugin in loaded if plugin.metrics),
+                access=_access(method, identity.params, task(block.task)),
                 study_metrics=study_metrics,
                 min_cells=suite.min_cells,
                 gpu=method.spec.gpu,
                 warnings=dataset.warnings,
             )
+
+
+def _access(method: Method, params: Mapping[str, Any], wanted: Task) -> Access:
+    spec = method.spec
+    package = method.factory.__module__.partition(".")[0] if method.distribution else None
+    return Access(
+        needs_train=not wanted.is_at_once(spec),
+        needs_names=spec.needs_names,
+        environment=spec.environment,
+        program=spec.program,
+        package=package,
+        files=tuple(files_of(method, params).values()),
+        weights=spec.weights,
+    )

@@ -6,16 +6,46 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from cellular_bench.benchmark.schema.records import Limits, Run
+from cellular_bench.benchmark.schema.records import Limits, Model, Run
 from cellular_bench.benchmark.schema.suite import Suite
 from cellular_bench.core.sizes import MIN_CELLS
 from cellular_bench.core.types import ProfileName, Split
 
 
+class Access(Model):
+    """What the process of a method may use beside the cells that its labels allow.
+
+    Attributes
+    ----------
+    needs_train
+        Whether it sees training cells.
+    needs_names
+        Whether it sees the names that cells have in the data.
+    environment, program
+        As in the method's description.
+    package
+        Package of an installed method of somebody else.
+    files
+        Files that its parameters name.
+    weights
+        Folders with pretrained weights.
+    """
+
+    needs_train: bool = True
+    needs_names: bool = False
+    environment: str | None = None
+    program: str | None = None
+    package: str | None = None
+    files: tuple[Path, ...] = ()
+    weights: tuple[str, ...] = ()
+
+
 class PlannedRun(Run):
     """A run that is to be carried out: what its record will hold of it, and what only carrying it out needs.
 
-    ``plugins`` are files that may define its method and metrics; ``gpu`` says whether its method uses one.
+    ``plugins`` are the files that define its method and its task, ``metric_plugins`` those that define
+    metrics; ``access`` is what its method may use, ``sandbox`` says whether its method runs in a sandbox where there is one, ``gpu`` whether its
+    method uses one.
     """
 
     method_seed: int
@@ -24,6 +54,9 @@ class PlannedRun(Run):
     study_metrics: bool = False
     min_cells: int = MIN_CELLS
     plugins: tuple[Path, ...] = ()
+    metric_plugins: tuple[Path, ...] = ()
+    access: Access = Access()
+    sandbox: bool = True
     gpu: bool = False
 
 

@@ -12,11 +12,12 @@
       runs/RUN_ID/outputs.npz    embedding or predictions
       runs/RUN_ID/log.txt        what the method printed
       runs/RUN_ID/running.json   where and since when it runs; gone when it has ended
-      runs/RUN_ID/result.json    how the method ended, and scores.json; gone when the run has ended
       runs/RUN_ID/artifacts/     what the method itself keeps, such as history.json
       splits/DATASET/SPLIT/      cells.npz (what a method may use), truth.npz (what it may not) and
                                  inputs of metrics of some tasks, such as all_genes.npz
       data/DATASET.h5ad          prepared data; may be deleted when the runs are done
+      views/                     what methods may see of the splits; gone when the benchmark has ended
+      working/                   where methods write while they run
 """
 
 from __future__ import annotations
@@ -42,6 +43,7 @@ from cellular_bench.benchmark.schema.records import DatasetIdentity, OutputFile,
 from cellular_bench.benchmark.schema.suite import Suite
 from cellular_bench.core.errors import UserError
 from cellular_bench.core.files import truncated, write_text_atomically
+from cellular_bench.core.types import Features
 
 # In the result folder.
 SUITE: Final = "suite.json"
@@ -55,14 +57,14 @@ OUTPUTS: Final = "outputs.npz"
 RUN_LOG: Final = "log.txt"
 RUNNING: Final = "running.json"
 RESULT: Final = "result.json"
-SCORED: Final = "scores.json"
 #: Folder within that of the run for what a method itself keeps, and the file there with its training.
 ARTIFACTS: Final = "artifacts"
 HISTORY: Final = "history.json"
-# In the folder of a split; the last is there only while the split is prepared.
+# In the folder of a split: SPLIT only while it is prepared, ORDER is that of scored cells in their views.
 CELLS: Final = "cells.npz"
 TRUTH: Final = "truth.npz"
 SPLIT: Final = "split.npz"
+ORDER: Final = "order.npz"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -145,6 +147,27 @@ class Store:
     def split_folder(self, dataset: DatasetIdentity, split: SplitIdentity) -> Path:
         """Return the folder with the cells and the truth of a split."""
         return self.root / "splits" / dataset.version_id / f"{truncated(split.split_id)}-{split.digest[:10]}"
+
+    def views_folder(self, dataset: DatasetIdentity, split: SplitIdentity, features: Features) -> Path:
+        """Return the folder of what methods may see of a split; its name says nothing of either."""
+        name = hashlib.sha256(f"{dataset.digest} {split.digest}".encode()).hexdigest()[:16]
+        return self.views / name / features
+
+    @property
+    def views(self) -> Path:
+        """Folder of all views."""
+        return self.root / "views"
+
+    def delete_views(self) -> None:
+        """Delete all views."""
+        if self.views.is_symlink():
+            self.views.unlink()
+        elif self.views.exists():
+            shutil.rmtree(self.views)
+
+    def working_folder(self, name: str) -> Path:
+        """Return a folder in which a method writes while it runs."""
+        return self.root / "working" / name
 
     @contextmanager
     def locked(self) -> Iterator[None]:

@@ -208,8 +208,8 @@ class Cost(Model):
 
     Processes that the method starts are in it. ``peak_rss_mib`` is the largest resident memory of the
     process tree, ``peak_gpu_mib`` the same of GPUs, None where there is none; ``baseline_rss_mib`` is what
-    the process held before the method began (interpreter, libraries and data). Of a run that was ended, wall
-    and CPU time are those of its whole process.
+    the process held before the method began (interpreter, libraries and data). Of a run that was ended before
+    the method began, wall and CPU time are those of its whole process.
 
     ``warm_up_s`` is the time before the clock started in which the method's libraries were imported and the
     method was run on made-up cells, if it declares that; None in records of before this was done, whose wall
@@ -233,7 +233,11 @@ class OutputFile(Model):
 
 
 class Environment(Model):
-    """Where it ran, and the command line that asked for it."""
+    """Where it ran, and the command line that asked for it.
+
+    ``isolation`` is how the method's process was kept from other files and from the network: walls of
+    ``"namespaces"`` or ``"landlock"``, or only those between processes (``"process"``); None in older records.
+    """
 
     python: str
     platform: str
@@ -244,6 +248,7 @@ class Environment(Model):
     git_commit: str | None = None
     git_dirty: bool | None = None
     command_line: tuple[str, ...] = ()
+    isolation: Literal["namespaces", "landlock", "process"] | None = None
 
 
 class Run(Model):

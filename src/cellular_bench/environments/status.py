@@ -23,6 +23,7 @@ MISSING = "missing"
 RSCRIPT_VARIABLE = "CELLULAR_BENCH_RSCRIPT"
 
 _R_VERSIONS = """
+cat(sprintf("library\\t%s\\n", .libPaths()), sep = "")
 names <- commandArgs(trailingOnly = TRUE)
 version_of <- function(name) tryCatch(as.character(packageVersion(name)), error = function(e) "")
 cat(sprintf("R\\t%s\\n", getRversion()))
@@ -48,6 +49,10 @@ class State:
         Reason why the environment cannot be used; None if it can.
     remedy
         Command that fixes the problem.
+    folders
+        Where the interpreter and the packages are.
+    variables
+        Environment variables under which the interpreter finds them whatever the home folder is.
     """
 
     declaration: Declaration
@@ -56,6 +61,8 @@ class State:
     packages: Mapping[str, str] = field(default_factory=dict)
     problem: str | None = None
     remedy: str = ""
+    folders: tuple[Path, ...] = ()
+    variables: Mapping[str, str] = field(default_factory=dict)
 
     @property
     def is_ready(self) -> bool:
@@ -126,6 +133,8 @@ def _python_state(declaration: Declaration) -> State:
         command=(str(python_in(folder)),),
         language=f"Python {facts['python']}",
         packages=facts["packages"],
+        # The interpreter of a venv is a link to that of an installation.
+        folders=(folder, python_in(folder).resolve().parent.parent),
     )
 
 
@@ -135,9 +144,11 @@ def _r_state(declaration: Declaration, wanted: RPackages) -> State:
     if rscript is None:
         return State(declaration=declaration, problem="there is no Rscript on the PATH", remedy=remedy)
     try:
-        versions = dict(_r_versions(rscript, tuple(sorted(wanted.packages))))
+        found = _r_versions(rscript, tuple(sorted(wanted.packages)))
     except (OSError, subprocess.CalledProcessError) as error:
         return State(declaration=declaration, problem=f"{rscript} does not run: {error}", remedy=remedy)
+    libraries = tuple(path for name, path in found if name == "library")
+    versions = {name: version for name, version in found if name != "library"}
     minimum = {"R": wanted.version, **wanted.packages}
     problems = [_problem(name, versions[name], least) for name, least in minimum.items()]
     r = versions.pop("R")
@@ -148,12 +159,14 @@ def _r_state(declaration: Declaration, wanted: RPackages) -> State:
         packages=versions,
         problem="; ".join(filter(None, problems)) or None,
         remedy=remedy,
+        folders=(Path(rscript).resolve().parent.parent, *map(Path, libraries)),
+        variables={"R_LIBS": os.pathsep.join(libraries)},
     )
 
 
 @functools.cache
 def _r_versions(rscript: str, names: tuple[str, ...]) -> tuple[tuple[str, str], ...]:
-    """Return the versions of R and of packages; empty for a package that is not installed."""
+    """Return folders of packages, and versions of R and of packages; empty for what is not installed."""
     command = [rscript, "--no-init-file", "-e", _R_VERSIONS, *names]
     done = subprocess.run(command, capture_output=True, text=True, check=True)  # noqa: S603  # the user's R
     pairs = (line.split("\t") for line in done.stdout.splitlines() if "\t" in line)

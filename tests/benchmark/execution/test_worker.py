@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from cellular_bench.benchmark.execution.worker import with_embedding
+from cellular_bench.benchmark.execution.finish import with_embedding
 from cellular_bench.core.outputs import Outputs
 
 

@@ -35,7 +35,7 @@ while not (Path({pid_file!r}).exists() and Path({pid_file!r}).read_text()):
 
 
 def executed(code: str, tmp_path: Path, limits: Limits = ROOMY) -> Ended:
-    return call(exec, code, limits=limits, log=tmp_path / "log.txt")
+    return call(exec, code, {}, limits=limits, log=tmp_path / "log.txt")
 
 
 def test_what_follows_a_call_runs_after_all_of_it_has_gone(tmp_path) -> None:
@@ -158,21 +158,101 @@ def test_a_daemon_ends_with_a_killed_harness(wait_for, tmp_path) -> None:
 SPIN = "t = time.process_time()\n        while time.process_time() - t < {seconds}: pass"
 
 
-def test_processor_time_of_a_daemon_is_counted_while_it_runs_and_after(tmp_path) -> None:
-    pid_file, reported = tmp_path / "pid", tmp_path / "reported"
-    then = f"""
-from cellular_bench.benchmark.isolation.process_tree import cpu_time_s
-while cpu_time_s(os.getppid()) < 0.5: time.sleep(0.05)
-Path({str(reported)!r}).write_text(str(cpu_time_s(os.getppid())))
+def test_processor_time_of_a_daemon_is_counted_until_the_mark(tmp_path) -> None:
+    pid_file = tmp_path / "pid"
+    then = """
+from cellular_bench.benchmark.isolation.marks import mark
+mark("begin"); time.sleep(1.5); mark("end"); time.sleep(1.5)
 """
     spin = SPIN.format(seconds=3600)
     outcome = executed(DAEMON.format(pid_file=str(pid_file), work=spin, then=then), tmp_path)
     assert outcome.status == "ok", outcome.reason
-    assert 0.5 <= float(reported.read_text()) <= outcome.cpu_time_s < 60
-    own = executed(
-        "import time\nt = time.process_time()\nwhile time.process_time() - t < 0.5: pass", tmp_path
+    assert 0.3 <= outcome.cpu_time_s <= 2.2
+    assert 1.5 <= outcome.wall_time_s < 2.9
+
+
+#: Works for a second in processes whose time nobody asks the system for.
+UNCOUNTED = {
+    "a child that ends": "if os.fork() == 0: work(); os._exit(0)\nos.wait()",
+    "children that are not waited for": "signal.signal(signal.SIGCHLD, signal.SIG_IGN)\n"
+    "if os.fork() == 0: work(); os._exit(0)\ntime.sleep(.1)\n"
+    "while psutil.Process().children(): time.sleep(.05)",
+    "a daemon that ends": "if os.fork() == 0:\n    os.setsid()\n    if os.fork() == 0: work()\n    os._exit(0)\n"
+    "os.wait()\ntime.sleep(4)",
+    "a patched clock": "time.process_time = time.perf_counter = time.monotonic = lambda: 0.0\nown_work()",
+}
+
+
+@pytest.mark.parametrize("how", UNCOUNTED)
+def test_processor_time_that_a_run_hides_is_counted(tmp_path, how: str) -> None:
+    code = f"""
+import os, psutil, resource, signal, time
+def own_work():
+    while sum(resource.getrusage(resource.RUSAGE_SELF)[:2]) < start + 2: pass
+start = sum(resource.getrusage(resource.RUSAGE_SELF)[:2])
+def work():
+    global start
+    start = 0
+    own_work()
+from cellular_bench.benchmark.isolation.marks import mark
+mark("begin")
+{UNCOUNTED[how]}
+mark("end")
+"""
+    outcome = executed(code, tmp_path)
+    assert outcome.status == "ok", (tmp_path / "log.txt").read_text()
+    assert 1.4 < outcome.cpu_time_s < 4
+    assert outcome.wall_time_s > 1.9
+
+
+@pytest.mark.parametrize(
+    "false",
+    [
+        "mark('end'); mark('begin')",
+        "marks._own.sendall(b'e' * 50)",
+        "marks._own.sendall(b'x' * 1000)",
+        "marks._own.close()",
+        "marks.mark = lambda name: None",
+        "os.closerange(3, 100)",
+    ],
+)
+def test_marks_of_a_run_cannot_make_it_look_cheaper(tmp_path, false: str) -> None:
+    code = f"""
+import os, time
+from cellular_bench.benchmark.isolation import marks
+from cellular_bench.benchmark.isolation.marks import mark
+mark("begin")
+{false}
+time.sleep(1)
+try: mark("end")
+except OSError: pass
+"""
+    outcome = executed(code, tmp_path)
+    assert outcome.status == "ok", (tmp_path / "log.txt").read_text()
+    assert 1 <= outcome.wall_time_s < 30
+
+
+def test_a_run_does_not_wait_for_threads_that_it_left_over(tmp_path) -> None:
+    code = "import threading, time\nthreading.Thread(target=time.sleep, args=(100,)).start()\nprint('done')"
+    outcome = executed(code, tmp_path, Limits(time_limit_s=20, memory_limit_mib=4096))
+    assert (outcome.status, (tmp_path / "log.txt").read_text()) == ("ok", "done\n")
+
+
+@pytest.mark.parametrize("number", ["SIGSTOP", "SIGTERM", "SIGKILL", "SIGSEGV", "SIGALRM", "SIGHUP"])
+def test_a_signal_to_the_supervisor_ends_the_run_alone(wait_for, tmp_path, number: str) -> None:
+    pid_file = tmp_path / "pid"
+    code = f"""
+import os, signal, time
+open({str(pid_file)!r}, 'w').write(str(os.getpid()))
+os.kill(os.getppid(), signal.{number})
+time.sleep(3600)
+"""
+    outcome = executed(code, tmp_path, Limits(time_limit_s=3, memory_limit_mib=4096))
+    assert (outcome.status, "process that watches" in outcome.reason) == (
+        "timeout" if number == "SIGSTOP" else "failed",
+        True,
     )
-    assert 0.5 <= own.cpu_time_s < 1.5
+    wait_for(lambda: not is_alive(pid_file))
 
 
 HOARD = """

@@ -1,0 +1,149 @@
+"""A run in a result folder: its files, and what its method may see of them."""
+
+from __future__ import annotations
+
+import hashlib
+import importlib
+import shutil
+import stat
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from cellular_bench import environments
+from cellular_bench.benchmark.execution.views import visible_files
+from cellular_bench.benchmark.execution.worker import Assignment
+from cellular_bench.benchmark.isolation import sandbox
+from cellular_bench.benchmark.isolation.confinement import Confinement
+from cellular_bench.benchmark.plan.run import PlannedRun
+from cellular_bench.benchmark.results.store import ARTIFACTS, Store
+
+#: What a run may leave in its folder of artifacts; what is beyond is deleted.
+MOST_ARTIFACTS, MOST_ARTIFACT_BYTES = 1000, 2**30
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Job:
+    """A run in a result folder: the files that it reads and writes."""
+
+    run: PlannedRun
+    store: Store
+
+    @property
+    def data(self) -> Path:
+        """The prepared data."""
+        return self.store.data_file(self.run.dataset)
+
+    @property
+    def truth_folder(self) -> Path:
+        """Folder of the split: what its scores are computed from."""
+        return self.store.split_folder(self.run.dataset, self.run.split)
+
+    @property
+    def folder(self) -> Path:
+        """Folder of the run, which its method does not see."""
+        return self.store.run_folder(self.run.run_id)
+
+    @property
+    def views(self) -> Path:
+        """Folder of the cells that its method may see."""
+        features = self.run.method.features
+        assert features is not None, "only imported results have none"
+        return self.store.views_folder(self.run.dataset, self.run.split, features)
+
+    @property
+    def working(self) -> Path:
+        """Folder in which its method writes; no name of a data set, a split or a label is in its path."""
+        name = hashlib.sha256(self.run.run_id.encode()).hexdigest()[:16]
+        return self.store.working_folder(name)
+
+    @property
+    def out(self) -> Path:
+        """Folder of what its method hands over."""
+        return self.working / "out"
+
+    def assignment(self) -> Assignment:
+        """Return what the process of its method knows of it."""
+        return Assignment(
+            task=self.run.task,
+            method_id=self.run.method.method_id,
+            params=self.run.method.params,
+            seed=self.run.method_seed,
+            features=self.run.method.features,
+            plugins=self.run.plugins,
+            views=self.views,
+            out=self.out,
+            artifacts=self.working / ARTIFACTS,
+        )
+
+    def open(self) -> None:
+        """Make the folders of its method, with the artifacts of an earlier try."""
+        shutil.rmtree(self.out, ignore_errors=True)
+        self.out.mkdir(parents=True)
+        kept, artifacts = self.folder / ARTIFACTS, self.working / ARTIFACTS
+        if kept.is_dir() and not artifacts.exists():
+            kept.rename(artifacts)
+        artifacts.mkdir(exist_ok=True)
+
+    def close(self) -> None:
+        """Put the artifacts beside the record, and delete the rest."""
+        artifacts = self.working / ARTIFACTS
+        if artifacts.is_dir() and not artifacts.is_symlink():
+            _delete_what_is_no_file(artifacts)
+            if any(artifacts.iterdir()):
+                shutil.rmtree(self.folder / ARTIFACTS, ignore_errors=True)
+                artifacts.rename(self.folder / ARTIFACTS)
+        shutil.rmtree(self.working, ignore_errors=True)
+
+    @property
+    def visible_files(self) -> tuple[Path, ...]:
+        """The files with cells that its method may see."""
+        access = self.run.access
+        names = visible_files(
+            labels=self.run.method.labels, needs_train=access.needs_train, needs_names=access.needs_names
+        )
+        return tuple(self.views / name for name in names)
+
+    def confinement(self) -> Confinement:
+        """Return what the process of its method may use on this machine."""
+        run, access = self.run, self.run.access
+        own = environments.state(environments.find(access.environment)) if access.environment else None
+        return Confinement(
+            kind=sandbox.best().kind if run.sandbox else "process",
+            readable=(
+                *self.visible_files,
+                *_code_of(run),
+                *access.files,
+                *(own.folders if own else ()),
+            ),
+            writable=(self.out, self.working / ARTIFACTS),
+            variables=own.variables if own else {},
+            weights=tuple(Path(text).expanduser().absolute() for text in access.weights),
+        )
+
+
+def _code_of(run: PlannedRun) -> Iterator[Path]:
+    """Yield the files of a method's code: plug-ins with the modules beside them, its package, its program."""
+    for path in run.plugins:
+        yield path
+        yield from (other for other in sorted(path.parent.glob("*.py")) if not other.is_symlink())
+        yield from sorted(other.parent for other in path.parent.glob("*/__init__.py"))
+    if run.access.package is not None:
+        package = importlib.import_module(run.access.package)
+        yield from map(Path, getattr(package, "__path__", [package.__file__]))
+    if run.access.program is not None:
+        yield environments.program_file(run.access.program)
+    if run.access.environment is not None and Path(run.access.environment).is_absolute():
+        yield Path(run.access.environment)
+
+
+def _delete_what_is_no_file(folder: Path) -> None:
+    """Delete links, pipes and devices below a folder, and files beyond the limits."""
+    n_files, n_bytes = 0, 0
+    for path in sorted(folder.rglob("*")):
+        facts = path.lstat()
+        if stat.S_ISDIR(facts.st_mode):
+            continue
+        n_files, n_bytes = n_files + 1, n_bytes + facts.st_size
+        if not stat.S_ISREG(facts.st_mode) or n_files > MOST_ARTIFACTS or n_bytes > MOST_ARTIFACT_BYTES:
+            path.unlink()
