@@ -165,6 +165,8 @@ def names(where: str, array: NDArray[Any]) -> NDArray[np.str_]:
     ContractError
         If they are neither text nor numbers, or one cannot be a name (:func:`.fault_of_name`).
     """
+    if array.ndim != 1:
+        raise ContractError(f"{where} has shape {array.shape}, expected one dimension.")
     if array.dtype.kind in "cmMV":
         raise ContractError(
             f"{where} holds {_IN_WORDS[array.dtype.kind]}; names of labels are text or numbers."
@@ -246,9 +248,9 @@ def _probabilities(
     method_id: str, array: NDArray[Any], n_obs: int, labels: NDArray[np.str_]
 ) -> NDArray[np.float32]:
     where = f"{method_id}: label_proba"
-    if labels.ndim != 1 or array.shape != (n_obs, len(labels)):
+    if array.shape != (n_obs, len(labels)):
         raise ContractError(
-            f"{where} has shape {array.shape}, expected {(n_obs, labels.size)}: one row per cell, "
+            f"{where} has shape {array.shape}, expected {(n_obs, len(labels))}: one row per cell, "
             "one column per name in labels."
         )
     known, n_columns = np.unique(labels, return_counts=True)
