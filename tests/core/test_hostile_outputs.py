@@ -1,4 +1,4 @@
-"""Attacks by the file of outputs that a method's process wrote: it is read as bytes of which nothing is known."""
+"""Attacks by the file of outputs that a method's process wrote: bytes of which nothing is known."""
 
 import os
 import zipfile

@@ -49,6 +49,7 @@ def checked_arrays(
     *,
     n_obs: int,
     genes: Sequence[str] | NDArray[np.str_] | None = None,
+    single: bool = True,
 ) -> dict[str, Any]:
     """Return outputs as they are kept: single precision, names of labels as text, graphs with sorted links.
 
@@ -62,6 +63,8 @@ def checked_arrays(
         Number of cells.
     genes
         Names of the columns of corrected expression; None: any.
+    single
+        False: matrices in double precision stay so.
 
     Raises
     ------
@@ -71,7 +74,7 @@ def checked_arrays(
     checked: dict[str, Any] = {}
     for name in ("X_emb", "corrected"):
         if name in arrays:
-            checked[name] = _matrix(f"{method_id}: {TITLES[name]}", arrays[name], n_obs)
+            checked[name] = _matrix(f"{method_id}: {TITLES[name]}", arrays[name], n_obs, single=single)
     if "corrected" in checked and genes is not None:
         _check_genes(
             f"{method_id}: {TITLES['corrected']}", checked["corrected"].shape[1], arrays.get("genes"), genes
@@ -90,7 +93,8 @@ def checked_arrays(
         )
     if "label_proba" in arrays:
         checked["labels"] = names(f"{method_id}: labels", arrays.get("labels", np.array([], dtype=str)))
-        checked["label_proba"] = _probabilities(method_id, arrays["label_proba"], n_obs, checked["labels"])
+        _check_probabilities(method_id, arrays["label_proba"], n_obs, checked["labels"])
+        checked["label_proba"] = _finite(f"{method_id}: label_proba", arrays["label_proba"], single=single)
     return checked
 
 
@@ -177,20 +181,21 @@ def names(where: str, array: NDArray[Any]) -> NDArray[np.str_]:
         raise ContractError(f"{where}: {error}") from error
 
 
-def _matrix(where: str, array: NDArray[Any], n_obs: int) -> NDArray[np.float32]:
+def _matrix(where: str, array: NDArray[Any], n_obs: int, *, single: bool) -> NDArray[np.floating[Any]]:
     if array.ndim != 2 or array.shape[0] != n_obs or array.shape[1] == 0:
         raise ContractError(
             f"{where} has shape {array.shape}, expected ({n_obs}, n_latent): one row per cell, "
             "in obs_names order."
         )
-    return _single(where, array)
+    return _finite(where, array, single=single)
 
 
-def _single(where: str, array: NDArray[Any]) -> NDArray[np.float32]:
+def _finite(where: str, array: NDArray[Any], *, single: bool) -> NDArray[np.floating[Any]]:
+    found = numbers(where, array)
     with np.errstate(over="ignore"):  # what float32 cannot hold becomes infinite, and is refused as such
-        rounded = numbers(where, array).astype(np.float32, copy=False)
+        rounded = found.astype(np.float32, copy=False)
     _check_finite(where, rounded)
-    return rounded
+    return rounded if single else found
 
 
 def _check_genes(
@@ -244,9 +249,7 @@ def _check_weights(where: str, weights: NDArray[Any]) -> None:
         raise NotFiniteError(f"{where}: {bad.sum()} of {len(weights)} values are negative, NaN or infinite.")
 
 
-def _probabilities(
-    method_id: str, array: NDArray[Any], n_obs: int, labels: NDArray[np.str_]
-) -> NDArray[np.float32]:
+def _check_probabilities(method_id: str, array: NDArray[Any], n_obs: int, labels: NDArray[np.str_]) -> None:
     where = f"{method_id}: label_proba"
     if array.shape != (n_obs, len(labels)):
         raise ContractError(
@@ -256,7 +259,6 @@ def _probabilities(
     known, n_columns = np.unique(labels, return_counts=True)
     if len(known) < len(labels):
         raise ContractError(f"{method_id}: labels names {str(known[n_columns.argmax()])!r} more than once.")
-    return _single(where, array)
 
 
 def _check_column(where: str, array: NDArray[Any], n_obs: int) -> None:

@@ -168,7 +168,7 @@ def read_outputs(path: Path) -> Outputs:
     """
     try:
         with open_npz(path, most_arrays=_MOST_ARRAYS) as file:
-            return _read("outputs", file)
+            return _read("outputs", file, single=False)
     except (OSError, ValueError, ContractError) as error:
         raise UserError(f"{path} does not hold the outputs of a run: {error}.") from error
 
@@ -207,7 +207,12 @@ def read_returned(
 
 
 def _read(
-    method_id: str, file: ArrayFile, *, n_obs: int | None = None, genes: Sequence[str] | None = None
+    method_id: str,
+    file: ArrayFile,
+    *,
+    n_obs: int | None = None,
+    genes: Sequence[str] | None = None,
+    single: bool = True,
 ) -> Outputs:
     stored = file.stored
     if "obs_names" not in stored:
@@ -229,7 +234,7 @@ def _read(
     known = set(Outputs.__slots__)
     checked = {
         **{name: arrays[name] for name in arrays if name in ("obs_names", "genes") or name not in known},
-        **checked_arrays(method_id, arrays, n_obs=n_obs, genes=genes),
+        **checked_arrays(method_id, arrays, n_obs=n_obs, genes=genes, single=single),
     }
     if "corrected" in checked and len(checked["genes"]) != checked["corrected"].shape[1]:
         raise ValueError("it names other genes than the corrected expression has")
