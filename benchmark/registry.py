@@ -127,6 +127,11 @@ def check_spec(spec: MethodSpec, origin: str) -> None:
             _is_name(spec.program) and (spec.program is None) == (spec.environment is None),
             "the name or path of a program where environment is set, else None",
         ),
+        "needs_names": (isinstance(spec.needs_names, bool), "True or False"),
+        "weights": (
+            isinstance(spec.weights, tuple) and all(map(_is_folder, spec.weights)),
+            "a tuple of folders, absolute or below the home, such as '~/.cache/huggingface'",
+        ),
         "version": (type(spec.version) is int, "a whole number"),
         "warm_up": (
             type(spec.warm_up) is int and spec.warm_up >= 0,
@@ -151,6 +156,14 @@ _FEATURES = ("hvg", "all")
 
 def _is_name(value: Any) -> bool:
     return value is None or (isinstance(value, str) and bool(value))
+
+
+def _is_folder(value: Any) -> bool:
+    """Whether a value names a folder: neither all files nor the whole home."""
+    if not isinstance(value, str) or not value.isprintable():
+        return False
+    parts = Path(value).parts
+    return len(parts) > 1 and parts[0] in ("/", "~") and ".." not in parts
 
 
 def _quoted(names: Iterable[str]) -> str:

@@ -161,13 +161,13 @@ def _needs_unseen_labels(split: Split) -> str | None:
 
 
 def _embedding(method_id: str, returned: Any, obs_names: Sequence[str], genes: Sequence[str]) -> Outputs:
-    from cellular_bench.core.outputs import checked_integration
+    from cellular_bench.core.returned import checked_integration
 
     return checked_integration(method_id, returned, obs_names, genes)
 
 
 def _prediction(method_id: str, returned: Any, obs_names: Sequence[str], genes: Sequence[str]) -> Outputs:
-    from cellular_bench.core.outputs import checked_prediction
+    from cellular_bench.core.returned import checked_prediction
 
     del genes
     return checked_prediction(method_id, returned, obs_names)

@@ -16,9 +16,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from cellular_bench.core.errors import DataError, UnknownNameError
+from cellular_bench.core.errors import DataError, UnknownNameError, UserError
 from cellular_bench.core.keys import BATCH, COUNTS, LABEL
-from cellular_bench.core.labels import label_names, notes_on_names
+from cellular_bench.core.labels import fault_of_name, label_names, notes_on_names
 from cellular_bench.core.sizes import MIN_CELLS, in_words
 from cellular_bench.datasets.expression import Expression, choose
 from cellular_bench.datasets.h5ad import notes_of, unreadable
@@ -185,7 +185,11 @@ def _complete(adata: AnnData, key: str, role: str, found: Findings) -> list[str]
     if key not in adata.obs:
         found.problems.append(str(UnknownNameError(f"{role} key", key, map(str, adata.obs.columns))))
         return None
-    names = label_names(adata.obs[key])
+    try:
+        names = label_names(adata.obs[key])
+    except UserError as error:
+        found.problems.append(f"obs['{key}']: {error}")
+        return None
     is_missing = names == ""
     if not is_missing.any():
         return [str(name) for name in names]
@@ -224,6 +228,8 @@ def _warn_of_few_cells(names: Sequence[str], what: str, several: str, found: Fin
 
 
 def _check_names(names: Any, what: str, remedy: str, found: Findings) -> None:
+    if fault := next(filter(None, map(fault_of_name, names.astype(str))), None):
+        found.problems.append(f"Names of {what}s: {fault}")
     repeated = names[names.duplicated()].unique()
     if len(repeated):
         found.problems.append(

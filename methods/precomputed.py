@@ -54,6 +54,7 @@ class Precomputed:
         tasks=("integration",),
         description="An embedding computed elsewhere, from a file (h5ad, npz or csv), joined by cell name.",
         inductive=True,
+        needs_names=True,
         requires=("anndata", "pandas"),
         needs_params=("file",),
         file_params=("file",),

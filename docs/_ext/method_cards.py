@@ -50,6 +50,7 @@ def facts(method: Method) -> list[tuple[str, str]]:
         "unseen cells": "yes: trains first, then embeds or annotates them"
         if spec.inductive
         else "no: must be given the cells it embeds",
+        "names of cells": "gets the original ones, in their order" if spec.needs_names else "",
         "batches": "needs two or more" if spec.needs_batches else "",
         "source": _link(f"https://doi.org/{spec.doi}", spec.doi) if spec.doi else "",
         "original code" if spec.is_reimplementation else "code": _link(spec.url, spec.url)
@@ -59,6 +60,7 @@ def facts(method: Method) -> list[tuple[str, str]]:
         "reimplemented": "yes" if spec.is_reimplementation else "",
         "variant of": f"`{spec.variant_of}`" if spec.variant_of else "",
         "packages": ", ".join(f"`{name}`" for name in spec.requires),
+        "pretrained weights": ", ".join(f"`{folder}`" for folder in spec.weights),
         "environment": f"its own, `{spec.environment}`" if spec.environment else "the common one",
         "gpu": "much faster with one" if spec.gpu else "",
         "parameters": ", ".join(f"`{name}={value!r}`" for name, value in method.defaults.items()),

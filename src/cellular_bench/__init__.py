@@ -19,7 +19,8 @@ from cellular_bench.core.types import Corrected, Graph, MethodSpec, Prediction
 if TYPE_CHECKING:
     from cellular_bench.api import run, score
     from cellular_bench.benchmark.tasks import Task, TaskInputs
-    from cellular_bench.core.outputs import Outputs, checked_numbers
+    from cellular_bench.core.outputs import Outputs
+    from cellular_bench.core.returned import checked_numbers
     from cellular_bench.datasets.declare import dataset
     from cellular_bench.environments import run_inside
     from cellular_bench.metrics.spec import metric
@@ -56,7 +57,7 @@ _LAZY = {
     "Results": "results",
     "Task": "benchmark.tasks",
     "TaskInputs": "benchmark.tasks",
-    "checked_numbers": "core.outputs",
+    "checked_numbers": "core.returned",
     "dataset": "datasets.declare",
     "metric": "metrics.spec",
     "run": "api",

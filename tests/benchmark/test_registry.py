@@ -75,6 +75,15 @@ def test_a_plugin_that_is_none_is_refused(tmp_path, source: str, message: str) -
         ({"reads": "raw"}, "spec.reads is 'raw'"),
         ({"features": 2000}, "spec.features is 2000"),
         ({"requires": "torch"}, "spec.requires is 'torch'; it must be a tuple of names of modules"),
+        ({"needs_names": 1}, "spec.needs_names is 1; it must be True or False"),
+        (
+            {"weights": "~/w"},
+            "spec.weights is '~/w'; it must be a tuple of folders, absolute or below the home",
+        ),
+        *(
+            ({"weights": (folder,)}, "spec.weights is ")
+            for folder in ("w", "", "~", "/", "~/", "~/../x", "/..", "./w", "~other/w", "/a\0", 3, None)
+        ),
         ({"version": "1.0"}, "spec.version is '1.0'; it must be a whole number"),
     ],
 )

@@ -64,6 +64,9 @@ def test_methods_tell_who_takes_unseen_cells_and_what_is_reimplemented(listed, m
     rows = {row["method_id"]: row for row in json.loads(listed("methods", "--format", "json"))}
     assert (rows["harmony"]["inductive"], rows["harmony"]["reimplementation"]) == (False, False)
     assert (rows["symphony"]["inductive"], rows["symphony"]["reimplementation"]) == (True, True)
+    named = {name for name, row in rows.items() if row["needs_names"]}
+    assert named == {"precomputed", "precomputed_classifier"}
+    assert listed("methods", "precomputed").rstrip().endswith("ready; gets the names of cells")
     monkeypatch.setenv("COLUMNS", "160")
     shown = [line.split() for line in listed("methods", "harmony", "symphony").splitlines()[-2:]]
     assert shown[0] == ["harmony", "integration", "none", "no", "common", "ready"]

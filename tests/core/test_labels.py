@@ -15,11 +15,11 @@ from cellular_bench.core.labels import (
     notes_on_names,
 )
 
-#: Without zeros, at which numpy and pandas, like HDF5, end a text.
-TEXTS = st.text(st.characters(codec="utf-8", exclude_characters="\0"), max_size=8) | st.text(
-    "a1. \n", max_size=5
+#: Without control characters, which names cannot hold.
+TEXTS = st.text(st.characters(codec="utf-8", exclude_categories=["Cc"]), max_size=8) | st.text(
+    "a1. \u200b", max_size=5
 )
-SPACES = st.text(" \t\n\u00a0", max_size=3)
+SPACES = st.text(" \t\n\u00a0\u200b\ufeff", max_size=3)
 SAFE = st.integers(-(2**53) + 1, 2**53 - 1)
 
 

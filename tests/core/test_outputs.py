@@ -7,14 +7,8 @@ from scipy import sparse
 
 from cellular_bench import Corrected, Graph, Prediction
 from cellular_bench.core.errors import ContractError, UserError
-from cellular_bench.core.outputs import (
-    Outputs,
-    checked_integration,
-    checked_numbers,
-    checked_prediction,
-    read_outputs,
-    write_outputs,
-)
+from cellular_bench.core.outputs import Outputs, read_outputs, write_outputs
+from cellular_bench.core.returned import checked_integration, checked_numbers, checked_prediction
 
 NAMES = ["c", "a", "b"]
 GENES = ["INS", "GCG"]
@@ -42,7 +36,10 @@ def test_an_embedding_keeps_its_rows() -> None:
             pd.DataFrame(np.zeros((3, 1)), index=["a", "b", "c"]),
             "has its rows in another order: row 0 is 'a', expected 'c'",
         ),
-        (pd.DataFrame(np.zeros((3, 1)), index=["x", "y", "z"]), "names its rows 'x'..., expected obs_names"),
+        (
+            pd.DataFrame(np.zeros((3, 1)), index=["x", "y", "z"]),
+            "names other rows than the cells: row 0 is 'x', expected 'c'",
+        ),
     ],
 )
 def test_a_wrong_embedding_is_refused(returned: object, message: str) -> None:
@@ -86,7 +83,8 @@ def test_corrected_expression_may_bring_its_own_embedding() -> None:
             "m: connectivities: 2 of 4 values are negative, NaN or infinite",
         ),
         (Graph(connectivities=np.ones((3, 3)), distances=np.ones((2, 2))), "m: distances has shape (2, 2)"),
-        (Graph(connectivities="links"), "m: connectivities is not a matrix of numbers"),
+        (Graph(connectivities="links"), "m: connectivities has shape (), expected (3, 3)"),
+        (Graph(connectivities=np.full((3, 3), "1")), "m: connectivities is not an array of numbers"),
         (Corrected(X=np.ones((3, 4))), "m: the corrected expression has 4 genes, expected 2: those that"),
         (
             Corrected(X=np.ones((2, 2))),
@@ -238,7 +236,7 @@ def test_outputs_of_other_tasks_are_kept_by_their_names(tmp_path) -> None:
 
 @pytest.mark.parametrize("more", [{"novelty": np.zeros(3)}, {"who": np.array(["a", None, 1], dtype=object)}])
 def test_outputs_that_could_not_be_read_again_are_refused(more) -> None:
-    with pytest.raises(ContractError, match=f"Output '{next(iter(more))}' .* cannot be kept"):
+    with pytest.raises(ContractError, match=f"Output '{next(iter(more))}'.* cannot be kept"):
         Outputs(obs_names=np.array(NAMES), more=more)
 
 

@@ -79,7 +79,8 @@ def _methods(plugins: Sequence[Path]) -> list[dict[str, Any]]:
             "method_id": name,
             "name": method.spec.name,
             "tasks": list(method.spec.tasks),
-            **_attributes(method.spec, "labels", "reads", "inductive"),
+            **_attributes(method.spec, "labels", "reads", "inductive", "needs_names"),
+            "weights": list(method.spec.weights),
             "control": method.spec.is_control,
             "reimplementation": method.spec.is_reimplementation,
             "variant_of": method.spec.variant_of,
@@ -169,6 +170,8 @@ def _summary(kind: str, row: Mapping[str, Any]) -> dict[str, Any]:
             status = "control"
         if row["reimplementation"]:
             status += "; reimplemented"
+        if row["needs_names"]:
+            status += "; gets the names of cells"
         if row["variant_of"]:
             status += f"; variant of {row['variant_of']}"
         environment = Path(row["environment"] or "common").stem

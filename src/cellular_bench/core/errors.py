@@ -4,9 +4,13 @@ Every error owns the exit code of the command that it ends. Only :class:`UserErr
 children are shown without a traceback: they are about the input, not about this program.
 """
 
-from collections.abc import Iterable, Sequence
+import reprlib
+from collections.abc import Callable, Iterable, Sequence
 from difflib import get_close_matches
-from typing import ClassVar
+from typing import ClassVar, Final
+
+#: Characters of a reason in a record.
+MAX_REASON: Final = 300
 
 
 class BenchError(Exception):
@@ -89,3 +93,48 @@ class UndefinedError(BenchError):
     def __init__(self, reason: str, *, by_output: bool = False) -> None:
         super().__init__(reason)
         self.by_output = by_output
+
+
+def reason_of(error: BaseException) -> str:
+    r"""Return the message of an error that anybody may have raised: one line, printable, never empty.
+
+    At most 300 characters; other characters than printable ones become a question mark in a box. An error
+    without a message, or whose message cannot be had, is described by its class.
+
+    Examples
+    --------
+    >>> reason_of(ValueError("two\n lines")), reason_of(NotApplicableError(""))
+    ('two lines', 'NotApplicableError without a message')
+    """
+    return _line(error, _message) or f"{_line(error, _class_name, most=100) or 'Error'} without a message"
+
+
+def _line(error: BaseException, part: Callable[[BaseException], str], *, most: int = MAX_REASON) -> str:
+    """Return a part of an error as one printable line, empty if it cannot be had."""
+    try:
+        # The function of str itself: the text may be of a class that has others.
+        text = str.__getitem__(part(error), slice(_MAX_READ))
+    except BaseException:  # whatever the code of an error raises is not ours, SystemExit included
+        return ""
+    words = " ".join(text.split())
+    line = "".join(letter if letter.isprintable() else "\N{REPLACEMENT CHARACTER}" for letter in words)
+    return line if len(line) <= most else f"{line[: most - 4].rstrip()} ..."
+
+
+def _message(error: BaseException) -> str:
+    """Return a message without writing down large contents."""
+    if type(error).__str__ is BaseException.__str__ and any(isinstance(arg, _LARGE) for arg in error.args):
+        return _SHORT.repr(error.args[0] if len(error.args) == 1 else error.args)
+    return str(error)
+
+
+def _class_name(error: BaseException) -> str:
+    return type(error).__name__
+
+
+#: A longer text may hold nothing but spaces; no more of it is looked at.
+_MAX_READ: Final = 10_000
+#: Contents that can be large, and are written down in part.
+_LARGE: Final = (list, tuple, dict, set, frozenset, bytes, bytearray)
+_SHORT: Final = reprlib.Repr()
+_SHORT.maxstring = _SHORT.maxother = MAX_REASON

@@ -10,14 +10,22 @@ from typing import Any, Final
 import numpy as np
 from numpy.typing import NDArray
 
+from cellular_bench.core.errors import UserError
 from cellular_bench.core.keys import MISSING_TEXTS, NA_TEXTS
 
 #: Similarity from which a name may be a misspelling; one letter of five, as in "type1" and "type2", is less.
 SIMILAR: Final = 0.81
 #: Number of names that a note lists.
 N_NAMES: Final = 5
-#: Spaces, and zeros of arrays of fixed width, which numpy drops from the end of text.
-_END: Final = re.compile(r"[\s\0]+\Z")
+#: Most characters of a name. Arrays of text have as many for each cell as the longest name.
+MAX_NAME: Final = 512
+#: Characters without width: of byte order, of joining, and of places to break a line.
+_WITHOUT_WIDTH: Final = "\u00ad\u200b\u200c\u200d\u2060\ufeff"
+#: What does not count around a name: spaces, characters without width, and at the end zeros, which numpy
+#: drops from text of fixed width.
+_AROUND: Final = re.compile(rf"\A[\s{_WITHOUT_WIDTH}]+|[\s\0{_WITHOUT_WIDTH}]+\Z")
+#: What a name cannot hold: no JSON or HDF5 file keeps all of these.
+_NOT_IN_NAMES: Final = re.compile(r"[\0-\x1f\x7f-\x9f\ud800-\udfff]")
 #: Whole numbers beside a missing one become 1.0, 2.0 in many programs: they mean 1 and 2.
 _WHOLE: Final = re.compile(r"(?:-?(0)|(-?[1-9][0-9]*))\.0+")
 
@@ -25,8 +33,14 @@ _WHOLE: Final = re.compile(r"(?:-?(0)|(-?[1-9][0-9]*))\.0+")
 def label_name(value: object) -> str:
     """Return the name that a value stands for; empty for a missing one.
 
-    Spaces around it do not count, and 1.0 is 1. Other numbers in text keep their spelling, such as 007 and
-    1E1.
+    Spaces and characters without width around it do not count, and 1.0 is 1. Other numbers in text keep their
+    spelling, such as 007 and 1E1.
+
+    Raises
+    ------
+    UserError
+        If it has more than 512 characters, or holds a control character or half a character (a lone
+        surrogate).
 
     Examples
     --------
@@ -38,15 +52,37 @@ def label_name(value: object) -> str:
     if value is None:
         return ""
     text = value.decode("utf-8", "replace") if isinstance(value, bytes) else str(value)
-    text = _END.sub("", text).strip()
+    text = _AROUND.sub("", text)
+    if fault := fault_of_name(text):
+        raise UserError(fault)
     if text.lower() in MISSING_TEXTS:
         return ""
     whole = _WHOLE.fullmatch(text)
     return (whole[1] or whole[2]) if whole else text
 
 
+def fault_of_name(text: str) -> str | None:
+    r"""Return why a text cannot be a name of a label, a batch, a cell or a gene; None if it can.
+
+    Examples
+    --------
+    >>> fault_of_name("T\0cell")
+    "The name 'T\\x00cell' holds the character '\\x00'. Rename it."
+    """
+    if len(text) > MAX_NAME:
+        start = f"{text[:20]!a}..."
+        return f"A name has {len(text)} characters ({start}); at most {MAX_NAME} are allowed. Shorten it."
+    found = _NOT_IN_NAMES.search(text)
+    return f"The name {text[:60]!a} holds the character {found[0]!a}. Rename it." if found else None
+
+
 def label_names(values: Any) -> NDArray[np.str_]:
     """Return the names of labels or batches, (n,), as :func:`label_name` reads each.
+
+    Raises
+    ------
+    UserError
+        As for :func:`label_name`.
 
     Examples
     --------
@@ -67,11 +103,29 @@ def _text_names(texts: NDArray[np.str_]) -> NDArray[np.str_]:
     longest = max(map(len, MISSING_TEXTS))
     is_read = (np.char.str_len(texts) <= longest) | np.char.endswith(texts, "0")
     is_read |= np.char.strip(texts) != texts
+    is_read |= _has_odd_characters(texts)
     if not is_read.any():
         return texts
     names = texts.copy()
     names[is_read] = label_names(texts[is_read].astype(object))
     return names
+
+
+def _has_odd_characters(texts: NDArray[np.str_]) -> NDArray[np.bool_]:
+    """Whether each text is too long, or holds characters that no name has or that do not count around it."""
+    if texts.dtype.itemsize > 4 * MAX_NAME:
+        return np.ones(texts.shape, dtype=bool)
+    width = texts.dtype.itemsize // 4
+    native = np.ascontiguousarray(texts, dtype=texts.dtype.newbyteorder("="))
+    characters = native.view(np.uint32).reshape(len(texts), width)
+    is_odd = (characters < ord(" ")) & (characters > 0)
+    is_odd |= (characters >= 0x7F) & (characters <= 0x9F)
+    is_odd |= (characters >= 0xD800) & (characters <= 0xDFFF)
+    for letter in _WITHOUT_WIDTH:
+        is_odd |= characters == ord(letter)
+    is_zero_inside = (characters[:, :-1] == 0) & (characters[:, 1:] != 0)
+    is_odd_text: NDArray[np.bool_] = is_odd.any(axis=1) | is_zero_inside.any(axis=1)
+    return is_odd_text
 
 
 def notes_on_names(values: Any, what: str) -> list[str]:
@@ -113,7 +167,7 @@ def note_on_spellings(values: Any) -> str | None:
 
 def missing_words(values: Any) -> dict[str, int]:
     """Count the cells of each word, other than blanks, that counts as missing."""
-    return {text: n for text, n in _texts(values).items() if text.strip() and not label_name(text)}
+    return {text: n for text, n in _texts(values).items() if _AROUND.sub("", text) and not label_name(text)}
 
 
 def note_on_unseen(label_pred: NDArray[np.str_], known: Iterable[str]) -> str | None:
@@ -148,7 +202,7 @@ def _one_dimensional(values: Any) -> Any:
     if isinstance(values, pd.Series | pd.Index | pd.Categorical):
         return values
     array = np.asarray(values)
-    return array.astype(object) if array.dtype.kind in "SU" else array
+    return array.astype(object) if array.dtype.kind in "SUT" else array
 
 
 def _texts(values: Any) -> dict[str, int]:

@@ -1,27 +1,47 @@
-"""What a method returned: checked against the interface, kept beside the record."""
+"""What a method returned for the cells that it is scored on, and the file that keeps it."""
 
 from __future__ import annotations
 
 import zipfile
-import zlib
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
 from numpy.typing import NDArray
 
-from cellular_bench.core.errors import ContractError, NotFiniteError, UserError
-from cellular_bench.core.labels import label_names
-from cellular_bench.core.types import Corrected, Graph, Prediction
+from cellular_bench.core.errors import ContractError, UserError
+from cellular_bench.core.files import replacing
+from cellular_bench.core.labels import MAX_NAME
+from cellular_bench.core.npz import ArrayFile, Stored, open_npz
+from cellular_bench.core.output_arrays import MOST_DIMENSIONS, MOST_MORE, check_more, checked_arrays
 
 if TYPE_CHECKING:
     from scipy.sparse import csr_matrix
 
 #: Sparse outputs, each kept as three arrays with its name.
-SPARSE = ("graph", "graph_distances")
-SPARSE_PARTS = ("data", "indices", "indptr")
+SPARSE: Final = ("graph", "graph_distances")
+SPARSE_PARTS: Final = ("data", "indices", "indptr")
+#: Outputs with a row per cell, and how many dimensions they have.
+_PER_CELL: Final = {
+    "obs_names": 1,
+    "X_emb": 2,
+    "corrected": 2,
+    "label_pred": 1,
+    "label_proba": 2,
+    "novelty": 1,
+    "rejected": 1,
+}
+_TEXTS: Final = ("obs_names", "genes", "label_pred", "labels")
+#: Outputs that have no meaning without another.
+_BELONGS: Final = {
+    "graph_distances": "graph",
+    "genes": "corrected",
+    "corrected": "genes",
+    "labels": "label_proba",
+    "label_proba": "labels",
+}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -41,12 +61,12 @@ class Outputs:
     label_proba, labels
         (n_obs, n_labels) probabilities and the names of their columns, or None.
     more
-        Outputs of tasks of plug-ins, by the names that metrics have for them.
+        Outputs of tasks of plug-ins, by the names that metrics have for them: finite numbers, flags or text.
 
     Raises
     ------
     ContractError
-        If one of ``more`` has the name of a field, or holds Python objects, which no file can keep.
+        If one of ``more`` has the name of a field, or is something else.
     """
 
     obs_names: NDArray[np.str_]
@@ -63,12 +83,14 @@ class Outputs:
     more: Mapping[str, NDArray[Any]] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
+        if len(self.more) > MOST_MORE:
+            raise ContractError(f"There are {len(self.more)} outputs; at most {MOST_MORE} are kept.")
         for name, array in self.more.items():
-            if name in self.__slots__ or array.dtype == object:
+            if name in self.__slots__ or name in _PARTS:
                 raise ContractError(
-                    f"Output '{name}' ({array.dtype}) cannot be kept: choose a name other than "
-                    f"{', '.join(self.__slots__)}, and numbers, flags or text as values."
+                    f"Output '{name}' cannot be kept: choose a name other than {', '.join(self.__slots__)}."
                 )
+            check_more(name, array)
 
     @classmethod
     def of(cls, arrays: Mapping[str, Any]) -> Outputs:
@@ -81,276 +103,153 @@ class Outputs:
         fields = {name: getattr(self, name) for name in self.__slots__ if name != "more"}
         return {**{name: array for name, array in fields.items() if array is not None}, **self.more}
 
+    def reordered(self, order: NDArray[np.integer[Any]], obs_names: Sequence[str]) -> Outputs:
+        """Return the outputs with the cells in another order and under other names.
 
-def checked_integration(
-    method_id: str, returned: Any, obs_names: Sequence[str], genes: Sequence[str]
-) -> Outputs:
-    """Check what an integrator returned: an embedding, a graph, or corrected expression of the genes.
+        Parameters
+        ----------
+        order
+            (n_obs,) positions: cell ``i`` of the result is cell ``order[i]`` here. Arrays of ``more`` have
+            cells if their first axis is as long.
+        obs_names
+            (n_obs,) names in the new order.
 
-    Corrected expression may come without an embedding.
+        Raises
+        ------
+        ValueError
+            If ``order`` does not hold each position once, or there are not as many names.
+        """
+        n_obs = len(self.obs_names)
+        if not np.array_equal(np.sort(order), np.arange(n_obs)) or len(obs_names) != n_obs:
+            raise ValueError(f"expected the order and the names of {n_obs} cells")
+        rows = {name: array[order] for name in _PER_CELL if (array := getattr(self, name)) is not None}
+        links = {
+            name: array[order][:, order].sorted_indices()
+            for name in SPARSE
+            if (array := getattr(self, name)) is not None
+        }
+        more = {
+            name: array[order] if array.ndim and len(array) == n_obs else array
+            for name, array in self.more.items()
+        }
+        return replace(self, **rows | links | {"obs_names": np.asarray(obs_names, dtype=str)}, more=more)
 
-    Raises
-    ------
-    ContractError
-        If it has not one row per cell, or of the matrix one column per gene, is not finite, or is named
-        in another order.
+
+_PARTS: Final = {f"{name}_{part}": name for name in SPARSE for part in SPARSE_PARTS}
+_MOST_ARRAYS: Final = len(Outputs.__slots__) + len(_PARTS) + MOST_MORE
+
+
+def write_outputs(outputs: Outputs, path: Path, *, compressed: bool = True) -> None:
+    """Write outputs as an npz file without pickled objects.
+
+    Parameters
+    ----------
+    compressed
+        False: written faster, and readable by :func:`read_returned`.
     """
-    names = np.asarray(obs_names, dtype=str)
-    if isinstance(returned, Graph):
-        return _checked_graph(method_id, returned, names)
-    if isinstance(returned, Corrected):
-        return _checked_corrected(method_id, returned, names, np.asarray(genes, dtype=str))
-    return Outputs(obs_names=names, X_emb=_rows(f"{method_id}: the embedding", returned, names))
-
-
-def _checked_graph(method_id: str, returned: Graph, names: NDArray[np.str_]) -> Outputs:
-    graph = _links(f"{method_id}: connectivities", returned.connectivities, names)
-    if returned.distances is None:
-        return Outputs(obs_names=names, graph=graph)
-    distances = _links(f"{method_id}: distances", returned.distances, names)
-    return Outputs(obs_names=names, graph=graph, graph_distances=distances)
-
-
-def _checked_corrected(
-    method_id: str, returned: Corrected, names: NDArray[np.str_], genes: NDArray[np.str_]
-) -> Outputs:
-    where = f"{method_id}: the corrected expression"
-    corrected = _rows(where, returned.X, names)
-    _check_columns(where, returned.X, genes)
-    if corrected.shape[1] != len(genes):
-        raise ContractError(
-            f"{where} has {corrected.shape[1]} genes, expected {len(genes)}: "
-            "those that the method was given, in their order."
-        )
-    own = returned.X_emb
-    X_emb = None if own is None else _rows(f"{method_id}: the embedding", own, names)
-    return Outputs(obs_names=names, X_emb=X_emb, corrected=corrected, genes=genes)
-
-
-def _rows(where: str, returned: Any, names: NDArray[np.str_]) -> NDArray[np.float32]:
-    """Return a finite matrix with one row per cell."""
-    check_order(where, returned, names)
-    array = _numeric(where, returned)
-    if array.ndim != 2 or array.shape[0] != len(names) or array.shape[1] == 0:
-        raise ContractError(
-            f"{where} has shape {array.shape}, expected ({len(names)}, n_latent): one row per cell, "
-            "in obs_names order."
-        )
-    with np.errstate(over="ignore"):  # what float32 cannot hold becomes infinite, and is refused as such
-        array = array.astype(np.float32, copy=False)
-    _check_finite(where, array)
-    return array
-
-
-def _links(where: str, returned: Any, names: NDArray[np.str_]) -> csr_matrix:
-    """Return the finite weights or lengths of links between cells, none of them negative."""
-    from scipy.sparse import csr_matrix
-
-    try:
-        links = csr_matrix(returned, dtype=np.float32)
-    except (TypeError, ValueError) as error:
-        raise ContractError(f"{where} is not a matrix of numbers: {error}.") from error
-    wanted = len(names), len(names)
-    if links.shape != wanted:
-        raise ContractError(
-            f"{where} has shape {links.shape}, expected {wanted}: a row and a column per cell, "
-            "in obs_names order."
-        )
-    bad = ~np.isfinite(links.data) | (links.data < 0)
-    if bad.any():
-        raise NotFiniteError(f"{where}: {bad.sum()} of {links.nnz} values are negative, NaN or infinite.")
-    return links
-
-
-def checked_prediction(method_id: str, returned: Any, obs_names: Sequence[str]) -> Outputs:
-    """Check a prediction.
-
-    Raises
-    ------
-    ContractError
-        If a field has not one value per cell, is not finite, or is named in another order.
-    """
-    if not isinstance(returned, Prediction):
-        raise ContractError(f"{method_id}: predict returned {type(returned).__name__}, expected Prediction.")
-    names = np.asarray(obs_names, dtype=str)
-    novelty, rejected = None, None
-    if returned.novelty is not None:
-        novelty = checked_numbers(method_id, "novelty", returned.novelty, names)
-    if returned.rejected is not None:
-        rejected = _flags(method_id, _column(method_id, "rejected", returned.rejected, names))
-    label_pred = _labels(method_id, _column(method_id, "label_pred", returned.label_pred, names), rejected)
-    proba, labels = _probabilities(method_id, returned, names)
-    return Outputs(
-        obs_names=names,
-        label_pred=label_pred,
-        label_proba=proba,
-        labels=labels,
-        novelty=novelty,
-        rejected=rejected,
-    )
-
-
-def checked_numbers(
-    method_id: str, name: str, returned: Any, obs_names: Sequence[str] | NDArray[np.str_]
-) -> NDArray[np.floating[Any]]:
-    """Check an output that is one number per cell.
-
-    Raises
-    ------
-    ContractError
-        If it has not one value per cell, is not finite, or is named in another order.
-    """
-    column = _column(method_id, name, returned, np.asarray(obs_names, dtype=str))
-    numbers = _numeric(f"{method_id}: {name}", column)
-    _check_finite(f"{method_id}: {name}", numbers)
-    return numbers
-
-
-def write_outputs(outputs: Outputs, path: Path) -> None:
-    """Write outputs as a compressed npz file without pickled objects."""
     arrays = outputs.arrays()
     for name in set(SPARSE) & arrays.keys():
         links = arrays.pop(name)
         arrays |= {f"{name}_{part}": getattr(links, part) for part in SPARSE_PARTS}
-    temporary = path.with_name(f".{path.name}")
-    with temporary.open("wb") as file:
-        np.savez_compressed(file, allow_pickle=False, **arrays)
-    temporary.replace(path)
+    method = zipfile.ZIP_DEFLATED if compressed else zipfile.ZIP_STORED
+    with replacing(path) as temporary, zipfile.ZipFile(temporary, "w", method) as archive:
+        for name, array in arrays.items():
+            with archive.open(f"{name}.npy", "w", force_zip64=True) as member:
+                np.lib.format.write_array(member, np.asarray(array), allow_pickle=False)
 
 
 def read_outputs(path: Path) -> Outputs:
-    """Read outputs.
+    """Read outputs that were kept.
 
     Raises
     ------
     UserError
-        If the file is missing or damaged.
+        If the file is missing or damaged, or holds something else than outputs.
     """
     try:
-        with np.load(path, allow_pickle=False) as arrays:
-            return Outputs.of(_joined({name: arrays[name] for name in arrays.files}))
-    except (OSError, ValueError, TypeError, KeyError, EOFError, zipfile.BadZipFile, zlib.error) as error:
+        with open_npz(path, most_arrays=_MOST_ARRAYS) as file:
+            return _read("outputs", file, single=False)
+    except (OSError, ValueError, ContractError) as error:
         raise UserError(f"{path} does not hold the outputs of a run: {error}.") from error
 
 
-def _joined(arrays: Mapping[str, NDArray[Any]]) -> dict[str, Any]:
-    """Put sparse matrices together again."""
-    from scipy.sparse import csr_matrix
+def read_returned(
+    path: Path, *, n_obs: int, genes: Sequence[str], most_bytes: int, method_id: str
+) -> Outputs:
+    """Read outputs that a method's process wrote, of which nothing is believed.
 
-    joined: dict[str, Any] = dict(arrays)
-    n_obs = len(arrays["obs_names"])
-    for name in SPARSE:
-        if f"{name}_data" in joined:
-            parts = tuple(joined.pop(f"{name}_{part}") for part in SPARSE_PARTS)
-            joined[name] = csr_matrix(parts, shape=(n_obs, n_obs))
-    return joined
+    No more memory is used than the file has bytes, apart from what the checks of an array need.
 
-
-def _probabilities(
-    method_id: str, prediction: Prediction, names: NDArray[np.str_]
-) -> tuple[NDArray[Any] | None, NDArray[np.str_] | None]:
-    if prediction.label_proba is None:
-        return None, None
-    where = f"{method_id}: label_proba"
-    check_order(where, prediction.label_proba, names)
-    array = _numeric(where, prediction.label_proba)
-    labels = label_names(() if prediction.labels is None else prediction.labels)
-    if array.shape != (len(names), len(labels)):
-        raise ContractError(
-            f"{where} has shape {array.shape}, expected {(len(names), len(labels))}: one row per cell, "
-            "one column per name in labels."
-        )
-    _check_columns(where, prediction.label_proba, labels)
-    _check_finite(where, array)
-    return array.astype(np.float32, copy=False), labels
-
-
-def _column(method_id: str, field: str, value: Any, names: NDArray[np.str_]) -> NDArray[Any]:
-    check_order(f"{method_id}: {field}", value, names)
-    array = np.asarray(value)
-    if array.shape != names.shape:
-        raise ContractError(
-            f"{method_id}: {field} has shape {array.shape}, expected {names.shape}: one value per cell, "
-            "in obs_names order."
-        )
-    return array
-
-
-def _labels(method_id: str, column: NDArray[Any], rejected: NDArray[np.bool_] | None) -> NDArray[np.str_]:
-    """Return the predicted names; only rejected cells may have none."""
-    names = label_names(column)
-    missing = int(((names == "") & (True if rejected is None else ~rejected)).sum())
-    if missing:
-        raise NotFiniteError(
-            f"{method_id}: label_pred is missing (None, NaN or empty) for {missing} of {len(column)} cells. "
-            "Name every cell; mark those that the method declines to name in rejected."
-        )
-    return names
-
-
-def _n_missing(column: NDArray[Any]) -> int:
-    import pandas as pd
-
-    return int(pd.isna(column).sum())
-
-
-def _flags(method_id: str, column: NDArray[Any]) -> NDArray[np.bool_]:
-    """Return flags as booleans. Other values mislead: the text 'False' counts as true."""
-    if _n_missing(column) or not all(value in (False, True) for value in column.tolist()):
-        raise ContractError(f"{method_id}: rejected holds other values than True and False.")
-    return column.astype(bool)
-
-
-def _numeric(where: str, value: Any) -> NDArray[np.floating[Any]]:
-    dense = value.toarray() if hasattr(value, "toarray") else value
-    try:
-        array = np.asarray(dense)
-        return array if np.issubdtype(array.dtype, np.floating) else array.astype(np.float64)
-    except (TypeError, ValueError) as error:
-        raise ContractError(f"{where} is not an array of numbers: {error}.") from error
-
-
-def _check_finite(where: str, array: NDArray[np.floating[Any]]) -> None:
-    bad = ~np.isfinite(array)
-    if bad.any():
-        rows = int(bad.reshape(len(array), -1).any(axis=1).sum())
-        raise NotFiniteError(f"{where} is NaN or infinite for {rows} of {len(array)} cells.")
-
-
-def check_order(where: str, value: Any, names: NDArray[np.str_]) -> None:
-    """Compare the names of rows that a DataFrame or Series carries; a plain array carries none.
+    Parameters
+    ----------
+    path
+        Written by :func:`write_outputs` without compression.
+    n_obs
+        Number of cells that the method was given to be scored on.
+    genes
+        Names of the genes that it was given, in their order.
+    most_bytes
+        Most bytes of all arrays.
+    method_id
+        Begins messages on arrays.
 
     Raises
     ------
     ContractError
-        If they are not ``names``, in that order.
+        If the file is missing, is no regular file or no such file, or an array is not what the interface
+        promises (:func:`.checked_arrays`).
     """
-    index = getattr(value, "index", None)
-    if index is None or callable(index) or len(index) != len(names):
-        return
-    given = np.asarray(index).astype(str)
-    if np.array_equal(given, names) or np.array_equal(given, np.arange(len(names)).astype(str)):
-        return
-    if set(given) == set(names):
-        first = int(np.flatnonzero(given != names)[0])
-        raise ContractError(
-            f"{where} has its rows in another order: row {first} is '{given[first]}', expected "
-            f"'{names[first]}'. Rows must be in obs_names order."
-        )
-    raise ContractError(f"{where} names its rows '{given[0]}'..., expected obs_names ('{names[0]}'...).")
+    try:
+        with open_npz(path, most_bytes=most_bytes, most_arrays=_MOST_ARRAYS, compressed=False) as file:
+            return _read(method_id, file, n_obs=n_obs, genes=genes)
+    except (OSError, ValueError) as error:
+        raise ContractError(f"{method_id}: the file of its outputs cannot be read: {error}.") from error
 
 
-def _check_columns(where: str, value: Any, names: NDArray[np.str_]) -> None:
-    """Compare the names of columns that a DataFrame carries; as many of them as are expected."""
-    import pandas as pd
+def _read(
+    method_id: str,
+    file: ArrayFile,
+    *,
+    n_obs: int | None = None,
+    genes: Sequence[str] | None = None,
+    single: bool = True,
+) -> Outputs:
+    stored = file.stored
+    if "obs_names" not in stored:
+        raise ValueError("it has no array 'obs_names'")
+    if n_obs is None:
+        n_obs = stored["obs_names"].shape[0] if stored["obs_names"].shape else 0
+    for name, declared in stored.items():
+        _check_declared(name, declared, n_obs)
+    names = {_PARTS.get(name, name) for name in stored}
+    for name, other in _BELONGS.items():
+        if name in names and other not in names:
+            raise ValueError(f"it has '{name}' without '{other}'")
+    for name in names.intersection(SPARSE):
+        if missing := [part for part in SPARSE_PARTS if f"{name}_{part}" not in stored]:
+            raise ValueError(f"'{name}' has no {', '.join(missing)}")
+    arrays: dict[str, Any] = {name: file.read(name) for name in stored if name not in _PARTS}
+    for name in names.intersection(SPARSE):
+        arrays[name] = tuple(file.read(f"{name}_{part}") for part in SPARSE_PARTS)
+    known = set(Outputs.__slots__)
+    checked = {
+        **{name: arrays[name] for name in arrays if name in ("obs_names", "genes") or name not in known},
+        **checked_arrays(method_id, arrays, n_obs=n_obs, genes=genes, single=single),
+    }
+    if "corrected" in checked and len(checked["genes"]) != checked["corrected"].shape[1]:
+        raise ValueError("it names other genes than the corrected expression has")
+    return Outputs.of(checked)
 
-    columns = getattr(value, "columns", None)
-    if columns is None or isinstance(columns, pd.RangeIndex) or len(columns) != len(names):
-        return
-    differ = np.flatnonzero(label_names(columns) != label_names(names))
-    if differ.size:
-        first = int(differ[0])
-        raise ContractError(
-            f"{where} has other columns than expected: column {first} is '{columns[first]}', expected "
-            f"'{names[first]}'."
-        )
+
+def _check_declared(name: str, stored: Stored, n_obs: int) -> None:
+    """Refuse an array by its type and shape, before it is read."""
+    kind, n_dims = stored.dtype.kind, len(stored.shape)
+    known = name in _PER_CELL or name in _TEXTS or name in _PARTS
+    allowed = "U" if name in _TEXTS else "biuf" if known else "biufU"
+    if name in SPARSE or name == "more" or kind not in allowed or stored.dtype.char == "g":
+        raise ValueError(f"array {name[:60]!a} has the type {stored.dtype}, which it cannot have")
+    expected = _PER_CELL.get(name, 1) if known else min(n_dims, MOST_DIMENSIONS)
+    if n_dims != expected or (name in _PER_CELL and stored.shape[0] != n_obs):
+        raise ValueError(f"array {name[:60]!a} has shape {stored.shape}; there are {n_obs} cells")
+    if kind == "U" and name not in ("obs_names", "genes") and stored.dtype.itemsize > 4 * MAX_NAME:
+        raise ValueError(f"array {name[:60]!a} holds text of more than {MAX_NAME} characters")

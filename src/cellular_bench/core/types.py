@@ -203,6 +203,9 @@ class MethodSpec:
         that it embeds.
     needs_batches
         True where the method has no meaning on a single batch.
+    needs_names
+        Gets the original names and order of cells. The table says so. Other methods get neutral names, and
+        the scored cells in a random order.
     is_control
         True for rows that mark the ends of the scale.
     variant_of
@@ -227,6 +230,9 @@ class MethodSpec:
         Raised whenever the adapter's results change, so that old records are not reused.
     needs_params
         Parameters that a user has to give; ``all`` leaves out methods with any.
+    weights
+        Folders with pretrained weights that the method may read, and does not write in a run: absolute, or
+        below the user's home, ``"~/.cache/huggingface"``.
     file_params
         Parameters that hold the path of a file, or None. What the file holds is part of what a run is, and
         where it lies is not.
@@ -254,6 +260,7 @@ class MethodSpec:
     features: Features = "hvg"
     inductive: bool = False
     needs_batches: bool = False
+    needs_names: bool = False
     is_control: bool = False
     is_reimplementation: bool = False
     variant_of: str | None = None
@@ -266,6 +273,7 @@ class MethodSpec:
     program: str | None = None
     version: int = 1
     needs_params: tuple[str, ...] = ()
+    weights: tuple[str, ...] = ()
     file_params: tuple[str, ...] = ()
     method_params: tuple[str, ...] = ()
     check_params: Mapping[str, Any] = field(default_factory=dict)

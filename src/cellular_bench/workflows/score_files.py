@@ -25,7 +25,7 @@ from cellular_bench.core.labels import (
     notes_on_names,
 )
 from cellular_bench.core.layers import named_layers
-from cellular_bench.core.outputs import check_order
+from cellular_bench.core.returned import check_order
 
 if TYPE_CHECKING:
     import pandas as pd
