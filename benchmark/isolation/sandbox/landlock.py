@@ -1,0 +1,89 @@
+"""Walls by Landlock: the kernel refuses this process, and all that it starts, what is not allowed.
+
+Paths stay visible by name, and rules add up: a folder within an allowed one cannot be left out. What the
+kernel cannot refuse depends on the version of its interface (ABI), see :func:`gaps`.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import os
+
+from cellular_bench.benchmark.isolation.sandbox import kernel
+from cellular_bench.benchmark.isolation.sandbox.places import Places, devices, is_folder, without_hidden
+
+# The same numbers on every architecture.
+_CREATE_RULESET, _ADD_RULE, _RESTRICT_SELF = 444, 445, 446
+_VERSION, _PATH_BENEATH = 1, 1
+_EXECUTE, _WRITE_FILE, _READ_FILE, _READ_DIR = 1 << 0, 1 << 1, 1 << 2, 1 << 3
+_MAKE_DEVICES, _TRUNCATE, _IOCTL_DEV = 1 << 6 | 1 << 11, 1 << 14, 1 << 15
+_ON_FILES = _EXECUTE | _WRITE_FILE | _READ_FILE | _TRUNCATE | _IOCTL_DEV
+_READ = _EXECUTE | _READ_FILE | _READ_DIR
+#: First ABI with a right on files -> number of rights up to it.
+_N_RIGHTS = {1: 13, 2: 14, 3: 15, 4: 15}
+_MOST_RIGHTS = 16
+_TCP, _ABSTRACT_SOCKETS_AND_SIGNALS = 3, 3
+
+
+class _Ruleset(ctypes.Structure):
+    _fields_ = (("files", ctypes.c_uint64), ("network", ctypes.c_uint64), ("scoped", ctypes.c_uint64))
+
+
+class _Beneath(ctypes.Structure):
+    _pack_ = 1
+    _fields_ = (("allowed", ctypes.c_uint64), ("parent", ctypes.c_int32))
+
+
+def abi() -> int:
+    """Return the version of the kernel's interface.
+
+    Raises
+    ------
+    OSError
+        If the kernel has none, or it is switched off.
+    """
+    return kernel.call(_CREATE_RULESET, None, 0, _VERSION, what="Landlock")
+
+
+def gaps(version: int) -> str:
+    """Say what a version of the interface cannot refuse."""
+    missing = {3: "truncating files", 4: "TCP", 6: "signals"}
+    open_ = [what for since, what in missing.items() if version < since]
+    return ", ".join([*open_, "UDP, IPC, /dev/shm and attributes of files"])
+
+
+def enter(found: Places) -> None:
+    """Restrict this process and all that it will start."""
+    version = abi()
+    handled = (1 << _N_RIGHTS.get(version, _MOST_RIGHTS)) - 1
+    ruleset = _Ruleset(
+        files=handled,
+        network=_TCP if version >= 4 else 0,
+        scoped=_ABSTRACT_SOCKETS_AND_SIGNALS if version >= 6 else 0,
+    )
+    size = 8 if version < 4 else 16 if version < 6 else 24
+    rules = kernel.call(_CREATE_RULESET, ruleset, size, 0, what="Landlock")
+    modes = found.needed()
+    for path, mode in modes.items():
+        if mode == "write":
+            _allow(rules, path, handled & ~_MAKE_DEVICES)
+        elif mode == "read":
+            for part, is_whole in without_hidden(path, modes):
+                _allow(rules, part, handled & (_READ if is_whole else _READ_DIR))
+    for path in devices():
+        _allow(rules, path, handled & (_ON_FILES | _READ_DIR))
+    _allow(rules, "/proc", handled & _READ)
+    _allow(rules, "/dev/shm", handled & ~_MAKE_DEVICES)  # noqa: S108 - semaphores are there
+    kernel.drop_privileges()
+    kernel.call(_RESTRICT_SELF, rules, 0, what="Landlock")
+    os.close(rules)
+
+
+def _allow(rules: int, path: str, rights: int) -> None:
+    parent = os.open(path, os.O_PATH | os.O_CLOEXEC)
+    try:
+        allowed = rights if is_folder(path) else rights & _ON_FILES
+        beneath = _Beneath(allowed=allowed, parent=parent)
+        kernel.call(_ADD_RULE, rules, _PATH_BENEATH, beneath, 0, what=f"Landlock for {path}")
+    finally:
+        os.close(parent)
