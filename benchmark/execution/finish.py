@@ -7,8 +7,8 @@ from __future__ import annotations
 
 import multiprocessing
 from collections.abc import Mapping
-from multiprocessing.connection import Connection
 from dataclasses import replace
+from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any, Final, Literal
 
@@ -27,7 +27,7 @@ from cellular_bench.benchmark.schema.records import Model, Outcome
 from cellular_bench.core.components import principal_components
 from cellular_bench.core.errors import ContractError, reason_of
 from cellular_bench.core.files import read_regular
-from cellular_bench.core.outputs import Outputs, read_hostile_outputs, write_outputs
+from cellular_bench.core.outputs import Outputs, read_returned, write_outputs
 
 #: Largest result.json that is read: it holds a status and a reason of some hundred characters.
 MOST_RESULT_BYTES: Final = 2**16
@@ -117,8 +117,14 @@ def _read(job: Job, truth: Truth) -> Outputs:
     with h5py.File(job.views / QUERY) as file:
         genes = file["var"][file["var"].attrs["_index"]].asstr()[()].astype(str)
     most_bytes = int(job.run.limits.memory_limit_mib * 2**20)
-    written = read_hostile_outputs(job.out / OUTPUTS, n_obs=len(order), genes=genes, most_bytes=most_bytes)
-    return written.reordered(np.argsort(order), truth.obs_names)
+    written = read_returned(
+        job.out / OUTPUTS,
+        n_obs=len(order),
+        genes=genes,
+        most_bytes=most_bytes,
+        method_id=job.run.method.method_id,
+    )
+    return written.reordered(np.argsort(order), truth.obs_names.tolist())
 
 
 def _check_given(job: Job, outputs: Outputs) -> None:

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import importlib.util
 import os
 import sys
 import tempfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final
@@ -86,5 +87,16 @@ class Confinement:
         tempfile.tempdir = str(temporary)
         sys.argv = sys.argv[:1]  # the command line may name labels that are held out
         if self.kind != "process":
-            readable = (*self.readable, *self.weights)
-            sandbox.enter(self.kind, Walls(readable=readable, writable=(*self.writable, folder)))
+            walls = Walls(
+                readable=(*self.readable, *self.weights),
+                writable=(*self.writable, folder),
+                hidden=tuple(_cells_of_scanpy()),
+            )
+            sandbox.enter(self.kind, walls)
+
+
+def _cells_of_scanpy() -> Iterator[Path]:
+    """Yield the files of cells that scanpy brings, which are those of data sets of the catalogue."""
+    spec = importlib.util.find_spec("scanpy")
+    for folder in spec.submodule_search_locations or () if spec else ():
+        yield from Path(folder, "datasets").glob("*.h5ad")

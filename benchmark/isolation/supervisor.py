@@ -1,4 +1,4 @@
-"""The process between the harness and a run: it watches, ends, measures and accounts for all that the run starts.
+"""The process between the harness and a run: it watches, measures and ends all that the run starts.
 
 It is forked for every call, adopts every orphan of the run, and outlives all of it: whatever the run does,
 the supervisor ends the whole tree when the run has ended, broken a limit, or lost its harness. What it has
@@ -18,21 +18,22 @@ import sys
 import tempfile
 import time
 import traceback
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from multiprocessing.connection import Connection
 from multiprocessing.context import ForkProcess
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Final, Literal
 
 import psutil
 
-from cellular_bench.benchmark.isolation import marks, process_tree, sandbox
+from cellular_bench.benchmark.isolation import marks, process_tree
 from cellular_bench.benchmark.isolation.bounded_log import BoundedLog
 from cellular_bench.benchmark.isolation.confinement import Confinement
 from cellular_bench.benchmark.isolation.gpu_memory import GpuMeter
 from cellular_bench.benchmark.isolation.marks import Mark, Marks
 from cellular_bench.benchmark.isolation.process_tree import MIB, CpuMeter
+from cellular_bench.benchmark.isolation.sandbox import Isolation
 from cellular_bench.benchmark.schema.records import Limits
 
 POLL_S = 0.05
@@ -40,6 +41,9 @@ POLL_S = 0.05
 SCAN_S, MAX_SHARE_OF_SCANS = 0.5, 0.02
 #: Only keeps a defect of the harness from hanging it.
 LONGEST_AFTER_S = 3600
+
+#: Processes between the supervisor and the method's, which hold up the walls.
+_N_HOLDERS: Final[Mapping[Isolation, int]] = {"namespaces": 2}
 
 Breach = tuple[Literal["timeout", "out_of_memory", "failed"], str]
 
@@ -77,7 +81,7 @@ def supervise(harness: Connection, request: Request) -> None:
     os.close(writer)
     theirs.close()
     output = BoundedLog(reader, request.log)
-    n_holders = sandbox.N_HOLDERS[request.confinement.kind] if request.confinement else 0
+    n_holders = _N_HOLDERS.get(request.confinement.kind, 0) if request.confinement else 0
     watch = _Watch(process, limits=request.limits, started=started, marks=Marks(ours), n_holders=n_holders)
     breach = watch.until_the_end(output, cancelled)
     process.join(0)  # so that nothing is left to wait for where the run left nothing

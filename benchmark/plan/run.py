@@ -44,8 +44,8 @@ class PlannedRun(Run):
     """A run that is to be carried out: what its record will hold of it, and what only carrying it out needs.
 
     ``plugins`` are the files that define its method and its task, ``metric_plugins`` those that define
-    metrics; ``access`` is what its method may use, ``sandbox`` says whether its method runs in a sandbox where there is one, ``gpu`` whether its
-    method uses one.
+    metrics; ``access`` is what its method may use, ``sandbox`` says whether it runs in a sandbox where there
+    is one, ``gpu`` whether it uses a GPU.
     """
 
     method_seed: int

@@ -27,7 +27,7 @@ import fcntl
 import hashlib
 import shutil
 from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
@@ -159,11 +159,13 @@ class Store:
         return self.root / "views"
 
     def delete_views(self) -> None:
-        """Delete all views."""
+        """Delete all views, and the folder of running methods where it is empty."""
         if self.views.is_symlink():
             self.views.unlink()
         elif self.views.exists():
             shutil.rmtree(self.views)
+        with suppress(OSError):  # what an interrupted run keeps there is for its next try
+            (self.root / "working").rmdir()
 
     def working_folder(self, name: str) -> Path:
         """Return a folder in which a method writes while it runs."""

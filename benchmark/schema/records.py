@@ -235,8 +235,8 @@ class OutputFile(Model):
 class Environment(Model):
     """Where it ran, and the command line that asked for it.
 
-    ``isolation`` is how the method's process was kept from other files and from the network: walls of
-    ``"namespaces"`` or ``"landlock"``, or only those between processes (``"process"``); None in older records.
+    ``isolation`` is how the method's process was kept from other files and from the network: by
+    ``"namespaces"`` or ``"landlock"``, or only as another process (``"process"``); None in older records.
     """
 
     python: str

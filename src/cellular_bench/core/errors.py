@@ -10,7 +10,7 @@ from difflib import get_close_matches
 from typing import ClassVar, Final
 
 #: Characters of a reason in a record.
-MAX_REASON: Final = 300
+MAX_REASON: Final = 600
 
 
 class BenchError(Exception):
@@ -98,7 +98,7 @@ class UndefinedError(BenchError):
 def reason_of(error: BaseException) -> str:
     r"""Return the message of an error that anybody may have raised: one line, printable, never empty.
 
-    At most 300 characters; other characters than printable ones become a question mark in a box. An error
+    At most 600 characters; other characters than printable ones become a question mark in a box. An error
     without a message, or whose message cannot be had, is described by its class.
 
     Examples

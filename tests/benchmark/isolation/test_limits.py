@@ -177,8 +177,8 @@ UNCOUNTED = {
     "children that are not waited for": "signal.signal(signal.SIGCHLD, signal.SIG_IGN)\n"
     "if os.fork() == 0: work(); os._exit(0)\ntime.sleep(.1)\n"
     "while psutil.Process().children(): time.sleep(.05)",
-    "a daemon that ends": "if os.fork() == 0:\n    os.setsid()\n    if os.fork() == 0: work()\n    os._exit(0)\n"
-    "os.wait()\ntime.sleep(4)",
+    "a daemon that ends": "if os.fork() == 0:\n    os.setsid()\n    if os.fork() == 0: work()\n"
+    "    os._exit(0)\nos.wait()\ntime.sleep(4)",
     "a patched clock": "time.process_time = time.perf_counter = time.monotonic = lambda: 0.0\nown_work()",
 }
 
