@@ -1,4 +1,4 @@
-"""What follows the process of a method: read what it wrote as hostile input, put it in order, score it, keep it.
+"""What follows the process of a method: what it wrote is checked as hostile input, put in order, scored, kept.
 
 Carried out by the supervisor, in which no code of the method has run, after all that the run started is gone.
 """
@@ -55,13 +55,7 @@ class Finished(Model):
 
 
 def finish(job: Job) -> str:
-    """Read what a method wrote, score it, and write the outputs that are kept; return :class:`Finished` as JSON.
-
-    Raises
-    ------
-    OSError
-        If the outputs cannot be written.
-    """
+    """Read what a method wrote, score it, and keep its outputs; return :class:`Finished` as JSON."""
     try:
         answer = _answer(job.out / RESULT)
     except ContractError as error:
@@ -100,7 +94,10 @@ def _scored(job: Job) -> Outcome:
         outcome = _score(job, outputs, truth)
     except ContractError as error:
         return Outcome(status="failed", reason=str(error))
-    write_outputs(outputs, job.folder / OUTPUTS)
+    try:
+        write_outputs(outputs, job.folder / OUTPUTS)
+    except OSError as error:
+        return Outcome(status="failed", reason=f"Its outputs cannot be kept: {error.strerror}.")
     return outcome
 
 

@@ -28,6 +28,7 @@ from cellular_bench.benchmark.results.store import (
 from cellular_bench.benchmark.schema.records import Cost, Limits, Outcome, RunRecord
 
 LOG_TAIL_CHARS = 4000
+_NOT_WRITTEN = "Its outputs could not be written; the log has the reason, such as a full disk."
 #: Preparing is the harness's own work; the limits only keep a defect from hanging it.
 HARNESS_LIMITS = Limits(time_limit_s=3600, memory_limit_mib=64 * 1024)
 
@@ -58,6 +59,7 @@ def carry_out(run: PlannedRun, store: Store, *, cancelled: threading.Event | Non
         job.close()
         (folder / RUNNING).unlink(missing_ok=True)
     if outcome.status != "ok":
+        _check_disk(folder)
         outcome = outcome.model_copy(update={"log_tail": tail(folder / RUN_LOG)})
     return recorded(run, outcome, started_at=started_at, isolation=isolation)
 
@@ -90,14 +92,13 @@ def _execute(job: Job, cancelled: threading.Event | None) -> tuple[Outcome, Isol
         confinement=confinement,
         cancelled=cancelled,
     )
-    if ended.exit_code == os.EX_IOERR or ended.is_log_lost or ended.broken_after is not None:
-        _check_disk(job.folder)
     return _outcome(job.folder, ended), confinement.kind
 
 
 def _outcome(folder: Path, ended: Ended) -> Outcome:
     if ended.status != "ok":
-        return Outcome(status=ended.status, reason=ended.reason, cost=_cost(ended))
+        reason = _NOT_WRITTEN if ended.exit_code == os.EX_IOERR else ended.reason
+        return Outcome(status=ended.status, reason=reason, cost=_cost(ended))
     if ended.answer is None:
         reason = f"Scoring failed: {ended.broken_after or 'the log could not be written'}."
         return Outcome(status="failed", reason=reason, cost=_cost(ended))
@@ -109,7 +110,7 @@ def _outcome(folder: Path, ended: Ended) -> Outcome:
 
 
 def _check_disk(folder: Path) -> None:
-    """Raise OSError where a small file cannot be written: a full disk is not the method's failure."""
+    """Raise OSError if a small file cannot be written: then no run can be carried out."""
     probe = folder / ".probe"
     try:
         probe.write_bytes(bytes(2**16))

@@ -2,7 +2,7 @@
 
 The harness writes these files once per split and kind of genes, in a process that has the data; the process
 of a method opens nothing else. Cells come in a seeded random order, the same for every method, and are named
-by their number in it. What a method returns is put into the order of the data afterwards (:func:`view_order`).
+by their number in it. What a method returns is put into the order of the data later (:func:`view_order`).
 """
 
 from __future__ import annotations
@@ -56,7 +56,7 @@ class Cells:
 
 
 def view_numbers(names: NDArray[np.str_], *, seed: str) -> NDArray[np.int64]:
-    """Number cells at random, whatever their order: (n_obs,) the numbers 0 to n_obs - 1.
+    """Return numbers for cells at random, whatever their order: (n_obs,) those from 0 to n_obs - 1.
 
     Parameters
     ----------
@@ -104,7 +104,7 @@ def _orders(
 def write_views(adata: AnnData, cells: Cells, folder: Path, *, features: Features, seed: str) -> None:
     """Write what methods may see of a split; the folder is there as a whole or not at all.
 
-    A stress has been applied to ``adata``. Genes are the highly variable ones where ``features`` is ``"hvg"``;
+    A stress has been applied to ``adata``. Genes are the highly variable ones if ``features`` is ``"hvg"``;
     else all, and ``var["highly_variable"]`` shows which they are.
 
     Raises
@@ -184,7 +184,7 @@ def views(adata: AnnData, cells: Cells, spec: MethodSpec) -> tuple[AnnData, AnnD
 
 
 def visible_files(*, labels: LabelAccess, needs_train: bool, needs_names: bool) -> tuple[str, ...]:
-    """Return the names of the files that :func:`read_views` opens for a method, which are all that it may see."""
+    """Return the names of the files that :func:`read_views` opens: all that a method may see."""
     train = [TRAIN] if labels == "none" else [TRAIN, TRAIN_LABELS]
     query = [QUERY, QUERY_LABELS] if labels == "all" else [QUERY]
     return (*(train if needs_train else ()), *query, *([NAMES] if needs_names else ()))

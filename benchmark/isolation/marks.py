@@ -43,7 +43,7 @@ class Marks:
     """The supervisor's end: marks as they come, whatever else a run sends."""
 
     def __init__(self, end: socket.socket) -> None:
-        end.setblocking(False)
+        end.settimeout(0)
         self.end: socket.socket | None = end
         self._left = MOST_MARKS
 

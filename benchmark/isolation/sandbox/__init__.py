@@ -27,7 +27,9 @@ __all__ = ["Found", "Isolation", "Walls", "best", "enter"]
 
 Isolation = Literal["namespaces", "landlock", "process"]
 _TRIAL_S = 20.0
-_TRIAL = "import sys; sys.path.insert(0, sys.argv[1]); from {} import trial; trial(sys.argv[2:])".format(__name__)
+_TRIAL = "import sys; sys.path.insert(0, sys.argv[1]); from {} import trial; trial(sys.argv[2:])".format(
+    __name__
+)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

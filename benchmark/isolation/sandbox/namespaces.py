@@ -43,7 +43,11 @@ def enter(found: Places) -> None:
     user, group, nodes = os.geteuid(), os.getegid(), devices()
     flags = _NEW_USER | _NEW_MOUNTS | _NEW_PIDS | _NEW_NETWORK | _NEW_IPC
     kernel.call("unshare", flags, what="User namespaces")
-    for name, text in {"setgroups": "deny", "uid_map": f"{user} {user} 1", "gid_map": f"{group} {group} 1"}.items():
+    for name, text in {
+        "setgroups": "deny",
+        "uid_map": f"{user} {user} 1",
+        "gid_map": f"{group} {group} 1",
+    }.items():
         Path(f"/proc/self/{name}").write_text(text, encoding="ascii")
     signal.signal(signal.SIGCHLD, signal.SIG_DFL)  # the time of ignored children is not counted
     reader, writer = os.pipe()
@@ -129,7 +133,10 @@ def _build(modes: dict[str, Mode], links: dict[str, str], nodes: list[str]) -> N
     for path in nodes:
         _bind(_OLD + path, path, _READ_ONLY | _NO_SUID | _NO_PROGRAMS)
     descriptors = {"fd": "", "stdin": "/0", "stdout": "/1", "stderr": "/2"}
-    for link, target in {**{f"/dev/{k}": f"/proc/self/fd{v}" for k, v in descriptors.items()}, **links}.items():
+    for link, target in {
+        **{f"/dev/{k}": f"/proc/self/fd{v}" for k, v in descriptors.items()},
+        **links,
+    }.items():
         if not os.path.lexists(link):
             Path(link).parent.mkdir(parents=True, exist_ok=True)
             Path(link).symlink_to(target)

@@ -177,8 +177,9 @@ UNCOUNTED = {
     "children that are not waited for": "signal.signal(signal.SIGCHLD, signal.SIG_IGN)\n"
     "if os.fork() == 0: work(); os._exit(0)\ntime.sleep(.1)\n"
     "while psutil.Process().children(): time.sleep(.05)",
-    "a daemon that ends": "if os.fork() == 0:\n    os.setsid()\n    if os.fork() == 0: work()\n"
-    "    os._exit(0)\nos.wait()\ntime.sleep(4)",
+    "a daemon that ends": "if os.fork() == 0:\n    os.setsid()\n"
+    "    if os.fork() == 0: work(); open(done, 'w')\n    os._exit(0)\nos.wait()\n"
+    "while not os.path.exists(done): time.sleep(.05)",
     "a patched clock": "time.process_time = time.perf_counter = time.monotonic = lambda: 0.0\nown_work()",
 }
 
@@ -187,6 +188,7 @@ UNCOUNTED = {
 def test_processor_time_that_a_run_hides_is_counted(tmp_path, how: str) -> None:
     code = f"""
 import os, psutil, resource, signal, time
+done = {str(tmp_path / "done")!r}
 def own_work():
     while sum(resource.getrusage(resource.RUSAGE_SELF)[:2]) < start + 2: pass
 start = sum(resource.getrusage(resource.RUSAGE_SELF)[:2])
