@@ -24,6 +24,7 @@ from cellular_bench.benchmark.results.store import RUN_LOG, SPLIT, Store
 from cellular_bench.benchmark.schema.records import RunRecord, Status
 from cellular_bench.benchmark.tasks import TASKS
 from cellular_bench.core.errors import BenchError, UserError
+from cellular_bench.core.files import discard
 from cellular_bench.core.types import Dataset, Split, TaskId
 
 LOG = logging.getLogger(__name__)
@@ -141,6 +142,8 @@ class Executor:
         with _disk_errors(self.store):
             folder.mkdir(parents=True, exist_ok=True)
             split_file, log = folder / SPLIT, folder / RUN_LOG
+            for old in (split_file, log):
+                discard(old)  # of an earlier try, or a link that somebody left there
             preparation.write_split(split, run.dataset, split_file)
         data = self.store.data_file(run.dataset)
         prepare = partial(preparation.prepare_split, inputs=inputs, plugins=run.plugins)

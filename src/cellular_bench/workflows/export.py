@@ -18,7 +18,7 @@ from cellular_bench.benchmark.results.store import OUTPUTS, Store
 from cellular_bench.benchmark.schema.records import RunRecord
 from cellular_bench.core import keys
 from cellular_bench.core.errors import UserError
-from cellular_bench.core.files import replacing, short
+from cellular_bench.core.files import folder_below, replacing, short
 from cellular_bench.core.h5ad import write_h5ad
 from cellular_bench.core.outputs import read_outputs
 
@@ -57,7 +57,7 @@ def export(folder: Path, *, output: Format, out: Path | None = None) -> list[Pat
     records = list(store.records())
     if not records:
         raise UserError(f"{folder} holds no record yet; start with `run-benchmark run --out {folder}`.")
-    target = out or folder / "export"
+    target = out or folder_below(store.root, "export")
     target.mkdir(parents=True, exist_ok=True)
     if output == "h5ad":
         return _write_cells(store, records, target)
@@ -158,7 +158,7 @@ def _cells(store: Store, run: RunRecord, truth: Truth) -> AnnData:
 
 
 def _add(adata: AnnData, store: Store, run: RunRecord, name: str) -> None:
-    found = read_outputs(store.run_folder(run.run_id) / OUTPUTS)
+    found = read_outputs(store.run_file(run.run_id, OUTPUTS))
     if found.X_emb is not None:
         adata.obsm[f"X_{name}"] = found.X_emb
     if found.graph is not None:

@@ -102,7 +102,7 @@ def rescore(
     UserError
         If the outputs or the truth are missing, damaged or do not belong together.
     """
-    outputs = read_outputs(store.run_folder(record.run_id) / OUTPUTS)
+    outputs = read_outputs(store.run_file(record.run_id, OUTPUTS))
     folder = store.split_folder(record.dataset, record.split)
     task = registry.task(record.task)
     given = scoring.expression_of(outputs, store.data_file(record.dataset), folder)
