@@ -99,7 +99,9 @@ def _files_to_copy(record: RunRecord, store: Store) -> dict[tuple[str, ...], Pat
     UserError
         If something there is neither a file nor a folder, or what the method kept is too much to copy.
     """
-    found = {(name,): store.run_file(record.run_id, name) for name in (OUTPUTS, RUN_LOG)}
+    found: dict[tuple[str, ...], Path] = {
+        (name,): store.run_file(record.run_id, name) for name in (OUTPUTS, RUN_LOG)
+    }
     folder = below(store.run_folder(record.run_id), ARTIFACTS)
     for path in _regular_files(folder):
         found[ARTIFACTS, *path.relative_to(folder).parts] = path

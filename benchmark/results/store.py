@@ -25,6 +25,7 @@ import errno
 import fcntl
 import hashlib
 import os
+import re
 import stat
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
@@ -33,6 +34,7 @@ from pathlib import Path
 from typing import Final
 
 from cellular_bench.benchmark.schema.record_files import (
+    MOST_RECORD_BYTES,
     NewerVersionError,
     check_version,
     json_schema,
@@ -41,7 +43,13 @@ from cellular_bench.benchmark.schema.record_files import (
     sharing,
     write_record,
 )
-from cellular_bench.benchmark.schema.records import DatasetIdentity, OutputFile, RunRecord, SplitIdentity
+from cellular_bench.benchmark.schema.records import (
+    SCHEMA_VERSION,
+    DatasetIdentity,
+    OutputFile,
+    RunRecord,
+    SplitIdentity,
+)
 from cellular_bench.benchmark.schema.suite import Suite
 from cellular_bench.core.errors import UserError
 from cellular_bench.core.files import (
@@ -49,6 +57,7 @@ from cellular_bench.core.files import (
     discard,
     folder_below,
     open_regular,
+    read_regular,
     regular_below,
     write_text_atomically,
 )
@@ -76,6 +85,8 @@ TRUTH: Final = "truth.npz"
 SPLIT: Final = "split.npz"
 
 
+#: Where a file says its version; within text, quotes are written otherwise.
+_VERSION: Final = re.compile(rb'"schema_version"\s*:\s*(\d{1,9})')
 #: How the lock is opened: no link is followed, and a pipe is not waited for.
 _AS_IT_IS: Final = os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
 #: The most bytes of a suite with its data, of a plan (a million runs), and of the mark of a run.
@@ -127,8 +138,6 @@ class Store:
             If the folder cannot be written, is something else than a result folder, or holds what a later
             version of this program wrote.
         """
-        from cellular_bench.benchmark.results import index
-
         if root.is_dir() and not (root / "runs").is_dir() and any(root.iterdir()):
             raise UserError(f"{root} is not empty and not a result folder. Choose another with --out.")
         with _disk_errors(root):
@@ -136,7 +145,7 @@ class Store:
             store = cls(root.resolve())
             folder_below(store.root, "runs")
         store.check_version()
-        index.read(store)  # which refuses records of a later version
+        store.check_version_of_runs()
         return store
 
     @classmethod
@@ -169,6 +178,24 @@ class Store:
             if path.exists():
                 _check_version_of(path, most_bytes)
         _check_version_of_index(self.root / INDEX)
+
+    def check_version_of_runs(self) -> None:
+        """Refuse a folder with a run of a later version of this program: done, or begun.
+
+        This is quick: records are read, but not as such.
+
+        Raises
+        ------
+        NewerVersionError
+            Which file it is; nothing in the folder was changed.
+        """
+        with os.scandir(self.root / "runs") as entries:
+            folders = [entry.path for entry in entries if entry.is_dir(follow_symlinks=False)]
+        for folder in folders:
+            for name, most_bytes in ((RECORD, MOST_RECORD_BYTES), (RUNNING, MOST_MARK_BYTES)):
+                path = Path(folder, name)
+                if _seems_newer(path, most_bytes):
+                    _check_version_of(path, most_bytes)
 
     @property
     def title(self) -> str:
@@ -384,6 +411,14 @@ def _disk_errors(root: Path) -> Iterator[None]:
 
 def _is_run(entry: os.DirEntry[str]) -> bool:
     return entry.is_symlink() or os.path.lexists(f"{entry.path}/{RECORD}")
+
+
+def _seems_newer(path: Path, most_bytes: int) -> bool:
+    try:
+        content = read_regular(path, most_bytes=most_bytes)
+    except OSError:
+        return False
+    return any(int(digits) > SCHEMA_VERSION for digits in _VERSION.findall(content))
 
 
 def _check_version_of(path: Path, most_bytes: int) -> None:

@@ -12,8 +12,9 @@ import sys
 import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager
+from io import BufferedReader
 from pathlib import Path
-from typing import BinaryIO, Final
+from typing import Final
 
 from cellular_bench.core.errors import UserError
 
@@ -145,7 +146,7 @@ def discard(path: Path) -> None:
         path.unlink(missing_ok=True)
 
 
-def open_regular(path: Path) -> BinaryIO:
+def open_regular(path: Path) -> BufferedReader:
     """Open a file that somebody else may have written, for reading.
 
     Neither the file nor what it is read with can wait: a pipe or a device is refused.

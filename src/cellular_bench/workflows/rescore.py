@@ -64,6 +64,7 @@ def rescore_folder(
         If it is no result folder, or another process writes to it.
     """
     store = Store.open(folder)
+    store.check_version_of_runs()  # before the first is changed
     registry.load(plugins)
     n_changed = n_without_outputs = n_failed = 0
     unknown: set[str] = set()
