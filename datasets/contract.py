@@ -20,6 +20,7 @@ from cellular_bench.core.errors import DataError, UnknownNameError
 from cellular_bench.core.keys import BATCH, COUNTS, LABEL
 from cellular_bench.core.labels import label_names, notes_on_names
 from cellular_bench.core.sizes import MIN_CELLS, in_words
+from cellular_bench.core.sparse_checks import sparse_problems
 from cellular_bench.datasets.expression import Expression, choose
 from cellular_bench.datasets.h5ad import notes_of, unreadable
 from cellular_bench.datasets.preprocess import normalise
@@ -81,6 +82,8 @@ def conform(
         With all problems.
     """
     found = Findings(warnings=notes_of(adata))
+    if damage := sparse_problems(adata):
+        raise DataError(source, damage)
     if adata.n_obs and adata.n_vars:
         label, batch = _labels_and_batches(adata, label_key, batch_key, found)
         truth = {
