@@ -152,6 +152,20 @@ def digest(adata: AnnData) -> str:
     return content.hexdigest()
 
 
+def follows_from_counts(adata: AnnData) -> bool:
+    """Whether the values of a canonical data set are its counts, normalised; True without counts."""
+    from scipy import sparse
+
+    if COUNTS not in adata.layers:
+        return True
+    values, wanted = sparse.csr_matrix(adata.X), normalise(sparse.csr_matrix(adata.layers[COUNTS]))
+    return (
+        np.array_equal(values.indptr, wanted.indptr)
+        and np.array_equal(values.indices, wanted.indices)
+        and np.allclose(values.data, wanted.data, rtol=1e-4)
+    )
+
+
 def _labels_and_batches(
     adata: AnnData, label_key: str | None, batch_key: str | None, found: Findings
 ) -> tuple[list[str], list[str]]:

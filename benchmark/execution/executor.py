@@ -19,6 +19,7 @@ from cellular_bench.benchmark.execution.run import HARNESS_LIMITS, carry_out, ta
 from cellular_bench.benchmark.isolation.call import call
 from cellular_bench.benchmark.plan.run import Plan, PlannedRun
 from cellular_bench.benchmark.results import index
+from cellular_bench.benchmark.results.contents import holds_split
 from cellular_bench.benchmark.results.merge import is_whole, replaced_by
 from cellular_bench.benchmark.results.store import RUN_LOG, SPLIT, Store
 from cellular_bench.benchmark.schema.records import RunRecord, Status
@@ -96,7 +97,7 @@ class Executor:
         runs = self.missing(plan)
         self.write_data(plan, datasets)
         with self._pool(min(self.n_jobs, usable_cores())) as pool:
-            self._prepare(plan, runs, pool)
+            self._prepare(plan, runs, datasets, pool)
         replaced = replaced_by(runs, self.store)
         with self._pool(self.n_jobs) as pool:
             futures = [pool.submit(self._run, run, replaced[run.run_id], progress) for run in runs]
@@ -119,7 +120,13 @@ class Executor:
             with _disk_errors(self.store):
                 preparation.write_data(datasets[identity.dataset_id], self.store.data_file(identity))
 
-    def _prepare(self, plan: Plan, runs: Sequence[PlannedRun], pool: ThreadPoolExecutor) -> None:
+    def _prepare(
+        self,
+        plan: Plan,
+        runs: Sequence[PlannedRun],
+        datasets: Mapping[str, Dataset],
+        pool: ThreadPoolExecutor,
+    ) -> None:
         needed: dict[Path, PlannedRun] = {}
         inputs: dict[Path, dict[str, TaskId]] = defaultdict(dict)
         for run in runs:
@@ -127,6 +134,10 @@ class Executor:
             needed[folder] = run
             files = TASKS[run.task].input_files(study_metrics=run.study_metrics)
             inputs[folder] |= dict.fromkeys(files, run.task)
+        for folder, run in needed.items():
+            split, data = plan.splits[run.dataset.digest, run.split.digest], datasets[run.dataset.dataset_id]
+            if folder.exists() and not holds_split(folder, split, data.adata.obs):
+                discard(folder)
         futures = [
             pool.submit(
                 self._prepare_split, run, plan.splits[run.dataset.digest, run.split.digest], inputs[folder]

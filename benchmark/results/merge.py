@@ -15,6 +15,7 @@ from cellular_bench.benchmark.plan.identity import question
 from cellular_bench.benchmark.plan.installed import NOT_INSTALLED
 from cellular_bench.benchmark.plan.run import PlannedRun
 from cellular_bench.benchmark.results import index
+from cellular_bench.benchmark.results.contents import check_split
 from cellular_bench.benchmark.results.index import RunSummary
 from cellular_bench.benchmark.results.store import ARTIFACTS, CELLS, OUTPUTS, RUN_LOG, Store, describe_outputs
 from cellular_bench.benchmark.schema.records import PUBLISHED_SPLIT, Run, RunRecord, Status
@@ -79,7 +80,8 @@ def problem(store: Store, record: RunRecord) -> str | None:
     """Say why a run cannot be taken over from a folder; None where it can."""
     try:
         _files_to_copy(record, store)
-        _files_of_split(record, store)
+        if _files_of_split(record, store):
+            check_split(store, record)
         store.data_file(record.dataset)
     except UserError as error:
         return f"{record.run_id}: {error}"

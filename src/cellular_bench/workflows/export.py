@@ -14,6 +14,7 @@ import numpy as np
 from cellular_bench.benchmark.analysis.data_versions import version_names
 from cellular_bench.benchmark.execution.preparation import read_truth
 from cellular_bench.benchmark.plan.installed import CONSTRAINTS
+from cellular_bench.benchmark.results.contents import check_data, check_split
 from cellular_bench.benchmark.results.store import OUTPUTS, Store
 from cellular_bench.benchmark.schema.records import RunRecord
 from cellular_bench.core import keys
@@ -129,6 +130,8 @@ def as_anndata(store: Store, runs: Sequence[RunRecord]) -> AnnData:
         If the outputs of a run are missing or damaged.
     """
     first = runs[0]
+    check_split(store, first)
+    check_data(store, first.dataset)
     truth = read_truth(store.split_folder(first.dataset, first.split))
     adata = _cells(store, first, truth)
     names: dict[str, str] = {}
@@ -152,7 +155,12 @@ def _cells(store: Store, run: RunRecord, truth: Truth) -> AnnData:
     file = store.data_file(run.dataset)
     if not file.exists():
         return anndata.AnnData(obs=obs)
-    adata = anndata.read_h5ad(file)[obs.index].copy()
+    data = anndata.read_h5ad(file)
+    if not obs.index.isin(data.obs_names).all():
+        raise UserError(
+            f"{file} lacks cells of {store.split_folder(run.dataset, run.split)}: delete one of them."
+        )
+    adata = data[obs.index].copy()
     adata.obs = obs
     return adata
 

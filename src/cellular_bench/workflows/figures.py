@@ -21,6 +21,7 @@ from cellular_bench.benchmark.analysis.leaderboard import Board, BoardRow, metho
 from cellular_bench.benchmark.execution.preparation import Truth, read_truth
 from cellular_bench.benchmark.execution.run import HARNESS_LIMITS
 from cellular_bench.benchmark.isolation.call import call
+from cellular_bench.benchmark.results.contents import check_split
 from cellular_bench.benchmark.results.store import ARTIFACTS, HISTORY, OUTPUTS, Store
 from cellular_bench.benchmark.schema.records import RunRecord
 from cellular_bench.benchmark.tasks import TASKS
@@ -75,8 +76,12 @@ class Kept:
 
     def split_folder(self, run: RunRecord) -> Path:
         """Return the folder with the truth of a run's split."""
-        found = [store.split_folder(run.dataset, run.split) for store in self.stores]
-        return next((folder for folder in found if folder.is_dir()), found[0])
+        return self.with_split(run).split_folder(run.dataset, run.split)
+
+    def with_split(self, run: RunRecord) -> Store:
+        """Return the first result folder with a run's split."""
+        found = (one for one in self.stores if one.split_folder(run.dataset, run.split).is_dir())
+        return next(found, self.stores[0])
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -276,6 +281,7 @@ def _draw_embedding(store: Kept, drawing: Drawing) -> Figure:
 
 def read_run(store: Kept, run: RunRecord) -> tuple[Outputs, Truth]:
     """Return the outputs of a run and what they are compared with."""
+    check_split(store.with_split(run), run)
     return read_outputs(store.run_file(run.run_id, OUTPUTS)), read_truth(store.split_folder(run))
 
 

@@ -9,6 +9,7 @@ from pathlib import Path
 from cellular_bench.benchmark import registry
 from cellular_bench.benchmark.execution import scoring
 from cellular_bench.benchmark.execution.preparation import read_inputs, read_truth
+from cellular_bench.benchmark.results.contents import check_data, check_split
 from cellular_bench.benchmark.results.store import OUTPUTS, Store
 from cellular_bench.benchmark.schema.records import RunRecord
 from cellular_bench.core.errors import ContractError, UserError
@@ -105,6 +106,9 @@ def rescore(
     """
     outputs = read_outputs(store.run_file(record.run_id, OUTPUTS))
     folder = store.split_folder(record.dataset, record.split)
+    check_split(store, record)
+    if outputs.genes is not None:
+        check_data(store, record.dataset)
     task = registry.task(record.task)
     given = scoring.expression_of(outputs, store.data_file(record.dataset), folder)
     given |= read_inputs(task, folder, study_metrics=scoring.has_study_metrics(record))
