@@ -167,6 +167,8 @@ class Store:
     def check_version(self) -> None:
         """Refuse a folder in which a later version of this program wrote something else than records.
 
+        Whoever reads the records notices it of these.
+
         Raises
         ------
         NewerVersionError
@@ -178,24 +180,27 @@ class Store:
             if path.exists():
                 _check_version_of(path, most_bytes)
         _check_version_of_index(self.root / INDEX)
+        self._check_version_of(RUNNING, MOST_MARK_BYTES)
 
     def check_version_of_runs(self) -> None:
-        """Refuse a folder with a run of a later version of this program: done, or begun.
+        """Refuse a folder with a record of a later version of this program, before anything is changed.
 
-        This is quick: records are read, but not as such.
+        This is quick: records are searched, not parsed.
 
         Raises
         ------
         NewerVersionError
             Which file it is; nothing in the folder was changed.
         """
+        self._check_version_of(RECORD, MOST_RECORD_BYTES)
+
+    def _check_version_of(self, name: str, most_bytes: int) -> None:
+        """Look at the file of this name of every run."""
         with os.scandir(self.root / "runs") as entries:
             folders = [entry.path for entry in entries if entry.is_dir(follow_symlinks=False)]
-        for folder in folders:
-            for name, most_bytes in ((RECORD, MOST_RECORD_BYTES), (RUNNING, MOST_MARK_BYTES)):
-                path = Path(folder, name)
-                if _seems_newer(path, most_bytes):
-                    _check_version_of(path, most_bytes)
+        for path in (f"{folder}/{name}" for folder in folders):
+            if os.path.lexists(path) and _seems_newer(Path(path), most_bytes):
+                _check_version_of(Path(path), most_bytes)
 
     @property
     def title(self) -> str:
