@@ -253,7 +253,7 @@ def _followed(dataset: Dataset, recipe: Recipe) -> Dataset:
     return replace(
         dataset,
         adata=adata,
-        digest=_digest_with(contract.digest(adata), recipe.describe()),
+        digest=digest_with(contract.digest(adata), recipe.describe()),
         warnings=(*dataset.warnings, note),
         recipe={**recipe.describe(), "steps": [dict(step) for step in done.steps]},
     )
@@ -266,13 +266,14 @@ def _values_kept(dataset: Dataset, recipe: Recipe) -> Dataset:
     same_genes = selection == dataset.gene_selection
     return replace(
         dataset,
-        digest=dataset.digest if same_genes else _digest_with(dataset.digest, asdict(selection)),
+        digest=dataset.digest if same_genes else digest_with(dataset.digest, asdict(selection)),
         warnings=(*dataset.warnings, note),
         recipe={"name": recipe.name, "values": "as they came"},
     )
 
 
-def _digest_with(digest: str, facts: Mapping[str, Any]) -> str:
+def digest_with(digest: str, facts: Mapping[str, Any]) -> str:
+    """Return the digest of data and of how they were made."""
     return hashlib.sha256(json.dumps([digest, facts], sort_keys=True).encode()).hexdigest()
 
 

@@ -20,6 +20,7 @@ from cellular_bench.core.errors import DataError, UnknownNameError, UserError
 from cellular_bench.core.keys import BATCH, COUNTS, LABEL
 from cellular_bench.core.labels import fault_of_name, label_names, notes_on_names
 from cellular_bench.core.sizes import MIN_CELLS, in_words
+from cellular_bench.core.sparse_checks import sparse_problems
 from cellular_bench.datasets.expression import Expression, choose
 from cellular_bench.datasets.h5ad import notes_of, unreadable
 from cellular_bench.datasets.preprocess import normalise
@@ -81,6 +82,8 @@ def conform(
         With all problems.
     """
     found = Findings(warnings=notes_of(adata))
+    if damage := sparse_problems(adata):
+        raise DataError(source, damage)
     if adata.n_obs and adata.n_vars:
         label, batch = _labels_and_batches(adata, label_key, batch_key, found)
         truth = {
@@ -147,6 +150,20 @@ def digest(adata: AnnData) -> str:
     columns += [adata.obs[key].astype(str) for key in truth]
     content.update(json.dumps([list(column) for column in columns]).encode())
     return content.hexdigest()
+
+
+def follows_from_counts(adata: AnnData) -> bool:
+    """Whether the values of a canonical data set are its counts, normalised; True without counts."""
+    from scipy import sparse
+
+    if COUNTS not in adata.layers:
+        return True
+    values, wanted = sparse.csr_matrix(adata.X), normalise(sparse.csr_matrix(adata.layers[COUNTS]))
+    return (
+        np.array_equal(values.indptr, wanted.indptr)
+        and np.array_equal(values.indices, wanted.indices)
+        and np.allclose(values.data, wanted.data, rtol=1e-4)
+    )
 
 
 def _labels_and_batches(

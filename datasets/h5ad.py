@@ -14,6 +14,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from cellular_bench.core.errors import DataError
+from cellular_bench.core.h5ad import problem_of_storage, problem_of_store
+from cellular_bench.core.sparse_checks import sparse_problems
 from cellular_bench.datasets.elements import read_elements, read_table_of, reason_of
 
 if TYPE_CHECKING:
@@ -36,10 +38,15 @@ def read_h5ad(path: Path) -> AnnData:
     Raises
     ------
     DataError
-        If the file does not exist, or is not a complete AnnData file.
+        If the file does not exist, is not a complete AnnData file, or shows values of other files.
     """
-    if is_zarr(path):
-        return _read_zarr(path)
+    adata = _read_zarr(path) if is_zarr(path) else _read_hdf5(path)
+    if problems := sparse_problems(adata):
+        raise DataError(str(path), problems)
+    return adata
+
+
+def _read_hdf5(path: Path) -> AnnData:
     import anndata
     import h5py
 
@@ -88,6 +95,9 @@ def _read_zarr(path: Path) -> AnnData:
     import anndata
     import zarr
 
+    elsewhere = problem_of_store(path)
+    if elsewhere is not None:
+        raise DataError(str(path), [elsewhere])
     try:
         group = zarr.open_group(str(path), mode="r")
     except Exception as error:
@@ -236,8 +246,8 @@ def _problem_of_hdf5(path: Path) -> str | None:
         return f"This is not an HDF5 file; expected a file that AnnData.write_h5ad wrote.{remedy}"
     try:
         with h5py.File(path, "r") as file:
-            return _problem_of_content(path, set(file))
-    except OSError as error:
+            return _problem_of_content(path, set(file)) or problem_of_storage(file)
+    except (OSError, RuntimeError, ValueError) as error:
         return _problem_of_opening(str(error))
 
 

@@ -371,11 +371,11 @@ def _split(
         test_obs=test_obs,
         unseen_labels=unseen,
         seed=seed,
-        digest=_digest(kind, train_obs, test_obs, unseen=unseen, seed=seed),
+        digest=digest_of(kind, train_obs, test_obs, unseen=unseen, seed=seed),
     )
 
 
-def _digest(
+def digest_of(
     kind: str,
     train_obs: NDArray[np.int64],
     test_obs: NDArray[np.int64],
@@ -383,6 +383,7 @@ def _digest(
     unseen: tuple[str, ...],
     seed: int | None,
 ) -> str:
+    """Return the digest of a split: of its kind, its cells and the labels that it holds back."""
     head = json.dumps([kind, seed, list(unseen), len(train_obs), len(test_obs)], ensure_ascii=True)
     content = hashlib.sha256(head.encode())
     # Little-endian on every machine, so that digests of different machines can be compared.

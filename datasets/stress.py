@@ -141,15 +141,19 @@ def _stressed(split: Split, names: NDArray[np.str_], stress: Stress) -> Split:
         return split
     train = _kept_cells(split.train_obs, names[split.train_obs], stress)
     scheme = f"{split.scheme}~{stress.kind}-{stress.level:g}"
-    facts = [split.digest, stress.kind, stress.level, stress.seed]
     return replace(
         split,
         split_id=scheme + split.split_id.removeprefix(split.scheme),
         scheme=scheme,
         train_obs=train,
         stress=stress,
-        digest=hashlib.sha256(json.dumps(facts).encode()).hexdigest(),
+        digest=stressed_digest(split.digest, stress.kind, stress.level, stress.seed),
     )
+
+
+def stressed_digest(digest: str, kind: StressKind, level: float, seed: int) -> str:
+    """Return the digest of a split with a stress, from that of the split without."""
+    return hashlib.sha256(json.dumps([digest, kind, level, seed]).encode()).hexdigest()
 
 
 def _kept_cells(train: Cells, label: NDArray[np.str_], stress: Stress) -> Cells:

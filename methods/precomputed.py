@@ -12,6 +12,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cellular_bench.core.errors import ContractError, DataError, UnknownNameError, UserError
+from cellular_bench.core.h5ad import problem_of_storage
+from cellular_bench.core.sparse_checks import fault
 from cellular_bench.core.tables import read_named
 from cellular_bench.core.types import MethodSpec, Prediction
 from cellular_bench.methods._inputs import require_labels
@@ -211,6 +213,8 @@ def _read_h5ad(path: Path, key: str | None) -> tuple[list[str], Any]:
 
     # Only what is needed: other entries may be of another version of anndata.
     with h5py.File(path, "r") as file:
+        if problem := problem_of_storage(file):
+            raise ValueError(problem)
         known = list(file["obsm"]) if "obsm" in file else []
         if key is None and len(known) != 1:
             raise ValueError(f"obsm holds {len(known)} entries ({', '.join(known)}); name one by 'key'")
@@ -219,6 +223,8 @@ def _read_h5ad(path: Path, key: str | None) -> tuple[list[str], Any]:
             raise ValueError(f"obsm has no entry '{chosen}'; it has {', '.join(known) or 'none'}")
         names = read_elem(file["obs"][file["obs"].attrs["_index"]])
         X_emb = read_elem(file["obsm"][chosen])
+    if why := fault(X_emb):
+        raise ValueError(f"obsm['{chosen}'] is damaged: {why}")
     return [str(name) for name in names], X_emb.toarray() if hasattr(X_emb, "toarray") else X_emb
 
 

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Final
 
 from cellular_bench.core.errors import UserError
-from cellular_bench.core.files import write_text_atomically
+from cellular_bench.core.files import folder_below, write_text_atomically
 from cellular_bench.reports.figures.canvas import Figure
 from cellular_bench.reports.figures.for_papers import FIGURE_WRITERS, write_figures
 from cellular_bench.reports.page.figure_pages import too_heavy, write_figure_pages
@@ -61,7 +61,7 @@ def write(
     written = _write({name: make() for kind, (name, make) in writers.items() if kind in formats}, out)
     written += write_figure_pages(report.boards, heavy, out, back="leaderboard.html")
     kinds = [kind for kind in FORMATS if kind in FIGURE_WRITERS and kind in formats]
-    return [*written, *(write_figures(report, out / "paper", kinds) if kinds else [])]
+    return [*written, *(write_figures(report, folder_below(out, "paper"), kinds) if kinds else [])]
 
 
 def _refuse_stray_figures(report: Report, figures: Sequence[Figure]) -> None:

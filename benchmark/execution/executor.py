@@ -19,11 +19,13 @@ from cellular_bench.benchmark.execution.run import HARNESS_LIMITS, carry_out, ta
 from cellular_bench.benchmark.isolation.call import call
 from cellular_bench.benchmark.plan.run import Plan, PlannedRun
 from cellular_bench.benchmark.results import index
+from cellular_bench.benchmark.results.contents import holds_split
 from cellular_bench.benchmark.results.merge import is_whole, replaced_by
 from cellular_bench.benchmark.results.store import RUN_LOG, SPLIT, Store
 from cellular_bench.benchmark.schema.records import RunRecord, Status
 from cellular_bench.benchmark.tasks import TASKS
 from cellular_bench.core.errors import BenchError, UserError
+from cellular_bench.core.files import discard
 from cellular_bench.core.types import Dataset, Split, TaskId
 
 LOG = logging.getLogger(__name__)
@@ -97,7 +99,7 @@ class Executor:
         replaced = replaced_by(runs, self.store)
         try:
             with self._pool(min(self.n_jobs, usable_cores())) as pool:
-                self._prepare(plan, runs, pool)
+                self._prepare(plan, runs, datasets, pool)
             with self._pool(self.n_jobs) as pool:
                 futures = [pool.submit(self._run, run, replaced[run.run_id], progress) for run in runs]
                 yield from _as_completed(futures)
@@ -121,11 +123,21 @@ class Executor:
             with _disk_errors(self.store):
                 preparation.write_data(datasets[identity.dataset_id], self.store.data_file(identity))
 
-    def _prepare(self, plan: Plan, runs: Sequence[PlannedRun], pool: ThreadPoolExecutor) -> None:
+    def _prepare(
+        self,
+        plan: Plan,
+        runs: Sequence[PlannedRun],
+        datasets: Mapping[str, Dataset],
+        pool: ThreadPoolExecutor,
+    ) -> None:
         self.store.delete_views()  # of a benchmark that was killed: they may have been changed since
         runs_of: dict[Path, list[PlannedRun]] = defaultdict(list)
         for run in runs:
             runs_of[self.store.split_folder(run.dataset, run.split)].append(run)
+        for folder, (run, *_) in runs_of.items():
+            split, data = plan.splits[run.dataset.digest, run.split.digest], datasets[run.dataset.dataset_id]
+            if folder.exists() and not holds_split(folder, split, data.adata.obs):
+                discard(folder)
         futures = [
             pool.submit(self._prepare_split, plan.splits[few[0].dataset.digest, few[0].split.digest], few)
             for few in runs_of.values()
@@ -147,6 +159,8 @@ class Executor:
         with _disk_errors(self.store):
             folder.mkdir(parents=True, exist_ok=True)
             split_file, log = folder / SPLIT, folder / RUN_LOG
+            for old in (split_file, log):
+                discard(old)  # of an earlier try, or a link that somebody left there
             preparation.write_split(split, run.dataset, split_file)
         data = self.store.data_file(run.dataset)
         prepare = partial(preparation.prepare_split, inputs=inputs, views=views, plugins=plugins)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import importlib
-import shutil
 import stat
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -17,6 +16,7 @@ from cellular_bench.benchmark.isolation import sandbox
 from cellular_bench.benchmark.isolation.confinement import Confinement
 from cellular_bench.benchmark.plan.run import PlannedRun
 from cellular_bench.benchmark.results.store import ARTIFACTS, Store
+from cellular_bench.core.files import discard
 
 #: What a run may leave in its folder of artifacts; what is beyond is deleted.
 MOST_ARTIFACTS, MOST_ARTIFACT_BYTES = 1000, 2**30
@@ -78,22 +78,26 @@ class Job:
 
     def open(self) -> None:
         """Make the folders of its method, with the artifacts of an earlier try."""
-        shutil.rmtree(self.out, ignore_errors=True)
-        self.out.mkdir(parents=True)
-        kept, artifacts = self.folder / ARTIFACTS, self.working / ARTIFACTS
+        working = self.working
+        kept, artifacts = self.folder / ARTIFACTS, working / ARTIFACTS
+        for old in working.iterdir():
+            if old.name != ARTIFACTS or old.is_symlink() or not old.is_dir():
+                discard(old)
         if kept.is_dir() and not artifacts.exists():
             kept.rename(artifacts)
         artifacts.mkdir(exist_ok=True)
+        self.out.mkdir()
 
     def close(self) -> None:
         """Put the artifacts beside the record, and delete the rest."""
-        artifacts = self.working / ARTIFACTS
+        working = self.working
+        artifacts = working / ARTIFACTS
         if artifacts.is_dir() and not artifacts.is_symlink():
             _delete_what_is_no_file(artifacts)
             if any(artifacts.iterdir()):
-                shutil.rmtree(self.folder / ARTIFACTS, ignore_errors=True)
+                discard(self.folder / ARTIFACTS)
                 artifacts.rename(self.folder / ARTIFACTS)
-        shutil.rmtree(self.working, ignore_errors=True)
+        discard(working)
 
     @property
     def visible_files(self) -> tuple[Path, ...]:

@@ -16,13 +16,16 @@ from numpy.typing import NDArray
 
 from cellular_bench.benchmark import registry
 from cellular_bench.benchmark.execution.views import Cells, view_order, write_views
+from cellular_bench.benchmark.results.contents import holds_data
 from cellular_bench.benchmark.results.store import CELLS, ORDER, TRUTH
 from cellular_bench.benchmark.tasks import Task
 from cellular_bench.core import keys
 from cellular_bench.core.components import principal_components
 from cellular_bench.core.errors import UndefinedError, UserError
+from cellular_bench.core.files import open_regular
 from cellular_bench.core.genes import variable_genes
 from cellular_bench.core.h5ad import write_h5ad
+from cellular_bench.core.npz import read_arrays, write_arrays
 from cellular_bench.core.types import Features, GeneSelection, Stress, TaskId
 
 if TYPE_CHECKING:
@@ -79,29 +82,18 @@ class Truth:
 
 
 def write_data(dataset: Dataset, path: Path) -> None:
-    """Write a validated data set, uncompressed for fast reading, unless it is there and whole."""
-    if path.exists() and _is_whole_h5(path):
+    """Write a validated data set, uncompressed for fast reading, unless the file holds just that."""
+    if path.exists() and holds_data(path, dataset.adata):
         return
     path.parent.mkdir(parents=True, exist_ok=True)
     write_h5ad(dataset.adata, path, compression_level=None)
 
 
-def _is_whole_h5(path: Path) -> bool:
-    """Whether a file is as long as its own header says; HDF5 looks at that first."""
-    import h5py
-
-    try:
-        h5py.File(path).close()
-    except OSError:
-        return False
-    return True
-
-
 def _is_whole_zip(path: Path) -> bool:
     try:
-        with zipfile.ZipFile(path) as archive:
+        with open_regular(path) as file, zipfile.ZipFile(file) as archive:
             return archive.testzip() is None
-    except (OSError, EOFError, zipfile.BadZipFile, zlib.error):
+    except (OSError, EOFError, RuntimeError, NotImplementedError, zipfile.BadZipFile, zlib.error):
         return False
 
 
@@ -276,17 +268,11 @@ def cell_cycle_inputs(adata: AnnData, batch: NDArray[np.str_]) -> dict[str, Any]
 
 
 def _save(path: Path, arrays: dict[str, Any]) -> None:
-    temporary = path.with_name(f".{path.name}")
-    with temporary.open("wb") as file:
-        np.savez(file, allow_pickle=False, **arrays)
-    temporary.replace(path)
+    write_arrays(path, arrays)
 
 
 def _load(path: Path) -> dict[str, Any]:
     try:
-        with np.load(path, allow_pickle=False) as arrays:
-            return {name: arrays[name] for name in arrays.files}
-    except (OSError, ValueError, EOFError, zipfile.BadZipFile, zlib.error) as error:
-        raise UserError(
-            f"{path} is missing or damaged ({error}); run the benchmark again with --fresh."
-        ) from error
+        return read_arrays(path)
+    except UserError as error:
+        raise UserError(f"{error} Run the benchmark again with --fresh.") from error

@@ -17,9 +17,7 @@ from cellular_bench.benchmark.isolation.sandbox import Isolation
 from cellular_bench.benchmark.plan.run import PlannedRun
 from cellular_bench.benchmark.results.progress import mark_running
 from cellular_bench.benchmark.results.store import (
-    ARTIFACTS,
     OUTPUTS,
-    RECORD,
     RUN_LOG,
     RUNNING,
     Store,
@@ -43,12 +41,7 @@ def carry_out(run: PlannedRun, store: Store, *, cancelled: threading.Event | Non
     CancelledError
         If ``cancelled`` was set before the end.
     """
-    folder = store.run_folder(run.run_id)
-    folder.mkdir(parents=True, exist_ok=True)
-    for old in folder.iterdir():
-        # An old record stays until the new one replaces it; half-written files of an earlier try go.
-        if old.name not in (ARTIFACTS, RECORD):
-            old.unlink()
+    folder = store.clear_run(run.run_id)
     mark_running(folder)
     started_at = datetime.now(UTC)
     job = Job(run=run, store=store)

@@ -8,15 +8,19 @@ benchmark that holds the folder writes it.
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Iterator
+import stat
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 from pydantic import AliasChoices, AliasPath, ConfigDict, Field, TypeAdapter, ValidationError
 
 from cellular_bench.benchmark.results.store import INDEX, RECORD, Damaged, Store
 from cellular_bench.benchmark.schema.records import Model, RunRecord, Status
-from cellular_bench.core.files import write_text_atomically
+from cellular_bench.core.files import append_text, open_regular, write_text_atomically
+
+#: The most bytes of a line; longer ones are no lines of ours.
+MOST_LINE_BYTES: Final = 2**20
 
 
 def _at(*path: str, default: Any = ...) -> Any:
@@ -76,14 +80,14 @@ def read(store: Store, *, keep: bool = False) -> tuple[list[RunSummary], list[Da
     damaged: list[Damaged] = []
     n_new = 0
     for run_id, stamp in _stamps(store):
-        if run_id in known and known[run_id][0] == stamp:
+        if stamp is not None and run_id in known and known[run_id][0] == stamp:
             found.append(known[run_id])
             continue
         n_new += 1
         record = store.read(run_id)
         if isinstance(record, Damaged):
             damaged.append(record)
-        else:
+        elif stamp is not None:
             found.append((stamp, RunSummary.model_validate(record)))
     if keep and (n_new or len(known) != len(found)):
         write_text_atomically(store.root / INDEX, "".join(map(_text, found)))
@@ -94,8 +98,7 @@ def append(store: Store, record: RunRecord) -> None:
     """Add the line of a record that has just been written."""
     stamp = _stamp(store.run_folder(record.run_id) / RECORD)
     if stamp is not None:
-        with (store.root / INDEX).open("a", encoding="utf-8") as file:
-            file.write(_text((stamp, RunSummary.model_validate(record))))
+        append_text(store.root / INDEX, _text((stamp, RunSummary.model_validate(record))))
 
 
 def _text(line: _Line) -> str:
@@ -104,10 +107,12 @@ def _text(line: _Line) -> str:
 
 def _indexed(path: Path) -> Iterator[tuple[str, _Line]]:
     """Yield what the lines hold, the later of two last; a line that was cut short is passed over."""
-    if not path.exists():
+    try:
+        file = open_regular(path)
+    except OSError:
         return
-    with path.open("rb") as file:
-        for line in file:
+    with file:
+        while line := file.readline(MOST_LINE_BYTES):
             try:
                 stamp, summary = _LINES.validate_json(line)
                 yield summary.run_id, (stamp, summary)
@@ -115,17 +120,16 @@ def _indexed(path: Path) -> Iterator[tuple[str, _Line]]:
                 continue
 
 
-def _stamps(store: Store) -> Iterable[tuple[str, _Stamp]]:
+def _stamps(store: Store) -> Iterator[tuple[str, _Stamp | None]]:
     folder = str(store.root / "runs")
-    for run_id in sorted(os.listdir(folder)):  # noqa: PTH208  (a Path for each would take as long as all the rest)
-        stamp = _stamp(f"{folder}/{run_id}/{RECORD}")
-        if stamp is not None:
-            yield run_id, stamp
+    for run_id in store.run_ids():
+        yield run_id, _stamp(f"{folder}/{run_id}/{RECORD}")
 
 
 def _stamp(path: Any) -> _Stamp | None:
+    """Return time and size of a file; None if there is something else, or a link to its folder."""
     try:
-        seen = os.stat(path)  # noqa: PTH116
+        seen = os.stat(path, follow_symlinks=False)  # noqa: PTH116  (a Path for each would take far longer)
     except OSError:
         return None
-    return seen.st_mtime_ns, seen.st_size
+    return (seen.st_mtime_ns, seen.st_size) if stat.S_ISREG(seen.st_mode) else None

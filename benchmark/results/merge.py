@@ -3,22 +3,30 @@
 from __future__ import annotations
 
 import math
-import shutil
+import os
+import stat
 from collections import Counter, defaultdict
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Final
 
 from cellular_bench.benchmark.plan.identity import question
 from cellular_bench.benchmark.plan.installed import NOT_INSTALLED
 from cellular_bench.benchmark.plan.run import PlannedRun
 from cellular_bench.benchmark.results import index
+from cellular_bench.benchmark.results.contents import check_split
 from cellular_bench.benchmark.results.index import RunSummary
 from cellular_bench.benchmark.results.store import ARTIFACTS, CELLS, OUTPUTS, RUN_LOG, Store, describe_outputs
 from cellular_bench.benchmark.schema.records import PUBLISHED_SPLIT, Run, RunRecord, Status
 from cellular_bench.benchmark.schema.suite import Suite
 from cellular_bench.core.errors import UserError
+from cellular_bench.core.files import below, copy_regular, folder_below, regular_below
 from cellular_bench.environments.status import MISSING
+
+#: What a method kept of a run is copied up to this number of files, and of bytes.
+MOST_ARTIFACTS: Final = 10_000
+MOST_ARTIFACT_BYTES: Final = 2**33
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -59,7 +67,10 @@ def is_whole(store: Store, run: RunSummary) -> bool:
 
     Only the length is looked at, so that many runs are looked through quickly; see :func:`problem`.
     """
-    path = store.run_folder(run.run_id) / OUTPUTS
+    try:
+        path = store.run_file(run.run_id, OUTPUTS)
+    except UserError:
+        return False
     if run.n_bytes is None:
         return run.status != "ok" or run.split_id == PUBLISHED_SPLIT or path.exists()
     return path.exists() and path.stat().st_size == run.n_bytes
@@ -67,12 +78,55 @@ def is_whole(store: Store, run: RunSummary) -> bool:
 
 def problem(store: Store, record: RunRecord) -> str | None:
     """Say why a run cannot be taken over from a folder; None where it can."""
+    try:
+        _files_to_copy(record, store)
+        if _files_of_split(record, store):
+            check_split(store, record)
+        store.data_file(record.dataset)
+    except UserError as error:
+        return f"{record.run_id}: {error}"
     if not is_whole(store, RunSummary.model_validate(record)):
         return f"{record.run_id}: its outputs are missing or cut short in {store.root}"
-    path = store.run_folder(record.run_id) / OUTPUTS
+    path = store.run_file(record.run_id, OUTPUTS)
     if record.outputs is not None and describe_outputs(path) != record.outputs:
         return f"{record.run_id}: its outputs in {store.root} are not those that were scored"
     return None
+
+
+def _files_to_copy(record: RunRecord, store: Store) -> dict[tuple[str, ...], Path]:
+    """Return the files that are kept of a run, by their place below its folder.
+
+    Raises
+    ------
+    UserError
+        If something there is neither a file nor a folder, or what the method kept is too much to copy.
+    """
+    found: dict[tuple[str, ...], Path] = {
+        (name,): store.run_file(record.run_id, name) for name in (OUTPUTS, RUN_LOG)
+    }
+    folder = below(store.run_folder(record.run_id), ARTIFACTS)
+    for path in _regular_files(folder):
+        found[ARTIFACTS, *path.relative_to(folder).parts] = path
+    return {place: path for place, path in found.items() if path.exists()}
+
+
+def _regular_files(folder: Path) -> Iterator[Path]:
+    """Yield the files of a folder and those within it, whatever they are called."""
+    n_files = n_bytes = 0
+    for at, folders, names in os.walk(folder):
+        for path in (Path(at, name) for name in (*folders, *names)):
+            seen = path.lstat()
+            if stat.S_ISDIR(seen.st_mode):
+                continue
+            if not stat.S_ISREG(seen.st_mode):
+                raise UserError(f"{path} is a link, a pipe or a device, which is not copied. Remove it.")
+            n_files, n_bytes = n_files + 1, n_bytes + seen.st_size
+            yield path
+        if n_files > MOST_ARTIFACTS or n_bytes > MOST_ARTIFACT_BYTES:
+            raise UserError(
+                f"{folder} holds more than {MOST_ARTIFACTS} files or {MOST_ARTIFACT_BYTES >> 30} GiB, the "
+                "most that is copied. Delete what is not needed."
+            )
 
 
 def take_over(
@@ -141,26 +195,41 @@ def _was_tighter(record: RunRecord, run: PlannedRun) -> bool:
 def copy_run(record: RunRecord, source: Store, target: Store) -> None:
     """Copy what is kept of a run; the record comes last, as it says that the rest is there."""
     _copy_split(record, source, target)
-    folder = target.run_folder(record.run_id)
-    folder.mkdir(parents=True, exist_ok=True)
-    old = source.run_folder(record.run_id)
-    for name in (OUTPUTS, RUN_LOG):
-        if (old / name).exists():
-            _copy_whole(old / name, folder / name)
-    if (old / ARTIFACTS).is_dir():
-        shutil.copytree(old / ARTIFACTS, folder / ARTIFACTS, dirs_exist_ok=True)
+    new = target.clear_run(record.run_id)
+    for (*folders, name), path in _files_to_copy(record, source).items():
+        made = new.joinpath(*folders)
+        made.mkdir(parents=True, exist_ok=True)
+        copy_regular(path, made / name)
     target.write(record)
 
 
 def _copy_split(record: RunRecord, source: Store, target: Store) -> None:
     """Copy the truth, which pictures and new scores need; the cells last, as in its preparation."""
-    old, new = (store.split_folder(record.dataset, record.split) for store in (source, target))
-    if not (old / CELLS).exists() or (new / CELLS).exists():
+    files = _files_of_split(record, source)
+    new = target.split_folder(record.dataset, record.split)
+    if not files or (new / CELLS).exists():
         return
     new.mkdir(parents=True, exist_ok=True)
-    inputs = sorted(path.name for path in old.glob("[!.]*.npz") if path.name != CELLS)
-    for name in (*inputs, CELLS):
-        _copy_whole(old / name, new / name)
+    for path in files:
+        copy_regular(path, new / path.name)
+
+
+def _files_of_split(record: RunRecord, store: Store) -> list[Path]:
+    """Return the files of a prepared split, the cells last; none if it is not there.
+
+    Raises
+    ------
+    UserError
+        If one of them is no regular file.
+    """
+    if record.split.split_id == PUBLISHED_SPLIT:
+        return []
+    folder = store.split_folder(record.dataset, record.split)
+    names = [path.name for path in folder.glob("[!.]*.npz")]
+    if CELLS not in names:
+        return []
+    names.sort(key=lambda name: (name == CELLS, name))
+    return [regular_below(folder, name) for name in names]
 
 
 def _copy_data(record: RunRecord, source: Store, target: Store) -> None:
@@ -168,17 +237,11 @@ def _copy_data(record: RunRecord, source: Store, target: Store) -> None:
     old, new = (store.data_file(record.dataset) for store in (source, target))
     if not old.exists() or new.exists():
         return
-    new.parent.mkdir(parents=True, exist_ok=True)
+    folder_below(target.root, "data")
     try:
         new.hardlink_to(old)
     except OSError:
-        _copy_whole(old, new)
-
-
-def _copy_whole(source: Path, target: Path) -> None:
-    temporary = target.with_name(f".{target.name}")
-    shutil.copyfile(source, temporary)
-    temporary.replace(target)
+        copy_regular(old, new)
 
 
 def merge(sources: Sequence[Store], out: Path) -> Merged:

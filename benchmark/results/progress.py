@@ -11,12 +11,20 @@ from datetime import UTC, datetime
 from pathlib import Path
 from statistics import fmean
 
-from pydantic import ValidationError
+from pydantic import AwareDatetime, Field
 
 from cellular_bench.benchmark.plan.run import PlannedRun
 from cellular_bench.benchmark.results import index
 from cellular_bench.benchmark.results.index import RunName, RunSummary
-from cellular_bench.benchmark.results.store import PLAN, RUNNING, Damaged, Store
+from cellular_bench.benchmark.results.store import (
+    MOST_MARK_BYTES,
+    MOST_PLAN_BYTES,
+    PLAN,
+    RUNNING,
+    Damaged,
+    Store,
+)
+from cellular_bench.benchmark.schema.record_files import NewerVersionError, read_model
 from cellular_bench.benchmark.schema.records import Model, Status
 from cellular_bench.core.errors import UserError
 from cellular_bench.core.files import write_text_atomically
@@ -25,7 +33,7 @@ from cellular_bench.core.files import write_text_atomically
 class PlanFile(Model):
     """What the last benchmark of a folder set out to do, how many runs at a time."""
 
-    n_jobs: int
+    n_jobs: int = Field(ge=1)
     runs: tuple[RunName, ...]
 
 
@@ -34,7 +42,7 @@ class Running(Model):
 
     host: str
     pid: int
-    started_at: datetime
+    started_at: AwareDatetime
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -86,7 +94,7 @@ def write_plan(store: Store, runs: Iterable[PlannedRun], *, n_jobs: int) -> None
 def mark_running(folder: Path) -> None:
     """Say in a run's folder that it runs in this process now."""
     running = Running(host=socket.gethostname(), pid=os.getpid(), started_at=datetime.now(UTC))
-    (folder / RUNNING).write_text(running.model_dump_json(), encoding="utf-8")
+    write_text_atomically(folder / RUNNING, running.model_dump_json())
 
 
 def overview(store: Store) -> Overview:
@@ -122,8 +130,10 @@ def overview(store: Store) -> Overview:
 def _read_plan(store: Store) -> PlanFile:
     path = store.root / PLAN
     try:
-        return PlanFile.model_validate_json(path.read_bytes())
-    except (OSError, ValidationError) as error:
+        return read_model(path, PlanFile, what="plan", most_bytes=MOST_PLAN_BYTES)
+    except NewerVersionError:
+        raise
+    except UserError as error:
         raise UserError(
             f"{path} is missing or damaged, so it is not known what was asked for; "
             "the next `run-benchmark run` into this folder writes it."
@@ -132,8 +142,11 @@ def _read_plan(store: Store) -> PlanFile:
 
 def _begun(store: Store, run_id: str) -> Running | None:
     try:
-        return Running.model_validate_json((store.run_folder(run_id) / RUNNING).read_bytes())
-    except (OSError, ValidationError):
+        path = store.run_file(run_id, RUNNING)
+        return read_model(path, Running, what="mark", most_bytes=MOST_MARK_BYTES)
+    except NewerVersionError:
+        raise
+    except UserError:
         return None  # not begun, ended this moment, or its mark is half written
 
 

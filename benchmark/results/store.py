@@ -25,7 +25,9 @@ from __future__ import annotations
 import errno
 import fcntl
 import hashlib
-import shutil
+import os
+import re
+import stat
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
@@ -33,16 +35,34 @@ from pathlib import Path
 from typing import Final
 
 from cellular_bench.benchmark.schema.record_files import (
-    NewerRecordError,
+    MOST_RECORD_BYTES,
+    NewerVersionError,
+    check_version,
     json_schema,
+    read_model,
     read_record,
     sharing,
     write_record,
 )
-from cellular_bench.benchmark.schema.records import DatasetIdentity, OutputFile, RunRecord, SplitIdentity
+from cellular_bench.benchmark.schema.records import (
+    SCHEMA_VERSION,
+    DatasetIdentity,
+    OutputFile,
+    RunRecord,
+    SplitIdentity,
+)
 from cellular_bench.benchmark.schema.suite import Suite
 from cellular_bench.core.errors import UserError
-from cellular_bench.core.files import truncated, write_text_atomically
+from cellular_bench.core.files import (
+    below,
+    discard,
+    folder_below,
+    open_regular,
+    read_regular,
+    regular_below,
+    write_text_atomically,
+)
+from cellular_bench.core.json_files import parse_json, read_json
 from cellular_bench.core.types import Features
 
 # In the result folder.
@@ -67,6 +87,16 @@ SPLIT: Final = "split.npz"
 ORDER: Final = "order.npz"
 
 
+#: Where a file says its version; within text, quotes are written otherwise.
+_VERSION: Final = re.compile(rb'"schema_version"\s*:\s*(\d{1,9})')
+#: How the lock is opened: no link is followed, and a pipe is not waited for.
+_AS_IT_IS: Final = os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
+#: The most bytes of a suite with its data, of a plan (a million runs), and of the mark of a run.
+MOST_SUITE_BYTES: Final = 2**24
+MOST_PLAN_BYTES: Final = 2**28
+MOST_MARK_BYTES: Final = 2**16
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Damaged:
     """A run whose record cannot be read; it is done again by the next benchmark of the folder."""
@@ -77,7 +107,11 @@ class Damaged:
 
 @dataclass(frozen=True, slots=True)
 class Store:
-    """Paths and records of one result folder."""
+    """Paths and records of one result folder.
+
+    Somebody else may have written it. ``root`` may be a symbolic link; below it, nothing may be one, and all
+    names that records give are names of files. Every path of the folder is made here.
+    """
 
     root: Path
 
@@ -103,13 +137,18 @@ class Store:
         Raises
         ------
         UserError
-            If the folder cannot be written, or is something else than a result folder.
+            If the folder cannot be written, is something else than a result folder, or holds what a later
+            version of this program wrote.
         """
         if root.is_dir() and not (root / "runs").is_dir() and any(root.iterdir()):
             raise UserError(f"{root} is not empty and not a result folder. Choose another with --out.")
         with _disk_errors(root):
-            (root / "runs").mkdir(parents=True, exist_ok=True)
-        return cls(root.resolve())
+            root.mkdir(parents=True, exist_ok=True)
+            store = cls(root.resolve())
+            folder_below(store.root, "runs")
+        store.check_version()
+        store.check_version_of_runs()
+        return store
 
     @classmethod
     def open(cls, root: Path) -> Store:
@@ -118,11 +157,52 @@ class Store:
         Raises
         ------
         UserError
-            If there is none.
+            If there is none, or a later version of this program wrote it.
         """
         if not (root / "runs").is_dir():
             raise UserError(f"{root} is not a result folder: it has no folder 'runs'.")
-        return cls(root.resolve())
+        store = cls(root.resolve())
+        below(store.root, "runs")
+        store.check_version()
+        return store
+
+    def check_version(self) -> None:
+        """Refuse a folder in which a later version of this program wrote something else than records.
+
+        Whoever reads the records notices it of these.
+
+        Raises
+        ------
+        NewerVersionError
+            Which file it is; nothing in the folder was changed.
+        """
+        known = {SUITE: MOST_SUITE_BYTES, PLAN: MOST_PLAN_BYTES}
+        for name, most_bytes in known.items():
+            path = self.root / name
+            if path.exists():
+                _check_version_of(path, most_bytes)
+        _check_version_of_index(self.root / INDEX)
+        self._check_version_of(RUNNING, MOST_MARK_BYTES)
+
+    def check_version_of_runs(self) -> None:
+        """Refuse a folder with a record of a later version of this program, before anything is changed.
+
+        This is quick: records are searched, not parsed.
+
+        Raises
+        ------
+        NewerVersionError
+            Which file it is; nothing in the folder was changed.
+        """
+        self._check_version_of(RECORD, MOST_RECORD_BYTES)
+
+    def _check_version_of(self, name: str, most_bytes: int) -> None:
+        """Look at the file of this name of every run."""
+        with os.scandir(self.root / "runs") as entries:
+            folders = [entry.path for entry in entries if entry.is_dir(follow_symlinks=False)]
+        for path in (f"{folder}/{name}" for folder in folders):
+            if os.path.lexists(path) and _seems_newer(Path(path), most_bytes):
+                _check_version_of(Path(path), most_bytes)
 
     @property
     def title(self) -> str:
@@ -132,21 +212,87 @@ class Store:
 
     @property
     def suite(self) -> Suite | None:
-        """The suite that was run; None where that was not written down."""
+        """The suite that was run; None where that was not written down.
+
+        Raises
+        ------
+        UserError
+            If the file does not hold a suite.
+        """
         path = self.root / SUITE
-        return Suite.model_validate_json(path.read_bytes()) if path.exists() else None
+        if not os.path.lexists(path):
+            return None
+        try:
+            return read_model(path, Suite, what="suite", most_bytes=MOST_SUITE_BYTES)
+        except NewerVersionError:
+            raise
+        except UserError as error:
+            raise UserError(f"{error} The next run into the folder writes it again.") from error
 
     def run_folder(self, run_id: str) -> Path:
-        """Return the folder of a run."""
-        return self.root / "runs" / run_id
+        """Return the folder of a run.
+
+        Raises
+        ------
+        UserError
+            If the name is not that of a folder, or a symbolic link is in its place.
+        """
+        return below(self.root, "runs", run_id)
+
+    def run_file(self, run_id: str, *names: str) -> Path:
+        """Return a file of a run, which need not be there.
+
+        Raises
+        ------
+        UserError
+            As for :meth:`run_folder`, or if there is something else than a regular file.
+        """
+        return regular_below(self.root, "runs", run_id, *names)
+
+    def clear_run(self, run_id: str) -> Path:
+        """Return the folder of a run, made or emptied, for another try.
+
+        The record of an earlier try stays, until the next replaces it, and so does what its method kept; but
+        nothing there that is neither a file nor a folder.
+
+        Raises
+        ------
+        UserError
+            As for :meth:`run_folder`.
+        OSError
+            If something cannot be deleted.
+        """
+        folder = folder_below(self.root, "runs", run_id)
+        for old in sorted(folder.iterdir()):
+            is_kept = (old.name == RECORD and old.is_file()) or (old.name == ARTIFACTS and old.is_dir())
+            if old.is_symlink() or not is_kept:
+                discard(old)
+        for at, folders, files in os.walk(folder / ARTIFACTS):
+            for name in (*folders, *files):
+                path = Path(at, name)
+                if not stat.S_ISDIR(mode := path.lstat().st_mode) and not stat.S_ISREG(mode):
+                    path.unlink()
+        return folder
 
     def data_file(self, dataset: DatasetIdentity) -> Path:
-        """Return the file of the prepared data."""
-        return self.root / "data" / f"{dataset.version_id}.h5ad"
+        """Return the file of the prepared data, which need not be there.
+
+        Raises
+        ------
+        UserError
+            If its name is none of a file, or there is something else than a regular file.
+        """
+        return regular_below(self.root, "data", f"{dataset.version_id}.h5ad")
 
     def split_folder(self, dataset: DatasetIdentity, split: SplitIdentity) -> Path:
-        """Return the folder with the cells and the truth of a split."""
-        return self.root / "splits" / dataset.version_id / f"{truncated(split.split_id)}-{split.digest[:10]}"
+        """Return the folder with the cells and the truth of a split.
+
+        Raises
+        ------
+        UserError
+            If the name of the data or the split is none of a folder, or there is a symbolic link.
+        """
+        return below(self.root, "splits", dataset.version_id, split.folder_name)
 
     def views_folder(self, dataset: DatasetIdentity, split: SplitIdentity, features: Features) -> Path:
         """Return the folder of what methods may see of a split; its name says nothing of either."""
@@ -160,16 +306,13 @@ class Store:
 
     def delete_views(self) -> None:
         """Delete all views, and the folder of running methods where it is empty."""
-        if self.views.is_symlink():
-            self.views.unlink()
-        elif self.views.exists():
-            shutil.rmtree(self.views)
+        discard(self.views)
         with suppress(OSError):  # what an interrupted run keeps there is for its next try
             (self.root / "working").rmdir()
 
     def working_folder(self, name: str) -> Path:
-        """Return a folder in which a method writes while it runs."""
-        return self.root / "working" / name
+        """Return a folder in which a method writes while it runs, made where it is missing."""
+        return folder_below(self.root, "working", name)
 
     @contextmanager
     def locked(self) -> Iterator[None]:
@@ -180,9 +323,15 @@ class Store:
         Raises
         ------
         UserError
-            If another process holds it.
+            If another process holds it, or it is something else than a file.
         """
-        with self._lock_file.open("w") as file:
+        try:
+            descriptor = os.open(self._lock_file, os.O_RDWR | os.O_CREAT | _AS_IT_IS, 0o666)
+        except OSError as error:
+            raise self._no_lock(error.strerror) from error
+        with os.fdopen(descriptor, "rb+", buffering=0) as file:
+            if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+                raise self._no_lock("it is no regular file")
             try:
                 fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
             except BlockingIOError as error:
@@ -199,9 +348,13 @@ class Store:
     @property
     def is_locked(self) -> bool:
         """Whether a benchmark is writing to the folder; asking changes nothing in it."""
-        if not self._lock_file.exists():
+        try:
+            file = open_regular(self._lock_file)
+        except FileNotFoundError:
             return False
-        with self._lock_file.open() as file:
+        except OSError as error:
+            raise self._no_lock(error.strerror) from error
+        with file:
             try:
                 fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
             except OSError:
@@ -212,10 +365,12 @@ class Store:
     def _lock_file(self) -> Path:
         return self.root / ".lock"
 
+    def _no_lock(self, why: str | None) -> UserError:
+        return UserError(f"{self._lock_file} cannot be used as a lock: {why}.")
+
     def record(self, run_id: str) -> RunRecord | None:
         """Return the record of a run; None where it is missing or half written."""
-        exists = (self.run_folder(run_id) / RECORD).exists()
-        found = self.read(run_id) if exists else None
+        found = self.read(run_id)
         return found if isinstance(found, RunRecord) else None  # a damaged record is replaced by the next run
 
     def records(self) -> Iterator[RunRecord]:
@@ -227,37 +382,50 @@ class Store:
         return [record for record in self._read() if isinstance(record, Damaged)]
 
     def _read(self) -> Iterator[RunRecord | Damaged]:
-        for path in sorted((self.root / "runs").glob(f"*/{RECORD}")):
-            yield self.read(path.parent.name)
+        for run_id in self.run_ids():
+            yield self.read(run_id)
+
+    def run_ids(self) -> Iterator[str]:
+        """Yield the names of the runs that have a record, in their order; those of symbolic links, too."""
+        with os.scandir(self.root / "runs") as entries:  # a Path for each would take far longer
+            found = sorted(entry.name for entry in entries if _is_run(entry))
+        yield from found
 
     def read(self, run_id: str) -> RunRecord | Damaged:
         """Read the record of a run.
 
         Raises
         ------
-        NewerRecordError
+        NewerVersionError
             If a later version of this program wrote it: it is not damaged, and must not be replaced.
         """
         try:
-            return read_record(self.run_folder(run_id) / RECORD)
-        except NewerRecordError:
+            path = self.run_folder(run_id) / RECORD
+            record = read_record(path)
+        except NewerVersionError:
             raise
         except UserError as error:
             return Damaged(run_id=run_id, reason=str(error))
+        if record.run_id != run_id:
+            return Damaged(run_id=run_id, reason=f"{path} is the record of another run, {record.run_id!r}.")
+        return record
 
     def write(self, record: RunRecord) -> None:
         """Write a record, which marks its run as done."""
-        folder = self.run_folder(record.run_id)
-        folder.mkdir(parents=True, exist_ok=True)
-        write_record(record, folder / RECORD)
+        write_record(record, folder_below(self.root, "runs", record.run_id) / RECORD)
 
     def forget(self, run_ids: Iterable[str]) -> None:
-        """Delete the records of runs with all that was kept of them."""
+        """Delete the records of runs with all that was kept of them.
+
+        Raises
+        ------
+        UserError
+            As for :meth:`run_folder`.
+        """
         for run_id in run_ids:
             folder = self.run_folder(run_id)
-            (folder / RECORD).unlink(missing_ok=True)  # first: what is left without it is not a result
-            if folder.exists():
-                shutil.rmtree(folder)
+            discard(folder / RECORD)  # first: what is left without it is not a result
+            discard(folder)
 
 
 @contextmanager
@@ -268,8 +436,45 @@ def _disk_errors(root: Path) -> Iterator[None]:
         raise UserError(f"{root} cannot be written: {error.strerror}.") from error
 
 
+def _is_run(entry: os.DirEntry[str]) -> bool:
+    return entry.is_symlink() or os.path.lexists(f"{entry.path}/{RECORD}")
+
+
+def _seems_newer(path: Path, most_bytes: int) -> bool:
+    try:
+        content = read_regular(path, most_bytes=most_bytes)
+    except OSError:
+        return False
+    return any(int(digits) > SCHEMA_VERSION for digits in _VERSION.findall(content))
+
+
+def _check_version_of(path: Path, most_bytes: int) -> None:
+    """Refuse a JSON file of a later version; one that cannot be read at all is not of any."""
+    try:
+        fields = read_json(path, what="JSON file", most_bytes=most_bytes)
+    except UserError:
+        return
+    check_version(path, fields)
+
+
+def _check_version_of_index(path: Path) -> None:
+    """Do the same with an index, whose first line says it if any does."""
+    try:
+        with open_regular(path) as file:
+            fields = parse_json(file.readline(MOST_MARK_BYTES))
+    except (OSError, ValueError):
+        return
+    check_version(path, fields)
+
+
 def describe_outputs(path: Path) -> OutputFile:
-    """Return size and digest of an output file."""
-    with path.open("rb") as file:
+    """Return size and digest of an output file.
+
+    Raises
+    ------
+    OSError
+        If it is no regular file or cannot be read.
+    """
+    with open_regular(path) as file:
         digest = hashlib.file_digest(file, "sha256").hexdigest()
-    return OutputFile(n_bytes=path.stat().st_size, sha256=digest)
+        return OutputFile(n_bytes=os.fstat(file.fileno()).st_size, sha256=digest)

@@ -5,18 +5,25 @@ from __future__ import annotations
 import json
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, TypeVar
 
 from pydantic import ValidationError
 
 from cellular_bench.benchmark.schema.records import GENES, SCHEMA_VERSION, Model, RunRecord
 from cellular_bench.core.errors import UserError
 from cellular_bench.core.files import write_text_atomically
+from cellular_bench.core.json_files import read_json
 from cellular_bench.core.toml import explain
 
+#: The most bytes of a record: a confusion matrix of a thousand labels has some 20 MB.
+MOST_RECORD_BYTES: Final = 2**26
 
-class NewerRecordError(UserError):
-    """A record that a later version of this program wrote: neither damaged nor to be replaced."""
+
+AnyModel = TypeVar("AnyModel", bound=Model)
+
+
+class NewerVersionError(UserError):
+    """A file that a later version of this program wrote: neither damaged nor to be replaced."""
 
 
 def write_record(record: RunRecord, path: Path) -> None:
@@ -29,27 +36,61 @@ def read_record(path: Path) -> RunRecord:
 
     Raises
     ------
-    NewerRecordError
+    NewerVersionError
         If a later version wrote it.
     UserError
         If the file cannot be read or is not a record.
     """
+    fields = read_json(path, what="run record", most_bytes=MOST_RECORD_BYTES)
+    check_version(path, fields)
+    is_first = isinstance(fields, dict) and fields.get("schema_version") == 1
     try:
-        fields = json.loads(path.read_bytes())
-    except OSError as error:
-        raise UserError(f"{path} cannot be read: {error.strerror}.") from error
-    except ValueError as error:
-        raise UserError(f"{path} is not a run record: {error}.") from error
-    version = fields.get("schema_version") if isinstance(fields, dict) else None
-    if isinstance(version, int) and version > SCHEMA_VERSION:
-        raise NewerRecordError(
-            f"{path} was written by a newer cellular-bench (schema version {version}; this one reads up to "
-            f"{SCHEMA_VERSION}). Fix: pip install --upgrade cellular-bench"
-        )
-    try:
-        return RunRecord.model_validate(_upgraded(fields) if version == 1 else fields)
+        return RunRecord.model_validate(_upgraded(fields) if is_first else fields)
     except ValidationError as error:
         raise UserError(f"{path} is not a run record: {explain(error)}") from error
+
+
+def check_version(path: Path, fields: Any) -> None:
+    """Refuse what a later version of this program wrote.
+
+    All files of a result folder that programs read may say their ``schema_version``; records always do.
+
+    Raises
+    ------
+    NewerVersionError
+        If it is above :data:`SCHEMA_VERSION`.
+    """
+    version = fields.get("schema_version") if isinstance(fields, dict) else None
+    if isinstance(version, int) and version > SCHEMA_VERSION:
+        raise NewerVersionError(
+            f"{path} was written by a newer cellular-bench (schema version {version}; this one reads up to "
+            f"{SCHEMA_VERSION}). Nothing was changed. Fix: pip install --upgrade cellular-bench"
+        )
+
+
+def read_model(path: Path, model: type[AnyModel], *, what: str, most_bytes: int) -> AnyModel:
+    """Read another JSON file of a result folder.
+
+    Parameters
+    ----------
+    what
+        What the file is, for the error: ``"suite"``.
+
+    Raises
+    ------
+    NewerVersionError
+        If a later version wrote it.
+    UserError
+        If the file cannot be read or is something else.
+    """
+    fields = read_json(path, what=what, most_bytes=most_bytes)
+    check_version(path, fields)
+    if isinstance(fields, dict):
+        fields.pop("schema_version", None)
+    try:
+        return model.model_validate(fields)
+    except ValidationError as error:
+        raise UserError(f"{path} is not a {what}: {explain(error)}") from error
 
 
 def _upgraded(fields: Mapping[str, Any]) -> dict[str, Any]:

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from datetime import datetime
-from typing import Any, Literal, Self
+from typing import Annotated, Any, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import AfterValidator, AwareDatetime, BaseModel, ConfigDict, Field, model_validator
 
+from cellular_bench.core.files import is_file_name, truncated
 from cellular_bench.core.types import (
     AspectId,
     Features,
@@ -33,6 +34,16 @@ class Model(BaseModel):
     """Base of all records: immutable, without unknown fields, without NaN or infinity."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+
+
+def _file_name(text: str) -> str:
+    if not is_file_name(text):
+        raise ValueError(f"{text[:100]!r} cannot be the name of a file or folder")
+    return text
+
+
+#: Text that is a part of paths.
+FileName = Annotated[str, AfterValidator(_file_name)]
 
 
 class MethodIdentity(Model):
@@ -70,9 +81,9 @@ class DatasetIdentity(Model):
     selected; None for results that were computed elsewhere.
     """
 
-    dataset_id: str
+    dataset_id: FileName
     title: str
-    digest: str
+    digest: FileName
     n_obs: int
     n_vars: int
     n_batches: int
@@ -104,13 +115,23 @@ class SplitIdentity(Model):
     split_id: str
     kind: SplitKind
     scheme: str = ""
-    digest: str
+    digest: FileName
     n_train: int
     n_test: int
     unseen_labels: tuple[str, ...] = ()
     seed: int | None = None
     stress: StressIdentity | None = None
     options: dict[str, Any] = Field(default_factory=dict)
+
+    @property
+    def folder_name(self) -> str:
+        """Name of the folder with its cells; the digest distinguishes long names that are cut."""
+        return f"{truncated(self.split_id)}-{self.digest[:10]}"
+
+    @model_validator(mode="after")
+    def _names_a_folder(self) -> Self:
+        _file_name(self.folder_name)
+        return self
 
 
 class Score(Model):
@@ -275,7 +296,7 @@ class Run(Model):
     known: in records of older versions, and of results that were computed elsewhere.
     """
 
-    run_id: str
+    run_id: FileName
     suite_id: str
     task: TaskId
     method: MethodIdentity
@@ -335,8 +356,8 @@ class RunRecord(Outcome, Run):  # fields of the last base come first in the file
 
     schema_version: Literal[2] = SCHEMA_VERSION
     environment: Environment
-    started_at: datetime
-    finished_at: datetime
+    started_at: AwareDatetime
+    finished_at: AwareDatetime
 
     @classmethod
     def of(

@@ -10,6 +10,7 @@ from typing import Any
 from pydantic import Field, ValidationError, field_validator
 
 from cellular_bench.benchmark.schema.executor import ExecutorConfig
+from cellular_bench.benchmark.schema.record_files import check_version
 from cellular_bench.benchmark.schema.records import Limits, Missing, Model
 from cellular_bench.core.errors import UserError
 from cellular_bench.core.sizes import MIN_CELLS
@@ -112,11 +113,16 @@ def read_suite(path: Path) -> Suite:
 
     Raises
     ------
+    NewerVersionError
+        If it says that it is for a later version of this program.
     UserError
         If the file cannot be read or does not describe a suite; the message names the field.
     """
+    fields = read_toml(path, what="Suite")
+    check_version(path, fields)
+    fields.pop("schema_version", None)
     try:
-        return Suite.model_validate({**read_toml(path, what="Suite"), "suite_id": path.stem})
+        return Suite.model_validate({**fields, "suite_id": path.stem})
     except ValidationError as error:
         raise UserError(f"Suite {path}: {explain(error)}") from error
 

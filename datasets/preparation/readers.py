@@ -12,11 +12,14 @@ import zlib
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
+from types import SimpleNamespace
 from typing import IO, TYPE_CHECKING, Any, Literal, get_args
 
 import numpy as np
 
 from cellular_bench.core.errors import DataError, UnknownNameError
+from cellular_bench.core.h5ad import problem_of_storage
+from cellular_bench.core.sparse_checks import fault, sparse_problems
 from cellular_bench.core.tables import boxed
 from cellular_bench.datasets.h5ad import is_zarr, read_h5ad
 from cellular_bench.datasets.preparation.columns import OF_CELLS, OF_GENES, not_genes
@@ -94,6 +97,8 @@ def read(
             adata = read_table(path, orientation=orientation, obs_columns=obs_columns)
         else:
             adata = readers[kind](path)
+    if problems := sparse_problems(adata):
+        raise DataError(str(path), problems)
     if not (adata.n_obs and adata.n_vars):
         raise DataError(str(path), [f"It holds {adata.n_obs} cells and {adata.n_vars} genes; none may be 0."])
     return adata
@@ -132,8 +137,13 @@ def read_10x_h5(path: Path) -> AnnData:
 
     Modalities other than gene expression are ignored.
     """
+    import h5py
     import scanpy as sc
 
+    with _as_data_error(path, "10x HDF5"), h5py.File(path, "r") as file:
+        _refuse_other_files(path, file)
+        for group in file.values():
+            _refuse_bad_indices(path, group)
     with _as_data_error(path, "10x HDF5"), warnings.catch_warnings():
         warnings.simplefilter("ignore")  # name_genes resolves repeated symbols
         return sc.read_10x_h5(path, gex_only=True)
@@ -172,6 +182,20 @@ def read_10x_mtx(path: Path) -> AnnData:
     return adata if is_gene.all() else adata[:, is_gene.to_numpy()].copy()
 
 
+def _refuse_bad_indices(path: Path, group: Any) -> None:
+    """Check a matrix of cells in columns, which scanpy takes as it is."""
+    if {"data", "indices", "indptr", "shape"} <= set(getattr(group, "keys", set)()):
+        parts = {name: group[name][:] for name in ("indices", "indptr")}
+        shape = tuple(group["shape"][:].tolist())
+        if why := fault(SimpleNamespace(format="csc", shape=shape, data=group["data"], **parts)):
+            raise DataError(str(path), [f"{group.name} is damaged: {why}."])
+
+
+def _refuse_other_files(path: Path, file: Any) -> None:
+    if problem := problem_of_storage(file):
+        raise DataError(str(path), [problem])
+
+
 def read_loom(path: Path) -> AnnData:
     """Read a loom file: genes in rows, ``row_attrs`` and ``col_attrs`` become ``var`` and ``obs``."""
     import h5py
@@ -179,6 +203,7 @@ def read_loom(path: Path) -> AnnData:
     from scipy import sparse
 
     with _as_data_error(path, "loom"), h5py.File(path, "r") as file:
+        _refuse_other_files(path, file)
         absent = [name for name in ("matrix", "row_attrs", "col_attrs") if name not in file]
         if absent:
             raise DataError(str(path), [f"This is not a loom file: it lacks {', '.join(absent)}."])

@@ -16,7 +16,7 @@ from cellular_bench.benchmark.analysis.leaderboard import (
     overall_interval,
     scaled,
 )
-from cellular_bench.core.files import short
+from cellular_bench.core.files import replacing, short
 from cellular_bench.reports.figures.canvas import COLOURS, as_png, as_vectors, label_axes, new_canvas, plain
 from cellular_bench.reports.figures.costs import cost_canvas
 from cellular_bench.reports.figures.rank_diagram import rank_canvas
@@ -48,7 +48,8 @@ def write_figures(report: Report, folder: Path, kinds: Sequence[str]) -> list[Pa
         stem = re.sub(r"[^A-Za-z0-9_.-]+", "-", f"{short(name)}-{what}")
         for kind in kinds:
             path = folder / f"{stem}.{kind}"
-            path.write_bytes(FIGURE_WRITERS[kind](canvas))
+            with replacing(path) as temporary:
+                temporary.write_bytes(FIGURE_WRITERS[kind](canvas))
             written.append(path)
     return written
 

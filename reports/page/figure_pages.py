@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Final
 
 from cellular_bench.benchmark.analysis.leaderboard import Board
-from cellular_bench.core.files import short, write_text_atomically
+from cellular_bench.core.files import folder_below, short, write_text_atomically
 from cellular_bench.reports.figures.canvas import Figure, FigureKind
 from cellular_bench.reports.page.templating import render_page
 from cellular_bench.reports.tables.formatting import anchor, plural
@@ -50,8 +50,8 @@ def write_figure_pages(
     for board in boards:
         mine = [figure for figure in figures if figure.board_id == board.board_id]
         if mine:
+            folder_below(out, FOLDER)
             path = out / figure_page(board)
-            path.parent.mkdir(exist_ok=True)
             write_text_atomically(path, _page(board, mine, back=f"../{back}#{anchor(board.board_id)}"))
             written.append(path)
     return written

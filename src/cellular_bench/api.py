@@ -12,6 +12,7 @@ from rich.console import Console
 from cellular_bench.benchmark import registry
 from cellular_bench.benchmark.results.store import Store
 from cellular_bench.core.errors import UserError
+from cellular_bench.core.files import below
 from cellular_bench.core.types import MethodSpec
 from cellular_bench.notebook_code import write_plugin
 from cellular_bench.progress import ConsoleProgress
@@ -90,7 +91,7 @@ def run(
     if adata is not None and options.get("label_key") is None:
         raise UserError("adata needs label_key: the column of obs that holds the cell types.")
     store = Store.claim(Path(out))
-    method_ids, files = _chosen_methods(several(methods), store.root / "plugins")
+    method_ids, files = _chosen_methods(several(methods), below(store.root, "plugins"))
     plugins = tuple(dict.fromkeys([*map(Path, several(options.get("plugins"))), *files]))
     asked = {"suite": suite, "tasks": tasks, "datasets": datasets, "adata": adata, "out": store.root}
     given: dict[str, Any] = {"figures": False, **options, **asked, "methods": method_ids, "plugins": plugins}

@@ -24,6 +24,7 @@ from types import FunctionType, ModuleType
 from typing import Any
 
 from cellular_bench.core.errors import UserError
+from cellular_bench.core.files import write_text_atomically
 
 _REMEDY = "Put the class into a file, such as my_method.py, and give that file instead."
 
@@ -49,8 +50,8 @@ def write_plugin(method: type, path: Path) -> Path:
         return Path(file)
     text = plugin_source(method)
     path.parent.mkdir(parents=True, exist_ok=True)
-    if not path.exists() or path.read_text(encoding="utf-8") != text:
-        path.write_text(text, encoding="utf-8")
+    if path.is_symlink() or not path.is_file() or path.read_text(encoding="utf-8") != text:
+        write_text_atomically(path, text)
     return path
 
 

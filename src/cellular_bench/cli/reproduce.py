@@ -25,6 +25,12 @@ Exit code: 0 the same came out, 1 something else did, 2 the run cannot be done a
 @options.label_key_option
 @options.counts_layer_option
 @click.option("--data-dir", type=options.EXISTING_FOLDER, help="Folder with files of the data, as for run.")
+@click.option(
+    "--data-of-folder",
+    is_flag=True,
+    help="Load the data as suite.json of the record's result folder describes them. It may name any file and "
+    "any address: look at it first.",
+)
 @options.plugin_option
 @click.option(
     "--tolerance",

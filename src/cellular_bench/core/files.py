@@ -5,13 +5,18 @@ from __future__ import annotations
 import errno
 import hashlib
 import os
+import re
+import shutil
 import stat
 import sys
 import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager
+from io import BufferedReader
 from pathlib import Path
-from typing import BinaryIO, Final
+from typing import Final
+
+from cellular_bench.core.errors import UserError
 
 #: File systems allow 255 bytes for a name; the rest of a name needs its share.
 MAX_NAME_BYTES: Final = 100
@@ -57,7 +62,91 @@ def is_plain_name(text: str) -> bool:
     )
 
 
-def open_regular(path: Path) -> BinaryIO:
+def is_file_name(text: str) -> bool:
+    r"""Whether a text can be the name of a file in a folder, as :func:`is_plain_name`, but of any letters.
+
+    Labels are part of the names of runs, and may hold what is not printed, such as spaces that do not break.
+
+    Examples
+    --------
+    >>> [is_file_name(text) for text in ("T\u00a0cell", "../a", "a/b", "", ".a", "a\nb", "\ud800")]
+    [True, False, False, False, False, False, False]
+    """
+    return (
+        re.fullmatch(r"[^./\\\x00-\x1f\ud800-\udfff][^/\\\x00-\x1f\ud800-\udfff]*", text) is not None
+        and len(text.encode()) <= MAX_FILE_NAME_BYTES
+    )
+
+
+def below(root: Path, *names: str) -> Path:
+    """Return a path below a folder; nothing on the way, its end included, is a symbolic link.
+
+    Raises
+    ------
+    UserError
+        If a name is not the name of a file, or there is a link.
+    """
+    path = root
+    for name in names:
+        if not is_file_name(name):
+            raise UserError(f"{name[:MAX_NAME_BYTES]!r} cannot be the name of a file or folder in {path}.")
+        path = path / name
+        if path.is_symlink():
+            raise UserError(
+                f"{path} is a symbolic link, which is not followed: it may lead anywhere. Remove it."
+            )
+    return path
+
+
+def folder_below(root: Path, *names: str) -> Path:
+    """Make a folder below another if it is not there, and return its path.
+
+    Raises
+    ------
+    UserError
+        As for :func:`below`, or if something else is there.
+    """
+    path = below(root, *names)
+    try:
+        path.mkdir(parents=True, exist_ok=True)
+    except FileExistsError as error:
+        raise UserError(f"{path} is no folder. Remove it.") from error
+    return path
+
+
+def regular_below(root: Path, *names: str) -> Path:
+    """Return the path of a file below a folder, which need not be there.
+
+    Raises
+    ------
+    UserError
+        As for :func:`below`, or if it is a folder, a pipe or a device.
+    """
+    path = below(root, *names)
+    try:
+        mode = path.lstat().st_mode
+    except (FileNotFoundError, NotADirectoryError):
+        return path
+    if not stat.S_ISREG(mode):
+        raise UserError(f"{path} is no regular file. Remove it.")
+    return path
+
+
+def discard(path: Path) -> None:
+    """Delete what is at a path, whatever that is; what a link leads to stays.
+
+    Raises
+    ------
+    OSError
+        If it cannot be deleted.
+    """
+    if path.is_dir() and not path.is_symlink():
+        shutil.rmtree(path)
+    else:
+        path.unlink(missing_ok=True)
+
+
+def open_regular(path: Path) -> BufferedReader:
     """Open a file that somebody else may have written, for reading.
 
     Neither the file nor what it is read with can wait: a pipe or a device is refused.
@@ -104,6 +193,33 @@ def write_text_atomically(path: Path, text: str) -> None:
         temporary.write_text(text, encoding="utf-8")
 
 
+def append_text(path: Path, text: str) -> None:
+    """Append to a file, which is made if it is not there.
+
+    Raises
+    ------
+    OSError
+        If it is a link, a pipe, a device or a folder, or cannot be written.
+    """
+    flags = os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
+    with os.fdopen(os.open(path, flags, 0o666), "a", encoding="utf-8") as file:
+        if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
+            raise OSError(errno.EINVAL, "not a regular file", str(path))
+        file.write(text)
+
+
+def copy_regular(source: Path, target: Path) -> None:
+    """Copy a file that somebody else may have written; the target is complete or as it was.
+
+    Raises
+    ------
+    OSError
+        As for :func:`open_regular`, or if the target cannot be written.
+    """
+    with open_regular(source) as file, replacing(target) as temporary, temporary.open("wb") as copy:
+        shutil.copyfileobj(file, copy)
+
+
 @contextmanager
 def replacing(path: Path) -> Iterator[Path]:
     """Yield the path of a temporary file beside a file; it replaces the file if the block ends well.
@@ -114,13 +230,20 @@ def replacing(path: Path) -> Iterator[Path]:
     ------
     OSError
         If the disk is full or the folder cannot be written.
+    UserError
+        If there is a folder instead of the file.
     """
-    temporary = path.with_name(f".{path.name}.{uuid.uuid4().hex}")
+    temporary = path.with_name(f".{truncated(path.name)}.{uuid.uuid4().hex}")
+    # A file of this name is not there; if it is, it is not ours.
+    os.close(os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC, 0o666))
     try:
         yield temporary
         with temporary.open("rb+") as file:
             os.fsync(file.fileno())
-        temporary.replace(path)
+        try:
+            temporary.replace(path)
+        except IsADirectoryError as error:
+            raise UserError(f"{path} is a folder, and a file is to be written there. Remove it.") from error
     finally:
         temporary.unlink(missing_ok=True)
 

@@ -1,15 +1,81 @@
-"""Write h5ad files."""
+"""Write h5ad files, and refuse those whose values lie elsewhere."""
 
 from __future__ import annotations
 
+import stat
+from collections.abc import Iterator
 from io import FileIO
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 from cellular_bench.core.files import replacing
 
 if TYPE_CHECKING:
     from anndata import AnnData
+
+
+#: The most entries of a file, and the deepest that groups lie in groups; followed links count.
+MOST_ENTRIES: Final = 100_000
+MOST_LEVELS: Final = 50
+
+
+def problem_of_storage(group: Any) -> str | None:
+    """Say what is wrong with an open HDF5 file that does not hold all of its values; None if nothing is.
+
+    No value is read, and no other file is opened. External links, external storage and virtual data sets show
+    the content of other files as that of this one. Links within the file are followed, as readers do.
+
+    Parameters
+    ----------
+    group
+        :class:`h5py.File`.
+    """
+    import h5py
+
+    level = [("", group)]
+    n_entries = 0
+    for _ in range(MOST_LEVELS):
+        below = []
+        for name, member in _members(level):
+            n_entries += 1
+            if n_entries > MOST_ENTRIES:
+                return f"It has more than {MOST_ENTRIES} entries, or links between its groups."
+            if isinstance(member, h5py.ExternalLink):
+                return (
+                    f"{name} is a link to another file, {member.filename!r}. Copy the values into this one."
+                )
+            if isinstance(member, h5py.Dataset) and (member.is_virtual or member.external):
+                return f"The values of {name} lie in other files. Copy them into this one."
+            if isinstance(member, h5py.Group):
+                below.append((f"{name}/", member))
+        if not below:
+            return None
+        level = below
+    return f"Its groups lie more than {MOST_LEVELS} deep in each other, or links between them form a circle."
+
+
+def _members(groups: list[tuple[str, Any]]) -> Iterator[tuple[str, Any]]:
+    """Yield the members of groups: a link to another file as such, one that leads nowhere not at all."""
+    import h5py
+
+    for prefix, group in groups:
+        for name in group:
+            link = group.get(name, getlink=True)
+            if isinstance(link, h5py.ExternalLink):
+                yield prefix + name, link
+            elif (member := group.get(name)) is not None:
+                yield prefix + name, member
+
+
+def problem_of_store(folder: Path) -> str | None:
+    """Say what is wrong with a zarr store that is not made of its own files; None if nothing is."""
+    for path in folder.rglob("*"):
+        mode = path.lstat().st_mode
+        if not stat.S_ISREG(mode) and not stat.S_ISDIR(mode):
+            return (
+                f"{path.relative_to(folder)} is a link, a pipe or a device. Copy the values into the store."
+            )
+    return None
 
 
 def write_h5ad(adata: AnnData, path: Path, *, compression_level: int | None = 4) -> None:

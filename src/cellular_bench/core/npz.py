@@ -19,7 +19,8 @@ from typing import IO, Any, BinaryIO, Final
 import numpy as np
 from numpy.typing import NDArray
 
-from cellular_bench.core.files import open_regular
+from cellular_bench.core.errors import UserError
+from cellular_bench.core.files import open_regular, replacing
 
 #: Unpacked content may have so many bytes, or so many times the bytes of the file.
 FREE_BYTES: Final = 2**31
@@ -248,3 +249,31 @@ def _values(stream: IO[bytes], stored: Stored, *, skip: bool = True) -> NDArray[
     if values.dtype.kind == "b" and values.size and values.reshape(-1).view(np.uint8).max() > 1:
         raise ValueError("an array of flags holds other values than true and false")
     return values
+
+
+def read_arrays(path: Path) -> dict[str, NDArray[Any]]:
+    """Return all arrays of an uncompressed file that belongs to the harness.
+
+    Raises
+    ------
+    UserError
+        If it is missing, a link, a pipe or a folder, is damaged or compressed, or holds Python objects.
+    """
+    try:
+        with open_npz(path, compressed=False) as file:
+            return {name: file.read(name) for name in file.stored}
+    except (OSError, ValueError) as error:
+        reason = error.strerror if isinstance(error, OSError) and error.strerror else error
+        raise UserError(f"{path} is missing or damaged ({reason}).") from error
+
+
+def write_arrays(path: Path, arrays: dict[str, Any]) -> None:
+    """Write an uncompressed file, complete or not at all.
+
+    Raises
+    ------
+    OSError
+        If the disk is full or the folder cannot be written; an older file stays as it was.
+    """
+    with replacing(path) as temporary, temporary.open("wb") as file:
+        np.savez(file, allow_pickle=False, **arrays)

@@ -12,6 +12,10 @@ if TYPE_CHECKING:
     from pydantic import ValidationError
 
 
+#: The most characters of a wrong value that an error shows.
+MOST_SHOWN = 200
+
+
 def read_toml(path: Path, *, what: str) -> dict[str, Any]:
     """Return the tables of a TOML file.
 
@@ -40,5 +44,7 @@ def explain(error: ValidationError) -> str:
     """
     first = error.errors()[0]
     where = ".".join(str(part) for part in first["loc"]) or "the top level"
-    got = "" if isinstance(first["input"], dict) else f" (got {first['input']!r})"
+    shown = repr(first["input"])
+    shown = shown if len(shown) <= MOST_SHOWN else f"{shown[:MOST_SHOWN]}..."
+    got = "" if isinstance(first["input"], dict) else f" (got {shown})"
     return f"{where}: {first['msg']}{got}."

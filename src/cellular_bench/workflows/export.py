@@ -14,11 +14,12 @@ import numpy as np
 from cellular_bench.benchmark.analysis.data_versions import version_names
 from cellular_bench.benchmark.execution.preparation import read_truth
 from cellular_bench.benchmark.plan.installed import CONSTRAINTS
+from cellular_bench.benchmark.results.contents import check_data, check_split
 from cellular_bench.benchmark.results.store import OUTPUTS, Store
 from cellular_bench.benchmark.schema.records import RunRecord
 from cellular_bench.core import keys
 from cellular_bench.core.errors import UserError
-from cellular_bench.core.files import replacing, short
+from cellular_bench.core.files import folder_below, replacing, short
 from cellular_bench.core.h5ad import write_h5ad
 from cellular_bench.core.outputs import read_outputs
 
@@ -57,7 +58,7 @@ def export(folder: Path, *, output: Format, out: Path | None = None) -> list[Pat
     records = list(store.records())
     if not records:
         raise UserError(f"{folder} holds no record yet; start with `run-benchmark run --out {folder}`.")
-    target = out or folder / "export"
+    target = out or folder_below(store.root, "export")
     target.mkdir(parents=True, exist_ok=True)
     if output == "h5ad":
         return _write_cells(store, records, target)
@@ -129,6 +130,8 @@ def as_anndata(store: Store, runs: Sequence[RunRecord]) -> AnnData:
         If the outputs of a run are missing or damaged.
     """
     first = runs[0]
+    check_split(store, first)
+    check_data(store, first.dataset)
     truth = read_truth(store.split_folder(first.dataset, first.split))
     adata = _cells(store, first, truth)
     names: dict[str, str] = {}
@@ -152,13 +155,18 @@ def _cells(store: Store, run: RunRecord, truth: Truth) -> AnnData:
     file = store.data_file(run.dataset)
     if not file.exists():
         return anndata.AnnData(obs=obs)
-    adata = anndata.read_h5ad(file)[obs.index].copy()
+    data = anndata.read_h5ad(file)
+    if not obs.index.isin(data.obs_names).all():
+        raise UserError(
+            f"{file} lacks cells of {store.split_folder(run.dataset, run.split)}: delete one of them."
+        )
+    adata = data[obs.index].copy()
     adata.obs = obs
     return adata
 
 
 def _add(adata: AnnData, store: Store, run: RunRecord, name: str) -> None:
-    found = read_outputs(store.run_folder(run.run_id) / OUTPUTS)
+    found = read_outputs(store.run_file(run.run_id, OUTPUTS))
     if found.X_emb is not None:
         adata.obsm[f"X_{name}"] = found.X_emb
     if found.graph is not None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import re
 import traceback
 import zipfile
 from collections import Counter, defaultdict
@@ -12,7 +13,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 from cellular_bench.benchmark.analysis import curves
 from cellular_bench.benchmark.analysis.curves import Curve
@@ -20,10 +21,21 @@ from cellular_bench.benchmark.analysis.leaderboard import Board, BoardRow, metho
 from cellular_bench.benchmark.execution.preparation import Truth, read_truth
 from cellular_bench.benchmark.execution.run import HARNESS_LIMITS
 from cellular_bench.benchmark.isolation.call import call
+from cellular_bench.benchmark.results.contents import check_split
 from cellular_bench.benchmark.results.store import ARTIFACTS, HISTORY, OUTPUTS, Store
 from cellular_bench.benchmark.schema.records import RunRecord
 from cellular_bench.benchmark.tasks import TASKS
-from cellular_bench.core.files import truncated
+from cellular_bench.core.errors import UserError
+from cellular_bench.core.files import (
+    discard,
+    folder_below,
+    read_regular,
+    regular_below,
+    replacing,
+    truncated,
+    write_text_atomically,
+)
+from cellular_bench.core.json_files import read_json
 from cellular_bench.core.outputs import Outputs, read_outputs
 from cellular_bench.metrics.annotation.likelihood import STUDY_THRESHOLD
 from cellular_bench.reports.figures import confusion_and_training
@@ -33,6 +45,12 @@ from cellular_bench.reports.figures.novelty_curves import novelty_curves_figure,
 from cellular_bench.reports.tables.formatting import plural
 from cellular_bench.reports.tables.method_rows import full_names
 from cellular_bench.workflows.progress import SILENT, Progress
+
+#: The most bytes of a picture, of its words, and of the training that a method wrote down.
+MOST_PICTURE_BYTES: Final = 2**26
+MOST_WORDS_BYTES: Final = 2**20
+MOST_HISTORY_BYTES: Final = 2**26
+WEBP_MAGIC: Final = b"RIFF"
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,13 +62,26 @@ class Kept:
 
     def run_folder(self, run_id: str) -> Path:
         """Return the folder of a run: the first with its outputs."""
-        found = [store.run_folder(run_id) for store in self.stores]
-        return next((folder for folder in found if (folder / OUTPUTS).exists()), found[0])
+        for store in self.stores:
+            try:
+                if store.run_file(run_id, OUTPUTS).exists():
+                    return store.run_folder(run_id)
+            except UserError:
+                continue  # another folder may hold it, too
+        return self.stores[0].run_folder(run_id)
+
+    def run_file(self, run_id: str, *names: str) -> Path:
+        """Return a file of a run, which need not be there; UserError if there is something else."""
+        return regular_below(self.run_folder(run_id), *names)
 
     def split_folder(self, run: RunRecord) -> Path:
         """Return the folder with the truth of a run's split."""
-        found = [store.split_folder(run.dataset, run.split) for store in self.stores]
-        return next((folder for folder in found if folder.is_dir()), found[0])
+        return self.with_split(run).split_folder(run.dataset, run.split)
+
+    def with_split(self, run: RunRecord) -> Store:
+        """Return the first result folder with a run's split."""
+        found = (one for one in self.stores if one.split_folder(run.dataset, run.split).is_dir())
+        return next(found, self.stores[0])
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -75,19 +106,25 @@ class Drawing:
     names: tuple[str, ...]
     file: Path
 
-    @property
-    def is_drawn(self) -> bool:
-        """True where the picture and its words are there."""
-        return self.file.exists() and self.file.with_suffix(".json").exists()
-
-    def read(self) -> Figure:
-        """Return the figure as it was drawn."""
+    def read(self) -> Figure | None:
+        """Return the figure as it was drawn; None if it was not, or cannot be read."""
+        try:
+            data = read_regular(self.file, most_bytes=MOST_PICTURE_BYTES)
+            words = read_json(self.file.with_suffix(".json"), what="caption", most_bytes=MOST_WORDS_BYTES)
+        except (OSError, UserError):
+            return None
+        if not data.startswith(WEBP_MAGIC) or not isinstance(words, dict):
+            return None
+        caption, alt = words.get("caption"), words.get("alt")
+        if not isinstance(caption, str) or not isinstance(alt, str):
+            return None
         return Figure(
             kind=self.kind,
             board_id=self.board_id,
             method_id=self.method_id,
-            data=self.file.read_bytes(),
-            **json.loads(self.file.with_suffix(".json").read_text(encoding="utf-8")),
+            data=data,
+            caption=caption,
+            alt=alt,
         )
 
 
@@ -105,17 +142,18 @@ def draw(
     out
         Figures are kept in its folder ``figures``.
     """
+    out.mkdir(parents=True, exist_ok=True)
     out = out.resolve()  # child processes work in other folders
-    (out / "figures").mkdir(parents=True, exist_ok=True)
+    folder_below(out, "figures")
     store = Kept(tuple(stores), out)
     drawings = [drawing for board in boards for drawing in drawings_of(store, board)]
-    missing = [drawing for drawing in drawings if not drawing.is_drawn]
+    missing = [drawing for drawing in drawings if drawing.read() is None]
     with ThreadPoolExecutor(n_jobs) as pool:
         # Few large parts: what UMAP compiles is compiled once per process.
         for done in [pool.submit(_draw_in_child, store, missing[i::n_jobs], i) for i in range(n_jobs)]:
             for problem in done.result():
                 progress.warning(problem)
-    return [drawing.read() for drawing in drawings if drawing.is_drawn]
+    return [figure for drawing in drawings if (figure := drawing.read()) is not None]
 
 
 def drawings_of(store: Kept, board: Board) -> Iterator[Drawing]:
@@ -146,7 +184,7 @@ def _of_method(store: Kept, board: Board, row: BoardRow, common: tuple[str, int]
         yield _drawing(store, board, "confusion", [row])
     if "novelty" in scored and not row.method.is_control and _has_probabilities(store, row.done[0]):
         yield _drawing(store, board, "samples", [row])
-    with_history = tuple(run for run in row.done if _history_file(store, run).exists())
+    with_history = tuple(run for run in row.done if _has_history(store, run))
     if with_history:
         yield _drawing(store, board, "history", [replace(row, runs=with_history)])
 
@@ -167,21 +205,32 @@ def _drawing(store: Kept, board: Board, kind: FigureKind, rows: Sequence[BoardRo
         title=f"{name}, {of}",
         runs=runs,
         names=names,
-        file=store.out / "figures" / f"{truncated(board.board_id)}-{kind}-{digest}.webp",
+        file=store.out / "figures" / f"{_file_stem(board.board_id)}-{kind}-{digest}.webp",
     )
 
 
 def _has_probabilities(store: Kept, run: RunRecord) -> bool:
     """Look for the probabilities of a run by the names in its file, which is quick."""
-    path = store.run_folder(run.run_id) / OUTPUTS
-    if not path.exists():
+    try:
+        with zipfile.ZipFile(store.run_file(run.run_id, OUTPUTS)) as file:
+            return "label_proba.npy" in file.namelist()
+    except (OSError, UserError, ValueError, zipfile.BadZipFile):
         return False
-    with zipfile.ZipFile(path) as file:
-        return "label_proba.npy" in file.namelist()
+
+
+def _has_history(store: Kept, run: RunRecord) -> bool:
+    try:
+        return _history_file(store, run).exists()
+    except UserError:
+        return False
 
 
 def _history_file(store: Kept, run: RunRecord) -> Path:
-    return store.run_folder(run.run_id) / ARTIFACTS / HISTORY
+    return store.run_file(run.run_id, ARTIFACTS, HISTORY)
+
+
+def _file_stem(board_id: str) -> str:
+    return re.sub(r"[/\\\x00-\x1f]", "-", truncated(board_id)).lstrip(".")
 
 
 def _draw_in_child(store: Kept, drawings: Sequence[Drawing], part: int) -> list[str]:
@@ -189,8 +238,9 @@ def _draw_in_child(store: Kept, drawings: Sequence[Drawing], part: int) -> list[
     if not drawings:
         return []
     log = store.out / "figures" / f"part-{part}.log"
+    discard(log)
     ended = call(_draw_all, store, drawings, limits=HARNESS_LIMITS, log=log)
-    failed = [drawing for drawing in drawings if not drawing.is_drawn]
+    failed = [drawing for drawing in drawings if drawing.read() is None]
     if not failed:
         log.unlink(missing_ok=True)
     return [f"No figure of {drawing.title}; see {log}. {ended.reason or ''}" for drawing in failed]
@@ -207,9 +257,10 @@ def _draw_all(store: Kept, drawings: Sequence[Drawing]) -> None:
     for drawing in drawings:
         try:
             figure = ways[drawing.kind](store, drawing)
-            drawing.file.write_bytes(figure.data)
+            with replacing(drawing.file) as temporary:
+                temporary.write_bytes(figure.data)
             words = {"caption": figure.caption, "alt": figure.alt}
-            drawing.file.with_suffix(".json").write_text(json.dumps(words), encoding="utf-8")
+            write_text_atomically(drawing.file.with_suffix(".json"), json.dumps(words))
         except Exception:
             traceback.print_exc()  # into the log that the message about this figure names
 
@@ -230,7 +281,8 @@ def _draw_embedding(store: Kept, drawing: Drawing) -> Figure:
 
 def read_run(store: Kept, run: RunRecord) -> tuple[Outputs, Truth]:
     """Return the outputs of a run and what they are compared with."""
-    return read_outputs(store.run_folder(run.run_id) / OUTPUTS), read_truth(store.split_folder(run))
+    check_split(store.with_split(run), run)
+    return read_outputs(store.run_file(run.run_id, OUTPUTS)), read_truth(store.split_folder(run))
 
 
 def _draw_confusion(store: Kept, drawing: Drawing) -> Figure:
@@ -244,7 +296,9 @@ def _draw_confusion(store: Kept, drawing: Drawing) -> Figure:
 
 def _draw_history(store: Kept, drawing: Drawing) -> Figure:
     histories = {
-        f"{run.split.split_id}, seed {run.seed}": json.loads(_history_file(store, run).read_text("utf-8"))
+        f"{run.split.split_id}, seed {run.seed}": read_json(
+            _history_file(store, run), what="history", most_bytes=MOST_HISTORY_BYTES
+        )
         for run in drawing.runs
     }
     return confusion_and_training.history_figure(histories, title=drawing.title)

@@ -43,7 +43,10 @@ class ReproduceRequest(OwnCells):
     Attributes
     ----------
     record_file
-        The record; ``suite.json`` of its result folder is read if it is there.
+        The record.
+    data_of_folder
+        Load the data as ``suite.json`` of the record's result folder describes them: it may name any file
+        and any address. False: that file is not read.
     data_dir, plugins
         As for a run.
     tolerance
@@ -53,6 +56,7 @@ class ReproduceRequest(OwnCells):
     """
 
     record_file: Path
+    data_of_folder: bool = False
     data_dir: Path | None = None
     plugins: tuple[Path, ...] = ()
     tolerance: float = 1e-6
@@ -76,7 +80,7 @@ def reproduce(request: ReproduceRequest, *, progress: Progress = SILENT) -> Repr
     UserError
         If the run cannot be repeated: other data, another plug-in, another split, a missing file.
     """
-    recorded = read_record(request.record_file)
+    recorded = read_record(request.record_file.resolve())
     dataset = _dataset(request, recorded)
     plugins = [path.resolve() for path in request.plugins]
     with tempfile.TemporaryDirectory(prefix="reproduce-") as folder:
@@ -92,16 +96,32 @@ def _dataset(request: ReproduceRequest, recorded: RunRecord) -> Dataset:
     # The seed of a run derives from the name of its data, whatever the file is called today.
     own = replace(own, dataset_id=recorded.dataset.dataset_id) if own else None
     suite = suite_of(recorded)
-    beside = request.record_file.resolve().parent / "../../suite.json"
-    if beside.exists():  # it describes data of the suite's own
-        suite = suite.model_copy(update={"data": Suite.model_validate_json(beside.read_bytes()).data})
+    if request.data_of_folder:
+        suite = suite.model_copy(update={"data": _suite_beside(request.record_file).data})
     specs = data.known_datasets(suite, own, request.data_dir, request.plugins)
-    spec = registry.lookup("data set", recorded.dataset.dataset_id, specs)
+    name = recorded.dataset.dataset_id
+    if name not in specs and not request.data_of_folder:
+        raise UserError(
+            f"Data set '{name}' is not in the catalogue. Name its file by --adata or --data-dir; or, if you "
+            "trust the result folder of the record, load the data as its suite.json describes them: "
+            "--data-of-folder."
+        )
+    spec = registry.lookup("data set", name, specs)
     dataset = catalog.load(replace(spec, recipe=suite.recipe) if suite.recipe else spec)
     drawn = recorded.dataset.subsample
     if drawn is None:
         return dataset
     return catalog.subsampled(dataset, recorded.dataset.n_obs, seed=drawn["seed"])
+
+
+def _suite_beside(record_file: Path) -> Suite:
+    """Return the suite of the result folder that a record is in."""
+    suite = Store.open(record_file.resolve().parent.parent.parent).suite
+    if suite is None:
+        raise UserError(
+            f"{record_file} is in no result folder with a suite.json, which --data-of-folder reads."
+        )
+    return suite
 
 
 def _run(

@@ -9,6 +9,7 @@ from pathlib import Path
 from cellular_bench.benchmark import registry
 from cellular_bench.benchmark.execution import scoring
 from cellular_bench.benchmark.execution.preparation import read_inputs, read_truth
+from cellular_bench.benchmark.results.contents import check_data, check_split
 from cellular_bench.benchmark.results.store import OUTPUTS, Store
 from cellular_bench.benchmark.schema.records import RunRecord
 from cellular_bench.core.errors import ContractError, UserError
@@ -64,6 +65,7 @@ def rescore_folder(
         If it is no result folder, or another process writes to it.
     """
     store = Store.open(folder)
+    store.check_version_of_runs()  # before the first is changed
     registry.load(plugins)
     n_changed = n_without_outputs = n_failed = 0
     unknown: set[str] = set()
@@ -102,8 +104,11 @@ def rescore(
     UserError
         If the outputs or the truth are missing, damaged or do not belong together.
     """
-    outputs = read_outputs(store.run_folder(record.run_id) / OUTPUTS)
+    outputs = read_outputs(store.run_file(record.run_id, OUTPUTS))
     folder = store.split_folder(record.dataset, record.split)
+    check_split(store, record)
+    if outputs.genes is not None:
+        check_data(store, record.dataset)
     task = registry.task(record.task)
     given = scoring.expression_of(outputs, store.data_file(record.dataset), folder)
     given |= read_inputs(task, folder, study_metrics=scoring.has_study_metrics(record))

@@ -24,6 +24,7 @@ from cellular_bench.benchmark.schema.executor import ExecutorConfig
 from cellular_bench.benchmark.schema.records import Missing, RunRecord
 from cellular_bench.benchmark.schema.suite import Suite
 from cellular_bench.core.errors import UserError
+from cellular_bench.core.files import folder_below
 from cellular_bench.core.types import Dataset, ProfileName
 from cellular_bench.metrics.spec import reads_batches
 from cellular_bench.reports.tables.definitions import other_versions
@@ -169,7 +170,7 @@ def _executor(config: ExecutorConfig, here: Executor, *, jobs: int | None) -> It
         return
     from cellular_bench.benchmark.cluster.dask import connect
 
-    with connect(config, logs=here.store.root / "jobs") as cluster:
+    with connect(config, logs=folder_below(here.store.root, "jobs")) as cluster:
         yield replace(here, n_jobs=jobs or cluster.n_slots, carry_out=cluster.carry_out)
 
 

@@ -18,7 +18,7 @@ from cellular_bench.benchmark.results.index import RunSummary
 from cellular_bench.benchmark.results.merge import merge, problem, replaced_by, take_over
 from cellular_bench.benchmark.results.progress import mark_running, overview, write_plan
 from cellular_bench.benchmark.results.store import INDEX, Store
-from cellular_bench.benchmark.schema.record_files import NewerRecordError, read_record
+from cellular_bench.benchmark.schema.record_files import NewerVersionError, read_record
 from cellular_bench.benchmark.schema.records import Limits, Outcome, RunRecord
 from cellular_bench.benchmark.schema.suite import Suite
 from cellular_bench.cli.run import command as run_command
@@ -134,7 +134,7 @@ def test_a_record_of_a_newer_version_is_neither_damaged_nor_replaced(plan, copy,
     path = copy.run_folder(first(copy, "failed").run_id) / "record.json"
     path.write_text(path.read_text().replace('"schema_version": 2', '"schema_version": 3'))
     for read in (lambda: list(copy.records()), copy.damaged, lambda: carried_out(plan, copy.root)):
-        with pytest.raises(NewerRecordError, match=r"schema version 3; this one reads up to 2.*--upgrade"):
+        with pytest.raises(NewerVersionError, match=r"schema version 3; this one reads up to 2.*--upgrade"):
             read()
     assert '"schema_version": 3' in path.read_text()
 
