@@ -1,4 +1,4 @@
-"""What follows the process of a method: what it wrote is checked as hostile input, put in order, scored, kept.
+"""What follows the process of a method: what it wrote is checked, put in order, scored and kept.
 
 Carried out by the supervisor, in which no code of the method has run, after all that the run started is gone.
 """

@@ -25,7 +25,7 @@ from cellular_bench.core.errors import UndefinedError, UserError
 from cellular_bench.core.files import open_regular
 from cellular_bench.core.genes import variable_genes
 from cellular_bench.core.h5ad import write_h5ad
-from cellular_bench.core.npz import read_arrays, write_arrays
+from cellular_bench.core.npz import read_stored, write_stored
 from cellular_bench.core.types import Features, GeneSelection, Stress, TaskId
 
 if TYPE_CHECKING:
@@ -143,16 +143,16 @@ def prepare_split(
     if not is_prepared(folder, inputs):
         mask = variable_genes(adata.X[train_obs], genes)
         truth = make_truth(adata[test_obs], highly_variable=mask, unseen_labels=unseen)
-        _save(folder / TRUTH, {field.name: getattr(truth, field.name) for field in fields(truth)})
+        write_stored(folder / TRUTH, {field.name: getattr(truth, field.name) for field in fields(truth)})
         for name, task_id in inputs.items():
             arrays = registry.task(task_id, plugins).input_files(study_metrics=True)[name].arrays
-            _save(folder / name, {array: make(adata[test_obs]) for array, make in arrays.items()})
+            write_stored(folder / name, {array: make(adata[test_obs]) for array, make in arrays.items()})
         # Written last: its presence says that the folder is complete.
         found = {"train_obs": train_obs, "test_obs": test_obs, "highly_variable": mask, "stress": stress}
-        _save(folder / CELLS, found)
+        write_stored(folder / CELLS, found)
     cells = read_cells(folder / CELLS)
     names = np.asarray(adata.obs_names, dtype=str)
-    _save(folder / ORDER, {"order": view_order(names, cells, seed=digest)})
+    write_stored(folder / ORDER, {"order": view_order(names, cells, seed=digest)})
     for features, path in views.items():
         write_views(adata, cells, path, features=features, seed=digest)
 
@@ -267,12 +267,8 @@ def cell_cycle_inputs(adata: AnnData, batch: NDArray[np.str_]) -> dict[str, Any]
     return {"cell_cycle": found.scores, "cell_cycle_before": found.variance_before}
 
 
-def _save(path: Path, arrays: dict[str, Any]) -> None:
-    write_arrays(path, arrays)
-
-
 def _load(path: Path) -> dict[str, Any]:
     try:
-        return read_arrays(path)
+        return read_stored(path)
     except UserError as error:
         raise UserError(f"{error} Run the benchmark again with --fresh.") from error

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from cellular_bench.benchmark.results.store import CELLS, TRUTH, Store
 from cellular_bench.core.errors import UserError
 from cellular_bench.core.json_files import parse_json
-from cellular_bench.core.npz import read_arrays
+from cellular_bench.core.npz import read_stored
 
 if TYPE_CHECKING:
     from anndata import AnnData
@@ -65,8 +65,8 @@ def _read(folder: Path) -> tuple[dict[str, Any], dict[str, Any]]:
     UserError
         If they are of other kinds or lengths, or a file is missing or damaged.
     """
-    cells: dict[str, Any] = {"stress": np.array("null"), **read_arrays(folder / CELLS)}
-    truth: dict[str, Any] = {"cell_cycle_reason": np.array(""), **read_arrays(folder / TRUTH)}
+    cells: dict[str, Any] = {"stress": np.array("null"), **read_stored(folder / CELLS)}
+    truth: dict[str, Any] = {"cell_cycle_reason": np.array(""), **read_stored(folder / TRUTH)}
     n_test = len(cells.get("test_obs", ()))
     are_right = (
         _kinds(cells) == _CELLS

@@ -251,7 +251,7 @@ def _values(stream: IO[bytes], stored: Stored, *, skip: bool = True) -> NDArray[
     return values
 
 
-def read_arrays(path: Path) -> dict[str, NDArray[Any]]:
+def read_stored(path: Path) -> dict[str, NDArray[Any]]:
     """Return all arrays of an uncompressed file that belongs to the harness.
 
     Raises
@@ -267,7 +267,7 @@ def read_arrays(path: Path) -> dict[str, NDArray[Any]]:
         raise UserError(f"{path} is missing or damaged ({reason}).") from error
 
 
-def write_arrays(path: Path, arrays: dict[str, Any]) -> None:
+def write_stored(path: Path, arrays: dict[str, Any]) -> None:
     """Write an uncompressed file, complete or not at all.
 
     Raises
