@@ -8,9 +8,10 @@ from __future__ import annotations
 
 import ctypes
 import os
+from pathlib import Path
 
 from cellular_bench.benchmark.isolation.sandbox import kernel
-from cellular_bench.benchmark.isolation.sandbox.places import Places, devices, is_folder, without_hidden
+from cellular_bench.benchmark.isolation.sandbox.places import Places, devices, without_hidden
 
 # The same numbers on every architecture.
 _CREATE_RULESET, _ADD_RULE, _RESTRICT_SELF = 444, 445, 446
@@ -62,7 +63,7 @@ def enter(found: Places) -> None:
         scoped=_ABSTRACT_SOCKETS_AND_SIGNALS if version >= 6 else 0,
     )
     size = 8 if version < 4 else 16 if version < 6 else 24
-    rules = kernel.call(_CREATE_RULESET, ruleset, size, 0, what="Landlock")
+    rules = kernel.call(_CREATE_RULESET, ctypes.byref(ruleset), size, 0, what="Landlock")
     modes = found.needed()
     for path, mode in modes.items():
         if mode == "write":
@@ -72,18 +73,18 @@ def enter(found: Places) -> None:
                 _allow(rules, part, handled & (_READ if is_whole else _READ_DIR))
     for path in devices():
         _allow(rules, path, handled & (_ON_FILES | _READ_DIR))
-    _allow(rules, "/proc", handled & _READ)
-    _allow(rules, "/dev/shm", handled & ~_MAKE_DEVICES)  # noqa: S108 - semaphores are there
+    _allow(rules, Path("/proc"), handled & _READ)
+    _allow(rules, Path("/dev/shm"), handled & ~_MAKE_DEVICES)  # noqa: S108 - semaphores are there
     kernel.drop_privileges()
     kernel.call(_RESTRICT_SELF, rules, 0, what="Landlock")
     os.close(rules)
 
 
-def _allow(rules: int, path: str, rights: int) -> None:
+def _allow(rules: int, path: Path, rights: int) -> None:
     parent = os.open(path, os.O_PATH | os.O_CLOEXEC)
     try:
-        allowed = rights if is_folder(path) else rights & _ON_FILES
+        allowed = rights if path.is_dir() else rights & _ON_FILES
         beneath = _Beneath(allowed=allowed, parent=parent)
-        kernel.call(_ADD_RULE, rules, _PATH_BENEATH, beneath, 0, what=f"Landlock for {path}")
+        kernel.call(_ADD_RULE, rules, _PATH_BENEATH, ctypes.byref(beneath), 0, what=f"Landlock for {path}")
     finally:
         os.close(parent)
