@@ -104,7 +104,7 @@ def trial(readable: list[str]) -> None:
                 os.write(writer, _try(kind, tuple(map(Path, readable)), Path(outside.name)).encode())
                 os._exit(0)
             os.close(writer)
-            with open(reader, encoding="utf-8") as report:
+            with os.fdopen(reader) as report:
                 reason = report.read()
             if os.waitpid(child, 0)[1] or reason:
                 missing[kind] = reason or "the trial ended without a reason"

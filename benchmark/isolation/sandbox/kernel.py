@@ -6,6 +6,7 @@ import ctypes
 import errno
 import os
 import stat
+import struct
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -25,7 +26,7 @@ def call(name: str | int, *args: Any, what: str) -> int:
     Parameters
     ----------
     args
-        Numbers, bytes, None, or structures and arrays by reference.
+        Numbers, bytes for pointers, or None.
     what
         The subject of the error message: ``"A new root"``.
 
@@ -57,8 +58,7 @@ def drop_privileges() -> None:
     with suppress(OSError):  # refused after the last one, or to a process that has no capability to lose
         for capability in range(64):
             call("prctl", _CAPBSET_DROP, capability, 0, 0, 0, what="The bounding set")
-    header = (ctypes.c_uint32 * 2)(_CAPABILITY_VERSION_3, 0)
-    call("capset", header, (ctypes.c_uint32 * 6)(), what="No capabilities")
+    call("capset", struct.pack("=Ii", _CAPABILITY_VERSION_3, 0), bytes(24), what="No capabilities")
 
 
 def leave_keyring() -> None:

@@ -6,8 +6,8 @@ kernel cannot refuse depends on the version of its interface (ABI), see :func:`g
 
 from __future__ import annotations
 
-import ctypes
 import os
+import struct
 from pathlib import Path
 
 from cellular_bench.benchmark.isolation.sandbox import kernel
@@ -24,15 +24,6 @@ _READ = _EXECUTE | _READ_FILE | _READ_DIR
 _N_RIGHTS = {1: 13, 2: 14, 3: 15, 4: 15}
 _MOST_RIGHTS = 16
 _TCP, _ABSTRACT_SOCKETS_AND_SIGNALS = 3, 3
-
-
-class _Ruleset(ctypes.Structure):
-    _fields_ = (("files", ctypes.c_uint64), ("network", ctypes.c_uint64), ("scoped", ctypes.c_uint64))
-
-
-class _Beneath(ctypes.Structure):
-    _pack_ = 1
-    _fields_ = (("allowed", ctypes.c_uint64), ("parent", ctypes.c_int32))
 
 
 def abi() -> int:
@@ -57,13 +48,11 @@ def enter(found: Places) -> None:
     """Restrict this process and all that it will start."""
     version = abi()
     handled = (1 << _N_RIGHTS.get(version, _MOST_RIGHTS)) - 1
-    ruleset = _Ruleset(
-        files=handled,
-        network=_TCP if version >= 4 else 0,
-        scoped=_ABSTRACT_SOCKETS_AND_SIGNALS if version >= 6 else 0,
-    )
+    network = _TCP if version >= 4 else 0
+    scoped = _ABSTRACT_SOCKETS_AND_SIGNALS if version >= 6 else 0
     size = 8 if version < 4 else 16 if version < 6 else 24
-    rules = kernel.call(_CREATE_RULESET, ctypes.byref(ruleset), size, 0, what="Landlock")
+    ruleset = struct.pack("=QQQ", handled, network, scoped)[:size]
+    rules = kernel.call(_CREATE_RULESET, ruleset, size, 0, what="Landlock")
     modes = found.needed()
     for path, mode in modes.items():
         if mode == "write":
@@ -84,7 +73,7 @@ def _allow(rules: int, path: Path, rights: int) -> None:
     parent = os.open(path, os.O_PATH | os.O_CLOEXEC)
     try:
         allowed = rights if path.is_dir() else rights & _ON_FILES
-        beneath = _Beneath(allowed=allowed, parent=parent)
-        kernel.call(_ADD_RULE, rules, _PATH_BENEATH, ctypes.byref(beneath), 0, what=f"Landlock for {path}")
+        rule = struct.pack("=Qi", allowed, parent)
+        kernel.call(_ADD_RULE, rules, _PATH_BENEATH, rule, 0, what=f"Landlock for {path}")
     finally:
         os.close(parent)

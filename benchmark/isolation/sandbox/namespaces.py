@@ -8,7 +8,6 @@ keeps that time; a SIGKILL ends all and loses it.
 
 from __future__ import annotations
 
-import ctypes
 import errno
 import fcntl
 import os
@@ -33,10 +32,6 @@ _READY = b"0\n"
 #: The old root, until it is unmounted.
 _OLD = "/.old"
 _ROOT, _PROC, _SHARED_MEMORY = Path("/"), Path("/proc"), Path("/dev/shm")  # noqa: S108 - the run's own
-
-
-class _Attributes(ctypes.Structure):
-    _fields_ = tuple((name, ctypes.c_uint64) for name in ("set", "clear", "propagation", "users"))
 
 
 def enter(found: Places) -> None:
@@ -189,6 +184,6 @@ def _mount(source: str, target: Path, kind: str | None, flags: int, options: byt
 
 
 def _limit(path: Path, limits: int, below: int = _WITH_ALL_BELOW) -> None:
-    attributes = _Attributes(set=limits)
-    given = os.fsencode(path), below, ctypes.byref(attributes), ctypes.sizeof(attributes)
+    attributes = struct.pack("=QQQQ", limits, 0, 0, 0)  # to set, to clear, propagation, users
+    given = os.fsencode(path), below, attributes, len(attributes)
     kernel.call(_MOUNT_SETATTR, _CWD, *given, what=f"Limits of {path}")
