@@ -115,7 +115,7 @@ def _try(kind: Isolation, readable: tuple[Path, ...], outside: Path) -> str:
     """Return why a kind of isolation does not work for this process; empty if it does."""
     try:
         enter(kind, Walls(readable=readable, hidden=(outside,)))
-        Path("/dev/null").write_bytes(Path(sys.executable).resolve().open("rb").read(1))
+        Path("/dev/null").write_bytes(Path(os.__file__).read_bytes())
     except OSError as error:
         return f"{error.strerror}: {error.filename}" if error.filename else str(error.strerror)
     try:

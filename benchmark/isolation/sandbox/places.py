@@ -16,9 +16,12 @@ Mode = Literal["read", "write", "hide"]
 
 _SYSTEM = ("bin", "etc", "gnu", "lib", "lib32", "lib64", "libx32", "nix", "opt", "sbin", "sys", "usr")
 #: Parts of an installation of Python. A prefix may be a home or a project, with much else in it.
-_PARTS = ("bin", "etc", "include", "lib", "lib32", "lib64", "libexec", "nvvm", "pyvenv.cfg", "sbin", "share")
+_PARTS = (
+    *("bin", "etc", "include", "lib", "lib32", "lib64", "libexec"),
+    *("nvvm", "pyvenv.cfg", "sbin", "share", "targets"),
+)
 _INSTALLED = {"site-packages", "dist-packages"}
-_DEVICES = ("null", "zero", "full", "random", "urandom", "kfd", "dri")
+_DEVICES = ("null", "zero", "full", "random", "urandom", "dri", "dxg", "kfd")
 _MOST_LINKS = 40
 
 
@@ -95,10 +98,12 @@ def installation() -> list[Path]:
     """Return the paths of the system, of Python and its packages, and of this package, as they are named."""
     prefixes = (sys.prefix, sys.base_prefix, sys.exec_prefix, sys.base_exec_prefix)
     package = Path(cellular_bench.__path__[0]).absolute()
+    libraries = map(Path, os.environ.get("LD_LIBRARY_PATH", "").split(":"))
     sites = [path for path in map(Path, sys.path) if path.name in _INSTALLED]
     named = [
         *(Path("/", name) for name in _SYSTEM),
         *(Path(prefix, part) for prefix in prefixes for part in _PARTS),
+        *(path for path in libraries if path.name.startswith("lib")),
         *sites,
         package.parent if package.parent.name in {*_INSTALLED, "src"} else package,
         *(linked for folder in (*sites, package) for linked in _links_in(folder)),
