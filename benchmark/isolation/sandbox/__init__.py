@@ -8,7 +8,6 @@ places. Open descriptors are kept, except those of folders: an open file stays o
 
 from __future__ import annotations
 
-import errno
 import functools
 import json
 import os
@@ -27,9 +26,7 @@ __all__ = ["Found", "Isolation", "Walls", "best", "enter"]
 
 Isolation = Literal["namespaces", "landlock", "process"]
 _TRIAL_S = 20.0
-_TRIAL = "import sys; sys.path.insert(0, sys.argv[1]); from {} import trial; trial(sys.argv[2:])".format(
-    __name__
-)
+_TRIAL = f"import sys; sys.path.insert(0, sys.argv[1]); from {__name__} import trial; trial(sys.argv[2:])"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -107,7 +104,7 @@ def trial(readable: list[str]) -> None:
                 os.write(writer, _try(kind, tuple(map(Path, readable)), Path(outside.name)).encode())
                 os._exit(0)
             os.close(writer)
-            with open(reader, encoding="utf-8") as report:  # noqa: PTH123 - a descriptor
+            with os.fdopen(reader) as report:
                 reason = report.read()
             if os.waitpid(child, 0)[1] or reason:
                 missing[kind] = reason or "the trial ended without a reason"
@@ -118,7 +115,7 @@ def _try(kind: Isolation, readable: tuple[Path, ...], outside: Path) -> str:
     """Return why a kind of isolation does not work for this process; empty if it does."""
     try:
         enter(kind, Walls(readable=readable, hidden=(outside,)))
-        Path("/dev/null").write_bytes(Path(sys.executable).resolve().open("rb").read(1))
+        Path("/dev/null").write_bytes(Path(os.__file__).read_bytes())
     except OSError as error:
         return f"{error.strerror}: {error.filename}" if error.filename else str(error.strerror)
     try:
@@ -131,11 +128,14 @@ def _try(kind: Isolation, readable: tuple[Path, ...], outside: Path) -> str:
 def _tried() -> dict[str, str]:
     """Return kind -> reason for those that do not work; a separate program, as this one may have threads."""
     root = str(Path(sys.modules["cellular_bench"].__path__[0]).parent)
-    command = [sys.executable, "-I", "-S", "-c", _TRIAL, root, *installation()]
+    command = [sys.executable, "-I", "-S", "-c", _TRIAL, root, *map(str, installation())]
     try:
         done = subprocess.run(  # noqa: S603 - this interpreter
-            command, capture_output=True, stdin=subprocess.DEVNULL, text=True, timeout=_TRIAL_S, check=True
+            command, capture_output=True, stdin=subprocess.DEVNULL, text=True, timeout=_TRIAL_S, check=False
         )
         return dict(json.loads(done.stdout))
-    except (OSError, subprocess.SubprocessError, json.JSONDecodeError) as error:
-        return dict.fromkeys(("namespaces", "landlock"), f"the trial failed: {error}")
+    except json.JSONDecodeError:
+        reason = done.stderr.strip().rpartition("\n")[2]
+    except (OSError, subprocess.TimeoutExpired) as error:
+        reason = f"{type(error).__name__}: {error.args[0]}"
+    return dict.fromkeys(("namespaces", "landlock"), f"the trial failed: {reason}")

@@ -6,7 +6,10 @@ import ctypes
 import errno
 import os
 import stat
+import struct
 from contextlib import suppress
+from pathlib import Path
+from typing import Any
 
 _SET_PDEATHSIG, _CAPBSET_DROP, _SET_NO_NEW_PRIVS = 1, 24, 38
 _CAPABILITY_VERSION_3 = 0x20080522
@@ -15,14 +18,15 @@ _KEYCTL = {"x86_64": 250, "aarch64": 219, "riscv64": 219, "ppc64le": 271, "s390x
 _JOIN_SESSION_KEYRING = 1
 
 _libc = ctypes.CDLL(None, use_errno=True)
-Argument = int | bytes | ctypes.Structure | ctypes.Array[ctypes.c_uint32] | None
 
 
-def call(name: str | int, *args: Argument, what: str) -> int:
+def call(name: str | int, *args: Any, what: str) -> int:
     """Call a function of libc, or a system call by its number.
 
     Parameters
     ----------
+    args
+        Numbers, bytes for pointers, or None.
     what
         The subject of the error message: ``"A new root"``.
 
@@ -36,7 +40,6 @@ def call(name: str | int, *args: Argument, what: str) -> int:
         raise OSError(errno.ENOSYS, f"{what}: not in this C library")
     numbers = [] if isinstance(name, str) else [ctypes.c_long(name)]
     given = [ctypes.c_ulong(arg) if isinstance(arg, int) else arg for arg in args]
-    given = [ctypes.byref(arg) if isinstance(arg, ctypes.Structure | ctypes.Array) else arg for arg in given]
     result = int(function(*numbers, *given))
     if result < 0:
         code = ctypes.get_errno()
@@ -55,8 +58,7 @@ def drop_privileges() -> None:
     with suppress(OSError):  # refused after the last one, or to a process that has no capability to lose
         for capability in range(64):
             call("prctl", _CAPBSET_DROP, capability, 0, 0, 0, what="The bounding set")
-    header = (ctypes.c_uint32 * 2)(_CAPABILITY_VERSION_3, 0)
-    call("capset", header, (ctypes.c_uint32 * 6)(), what="No capabilities")
+    call("capset", struct.pack("=Ii", _CAPABILITY_VERSION_3, 0), bytes(24), what="No capabilities")
 
 
 def leave_keyring() -> None:
@@ -67,10 +69,10 @@ def leave_keyring() -> None:
 
 def close_folders() -> None:
     """Close every descriptor of a folder, which would lead past the walls; read nothing from stdin."""
-    for name in os.listdir("/proc/self/fd"):
+    for path in [*Path("/proc/self/fd").iterdir()]:
         with suppress(OSError):  # the descriptor of the listing itself
-            if stat.S_ISDIR(os.fstat(int(name)).st_mode):
-                os.close(int(name))
+            if stat.S_ISDIR(os.fstat(int(path.name)).st_mode):
+                os.close(int(path.name))
     null = os.open("/dev/null", os.O_RDONLY)
     os.dup2(null, 0)
     if null:
@@ -79,6 +81,6 @@ def close_folders() -> None:
 
 def require_one_thread() -> None:
     """Refuse to go on in a process with threads: some would stay outside the walls."""
-    n_threads = len(os.listdir("/proc/self/task"))
+    n_threads = len([*Path("/proc/self/task").iterdir()])
     if n_threads > 1:
         raise OSError(errno.EINVAL, f"Walls hold one thread, and this process has {n_threads}")

@@ -6,11 +6,12 @@ kernel cannot refuse depends on the version of its interface (ABI), see :func:`g
 
 from __future__ import annotations
 
-import ctypes
 import os
+import struct
+from pathlib import Path
 
 from cellular_bench.benchmark.isolation.sandbox import kernel
-from cellular_bench.benchmark.isolation.sandbox.places import Places, devices, is_folder, without_hidden
+from cellular_bench.benchmark.isolation.sandbox.places import Places, devices, without_hidden
 
 # The same numbers on every architecture.
 _CREATE_RULESET, _ADD_RULE, _RESTRICT_SELF = 444, 445, 446
@@ -23,15 +24,6 @@ _READ = _EXECUTE | _READ_FILE | _READ_DIR
 _N_RIGHTS = {1: 13, 2: 14, 3: 15, 4: 15}
 _MOST_RIGHTS = 16
 _TCP, _ABSTRACT_SOCKETS_AND_SIGNALS = 3, 3
-
-
-class _Ruleset(ctypes.Structure):
-    _fields_ = (("files", ctypes.c_uint64), ("network", ctypes.c_uint64), ("scoped", ctypes.c_uint64))
-
-
-class _Beneath(ctypes.Structure):
-    _pack_ = 1
-    _fields_ = (("allowed", ctypes.c_uint64), ("parent", ctypes.c_int32))
 
 
 def abi() -> int:
@@ -56,12 +48,10 @@ def enter(found: Places) -> None:
     """Restrict this process and all that it will start."""
     version = abi()
     handled = (1 << _N_RIGHTS.get(version, _MOST_RIGHTS)) - 1
-    ruleset = _Ruleset(
-        files=handled,
-        network=_TCP if version >= 4 else 0,
-        scoped=_ABSTRACT_SOCKETS_AND_SIGNALS if version >= 6 else 0,
-    )
+    network = _TCP if version >= 4 else 0
+    scoped = _ABSTRACT_SOCKETS_AND_SIGNALS if version >= 6 else 0
     size = 8 if version < 4 else 16 if version < 6 else 24
+    ruleset = struct.pack("=QQQ", handled, network, scoped)[:size]
     rules = kernel.call(_CREATE_RULESET, ruleset, size, 0, what="Landlock")
     modes = found.needed()
     for path, mode in modes.items():
@@ -72,18 +62,18 @@ def enter(found: Places) -> None:
                 _allow(rules, part, handled & (_READ if is_whole else _READ_DIR))
     for path in devices():
         _allow(rules, path, handled & (_ON_FILES | _READ_DIR))
-    _allow(rules, "/proc", handled & _READ)
-    _allow(rules, "/dev/shm", handled & ~_MAKE_DEVICES)  # noqa: S108 - semaphores are there
+    _allow(rules, Path("/proc"), handled & _READ)
+    _allow(rules, Path("/dev/shm"), handled & ~_MAKE_DEVICES)  # noqa: S108 - semaphores are there
     kernel.drop_privileges()
     kernel.call(_RESTRICT_SELF, rules, 0, what="Landlock")
     os.close(rules)
 
 
-def _allow(rules: int, path: str, rights: int) -> None:
+def _allow(rules: int, path: Path, rights: int) -> None:
     parent = os.open(path, os.O_PATH | os.O_CLOEXEC)
     try:
-        allowed = rights if is_folder(path) else rights & _ON_FILES
-        beneath = _Beneath(allowed=allowed, parent=parent)
-        kernel.call(_ADD_RULE, rules, _PATH_BENEATH, beneath, 0, what=f"Landlock for {path}")
+        allowed = rights if path.is_dir() else rights & _ON_FILES
+        rule = struct.pack("=Qi", allowed, parent)
+        kernel.call(_ADD_RULE, rules, _PATH_BENEATH, rule, 0, what=f"Landlock for {path}")
     finally:
         os.close(parent)

@@ -8,7 +8,6 @@ keeps that time; a SIGKILL ends all and loses it.
 
 from __future__ import annotations
 
-import ctypes
 import errno
 import fcntl
 import os
@@ -21,7 +20,7 @@ from pathlib import Path
 from typing import NoReturn
 
 from cellular_bench.benchmark.isolation.sandbox import kernel
-from cellular_bench.benchmark.isolation.sandbox.places import Mode, Places, devices, is_folder
+from cellular_bench.benchmark.isolation.sandbox.places import Mode, Places, devices
 
 _NEW_MOUNTS, _NEW_IPC, _NEW_USER, _NEW_PIDS, _NEW_NETWORK = 1 << 17, 1 << 27, 1 << 28, 1 << 29, 1 << 30
 _READ_ONLY, _NO_SUID, _NO_DEVICES, _NO_PROGRAMS = 1, 2, 4, 8
@@ -30,12 +29,9 @@ _MOUNT_SETATTR = 442  # the same number on every architecture
 _CWD, _WITH_ALL_BELOW = -100, 0x8000
 _SET_INTERFACE_FLAGS, _IS_UP = 0x8914, 1
 _READY = b"0\n"
-#: The old root until it is unmounted, and an empty file that nobody can read.
-_OLD, _EMPTY = "/.old", "/.empty"
-
-
-class _Attributes(ctypes.Structure):
-    _fields_ = tuple((name, ctypes.c_uint64) for name in ("set", "clear", "propagation", "users"))
+#: The old root, until it is unmounted.
+_OLD = "/.old"
+_ROOT, _PROC, _SHARED_MEMORY = Path("/"), Path("/proc"), Path("/dev/shm")  # noqa: S108 - the run's own
 
 
 def enter(found: Places) -> None:
@@ -75,7 +71,7 @@ def enter(found: Places) -> None:
 def _wait_outside(first: int, reader: int) -> NoReturn:
     """End as the method ends, by exit code or signal; raise an error if it was never started."""
     signal.signal(signal.SIGTERM, lambda number, frame: os.kill(first, signal.SIGTERM))
-    with open(reader, "rb") as report:  # noqa: PTH123 - a descriptor
+    with open(reader, "rb") as report:
         ready = report.readline()
         if ready == _READY:
             kernel.drop_privileges()
@@ -112,42 +108,41 @@ def _wait_inside(method: int, writer: int) -> NoReturn:
     os._exit(0)
 
 
-def _build(modes: dict[str, Mode], links: dict[str, str], nodes: list[str]) -> None:
+def _build(modes: dict[Path, Mode], links: dict[Path, Path], nodes: list[Path]) -> None:
     """Make a root that holds only what is allowed, forget the old one, and give up all privileges."""
-    cwd = os.getcwd()
+    cwd = Path.cwd()
     umask = os.umask(0o022)
     os.setsid()
-    _mount("none", "/", None, _RECURSIVE | _PRIVATE)
-    _mount("tmpfs", "/proc", "tmpfs", _NO_SUID | _NO_DEVICES, b"mode=755")  # any folder would do
+    _mount("none", _ROOT, None, _RECURSIVE | _PRIVATE)
+    _mount("tmpfs", _PROC, "tmpfs", _NO_SUID | _NO_DEVICES, b"mode=755")  # any folder would do
     Path(f"/proc{_OLD}").mkdir()
     kernel.call("pivot_root", b"/proc", f"/proc{_OLD}".encode(), what="A new root")
     os.chdir("/")
-    Path(_EMPTY).touch(mode=0)
-    covers = [path for path, mode in modes.items() if mode == "hide" and is_folder(_OLD + path)]
+    covers = [path for path, mode in modes.items() if mode == "hide" and Path(f"{_OLD}{path}").is_dir()]
     for path, mode in modes.items():
+        limits = _NO_SUID | _NO_DEVICES | (0 if mode == "write" else _READ_ONLY)
         if path in covers:
             _mount("tmpfs", path, "tmpfs", _NO_SUID | _NO_DEVICES, b"mode=755")
+        elif mode == "hide":
+            _bind(Path("/dev/null"), path, limits)  # no device: it cannot be opened
         else:
-            limits = _NO_SUID | _NO_DEVICES | (0 if mode == "write" else _READ_ONLY)
-            _bind(_EMPTY if mode == "hide" else _OLD + path, path, limits)
+            _bind(path, path, limits)
     for path in nodes:
-        _bind(_OLD + path, path, _READ_ONLY | _NO_SUID | _NO_PROGRAMS)
+        _bind(path, path, _READ_ONLY | _NO_SUID | _NO_PROGRAMS)
     descriptors = {"fd": "", "stdin": "/0", "stdout": "/1", "stderr": "/2"}
-    for link, target in {
-        **{f"/dev/{k}": f"/proc/self/fd{v}" for k, v in descriptors.items()},
-        **links,
-    }.items():
+    links = {Path("/dev", name): Path(f"/proc/self/fd{end}") for name, end in descriptors.items()} | links
+    for link, target in links.items():
         if not os.path.lexists(link):
-            Path(link).parent.mkdir(parents=True, exist_ok=True)
-            Path(link).symlink_to(target)
-    _make_target("/dev/shm", is_folder=True)  # noqa: S108 - the run's own
-    _mount("tmpfs", "/dev/shm", "tmpfs", _NO_SUID | _NO_DEVICES, b"mode=1777")  # noqa: S108
+            link.parent.mkdir(parents=True, exist_ok=True)
+            link.symlink_to(target)
+    _SHARED_MEMORY.mkdir(parents=True)
+    _mount("tmpfs", _SHARED_MEMORY, "tmpfs", _NO_SUID | _NO_DEVICES, b"mode=1777")
     _show_processes()
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as any_socket:  # libraries talk to 127.0.0.1
         fcntl.ioctl(any_socket, _SET_INTERFACE_FLAGS, struct.pack("16sh14x", b"lo", _IS_UP))
     kernel.call("umount2", _OLD.encode(), _DETACH, what="The old root")
     Path(_OLD).rmdir()
-    for path in (*covers, "/"):
+    for path in (*covers, _ROOT):
         _limit(path, _READ_ONLY | _NO_SUID | _NO_DEVICES, 0)
     with suppress(OSError):
         os.chdir(cwd)
@@ -161,37 +156,34 @@ def _show_processes() -> None:
     A container that covers parts of its ``/proc`` is refused a new one. Its old one then stays: it names
     the processes outside, as with Landlock, but the user namespace refuses their memory, files and folders.
     """
-    _make_target("/proc", is_folder=True)
+    _PROC.mkdir()
     try:
-        _mount("proc", "/proc", "proc", _NO_SUID | _NO_DEVICES | _NO_PROGRAMS)
+        _mount("proc", _PROC, "proc", _NO_SUID | _NO_DEVICES | _NO_PROGRAMS)
     except PermissionError:
-        _bind(f"{_OLD}/proc", "/proc", 0)
+        _bind(_PROC, _PROC, 0)
     with suppress(OSError):  # read-only in some containers; a namespace within this one cannot undo a mount
         Path("/proc/sys/user/max_user_namespaces").write_text("0", encoding="ascii")
-    _limit("/proc", _READ_ONLY | _NO_SUID | _NO_DEVICES | _NO_PROGRAMS)
+    _limit(_PROC, _READ_ONLY | _NO_SUID | _NO_DEVICES | _NO_PROGRAMS)
 
 
-def _bind(source: str, target: str, limits: int) -> None:
-    _make_target(target, is_folder=is_folder(source))
-    _mount(source, target, None, _BIND | _RECURSIVE)
-    _limit(target, limits)
-
-
-def _make_target(path: str, *, is_folder: bool) -> None:
-    target = Path(path)
+def _bind(source: Path, target: Path, limits: int) -> None:
+    """Show what was at a place of the old root."""
+    source = Path(f"{_OLD}{source}")
     target.parent.mkdir(parents=True, exist_ok=True)
-    if is_folder:
+    if source.is_dir():
         target.mkdir(exist_ok=True)
     elif not target.exists():
         target.touch()
+    _mount(str(source), target, None, _BIND | _RECURSIVE)
+    _limit(target, limits)
 
 
-def _mount(source: str, target: str, kind: str | None, flags: int, options: bytes | None = None) -> None:
+def _mount(source: str, target: Path, kind: str | None, flags: int, options: bytes | None = None) -> None:
     names = os.fsencode(source), os.fsencode(target), kind.encode() if kind else None
     kernel.call("mount", *names, flags, options, what=f"A mount at {target}")
 
 
-def _limit(path: str, limits: int, below: int = _WITH_ALL_BELOW) -> None:
-    attributes = _Attributes(set=limits)
-    size = ctypes.sizeof(attributes)
-    kernel.call(_MOUNT_SETATTR, _CWD, os.fsencode(path), below, attributes, size, what=f"Limits of {path}")
+def _limit(path: Path, limits: int, below: int = _WITH_ALL_BELOW) -> None:
+    attributes = struct.pack("=QQQQ", limits, 0, 0, 0)  # to set, to clear, propagation, users
+    given = os.fsencode(path), below, attributes, len(attributes)
+    kernel.call(_MOUNT_SETATTR, _CWD, *given, what=f"Limits of {path}")

@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import errno
 import os
-import stat
 import sys
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
@@ -15,11 +14,14 @@ import cellular_bench
 
 Mode = Literal["read", "write", "hide"]
 
-_SYSTEM = "/usr /bin /sbin /lib /lib32 /lib64 /libx32 /etc /opt /nix /gnu".split()
+_SYSTEM = ("bin", "etc", "gnu", "lib", "lib32", "lib64", "libx32", "nix", "opt", "sbin", "sys", "usr")
 #: Parts of an installation of Python. A prefix may be a home or a project, with much else in it.
-_PARTS = "bin sbin lib lib32 lib64 libexec include share etc ssl targets nvvm pyvenv.cfg".split()
+_PARTS = (
+    *("bin", "etc", "include", "lib", "lib32", "lib64", "libexec"),
+    *("nvvm", "pyvenv.cfg", "sbin", "share", "targets"),
+)
 _INSTALLED = {"site-packages", "dist-packages"}
-_DEVICES = "null zero full random urandom kfd dri".split()
+_DEVICES = ("null", "zero", "full", "random", "urandom", "dri", "dxg", "kfd")
 _MOST_LINKS = 40
 
 
@@ -47,23 +49,22 @@ class Walls:
 class Places:
     """Real paths with what may be done there and below, and the links that lead to them."""
 
-    modes: dict[str, Mode] = field(default_factory=dict)
-    links: dict[str, str] = field(default_factory=dict)
+    modes: dict[Path, Mode] = field(default_factory=dict)
+    links: dict[Path, Path] = field(default_factory=dict)
 
-    def add(self, path: str | Path, mode: Mode) -> None:
+    def add(self, path: Path, mode: Mode) -> None:
         """Set what may be done at the real place of a path."""
-        links, real = _follow(os.path.abspath(path))
+        links, real = _follow(path.absolute())
         self.links |= links
         self.modes[real] = mode
 
-    def mode(self, path: str) -> Mode:
+    def around(self, path: Path) -> Mode:
         """Return what the closest place above a path allows; without one, nothing."""
-        above = (str(parent) for parent in Path(path).parents)
-        return next((self.modes[parent] for parent in above if parent in self.modes), "hide")
+        return next((self.modes[above] for above in path.parents if above in self.modes), "hide")
 
-    def needed(self) -> dict[str, Mode]:
+    def needed(self) -> dict[Path, Mode]:
         """Return the places that differ from what is around them, outer ones first."""
-        return {path: mode for path, mode in sorted(self.modes.items()) if mode != self.mode(path)}
+        return {path: mode for path, mode in sorted(self.modes.items()) if mode != self.around(path)}
 
 
 def visible(walls: Walls) -> Places:
@@ -75,45 +76,51 @@ def visible(walls: Walls) -> Places:
         If a path of ``walls`` does not exist, or is to be protected within a writable one.
     """
     found = Places()
+    given: tuple[tuple[Mode, tuple[Path, ...]], ...] = (
+        ("hide", walls.hidden),
+        ("read", walls.readable),
+        ("write", walls.writable),
+    )
     for path in installation():
         found.add(path, "read")
     found.add(Path(cellular_bench.__path__[0]) / "datasets" / "bundled", "hide")
-    for mode, paths in (("hide", walls.hidden), ("read", walls.readable), ("write", walls.writable)):
+    for mode, paths in given:
         for path in paths:
             path.stat()
             found.add(path, mode)
-    for path, mode in found.needed().items():
-        if found.mode(path) == "write":
-            raise OSError(errno.EINVAL, f"Cannot protect what lies in a writable folder ({mode})", path)
+    for path in found.needed():
+        if found.around(path) == "write":
+            raise OSError(errno.EINVAL, "Cannot protect what lies in a writable folder", str(path))
     return found
 
 
-def installation() -> list[str]:
+def installation() -> list[Path]:
     """Return the paths of the system, of Python and its packages, and of this package, as they are named."""
-    prefixes = {sys.prefix, sys.base_prefix, sys.exec_prefix, sys.base_exec_prefix}
-    package = cellular_bench.__path__[0]
-    source = os.path.dirname(package)
-    sites = [path for path in sys.path if os.path.isabs(path) and os.path.basename(path) in _INSTALLED]
+    prefixes = (sys.prefix, sys.base_prefix, sys.exec_prefix, sys.base_exec_prefix)
+    package = Path(cellular_bench.__path__[0]).absolute()
+    libraries = map(Path, os.environ.get("LD_LIBRARY_PATH", "").split(":"))
+    sites = [path for path in map(Path, sys.path) if path.name in _INSTALLED]
     named = [
-        *_SYSTEM,
-        *(os.path.join(prefix, part) for prefix in prefixes for part in _PARTS),
+        *(Path("/", name) for name in _SYSTEM),
+        *(Path(prefix, part) for prefix in prefixes for part in _PARTS),
+        *(path for path in libraries if path.name.startswith("lib")),
         *sites,
-        *(path for site in sites for path in _linked(site)),
-        source if os.path.basename(source) in {*_INSTALLED, "src"} else package,
-        *_linked(package),
-        sys.executable,
-        "/sys",
+        package.parent if package.parent.name in {*_INSTALLED, "src"} else package,
+        *(linked for folder in (*sites, package) for linked in _links_in(folder)),
+        Path(sys.executable),
     ]
-    return [path for path in dict.fromkeys(named) if path and os.path.exists(path)]
+    return [path for path in dict.fromkeys(named) if path.is_absolute() and os.access(path, os.F_OK)]
 
 
-def devices() -> list[str]:
+def devices() -> list[Path]:
     """Return the devices that every program may need, and those of GPUs."""
-    gpus = [name for name in os.listdir("/dev") if name.startswith("nvidia")]
-    return [f"/dev/{name}" for name in (*_DEVICES, *gpus) if os.path.exists(f"/dev/{name}")]
+    folder = Path("/dev")
+    return [
+        path for path in (*(folder / name for name in _DEVICES), *folder.glob("nvidia*")) if path.exists()
+    ]
 
 
-def without_hidden(path: str, modes: dict[str, Mode]) -> Iterator[tuple[str, bool]]:
+def without_hidden(path: Path, modes: dict[Path, Mode]) -> Iterator[tuple[Path, bool]]:
     """Yield a readable path in parts that hold nothing hidden.
 
     Yields
@@ -121,41 +128,36 @@ def without_hidden(path: str, modes: dict[str, Mode]) -> Iterator[tuple[str, boo
     path, is_whole
         ``is_whole`` is False for a folder of which only the listing may be read.
     """
-    hidden = [other for other, mode in modes.items() if mode == "hide" and other.startswith(path + "/")]
-    yield path, not hidden
-    if hidden:
-        for entry in os.scandir(path):
-            if modes.get(entry.path) != "hide" and not entry.is_symlink():
-                yield from without_hidden(entry.path, modes)
+    is_whole = not any(mode == "hide" and path in other.parents for other, mode in modes.items())
+    yield path, is_whole
+    if not is_whole:
+        for part in path.iterdir():
+            if modes.get(part) != "hide" and not part.is_symlink():
+                yield from without_hidden(part, modes)
 
 
-def is_folder(path: str) -> bool:
-    """Whether there is a folder at a path."""
-    return stat.S_ISDIR(os.stat(path).st_mode)
-
-
-def _linked(folder: str) -> Iterable[str]:
-    """Return the links in a folder: what they lead to is part of it."""
+def _links_in(folder: Path) -> list[Path]:
+    """Return the links in a folder: what they lead to belongs to it."""
     if not os.access(folder, os.R_OK | os.X_OK):
         return []
-    return [entry.path for entry in os.scandir(folder) if entry.is_symlink()]
+    return [Path(entry.path) for entry in os.scandir(folder) if entry.is_symlink()]
 
 
-def _follow(path: str) -> tuple[dict[str, str], str]:
+def _follow(path: Path) -> tuple[dict[Path, Path], Path]:
     """Return the links on the way to an absolute path, each with its target, and the real path."""
-    links: dict[str, str] = {}
-    here, n_links = "/", 0
-    todo = path.split("/")[::-1]
+    links: dict[Path, Path] = {}
+    here, n_followed = Path("/"), 0
+    todo = [*path.parts[:0:-1]]
     while todo:
         part = todo.pop()
-        step = os.path.normpath(os.path.join(here, part))
-        if part in {"", ".", ".."} or not os.path.islink(step):
+        step = here.parent if part == ".." else here / part
+        if not step.is_symlink():
             here = step
             continue
-        n_links += 1
-        if n_links > _MOST_LINKS:
-            raise OSError(errno.ELOOP, os.strerror(errno.ELOOP), path)
-        links[step] = os.readlink(step)
-        here = "/" if links[step].startswith("/") else here
-        todo += links[step].split("/")[::-1]
+        n_followed += 1
+        if n_followed > _MOST_LINKS:
+            raise OSError(errno.ELOOP, os.strerror(errno.ELOOP), str(path))
+        target = links[step] = step.readlink()
+        here = here / target.root
+        todo += [part for part in target.parts[::-1] if part != "/"]
     return links, here

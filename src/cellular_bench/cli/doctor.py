@@ -26,7 +26,7 @@ Exit code: 0 the program can be used, 1 a problem must be fixed first.""",
 @format_option
 @click.option("--json", "as_json", is_flag=True, hidden=True)  # deprecated: --format json
 def command(*, output: str, as_json: bool) -> None:
-    """Look at this machine: versions, cores, memory, disk, GPU, R, environments and extras."""
+    """Look at this machine: versions, cores, memory, disk, GPU, sandbox, R, environments and extras."""
     from cellular_bench.workflows.doctor import examine
 
     if as_json:

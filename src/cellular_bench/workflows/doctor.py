@@ -1,4 +1,4 @@
-"""Examine the machine: versions, cores, memory, disk, GPU, environments, extras."""
+"""Examine the machine: versions, cores, memory, disk, GPU, sandbox, environments, extras."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ import platform
 import re
 import shutil
 import subprocess
+import sys
 import tempfile
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -17,6 +18,7 @@ from typing import Literal
 from cellular_bench import __version__, environments
 from cellular_bench.benchmark import registry
 from cellular_bench.benchmark.execution.machine import usable_cores
+from cellular_bench.benchmark.isolation import sandbox
 from cellular_bench.benchmark.plan.installed import CONSTRAINTS, DISTRIBUTION, untested
 from cellular_bench.workflows.environments import declared_with_methods
 
@@ -30,6 +32,13 @@ EXTRAS = {
 }
 #: Below this, a run of the quickstart may not end: its folder takes about as much.
 _LEAST_DISK_GIB, _LEAST_MEMORY_GIB = 1.0, 2.0
+
+
+_NAMESPACES = (
+    "allow user namespaces: sysctl kernel.apparmor_restrict_unprivileged_userns=0 (Ubuntu), "
+    "kernel.unprivileged_userns_clone=1 (Debian), user.max_user_namespaces=10000 (Red Hat); in Docker, "
+    "--security-opt seccomp=unconfined --security-opt apparmor=unconfined"
+)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -57,6 +66,7 @@ def examine() -> Iterator[Finding]:
     yield _memory()
     yield from _disks()
     yield _gpu()
+    yield _sandbox()
     yield from _environments()
     yield from _extras()
 
@@ -132,6 +142,21 @@ def _gpu() -> Finding:
     if done.returncode != 0:
         return Finding(topic="GPU", status="missing", found=f"{tool} fails: {text}", enables=enables)
     return Finding(topic="GPU", status="ok", found=text)
+
+
+def _sandbox() -> Finding:
+    """Say what separates a run from the user's files, and why it is not the best."""
+    found = sandbox.best()
+    if found.kind == "namespaces":
+        return Finding(topic="sandbox", status="ok", found=found.description)
+    reasons = "; ".join(f"{kind}: {reason}" for kind, reason in found.missing.items())
+    return Finding(
+        topic="sandbox",
+        status="missing",
+        found=f"{found.description} ({reasons})",
+        enables="runs that see neither other files nor the network",
+        remedy=_NAMESPACES if sys.platform == "linux" else "run on Linux",
+    )
 
 
 def _environments() -> Iterator[Finding]:
