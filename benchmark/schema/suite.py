@@ -130,9 +130,8 @@ def read_suite(path: Path) -> Suite:
         If the file cannot be read or does not describe a suite; the message names the field.
     """
     table = read_toml(path, what="Suite")
-    for name in ("suite_id", "missing"):
-        if name in table:  # the name of the file, and what a run writes down
-            raise UserError(f"Suite {path}: {name}: there is no such entry in a file.")
+    if "missing" in table:  # which a run writes down
+        raise UserError(f"Suite {path}: missing: there is no such entry in a file.")
     try:
         suite = Suite.model_validate({**table, "suite_id": path.stem})
     except ValidationError as error:

@@ -93,7 +93,7 @@ def address_problem(url: object) -> str:
 
 def file_name(url: str) -> str:
     """Return the last part of an address if it is a plain name, else ``"download"``."""
-    name = Path(urlsplit(url).path).name
+    name = "" if address_problem(url) else Path(urlsplit(url).path).name
     return name if is_plain_name(name) else "download"
 
 

@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
+from urllib import request
 from urllib.error import HTTPError, URLError
 
 from cellular_bench.core.errors import DataError
@@ -241,8 +242,21 @@ def _connect(url: str, part: Path, wanted: Wanted, options: Options) -> None:
         raise _BrokenOffError(str(error) or type(error).__name__) from error
 
 
+class Redirects(request.HTTPRedirectHandler):
+    """Follows redirects to http and https alone, and from https only to https."""
+
+    def redirect_request(self, req: Any, fp: Any, code: int, msg: str, headers: Any, newurl: str) -> Any:
+        """Return the next request, or raise :class:`urllib.error.HTTPError`."""
+        problem = address_problem(newurl)
+        if not problem and req.type == "https" and not newurl.lower().startswith("https:"):
+            problem = "from https, only https is followed"
+        if problem:
+            raise HTTPError(req.full_url, code, f"redirected to {newurl!r}: {problem}", headers, fp)
+        return super().redirect_request(req, fp, code, msg, headers, newurl)
+
+
 def ask(url: str, headers: Mapping[str, str], *, timeout_s: float) -> Any:
-    """Request an address; redirects are followed to http and https alone, and never from https to http.
+    """Request an address of the web.
 
     Returns
     -------
@@ -253,17 +267,6 @@ def ask(url: str, headers: Mapping[str, str], *, timeout_s: float) -> Any:
     OSError, http.client.HTTPException
         If there is no answer, or it is an error.
     """
-    from urllib import request
-
-    class Redirects(request.HTTPRedirectHandler):
-        def redirect_request(self, req: Any, fp: Any, code: Any, msg: Any, headers: Any, newurl: str) -> Any:
-            problem = address_problem(newurl)
-            if not problem and req.type == "https" and not newurl.lower().startswith("https:"):
-                problem = "from https, only https is followed"
-            if problem:
-                raise HTTPError(req.full_url, code, f"redirected to {newurl!r}: {problem}", headers, fp)
-            return super().redirect_request(req, fp, code, msg, headers, newurl)
-
     opener = request.OpenerDirector()  # the usual one would also open files and ftp
     for handler in (
         request.ProxyHandler,

@@ -338,7 +338,6 @@ splits = ["kfold"]
     ("more", "block", "message"),
     [
         ("new = 1", "", "new: there is no such entry. .*upgrade"),
-        ('suite_id = "x"', "", "suite_id: there is no such entry"),
         ("missing = []", "", "missing: there is no such entry"),
         ("limits = { time_limit_s = 1e300 }", "", "limits.time_limit_s"),
         ("limits = { memory_limit_mib = 0 }", "", "limits.memory_limit_mib"),
