@@ -325,7 +325,9 @@ def _asked_for(group: WorkerClass, stack: ExitStack, logs: Path) -> _Workers:
         Path(stack.enter_context(tempfile.TemporaryDirectory(dir=logs, prefix=".tls-")))
     )
     # Pages of state and metrics, which nobody has to show a certificate for.
-    no_pages = {f"distributed.{role}.http.routes": [] for role in ("scheduler", "worker")}
+    no_pages: dict[str, list[str]] = {
+        f"distributed.{role}.http.routes": [] for role in ("scheduler", "worker")
+    }
     stack.enter_context(dask.config.set(no_pages))
     gpus = [f"--gpus={group.gpus}"] if group.gpus else []
     # A job that is lost is asked for again by us, so its name is free at once.
