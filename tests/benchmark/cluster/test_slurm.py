@@ -191,6 +191,8 @@ def test_only_the_jobs_of_a_session_reach_its_scheduler(slurm, wait_for, tmp_pat
         assert modes == {folder.name: 0o700, "key.pem": 0o600, "cert.pem": 0o600}
     assert not list(tmp_path.glob(".tls-*")), "no key is left"
     assert listeners(psutil.Process()) <= before
+    # Slurm ends the job in its own time; it must not be shut down before.
+    wait_for(lambda: not workers())
 
 
 def cmdline(process: psutil.Process) -> list[str]:
