@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import MISSING, asdict, fields, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -16,6 +16,8 @@ from cellular_bench.core.layers import named_layers
 from cellular_bench.core.toml import read_toml
 from cellular_bench.core.types import Dataset, DatasetSpec
 from cellular_bench.datasets.names import check_name
+from cellular_bench.datasets.sources import declared
+from cellular_bench.datasets.sources.cache import is_checksum
 
 if TYPE_CHECKING:
     from anndata import AnnData
@@ -68,7 +70,7 @@ def described(table: Mapping[str, Any], *, where: str) -> DatasetSpec:
     Raises
     ------
     DataError
-        If an entry is unknown or missing, or the name is invalid.
+        If an entry is unknown, missing or of another kind, or the name is invalid.
     """
     given = {"counts_layer": None} | dict(table)
     known = {field.name for field in fields(DatasetSpec)}
@@ -80,9 +82,48 @@ def described(table: Mapping[str, Any], *, where: str) -> DatasetSpec:
             check_name(given["dataset_id"])
         except UserError as error:
             problems.append(str(error))
+    problems += [
+        f"The entry '{name}' is {given[name]!r:.200}; {wanted}."
+        for name, (is_right, wanted) in _FIELDS.items()
+        if name in given and not is_right(given[name])
+    ]
+    problems += declared.problems(given["source"]) if "source" in given else []
     if problems:
         raise DataError(where, problems)
     return DatasetSpec(**given)
+
+
+def _is_text(value: Any) -> bool:
+    return isinstance(value, str)
+
+
+def _is_text_or_none(value: Any) -> bool:
+    return value is None or isinstance(value, str)
+
+
+def _is_number_or_none(value: Any) -> bool:
+    return value is None or (type(value) is int and value >= 0)
+
+
+def _is_names(value: Any) -> bool:
+    return isinstance(value, list | tuple) and all(isinstance(item, str) for item in value)
+
+
+#: What each entry of a table must be, beside ``dataset_id`` and ``source``.
+_FIELDS: Mapping[str, tuple[Callable[[Any], bool], str]] = {
+    **dict.fromkeys(
+        ("title", "label_key", "organism", "tissue", "assay", "notes"), (_is_text, "it must be text")
+    ),
+    **dict.fromkeys(
+        ("batch_key", "counts_layer", "doi", "license", "recipe"), (_is_text_or_none, "it must be text")
+    ),
+    **dict.fromkeys(("n_obs", "n_vars"), (_is_number_or_none, "it must be a whole number")),
+    **dict.fromkeys(("local", "truth_keys"), (_is_names, "it must be a list of names")),
+    "sha256": (
+        lambda value: value is None or is_checksum(value, "sha256"),
+        "it must be a sha256 in hexadecimal digits",
+    ),
+}
 
 
 def from_h5ad(
@@ -121,7 +162,7 @@ def from_h5ad(
     taken = {manifest.stem for manifest in MANIFESTS.glob("*.toml")}
     named = dataset_id is not None
     if dataset_id is None:
-        stem = re.sub(r"[^a-z0-9]+", "_", path.stem.lower()).strip("_") or "data"
+        stem = re.sub(r"[^a-z0-9]+", "_", path.stem.lower()).strip("_")[:90] or "data"
         # Rows of a user's file must not appear in the table of another data set.
         dataset_id = f"{stem}_file" if stem in taken else stem
     check_name(dataset_id)

@@ -13,13 +13,14 @@ def check_name(dataset_id: object) -> None:
     Raises
     ------
     UserError
-        If it is not text of lower-case letters, digits and underscores.
+        If it is not text of at most 100 lower-case letters, digits and underscores.
 
     Examples
     --------
     >>> check_name("lung_atlas")
     """
-    if not isinstance(dataset_id, str) or not re.fullmatch(r"[a-z0-9_]+", dataset_id):
+    if not isinstance(dataset_id, str) or not re.fullmatch(r"[a-z0-9_]{1,100}", dataset_id):
         raise UserError(
-            f"Data set names are made of lower-case letters, digits and underscores, got: {dataset_id!r}."
+            "Data set names are made of at most 100 lower-case letters, digits and underscores, got: "
+            f"{dataset_id!r:.200}."
         )

@@ -6,6 +6,7 @@ as on one machine. What a lost worker was doing is done again on another one.
 
 from __future__ import annotations
 
+import os
 import re
 import shutil
 import subprocess
@@ -34,6 +35,7 @@ from cellular_bench.core.errors import BenchError, UserError
 
 if TYPE_CHECKING:
     from distributed import Client, Future
+    from distributed.security import Security
 
 #: How often a waiting run looks whether it was cancelled, and how often lost jobs are asked for again.
 LOOK_S, RENEW_S = 0.5, 5.0
@@ -296,6 +298,11 @@ def _joined(config: ExecutorConfig, stack: ExitStack) -> _Workers:
 
     try:
         client = stack.enter_context(Client(config.scheduler, timeout=CONNECT_S, set_as_default=False))
+    except TypeError as error:  # tls:// without certificates
+        raise UserError(
+            f"{config.scheduler} needs the certificates of its cluster. Name them in Dask's configuration: "
+            "ca-file, client.key and client.cert of distributed.comm.tls."
+        ) from error
     except (OSError, ValueError) as error:
         raise UserError(f"No Dask scheduler answers at {config.scheduler}: {error}") from error
     threads = client.nthreads()
@@ -306,11 +313,25 @@ def _joined(config: ExecutorConfig, stack: ExitStack) -> _Workers:
 
 
 def _asked_for(group: WorkerClass, stack: ExitStack, logs: Path) -> _Workers:
+    """Start a scheduler here and its workers as jobs.
+
+    Every connection is encrypted, and both sides show the certificate of this session. There is no dashboard.
+    The scheduler listens on the interface that is asked for, else on the address of the default route.
+    """
     import dask
     from dask_jobqueue import SLURMCluster
     from distributed import Client
 
     logs.mkdir(parents=True, exist_ok=True)
+    host = _address(group.interface)
+    security = _session_security(
+        Path(stack.enter_context(tempfile.TemporaryDirectory(dir=logs, prefix=".tls-")))
+    )
+    # Pages of state and metrics, which nobody has to show a certificate for.
+    no_pages: dict[str, list[str]] = {
+        f"distributed.{role}.http.routes": [] for role in ("scheduler", "worker")
+    }
+    stack.enter_context(dask.config.set(no_pages))
     gpus = [f"--gpus={group.gpus}"] if group.gpus else []
     # A job that is lost is asked for again by us, so its name is free at once.
     stack.enter_context(dask.config.set({"distributed.deploy.lost-worker-timeout": "1s"}))
@@ -323,19 +344,65 @@ def _asked_for(group: WorkerClass, stack: ExitStack, logs: Path) -> _Workers:
         memory=group.memory,
         walltime=group.walltime,
         interface=group.interface,
+        protocol="tls://",
+        security=security,
         python=group.python or sys.executable,
         nanny=False,
         job_name=f"cellular-bench-{group.name}",
         job_extra_directives=[*gpus, *group.directives],
         job_script_prologue=list(group.prologue),
+        worker_extra_args=["--no-dashboard", "--dashboard-address", "127.0.0.1:0"],
         log_directory=str(logs),
-        scheduler_options={"dashboard": False, "dashboard_address": None, "allowed_failures": 0},
+        scheduler_options={
+            "host": host,
+            "dashboard": False,
+            "dashboard_address": "127.0.0.1:0",
+            "allowed_failures": 0,
+        },
     )
     stack.callback(cluster.close)
     _check_accepted(cluster.job_script())
     cluster.scale(group.jobs)
     client = stack.enter_context(Client(cluster, set_as_default=False))
     return _Workers(client=client, n_slots=group.jobs * group.slots, cluster=cluster, jobs=group.jobs)
+
+
+def _address(interface: str | None) -> str:
+    from distributed.utils import get_ip, get_ip_interface
+
+    if interface is None:
+        return str(get_ip())
+    try:
+        return str(get_ip_interface(interface))
+    except ValueError as error:
+        raise UserError(f"The interface '{interface}' of workers is not on this machine: {error}.") from error
+
+
+def _session_security(folder: Path) -> Security:
+    """Make a key and a certificate for one session, as files in a folder that only this user can enter.
+
+    Workers read them from there, so the folder must be visible on their nodes, as the logs of jobs must.
+    """
+    from distributed.security import Security
+
+    try:
+        made = Security.temporary()
+    except ImportError as error:
+        raise UserError(
+            "Slurm jobs need cryptography, which encrypts their connections: "
+            "pip install 'cellular-bench[cluster]'."
+        ) from error
+    files = {"key.pem": made.tls_worker_key, "cert.pem": made.tls_worker_cert}
+    key, cert = (_private_file(folder / name, text) for name, text in files.items())
+    of_roles = {f"tls_{role}_key": key for role in ("client", "scheduler", "worker")}
+    of_roles |= {f"tls_{role}_cert": cert for role in ("client", "scheduler", "worker")}
+    return Security(require_encryption=True, tls_ca_file=cert, **of_roles)
+
+
+def _private_file(path: Path, text: str) -> str:
+    with os.fdopen(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w") as file:
+        file.write(text)
+    return str(path)
 
 
 def _check_accepted(script: str) -> None:

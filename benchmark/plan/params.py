@@ -7,11 +7,15 @@ import hashlib
 import json
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any, cast
 
 from cellular_bench.benchmark.registry import BUILT_IN, Method, built_in, lookup
 from cellular_bench.core.errors import UserError
+from cellular_bench.core.files import open_regular
 from cellular_bench.core.types import MethodSpec
+
+if TYPE_CHECKING:
+    from io import BufferedReader
 
 
 def completed(method: Method, overrides: Mapping[str, Any]) -> dict[str, Any]:
@@ -105,11 +109,20 @@ def files_of(method: Method, params: Mapping[str, Any]) -> dict[str, Path]:
                 f"Parameter '{name}' of method '{method.spec.method_id}' is {value!r}; it must be the path "
                 "of a file."
             )
-    return {name: Path(value).expanduser().resolve() for name, value in given.items()}
+    return {name: _resolved(method, name, value) for name, value in given.items()}
+
+
+def _resolved(method: Method, name: str, value: str) -> Path:
+    try:
+        return Path(value).expanduser().resolve()
+    except (OSError, RuntimeError, ValueError) as error:  # no such user, a ring of links, a null character
+        raise UserError(
+            f"Parameter '{name}' of method '{method.spec.method_id}' is {value!r}, which is no path: {error}."
+        ) from error
 
 
 @functools.cache
 def _sha256(path: Path, mtime_ns: int, size: int) -> str:
     """Digest a file once, however many runs read it; another time or size of it is another file."""
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
+    with open_regular(path) as file:
+        return hashlib.file_digest(cast("BufferedReader", file), "sha256").hexdigest()

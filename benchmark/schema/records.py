@@ -200,9 +200,9 @@ class Evaluation(Model):
 class Limits(Model):
     """What one run may use; breaking a limit ends the run, not the suite."""
 
-    time_limit_s: float = Field(default=1800, gt=0)
-    memory_limit_mib: float = Field(default=8192, gt=0)
-    gpu_memory_limit_mib: float | None = Field(default=None, gt=0)
+    time_limit_s: float = Field(default=1800, gt=0, le=1e9)
+    memory_limit_mib: float = Field(default=8192, gt=0, le=1e9)
+    gpu_memory_limit_mib: float | None = Field(default=None, gt=0, le=1e9)
 
 
 #: Split of the results that were computed elsewhere: no outputs are kept of them.

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from collections import Counter
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 from pydantic import Field, ValidationError, field_validator
 
@@ -13,9 +13,14 @@ from cellular_bench.benchmark.schema.executor import ExecutorConfig
 from cellular_bench.benchmark.schema.record_files import check_version
 from cellular_bench.benchmark.schema.records import Limits, Missing, Model
 from cellular_bench.core.errors import UserError
+from cellular_bench.core.files import is_plain_name
 from cellular_bench.core.sizes import MIN_CELLS
 from cellular_bench.core.toml import explain, read_toml
 from cellular_bench.core.types import Features, ProfileName, SplitKind, TaskId
+from cellular_bench.datasets import catalog
+
+#: What generators of random numbers take.
+Seed = Annotated[int, Field(ge=0, lt=2**32)]
 
 
 class MethodChoice(Model):
@@ -43,7 +48,7 @@ class Block(Model):
     datasets: tuple[str, ...] = Field(min_length=1)
     methods: tuple[MethodChoice, ...] = Field(min_length=1)
     splits: tuple[SplitChoice, ...] = Field(min_length=1)
-    seeds: tuple[int, ...] = Field(default=(0,), min_length=1)
+    seeds: tuple[Seed, ...] = Field(default=(0,), min_length=1)
 
     @field_validator("methods", mode="before")
     @classmethod
@@ -66,7 +71,7 @@ class Suite(Model):
     executor
         Where its runs are carried out.
     data
-        Data sets of the suite's own, described as manifests do; blocks name them by their ``dataset_id``.
+        Data sets of the suite, described as manifests do; blocks name them by their ``dataset_id``.
     recipe
         How all its data are filtered and normalised: a name of
         :data:`cellular_bench.datasets.preparation.recipes.RECIPES`.
@@ -99,6 +104,13 @@ class Suite(Model):
     missing: tuple[Missing, ...] = ()
     blocks: tuple[Block, ...] = Field(min_length=1)
 
+    @field_validator("suite_id")
+    @classmethod
+    def _plain_name(cls, value: str) -> str:
+        if not is_plain_name(value):
+            raise ValueError("must be a plain name, because files are named after it")
+        return value
+
     @field_validator("data")
     @classmethod
     def _each_name_once(cls, value: tuple[dict[str, Any], ...]) -> tuple[dict[str, Any], ...]:
@@ -111,6 +123,8 @@ class Suite(Model):
 def read_suite(path: Path) -> Suite:
     """Read a suite from a TOML file; its name is the name of the file.
 
+    Nothing that it names is opened.
+
     Raises
     ------
     NewerVersionError
@@ -118,13 +132,18 @@ def read_suite(path: Path) -> Suite:
     UserError
         If the file cannot be read or does not describe a suite; the message names the field.
     """
-    fields = read_toml(path, what="Suite")
-    check_version(path, fields)
-    fields.pop("schema_version", None)
+    table = read_toml(path, what="Suite")
+    check_version(path, table)
+    table.pop("schema_version", None)
+    if "missing" in table:  # which a run writes down
+        raise UserError(f"Suite {path}: missing: there is no such entry in a file.")
     try:
-        return Suite.model_validate({**fields, "suite_id": path.stem})
+        suite = Suite.model_validate({**table, "suite_id": path.stem})
     except ValidationError as error:
         raise UserError(f"Suite {path}: {explain(error)}") from error
+    for data in suite.data:
+        catalog.described(data, where=f"A data set of suite {path}")
+    return suite
 
 
 def _list(value: Any) -> list[Any]:

@@ -49,7 +49,7 @@ def tenx_with_labels(files: Mapping[str, Path]) -> AnnData:
 
     Cells without a label are dropped; ``obs["cell_type"]`` holds the labels.
     """
-    folder = next(path for path in files.values() if path.is_dir())
+    folder = _first(files, Path.is_dir, "an archive to unpack")
     labels = _labels(files, key="barcodes")
     adata, _ = name_genes(read_10x_mtx(folder))
     return _labelled(adata, labels[["celltype"]].rename(columns={"celltype": "cell_type"}), folder)
@@ -75,7 +75,7 @@ def tenx_sorted(files: Mapping[str, Path]) -> AnnData:
 
 def table_with_labels(files: Mapping[str, Path]) -> AnnData:
     """Read a genes x cells table, and a table with ``CellName``, ``Sample`` and ``CellType`` (GSE115469)."""
-    table = next(path for path in files.values() if ".csv" in path.suffixes)
+    table = _first(files, lambda path: ".csv" in path.suffixes, "a table .csv")
     labels = _labels(files, key="CellName")
     adata, _ = name_genes(read_table(table, orientation="genes"))
     columns = {"Sample": "patientID", "CellType": "cell_type"}
@@ -116,6 +116,13 @@ def _baron_donor(path: Path, donor: str) -> AnnData:
     adata.obs = adata.obs[["assigned_cluster"]].rename(columns={"assigned_cluster": "cell_type"})
     adata.obs["patientID"] = donor
     return adata
+
+
+def _first(files: Mapping[str, Path], is_wanted: Callable[[Path], bool], what: str) -> Path:
+    for path in files.values():
+        if is_wanted(path):
+            return path
+    raise DataError(", ".join(files), [f"Its builder reads {what}, which is not among the files."])
 
 
 def _labels(files: Mapping[str, Path], *, key: str) -> pd.DataFrame:

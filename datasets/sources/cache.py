@@ -4,11 +4,16 @@ from __future__ import annotations
 
 import hashlib
 import json
+import re
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
-from cellular_bench.core.files import cache_dir
+from cellular_bench.core.errors import DataError
+from cellular_bench.core.files import cache_dir, is_plain_name
+
+SCHEMES = ("http", "https")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -20,12 +25,17 @@ class Wanted:
     urls
         Addresses of the same file, tried in this order.
     name
-        Name in the cache.
+        Name in the cache: a plain name, not a path.
     sha256, md5
         Checksums, or None if unknown. A file without checksums is *unverified*: the checksum of the first
         download is stored, and any other content of the same address is refused from then on.
     size
         Number of bytes, or None if unknown.
+
+    Raises
+    ------
+    DataError
+        If the name is a path, or a checksum or the size is none: they become parts of paths.
     """
 
     urls: tuple[str, ...]
@@ -34,10 +44,57 @@ class Wanted:
     md5: str | None = None
     size: int | None = None
 
+    def __post_init__(self) -> None:
+        checks = (
+            ("name", is_plain_name(self.name), self.name),
+            ("sha256", self.sha256 is None or is_checksum(self.sha256, "sha256"), self.sha256),
+            ("md5", self.md5 is None or is_checksum(self.md5, "md5"), self.md5),
+            ("size", self.size is None or self.size >= 0, self.size),
+        )
+        problems = [
+            f"Its {name} is {value!r}, which is none." for name, is_right, value in checks if not is_right
+        ]
+        if problems:
+            raise DataError("A file to be fetched", problems)
+
     @property
     def is_verified(self) -> bool:
         """True if a checksum is known."""
         return bool(self.sha256 or self.md5)
+
+
+def is_checksum(value: object, kind: str) -> bool:
+    """Whether a value is a checksum: 64 hexadecimal digits of a sha256, 32 of an md5."""
+    length = {"sha256": 64, "md5": 32}[kind]
+    return isinstance(value, str) and re.fullmatch(f"[0-9a-f]{{{length}}}", value) is not None
+
+
+def address_problem(url: object) -> str:
+    """Describe why an address is not used; empty if it is: http or https, a host, no name and password.
+
+    Examples
+    --------
+    >>> address_problem("https://zenodo.org/a.h5ad"), address_problem("file:///etc/passwd")
+    ('', 'expected an address with http or https')
+    """
+    if not isinstance(url, str) or not url.isascii() or not url.isprintable() or " " in url:
+        return "expected an address without spaces and special characters"
+    try:
+        parts = urlsplit(url)
+        is_complete = bool(parts.hostname) and parts.port != 0
+    except ValueError:
+        return "it is not a complete address"
+    if parts.scheme not in SCHEMES:
+        return f"expected an address with {' or '.join(SCHEMES)}"
+    if parts.username is not None or parts.password is not None:
+        return "an address must not hold a name or a password"
+    return "" if is_complete else "it is not a complete address"
+
+
+def file_name(url: str) -> str:
+    """Return the last part of an address if it is a plain name, else ``"download"``."""
+    name = "" if address_problem(url) else Path(urlsplit(url).path).name
+    return name if is_plain_name(name) else "download"
 
 
 def place(wanted: Wanted) -> Path:

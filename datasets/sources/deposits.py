@@ -7,9 +7,8 @@ import json
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Literal
-from urllib.parse import urlsplit
 
-from cellular_bench.core.errors import DataError, UnknownNameError
+from cellular_bench.core.errors import DataError
 from cellular_bench.core.files import cache_dir
 from cellular_bench.datasets.sources import archives, cache, download, wheels
 from cellular_bench.datasets.sources.cache import Wanted
@@ -19,8 +18,6 @@ from cellular_bench.datasets.sources.download import Options
 #: ``deposited``: the address is in the listing of the deposit, which was not requested yet.
 #: ``own``: not available for download; the user provides it in a folder.
 State = Literal["ships", "cached", "missing", "deposited", "own"]
-#: Keys that an entry of ``[[source.files]]`` can have.
-ENTRIES = frozenset({"name", "urls", "listing", "sha256", "md5", "size", "checksum_from", "unpack"})
 
 
 def files_of(
@@ -31,12 +28,11 @@ def files_of(
     Raises
     ------
     DataError
-        If a file cannot be fetched, is not the expected one, or an entry of the manifest is unknown.
+        If a file cannot be fetched or is not the expected one.
     """
     options = options or Options()
     files = {}
     for entry in source["files"]:
-        _check_entry(dataset_id, entry)
         wanted = _wanted(dataset_id, entry, options)
         path = download.obtain(wanted, dataset_id=dataset_id, options=options)
         name = str(entry["name"])
@@ -54,7 +50,7 @@ def state(source: Mapping[str, Any]) -> State:
     if kind == "carrier":
         return "cached" if all(wheels.place(wheel).is_file() for wheel in source["wheels"]) else "missing"
     if kind == "url":
-        wanted = Wanted(urls=(source["url"],), name=_name_of(source["url"]), sha256=source["sha256"])
+        wanted = Wanted(urls=(source["url"],), name=cache.file_name(source["url"]), sha256=source["sha256"])
         return "cached" if cache.place(wanted).is_file() else "missing"
     if kind == "data_dir":
         return "own"
@@ -70,14 +66,6 @@ def state(source: Mapping[str, Any]) -> State:
 def is_verified(source: Mapping[str, Any]) -> bool:
     """Return whether the checksums of the manifest were computed from the files by this project."""
     return bool(source.get("verified", source.get("kind") != "download"))
-
-
-def _check_entry(dataset_id: str, entry: Mapping[str, Any]) -> None:
-    for name in entry:
-        if name not in ENTRIES:
-            raise DataError(dataset_id, [str(UnknownNameError("entry of a file", name, ENTRIES))])
-    if "name" not in entry or not ("urls" in entry or "listing" in entry):
-        raise DataError(dataset_id, ["A file of its source needs the entry 'name', and 'urls' or 'listing'."])
 
 
 def _wanted(dataset_id: str, entry: Mapping[str, Any], options: Options) -> Wanted:
@@ -120,15 +108,17 @@ def _remembered(entry: Mapping[str, Any]) -> Path:
 def _ask(url: str, *, dataset_id: str, options: Options) -> Any:
     """Request the description of a deposit, in the format of Zenodo's API."""
     from http.client import HTTPException
-    from urllib.request import Request, urlopen
 
-    if urlsplit(url).scheme not in download.SCHEMES:
-        raise DataError(dataset_id, [f"Cannot ask {url}: expected an address with http or https."])
+    problem = cache.address_problem(url)
+    if problem:
+        raise DataError(dataset_id, [f"Cannot ask {url}: {problem}."])
     try:
-        request = Request(url, headers={"Accept": "application/json"})  # noqa: S310  # checked above
-        with urlopen(request, timeout=options.timeout_s) as answer:  # noqa: S310  # checked above
-            return json.load(answer)
-    except (OSError, HTTPException, ValueError) as error:
+        with download.ask(url, {"Accept": "application/json"}, timeout_s=options.timeout_s) as answer:
+            content = answer.read(download.MAX_LISTING_BYTES + 1)
+        if len(content) > download.MAX_LISTING_BYTES:
+            raise ValueError(f"it has more than {download.MAX_LISTING_BYTES} bytes")
+        return json.loads(content)
+    except (OSError, HTTPException, ValueError, RecursionError) as error:
         problem = f"Cannot ask {url} for its files: {error}. Check the connection."
         raise DataError(dataset_id, [problem]) from error
 
@@ -136,26 +126,29 @@ def _ask(url: str, *, dataset_id: str, options: Options) -> Any:
 def _from_listing(answer: Any, entry: Mapping[str, Any], dataset_id: str) -> dict[str, Any]:
     try:
         files = {str(file["key"]): file for file in answer["files"]}
-        file = files.get(str(entry["name"]))
-        if file is None:
-            held = ", ".join(sorted(files)) or "nothing"
-            problem = f"The deposit {entry['listing']} holds {held}, and not {entry['name']}."
-            raise DataError(dataset_id, [problem])
+    except (KeyError, TypeError) as error:
+        raise _unknown_form(entry, dataset_id, error) from error
+    if entry["name"] not in files:
+        held = ", ".join(sorted(files)) or "nothing"
+        problem = f"The deposit {entry['listing']} holds {held}, and not {entry['name']}."
+        raise DataError(dataset_id, [problem])
+    try:
+        file = files[entry["name"]]
         kind, _, checksum = str(file["checksum"]).partition(":")
         listed: dict[str, Any] = {"urls": [str(file["links"]["self"])], "size": int(file["size"])}
-    except (KeyError, TypeError, ValueError) as error:
-        problem = (
-            f"The deposit {entry['listing']} describes its files in a form that is not known: {error!r}."
-        )
-        raise DataError(dataset_id, [problem]) from error
-    return listed | ({kind: checksum} if kind in ("md5", "sha256") else {})
+        listed |= {kind: checksum} if kind in ("md5", "sha256") else {}
+        Wanted(**{**listed, "name": entry["name"]})  # checks them
+    except (KeyError, TypeError, ValueError, OverflowError, DataError) as error:
+        raise _unknown_form(entry, dataset_id, error) from error
+    return listed
+
+
+def _unknown_form(entry: Mapping[str, Any], dataset_id: str, error: Exception) -> DataError:
+    problem = f"The deposit {entry['listing']} describes its files in a form that is not known: {error!r}."
+    return DataError(dataset_id, [problem])
 
 
 def _unpacked(path: Path) -> Path:
     target = path.with_name(f"{path.name}.unpacked")
     archives.unpack(path, target)
     return target
-
-
-def _name_of(url: str) -> str:
-    return Path(urlsplit(url).path).name or "download"

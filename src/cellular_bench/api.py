@@ -50,7 +50,8 @@ def run(
         ``"integration"``, ``"annotation"``, ``"novelty"``, or a task of a plug-in; all of the suite's if
         empty.
     suite
-        Name of a suite, or a TOML file. By default ``quickstart``; ``standard`` with ``adata`` or
+        Name of a suite, or a TOML file; what a file would execute or read elsewhere needs ``trust=True``. By
+        default ``quickstart``; ``standard`` with ``adata`` or
         ``methods``.
     datasets
         Names of the catalogue, or of plug-ins, instead of the suite's.

@@ -35,6 +35,11 @@ Exit code: 0 all runs ended well or do not apply, 1 some did not, 2 the request 
     help="Name of a suite, or a TOML file.  [default: quickstart; standard with --adata or --method]",
 )
 @click.option(
+    "--trust",
+    is_flag=True,
+    help="Allow what a suite from a TOML file would execute, read or download. Without it, that is listed.",
+)
+@click.option(
     "--task",
     "tasks",
     multiple=True,

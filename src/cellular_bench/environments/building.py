@@ -193,7 +193,8 @@ def _pip_steps(packages: PythonPackages, folder: Path, file: Path) -> Iterator[t
     if str(python) == sys.executable and importlib.util.find_spec("pip"):
         # The current pip is newer than the one bundled with venv, and no second copy is needed.
         venv.append("--without-pip")
-        pip = [sys.executable, "-m", "pip", "--python", str(python_in(folder))]
+        # -P: no pip of the working folder.
+        pip = [sys.executable, "-P", "-m", "pip", "--python", str(python_in(folder))]
     yield f"a venv with Python {packages.version}", venv
     pip += ["--disable-pip-version-check", "--no-input"]
     yield "installing packages with pip", [*pip, "install", *_no_deps(packages), "-r", str(file)]

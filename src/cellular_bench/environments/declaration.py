@@ -31,9 +31,15 @@ from pathlib import Path
 from typing import Any, ClassVar
 
 from cellular_bench.core.errors import UnknownNameError, UserError
+from cellular_bench.core.files import is_plain_name, read_regular
+from cellular_bench.core.requirements import exact_name
 from cellular_bench.core.toml import explain, read_toml
 
-_PINNED = re.compile(r"[A-Za-z0-9._-]+(\[[A-Za-z0-9._,-]+\])?==[^\s;*]+(\s*;.*)?(\s+--hash=\S+)*")
+_HASHES = re.compile(r"([ \t]+--hash=sha(256|384|512):[0-9a-f]+)*$")
+_R_NAME = re.compile(r"[A-Za-z][A-Za-z0-9.]*")
+_R_VERSION = re.compile(r"\d+([.-]\d+)*")
+#: Largest lock file in bytes.
+_MAX_LOCK = 1_000_000
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -129,8 +135,11 @@ def _read(path: Path, *, reference: str) -> Declaration:
         )
     python = table.get("python", {})
     lock = python.get("lock") if isinstance(python, dict) else None
-    lines = tuple(_lock_lines(path.parent / lock)) if isinstance(lock, str) else ()
-    facts = {"name": path.stem, "reference": reference, "lock_lines": lines, **table}
+    lines = tuple(_lock_lines(path.parent, lock)) if isinstance(lock, str) else ()
+    own = {"name": path.stem, "reference": reference, "lock_lines": lines}
+    for name in own.keys() & table.keys():
+        raise UserError(f"Environment {path}: {name}: there is no such entry.")
+    facts = {**table, **own}
     declared = _checked(facts, path) if reference.endswith(".toml") else _trusted(facts)
     if (declared.python is None) == (declared.r is None):
         raise UserError(f"Environment {path}: it must have either a table [python] or a table [r].")
@@ -154,12 +163,17 @@ def _trusted(facts: dict[str, Any]) -> Declaration:
     return Declaration(**{**facts, **tables})
 
 
-def _lock_lines(path: Path) -> Iterator[str]:
+def _lock_lines(folder: Path, name: str) -> Iterator[str]:
     """Yield the packages of a lock file, with continued lines joined and comments removed."""
+    if not is_plain_name(name):
+        raise UserError(f"Lock file '{name}': it must be the plain name of a file beside the declaration.")
+    path = folder / name
     try:
-        text = path.read_text(encoding="utf-8")
+        text = read_regular(path.resolve(), most_bytes=_MAX_LOCK).decode("utf-8")
     except OSError as error:
         raise UserError(f"Lock file {path} cannot be read: {error.strerror}.") from error
+    except UnicodeDecodeError as error:
+        raise UserError(f"Lock file {path} is not text in UTF-8: {error}.") from error
     for line in re.sub(r"\\\n\s*", " ", text).splitlines():
         bare = line.split(" #")[0].strip()
         if bare and not bare.startswith("#"):
@@ -167,14 +181,26 @@ def _lock_lines(path: Path) -> Iterator[str]:
 
 
 def _check(declared: Declaration, path: Path) -> None:
+    if declared.r is not None:
+        _check_r(declared.r, path)
     if declared.python is None:
         return
     for line in (*declared.python.requirements, *declared.lock_lines):
-        if not _PINNED.fullmatch(line):
-            raise UserError(
-                f"Environment {path}: '{line}' does not pin an exact version; write NAME==VERSION."
-            )
+        try:
+            exact_name(_HASHES.sub("", line))
+        except UserError as error:
+            raise UserError(f"Environment {path}: {error}") from error
     if not re.fullmatch(r"3\.\d+", declared.python.version):
         raise UserError(
             f"Environment {path}: python.version is '{declared.python.version}'; it must be of the form 3.11."
         )
+
+
+def _check_r(packages: RPackages, path: Path) -> None:
+    """Refuse names and versions that are none: Rscript would take some for options, which run code."""
+    for name in packages.packages:
+        if not _R_NAME.fullmatch(name):
+            raise UserError(f"Environment {path}: {name!r} is not the name of an R package.")
+    for version in (packages.version, *packages.packages.values()):
+        if not _R_VERSION.fullmatch(version):
+            raise UserError(f"Environment {path}: {version!r} is not a version, such as 4.1 or 1.8.0.")

@@ -127,12 +127,16 @@ def _python_state(declaration: Declaration) -> State:
     if not marker.is_file() or not python_in(folder).exists():
         problem = "its creation was not finished" if folder.exists() else "it has not been created"
         return State(declaration=declaration, problem=problem, remedy=remedy)
-    facts = json.loads(marker.read_text(encoding="utf-8"))
+    try:
+        facts = json.loads(marker.read_text(encoding="utf-8"))
+        language, packages = f"Python {facts['python']}", dict(facts["packages"])
+    except (OSError, ValueError, KeyError, TypeError):
+        return State(declaration=declaration, problem=f"{marker} cannot be read", remedy=remedy)
     return State(
         declaration=declaration,
         command=(str(python_in(folder)),),
-        language=f"Python {facts['python']}",
-        packages=facts["packages"],
+        language=language,
+        packages=packages,
         # The interpreter of a venv is a link to that of an installation.
         folders=(folder, python_in(folder).resolve().parent.parent),
     )

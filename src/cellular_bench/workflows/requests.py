@@ -108,6 +108,9 @@ class RunRequest(OwnCells):
     suite
         Name of a suite, or a TOML file; None: ``quickstart``, or ``standard`` for own cells or named
         methods.
+    trust
+        Allow what a suite from a file would execute, read or download
+        (:func:`cellular_bench.workflows.consent.require`).
     tasks, datasets, methods, seeds
         Instead of those of the suite; empty: all of the suite's.
     data_dir
@@ -147,6 +150,7 @@ class RunRequest(OwnCells):
     """
 
     suite: str | None = None
+    trust: bool = False
     tasks: Names = ()
     datasets: Names = ()
     data_dir: Folder | None = None

@@ -28,11 +28,11 @@ from cellular_bench.core.files import folder_below
 from cellular_bench.core.types import Dataset, ProfileName
 from cellular_bench.metrics.spec import reads_batches
 from cellular_bench.reports.tables.definitions import other_versions
-from cellular_bench.workflows import data
+from cellular_bench.workflows import consent, data
 from cellular_bench.workflows.progress import SILENT, Progress
 from cellular_bench.workflows.report import ReportRequest, write_reports
 from cellular_bench.workflows.requests import RunRequest
-from cellular_bench.workflows.tailor import find_suite, tailored
+from cellular_bench.workflows.tailor import find_suite, is_file, tailored
 
 _FAILURES = ("failed", "timeout", "out_of_memory")
 
@@ -67,7 +67,8 @@ def run(request: RunRequest, *, progress: Progress = SILENT) -> RunResult:
     Raises
     ------
     UserError
-        If the request cannot be carried out as it was made. A run that fails raises nothing.
+        If the request cannot be carried out as it was made, or its suite needs consent. A run that fails
+        raises nothing.
     """
     if request.adata is not None and request.datasets:
         raise UserError("Give either --adata or --dataset, not both: your file, or the catalogue's data.")
@@ -75,10 +76,13 @@ def run(request: RunRequest, *, progress: Progress = SILENT) -> RunResult:
     for task in request.tasks:
         registry.task(task)  # known now, if a plug-in defines it
     own = data.described(request)
-    suite = find_suite(request.suite or ("standard" if own or request.methods else "quickstart"))
+    name = request.suite or ("standard" if own or request.methods else "quickstart")
+    suite = find_suite(name)
     dataset_ids = (own.dataset_id,) if own else request.datasets
     suite = tailored(suite, request, dataset_ids=dataset_ids, known=known)
     specs = data.known_datasets(suite, own, request.data_dir, request.plugins)
+    if is_file(name):
+        consent.require(suite, request, path=Path(name), methods=known, datasets=specs)
     suite = drop_unavailable(suite, methods=known, datasets=specs)
     for block in suite.blocks:
         choose_methods(block, known)  # refuses methods and parameters before data are read, which takes long
@@ -124,7 +128,7 @@ def _execute(
     config = planned.suite.executor if missing else ExecutorConfig()
     for note in planned.notes:
         progress.message(f"  note: {note}")
-    with _executor(config, here, jobs=request.jobs) as executor:
+    with _executor(config, here, jobs=request.jobs, progress=progress) as executor:
         write_plan(store, planned.runs, n_jobs=executor.n_jobs)
         progress.message(
             f"{len(planned.runs)} runs, {missing} to do, {executor.n_jobs} at a time, in {request.out}"
@@ -163,13 +167,20 @@ def _reuse(planned: Plan, store: Store, request: RunRequest, progress: Progress)
 
 
 @contextmanager
-def _executor(config: ExecutorConfig, here: Executor, *, jobs: int | None) -> Iterator[Executor]:
+def _executor(
+    config: ExecutorConfig, here: Executor, *, jobs: int | None, progress: Progress
+) -> Iterator[Executor]:
     """Return the executor that a suite or the request names."""
     if config.kind == "local":
         yield here
         return
     from cellular_bench.benchmark.cluster.dask import connect
 
+    if config.is_open:
+        progress.message(
+            f"warning: {config.scheduler} is not encrypted, and whoever reaches it can run code on its "
+            "workers. Use tls:// outside a network that you trust."
+        )
     with connect(config, logs=folder_below(here.store.root, "jobs")) as cluster:
         yield replace(here, n_jobs=jobs or cluster.n_slots, carry_out=cluster.carry_out)
 

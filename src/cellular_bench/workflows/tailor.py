@@ -26,9 +26,14 @@ _OPTIONS_OF_SPLITS = {
 }
 
 
+def is_file(name: str) -> bool:
+    """Whether a suite is named by its file, and not one of this package."""
+    return name.endswith(".toml")
+
+
 def find_suite(name: str) -> Suite:
     """Return a suite by its name, or from a TOML file."""
-    if name.endswith(".toml"):
+    if is_file(name):
         return read_suite(Path(name))
     return read_suite(registry.lookup("suite", name, registry.suites()))
 
@@ -89,7 +94,11 @@ def _limits(limits: Limits, request: RunRequest) -> Limits:
         "memory_limit_mib": request.memory_limit,
         "gpu_memory_limit_mib": request.gpu_memory_limit,
     }
-    return limits.model_copy(update={name: value for name, value in asked.items() if value is not None})
+    given = {name: value for name, value in asked.items() if value is not None}
+    try:
+        return Limits.model_validate({**limits.model_dump(), **given})
+    except ValidationError as error:
+        raise UserError(f"Limits of a run: {explain(error)}") from error
 
 
 def _stressed(block: Block, stress: Mapping[str, Any] | None) -> Block:

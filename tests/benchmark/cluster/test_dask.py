@@ -249,7 +249,7 @@ def test_a_scheduler_that_is_not_there_is_said_plainly(tmp_path, monkeypatch) ->
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ('[[workers]]\nmemory = "1GB"\ncolour = "red"', "workers.0.colour: Extra inputs"),
+        ('[[workers]]\nmemory = "1GB"\ncolour = "red"', "workers.0.colour: there is no such entry"),
         ("retries = 1", "kind 'slurm' needs a table [[workers]]"),
         ('[[workers]]\nmethods = ["pca"]', "one class of workers must have no methods"),
         ("[[workers]]\n[[workers]]", "two classes of workers have the same name"),

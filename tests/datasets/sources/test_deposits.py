@@ -234,9 +234,9 @@ def test_files_to_prepare_by_hand_are_fetched_and_said_so(server):
 
 
 def test_entries_are_checked_before_anything_is_fetched():
-    with pytest.raises(DataError, match=r"Unknown entry of a file 'url'. Did you mean 'urls'"):
+    with pytest.raises(DataError, match=r"Unknown entry 'url'. Did you mean 'urls'"):
         open_source(described("h5ad", [{"name": "x", "url": "http://127.0.0.1:9/x"}]))
-    with pytest.raises(DataError, match="needs the entry 'name', and 'urls' or 'listing'"):
+    with pytest.raises(DataError, match="it lacks the entry 'urls' or 'listing'"):
         open_source(described("h5ad", [{"name": "x"}]))
     with pytest.raises(DataError, match=r"Unknown builder 'h5'. Did you mean 'h5ad'"):
         open_source(described("h5", [{"name": "x", "urls": ["http://127.0.0.1:9/x"]}]))

@@ -270,9 +270,9 @@ def test_md5_and_size_are_checked_where_they_are_all_that_is_known(server):
     md5 = hashlib.md5(CONTENT).hexdigest()
     good = wanted(server, "x.h5ad", md5=md5, size=len(CONTENT))
     assert obtain(good, dataset_id="x", options=quick()).read_bytes() == CONTENT
-    with pytest.raises(DataError, match=f"its md5 is {md5}, expected 00"):
-        obtain(wanted(server, "x.h5ad", md5="00"), dataset_id="x", options=quick())
-    with pytest.raises(DataError, match=f"it has {len(CONTENT)} bytes, expected 7"):
+    with pytest.raises(DataError, match=f"its md5 is {md5}, expected {'0' * 32}"):
+        obtain(wanted(server, "x.h5ad", md5="0" * 32), dataset_id="x", options=quick())
+    with pytest.raises(DataError, match="it has more than 7 bytes"):
         obtain(wanted(server, "x.h5ad", md5=md5, size=7), dataset_id="x", options=quick())
 
 
@@ -318,7 +318,7 @@ def test_two_that_want_one_file_fetch_it_once(server):
 
 def test_what_cannot_be_reached_is_named(server):
     with pytest.raises(DataError) as caught:
-        fetch(f"{server.url}/nothing.h5ad", sha256="0", dataset_id="x")
+        fetch(f"{server.url}/nothing.h5ad", sha256=sha256(b""), dataset_id="x")
     assert caught.value.problems == (
         f"Cannot download {server.url}/nothing.h5ad: File not found (404). "
         "Check the connection, or load the file by its path.",
@@ -326,12 +326,12 @@ def test_what_cannot_be_reached_is_named(server):
     with pytest.raises(
         DataError, match=r"Cannot download http://127.0.0.1:9/x: .*Connection refused, 3 times"
     ):
-        fetch("http://127.0.0.1:9/x", sha256="0", dataset_id="x", options=quick())
+        fetch("http://127.0.0.1:9/x", sha256=sha256(b""), dataset_id="x", options=quick())
 
 
 def test_only_web_addresses_are_opened(tmp_path):
     with pytest.raises(DataError, match="expected an address with http or https"):
-        fetch(f"file://{tmp_path}/x.h5ad", sha256="0", dataset_id="x")
+        fetch(f"file://{tmp_path}/x.h5ad", sha256=sha256(b""), dataset_id="x")
 
 
 def test_a_data_set_is_loaded_from_its_address(server, adata, write):
@@ -356,3 +356,198 @@ def test_the_cache_is_where_the_user_keeps_caches(monkeypatch):
     monkeypatch.setattr(sys, "platform", "win32")
     monkeypatch.setenv("LOCALAPPDATA", "/local")
     assert cache_dir() == Path("/local/cellular-bench")
+
+
+def redirect(to: str, status: int = 302) -> Callable[[Handler], None]:
+    return lambda handler: handler.answer(status, b"", Location=to)
+
+
+@pytest.mark.parametrize(
+    "to", ["ftp://127.0.0.1:9/x", "file:///etc/passwd", "http://u:p@127.0.0.1:9/x", "data:,x"]
+)
+def test_a_redirect_leads_to_the_web_alone_and_carries_no_password(server, cache, to):
+    server.odd["x"] = redirect(to)
+    with pytest.raises(DataError, match=r"redirected to|redirection to url|is not allowed"):
+        obtain(wanted(server, "x", sha256=sha256(CONTENT)), dataset_id="x", options=quick())
+    assert files_in(cache) == []
+    assert len(server.requests) == 1
+
+
+@pytest.mark.parametrize("status", [301, 302, 303, 307, 308])
+def test_a_redirect_within_the_web_is_followed(server, status):
+    (server.served / "y").write_bytes(CONTENT)
+    server.odd["x"] = redirect(f"{server.url}/y", status)
+    request = wanted(server, "x", sha256=sha256(CONTENT))
+    assert obtain(request, dataset_id="x", options=quick()).read_bytes() == CONTENT
+
+
+def test_a_redirect_from_https_to_http_is_refused():
+    from email.message import Message
+    from urllib.error import HTTPError
+    from urllib.request import Request
+
+    from cellular_bench.datasets.sources.download import Redirects
+
+    with pytest.raises(HTTPError, match="from https, only https is followed"):
+        Redirects().redirect_request(Request("https://h/x"), None, 302, "", Message(), "http://h/x")
+
+
+def test_redirects_without_end_are_given_up(server):
+    server.odd["x"] = redirect("/x")
+    with pytest.raises(DataError, match="would lead to an infinite loop"):
+        obtain(wanted(server, "x", sha256=sha256(CONTENT)), dataset_id="x", options=quick())
+
+
+@pytest.mark.parametrize("says", [True, False])
+def test_a_declared_size_caps_the_answer(server, cache, says):
+    """Attack: the server sends without end, whether it announces a length or not."""
+    sent = []
+
+    def behave(handler: Handler) -> None:
+        handler.send_response(200)
+        if says:
+            handler.send_header("Content-Length", str(10**12))
+        handler.end_headers()
+        try:
+            while len(sent) < 10_000:
+                handler.wfile.write(bytes(1 << 16))
+                sent.append(1)
+        except OSError:
+            pass
+
+    server.odd["x"] = behave
+    with pytest.raises(DataError, match=r"it has more than 1000 bytes\. Nothing of it is kept"):
+        obtain(wanted(server, "x", sha256=sha256(CONTENT), size=1000), dataset_id="x", options=quick())
+    assert files_in(cache) == []
+    assert len(sent) < 10_000
+    assert len(server.requests) == 1
+
+
+def test_a_file_of_unknown_size_has_a_limit_too(server, cache, monkeypatch):
+    monkeypatch.setattr("cellular_bench.datasets.sources.download.MAX_BYTES", 1000)
+    server.odd["x"] = lambda handler: handler.answer(200, CONTENT)
+    with pytest.raises(DataError, match="it has more than 1000 bytes"):
+        obtain(wanted(server, "x", sha256=sha256(CONTENT)), dataset_id="x", options=quick())
+    assert files_in(cache) == []
+
+
+def test_a_resumed_answer_is_capped_as_well(server, cache):
+    """Attack: the first half is right, and the rest never ends."""
+    size = len(CONTENT)
+
+    def behave(handler: Handler) -> None:
+        if handler.headers.get("Range"):
+            span = f"bytes {size // 2}-{size * 3 - 1}/{size * 3}"
+            handler.answer(206, CONTENT * 2, ETag='"1"', Content_Range=span)
+        else:
+            handler.answer(200, CONTENT[: size // 2], length=size, ETag='"1"')
+
+    server.odd["x"] = behave
+    with pytest.raises(DataError, match=f"it has more than {size} bytes"):
+        obtain(wanted(server, "x", sha256=sha256(CONTENT), size=size), dataset_id="x", options=quick())
+    assert files_in(cache) == []
+
+
+@pytest.mark.parametrize("length", ["-5", "many", "9" * 400, "٣"])
+def test_a_length_that_is_none_harms_nobody(server, length):
+    def behave(handler: Handler) -> None:
+        handler.send_response(200)
+        handler.wfile.flush()
+        handler._headers_buffer.append(f"Content-Length: {length}\r\n".encode())
+        handler.end_headers()
+        handler.wfile.write(CONTENT)
+
+    server.odd["x"] = behave
+    request = wanted(server, "x", sha256=sha256(CONTENT))
+    try:
+        assert obtain(request, dataset_id="x", options=quick()).read_bytes() == CONTENT
+    except DataError as error:
+        assert "Cannot download" in str(error)
+
+
+def test_a_server_that_drips_is_given_up(server):
+    """Attack: a byte now and then, so that no wait for a byte is ever too long."""
+
+    def behave(handler: Handler) -> None:
+        handler.send_response(200)
+        handler.send_header("Content-Length", "1000000")
+        handler.end_headers()
+        try:
+            for _ in range(1000):
+                handler.wfile.write(b"x")
+                time.sleep(0.02)
+        except OSError:
+            pass
+
+    server.odd["x"] = behave
+    start = time.monotonic()
+    with pytest.raises(DataError, match=r"less than 1048576 bytes arrived in 0\.2 s, 2 times"):
+        obtain(
+            wanted(server, "x", sha256=sha256(CONTENT)),
+            dataset_id="x",
+            options=quick(slow_s=0.2, attempts=2),
+        )
+    assert time.monotonic() - start < 10
+
+
+def test_the_name_that_a_server_proposes_is_ignored(server, cache):
+    disposition = 'attachment; filename="../../evil"'
+    server.odd["x"] = lambda handler: handler.answer(200, CONTENT, Content_Disposition=disposition)
+    request = wanted(server, "x", sha256=sha256(CONTENT))
+    path = obtain(request, dataset_id="x", options=quick())
+    assert files_in(cache) == [path] == [place(request)]
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "https://user:secret@h/x",
+        "https://user@h/x",
+        "ftp://h/x",
+        "file:///etc/passwd",
+        "/etc/passwd",
+        "https:///x",
+        "https://h:0/x",
+        "https://h:999999/x",
+        "https://[/x",
+        "https://h/a b",
+        "https://h/a\nb",
+        "https://h\u200b/x",
+        "jar:https://h/x",
+        "",
+    ],
+)
+def test_what_is_no_plain_address_of_the_web_is_not_opened(url, monkeypatch):
+    monkeypatch.setattr("socket.socket.connect", lambda *arguments: pytest.fail("it connected"))
+    with pytest.raises(DataError, match="Cannot download"):
+        fetch(url, sha256=sha256(CONTENT), dataset_id="x", options=quick())
+
+
+@pytest.mark.parametrize(
+    "known",
+    [
+        {"name": "../x"},
+        {"name": "/etc/x"},
+        {"name": ".x"},
+        {"name": "a/b"},
+        {"name": "a\\b"},
+        {"name": ""},
+        {"name": "x\0"},
+        {"sha256": "../../../../x"},
+        {"sha256": "A" * 64},
+        {"md5": "../x"},
+        {"size": -1},
+    ],
+)
+def test_nothing_that_becomes_part_of_a_path_leaves_the_cache(known):
+    with pytest.raises(DataError, match="A file to be fetched"):
+        Wanted(**{"urls": ("https://h/x",), "name": "x"} | known)
+
+
+@pytest.mark.parametrize(
+    "url", ["https://h/..", "https://h/a/.", "https://h/.x", "https://h/", "https://h/a%2F.."]
+)
+def test_the_name_of_a_file_from_its_address_is_plain(url):
+    from cellular_bench.datasets.sources.cache import file_name
+
+    assert place(Wanted(urls=(url,), name=file_name(url))).resolve().is_relative_to(cache_dir().resolve())

