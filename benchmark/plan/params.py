@@ -7,7 +7,7 @@ import hashlib
 import json
 from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any
 
 from cellular_bench.benchmark.registry import BUILT_IN, Method, built_in, lookup
 from cellular_bench.core.errors import UserError
@@ -15,7 +15,7 @@ from cellular_bench.core.files import open_regular
 from cellular_bench.core.types import MethodSpec
 
 if TYPE_CHECKING:
-    from io import BufferedReader
+    pass
 
 
 def completed(method: Method, overrides: Mapping[str, Any]) -> dict[str, Any]:
@@ -125,4 +125,4 @@ def _resolved(method: Method, name: str, value: str) -> Path:
 def _sha256(path: Path, mtime_ns: int, size: int) -> str:
     """Digest a file once, however many runs read it; another time or size of it is another file."""
     with open_regular(path) as file:
-        return hashlib.file_digest(cast("BufferedReader", file), "sha256").hexdigest()
+        return hashlib.file_digest(file, "sha256").hexdigest()

@@ -29,9 +29,6 @@ _CONTROL = re.compile(r"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f\u202a-\u202e\u2066-
 REQUIRES = "requires"
 
 
-#: The most characters of a wrong value that an error shows.
-
-
 def read_toml(path: Path, *, what: str) -> dict[str, Any]:
     """Return the tables of a TOML file.
 
