@@ -214,6 +214,10 @@ def _scores(where: object, table: pd.DataFrame) -> dict[str, Any]:
 
 
 def _numbers(where: object, table: pd.DataFrame, name: str) -> Any:
+    if table[name].dtype.kind in "mMc":
+        raise UserError(
+            f"{where}: column '{name}' holds values of type {table[name].dtype}; expected numbers."
+        )
     try:
         values = table[name].to_numpy(dtype=np.float64)
     except (ValueError, TypeError) as error:
