@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import zipfile
-import zlib
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
@@ -13,6 +11,7 @@ from numpy.typing import NDArray
 
 from cellular_bench.core.errors import ContractError, DataError, UnknownNameError, UserError
 from cellular_bench.core.h5ad import problem_of_storage
+from cellular_bench.core.npz import open_npz
 from cellular_bench.core.sparse_checks import fault
 from cellular_bench.core.tables import read_named
 from cellular_bench.core.types import MethodSpec, Prediction
@@ -192,7 +191,7 @@ def read_table(path: Path, *, key: str | None = None) -> Table:
         raise DataError(str(path), [f"Its name ends in '{path.suffix}'; supported are {', '.join(readers)}."])
     try:
         names, X_emb = reader(path, key)
-    except (OSError, EOFError, ValueError, KeyError, zipfile.BadZipFile, zlib.error) as error:
+    except (OSError, EOFError, ValueError, KeyError) as error:
         raise DataError(str(path), [f"It cannot be read as {path.suffix[1:]}: {error}"]) from error
     table = np.asarray(X_emb, dtype=np.float32)
     if table.ndim != 2 or len(table) != len(names) or not table.size:
@@ -229,20 +228,13 @@ def _read_h5ad(path: Path, key: str | None) -> tuple[list[str], Any]:
 
 
 def _read_npz(path: Path, key: str | None) -> tuple[list[str], Any]:
-    with np.load(path, allow_pickle=False) as arrays:
-        missing = {"obs_names", "X_emb"} - set(arrays.files)
+    with open_npz(path.resolve()) as arrays:
+        missing = {"obs_names", "X_emb"} - set(arrays.stored)
         if missing:
             raise ValueError(
-                f"it lacks the array {', '.join(sorted(missing))}; it has {', '.join(arrays.files)}"
+                f"it lacks the array {', '.join(sorted(missing))}; it has {', '.join(arrays.stored)}"
             )
-        try:
-            return [str(name) for name in arrays["obs_names"]], arrays["X_emb"]
-        except ValueError as error:
-            # A pandas Index becomes an object array, which only pickle could read.
-            raise ValueError(
-                "an array holds Python objects; write names as numpy.asarray(adata.obs_names, dtype=str) "
-                f"({error})"
-            ) from error
+        return [str(name) for name in np.atleast_1d(arrays.read("obs_names"))], arrays.read("X_emb")
 
 
 def _read_csv(path: Path, key: str | None) -> tuple[list[str], Any]:

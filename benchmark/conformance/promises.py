@@ -56,7 +56,7 @@ def _runs(subject: Subject) -> None:
     "output_shape",
     claim="a run takes what it returns: one row or value per cell, in a form that the interface knows.",
     hint="Return arrays of n_obs rows: every cell that came in, filtered by nothing, and every gene in "
-    "corrected expression. Set Prediction.labels to the names of the columns of label_proba.",
+    "corrected expression. Set Prediction.labels to the names of the columns of label_proba, each once.",
 )
 def _output_has_shape(subject: Subject) -> None:
     try:
@@ -77,8 +77,8 @@ def _output_is_finite(subject: Subject) -> None:
 
 @_promise(
     "probabilities",
-    claim="label_proba has a named column per label, and rows that sum to 1.",
-    hint="Name every column of label_proba once in Prediction.labels; divide scores by their sum.",
+    claim="label_proba has a column per label, and rows that sum to 1.",
+    hint="Divide scores by their sum.",
 )
 def _probabilities_add_up(subject: Subject) -> None:
     outputs = subject.sound.outputs
@@ -86,7 +86,6 @@ def _probabilities_add_up(subject: Subject) -> None:
     if probability is None or labels is None:
         raise SkippedError("it gives no probabilities")
     demand(labels.size, "it has no column.")
-    demand(len(set(labels)) == len(labels), f"columns share names: {', '.join(labels)}.")
     demand(probability.min() >= 0, f"the lowest is {probability.min():g}.")
     far = np.abs(probability.sum(axis=1) - 1.0).max()
     demand(far <= TOLERANCE, f"a row differs from a sum of 1 by {far:g}.")

@@ -11,7 +11,6 @@ then of its data sets.
 
 from __future__ import annotations
 
-import gzip
 import hashlib
 import json
 import math
@@ -21,7 +20,9 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from statistics import fmean
-from typing import Any, Final
+from typing import Annotated, Any, Final, Literal
+
+from pydantic import AfterValidator, BaseModel, ValidationError
 
 from cellular_bench.benchmark.external.ranges import check_range
 from cellular_bench.benchmark.schema.records import (
@@ -37,12 +38,18 @@ from cellular_bench.benchmark.schema.records import (
 )
 from cellular_bench.benchmark.tasks import TASKS
 from cellular_bench.core.errors import UserError
+from cellular_bench.core.files import open_regular
+from cellular_bench.core.tables import unpacked
 from cellular_bench.core.types import AspectId, SplitKind, TaskId
 from cellular_bench.datasets.names import check_name
 
 SUITE_ID: Final = "open-problems"
 MISSING: Final = "NA"
 NOT_STATED: Final = "not stated"
+#: Most bytes of a list; the largest that is published has less than 1 MB.
+MOST_BYTES: Final = 2**28
+#: Seconds, MB and percent beyond are no measurements.
+_LARGEST: Final = 1e9
 
 #: Their names of the tasks.
 TITLES: Final[Mapping[TaskId, str]] = {"integration": "batch integration", "annotation": "label projection"}
@@ -120,6 +127,7 @@ def read(files: Sequence[Path]) -> Published:
     for path in files:
         entries = _entries(path)
         kind = _kind(path, entries)
+        _check_types(path, kind, entries)
         if kind == "results":
             _check_values(path, entries)
         if kind in lists:
@@ -150,13 +158,78 @@ def _check_values(path: Path, results: Sequence[Mapping[str, Any]]) -> None:
 
 def _entries(path: Path) -> list[Mapping[str, Any]]:
     try:
-        data = path.read_bytes()
-        found = json.loads(gzip.decompress(data) if data[:2] == b"\x1f\x8b" else data)
-    except (OSError, EOFError, ValueError) as error:
+        with open_regular(path.resolve()) as file:
+            is_packed = file.read(2) == b"\x1f\x8b"
+            file.seek(0)
+            with unpacked(file, ".gz" if is_packed else "") as content:
+                data = content.read(MOST_BYTES + 1)
+        if len(data) > MOST_BYTES:
+            raise ValueError(f"it has more than {MOST_BYTES} bytes")
+        found = json.loads(data)
+    except (OSError, ValueError, RecursionError) as error:
         raise UserError(f"{path} cannot be read as JSON: {error}.") from error
     if not isinstance(found, list) or not found or not all(isinstance(entry, dict) for entry in found):
         raise UserError(f"{path} holds no list of entries, as Open Problems publishes them.")
     return found
+
+
+def _checked_date(text: str) -> str:
+    datetime.fromisoformat(text)
+    return text
+
+
+def _checked_amount(value: float) -> float:
+    if not (math.isnan(value) or 0 <= value <= _LARGEST):
+        raise ValueError(f"{value} is not between 0 and {_LARGEST:g}")
+    return value
+
+
+_Amount = Annotated[float, AfterValidator(_checked_amount)] | Literal["NA"] | None
+
+
+class _Resources(BaseModel):
+    """Of a result: what was used, and how the process ended."""
+
+    submit: Annotated[str, AfterValidator(_checked_date)]
+    duration_sec: _Amount
+    cpu_pct: _Amount
+    peak_memory_mb: _Amount
+    exit_code: int | Literal["NA"] | None
+
+
+class _Result(BaseModel):
+    dataset_id: str | None
+    method_id: str
+    metric_values: dict[str, Any]  # checked with the range of each
+    mean_score: float | Literal["NA"] | None
+    resources: _Resources
+
+
+class _Method(BaseModel):
+    method_id: str
+    method_name: str
+    is_baseline: bool
+    references_doi: str | list[str] | None = None
+
+
+class _DataSet(BaseModel):
+    dataset_id: str
+    dataset_name: str
+
+
+def _check_types(path: Path, kind: str, entries: Sequence[Mapping[str, Any]]) -> None:
+    forms: dict[str, type[BaseModel]] = {"results": _Result, "methods": _Method, "data sets": _DataSet}
+    if kind not in forms:
+        return
+    for number, entry in enumerate(entries):
+        try:
+            forms[kind].model_validate(entry)
+        except ValidationError as error:
+            fault = error.errors()[0]
+            place = ".".join(map(str, fault["loc"]))
+            raise UserError(
+                f"{path}: '{place}' of entry {number} of the {kind} is not as published: {fault['msg']}."
+            ) from error
 
 
 def _kind(path: Path, entries: Sequence[Mapping[str, Any]]) -> str:
@@ -337,7 +410,8 @@ def check(published: Published, runs: Sequence[RunRecord], *, tolerance: float =
     scores = their_scores(runs)
     differences: dict[tuple[str, str], float] = {
         (result["method_id"], result["dataset_id"]): abs(
-            scores[result["method_id"]][result["dataset_id"].rpartition("/")[2]] - result["mean_score"]
+            scores[result["method_id"]][result["dataset_id"].rpartition("/")[2]]
+            - (_known(result["mean_score"]) or 0.0)
         )
         for result in published.results
         if result["dataset_id"] is not None

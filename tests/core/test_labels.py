@@ -6,6 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from cellular_bench.core.errors import UserError
 from cellular_bench.core.labels import (
     label_name,
     label_names,
@@ -110,3 +111,71 @@ def test_a_note_names_exactly_the_predictions_that_are_unknown(predicted, known)
     assert (note is None) == (not unseen)
     if len(unseen) == 1:
         assert f"'{unseen.pop()}' (" in note
+
+
+ODD = {
+    "long": "x" * 513,
+    "zero inside": "a\0b",
+    "tab": "a\tb",
+    "escape": "\x1b[31ma",
+    "C1": "a\x9b",
+    "half": "a\ud800",
+}
+
+
+@pytest.mark.parametrize("odd", ODD.values(), ids=ODD)
+@pytest.mark.parametrize(
+    "container",
+    [
+        list,
+        np.array,
+        pd.Series,
+        lambda x: pd.Series(x, dtype="string"),
+        pd.Categorical,
+        lambda x: np.array(x).astype(">U600"),
+        pd.Index,
+    ],
+)
+def test_attacks_by_names_that_no_file_keeps_are_refused(container, odd):
+    given = container(["a", odd])
+    if given[1] == odd:  # pandas makes categories of text up to a zero
+        with pytest.raises(UserError, match=r"513 characters|holds the character"):
+            label_names(given)
+    else:
+        assert (container, odd) == (pd.Categorical, ODD["zero inside"])
+    assert label_names(container(["a", "x" * 512])).tolist() == ["a", "x" * 512]
+
+
+def test_attack_by_one_long_name_uses_no_memory_per_cell():
+    """As text of fixed width, these would have 40 GB."""
+    values = pd.Series(["a"] * 9_999 + ["b" * 10**6])
+    for column in (values, values.astype("category"), [*values.tolist()[:-1], b"b" * 10**6]):
+        with pytest.raises(UserError, match="A name has 1000000 characters"):
+            label_names(pd.Series(column))
+
+
+@pytest.mark.parametrize("mark", ["\u200b", "\ufeff", "\u00ad", "\u200d \u2060"])
+def test_characters_without_width_do_not_count_around_a_name(mark):
+    for container in (list, np.array, pd.Series):
+        assert label_names(container([f"{mark}T cell{mark}", mark, f"{mark}nan", "a\u200db"])).tolist() == [
+            "T cell",
+            "",
+            "",
+            "a\u200db",
+        ]
+
+
+def test_values_without_a_name_are_refused():
+    with pytest.raises(UserError, match="Names are text or numbers"):
+        label_names(pd.Series([["a"], ["b"]]))
+
+
+@given(st.lists(st.text(max_size=6), max_size=6))
+def test_arrays_and_lists_of_any_text_have_the_same_names(texts):
+    def read(values):
+        try:
+            return label_names(values).tolist()
+        except UserError:
+            return None
+
+    assert read(np.array(texts, dtype=str)) == read(pd.Series(texts, dtype=object))

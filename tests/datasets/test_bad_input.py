@@ -16,6 +16,7 @@ from scipy import sparse
 
 from cellular_bench.core.errors import DataError
 from cellular_bench.datasets.catalog import from_h5ad, load, validate
+from cellular_bench.datasets.contract import conform
 
 Write = Callable[[ad.AnnData], Path]
 
@@ -185,6 +186,39 @@ def test_numeric_column_with_nan(adata, write, problems):
         "1 cell ('c4') has no batch in obs['donor'] (empty or NaN). "
         "Remove these cells or name them, for instance 'unknown'."
     ]
+
+
+@pytest.mark.parametrize(
+    ("odd", "shown"),
+    [
+        ("x" * 10_000, "A name has 10000 characters ('xxxxxxxxxxxxxxxxxxxx'...); at most 512 are allowed."),
+        ("T\tcell", r"The name 'T\tcell' holds the character '\t'. Rename it."),
+        ("\x1b[31mT", r"The name '\x1b[31mT' holds the character '\x1b'. Rename it."),
+    ],
+)
+@pytest.mark.parametrize("key", ["cell_type", "donor"])
+def test_attack_by_names_that_no_record_keeps(adata, write, problems, key, odd, shown):
+    values = adata.obs[key].astype(str).to_numpy(dtype=object)
+    values[3] = odd
+    adata.obs[key] = pd.Categorical(values)
+    (message,) = [message for message in problems(write(adata)) if key in message]
+    assert message.startswith(f"obs['{key}']: {shown}")
+
+
+@pytest.mark.parametrize("odd", ["T\0cell", "T\ud800"])
+def test_attack_by_names_that_no_file_keeps(adata, odd):
+    """HDF5 cuts the first and refuses the second; data in memory have both."""
+    adata.obs["cell_type"] = adata.obs["cell_type"].astype(str).to_numpy(dtype=object)
+    adata.obs.iloc[3, adata.obs.columns.get_loc("cell_type")] = odd
+    with pytest.raises(DataError, match=r"obs\['cell_type'\]: The name .* holds the character"):
+        conform(adata, source="data", label_key="cell_type", batch_key="donor", counts_layer=None)
+
+
+@pytest.mark.parametrize("what", ["obs_names", "var_names"])
+def test_attack_by_names_of_cells_and_genes(adata, write, problems, what):
+    setattr(adata, what, [f"\x1b{name}" for name in getattr(adata, what)])
+    (message,) = problems(write(adata))
+    assert message.startswith(f"Names of {'cells' if what == 'obs_names' else 'genes'}: The name '\\x1b")
 
 
 def test_column_that_differs_in_every_cell(adata, write, problems):

@@ -1,19 +1,24 @@
 """What ``score`` makes of labels however they are written, and of inputs that are not there."""
 
 import json
+import os
 import warnings
 
 import anndata
 import numpy as np
 import pandas as pd
+import pyarrow as pa
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from pyarrow import parquet
+from scipy import sparse
 
 import cellular_bench
 from cellular_bench.cli.score import command
 from cellular_bench.core.errors import UserError
 from cellular_bench.metrics import METRICS, required_inputs
+from cellular_bench.workflows.score_files import checked_embedding, read_bundles, read_layer, read_predictions
 
 NUMBERS = ["accuracy", "log_loss", "brier"]
 LOG_LOSS, BRIER = 0.16425203, 0.05
@@ -264,3 +269,69 @@ def test_without_labels_and_batches_nothing_is_scored(arrays):
         adata = cells(arrays)
         adata.obs.loc[adata.obs_names[::7], "kind"] = "nan"
         cellular_bench.score(adata, obsm="X_a", label_key="kind")
+
+
+def test_attack_by_a_pipe_is_refused(tmp_path):
+    for name in ("a.csv", "a.parquet", "a.npz", "a.npy"):
+        os.mkfifo(tmp_path / name)
+    for name in ("a.csv", "a.parquet"):
+        with pytest.raises(UserError, match=r"cannot be read as a table: .*not a regular file"):
+            list(read_predictions(tmp_path / name))
+    for name in ("a.npz", "a.npy"):
+        with pytest.raises(UserError, match=r"cannot be read as an npy or npz file: .*not a regular file"):
+            list(read_bundles([tmp_path / name], label_key="label", batch_key=None))
+
+
+def test_attack_by_a_table_that_unpacks_to_too_much_is_refused(tmp_path):
+    n_rows = 2**27  # a column of 1 GB in double precision, in a file of few bytes
+    table = pa.table({"a": pa.DictionaryArray.from_arrays(np.zeros(n_rows, dtype=np.int8), ["x"])})
+    parquet.write_table(
+        pa.Table.from_arrays([table["a"]] * 3, names=["a", "label", "pred"]), tmp_path / "a.parquet"
+    )
+    assert (tmp_path / "a.parquet").stat().st_size < 10**6
+    with pytest.raises(UserError, match="unpacks to 3221225472 bytes, more than 2147483648"):
+        list(read_predictions(tmp_path / "a.parquet"))
+
+
+@pytest.mark.parametrize(
+    ("column", "values"),
+    [
+        ("novelty", pd.to_datetime(["2020", "2021"])),
+        ("novelty", [[1.0], [2.0]]),
+        ("label", [["x"], ["y"]]),
+        ("label_pred", ["x", "y" * 600]),
+        ("label_pred", ["x", "y\x1b"]),
+        ("is_novel", [["true"], ["false"]]),
+        ("method", ["m" * 600, "x"]),
+    ],
+)
+def test_attacks_by_values_of_other_types_are_refused(tmp_path, column, values):
+    table = pd.DataFrame({"label": ["x", "y"], "label_pred": ["x", "y"]} | {column: values})
+    table.to_parquet(tmp_path / "a.parquet")
+    with pytest.raises(UserError):
+        list(read_predictions(tmp_path / "a.parquet"))
+
+
+@pytest.mark.parametrize(
+    "odd",
+    [
+        lambda X: np.ma.MaskedArray(X, mask=X > 0),
+        lambda X: X + 1j,
+        lambda X: X.astype(str),
+        lambda X: X.astype("timedelta64[s]"),
+        lambda X: X.astype(object),
+    ],
+)
+def test_an_embedding_of_an_odd_type_is_refused(odd):
+    with pytest.raises(UserError, match="Embedding 'X'"):
+        checked_embedding("X", odd(np.ones((3, 2))), 3)
+
+
+def test_attack_by_positions_outside_a_sparse_matrix():
+    matrix = sparse.csr_matrix(np.eye(3))
+    matrix.indices[1] = 2**31 - 1
+    with pytest.raises(UserError, match="no sound sparse matrix"):
+        checked_embedding("X", matrix, 3)
+    adata = anndata.AnnData(np.ones((3, 3)), layers={"corrected": matrix})
+    with pytest.raises(UserError, match="Layer 'corrected' is no sound sparse matrix"):
+        read_layer(adata, "corrected", (3, 3))

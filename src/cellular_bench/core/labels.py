@@ -82,7 +82,7 @@ def label_names(values: Any) -> NDArray[np.str_]:
     Raises
     ------
     UserError
-        As for :func:`label_name`.
+        As for :func:`label_name`, or if a value is no text or number.
 
     Examples
     --------
@@ -93,7 +93,14 @@ def label_names(values: Any) -> NDArray[np.str_]:
 
     if isinstance(values, np.ndarray) and values.dtype.kind == "U":
         return _text_names(values)
-    codes, given = pd.factorize(_one_dimensional(values))
+    array = _one_dimensional(values)
+    is_text = array.dtype == object or isinstance(array.dtype, pd.StringDtype)
+    if is_text and any(isinstance(value, str) and "\0" in value for value in array):
+        return np.array([*map(label_name, array)], dtype=str)  # pandas compares text up to a zero only
+    try:
+        codes, given = pd.factorize(array)
+    except TypeError as error:  # lists and other values that cannot be compared
+        raise UserError(f"Names are text or numbers; there are other values: {error}.") from error
     names: NDArray[np.str_] = np.array([*map(label_name, given), ""], dtype=str)[codes]
     return names
 

@@ -78,7 +78,7 @@ class ArrayFile:
         self.stored: dict[str, Stored] = {}
         for name, member in members.items():
             with archive.open(member) as stream:
-                self.stored[name] = _declared(stream, member.file_size)
+                self.stored[name] = _declared(stream, member.file_size, f"array {name[:60]!a}")
 
     def read(self, name: str) -> NDArray[Any]:
         """Return an array.
@@ -142,7 +142,7 @@ def read_arrays(path: Path) -> NDArray[Any] | dict[str, NDArray[Any]]:
         file.seek(0)
         if is_array:
             with _as_value_error():
-                return _values(file, _declared(file, size), skip=False)
+                return _values(file, _declared(file, size, "the array"), skip=False)
     with open_npz(path) as arrays:
         return {name: arrays.read(name) for name in arrays.stored}
 
@@ -194,26 +194,29 @@ def _members(
     return members
 
 
-def _declared(stream: IO[bytes], size: int) -> Stored:
+def _declared(stream: IO[bytes], size: int, what: str) -> Stored:
     """Read the header of an array; the values that it declares have the bytes that are there."""
     start = stream.read(len(_MAGIC) + 2)
     if start[: len(_MAGIC)] != _MAGIC or len(start) < len(_MAGIC) + 2 or start[len(_MAGIC)] not in _LENGTHS:
-        raise ValueError("it holds something else than numpy arrays")
+        raise ValueError(f"{what} is not one of numpy")
     form = _LENGTHS[start[len(_MAGIC)]]
     (length,) = struct.unpack(form, stream.read(struct.calcsize(form)))
     if length > _MOST_HEADER:
-        raise ValueError(f"the header of an array has {length} bytes; arrays with named fields are not read")
+        raise ValueError(f"{what} has a header of {length} bytes; arrays with named fields are not read")
     header = stream.read(length).decode("latin-1")
     found = _HEADER.fullmatch(header)
     if found is not None and found[1].endswith("O"):
-        raise ValueError("an array holds Python objects, which are not read")
+        raise ValueError(
+            f"{what} holds Python objects, which are not read; write it with a type, "
+            "such as numpy.asarray(names, dtype=str)"
+        )
     if found is None or not _DTYPE.fullmatch(found[1]):
-        raise ValueError(f"an array is declared as {header.strip()!a}, which is not read")
+        raise ValueError(f"{what} is declared as {header.strip()!a}, which is not read")
     shape = tuple(int(part) for part in found[3].replace("L", "").split(",") if part.strip())
     try:
         dtype = np.dtype(found[1])
     except TypeError as error:
-        raise ValueError(f"an array has the type {found[1]!a}, which is not read") from error
+        raise ValueError(f"{what} has the type {found[1]!a}, which is not read") from error
     stored = Stored(
         dtype=dtype,
         shape=shape,
@@ -222,7 +225,7 @@ def _declared(stream: IO[bytes], size: int) -> Stored:
     )
     if not dtype.itemsize or stored.n_bytes != size - stored.start:
         raise ValueError(
-            f"an array is declared to have {stored.n_bytes} bytes (shape {shape}, type {dtype}); "
+            f"{what} is declared to have {stored.n_bytes} bytes (shape {shape}, type {dtype}); "
             f"there are {size - stored.start}"
         )
     return stored

@@ -91,16 +91,22 @@ def checked_numbers(
 
 def _rows(where: str, value: Any, names: NDArray[np.str_]) -> NDArray[Any]:
     check_order(where, value, names)
-    return _array(where, value)
+    return array_of(where, value)
 
 
-def _array(where: str, value: Any) -> NDArray[Any]:
-    """Return a value as an array of numpy itself, of whatever type; nothing of it is dropped."""
+def array_of(where: str, value: Any) -> NDArray[Any]:
+    """Return a value as an array of numpy itself, of whatever type; nothing of it is dropped.
+
+    Raises
+    ------
+    ContractError
+        If that cannot be, or values are masked.
+    """
     import pandas as pd
     from scipy.sparse import issparse
 
     if issparse(value):
-        value = _sound(where, value).toarray()
+        value = sound(where, value).toarray()
     elif hasattr(value, "toarray"):
         value = value.toarray()
     _refuse_masked(where, value)
@@ -127,7 +133,7 @@ def _names(where: str, value: Any, cells: NDArray[np.str_] | None = None) -> NDA
         _refuse_masked(where, value)
         array = np.asarray(value, dtype=object)
     else:
-        array = _array(where, value)
+        array = array_of(where, value)
     if array.dtype == object:
         import pandas as pd
 
@@ -148,8 +154,14 @@ def _refuse_masked(where: str, value: Any) -> None:
         raise NotFiniteError(f"{where} has {n_masked} masked values, which outputs cannot have. Fill them.")
 
 
-def _sound(where: str, matrix: Any) -> Any:
-    """Return a sparse matrix with valid positions; with others, scipy reads and writes foreign memory."""
+def sound(where: str, matrix: Any) -> Any:
+    """Return a sparse matrix with valid positions; with others, scipy reads and writes foreign memory.
+
+    Raises
+    ------
+    ContractError
+        If positions are outside the matrix, or rows do not fit the values.
+    """
     from scipy.sparse import coo_matrix
 
     try:
@@ -170,7 +182,7 @@ def _parts(
     from scipy.sparse import csr_matrix, issparse
 
     check_order(where, value, names)
-    matrix = _sound(where, value) if issparse(value) else _array(where, value)
+    matrix = sound(where, value) if issparse(value) else array_of(where, value)
     wanted = len(names), len(names)
     if matrix.shape != wanted:
         raise ContractError(

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import re
 import warnings
-import zipfile
-import zlib
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -15,6 +13,7 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 
 from cellular_bench.core.errors import ContractError, UnknownNameError, UserError
+from cellular_bench.core.files import open_regular
 from cellular_bench.core.keys import NA_TEXTS
 from cellular_bench.core.labels import (
     label_name,
@@ -25,7 +24,9 @@ from cellular_bench.core.labels import (
     notes_on_names,
 )
 from cellular_bench.core.layers import named_layers
-from cellular_bench.core.returned import check_order
+from cellular_bench.core.npz import most_unpacked, read_arrays
+from cellular_bench.core.returned import array_of, check_order, sound
+from cellular_bench.core.tables import read_text_table
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -161,16 +162,31 @@ def _some(labels: set[str]) -> str:
 
 
 def _read_table(path: Path) -> pd.DataFrame:
-    import pandas as pd
-
     separator = "\t" if ".tsv" in path.suffixes else ","
     try:
         if path.suffix == ".parquet":
-            return pd.read_parquet(path)
+            return _read_parquet(path)
         # As text, because names may look like numbers or like missing values.
-        return pd.read_csv(path, sep=separator, dtype=str, keep_default_na=False)
-    except (ValueError, OSError, EOFError, ImportError, zlib.error) as error:
+        return read_text_table(path, sep=separator, dtype=str, keep_default_na=False)
+    except (ValueError, OSError, ImportError) as error:
         raise UserError(f"{path} cannot be read as a table: {error}.") from error
+
+
+def _read_parquet(path: Path) -> pd.DataFrame:
+    """Read a table after a look at how large it says that it is."""
+    import pandas as pd
+    from pyarrow import parquet
+
+    with open_regular(path.resolve()) as file:
+        limit = most_unpacked(file.seek(0, 2))
+        file.seek(0)
+        declared = parquet.read_metadata(file)
+        groups = (declared.row_group(i).total_byte_size for i in range(declared.num_row_groups))
+        n_bytes = max(sum(groups), declared.num_rows * declared.num_columns * np.dtype(float).itemsize)
+        if n_bytes > limit:
+            raise ValueError(f"it unpacks to {n_bytes} bytes, more than {limit}")
+        file.seek(0)
+        return pd.read_parquet(file)
 
 
 def _scores(where: object, table: pd.DataFrame) -> dict[str, Any]:
@@ -198,6 +214,10 @@ def _scores(where: object, table: pd.DataFrame) -> dict[str, Any]:
 
 
 def _numbers(where: object, table: pd.DataFrame, name: str) -> Any:
+    if table[name].dtype.kind in "mMc":
+        raise UserError(
+            f"{where}: column '{name}' holds values of type {table[name].dtype}; expected numbers."
+        )
     try:
         values = table[name].to_numpy(dtype=np.float64)
     except (ValueError, TypeError) as error:
@@ -234,9 +254,7 @@ def read_embeddings(
     for key in obsm:
         if key not in stored:
             raise UnknownNameError("key of obsm", key, list(stored))
-        matrix = stored[key]
-        dense = np.asarray(matrix.toarray() if hasattr(matrix, "toarray") else matrix)
-        yield checked_embedding(key, dense, n_obs)  # its rows are in order, or AnnData refuses it
+        yield checked_embedding(key, stored[key], n_obs)  # its rows are in order, or AnnData refuses it
     for path in files:
         loaded = _load(path)
         if isinstance(loaded, np.ndarray):
@@ -265,6 +283,11 @@ def read_layer(adata: Path | AnnData, layer: str, shape: tuple[int, int]) -> Any
     if layer not in layers:
         raise UnknownNameError("layer", layer, layers)
     matrix = layers[layer]
+    if hasattr(matrix, "format"):
+        try:
+            matrix = sound(f"Layer '{layer}'", matrix)
+        except ContractError as error:
+            raise UserError(str(error)) from error
     if matrix.shape != shape:
         raise UserError(f"Layer '{layer}' has shape {matrix.shape}; the expression used here has {shape}.")
     return matrix
@@ -309,21 +332,10 @@ def _names_in(path: Path, arrays: Mapping[str, Any], key: str) -> Any:
 
 
 def _load(path: Path) -> Any:
-    arrays, name = {}, ""
     try:
-        loaded = np.load(path, allow_pickle=False)
-        if isinstance(loaded, np.ndarray):
-            return loaded
-        for name in loaded.files:
-            arrays[name] = loaded[name]
-    except (ValueError, OSError, EOFError, zipfile.BadZipFile, zlib.error) as error:
-        if name and "Object arrays" in str(error):
-            raise UserError(
-                f"{path}: array '{name}' holds Python objects, which are not read. Write it with a type, "
-                f"such as np.asarray(adata.obs['{name}'], dtype=str)."
-            ) from error
-        raise UserError(f"{path} is not an npy or npz file: {error}.") from error
-    return arrays
+        return read_arrays(path.resolve())
+    except (ValueError, OSError) as error:
+        raise UserError(f"{path} cannot be read as an npy or npz file: {error}.") from error
 
 
 def _matrices(path: Path, arrays: Mapping[str, Any], n_obs: int) -> Iterator[tuple[str, Any]]:
@@ -344,12 +356,12 @@ def checked_embedding(name: str, given: Any, n_obs: int, *, obs_names: Any = Non
     UserError
         If it has not one row per cell, is not finite, or names its rows otherwise than ``obs_names``.
     """
-    if obs_names is not None:
-        try:
+    try:
+        if obs_names is not None:
             check_order(f"Embedding '{name}'", given, np.asarray(obs_names, dtype=str))
-        except ContractError as error:
-            raise UserError(str(error)) from error
-    array = np.asarray(given)
+        array = array_of(f"Embedding '{name}'", given)
+    except ContractError as error:
+        raise UserError(str(error)) from error
     if array.ndim != 2 or len(array) != n_obs:
         raise UserError(f"Embedding '{name}' has shape {array.shape}, expected ({n_obs}, n_latent).")
     if array.dtype.kind not in "biuf":

@@ -635,7 +635,7 @@ BROKEN = {
     NotFiniteNovelty: "finite",
     NegativeLinks: "finite",
     LeavesLabelsOut: "finite",
-    SharesNames: "probabilities",
+    SharesNames: "output_shape",
     Unnormalised: "probabilities",
     InventsLabels: "known_labels",
     NoNovelty: "novelty_given",

@@ -2,9 +2,12 @@
 
 import gzip
 import json
+import os
 from dataclasses import replace
 
 import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 
 from cellular_bench.benchmark import registry
 from cellular_bench.benchmark.analysis.leaderboard import build_boards
@@ -175,3 +178,63 @@ def test_the_command_writes_a_folder_that_makes_a_leaderboard(files, tmp_path, c
     page = write(report, out, formats=["html"])[0].read_text("utf-8")
     assert "size not stated" in page
     assert "its process was ended from outside, as for time or memory (exit code 143)" in page
+
+
+JSON = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=5) | st.just("NA"),
+    lambda inner: (
+        st.lists(inner, max_size=2) | st.dictionaries(st.sampled_from(["ari", "x"]), inner, max_size=2)
+    ),
+    max_leaves=4,
+)
+
+
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None)
+@given(st.data())
+def test_attack_by_any_value_is_refused_in_words(tmp_path, data):
+    """Whatever stands in the place of one value, the lists are read or refused."""
+    lists = json.loads(json.dumps([RESULTS, METHODS, DATASETS]))
+    entry = data.draw(st.sampled_from([entry for entries in lists for entry in entries]))
+    for _ in range(data.draw(st.integers(0, 1))):
+        entry = data.draw(
+            st.sampled_from([value for value in entry.values() if isinstance(value, dict)] or [entry])
+        )
+    if entry:
+        entry[data.draw(st.sampled_from(sorted(entry)))] = data.draw(JSON)
+    paths = [tmp_path / f"{i}.json" for i in range(3)]
+    for path, entries in zip(paths, lists, strict=True):
+        path.write_text(json.dumps(entries))
+    try:
+        open_problems.records(open_problems.read(paths))
+    except UserError as error:
+        assert str(error)
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        b"[" * 10**5,
+        b"[{}]",
+        b"[1]",
+        b"{}",
+        b"",
+        b"\xff",
+        gzip.compress(b"[]")[:-4],
+        b"\x1f\x8b",
+        b"[" + b"1" * 9999 + b"]",
+    ],
+)
+def test_attacks_by_json_are_refused_in_words(tmp_path, content):
+    (tmp_path / "a.json").write_bytes(content)
+    with pytest.raises(UserError, match=r"a\.json"):
+        open_problems.read([tmp_path / "a.json"])
+
+
+def test_attacks_by_a_pipe_and_a_bomb_are_refused(tmp_path, monkeypatch):
+    os.mkfifo(tmp_path / "pipe")
+    with pytest.raises(UserError, match="cannot be read as JSON"):
+        open_problems.read([tmp_path / "pipe"])
+    (tmp_path / "bomb").write_bytes(gzip.compress(b"[" + b" " * 10**6 + b"]"))
+    monkeypatch.setattr(open_problems, "MOST_BYTES", 10**5)
+    with pytest.raises(UserError, match="more than 100000 bytes"):
+        open_problems.read([tmp_path / "bomb"])
