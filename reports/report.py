@@ -8,6 +8,7 @@ from functools import cached_property
 
 from cellular_bench.benchmark.analysis.across_datasets import Across, across
 from cellular_bench.benchmark.analysis.leaderboard import Board, build_boards
+from cellular_bench.benchmark.analysis.leak_canary import with_canaries
 from cellular_bench.benchmark.schema.records import Missing, RunRecord
 from cellular_bench.core.errors import UserError
 from cellular_bench.core.types import MetricSpec, TaskId
@@ -131,13 +132,16 @@ def build_report(
 ) -> Report:
     """Rank the methods of all records; for the parameters see :class:`Report`.
 
+    Records of leak canaries are no results: they show in what boards say of leaks alone.
+
     Raises
     ------
     UserError
         If there are no records, or a run comes twice.
     """
-    records = tuple(records)
+    everything = tuple(records)
+    records = tuple(record for record in everything if not record.is_canary)
     if not records:
         raise UserError("A report needs at least one run record, none came: run a suite first.")
-    boards = build_boards(records, specs.values())
+    boards = with_canaries(build_boards(records, specs.values()), everything)
     return Report(title=title, records=records, specs=specs, boards=boards, missing=tuple(missing), view=view)

@@ -11,7 +11,7 @@ from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from statistics import fmean, stdev
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 from cellular_bench.benchmark.analysis.data_versions import version_names, versioned
 from cellular_bench.benchmark.analysis.statistics import ROUNDING, SplitScore, average_seeds, interval
@@ -25,6 +25,9 @@ from cellular_bench.benchmark.schema.records import (
 from cellular_bench.benchmark.tasks import TASKS
 from cellular_bench.core.errors import UserError
 from cellular_bench.core.types import AspectId, MetricSpec, SplitKind, TaskId
+
+if TYPE_CHECKING:
+    from cellular_bench.benchmark.analysis.leak_canary import LeakCanary
 
 Track = Literal["unsupervised", "supervised", "sees scored labels", "control"]
 #: Tracks whose methods are ranked.
@@ -112,6 +115,8 @@ class Board:
     version
         What distinguishes the data from others of the same ``dataset_id`` in the result folder, such as
         ``"300 cells"``; the digest is then part of ``board_id``. Empty if there are no others.
+    canary
+        What its leak canary found (:func:`.with_canaries`); None without one.
     """
 
     task: TaskId
@@ -121,6 +126,7 @@ class Board:
     splits: tuple[SplitIdentity, ...]
     rows: tuple[BoardRow, ...]
     version: str = ""
+    canary: LeakCanary | None = None
 
     @property
     def board_id(self) -> str:

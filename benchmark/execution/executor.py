@@ -72,13 +72,13 @@ class Executor:
 
     def missing(self, plan: Plan) -> list[PlannedRun]:
         """Return the runs that have no whole record with its outputs, or one that is to be done again."""
-        asked = {run.run_id for run in plan.runs}
+        asked = {run.run_id for run in plan.all_runs}
         done = {
             summary.run_id
             for summary in index.read(self.store)[0]
             if summary.run_id in asked and summary.status not in self.retry and is_whole(self.store, summary)
         }
-        return [run for run in plan.runs if run.run_id not in done]
+        return [run for run in plan.all_runs if run.run_id not in done]
 
     def execute(
         self, plan: Plan, *, datasets: Mapping[str, Dataset], progress: Progress
@@ -114,9 +114,10 @@ class Executor:
 
     def write_data(self, plan: Plan, datasets: Mapping[str, Dataset]) -> None:
         """Write the data of all runs, done ones too: new scores of corrected values need them."""
-        for identity in {run.dataset.digest: run.dataset for run in plan.runs}.values():
+        for identity in {run.dataset.digest: run.dataset for run in plan.all_runs}.values():
+            dataset = plan.canary_data.get(identity.digest) or datasets[identity.dataset_id]
             with _disk_errors(self.store):
-                preparation.write_data(datasets[identity.dataset_id], self.store.data_file(identity))
+                preparation.write_data(dataset, self.store.data_file(identity))
 
     def _prepare(self, plan: Plan, runs: Sequence[PlannedRun], pool: ThreadPoolExecutor) -> None:
         needed: dict[Path, PlannedRun] = {}

@@ -129,6 +129,7 @@ def suite_of(record: RunRecord) -> Suite:
         title=f"Again: {record.run_id}",
         limits=record.limits or Limits(),
         recipe=None if recipe is None else recipe["name"],
+        leak_canary=False,
         min_cells=1,  # every split is made; see :func:`only`
         profile=record.profile or (record.evaluation.profile if record.evaluation else "full"),
         study_metrics=scoring.has_study_metrics(record),
