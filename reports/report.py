@@ -8,7 +8,6 @@ from functools import cached_property
 
 from cellular_bench.benchmark.analysis.across_datasets import Across, across
 from cellular_bench.benchmark.analysis.leaderboard import Board, build_boards
-from cellular_bench.benchmark.analysis.leak_canary import with_canaries
 from cellular_bench.benchmark.schema.records import Missing, RunRecord
 from cellular_bench.core.errors import UserError
 from cellular_bench.core.types import MetricSpec, TaskId
@@ -143,5 +142,5 @@ def build_report(
     records = tuple(record for record in everything if not record.is_canary)
     if not records:
         raise UserError("A report needs at least one run record, none came: run a suite first.")
-    boards = with_canaries(build_boards(records, specs.values()), everything)
+    boards = build_boards(everything, specs.values())
     return Report(title=title, records=records, specs=specs, boards=boards, missing=tuple(missing), view=view)

@@ -111,8 +111,8 @@ def _tail(pairs: list[tuple[int, int]], n_cells: int, n_matches: int) -> float:
             for k, other in enumerate(block):
                 product[i + k] += one * other
         rooks = product
-    ways = sum(
-        (-1) ** (k - n_matches) * math.comb(k - 1, n_matches - 1) * rooks[k] * math.factorial(n_cells - k)
-        for k in range(n_matches, len(rooks))
-    )
+    ways = 0
+    for k in range(n_matches, len(rooks)):
+        placed = math.comb(k - 1, n_matches - 1) * rooks[k] * math.factorial(n_cells - k)
+        ways += placed if (k - n_matches) % 2 == 0 else -placed
     return ways / math.factorial(n_cells)

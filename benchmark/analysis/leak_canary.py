@@ -1,15 +1,13 @@
-"""What the leak canaries of boards found: which methods know labels that they were not shown."""
+"""What the leak canary of a board found: which methods know labels that they were not shown."""
 
 from __future__ import annotations
 
-from collections import defaultdict
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Literal
 
 from cellular_bench.benchmark.analysis.agreement import Agreement, agreement
-from cellular_bench.benchmark.analysis.leaderboard import Board, BoardRow, method_key
-from cellular_bench.benchmark.schema.records import RunRecord
+from cellular_bench.benchmark.schema.records import MethodIdentity, RunRecord
 
 Verdict = Literal["passed", "flagged", "no power", "no answer"]
 
@@ -21,14 +19,14 @@ class LeakCanary:
     Attributes
     ----------
     by_method
-        Agreement with permuted labels of each row that was tested, by ``method_key``.
+        Agreement with permuted labels of each method that was tested, by its ``method_key``.
     unanswered
-        Rows whose run on the canary did not end well.
+        Methods whose run on the canary did not end well.
     control
         Agreement of a control that is shown the labels; None if there is none.
     """
 
-    by_method: dict[str, Agreement]
+    by_method: Mapping[str, Agreement]
     unanswered: frozenset[str]
     control: Agreement | None
 
@@ -38,14 +36,13 @@ class LeakCanary:
         return self.control is not None and self.control.is_leak
 
     @property
-    def n_cells(self) -> int:
-        """Number of cells that were predicted; 0 if no run ended well."""
-        found = [*self.by_method.values(), *([self.control] if self.control else [])]
-        return found[0].n_cells if found else 0
+    def flagged(self) -> tuple[str, ...]:
+        """Methods that agree beyond chance, the highest agreement first."""
+        leaks = [key for key, found in self.by_method.items() if found.is_leak]
+        return tuple(sorted(leaks, key=lambda key: -self.by_method[key].share))
 
-    def verdict(self, row: BoardRow) -> Verdict | None:
-        """Return what was found of a row; None if it was not tested."""
-        key = method_key(row.method)
+    def verdict(self, key: str) -> Verdict | None:
+        """Return what was found of a method; None if it was not tested."""
         if key in self.unanswered:
             return "no answer"
         if key not in self.by_method:
@@ -54,48 +51,33 @@ class LeakCanary:
             return "flagged"
         return "passed" if self.has_power else "no power"
 
-    def flagged(self, board: Board) -> list[tuple[BoardRow, Agreement]]:
-        """Return the rows of a board that agree beyond chance, the highest agreement first."""
-        keys = ((row, method_key(row.method)) for row in board.rows)
-        found = [(row, self.by_method[key]) for row, key in keys if key in self.by_method]
-        return sorted((pair for pair in found if pair[1].is_leak), key=lambda pair: -pair[1].share)
 
+def leak_canary(
+    records: Sequence[RunRecord], methods: Sequence[MethodIdentity], key_of: Callable[[MethodIdentity], str]
+) -> LeakCanary | None:
+    """Judge the runs of the canary of a board; None without any.
 
-def with_canaries(boards: Sequence[Board], canaries: Iterable[RunRecord]) -> tuple[Board, ...]:
-    """Return boards with what their leak canaries found, if there are any."""
-    of_boards: dict[tuple[str, str, str], list[RunRecord]] = defaultdict(list)
-    for record in canaries:
-        if record.canary_of is not None:
-            of = record.canary_of
-            of_boards[record.task, of.dataset_digest, of.scheme].append(record)
-    return tuple(_with_canary(board, of_boards.get(_key(board), ())) for board in boards)
-
-
-def _key(board: Board) -> tuple[str, str, str]:
-    split = board.splits[0]
-    return board.task, board.dataset.digest, split.scheme or split.kind
-
-
-def _with_canary(board: Board, records: Sequence[RunRecord]) -> Board:
+    Parameters
+    ----------
+    records
+        Runs of the canary. Of several of one method, such as of two versions of a package, the last counts.
+    methods
+        Those of the board.
+    key_of
+        Names a method as the rows of boards do.
+    """
     if not records:
-        return board
+        return None
     controls = [agreement(run.confusion) for run in records if run.method.is_control and run.status == "ok"]
-    tested: dict[str, RunRecord] = {}
+    last: dict[str, RunRecord] = {}
     for run in sorted(records, key=lambda run: run.finished_at):
-        tested |= {method_key(row.method): run for row in board.rows if _is_of(run, row)}
-    return replace(
-        board,
-        canary=LeakCanary(
-            by_method={key: agreement(run.confusion) for key, run in tested.items() if run.status == "ok"},
-            unanswered=frozenset(key for key, run in tested.items() if run.status != "ok"),
-            control=min(controls, key=lambda found: found.p_value, default=None),
-        ),
+        short = run.canary_of.params if run.canary_of else {}
+        for method in methods:
+            learning = method.model_copy(update={"params": {**method.params, **short}})
+            if not method.is_control and key_of(learning) == key_of(run.method):
+                last[key_of(method)] = run
+    return LeakCanary(
+        by_method={key: agreement(run.confusion) for key, run in last.items() if run.status == "ok"},
+        unanswered=frozenset(key for key, run in last.items() if run.status != "ok"),
+        control=min(controls, key=lambda found: found.p_value, default=None),
     )
-
-
-def _is_of(run: RunRecord, row: BoardRow) -> bool:
-    """Whether a canary's run is of the method of a row, but for what shortens its learning."""
-    if run.canary_of is None or run.method.is_control or row.track == "control":
-        return False
-    params = {**row.method.params, **run.canary_of.params}
-    return method_key(row.method.model_copy(update={"params": params})) == method_key(run.method)

@@ -47,7 +47,7 @@ LEAST_PER_LABEL: Final = 5
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Board:
-    """A board that is planned: its first split, and the runs on that with one seed."""
+    """A board that is planned: its first split, and the runs on it that its canary tests."""
 
     task: TaskId
     dataset: Dataset
@@ -70,9 +70,11 @@ class Canary:
         return CanaryOf(dataset_digest=self.board.dataset.digest, scheme=split.scheme or split.kind)
 
 
-def can_be_tested(task: TaskId, split: Split) -> bool:
-    """Whether a split can have a canary: the task counts agreement, and the scored labels are hidden."""
-    return TASKS[task].agreement is not None and split.stress is None and split.kind != "all"
+def can_be_tested(run: PlannedRun) -> bool:
+    """Whether a canary can test a run: its task counts agreement, and it is not shown the scored labels."""
+    split, method = run.split, run.method
+    is_hidden = method.labels != "all" and split.kind != "all"
+    return TASKS[run.task].agreement is not None and is_hidden and not method.is_control and not split.stress
 
 
 def draw(board: Board) -> Canary:
@@ -135,14 +137,11 @@ def _with_others_expression(adata: AnnData, scored: NDArray[np.int64], seed: int
 
 
 def canary_runs(canary: Canary, known: Mapping[str, Method]) -> Iterator[PlannedRun]:
-    """Yield a run on a canary for each method that is not shown the scored labels, and for a control that is.
+    """Yield the runs on a canary: of each method that it tests, and of a control that is shown the labels.
 
     Methods learn as short a time as in conformance checks (``check_params``): a leak does not depend on it.
     """
-    tested = [run for run in canary.board.runs if run.method.labels != "all" and not run.method.is_control]
-    if not tested:
-        return
-    for run in tested:
+    for run in canary.board.runs:
         method = known[run.method.method_id]
         short = dict(method.spec.check_params)
         identity = run.method.model_copy(update={"params": {**run.method.params, **short}})
@@ -150,7 +149,13 @@ def canary_runs(canary: Canary, known: Mapping[str, Method]) -> Iterator[Planned
     for method in known.values():
         spec = method.spec
         if spec.is_control and spec.labels == "all" and canary.board.task in spec.tasks:
-            yield _run(canary, tested[0], method, method_identity(method, completed(method, {})), canary.of)
+            yield _run(
+                canary,
+                canary.board.runs[0],
+                method,
+                method_identity(method, completed(method, {})),
+                canary.of,
+            )
 
 
 def _run(

@@ -67,11 +67,12 @@ def plan(
                 warned = replace(dataset, warnings=(*dataset.warnings, *of_splits))
                 found = tuple(_runs(suite, block, warned, cells, chosen, plugins))
                 runs |= {run.run_id: run for run in found}
-                if suite.leak_canary and can_be_tested(block.task, split):
+                tested = [run for run in found if run.seed == block.seeds[0] and can_be_tested(run)]
+                if suite.leak_canary and tested:
                     name = block.task, dataset.digest, split.scheme
                     board = boards.setdefault(name, Board(task=block.task, dataset=dataset, split=split))
                     if board.split.digest == split.digest:
-                        board.runs.extend(run for run in found if run.seed == block.seeds[0])
+                        board.runs.extend(tested)
     canaries = [draw(board) for board in boards.values()]
     splits |= {(canary.dataset.digest, canary.split.digest): canary.split for canary in canaries}
     tests = {run.run_id: run for canary in canaries for run in canary_runs(canary, methods)}

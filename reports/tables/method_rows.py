@@ -56,7 +56,7 @@ def method_rows(
             row.track: row.track == "control" or not is_complete,
             TRANSDUCTIVE: is_transductive(row.runs[0]),
             "reimplementation": row.method.is_reimplementation,
-            LEAK: board.canary is not None and board.canary.verdict(row) == "flagged",
+            LEAK: board.canary is not None and board.canary.verdict(method_key(row.method)) == "flagged",
         }
         name, detail = names[method_key(row.method)]
         made.append(

@@ -89,16 +89,16 @@ def canary_in_words(board: Board) -> str:
     if canary is None:
         return ""
     names = {key: marked(*name) for key, name in display_names(board).items()}
-    flagged = canary.flagged(board)
+    found = canary.by_method
     leaks = [
-        f"{names[method_key(row.method)]} agrees in {found.share:.0%} (chance {found.chance:.0%}): flagged"
-        for row, found in flagged
+        f"{names[key]} agrees in {found[key].share:.0%} (chance {found[key].chance:.0%}): flagged"
+        for key in canary.flagged
     ]
-    n_honest = len(canary.by_method) - len(flagged)
+    n_honest = len(found) - len(leaks)
     if n_honest and canary.has_power:
         verb = "agrees" if n_honest == 1 else "agree"
         leaks.insert(0, f"{plural(n_honest, 'method')} {verb} with permuted labels by chance")
-    elif n_honest or not canary.by_method:
+    elif not canary.has_power:
         leaks.append(_without_power(canary))
     if canary.unanswered:
         leaks.append(f"no answer from {', '.join(sorted(names[key] for key in canary.unanswered))}")
@@ -109,8 +109,8 @@ def _without_power(canary: LeakCanary) -> str:
     if canary.control is None:
         return "no power, as no control that is shown the labels ended well"
     return (
-        f"no power, as on {plural(canary.n_cells, 'cell')} even a control that is shown the labels agrees "
-        f"in {canary.control.share:.0%} (chance {canary.control.chance:.0%})"
+        f"no power, as on {plural(canary.control.n_cells, 'cell')} even a control that is shown the labels "
+        f"agrees in {canary.control.share:.0%} (chance {canary.control.chance:.0%})"
     )
 
 

@@ -12,6 +12,7 @@ from cellular_bench.benchmark.analysis.leaderboard import (
     BoardRow,
     Summary,
     is_transductive,
+    method_key,
     overall_interval,
 )
 from cellular_bench.core.types import MetricSpec
@@ -76,7 +77,7 @@ def _row(board: Board, row: BoardRow) -> dict[str, Any]:
         "transductive": is_transductive(row.runs[0]),
         "rank": row.rank,
         "not_ranked_because": row.incomplete_because,
-        "leak_canary": board.canary.verdict(row) if board.canary else None,
+        "leak_canary": board.canary.verdict(method_key(row.method)) if board.canary else None,
         "overall": _summary(row.overall) | ({"interval": list(between)} if between else {}),
         "aspects": {aspect: _summary(summary) for aspect, summary in row.aspects.items()},
         "metrics": {metric_id: _summary(summary) for metric_id, summary in row.metrics.items()},

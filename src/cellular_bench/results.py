@@ -11,8 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from cellular_bench.benchmark import registry
 from cellular_bench.benchmark.analysis.data_versions import versioned
-from cellular_bench.benchmark.analysis.leaderboard import Board, BoardRow, build_boards
-from cellular_bench.benchmark.analysis.leak_canary import with_canaries
+from cellular_bench.benchmark.analysis.leaderboard import Board, BoardRow, build_boards, method_key
 from cellular_bench.benchmark.execution.machine import usable_cores
 from cellular_bench.benchmark.results.store import Store
 from cellular_bench.core.errors import UserError
@@ -121,9 +120,7 @@ class Results:
             return write_reports(one, progress=progress)[0].replace(target)
 
     def _all_boards(self) -> tuple[Board, ...]:
-        everything = list(self._store.every_record())
-        results = (record for record in everything if not record.is_canary)
-        return with_canaries(build_boards(results, registry.metrics().values()), everything)
+        return build_boards(self._store.every_record(), registry.metrics().values())
 
     def _boards(self, task: str | None, dataset: str | None) -> Iterator[Board]:
         boards = self._all_boards()
@@ -188,6 +185,6 @@ def _as_dict(board: Board, row: BoardRow) -> dict[str, Any]:
         "peak_rss_mib": row.peak_rss_mib.mean,
         "warm_up_s": row.warm_up_s.mean,
         "incomplete_because": row.incomplete_because,
-        "leak_canary": board.canary.verdict(row) if board.canary else None,
+        "leak_canary": board.canary.verdict(method_key(row.method)) if board.canary else None,
         "dataset_version": board.dataset.version_id,
     }
