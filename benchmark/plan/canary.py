@@ -41,6 +41,8 @@ if TYPE_CHECKING:
 #: Cells of a canary at most: methods take a second, and a perfect agreement has a tiny p value.
 MOST_TRAINING: Final = 300
 MOST_SCORED: Final = 200
+#: Seconds that a run on a canary may take at most.
+MOST_SECONDS: Final = 120.0
 #: Cells that labels keep, if they have as many and there is room for all labels.
 LEAST_PER_LABEL: Final = 5
 
@@ -168,6 +170,9 @@ def _run(
         "dataset": data,
         "split": cells,
         "method_seed": derive_seed(like.seed, data.dataset_id, cells.split_id, identity.method_id),
+        "limits": like.limits.model_copy(
+            update={"time_limit_s": min(like.limits.time_limit_s, MOST_SECONDS)}
+        ),
         "study_metrics": False,
         "gpu": method.spec.gpu,
         "canary_of": of,
