@@ -83,7 +83,7 @@ class Executor:
     def execute(
         self, plan: Plan, *, datasets: Mapping[str, Dataset], progress: Progress
     ) -> Iterator[RunRecord]:
-        """Carry out the missing runs and yield their records as they come.
+        """Carry out the missing runs and yield their records as they come, but for those of leak canaries.
 
         Stopping the iteration (Ctrl-C included) ends the runs in flight; what has a record stays.
 
@@ -99,7 +99,7 @@ class Executor:
         replaced = replaced_by(runs, self.store)
         with self._pool(self.n_jobs) as pool:
             futures = [pool.submit(self._run, run, replaced[run.run_id], progress) for run in runs]
-            yield from _as_completed(futures)
+            yield from (record for record in _as_completed(futures) if not record.is_canary)
 
     @contextmanager
     def _pool(self, n_threads: int) -> Iterator[ThreadPoolExecutor]:

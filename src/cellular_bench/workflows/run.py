@@ -128,10 +128,10 @@ def _execute(
         progress.message(f"  note: {note}")
     with _executor(config, here, jobs=request.jobs) as executor:
         write_plan(store, planned.runs, n_jobs=executor.n_jobs, canaries=planned.canaries)
-        tests = f", and {plural(n_tests, 'short run')} of leak canaries" if n_tests else ""
+        tests = f"; then {plural(n_tests, 'short run')} of leak canaries" if n_tests else ""
         progress.message(
-            f"{len(planned.runs)} runs, {missing - n_tests} to do{tests}, {executor.n_jobs} at a time, "
-            f"in {request.out}"
+            f"{len(planned.runs)} runs, {missing - n_tests} to do, {executor.n_jobs} at a time, "
+            f"in {request.out}{tests}"
         )
         if missing:
             progress.begin(missing - n_tests)
