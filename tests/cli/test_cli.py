@@ -26,7 +26,7 @@ def results(run_benchmark, tmp_path_factory) -> Path:
     methods = "pca,perfect_labels,shuffled,knn,true_labels,random_label"
     done = run_benchmark(
         *SMALL, "--task", "integration", "--task", "annotation", "--method", methods, "--n-splits", 2,
-        "--split", "kfold", "--out", out, "--no-figures",
+        "--split", "kfold", "--out", out, "--no-figures", "--no-leak-canary",
     )  # fmt: skip
     assert done.returncode == 0, done.stdout + done.stderr
     return out

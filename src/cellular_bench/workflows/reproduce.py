@@ -77,6 +77,10 @@ def reproduce(request: ReproduceRequest, *, progress: Progress = SILENT) -> Repr
         If the run cannot be repeated: other data, another plug-in, another split, a missing file.
     """
     recorded = read_record(request.record_file)
+    if recorded.is_canary:
+        raise UserError(
+            f"{request.record_file} is a run of a leak canary, which is no result. Name another record."
+        )
     dataset = _dataset(request, recorded)
     plugins = [path.resolve() for path in request.plugins]
     with tempfile.TemporaryDirectory(prefix="reproduce-") as folder:

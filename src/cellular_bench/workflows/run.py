@@ -150,14 +150,14 @@ def _execute(
     progress.message(f"Done: {counts}")
     for page in pages:
         progress.message(f"  {page}")
-    for warning in _leaks(store, planned):
+    for warning in leaks(store, planned):
         progress.warning(warning)
     for note in notes(planned, [record for record in records.values() if record], request.out):
         progress.message(note)
     return RunResult(folder=store.root, statuses=statuses, pages=tuple(pages))
 
 
-def _leaks(store: Store, planned: Plan) -> Iterator[str]:
+def leaks(store: Store, planned: Plan) -> Iterator[str]:
     """Name the methods that a leak canary has flagged."""
     for run in planned.canaries:
         record = store.record(run.run_id)
@@ -178,7 +178,8 @@ def _reuse(planned: Plan, store: Store, request: RunRequest, progress: Progress)
     if request.fresh:
         store.forget(run.run_id for run in planned.all_runs)
     sources = [Store.open(folder) for folder in request.reuse]
-    taken = take_over(planned.all_runs, sources, store, retry=request.retried)
+    taken = take_over(planned.runs, sources, store, retry=request.retried)
+    take_over(planned.canaries, sources, store, retry=request.retried)
     if sources:
         progress.message(f"{taken} runs copied from other folders")
     index.read(store, keep=True)

@@ -13,14 +13,16 @@ from cellular_bench.benchmark.execution.executor import Executor
 from cellular_bench.benchmark.plan.planner import plan
 from cellular_bench.benchmark.results.merge import merge
 from cellular_bench.benchmark.results.progress import overview, write_plan
-from cellular_bench.benchmark.results.store import Store
+from cellular_bench.benchmark.results.store import RECORD, Store
 from cellular_bench.benchmark.schema.suite import Suite
+from cellular_bench.core.errors import UserError
 from cellular_bench.datasets import catalog
 from cellular_bench.datasets.contract import digest
 from cellular_bench.metrics import METRICS
 from cellular_bench.workflows.export import export
 from cellular_bench.workflows.report import ReportRequest, write_reports
-from cellular_bench.workflows.run import _leaks
+from cellular_bench.workflows.reproduce import ReproduceRequest, reproduce
+from cellular_bench.workflows.run import leaks
 
 SPIES = '''
 import json
@@ -205,6 +207,13 @@ def test_they_are_counted_apart_and_not_repeated(made):
     assert (seen.n_canaries, seen.n_canaries_done) == (len(planned.canaries),) * 2
 
 
+def test_none_is_reproduced(made):
+    planned, store, _ = made
+    with pytest.raises(UserError, match="is a run of a leak canary, which is no result"):
+        path = store.run_folder(planned.canaries[0].run_id) / RECORD
+        reproduce(ReproduceRequest(record_file=path))
+
+
 def test_they_go_with_a_merged_folder(made, tmp_path):
     planned, store, _ = made
     merged = merge([store], tmp_path / "merged")
@@ -224,5 +233,5 @@ def test_a_leak_is_on_the_page_in_markdown_in_python_and_on_the_terminal(made, b
         assert written.count("knows hidden labels") >= 3 * len(flagged), "in every table of methods"
     frame = Results(store.root).leaderboard(task="annotation").set_index("method_id")
     assert set(frame.index[frame["leak_canary"] == "flagged"]) == set(flagged)
-    assert list(_leaks(store, planned))
-    assert all("knows labels that it was not shown" in line for line in _leaks(store, planned))
+    assert list(leaks(store, planned))
+    assert all("knows labels that it was not shown" in line for line in leaks(store, planned))
