@@ -78,6 +78,10 @@ class Task:
         Whether ``study_metrics`` of a suite makes a difference.
     details
         Fields of the record beside the scores, computed from the inputs of metrics.
+    agreement
+        Counts how often a method says which name of the cells of each true name, ``{true: {said: cells}}``,
+        from the inputs of metrics: what a leak canary compares
+        (:mod:`cellular_bench.benchmark.plan.canary`). None: the task has no canary.
     tables
         Further tables of a report: functions of a board; None for no table.
     source_digest
@@ -103,6 +107,7 @@ class Task:
     inputs: tuple[TaskInputs, ...] = ()
     has_study_metrics: bool = False
     details: Callable[[Mapping[str, Any]], Mapping[str, Any]] = _no_details
+    agreement: Callable[[Mapping[str, Any]], dict[str, dict[str, int]]] | None = None
     tables: tuple[Callable[[Any], Any], ...] = ()
     source_digest: str | None = None
 
@@ -186,12 +191,40 @@ def _label_details(inputs: Mapping[str, Any]) -> Mapping[str, Any]:
     }
 
 
+def _label_agreement(inputs: Mapping[str, Any]) -> dict[str, dict[str, int]]:
+    """Count the labels that are predicted for each true label."""
+    from cellular_bench.metrics import confusion
+
+    return confusion(inputs["label"], inputs["label_pred"], inputs.get("rejected"))
+
+
+def _novelty_agreement(inputs: Mapping[str, Any]) -> dict[str, dict[str, int]]:
+    """Count the labels that are predicted for each true label, all labels that were held out being one.
+
+    As many cells are taken for novel as there are, those of the highest novelty. Of cells of equal novelty,
+    all or none are: the order of the cells makes no difference.
+    """
+    import numpy as np
+
+    from cellular_bench.metrics import confusion
+
+    is_novel, novelty, label = (np.asarray(inputs[name]) for name in ("is_novel", "novelty", "label"))
+    n_novel = int(is_novel.sum())
+    most_known = np.sort(novelty)[::-1][n_novel] if n_novel < len(novelty) else -np.inf
+    label_pred = np.asarray(inputs.get("label_pred", np.full(len(label), KNOWN)), dtype=str)
+    is_called_novel = (novelty > most_known) | np.isin(label_pred, label[is_novel])
+    return confusion(np.where(is_novel, NOVEL, label), np.where(is_called_novel, NOVEL, label_pred))
+
+
 def _components_of_all_genes(adata: AnnData) -> Any:
     """Return what scib's comparison of principal components starts from."""
     from cellular_bench.core.components import principal_components
 
     return principal_components(adata.X)
 
+
+#: What a cell of a held-out label is called, and one of another label by a method that names none.
+NOVEL, KNOWN = "(novel)", "(known)"
 
 INTEGRATION = Task(
     task_id="integration",
@@ -214,6 +247,7 @@ ANNOTATION = Task(
     scored=("label_pred",),
     needs_labels=True,
     details=_label_details,
+    agreement=_label_agreement,
 )
 NOVELTY = Task(
     task_id="novelty",
@@ -224,6 +258,7 @@ NOVELTY = Task(
     scored=("novelty",),
     check_split=_needs_unseen_labels,
     has_study_metrics=True,
+    agreement=_novelty_agreement,
 )
 #: Every task by its id, those of plug-ins last; a process knows those of the plug-ins that it has loaded.
 TASKS: dict[TaskId, Task] = {task.task_id: task for task in (INTEGRATION, ANNOTATION, NOVELTY)}

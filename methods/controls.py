@@ -39,7 +39,11 @@ class Shuffled:
         description="PCA whose rows are permuted over all cells.",
         is_control=True,
         requires=("sklearn",),
-        expected_failed_checks={"cell_order": _BY_POSITION, "beats_chance": _BY_CHANCE},
+        expected_failed_checks={
+            "cell_order": _BY_POSITION,
+            "other_order_and_names": _BY_POSITION,
+            "beats_chance": _BY_CHANCE,
+        },
     )
 
     def __init__(self, *, n_components: int = 50, seed: int = 0) -> None:
@@ -173,7 +177,11 @@ class RandomLabel:
         labels="train",
         inductive=True,
         is_control=True,
-        expected_failed_checks={"cell_order": _BY_POSITION, "beats_chance": _BY_CHANCE},
+        expected_failed_checks={
+            "cell_order": _BY_POSITION,
+            "other_order_and_names": _BY_POSITION,
+            "beats_chance": _BY_CHANCE,
+        },
     )
 
     def __init__(self, *, seed: int = 0) -> None:

@@ -131,13 +131,16 @@ def build_report(
 ) -> Report:
     """Rank the methods of all records; for the parameters see :class:`Report`.
 
+    Records of leak canaries are no results: they show in what boards say of leaks alone.
+
     Raises
     ------
     UserError
         If there are no records, or a run comes twice.
     """
-    records = tuple(records)
+    everything = tuple(records)
+    records = tuple(record for record in everything if not record.is_canary)
     if not records:
         raise UserError("A report needs at least one run record, none came: run a suite first.")
-    boards = build_boards(records, specs.values())
+    boards = build_boards(everything, specs.values())
     return Report(title=title, records=records, specs=specs, boards=boards, missing=tuple(missing), view=view)

@@ -167,7 +167,7 @@ def small() -> dict:
 
 @pytest.fixture(scope="session")
 def planned(plugin, small) -> "Callable[..., Plan]":
-    """Plan runs of some methods, those of a plug-in among them, on the small data."""
+    """Plan runs of some methods, those of a plug-in among them, on the small data, and no leak canary."""
     from cellular_bench.benchmark import registry
     from cellular_bench.benchmark.plan.planner import plan
     from cellular_bench.benchmark.schema.suite import Suite
@@ -187,7 +187,7 @@ def planned(plugin, small) -> "Callable[..., Plan]":
             "splits": [split],
             "seeds": list(seeds),
         }
-        suite = Suite(suite_id="test", title="Test", blocks=[block], limits=limits)
+        suite = Suite(suite_id="test", title="Test", blocks=[block], limits=limits, leak_canary=False)
         return plan(suite, datasets=small, methods=registry.methods([plugin]), plugins=[plugin])
 
     return make

@@ -70,7 +70,9 @@ def results(tmp_path_factory) -> Results:
 
 def test_run_gives_the_records_of_the_folder_as_tables(results) -> None:
     frame = results.to_frame()
-    on_disk = [read_record(path) for path in results.folder.glob("runs/*/record.json")]
+    every = [read_record(path) for path in results.folder.glob("runs/*/record.json")]
+    on_disk = [record for record in every if not record.is_canary]
+    assert len(every) > len(on_disk)
     assert len(on_disk) == len(results.records) == 6
     assert len(frame) == sum(len(record.scores) for record in on_disk)
     accuracy = frame[frame.metric_id == "accuracy"].groupby("method_id").value.mean()
@@ -96,6 +98,10 @@ def test_a_leaderboard_has_a_row_per_method_the_best_first(results) -> None:
     assert board.overall.iloc[0] == 1.0
     assert board.overall.is_monotonic_decreasing
     assert list(board.n_ok) == list(board.n_runs) == [2, 2, 2]
+    assert board.leak_canary[1] == "passed"
+    assert results.leak_canary["annotation-simulated_small-kfold-2-42"].startswith(
+        "Leak canary: 1 method agrees"
+    )
     with pytest.raises(UserError, match=r"has no such results.*: annotation on simulated_small"):
         results.leaderboard(dataset="baron")
 
@@ -109,7 +115,8 @@ def test_a_notebook_shows_the_leaderboard(results) -> None:
 
 def test_a_subsample_and_the_whole_in_one_folder_are_told_apart(tmp_path) -> None:
     for part in ({"subsample": 120}, {}):
-        found = cellular_bench.run(methods="knn", out=tmp_path / "out", **SMALL, **part)
+        found = cellular_bench.run(methods="knn", out=tmp_path / "out", leak_canary=False, **SMALL, **part)
+    assert found.leak_canary == {}
     board, frame = found.leaderboard(), found.to_frame()
     assert list(board["rank"]) == [1, 1]
     assert board.dataset_version.is_unique

@@ -14,6 +14,7 @@ from statistics import fmean, stdev
 from typing import Literal
 
 from cellular_bench.benchmark.analysis.data_versions import version_names, versioned
+from cellular_bench.benchmark.analysis.leak_canary import LeakCanary, leak_canary
 from cellular_bench.benchmark.analysis.statistics import ROUNDING, SplitScore, average_seeds, interval
 from cellular_bench.benchmark.schema.records import (
     Cost,
@@ -112,6 +113,8 @@ class Board:
     version
         What distinguishes the data from others of the same ``dataset_id`` in the result folder, such as
         ``"300 cells"``; the digest is then part of ``board_id``. Empty if there are no others.
+    canary
+        What its leak canary found; None without one.
     """
 
     task: TaskId
@@ -121,6 +124,7 @@ class Board:
     splits: tuple[SplitIdentity, ...]
     rows: tuple[BoardRow, ...]
     version: str = ""
+    canary: LeakCanary | None = None
 
     @property
     def board_id(self) -> str:
@@ -238,7 +242,8 @@ def build_boards(records: Iterable[RunRecord], specs: Iterable[MetricSpec]) -> t
     """Group records into boards and rank the methods of each; tasks that are not known here have none.
 
     Records of one ``dataset_id`` with different contents (digests), or split by different schemes
-    (three folds and five), are put on different boards: their numbers cannot be compared.
+    (three folds and five), are put on different boards: their numbers cannot be compared. Records of leak
+    canaries are no rows; what they say of the methods goes with the board.
 
     Raises
     ------
@@ -253,13 +258,20 @@ def build_boards(records: Iterable[RunRecord], specs: Iterable[MetricSpec]) -> t
             "give every run once, from one result folder."
         )
     groups: dict[tuple[TaskId, str, str, str], list[RunRecord]] = defaultdict(list)
+    canaries: dict[tuple[TaskId, str, str, str], list[RunRecord]] = defaultdict(list)
     for record in (record for record in records if record.task in TASKS):
         data = record.dataset
-        groups[record.task, data.dataset_id, _scheme(record.split), data.digest].append(record)
+        if record.canary_of is None:
+            groups[record.task, data.dataset_id, _scheme(record.split), data.digest].append(record)
+        else:
+            of = record.canary_of
+            canaries[record.task, data.dataset_id, of.scheme, of.dataset_digest].append(record)
     known = {spec.metric_id: spec for spec in specs}
-    versions = version_names(record.dataset for record in records)
+    versions = version_names(record.dataset for record in records if not record.is_canary)
     ordered = sorted(groups, key=lambda key: (list(TASKS).index(key[0]), *key[1:]))
-    return tuple(_board(groups[key], known, versions[key[1], key[3]]) for key in ordered)
+    return tuple(
+        _board(groups[key], known, versions[key[1], key[3]], canaries.get(key, ())) for key in ordered
+    )
 
 
 def _scheme(split: SplitIdentity) -> str:
@@ -274,7 +286,12 @@ def method_key(method: MethodIdentity) -> str:
     return json.dumps(method.model_dump(mode="json", exclude={"features", "given_features"}), sort_keys=True)
 
 
-def _board(records: Sequence[RunRecord], known: Mapping[str, MetricSpec], version: str) -> Board:
+def _board(
+    records: Sequence[RunRecord],
+    known: Mapping[str, MetricSpec],
+    version: str,
+    canaries: Sequence[RunRecord],
+) -> Board:
     first = records[0]
     wanted = {score.metric_id for record in records for score in record.scores}
     specs = tuple(spec for metric_id, spec in known.items() if metric_id in wanted)
@@ -291,6 +308,7 @@ def _board(records: Sequence[RunRecord], known: Mapping[str, MetricSpec], versio
         splits=tuple(sorted(splits.values(), key=lambda split: (split.split_id, split.digest))),
         rows=_ranked(rows),
         version=version,
+        canary=leak_canary(canaries, [row.method for row in rows], method_key),
     )
 
 

@@ -85,10 +85,30 @@ def _annotated(
     )
 
 
-def barcoded(adata: AnnData) -> AnnData:
-    """Give cells names that are no numbers, in the same order."""
-    adata.obs_names = [f"AAAC-{name}_lib1" for name in adata.obs_names]
+def misnamed(adata: AnnData) -> AnnData:
+    """Name each cell after the type of another: no number, and sorted differently than the cells come."""
+    label = np.asarray(adata.obs[LABEL], dtype=np.str_)
+    other = np.asarray(LABELS)[(np.searchsorted(LABELS, label) + 1) % len(LABELS)]
+    names = adata.obs_names[::-1]
+    adata.obs_names = [f"{name}_AAACC-{number}" for name, number in zip(other, names, strict=True)]
     return adata
+
+
+def reordered(adata: AnnData, *, prefix: str, order: NDArray[np.int64]) -> AnnData:
+    """Return cells in another order, with neutral names such as ``q0000017`` that ascend in it."""
+    moved = adata[order].copy()
+    moved.obs_names = [f"{prefix}{position:07}" for position in range(moved.n_obs)]
+    return moved
+
+
+def exchanged(example: Example) -> Example:
+    """Return the query, with wrong labels, as training cells, and the training cells as query."""
+    import pandas as pd
+
+    train = example.query.copy()
+    codes = np.searchsorted(LABELS, np.asarray(train.obs[LABEL], dtype=np.str_))
+    train.obs[LABEL] = pd.Categorical(np.asarray(LABELS)[(codes + 1) % len(LABELS)])
+    return Example(train=train, query=example.train.copy())
 
 
 def one_batch(adata: AnnData) -> AnnData:

@@ -152,8 +152,7 @@ def _order_is_kept(subject: Subject) -> None:
     back = np.argsort(order)
     for name, (first, second) in _pairs(plain.outputs, moved.outputs).items():
         if name == "the graph":
-            agreement = float(np.corrcoef(first.ravel(), second[back][:, back].ravel())[0, 1])
-            _demand_agreement(agreement, of="weights of the links")
+            _demand_agreement(_correlation(first, second[back][:, back]), of="weights of the links")
         elif name in MAY_TURN and not subject.spec.inductive:
             _demand_agreement(data.distance_agreement(first, second[back]), of="distances")
         else:
@@ -175,12 +174,57 @@ def _demand_agreement(agreement: float, *, of: str) -> None:
 @_promise(
     "cell_names",
     claim="cells may have any names.",
-    hint="Names are strings: do not parse them, and index by position.",
+    hint="Names are strings that say nothing of the cells: index by position, do not parse and do not sort.",
 )
 def _names_do_not_matter(subject: Subject) -> None:
     plain = subject.sound
-    renamed = subject.observe(subject.example.map(data.barcoded))
-    _demand_equal(plain.outputs, renamed.outputs, "With cells called AAAC-1_lib1")
+    renamed = subject.observe(subject.example.map(data.misnamed))
+    when = f"With cells named after the type of others, such as {data.LABELS[0]}_AAACC-1000"
+    _demand_equal(plain.outputs, renamed.outputs, when)
+
+
+@_promise(
+    "other_order_and_names",
+    claim="cells may come in any order, those that it learns from too, and runs name them q0000017.",
+    hint="Find labels and batches by their names, not by which comes first, and draw training cells with a "
+    "generator. What is drawn may differ, as with another seed; what is learned may not.",
+)
+def _training_order_does_not_matter(subject: Subject) -> None:
+    plain = subject.sound
+    generator = np.random.default_rng(2)
+    train, query = subject.example.train, subject.example.query
+    orders = [generator.permutation(cells.n_obs) for cells in (train, query)]
+    moved = subject.observe(
+        data.Example(
+            train=data.reordered(train, prefix="t", order=orders[0]),
+            query=data.reordered(query, prefix="q", order=orders[1]),
+        )
+    )
+    back = np.argsort(orders[1])
+    for name, (first, second) in _pairs(plain.outputs, moved.outputs).items():
+        when = "With all cells in another order and called q0000017"
+        if not np.issubdtype(first.dtype, np.number):
+            share = _share_changed(first, second[back])
+            demand(share <= MAY_CHANGE, f"{when}, {name} changes for {share:.0%} of the cells.")
+            continue
+        if name == "the graph":
+            agreement = _correlation(first, second[back][:, back])
+        elif name in MAY_TURN:
+            agreement = data.distance_agreement(first, second[back])
+        else:
+            agreement = _correlation(first, second[back])
+        demand(agreement > SAME_SHAPE, f"{when}, {name} correlates only {agreement:.2f} with what it was.")
+
+
+def _correlation(first: NDArray[Any], second: NDArray[Any]) -> float:
+    """Correlate two arrays of one shape; 1 for equal ones, as of a constant."""
+    if first.shape != second.shape:
+        return 0.0
+    if np.allclose(first, second):
+        return 1.0
+    if min(np.ptp(first), np.ptp(second)) == 0.0:
+        return 0.0
+    return float(np.corrcoef(first.ravel(), second.ravel())[0, 1])
 
 
 @_promise(
@@ -268,6 +312,19 @@ def _rare_label_works(subject: Subject) -> None:
     _ = subject.observe(data.with_rare_label(subject.example)).outputs  # raises where a run would refuse it
 
 
+@_promise(
+    "nothing_remembered",
+    claim="what it learned in an earlier run changes nothing.",
+    hint="Keep what is learned in attributes that fit sets: no files in the home folder or a cache, no "
+    "attributes of the class, no global variables.",
+)
+def _nothing_is_remembered(subject: Subject) -> None:
+    plain = subject.sound
+    subject.observe(data.exchanged(subject.example))
+    again = subject.observe(subject.example)
+    _demand_equal(plain.outputs, again.outputs, "After a run that showed it wrong labels of the same cells")
+
+
 def _demand_equal(plain: Outputs, other: Outputs, when: str) -> None:
     for name, (first, second) in _pairs(plain, other).items():
         far = _distance(first, second)
@@ -279,6 +336,9 @@ def _pairs(first: Outputs, second: Outputs) -> dict[str, tuple[NDArray[Any], NDA
     one, two = first.arrays(), second.arrays()
     compared = COMPARED | {name: name for name in first.more}
     pairs = {name: (one[key], two[key]) for key, name in compared.items() if key in one and key in two}
+    if "label_proba" in pairs and sorted(one["labels"]) == sorted(two["labels"]):
+        columns = np.argsort(np.argsort(one["labels"])), np.argsort(two["labels"])
+        pairs["label_proba"] = one["label_proba"], two["label_proba"][:, columns[1]][:, columns[0]]
     if "the graph" in pairs:
         pairs["the graph"] = one["graph"].toarray(), two["graph"].toarray()
     return pairs

@@ -74,18 +74,18 @@ class Executor:
 
     def missing(self, plan: Plan) -> list[PlannedRun]:
         """Return the runs that have no whole record with its outputs, or one that is to be done again."""
-        asked = {run.run_id for run in plan.runs}
+        asked = {run.run_id for run in plan.all_runs}
         done = {
             summary.run_id
             for summary in index.read(self.store)[0]
             if summary.run_id in asked and summary.status not in self.retry and is_whole(self.store, summary)
         }
-        return [run for run in plan.runs if run.run_id not in done]
+        return [run for run in plan.all_runs if run.run_id not in done]
 
     def execute(
         self, plan: Plan, *, datasets: Mapping[str, Dataset], progress: Progress
     ) -> Iterator[RunRecord]:
-        """Carry out the missing runs and yield their records as they come.
+        """Carry out the missing runs and yield their records as they come, but for those of leak canaries.
 
         Stopping the iteration (Ctrl-C included) ends the runs in flight; what has a record stays.
 
@@ -102,7 +102,7 @@ class Executor:
                 self._prepare(plan, runs, datasets, pool)
             with self._pool(self.n_jobs) as pool:
                 futures = [pool.submit(self._run, run, replaced[run.run_id], progress) for run in runs]
-                yield from _as_completed(futures)
+                yield from (record for record in _as_completed(futures) if not record.is_canary)
         finally:
             self.store.delete_views()
 
@@ -119,9 +119,10 @@ class Executor:
 
     def write_data(self, plan: Plan, datasets: Mapping[str, Dataset]) -> None:
         """Write the data of all runs, done ones too: new scores of corrected values need them."""
-        for identity in {run.dataset.digest: run.dataset for run in plan.runs}.values():
+        for identity in {run.dataset.digest: run.dataset for run in plan.all_runs}.values():
+            dataset = plan.canary_data.get(identity.digest) or datasets[identity.dataset_id]
             with _disk_errors(self.store):
-                preparation.write_data(datasets[identity.dataset_id], self.store.data_file(identity))
+                preparation.write_data(dataset, self.store.data_file(identity))
 
     def _prepare(
         self,
@@ -135,7 +136,8 @@ class Executor:
         for run in runs:
             runs_of[self.store.split_folder(run.dataset, run.split)].append(run)
         for folder, (run, *_) in runs_of.items():
-            split, data = plan.splits[run.dataset.digest, run.split.digest], datasets[run.dataset.dataset_id]
+            split = plan.splits[run.dataset.digest, run.split.digest]
+            data = plan.canary_data.get(run.dataset.digest) or datasets[run.dataset.dataset_id]
             if folder.exists() and not holds_split(folder, split, data.adata.obs):
                 discard(folder)
         futures = [

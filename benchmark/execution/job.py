@@ -74,6 +74,7 @@ class Job:
             views=self.views,
             out=self.out,
             artifacts=self.working / ARTIFACTS,
+            is_timed=not self.run.is_canary,
         )
 
     def open(self) -> None:

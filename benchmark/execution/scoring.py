@@ -27,6 +27,14 @@ from cellular_bench.core.types import MetricSpec, ProfileName
 NOISE = "The embedding is noise, with no information on the cells (a posterior that collapsed?)."
 
 
+def agreement_only(task: Task, outputs: Outputs, truth: Truth) -> Outcome:
+    """Count how often the outputs agree with the truth, and nothing else; see :attr:`Task.agreement`."""
+    assert task.agreement is not None, "a task without it has no canary"
+    if not np.array_equal(outputs.obs_names, truth.obs_names):
+        raise ContractError("The outputs are not for the cells of this split.")
+    return Outcome(status="ok", confusion=task.agreement({**outputs.arrays(), **truth.inputs()}))
+
+
 def notes_on(outputs: Outputs, data: Path) -> tuple[str, ...]:
     """Return notes on outputs: predicted labels that no cell of the data set has."""
     import anndata

@@ -56,6 +56,8 @@ class Assignment:
         Folder of the cells that it may see.
     out, artifacts
         Folders for its result, and for what the method keeps, which holds what it kept before.
+    is_timed
+        False: nobody looks at its time, so that it need not warm up.
     """
 
     task: TaskId
@@ -67,6 +69,7 @@ class Assignment:
     views: Path
     out: Path
     artifacts: Path
+    is_timed: bool = True
 
 
 def execute(assignment: Assignment) -> None:
@@ -127,7 +130,8 @@ def _outputs(assignment: Assignment, costs: dict[str, Any]) -> Outputs:
     _check_applicable(found, query)
     names, genes = query.obs_names.copy(), query.var_names.copy()
     mark("warm-up")
-    costs["warm_up_error"] = warm_up(found, assignment.params, wanted, n_obs=query.n_obs, genes=genes)
+    if assignment.is_timed:
+        costs["warm_up_error"] = warm_up(found, assignment.params, wanted, n_obs=query.n_obs, genes=genes)
     seed_everything(assignment.seed)
     mark("begin")
     returned = wanted.call(found.spec, _model(found, assignment), train, query)

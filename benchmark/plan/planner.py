@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 
+from cellular_bench.benchmark.plan.canary import Board, can_be_tested, canary_runs, draw
 from cellular_bench.benchmark.plan.identity import (
     dataset_identity,
     derive_seed,
@@ -47,6 +48,7 @@ def plan(
     splits: dict[tuple[str, str], Split] = {}
     left_out: dict[tuple[str, str], dict[str, int]] = {}
     notes: dict[str, None] = {}
+    boards: dict[tuple[str, str, str], Board] = {}
     for block in suite.blocks:
         # Versions of packages are read from files: once per method, not once per split.
         chosen = [
@@ -64,9 +66,26 @@ def plan(
                 left_out[key] = stray_batches(scored, suite.min_cells)
                 notes |= dict.fromkeys(_batch_notes(block, dataset, left_out[key]))
                 warned = replace(dataset, warnings=(*dataset.warnings, *of_splits))
-                found = _runs(suite, block, warned, cells, chosen, plugins)
+                found = tuple(_runs(suite, block, warned, cells, chosen, plugins))
                 runs |= {run.run_id: run for run in found}
-    return Plan(suite=suite, runs=tuple(runs.values()), splits=splits, left_out=left_out, notes=tuple(notes))
+                tested = [run for run in found if run.seed == block.seeds[0] and can_be_tested(run)]
+                if suite.leak_canary and tested:
+                    name = block.task, dataset.digest, split.scheme
+                    board = boards.setdefault(name, Board(task=block.task, dataset=dataset, split=split))
+                    if board.split.digest == split.digest:
+                        board.runs.extend(tested)
+    canaries = [draw(board) for board in boards.values()]
+    splits |= {(canary.dataset.digest, canary.split.digest): canary.split for canary in canaries}
+    tests = {run.run_id: run for canary in canaries for run in canary_runs(canary, methods)}
+    return Plan(
+        suite=suite,
+        runs=tuple(runs.values()),
+        splits=splits,
+        left_out=left_out,
+        notes=tuple(notes),
+        canaries=tuple(tests.values()),
+        canary_data={canary.dataset.digest: canary.dataset for canary in canaries},
+    )
 
 
 def choose_methods(block: Block, known: Mapping[str, Method]) -> list[tuple[Method, dict[str, Any]]]:

@@ -9,7 +9,7 @@ from pathlib import Path
 from cellular_bench.benchmark.schema.records import Limits, Model, Run
 from cellular_bench.benchmark.schema.suite import Suite
 from cellular_bench.core.sizes import MIN_CELLS
-from cellular_bench.core.types import ProfileName, Split
+from cellular_bench.core.types import Dataset, ProfileName, Split
 
 
 class Access(Model):
@@ -62,10 +62,11 @@ class PlannedRun(Run):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Plan:
-    """Every run of a suite, and the splits that they use.
+    """Every run of a suite, the runs of its leak canaries, and the splits that all use.
 
     ``splits`` is keyed by data set digest and split digest, and so is ``left_out``: batches that metrics
     leave out, with their numbers of scored cells. ``notes`` say which splits and batches have few cells.
+    ``canary_data`` are the data of the leak canaries by their digest.
     """
 
     suite: Suite
@@ -73,3 +74,10 @@ class Plan:
     splits: Mapping[tuple[str, str], Split]
     left_out: Mapping[tuple[str, str], Mapping[str, int]] = field(default_factory=dict)
     notes: tuple[str, ...] = ()
+    canaries: tuple[PlannedRun, ...] = ()
+    canary_data: Mapping[str, Dataset] = field(default_factory=dict)
+
+    @property
+    def all_runs(self) -> tuple[PlannedRun, ...]:
+        """The runs of the suite, then those of its leak canaries."""
+        return (*self.runs, *self.canaries)

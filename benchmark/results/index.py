@@ -48,6 +48,8 @@ class RunSummary(RunName):
         Size of the kept outputs; None where there are none.
     values
         Value of every metric that has one.
+    is_canary
+        True for a run of a leak canary.
     """
 
     dataset_id: str = _at("dataset", "dataset_id")
@@ -59,6 +61,7 @@ class RunSummary(RunName):
     wall_time_s: float | None = _at("cost", "wall_time_s", default=None)
     n_bytes: int | None = _at("outputs", "n_bytes", default=None)
     values: dict[str, float] = Field(default_factory=dict)
+    is_canary: bool = False
 
 
 #: Time and size of a record's file.

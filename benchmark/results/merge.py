@@ -261,7 +261,7 @@ def merge(sources: Sequence[Store], out: Path) -> Merged:
     for record, source in chosen.runs.values():
         copy_run(record, source, store)
         _copy_data(record, source, store)
-    statuses = Counter(record.status for record, _ in chosen.runs.values())
+    statuses = Counter(record.status for record, _ in chosen.runs.values() if not record.is_canary)
     return Merged(statuses=statuses, refused=chosen.refused, differing=chosen.differing)
 
 
@@ -271,7 +271,7 @@ def choose(sources: Sequence[Store]) -> Chosen:
     best: dict[str, tuple[RunRecord, Store]] = {}
     differing: list[str] = []
     for source in sources:
-        for record in source.records():
+        for record in source.every_record():
             if why := problem(source, record):
                 refused.append(why)
                 continue
@@ -310,6 +310,7 @@ def merged_suite(sources: Sequence[Store]) -> Suite:
         title=" + ".join(dict.fromkeys(suite.title for suite in suites)),
         limits=suites[0].limits,
         min_cells=suites[0].min_cells,
+        leak_canary=any(suite.leak_canary for suite in suites),
         data=tuple(data.values()),
         missing=tuple(item for suite in suites for item in suite.missing),
         blocks=tuple(block for suite in suites for block in suite.blocks),

@@ -31,10 +31,11 @@ from cellular_bench.core.files import write_text_atomically
 
 
 class PlanFile(Model):
-    """What the last benchmark of a folder set out to do, how many runs at a time."""
+    """What the last benchmark of a folder set out to do, how many runs at a time; leak canaries apart."""
 
     n_jobs: int = Field(ge=1)
     runs: tuple[RunName, ...]
+    canaries: tuple[RunName, ...] = ()
 
 
 class Running(Model):
@@ -65,6 +66,8 @@ class Overview:
         Records that cannot be read; their runs are done again.
     n_other
         Records of earlier requests.
+    n_canaries, n_canaries_done
+        Runs of leak canaries that were asked for, and those with a record; no other number counts them.
     seconds_left
         Estimate from how long runs of the same method took; None where none has ended yet.
     """
@@ -78,6 +81,8 @@ class Overview:
     n_other: int
     seconds_left: float | None
     is_active: bool
+    n_canaries: int = 0
+    n_canaries_done: int = 0
 
     @property
     def n_waiting(self) -> int:
@@ -85,9 +90,12 @@ class Overview:
         return self.n_planned - sum(self.statuses.values()) - len(self.running)
 
 
-def write_plan(store: Store, runs: Iterable[PlannedRun], *, n_jobs: int) -> None:
+def write_plan(
+    store: Store, runs: Iterable[PlannedRun], *, n_jobs: int, canaries: Iterable[PlannedRun] = ()
+) -> None:
     """Write down what is going to be run."""
-    plan = PlanFile(n_jobs=n_jobs, runs=tuple(RunName.model_validate(run) for run in runs))
+    names, apart = (tuple(map(RunName.model_validate, group)) for group in (runs, canaries))
+    plan = PlanFile(n_jobs=n_jobs, runs=names, canaries=apart)
     write_text_atomically(store.root / PLAN, plan.model_dump_json(indent=1) + "\n")
 
 
@@ -107,7 +115,8 @@ def overview(store: Store) -> Overview:
     """
     plan = _read_plan(store)
     found, damaged = index.read(store)
-    records = {record.run_id: record for record in found}
+    records = {record.run_id: record for record in found if not record.is_canary}
+    tested = {record.run_id for record in found if record.is_canary}
     planned = {run.run_id for run in plan.runs}
     done = [record for run_id, record in records.items() if run_id in planned]
     begun = {run_id: begun for run_id in planned - records.keys() if (begun := _begun(store, run_id))}
@@ -124,6 +133,8 @@ def overview(store: Store) -> Overview:
         n_other=len(records) - len(done),
         seconds_left=_seconds_left(plan, done, running),
         is_active=is_active,
+        n_canaries=len(plan.canaries),
+        n_canaries_done=sum(run.run_id in tested for run in plan.canaries),
     )
 
 

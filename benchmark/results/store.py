@@ -374,8 +374,15 @@ class Store:
         return found if isinstance(found, RunRecord) else None  # a damaged record is replaced by the next run
 
     def records(self) -> Iterator[RunRecord]:
-        """Yield every record that can be read, in the order of the run names; see :meth:`damaged`."""
-        yield from sharing(record for record in self._read() if isinstance(record, RunRecord))
+        """Yield every record that can be read, in the order of the run names; see :meth:`damaged`.
+
+        Those of leak canaries, which are no results, are in :meth:`every_record` alone.
+        """
+        return (record for record in self.every_record() if not record.is_canary)
+
+    def every_record(self) -> Iterator[RunRecord]:
+        """Yield every record that can be read, those of leak canaries too."""
+        return sharing(record for record in self._read() if isinstance(record, RunRecord))
 
     def damaged(self) -> list[Damaged]:
         """Return the runs whose records cannot be read."""

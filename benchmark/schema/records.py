@@ -272,6 +272,17 @@ class Environment(Model):
     isolation: Literal["namespaces", "landlock", "process"] | None = None
 
 
+class CanaryOf(Model):
+    """Which board a leak canary is of: the digest of the data, and the scheme of the splits.
+
+    ``params`` are those that replaced the method's own for the canary, so that it learns for a shorter time.
+    """
+
+    dataset_digest: str
+    scheme: str
+    params: dict[str, Any] = Field(default_factory=dict)
+
+
 class Run(Model):
     """What was asked for: one run of one method on one split of one data set with one seed.
 
@@ -291,6 +302,9 @@ class Run(Model):
         others are larger (:func:`cellular_bench.core.sizes.stray`); 1: any number.
     warnings
         What was worth knowing of the data: they can be used, but not for everything.
+    canary_of
+        None but for the runs of a leak canary (:mod:`cellular_bench.benchmark.plan.canary`), which are no
+        results: their data hold a few cells with the labels of others.
 
     ``method_seed``, ``limits``, ``profile``, ``study_metrics`` and ``min_cells`` are None if they are not
     known: in records of older versions, and of results that were computed elsewhere.
@@ -309,6 +323,12 @@ class Run(Model):
     study_metrics: bool | None = None
     min_cells: int | None = None
     warnings: tuple[str, ...] = ()
+    canary_of: CanaryOf | None = None
+
+    @property
+    def is_canary(self) -> bool:
+        """True for a run of a leak canary."""
+        return self.canary_of is not None
 
 
 class Outcome(Model):

@@ -81,6 +81,9 @@ class Suite(Model):
     min_cells
         Splits that score fewer cells are left out, and smaller batches in metrics that read batches, if
         others are larger (:func:`cellular_bench.core.sizes.stray`). 1: none.
+    leak_canary
+        Look for methods that know labels which they were not shown
+        (:mod:`cellular_bench.benchmark.plan.canary`).
     partial
         True: what is not here is left out and written down, not an error.
     stand_ins
@@ -99,6 +102,7 @@ class Suite(Model):
     recipe: str | None = None
     study_metrics: bool = False
     min_cells: int = Field(default=MIN_CELLS, ge=1)
+    leak_canary: bool = True
     partial: bool = False
     stand_ins: dict[str, tuple[str, ...]] = Field(default_factory=dict)
     missing: tuple[Missing, ...] = ()

@@ -14,6 +14,9 @@ MISSING: Final = "–"
 #: Mark of a method that :func:`~cellular_bench.benchmark.analysis.leaderboard.is_transductive`.
 TRANSDUCTIVE: Final = "transductive"
 
+#: Mark of a method that agrees with permuted labels beyond chance.
+LEAK: Final = "knows hidden labels"
+
 #: ``bar`` and ``heat`` are scores: numbers with their place between the ends of a range, as a bar or a shade.
 ColumnKind = Literal["text", "wide", "code", "number", "bar", "heat"]
 Emphasis = Literal["", "mild", "strong"]
@@ -125,8 +128,8 @@ class TableRow:
 
     @property
     def full_name(self) -> str:
-        """The name with its detail, and the mark of transductive methods."""
-        return marked(self.name, self.detail, TRANSDUCTIVE if TRANSDUCTIVE in self.badges else "")
+        """The name with its detail, and the marks of transductive methods and of leaks."""
+        return marked(self.name, self.detail, *(mark for mark in (TRANSDUCTIVE, LEAK) if mark in self.badges))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -13,6 +13,7 @@ from cellular_bench.benchmark.analysis.leaderboard import (
     is_transductive,
     method_key,
 )
+from cellular_bench.benchmark.analysis.leak_canary import LeakCanary
 from cellular_bench.benchmark.analysis.rank_stability import against_best, aspect_leaders
 from cellular_bench.benchmark.analysis.statistics import Comparison
 from cellular_bench.benchmark.schema.records import RunRecord
@@ -64,6 +65,7 @@ class BoardSummary:
     runs: str
     n_failed: int
     n_incomplete: int
+    canary: str = ""
 
 
 def summary_of(board: Board) -> BoardSummary:
@@ -77,6 +79,38 @@ def summary_of(board: Board) -> BoardSummary:
         runs=runs_in_words(runs),
         n_failed=sum(run.status != "ok" for run in runs),
         n_incomplete=sum(row.incomplete_because is not None for row in board.rows),
+        canary=canary_in_words(board),
+    )
+
+
+def canary_in_words(board: Board) -> str:
+    """Say what the leak canary of a board found; empty without one."""
+    canary = board.canary
+    if canary is None:
+        return ""
+    names = {key: marked(*name) for key, name in display_names(board).items()}
+    found = canary.by_method
+    leaks = [
+        f"{names[key]} agrees in {found[key].share:.0%} (chance {found[key].chance:.0%}): flagged"
+        for key in canary.flagged
+    ]
+    n_honest = len(found) - len(leaks)
+    if n_honest and canary.has_power:
+        verb = "agrees" if n_honest == 1 else "agree"
+        leaks.insert(0, f"{plural(n_honest, 'method')} {verb} with permuted labels by chance")
+    elif not canary.has_power:
+        leaks.append(_without_power(canary))
+    if canary.unanswered:
+        leaks.append(f"no answer from {', '.join(sorted(names[key] for key in canary.unanswered))}")
+    return f"Leak canary: {'; '.join(leaks)}."
+
+
+def _without_power(canary: LeakCanary) -> str:
+    if canary.control is None:
+        return "no power, as no control that is shown the labels ended well"
+    return (
+        f"no power, as on {plural(canary.control.n_cells, 'cell')} even a control that is shown the labels "
+        f"agrees in {canary.control.share:.0%} (chance {canary.control.chance:.0%})"
     )
 
 

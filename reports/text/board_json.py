@@ -12,11 +12,13 @@ from cellular_bench.benchmark.analysis.leaderboard import (
     BoardRow,
     Summary,
     is_transductive,
+    method_key,
     overall_interval,
 )
 from cellular_bench.core.types import MetricSpec
 from cellular_bench.reports.report import Report
 from cellular_bench.reports.tables.model import Table
+from cellular_bench.reports.tables.overview import canary_in_words
 
 #: What of a table is for the page alone.
 OF_THE_PAGE: Final = {"key", "href", "row_id", "scales", "share", "kind"}
@@ -56,7 +58,8 @@ def _board(board: Board) -> dict[str, Any]:
         "dataset": board.dataset.model_dump(mode="json"),
         "splits": [split.split_id for split in board.splits],
         "metrics": [_metric(spec) for spec in board.metrics],
-        "rows": [_row(row) for row in board.rows],
+        "leak_canary": canary_in_words(board) or None,
+        "rows": [_row(board, row) for row in board.rows],
     }
 
 
@@ -65,7 +68,7 @@ def _metric(spec: MetricSpec) -> dict[str, Any]:
     return {name: getattr(spec, name) for name in fields} | {"range": [spec.minimum, spec.maximum]}
 
 
-def _row(row: BoardRow) -> dict[str, Any]:
+def _row(board: Board, row: BoardRow) -> dict[str, Any]:
     between = overall_interval(row)
     done, planned = row.coverage
     return {
@@ -74,6 +77,7 @@ def _row(row: BoardRow) -> dict[str, Any]:
         "transductive": is_transductive(row.runs[0]),
         "rank": row.rank,
         "not_ranked_because": row.incomplete_because,
+        "leak_canary": board.canary.verdict(method_key(row.method)) if board.canary else None,
         "overall": _summary(row.overall) | ({"interval": list(between)} if between else {}),
         "aspects": {aspect: _summary(summary) for aspect, summary in row.aspects.items()},
         "metrics": {metric_id: _summary(summary) for metric_id, summary in row.metrics.items()},

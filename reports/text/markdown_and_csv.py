@@ -96,6 +96,8 @@ def _heading(made: Section | BoardReport) -> Iterator[str]:
         names = ", ".join(escape(name) for name in winner.names)
         score = f"{winner.score} {winner.spread}".rstrip()
         yield " ".join([f"{winner.title}: **{names}**, {score}.", *map(escape, winner.verdicts)])
+    if summary.canary:
+        yield escape(summary.canary)
 
 
 def table_markdown(table: Table) -> Iterator[str]:

@@ -73,15 +73,16 @@ class ConsoleProgress(Progress):
 
     def finished(self, record: RunRecord) -> None:
         """Print how a run ended."""
-        self.counts[record.status] += 1
-        done = sum(self.counts.values())
+        if not record.is_canary:
+            self.counts[record.status] += 1
+        done = f"{sum(self.counts.values()):>{len(str(self.total))}}/{self.total}"
         seconds = f"{record.cost.wall_time_s:8.1f} s" if record.cost else ""
         colour = _MARKS.get(record.status, "red")
         genes = record.method.given_features
-        if self._bar is not None:
+        if self._bar is not None and not record.is_canary:
             self._bar.advance(self._bar.task_ids[0])
         self._print(
-            f"[{done:>{len(str(self.total))}}/{self.total}]",
+            r"\[leak canary]" if record.is_canary else f"[{done}]",
             f"[{colour}]{record.status:<14}[/]",
             f"{seconds} {record.task} {record.dataset.dataset_id} {escape(record.split.split_id)}",
             f"[bold]{record.method.method_id}[/]{f' ({genes})' if genes else ''} seed {record.seed}",

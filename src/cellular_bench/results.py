@@ -11,11 +11,12 @@ from typing import TYPE_CHECKING, Any
 
 from cellular_bench.benchmark import registry
 from cellular_bench.benchmark.analysis.data_versions import versioned
-from cellular_bench.benchmark.analysis.leaderboard import Board, BoardRow, build_boards
+from cellular_bench.benchmark.analysis.leaderboard import Board, BoardRow, build_boards, method_key
 from cellular_bench.benchmark.execution.machine import usable_cores
 from cellular_bench.benchmark.results.store import Store
 from cellular_bench.core.errors import UserError
 from cellular_bench.progress import ConsoleProgress
+from cellular_bench.reports.tables.overview import canary_in_words
 from cellular_bench.workflows.export import score_frame
 from cellular_bench.workflows.report import ReportRequest, write_reports
 
@@ -62,7 +63,7 @@ class Results:
 
     @property
     def records(self) -> list[RunRecord]:
-        """The record of every run: versions, seeds, limits, costs, and how it ended."""
+        """The record of every run but leak canaries: versions, seeds, limits, costs, and how it ended."""
         return list(self._store.records())
 
     @property
@@ -80,6 +81,8 @@ class Results:
         A board is a task on a data set under one kind of split. ``rank`` counts within a ``track`` (which
         labels a method saw); controls and incomplete methods have none. Scores are 0 to 1, higher is better.
         ``dataset_version`` distinguishes data of one name, such as a subsample and the whole.
+        ``leak_canary`` is ``"flagged"`` if the method knows labels that it was not shown, else ``"passed"``,
+        ``"no power"`` (too few cells) or ``"no answer"``; missing if it was not tested.
 
         Raises
         ------
@@ -87,6 +90,12 @@ class Results:
             If there is no such board.
         """
         return _as_frame(list(self._boards(task, dataset)))
+
+    @property
+    def leak_canary(self) -> dict[str, str]:
+        """What the leak canary of each board found, in words, by the name of the board."""
+        boards = self._all_boards()
+        return {board.board_id: words for board in boards if (words := canary_in_words(board))}
 
     def report(self, path: Path | str | None = None, *, figures: bool = False) -> Path:
         """Write the leaderboard and return where.
@@ -110,8 +119,11 @@ class Results:
             one = replace(request, out=Path(folder), formats=formats, inside=True)
             return write_reports(one, progress=progress)[0].replace(target)
 
+    def _all_boards(self) -> tuple[Board, ...]:
+        return build_boards(self._store.every_record(), registry.metrics().values())
+
     def _boards(self, task: str | None, dataset: str | None) -> Iterator[Board]:
-        boards = build_boards(self.records, registry.metrics().values())
+        boards = self._all_boards()
         chosen = [
             board
             for board in boards
@@ -173,5 +185,6 @@ def _as_dict(board: Board, row: BoardRow) -> dict[str, Any]:
         "peak_rss_mib": row.peak_rss_mib.mean,
         "warm_up_s": row.warm_up_s.mean,
         "incomplete_because": row.incomplete_because,
+        "leak_canary": board.canary.verdict(method_key(row.method)) if board.canary else None,
         "dataset_version": board.dataset.version_id,
     }

@@ -194,3 +194,17 @@ def test_data_without_the_truth_of_a_task_are_refused(small: dict) -> None:
 def test_a_task_that_would_mislead_is_refused(change: dict[str, object], message: str) -> None:
     with pytest.raises(ValueError, match=message):
         replace(ANNOTATION, **change)  # type: ignore[arg-type]
+
+
+def test_agreement_on_novelty_is_that_of_as_many_novel_cells_as_there_are():
+    label = np.array(["a", "a", "b", "c", "c"])
+    truth = {"label": label, "is_novel": label == "c"}
+    agreement = TASKS["novelty"].agreement
+    said = {"novelty": np.array([0.1, 0.9, 0.2, 0.8, 0.3]), "label_pred": np.array(["a", "a", "a", "b", "b"])}
+    expected = {"a": {"a": 1, "(novel)": 1}, "b": {"a": 1}, "(novel)": {"(novel)": 1, "b": 1}}
+    assert agreement(truth | said) == expected
+    constant = {"novelty": np.ones(5), "label_pred": np.repeat("a", 5)}
+    assert agreement(truth | constant) == {"a": {"a": 2}, "b": {"a": 1}, "(novel)": {"a": 2}}
+    assert agreement(truth | {"novelty": np.array([0, 0, 0, 1, 1])})["(novel)"] == {"(novel)": 2}
+    named = {"novelty": np.ones(5), "label_pred": label}
+    assert agreement(truth | named) == {"a": {"a": 2}, "b": {"b": 1}, "(novel)": {"(novel)": 2}}

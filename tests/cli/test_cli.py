@@ -26,7 +26,7 @@ def results(run_benchmark, tmp_path_factory) -> Path:
     methods = "pca,perfect_labels,shuffled,knn,true_labels,random_label"
     done = run_benchmark(
         *SMALL, "--task", "integration", "--task", "annotation", "--method", methods, "--n-splits", 2,
-        "--split", "kfold", "--out", out, "--no-figures",
+        "--split", "kfold", "--out", out, "--no-figures", "--no-leak-canary",
     )  # fmt: skip
     assert done.returncode == 0, done.stdout + done.stderr
     return out
@@ -340,7 +340,7 @@ def test_a_subsample_is_drawn_and_written_into_the_record(run_benchmark, tmp_pat
     out = tmp_path / "out"
     done = run_benchmark(
         *SMALL, "--subsample", 120, "--task", "annotation", "--method", "knn,true_labels", "--n-splits", 2,
-        "--split", "kfold", "--out", out, "--no-figures", "--profile", "fast",
+        "--split", "kfold", "--out", out, "--no-figures", "--no-leak-canary", "--profile", "fast",
     )  # fmt: skip
     assert done.returncode == 0, done.stdout + done.stderr
     assert "120 of 300 cells, drawn in the proportions of labels and batches with seed 0." in done.stdout

@@ -82,6 +82,12 @@ Exit code: 0 all runs ended well or do not apply, 1 some did not, 2 the request 
 )
 @click.option("--seeds", type=options.IntList(), help="Instead of the suite's, such as 0,1,2.")
 @options.min_cells_option(None, "the suite's, which is 10 unless it says otherwise")
+@click.option(
+    "--leak-canary/--no-leak-canary",
+    default=None,
+    help="Look for methods that know labels which they were not shown.  [default: leak-canary, unless the "
+    "suite says otherwise]",
+)
 @click.option("--out", type=click.Path(path_type=Path), default=Path("results"), show_default=True)
 @options.profile_option(None, "the suite's, which is standard unless it says otherwise")
 @click.option(

@@ -39,6 +39,8 @@ def lines(seen: Overview) -> Iterator[str]:
     yield f"{done} of {seen.n_planned} runs done; {state}."
     for status, count in sorted(seen.statuses.items()):
         yield f"  {status.replace('_', ' '):<14} {count:>5}"
+    if seen.n_canaries:
+        yield f"  leak canaries  {seen.n_canaries_done:>5} of {seen.n_canaries}"
     if seen.n_waiting:
         yield f"  {'waiting':<14} {seen.n_waiting:>5}"
     for run_id, running in sorted(seen.running.items()):

@@ -240,8 +240,8 @@ class MethodSpec:
         Parameters that hold names of methods of this package, which the method runs. Their versions and
         packages are part of what a run is.
     check_params
-        Parameters with which the method learns for a shorter time: those of warming up, and of the
-        conformance checks, whose promises do not depend on how well it learns.
+        Parameters with which the method learns for a shorter time: those of warming up, of leak canaries and
+        of the conformance checks, whose promises do not depend on how well it learns.
     warm_up
         Number of made-up cells, such as 240, on which the method is run once before the clock starts, with
         ``check_params``. For methods whose first call compiles code or imports libraries that ``requires``

@@ -19,7 +19,7 @@ class Progress:
         """Receive a line about something that is left out, damaged or ambiguous."""
 
     def begin(self, n_runs: int) -> None:
-        """Receive the number of runs to come."""
+        """Receive the number of runs to come, those of leak canaries aside."""
 
     def started(self, run: PlannedRun) -> None:
         """Receive a run that starts."""

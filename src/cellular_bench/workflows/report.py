@@ -159,13 +159,13 @@ def _name_unknown_tasks(stores: Sequence[Store], records: Sequence[RunRecord], p
 
 
 def _records(stores: Sequence[Store], progress: Progress) -> tuple[RunRecord, ...]:
-    """Return every run of the folders once."""
+    """Return every run of the folders once, those of leak canaries too."""
     if len(stores) == 1:
         for damaged in stores[0].damaged():
             progress.warning(
                 f"Left out, as damaged: {damaged.reason} The next run of the folder does it again."
             )
-        return tuple(stores[0].records())
+        return tuple(stores[0].every_record())
     chosen = choose(stores)
     for reason in chosen.refused:
         progress.warning(f"Left out: {reason}")

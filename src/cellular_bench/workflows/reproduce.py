@@ -81,6 +81,10 @@ def reproduce(request: ReproduceRequest, *, progress: Progress = SILENT) -> Repr
         If the run cannot be repeated: other data, another plug-in, another split, a missing file.
     """
     recorded = read_record(request.record_file.resolve())
+    if recorded.is_canary:
+        raise UserError(
+            f"{request.record_file} is a run of a leak canary, which is no result. Name another record."
+        )
     dataset = _dataset(request, recorded)
     plugins = [path.resolve() for path in request.plugins]
     with tempfile.TemporaryDirectory(prefix="reproduce-") as folder:
@@ -149,6 +153,7 @@ def suite_of(record: RunRecord) -> Suite:
         title=f"Again: {record.run_id}",
         limits=record.limits or Limits(),
         recipe=None if recipe is None else recipe["name"],
+        leak_canary=False,
         min_cells=1,  # every split is made; see :func:`only`
         profile=record.profile or (record.evaluation.profile if record.evaluation else "full"),
         study_metrics=scoring.has_study_metrics(record),

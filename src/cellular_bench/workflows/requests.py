@@ -131,6 +131,9 @@ class RunRequest(OwnCells):
     min_cells
         Least number of cells of a split that is scored, and of a batch in metrics that read batches, where
         others are larger; 1: any number. None: the suite's, which is 10 unless it says otherwise.
+    leak_canary
+        Look for methods that know labels which they were not shown; None: as the suite says, which does
+        unless it says otherwise.
     out
         Result folder.
     jobs
@@ -166,6 +169,7 @@ class RunRequest(OwnCells):
     stress: dict[str, Any] | None = None
     seeds: Numbers = ()
     min_cells: OneOrMore | None = None
+    leak_canary: bool | None = None
     out: Path = Path("results")
     profile: ProfileName | None = None
     jobs: OneOrMore | None = None

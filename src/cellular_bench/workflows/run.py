@@ -9,6 +9,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from cellular_bench.benchmark import registry
+from cellular_bench.benchmark.analysis.agreement import agreement
 from cellular_bench.benchmark.execution import scoring
 from cellular_bench.benchmark.execution.executor import Executor
 from cellular_bench.benchmark.execution.machine import usable_cores
@@ -28,6 +29,7 @@ from cellular_bench.core.files import folder_below
 from cellular_bench.core.types import Dataset, ProfileName
 from cellular_bench.metrics.spec import reads_batches
 from cellular_bench.reports.tables.definitions import other_versions
+from cellular_bench.reports.tables.formatting import plural
 from cellular_bench.workflows import consent, data
 from cellular_bench.workflows.progress import SILENT, Progress
 from cellular_bench.workflows.report import ReportRequest, write_reports
@@ -124,17 +126,20 @@ def _execute(
     scratch.remove_abandoned()
     _reuse(planned, store, request, progress)
     here = Executor(store=store, n_jobs=request.jobs or usable_cores(), retry=request.retried)
-    missing = len(here.missing(planned))
+    runs = here.missing(planned)
+    missing, n_tests = len(runs), sum(run.is_canary for run in runs)
     config = planned.suite.executor if missing else ExecutorConfig()
     for note in planned.notes:
         progress.message(f"  note: {note}")
     with _executor(config, here, jobs=request.jobs, progress=progress) as executor:
-        write_plan(store, planned.runs, n_jobs=executor.n_jobs)
+        write_plan(store, planned.runs, n_jobs=executor.n_jobs, canaries=planned.canaries)
+        tests = f"; then {plural(n_tests, 'short run')} of leak canaries" if n_tests else ""
         progress.message(
-            f"{len(planned.runs)} runs, {missing} to do, {executor.n_jobs} at a time, in {request.out}"
+            f"{len(planned.runs)} runs, {missing - n_tests} to do, {executor.n_jobs} at a time, "
+            f"in {request.out}{tests}"
         )
         if missing:
-            progress.begin(missing)
+            progress.begin(missing - n_tests)
             try:
                 for _ in executor.execute(planned, datasets=datasets, progress=progress):
                     pass
@@ -150,17 +155,36 @@ def _execute(
     progress.message(f"Done: {counts}")
     for page in pages:
         progress.message(f"  {page}")
+    for warning in leaks(store, planned):
+        progress.warning(warning)
     for note in notes(planned, [record for record in records.values() if record], request.out):
         progress.message(note)
     return RunResult(folder=store.root, statuses=statuses, pages=tuple(pages))
 
 
+def leaks(store: Store, planned: Plan) -> Iterator[str]:
+    """Name the methods that a leak canary has flagged."""
+    for run in planned.canaries:
+        record = store.record(run.run_id)
+        if record is None or record.status != "ok" or record.method.is_control:
+            continue
+        found = agreement(record.confusion)
+        if found.is_leak:
+            yield (
+                f"Warning: {record.method.name} knows labels that it was not shown ({record.task}, "
+                f"{record.dataset.dataset_id}): it agrees with permuted labels in {found.share:.0%} of "
+                f"{found.n_cells} cells, chance is {found.chance:.0%}. Its scores are worth nothing until it "
+                "is known why."
+            )
+
+
 def _reuse(planned: Plan, store: Store, request: RunRequest, progress: Progress) -> None:
     """Delete or copy earlier results, as the request says."""
     if request.fresh:
-        store.forget(run.run_id for run in planned.runs)
+        store.forget(run.run_id for run in planned.all_runs)
     sources = [Store.open(folder) for folder in request.reuse]
     taken = take_over(planned.runs, sources, store, retry=request.retried)
+    take_over(planned.canaries, sources, store, retry=request.retried)
     if sources:
         progress.message(f"{taken} runs copied from other folders")
     index.read(store, keep=True)

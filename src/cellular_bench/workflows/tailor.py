@@ -68,6 +68,7 @@ def tailored(suite: Suite, request: RunRequest, *, dataset_ids: Sequence[str], k
         "profile": request.profile or suite.profile,
         "recipe": request.recipe or suite.recipe,
         "min_cells": request.min_cells or suite.min_cells,
+        "leak_canary": suite.leak_canary if request.leak_canary is None else request.leak_canary,
         "executor": choose_executor(suite.executor, request),
     }
     return suite.model_copy(update=update)

@@ -40,7 +40,7 @@ def dataset(small):
 
 def make_suite(task: str, methods: list[str], split: object = "all", **limits: float) -> Suite:
     block = {"task": task, "datasets": ["simulated_small"], "methods": methods, "splits": [split]}
-    return Suite(suite_id="test", title="Test", blocks=[block], limits=limits)
+    return Suite(suite_id="test", title="Test", blocks=[block], limits=limits, leak_canary=False)
 
 
 @pytest.fixture(scope="module")

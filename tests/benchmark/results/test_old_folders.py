@@ -150,7 +150,9 @@ def test_the_same_request_runs_nothing_again(old: Store, as_then: None, suite: s
 
 def run(store: Store, suite: str, *more: str):
     arguments = ["--suite", str(OLD / f"{suite}.toml"), "--plugin", str(OLD / "methods.py"), *more]
-    return CliRunner().invoke(run_command, [*arguments, "--no-figures", "--out", str(store.root)])
+    return CliRunner().invoke(
+        run_command, [*arguments, "--no-figures", "--no-leak-canary", "--out", str(store.root)]
+    )
 
 
 def test_what_lacked_a_package_is_replaced_once_it_is_there(old: Store, as_then: None, monkeypatch) -> None:
