@@ -108,7 +108,7 @@ def _settings(row: BoardRow) -> dict[str, str]:
 def method_anchor(method: MethodIdentity) -> str:
     """Return the ``id`` of a method's entry on the page; other parameters make another entry."""
     digest = hashlib.sha256(method_key(method).encode()).hexdigest()[:8]
-    return f"method-{method.method_id}-{digest}"
+    return f"method-{anchor(method.method_id)}-{digest}"
 
 
 def runs_anchor(board: Board, method: MethodIdentity) -> str:
