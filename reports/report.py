@@ -14,7 +14,7 @@ from cellular_bench.core.types import MetricSpec, TaskId
 from cellular_bench.reports.tables.across_datasets import across_table
 from cellular_bench.reports.tables.board import View, board_tables
 from cellular_bench.reports.tables.definitions import definitions_table
-from cellular_bench.reports.tables.model import Table
+from cellular_bench.reports.tables.model import Table, limited, limited_columns
 from cellular_bench.reports.tables.overview import BoardSummary, summary_of
 from cellular_bench.reports.tables.provenance import RUN_TABLES, missing_table
 from cellular_bench.reports.tables.stress_levels import StressSeries, stress_series, stress_table
@@ -115,7 +115,7 @@ class Report:
 
 def _sections(*given: tuple[str, str, Iterable[Table | None]]) -> tuple[Section, ...]:
     made = (
-        Section(key=key, title=title, tables=tuple(table for table in tables if table is not None))
+        Section(key=key, title=title, tables=tuple(limited(limited_columns(t)) for t in tables if t is not None))
         for key, title, tables in given
     )
     return tuple(section for section in made if section.tables)

@@ -52,7 +52,7 @@ def place_names(
         inside = [
             (box, distance) for distance, box in _places(at[i], width)
             if left <= box[0] and box[2] <= right + width / 2 and bottom <= box[1] and box[3] <= top + HEIGHT
-        ]  # fmt: skip
+        ] or [(box, distance) for distance, box in _places(at[i], width)]  # fmt: skip
         covered = [_overlap(box, taken) for box, _ in inside]
         box, distance = inside[int(np.argmin(covered))]
         taken = np.vstack([taken, box])
@@ -87,10 +87,13 @@ def _overlap(box: NDArray[np.float64], others: NDArray[np.float64]) -> float:
 
 
 def _width(name: str, *, bold: bool) -> float:
+    from matplotlib import rc_context
     from matplotlib.font_manager import FontProperties
     from matplotlib.textpath import TextPath
 
     if not name.strip():
         return 0.0
-    path = TextPath((0, 0), name, size=SIZE, prop=FontProperties(weight="bold" if bold else "normal"))
-    return float(path.get_extents().x1) + 1
+    with rc_context({"text.parse_math": False}):
+        path = TextPath((0, 0), name, size=SIZE, prop=FontProperties(weight="bold" if bold else "normal"))
+    # Some characters have neither width nor outline.
+    return float(path.get_extents().x1) + 1 if len(path.vertices) else 0.0
