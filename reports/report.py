@@ -115,7 +115,9 @@ class Report:
 
 def _sections(*given: tuple[str, str, Iterable[Table | None]]) -> tuple[Section, ...]:
     made = (
-        Section(key=key, title=title, tables=tuple(limited(limited_columns(t)) for t in tables if t is not None))
+        Section(
+            key=key, title=title, tables=tuple(limited(limited_columns(t)) for t in tables if t is not None)
+        )
         for key, title, tables in given
     )
     return tuple(section for section in made if section.tables)

@@ -71,7 +71,13 @@ METRICS = {
     "annotation": {"accuracy": "annotation", "f1": "annotation"},
     "novelty": {"auroc": "novelty"},
 }
-ODD_DOIS = (None, "10.1/x) [x](javascript:alert(1))", 'javascript:alert(1)"', "https://doi.org/10.1/ok", "//evil")
+ODD_DOIS = (
+    None,
+    "10.1/x) [x](javascript:alert(1))",
+    'javascript:alert(1)"',
+    "https://doi.org/10.1/ok",
+    "//evil",
+)
 START = datetime(2026, 1, 2, 3, 4, tzinfo=UTC)
 
 
@@ -83,7 +89,11 @@ def specs() -> dict[str, MetricSpec]:
             fields: Any = {"metric_id": metric_id, "aspect": aspect, "function": float, "doi": None}
             least = -1.0 if metric_id == "ari" else 0.0
             made[metric_id] = MetricSpec(
-                name=metric_id.upper(), definition="x", minimum=least, higher_is_better=metric_id != "kbet", **fields
+                name=metric_id.upper(),
+                definition="x",
+                minimum=least,
+                higher_is_better=metric_id != "kbet",
+                **fields,
             )
     return made
 
@@ -128,7 +138,7 @@ def records(seed: int, *, name: Callable[[str], str] | None = None) -> list[RunR
                             "method": method,
                             "dataset": data,
                             "split": split,
-                            "seed": at * 10**rng.choice([0, 3, 18]),
+                            "seed": at * 10 ** rng.choice([0, 3, 18]),
                             "status": status,
                             "reason": None if status == "ok" else text() or "ended",
                             "log_tail": "" if status == "ok" else "\n".join(any_of(4)),
@@ -180,7 +190,9 @@ def _method(rng: random.Random, text: Callable[[], str], place: int) -> dict[str
         "method_id": text(),
         "name": text(),
         "version": place,
-        "params": {text(): rng.choice([text(), 0.5, None, [text()], {text(): 1}]) for _ in range(rng.randint(0, 3))},
+        "params": {
+            text(): rng.choice([text(), 0.5, None, [text()], {text(): 1}]) for _ in range(rng.randint(0, 3))
+        },
         "labels": rng.choice(["none", "train", "all"]),
         "inductive": rng.random() < 0.5,
         "is_control": rng.random() < 0.3,
@@ -248,7 +260,8 @@ def _scored(rng: random.Random, text: Callable[[], str], task: str, shape: str) 
         labels = {text() for _ in range(3)}
         figures = {"precision": None, "recall": None, "f1": rng.choice([None, 0.5])}
         made["per_label"] = [
-            {"label": label, "support": rng.choice([0, 30]), "n_predicted": 0, **figures} for label in sorted(labels)
+            {"label": label, "support": rng.choice([0, 30]), "n_predicted": 0, **figures}
+            for label in sorted(labels)
         ]
         made["confusion"] = {label: {other: rng.choice([0, 5]) for other in labels} for label in labels}
     return made

@@ -17,7 +17,7 @@ from cellular_bench.benchmark.plan.run import PlannedRun
 from cellular_bench.benchmark.results import index
 from cellular_bench.benchmark.results.index import RunName, RunSummary
 from cellular_bench.benchmark.results.store import PLAN, RUNNING, Damaged, Store
-from cellular_bench.benchmark.schema.records import Model, Status
+from cellular_bench.benchmark.schema.records import Model, Moment, Status
 from cellular_bench.core.errors import UserError
 from cellular_bench.core.files import write_text_atomically
 
@@ -34,7 +34,7 @@ class Running(Model):
 
     host: str
     pid: int
-    started_at: datetime
+    started_at: Moment
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

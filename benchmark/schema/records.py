@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from datetime import datetime
-from typing import Any, Literal, Self
+from datetime import UTC, datetime
+from typing import Annotated, Any, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import AfterValidator, AwareDatetime, BaseModel, ConfigDict, Field, model_validator
 
 from cellular_bench.core.types import (
     AspectId,
@@ -33,6 +33,17 @@ class Model(BaseModel):
     """Base of all records: immutable, without unknown fields, without NaN or infinity."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+
+
+def _in_utc(time: datetime) -> datetime:
+    try:
+        return time.astimezone(UTC)
+    except OverflowError as error:
+        raise ValueError("is out of the range of dates") from error
+
+
+#: A time with its time zone, kept in UTC: times without one cannot be compared with others.
+Moment = Annotated[AwareDatetime, AfterValidator(_in_utc)]
 
 
 class MethodIdentity(Model):
@@ -330,8 +341,8 @@ class RunRecord(Outcome, Run):  # fields of the last base come first in the file
 
     schema_version: Literal[2] = SCHEMA_VERSION
     environment: Environment
-    started_at: datetime
-    finished_at: datetime
+    started_at: Moment
+    finished_at: Moment
 
     @classmethod
     def of(

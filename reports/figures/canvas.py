@@ -30,7 +30,7 @@ FigureKind = Literal["embedding", "confusion", "history", "curves", "samples", "
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Figure:
-    """A picture for a report: a PNG, WebP or SVG file.
+    """A picture for a report: a PNG, WebP or SVG file; empty if it could not be drawn, as the caption says.
 
     The caption says which run and which cells it shows, ``alt`` what there is to see, if that is more.
     ``method_id`` is empty if it shows all methods of the board.

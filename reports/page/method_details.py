@@ -58,7 +58,10 @@ def _detail(on_boards: Sequence[tuple[Board, BoardRow]], detail: str) -> MethodD
         anchor=name,
         method=method,
         detail=detail,
-        params=tuple((one_line(name, MOST_NAME), one_line(json.dumps(value), MOST_REASON)) for name, value in sorted(method.params.items())),
+        params=tuple(
+            (one_line(name, MOST_NAME), one_line(json.dumps(value), MOST_REASON))
+            for name, value in sorted(method.params.items())
+        ),
         table=Table(
             table_id=f"{name}-boards",
             title="Boards and runs",

@@ -43,7 +43,12 @@ def render_page(template: str, **content: Any) -> str:
     )
     engine.filters |= {"data_uri": data_uri, "doi_url": doi_url, "anchor": anchor, "folded": _folded}
     style, script = _static("report.css"), _static(*SCRIPTS.get(template, ()))
-    ours = {"style": style, "script": script, "style_digest": _digest(style), "script_digest": _digest(script)}
+    ours = {
+        "style": style,
+        "script": script,
+        "style_digest": _digest(style),
+        "script_digest": _digest(script),
+    }
     return engine.get_template(template).render(content | ours)
 
 

@@ -9,7 +9,6 @@ from cellular_bench.benchmark.schema.records import RunRecord
 from cellular_bench.reports.tables.method_rows import full_names
 from cellular_bench.reports.tables.model import Cell, Table, TableRow, columns
 
-
 #: Characters of the end of a log.
 MOST_LOG: Final = 4000
 

@@ -10,7 +10,6 @@ from urllib.parse import quote
 from cellular_bench.benchmark.analysis.leaderboard import Summary
 from cellular_bench.core.text import MOST_NAME, cut
 
-
 #: The most characters of a text in an ``id``.
 MOST_ANCHOR: Final = 100
 

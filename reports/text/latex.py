@@ -47,7 +47,9 @@ def _body(table: Table) -> Iterator[str]:
         if group is not None:
             yield rf"\multicolumn{{{1 + len(table.columns)}}}{{l}}{{\textit{{{tex(group.title)}}}}} \\"
         # Braces: LaTeX would read brackets or a star at the beginning of a line as options of the line before.
-        names = (f"{{}}{name}" if (name := tex(row.full_name)).startswith(("[", "*")) else name for row in rows)
+        names = (
+            f"{{}}{name}" if (name := tex(row.full_name)).startswith(("[", "*")) else name for row in rows
+        )
         for name, row in zip(names, rows, strict=True):
             yield " & ".join([name, *map(_cell, row.cells)]) + r" \\"
 

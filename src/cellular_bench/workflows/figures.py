@@ -12,7 +12,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 from cellular_bench.benchmark.analysis import curves
 from cellular_bench.benchmark.analysis.curves import Curve
@@ -23,16 +23,22 @@ from cellular_bench.benchmark.isolation.call import call
 from cellular_bench.benchmark.results.store import ARTIFACTS, HISTORY, OUTPUTS, Store
 from cellular_bench.benchmark.schema.records import RunRecord
 from cellular_bench.benchmark.tasks import TASKS
-from cellular_bench.core.files import truncated
+from cellular_bench.core.errors import UserError
+from cellular_bench.core.files import open_regular, read_regular, write_atomically, write_text_atomically
 from cellular_bench.core.outputs import Outputs, read_outputs
+from cellular_bench.core.text import MOST_NAME, one_line
 from cellular_bench.metrics.annotation.likelihood import STUDY_THRESHOLD
 from cellular_bench.reports.figures import confusion_and_training
 from cellular_bench.reports.figures.canvas import Figure, FigureKind
 from cellular_bench.reports.figures.embeddings import embedding_figure
 from cellular_bench.reports.figures.novelty_curves import novelty_curves_figure, risk_figure, samples_figure
-from cellular_bench.reports.tables.formatting import plural
+from cellular_bench.reports.tables.formatting import anchor, plural
 from cellular_bench.reports.tables.method_rows import full_names
+from cellular_bench.reports.tables.model import MOST_CONTROLS, MOST_ROWS
 from cellular_bench.workflows.progress import SILENT, Progress
+
+#: The most bytes of a picture, its words or a history that are read.
+MOST_BYTES: Final = 50_000_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,19 +82,38 @@ class Drawing:
     file: Path
 
     @property
-    def is_drawn(self) -> bool:
-        """True where the picture and its words are there."""
-        return self.file.exists() and self.file.with_suffix(".json").exists()
+    def words_file(self) -> Path:
+        """The file with caption and alternative text."""
+        return self.file.with_suffix(".json")
 
-    def read(self) -> Figure:
-        """Return the figure as it was drawn."""
-        return Figure(
-            kind=self.kind,
-            board_id=self.board_id,
-            method_id=self.method_id,
-            data=self.file.read_bytes(),
-            **json.loads(self.file.with_suffix(".json").read_text(encoding="utf-8")),
-        )
+    def read(self) -> Figure | None:
+        """Return the figure as it was drawn; None if it is not there, or damaged: it is drawn again then."""
+        try:
+            data = read_regular(self.file, most_bytes=MOST_BYTES)
+            words = json.loads(read_regular(self.words_file, most_bytes=MOST_BYTES))
+        except (OSError, ValueError, RecursionError):
+            return None
+        if not _is_whole(data) or not isinstance(words, dict) or set(words) != {"caption", "alt"}:
+            return None
+        caption, alt = map(str, (words["caption"], words["alt"]))
+        return self.figure(data=data, caption=caption, alt=alt)
+
+    def write(self, figure: Figure) -> None:
+        """Keep a figure; OSError if the disk is full, and no part of it is left then."""
+        write_atomically(self.file, figure.data)
+        write_text_atomically(self.words_file, json.dumps({"caption": figure.caption, "alt": figure.alt}))
+
+    def figure(self, *, caption: str, data: bytes = b"", alt: str = "") -> Figure:
+        """Return a figure of this kind, board and method."""
+        of = {"board_id": self.board_id, "method_id": self.method_id}
+        return Figure(kind=self.kind, caption=caption, data=data, alt=alt, **of)
+
+
+def _is_whole(data: bytes) -> bool:
+    """Whether a WebP file has the length that its head names."""
+    return (
+        data[:4] == b"RIFF" and data[8:12] == b"WEBP" and len(data) == 8 + int.from_bytes(data[4:8], "little")
+    )
 
 
 def draw(
@@ -96,7 +121,8 @@ def draw(
 ) -> list[Figure]:
     """Draw a figure per method and board, away from this process; drawn ones are reused.
 
-    A figure that cannot be drawn is left out with a warning: the numbers do not depend on it.
+    Of a figure that cannot be drawn, the page has a line that says so, and there is a warning: the numbers do
+    not depend on it. Methods that no table shows have none.
 
     Parameters
     ----------
@@ -104,24 +130,38 @@ def draw(
         The result folders that hold the runs.
     out
         Figures are kept in its folder ``figures``.
+
+    Raises
+    ------
+    UserError
+        If that folder is a link.
     """
     out = out.resolve()  # child processes work in other folders
-    (out / "figures").mkdir(parents=True, exist_ok=True)
+    folder = out / "figures"
+    if folder.is_symlink():
+        raise UserError(f"{folder} is a link; figures are written into a folder. Remove it, or choose --out.")
+    folder.mkdir(parents=True, exist_ok=True)
     store = Kept(tuple(stores), out)
     drawings = [drawing for board in boards for drawing in drawings_of(store, board)]
-    missing = [drawing for drawing in drawings if not drawing.is_drawn]
+    missing = [drawing for drawing in drawings if drawing.read() is None]
     with ThreadPoolExecutor(n_jobs) as pool:
         # Few large parts: what UMAP compiles is compiled once per process.
         for done in [pool.submit(_draw_in_child, store, missing[i::n_jobs], i) for i in range(n_jobs)]:
             for problem in done.result():
                 progress.warning(problem)
-    return [drawing.read() for drawing in drawings if drawing.is_drawn]
+    return [
+        drawing.read() or drawing.figure(caption=f"No figure of {drawing.title}: it could not be drawn.")
+        for drawing in drawings
+    ]
 
 
 def drawings_of(store: Kept, board: Board) -> Iterator[Drawing]:
     """Yield the figures of a board: curves of all methods first, then those of each method."""
     common = _most_common(board)
-    found = [drawing for row in board.rows if row.done for drawing in _of_method(store, board, row, common)]
+    ended = [row for row in board.rows if row.done]
+    shown = [row for row in ended if not row.method.is_control][:MOST_ROWS]
+    shown += [row for row in ended if row.method.is_control][:MOST_CONTROLS]
+    found = [drawing for row in shown for drawing in _of_method(store, board, row, common)]
     rows = [row for row in board.rows if row.done and not row.method.is_control]
     if rows and ("novelty" in TASKS[board.task].scored or any(row.done[0].confusion for row in rows)):
         yield _drawing(store, board, "curves", rows)
@@ -159,7 +199,11 @@ def _drawing(store: Kept, board: Board, kind: FigureKind, rows: Sequence[BoardRo
     done = "\n".join(f"{run.run_id} {run.started_at.isoformat()}" for run in runs)
     digest = hashlib.sha256(done.encode()).hexdigest()[:12]
     name = names[0] if len(rows) == 1 else f"{len(rows)} methods"
-    of = f"{runs[0].split.split_id}, seed {runs[0].seed}" if kind == "embedding" else plural(len(runs), "run")
+    of = (
+        f"{one_line(runs[0].split.split_id, MOST_NAME)}, seed {runs[0].seed}"
+        if kind == "embedding"
+        else plural(len(runs), "run")
+    )
     return Drawing(
         kind=kind,
         board_id=board.board_id,
@@ -167,17 +211,19 @@ def _drawing(store: Kept, board: Board, kind: FigureKind, rows: Sequence[BoardRo
         title=f"{name}, {of}",
         runs=runs,
         names=names,
-        file=store.out / "figures" / f"{truncated(board.board_id)}-{kind}-{digest}.webp",
+        file=store.out / "figures" / f"{anchor(board.board_id)}-{kind}-{digest}.webp",
     )
 
 
 def _has_probabilities(store: Kept, run: RunRecord) -> bool:
     """Look for the probabilities of a run by the names in its file, which is quick."""
-    path = store.run_folder(run.run_id) / OUTPUTS
-    if not path.exists():
+    try:
+        with open_regular(store.run_folder(run.run_id) / OUTPUTS) as file, zipfile.ZipFile(file) as parts:
+            return "label_proba.npy" in parts.namelist()
+    except FileNotFoundError:
         return False
-    with zipfile.ZipFile(path) as file:
-        return "label_proba.npy" in file.namelist()
+    except (OSError, zipfile.BadZipFile):
+        return True  # damaged: that it cannot be drawn is to be said
 
 
 def _history_file(store: Kept, run: RunRecord) -> Path:
@@ -189,8 +235,9 @@ def _draw_in_child(store: Kept, drawings: Sequence[Drawing], part: int) -> list[
     if not drawings:
         return []
     log = store.out / "figures" / f"part-{part}.log"
+    log.unlink(missing_ok=True)  # were it a link, its target would be overwritten
     ended = call(_draw_all, store, drawings, limits=HARNESS_LIMITS, log=log)
-    failed = [drawing for drawing in drawings if not drawing.is_drawn]
+    failed = [drawing for drawing in drawings if drawing.read() is None]
     if not failed:
         log.unlink(missing_ok=True)
     return [f"No figure of {drawing.title}; see {log}. {ended.reason or ''}" for drawing in failed]
@@ -206,10 +253,7 @@ def _draw_all(store: Kept, drawings: Sequence[Drawing]) -> None:
     }
     for drawing in drawings:
         try:
-            figure = ways[drawing.kind](store, drawing)
-            drawing.file.write_bytes(figure.data)
-            words = {"caption": figure.caption, "alt": figure.alt}
-            drawing.file.with_suffix(".json").write_text(json.dumps(words), encoding="utf-8")
+            drawing.write(ways[drawing.kind](store, drawing))
         except Exception:
             traceback.print_exc()  # into the log that the message about this figure names
 
@@ -244,7 +288,9 @@ def _draw_confusion(store: Kept, drawing: Drawing) -> Figure:
 
 def _draw_history(store: Kept, drawing: Drawing) -> Figure:
     histories = {
-        f"{run.split.split_id}, seed {run.seed}": json.loads(_history_file(store, run).read_text("utf-8"))
+        f"{run.split.split_id}, seed {run.seed}": json.loads(
+            read_regular(_history_file(store, run), most_bytes=MOST_BYTES)
+        )
         for run in drawing.runs
     }
     return confusion_and_training.history_figure(histories, title=drawing.title)
