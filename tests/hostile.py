@@ -265,3 +265,31 @@ def _scored(rng: random.Random, text: Callable[[], str], task: str, shape: str) 
         ]
         made["confusion"] = {label: {other: rng.choice([0, 5]) for other in labels} for label in labels}
     return made
+
+
+def many_methods(n: int, *, n_datasets: int = 1, name: str = "") -> list[RunRecord]:
+    """Return one run of each of many methods on each data set, two splits each; every hundredth is a control."""
+    found = []
+    shared = _environment(random.Random(0), lambda: "text")
+    for place in range(n):
+        rng = random.Random(place)
+        method = {"method_id": f"m{place}{name}", "name": f"Method {place}{name}", "version": 1, "inductive": True}
+        method |= {"labels": "train", "is_control": place % 100 == 7}
+        for at in range(n_datasets):
+            data = {"dataset_id": f"d{at}", "title": f"Data {at}", "digest": f"{at:x}" * 64}
+            counts = {"n_obs": 1000, "n_vars": 100, "n_batches": 2, "n_labels": 3}
+            for split in range(2):
+                scores = [
+                    {"metric_id": metric_id, "aspect": aspect, "value": rng.random()}
+                    for metric_id, aspect in METRICS["integration"].items()
+                ]
+                parts = {"split_id": f"fold-{split}", "kind": "kfold", "digest": f"{split}" * 64}
+                found.append(
+                    RunRecord(
+                        run_id=f"r-{place}-{at}-{split}", suite_id="many", task="integration", method=method,
+                        dataset=data | counts, split=parts | {"n_train": 500, "n_test": 500}, seed=0,
+                        status="ok", scores=scores, environment=shared, started_at=START, finished_at=START,
+                        cost={"wall_time_s": 1.0, "cpu_time_s": 1.0 + rng.random(), "peak_rss_mib": 100.0},
+                    )
+                )  # fmt: skip
+    return found

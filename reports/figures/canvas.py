@@ -63,7 +63,7 @@ def _saved(canvas: Canvas, **how: Any) -> bytes:
     from matplotlib.text import Text
 
     for text in canvas.findobj(Text):
-        text.set_parse_math(False)  # type: ignore[attr-defined]
+        text.set_parse_math(False)
     data = io.BytesIO()
     with warnings.catch_warnings():
         # A name in a script that the font lacks is drawn as boxes; the tables have it.

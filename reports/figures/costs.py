@@ -39,9 +39,11 @@ def points(board: Board) -> tuple[Point, ...]:
     """Return the ranked methods with a known cost, the quickest first."""
     names = full_names(board)
     ranked = [
-        (row.cpu_time_s.mean, row.overall.mean, row.track, names[method_key(row.method)])
+        (seconds, row.overall.mean, row.track, names[method_key(row.method)])
         for row in board.rows
-        if row.rank is not None and (row.cpu_time_s.mean or 0) > 0 and row.overall.mean is not None
+        if row.rank is not None
+        and (seconds := row.cpu_time_s.mean or 0.0) > 0
+        and row.overall.mean is not None
     ]
     made = []
     # The best of each track so far; among equally quick ones the best comes first.

@@ -36,7 +36,7 @@ class MethodDetail:
 
 
 def method_details(boards: Sequence[Board], shown: Collection[str]) -> tuple[MethodDetail, ...]:
-    """Return an entry for every method whose anchor is ``shown``, controls last, in the order of their names."""
+    """Return an entry for every method whose anchor is ``shown``, by name, controls last."""
     rows: dict[str, list[tuple[Board, BoardRow]]] = defaultdict(list)
     details: dict[str, str] = {}
     for board in boards:
@@ -98,4 +98,5 @@ def _run_line(run: RunRecord, score: float | None) -> str:
     outcome = (
         run.status.replace("_", " ") if run.status != "ok" else MISSING if score is None else number(score)
     )
-    return f"{one_line(run.split.split_id, MOST_NAME)}, seed {run.seed}: {outcome}; {costs[0]} CPU s, {costs[1]} MiB"
+    split = one_line(run.split.split_id, MOST_NAME)
+    return f"{split}, seed {run.seed}: {outcome}; {costs[0]} CPU s, {costs[1]} MiB"

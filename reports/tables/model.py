@@ -15,6 +15,7 @@ MISSING: Final = "–"
 #: Rows of a table besides controls, and controls: a browser must be able to show it.
 MOST_ROWS: Final = 200
 MOST_CONTROLS: Final = 50
+ALL_ROWS: Final = "scores.csv has every run, Results.leaderboard() in Python every method."
 #: Columns of a table, such as labels.
 MOST_COLUMNS: Final = 100
 #: Mark of a method that :func:`~cellular_bench.benchmark.analysis.leaderboard.is_transductive`.
@@ -184,7 +185,7 @@ class Table:
 
 
 def limited(table: Table, most: int = MOST_ROWS) -> Table:
-    """Return the table with its first ``most`` rows, as many of each group, and a line that counts the others.
+    """Return the table with its first ``most`` rows, as many of each group, and a count of the others.
 
     The first rows of a group are its best ones. Controls come on top of that, at most :data:`MOST_CONTROLS`.
     """
@@ -200,8 +201,7 @@ def limited(table: Table, most: int = MOST_ROWS) -> Table:
     if not n_left:
         return table
     rows = "methods" if table.is_of_methods else "rows"
-    line = f"{n_left:,} more {rows} are left out here. scores.csv has every run, Results.leaderboard() every method."
-    left = Remarks(title="Not shown", items=(line,))
+    left = Remarks(title="Not shown", items=(f"{n_left:,} more {rows} are left out here. {ALL_ROWS}",))
     return replace(table, rows=tuple(table.rows[at] for at in sorted(kept)), remarks=(left, *table.remarks))
 
 

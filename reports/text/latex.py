@@ -46,7 +46,7 @@ def _body(table: Table) -> Iterator[str]:
         yield r"\midrule"
         if group is not None:
             yield rf"\multicolumn{{{1 + len(table.columns)}}}{{l}}{{\textit{{{tex(group.title)}}}}} \\"
-        # Braces: LaTeX would read brackets or a star at the beginning of a line as options of the line before.
+        # Braces: LaTeX would read brackets or a star at the beginning as options of the line before.
         names = (
             f"{{}}{name}" if (name := tex(row.full_name)).startswith(("[", "*")) else name for row in rows
         )

@@ -76,8 +76,9 @@ def _print(report: FolderComparison, regressions: Sequence[Change], threshold: f
     for change in moved:
         mark = " worse" if change in regressions else ""
         table.add_row(
-            escape(_name(change.subject)), escape(_data(change.subject)), escape(one_line(change.metric_id)), f"{change.before:.4f}",
-            f"{change.after:.4f}", f"{change.gain.mean:+.4f}{mark}", _interval(change), str(change.gain.n),
+            escape(_name(change.subject)), escape(_data(change.subject)), escape(one_line(change.metric_id)),
+            f"{change.before:.4f}", f"{change.after:.4f}", f"{change.gain.mean:+.4f}{mark}",
+            _interval(change), str(change.gain.n),
         )  # fmt: skip
     console = Console()
     if not console.is_terminal:  # a file or a pipe has no edge to wrap at
@@ -89,15 +90,13 @@ def _print(report: FolderComparison, regressions: Sequence[Change], threshold: f
         f"{len(moved)} of {len(report.changes)} means differ; {unchanged} are the same to the last digit."
     )
     for apart in report.not_compared:
-        messages.echo(
-            f"Not compared: {one_line(apart.metric_id)} of {apart.n_runs} runs: {one_line(apart.reason, MOST_REASON)}."
-        )
+        metric, reason = one_line(apart.metric_id), one_line(apart.reason, MOST_REASON)
+        messages.echo(f"Not compared: {metric} of {apart.n_runs} runs: {reason}.")
     if any(apart.reason.startswith("version") for apart in report.not_compared):
         messages.echo("To recompute the scores of kept outputs: run-benchmark rescore FOLDER")
     for lost in report.lost:
-        messages.echo(
-            f"Lost: {_name(lost.subject)} on {_data(lost.subject)}, {one_line(f'{lost.run}: {lost.reason}', MOST_REASON)}"
-        )
+        why = one_line(f"{lost.run}: {lost.reason}", MOST_REASON)
+        messages.echo(f"Lost: {_name(lost.subject)} on {_data(lost.subject)}, {why}")
     for where, alone in (("first", report.only_before), ("second", report.only_after)):
         for found in alone:
             runs = f"{found.n_runs} of {found.of} runs"

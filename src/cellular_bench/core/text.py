@@ -14,8 +14,8 @@ MOST_REASON: Final = 400
 
 #: Colours of a terminal, which many programs print.
 _COLOURS: Final = re.compile("(?:\x1b\\[|\x9b)[0-9;]*m")
-#: Controls but tab and line feed, marks that turn the direction of writing, characters without width, separators
-#: that break a line in some programs only, halves of characters.
+#: Controls but tab and line feed, marks that turn the direction of writing, characters without width,
+#: separators that break a line in some programs only, halves of characters.
 _UNSEEN: Final = re.compile(
     "[\x00-\x08\x0b-\x1f\x7f-\x9f\u061c\u180e\u200b\u200e\u200f\u2028-\u202e\u2060-\u206f\ufeff\ufff9-\ufffb"
     "\ud800-\udfff\U000e0000-\U000e007f]"
