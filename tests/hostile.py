@@ -116,9 +116,11 @@ def records(seed: int, *, name: Callable[[str], str] | None = None) -> list[RunR
     def any_of(most: int) -> list[str]:
         return [text() for _ in range(rng.randint(0, most))]
 
-    tasks = rng.sample(list(METRICS), rng.randint(1, 3))
-    datasets = [_dataset(rng, text, place) for place in range(rng.choice([1, 1, 2, 6]))]
-    methods = [_method(rng, text, place) for place in range(rng.choice([1, 2, 3, 9]))]
+    # Of all things many, but not of all at once.
+    n_tasks, n_datasets, n_methods = rng.choice([(1, 1, 1), (1, 1, 9), (3, 1, 2), (1, 2, 3), (1, 6, 3)])
+    tasks = rng.sample(list(METRICS), n_tasks)
+    datasets = [_dataset(rng, text, place) for place in range(n_datasets)]
+    methods = [_method(rng, text, place) for place in range(n_methods)]
     environments = [_environment(rng, text) for _ in range(rng.randint(1, 2))]
     ends = rng.choice([("ok",), ("failed", "timeout"), ("ok", "ok", "ok", "failed", "not_applicable")])
     shape = rng.choice(["full", "full", "constant", "no metric", "undefined", "holes"])
@@ -268,12 +270,17 @@ def _scored(rng: random.Random, text: Callable[[], str], task: str, shape: str) 
 
 
 def many_methods(n: int, *, n_datasets: int = 1, name: str = "") -> list[RunRecord]:
-    """Return one run of each of many methods on each data set, two splits each; every hundredth is a control."""
+    """Return runs of many methods on two splits of each data set; every hundredth is a control."""
     found = []
     shared = _environment(random.Random(0), lambda: "text")
     for place in range(n):
         rng = random.Random(place)
-        method = {"method_id": f"m{place}{name}", "name": f"Method {place}{name}", "version": 1, "inductive": True}
+        method = {
+            "method_id": f"m{place}{name}",
+            "name": f"Method {place}{name}",
+            "version": 1,
+            "inductive": True,
+        }
         method |= {"labels": "train", "is_control": place % 100 == 7}
         for at in range(n_datasets):
             data = {"dataset_id": f"d{at}", "title": f"Data {at}", "digest": f"{at:x}" * 64}

@@ -10,7 +10,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any, Final
 
 from cellular_bench.benchmark.schema.records import RunRecord
-from cellular_bench.core.text import cut, one_line
+from cellular_bench.core.text import cut, one_line, visible
 from cellular_bench.reports.report import BoardReport, Report, Section
 from cellular_bench.reports.tables.model import Cell, Table, TableRow
 from cellular_bench.reports.tables.overview import runs_in_words
@@ -46,15 +46,20 @@ def csv_text(columns: Sequence[str], rows: Iterable[Mapping[str, Any]]) -> str:
 
 
 def inert(value: Any) -> Any:
-    r"""Put an apostrophe before a text that a spreadsheet would take for a formula; numbers stay numbers.
+    r"""Return a value as a cell of a table: numbers as they are, text so that nothing obeys it.
+
+    An apostrophe stands before what a spreadsheet would take for a formula, and what cannot be seen is written
+    as escapes.
 
     Examples
     --------
     >>> [inert(value) for value in ("=1+1", "-0.5", -0.5, "-x", "a=1", "\t=1")]
     ["'=1+1", '-0.5', -0.5, "'-x", 'a=1', "'\t=1"]
     """
-    is_formula = isinstance(value, str) and value.startswith(_FORMULA) and not _NUMBER.fullmatch(value)
-    return f"'{value}" if is_formula else value
+    if not isinstance(value, str):
+        return value
+    is_formula = value.startswith(_FORMULA) and not _NUMBER.fullmatch(value)
+    return visible(f"'{value}" if is_formula else value)
 
 
 def score_rows(run: RunRecord) -> Iterator[dict[str, Any]]:
