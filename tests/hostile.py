@@ -269,15 +269,15 @@ def _scored(rng: random.Random, text: Callable[[], str], task: str, shape: str) 
     return made
 
 
-def many_methods(n: int, *, n_datasets: int = 1, name: str = "") -> list[RunRecord]:
-    """Return runs of many methods on two splits of each data set; every hundredth is a control."""
+def many_methods(n: int, *, n_datasets: int = 1, n_splits: int = 2) -> list[RunRecord]:
+    """Return runs of many methods on each data set; every hundredth is a control."""
     found = []
     shared = _environment(random.Random(0), lambda: "text")
     for place in range(n):
         rng = random.Random(place)
         method = {
-            "method_id": f"m{place}{name}",
-            "name": f"Method {place}{name}",
+            "method_id": f"m{place}",
+            "name": f"Method {place}",
             "version": 1,
             "inductive": True,
         }
@@ -285,7 +285,7 @@ def many_methods(n: int, *, n_datasets: int = 1, name: str = "") -> list[RunReco
         for at in range(n_datasets):
             data = {"dataset_id": f"d{at}", "title": f"Data {at}", "digest": f"{at:x}" * 64}
             counts = {"n_obs": 1000, "n_vars": 100, "n_batches": 2, "n_labels": 3}
-            for split in range(2):
+            for split in range(n_splits):
                 scores = [
                     {"metric_id": metric_id, "aspect": aspect, "value": rng.random()}
                     for metric_id, aspect in METRICS["integration"].items()

@@ -66,8 +66,8 @@ def _saved(canvas: Canvas, **how: Any) -> bytes:
         text.set_parse_math(False)
     data = io.BytesIO()
     with warnings.catch_warnings():
-        # A name in a script that the font lacks is drawn as boxes; the tables have it.
-        warnings.filterwarnings("ignore", message="Glyph .* missing")
+        # A name in a script that the font lacks is drawn as boxes, and one may leave no room: tables have it.
+        warnings.filterwarnings("ignore", message="Glyph .* missing|constrained_layout not applied")
         canvas.savefig(data, bbox_inches="tight", **how)
     return data.getvalue()
 

@@ -87,13 +87,9 @@ def _overlap(box: NDArray[np.float64], others: NDArray[np.float64]) -> float:
 
 
 def _width(name: str, *, bold: bool) -> float:
-    from matplotlib import rc_context
     from matplotlib.font_manager import FontProperties
-    from matplotlib.textpath import TextPath
+    from matplotlib.textpath import text_to_path
 
-    if not name.strip():
-        return 0.0
-    with rc_context({"text.parse_math": False}):
-        path = TextPath((0, 0), name, size=SIZE, prop=FontProperties(weight="bold" if bold else "normal"))
-    # Some characters have neither width nor outline.
-    return float(path.get_extents().x1) + 1 if len(path.vertices) else 0.0
+    font = FontProperties(weight="bold" if bold else "normal", size=SIZE)
+    width, _, _ = text_to_path.get_text_width_height_descent(name, font, ismath=False)
+    return float(width) + 1
