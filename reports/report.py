@@ -20,7 +20,6 @@ from cellular_bench.reports.tables.overview import BoardSummary, summary_of
 from cellular_bench.reports.tables.provenance import RUN_TABLES, missing_table
 from cellular_bench.reports.tables.stress_levels import StressSeries, stress_series, stress_table
 
-
 #: Methods that the boards of a report show together, but never fewer than some on each.
 ROWS_OF_ALL: Final = 600
 LEAST_ROWS: Final = 40

@@ -219,7 +219,7 @@ def unit_of(split: SplitIdentity) -> tuple[str, float]:
     """Return the unit of intervals and tests that a split belongs to, and their overlap of training cells."""
     if split.unseen_labels:
         return " + ".join(split.unseen_labels), 0.0
-    return split.split_id, split.n_test / split.n_train if split.n_train else 0.0
+    return split.split_id, max(0, split.n_test) / split.n_train if split.n_train > 0 else 0.0
 
 
 def over_units(

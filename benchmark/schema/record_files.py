@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, Final
 
@@ -13,6 +13,9 @@ from cellular_bench.benchmark.schema.records import GENES, SCHEMA_VERSION, Model
 from cellular_bench.core.errors import UserError
 from cellular_bench.core.files import write_text_atomically
 from cellular_bench.core.toml import explain
+
+#: Numbers of a record are smaller than this.
+MOST_NUMBER: Final = 2**63
 
 
 class NewerRecordError(UserError):
@@ -35,9 +38,11 @@ def read_record(path: Path) -> RunRecord:
         If the file cannot be read or is not a record.
     """
     try:
-        fields = json.loads(path.read_bytes())
+        fields = _loaded(path.read_bytes())
     except OSError as error:
         raise UserError(f"{path} cannot be read: {error.strerror}.") from error
+    except RecursionError as error:
+        raise UserError(f"{path} is not a run record: it is nested too deeply.") from error
     except ValueError as error:
         raise UserError(f"{path} is not a run record: {error}.") from error
     version = fields.get("schema_version") if isinstance(fields, dict) else None
@@ -50,6 +55,29 @@ def read_record(path: Path) -> RunRecord:
         return RunRecord.model_validate(_upgraded(fields) if version == 1 else fields)
     except ValidationError as error:
         raise UserError(f"{path} is not a run record: {explain(error)}") from error
+
+
+def _loaded(text: bytes) -> Any:
+    """Read JSON; ValueError for what cannot be computed with or written again.
+
+    That are halves of characters, infinity, and numbers whose sum would be infinite.
+    """
+    loaded = json.loads(
+        text, parse_float=_bounded(float), parse_int=_bounded(int), parse_constant=_bounded(float)
+    )
+    if b"\\ud" in text.lower():  # only an escape can be half of a character
+        json.dumps(loaded, ensure_ascii=False).encode()
+    return loaded
+
+
+def _bounded(kind: type[int] | type[float]) -> Callable[[str], int | float]:
+    def read(digits: str) -> int | float:
+        number = kind(digits)
+        if not abs(number) < MOST_NUMBER:  # neither is NaN
+            raise ValueError(f"the number {digits[:20]} is out of range")
+        return number
+
+    return read
 
 
 def _upgraded(fields: Mapping[str, Any]) -> dict[str, Any]:

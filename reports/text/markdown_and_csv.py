@@ -48,7 +48,7 @@ def csv_text(columns: Sequence[str], rows: Iterable[Mapping[str, Any]]) -> str:
 def inert(value: Any) -> Any:
     r"""Return a value as a cell of a table: numbers as they are, text so that nothing obeys it.
 
-    An apostrophe stands before what a spreadsheet would take for a formula, and what cannot be seen is written
+    An apostrophe stands before what a spreadsheet would take for a formula; what cannot be seen is written
     as escapes.
 
     Examples

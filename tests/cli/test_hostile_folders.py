@@ -2,8 +2,10 @@
 
 import csv
 import io
+import json
 import re
 from collections.abc import Callable
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -100,3 +102,54 @@ def test_an_error_is_shown_as_text(run_benchmark: Callable[..., Any]) -> None:
     done = run_benchmark("list", "methods", "\x1b]0;title\x07\x9b2J")
     assert done.returncode == 2
     assert visible(done.stderr) == done.stderr
+
+
+ODD = {
+    "not a number": (("method", "params", "x"), float("nan")),
+    "infinite": (("scores", 0, "value"), float("inf")),
+    "half a character": (("method", "params", "x"), "\ud800"),
+    "half a character in a name": (("method", "name"), "\ud800"),
+    "large seed": (("seed",), 10**400),
+    "large count": (("split", "n_test"), 10**400),
+    "large score": (("scores", 0, "value"), 1.7e308),
+    "large cost": (("cost",), {"wall_time_s": 1.7e308}),
+    "negative count": (("split", "n_train"), -100),
+    "negative size": (("dataset", "n_obs"), -5),
+    "negative cost": (("cost",), {"wall_time_s": -1.0, "cpu_time_s": -1.0}),
+    "nested": (("method", "params", "x"), None),
+    "early end": (("finished_at",), "1970-01-01T00:00:00Z"),
+    "date without zone": (("started_at",), "2026-01-01T00:00:00"),
+    "twice": (("scores", 1), {"metric_id": "ilisi", "aspect": "batch_correction", "value": 0.5}),
+}
+
+
+@pytest.mark.parametrize("odd", ODD)
+def test_odd_values_in_records_end_no_command(
+    make: Callable[..., Any], run_benchmark: Callable[..., Any], tmp_path: Path, odd: str
+) -> None:
+    (tmp_path / "runs").mkdir()
+    where, value = ODD[odd]
+    for method in ("A", "B", "C"):
+        for split in range(4):
+            run = json.loads(make(method, split, {"ilisi": 0.1 * split, "kbet": 0.5}).model_dump_json())
+            part = run
+            for key in where[:-1] if method != "C" else ():
+                part = part[key]
+            if method != "C":
+                part[where[-1]] = value
+            text = json.dumps(run)
+            if odd == "nested":
+                text = text.replace('"x": null', f'"x": {"[" * 5000}{"]" * 5000}')
+            folder = tmp_path / "runs" / run["run_id"]
+            folder.mkdir()
+            (folder / "record.json").write_text(text)
+    for command in (
+        ("report", tmp_path, "--no-figures"),
+        ("report", tmp_path, "--no-figures", "--site", tmp_path / "site"),
+        ("compare", tmp_path, tmp_path),
+        ("export", tmp_path, "--format", "csv"),
+        *([("export", tmp_path, "--format", "parquet")] if find_spec("pyarrow") else []),
+    ):
+        done = run_benchmark(*command)
+        assert done.returncode == 0, done.stderr
+        assert visible(done.stderr) == done.stderr

@@ -87,9 +87,8 @@ def test_long_names_that_are_equal_once_cut_stay_two_rows(make, specs, tmp_path)
     assert all(len(row.full_name) < 200 for row in rows)
 
 
-@pytest.mark.parametrize(("n_datasets", "most"), [(1, MOST_ROWS), (6, 100)])
-def test_many_methods_are_shown_in_part_and_counted(hostile, tmp_path, n_datasets, most):
-    n = 1200
+@pytest.mark.parametrize(("n", "n_datasets", "most"), [(1200, 1, MOST_ROWS), (500, 6, 100)])
+def test_many_methods_are_shown_in_part_and_counted(hostile, tmp_path, n, n_datasets, most):
     records = hostile.many_methods(n, n_datasets=n_datasets, n_splits=1)
     report = build_report(records, hostile.specs(), title="t")
     ranking = report.board_reports[0].tables[0]
