@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
+from typing import Final
 
 from cellular_bench.benchmark.analysis.across_datasets import Across, across
 from cellular_bench.benchmark.analysis.leaderboard import Board, build_boards
@@ -14,10 +15,14 @@ from cellular_bench.core.types import MetricSpec, TaskId
 from cellular_bench.reports.tables.across_datasets import across_table
 from cellular_bench.reports.tables.board import View, board_tables
 from cellular_bench.reports.tables.definitions import definitions_table
-from cellular_bench.reports.tables.model import Table
+from cellular_bench.reports.tables.model import MOST_ROWS, Table, limited, limited_columns
 from cellular_bench.reports.tables.overview import BoardSummary, summary_of
 from cellular_bench.reports.tables.provenance import RUN_TABLES, missing_table
 from cellular_bench.reports.tables.stress_levels import StressSeries, stress_series, stress_table
+
+#: Methods that the boards of a report show together, but never fewer than some on each.
+ROWS_OF_ALL: Final = 600
+LEAST_ROWS: Final = 40
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -66,9 +71,12 @@ class Report:
 
     @cached_property
     def board_reports(self) -> tuple[BoardReport, ...]:
-        """Every board with its summary and its tables."""
+        """Every board with its summary and its tables; of many boards, each has fewer rows."""
+        most = max(LEAST_ROWS, min(MOST_ROWS, ROWS_OF_ALL // max(1, len(self.boards))))
         return tuple(
-            BoardReport(board=board, summary=summary_of(board), tables=board_tables(board, self.view))
+            BoardReport(
+                board=board, summary=summary_of(board), tables=board_tables(board, self.view, most=most)
+            )
             for board in self.boards
         )
 
@@ -115,7 +123,9 @@ class Report:
 
 def _sections(*given: tuple[str, str, Iterable[Table | None]]) -> tuple[Section, ...]:
     made = (
-        Section(key=key, title=title, tables=tuple(table for table in tables if table is not None))
+        Section(
+            key=key, title=title, tables=tuple(limited(limited_columns(t)) for t in tables if t is not None)
+        )
         for key, title, tables in given
     )
     return tuple(section for section in made if section.tables)

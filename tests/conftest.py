@@ -1,5 +1,6 @@
 """Fixtures for every test."""
 
+import importlib.util
 import os
 import sys
 import time
@@ -9,6 +10,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from io import BytesIO, TextIOWrapper
 from pathlib import Path
+from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -207,6 +209,15 @@ def carried_out(small, silent) -> "Callable[..., Store]":
         return store
 
     return run
+
+
+@pytest.fixture(scope="session")
+def hostile() -> ModuleType:
+    """Makers of records of every shape with anything for a name; see ``tests/hostile.py``."""
+    spec = importlib.util.spec_from_file_location("hostile", Path(__file__).parent / "hostile.py")
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
 
 
 # A small result folder, worked out by hand: every kind of row that a report must distinguish.

@@ -7,6 +7,7 @@ scores are plain means. Other rows matter for the rank only.
 from __future__ import annotations
 
 import json
+from bisect import bisect_right
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -25,6 +26,7 @@ from cellular_bench.benchmark.schema.records import (
 )
 from cellular_bench.benchmark.tasks import TASKS
 from cellular_bench.core.errors import UserError
+from cellular_bench.core.text import MOST_NAME, MOST_REASON, one_line
 from cellular_bench.core.types import AspectId, MetricSpec, SplitKind, TaskId
 
 Track = Literal["unsupervised", "supervised", "sees scored labels", "control"]
@@ -221,7 +223,7 @@ def unit_of(split: SplitIdentity) -> tuple[str, float]:
     """Return the unit of intervals and tests that a split belongs to, and their overlap of training cells."""
     if split.unseen_labels:
         return " + ".join(split.unseen_labels), 0.0
-    return split.split_id, split.n_test / split.n_train if split.n_train else 0.0
+    return split.split_id, max(0, split.n_test) / split.n_train if split.n_train > 0 else 0.0
 
 
 def over_units(
@@ -343,15 +345,15 @@ def _row(
 
 def run_failure(run: RunRecord) -> str:
     """Say how a run without scores ended."""
-    return f"run {run.status.replace('_', ' ')}: {run.reason}"
+    return f"run {run.status.replace('_', ' ')}: {one_line(run.reason or '', MOST_REASON)}"
 
 
 def _metric_summary(metric_id: str, runs: Sequence[RunRecord]) -> Summary:
     reasons: list[str | None] = []
     for run in runs:
         score = next((s for s in run.scores if s.metric_id == metric_id), None)
-        absent = score.reason if score else "not computed in this run"
-        reasons.append(absent if run.status == "ok" else run_failure(run))
+        why = "not computed in this run" if score is None else score.reason
+        reasons.append(run_failure(run) if run.status != "ok" else why and one_line(why, MOST_REASON))
     values = (run.value(metric_id) if run.status == "ok" else None for run in runs)
     return over_units(runs, values, reasons)
 
@@ -395,7 +397,7 @@ def _culprits(runs: Sequence[RunRecord], specs: Sequence[MetricSpec]) -> str:
 
 def _listed(names: Sequence[str]) -> str:
     more = f" and {len(names) - 4} more" if len(names) > 4 else ""
-    return ", ".join(names[:4]) + more
+    return ", ".join(one_line(name, MOST_NAME) for name in names[:4]) + more
 
 
 def _ranked(rows: Sequence[BoardRow]) -> tuple[BoardRow, ...]:
@@ -405,13 +407,18 @@ def _ranked(rows: Sequence[BoardRow]) -> tuple[BoardRow, ...]:
         mean = row.overall.mean
         return row.incomplete_because is not None, -mean if mean is not None else 0.0, row.method.name
 
-    return tuple(replace(row, rank=_place(row, rows)) for row in sorted(rows, key=order))
+    peers: dict[Track, list[float]] = defaultdict(list)
+    for row in rows:
+        if row.incomplete_because is None:
+            peers[row.track].append(row.overall.mean or 0.0)
+    for scores in peers.values():
+        scores.sort()
+    return tuple(replace(row, rank=_place(row, peers)) for row in sorted(rows, key=order))
 
 
-def _place(row: BoardRow, rows: Sequence[BoardRow]) -> int | None:
-    """Return 1 + the number of complete rows of the same track that score higher."""
+def _place(row: BoardRow, peers: Mapping[Track, Sequence[float]]) -> int | None:
+    """Return 1 + the number of complete rows of the same track that score higher; ``peers`` are sorted."""
     if row.track == "control" or row.incomplete_because is not None:
         return None
-    peers = [r for r in rows if r.track == row.track and r.incomplete_because is None]
-    mine = row.overall.mean or 0.0
-    return 1 + sum((peer.overall.mean or 0.0) > mine + ROUNDING for peer in peers)
+    scores = peers[row.track]
+    return 1 + len(scores) - bisect_right(scores, (row.overall.mean or 0.0) + ROUNDING)

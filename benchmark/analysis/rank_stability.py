@@ -164,7 +164,8 @@ def ranks(scores: Scores) -> NDArray[np.int64]:
     [3, 1, 1, 4]
     """
     known = np.where(np.isnan(scores), -np.inf, scores)
-    return 1 + np.asarray((known[None, :] > known[:, None] + 1e-12).sum(axis=1), dtype=np.int64)
+    higher = len(known) - np.sort(known).searchsorted(known + 1e-12, side="right")
+    return 1 + np.asarray(higher, dtype=np.int64)
 
 
 def _without_each_metric(board: Board, values: Values) -> Iterator[tuple[str, NDArray[np.int64]]]:

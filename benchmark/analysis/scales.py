@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from statistics import fmean
 from typing import Final, Literal
 
 import numpy as np
@@ -154,8 +155,8 @@ def overall(
 
 def mean_over_units(scores: Scores, units: Sequence[tuple[str, float]]) -> Scores:
     """Average (n_methods, n_runs) scores over the runs of each unit, then over units."""
-    places: dict[tuple[str, float], list[int]] = defaultdict(list)
-    for place, unit in enumerate(units):
+    places: dict[str, list[int]] = defaultdict(list)
+    for place, (unit, _) in enumerate(units):
         places[unit].append(place)
     by_unit = np.full((len(scores), len(places)), np.nan)
     for i, runs in enumerate(places.values()):
@@ -190,13 +191,17 @@ def on_scales(
 
 def _by_unit(units: Sequence[tuple[str, float]], scores: Scores) -> tuple[UnitAspects, ...]:
     """Average (n_runs, n_aspects) scores over the runs of each unit."""
-    runs: dict[tuple[str, float], list[int]] = defaultdict(list)
-    for place, unit in enumerate(units):
+    runs: dict[str, list[int]] = defaultdict(list)
+    for place, (unit, _) in enumerate(units):
         if np.isfinite(scores[place]).all():
             runs[unit].append(place)
     return tuple(
-        UnitAspects(unit=unit, overlap=overlap, aspects=tuple(scores[places].mean(axis=0).tolist()))
-        for (unit, overlap), places in sorted(runs.items())
+        UnitAspects(
+            unit=unit,
+            overlap=fmean(units[place][1] for place in places),
+            aspects=tuple(scores[places].mean(axis=0).tolist()),
+        )
+        for unit, places in sorted(runs.items())
     )
 
 

@@ -83,9 +83,11 @@ def win_rates(means: Scores) -> Scores:
     >>> win_rates(np.array([[0.9, 0.5], [0.8, 0.5], [0.1, 0.6]])).tolist()
     [0.625, 0.375, 0.5]
     """
-    ahead = (means[:, None] > means[None]) + 0.5 * (means[:, None] == means[None])
+    from scipy.stats import rankdata
+
     n_methods, n_datasets = means.shape
-    rates: Scores = (ahead.sum(axis=(1, 2)) - 0.5 * n_datasets) / ((n_methods - 1) * n_datasets)
+    beaten = n_methods - rankdata(-means, axis=0)
+    rates: Scores = beaten.sum(axis=1) / ((n_methods - 1) * n_datasets)
     return rates
 
 
@@ -97,5 +99,7 @@ def places(means: Scores) -> tuple[Mapping[int, int], ...]:
     >>> [dict(counts) for counts in places(np.array([[0.9, 0.5], [0.8, 0.5], [0.1, 0.6]]))]
     [{1: 1, 2: 1}, {2: 2}, {1: 1, 3: 1}]
     """
-    ranks = 1 + (means[None] > means[:, None]).sum(axis=1)
+    from scipy.stats import rankdata
+
+    ranks = rankdata(-means, axis=0, method="min").astype(int)
     return tuple(Counter(dict(sorted(Counter(row).items()))) for row in ranks.tolist())

@@ -14,6 +14,7 @@ from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cache
+from statistics import fmean
 from typing import Final
 
 import numpy as np
@@ -97,17 +98,20 @@ class Comparison:
 def average_seeds(values: Sequence[tuple[str, float, float]]) -> tuple[SplitScore, ...]:
     """Average the scores of each split over its seeds, from split, overlap and score of each run.
 
+    Splits of one name are one split, however many cells each has.
+
     Examples
     --------
     >>> [score.value for score in average_seeds([("fold1", 0.2, 0.5), ("fold1", 0.2, 0.7)])]
     [0.6]
     """
-    by_split: dict[tuple[str, float], list[float]] = defaultdict(list)
+    by_split: dict[str, list[tuple[float, float]]] = defaultdict(list)
     for split_id, overlap, value in values:
-        by_split[split_id, overlap].append(value)
+        by_split[split_id].append((overlap, value))
     return tuple(
-        SplitScore(split_id=split_id, overlap=overlap, value=math.fsum(of_seeds) / len(of_seeds))
-        for (split_id, overlap), of_seeds in sorted(by_split.items())
+        SplitScore(split_id=split_id, overlap=fmean(overlaps), value=fmean(scores))
+        for split_id, of_seeds in sorted(by_split.items())
+        for overlaps, scores in [zip(*of_seeds, strict=True)]
     )
 
 

@@ -11,7 +11,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from statistics import fmean
 
-from pydantic import AwareDatetime, Field
+from pydantic import Field
 
 from cellular_bench.benchmark.plan.run import PlannedRun
 from cellular_bench.benchmark.results import index
@@ -25,7 +25,7 @@ from cellular_bench.benchmark.results.store import (
     Store,
 )
 from cellular_bench.benchmark.schema.record_files import NewerVersionError, read_model
-from cellular_bench.benchmark.schema.records import Model, Status
+from cellular_bench.benchmark.schema.records import Model, Moment, Status
 from cellular_bench.core.errors import UserError
 from cellular_bench.core.files import write_text_atomically
 
@@ -43,7 +43,7 @@ class Running(Model):
 
     host: str
     pid: int
-    started_at: AwareDatetime
+    started_at: Moment
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

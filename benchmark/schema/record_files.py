@@ -17,6 +17,8 @@ from cellular_bench.core.toml import explain
 
 #: The most bytes of a record: a confusion matrix of a thousand labels has some 20 MB.
 MOST_RECORD_BYTES: Final = 2**26
+#: Numbers of a record are smaller than this, so that no sum of them is infinite.
+MOST_NUMBER: Final = 2**63
 
 
 AnyModel = TypeVar("AnyModel", bound=Model)
@@ -41,7 +43,7 @@ def read_record(path: Path) -> RunRecord:
     UserError
         If the file cannot be read or is not a record.
     """
-    fields = read_json(path, what="run record", most_bytes=MOST_RECORD_BYTES)
+    fields = read_json(path, what="run record", most_bytes=MOST_RECORD_BYTES, most_number=MOST_NUMBER)
     check_version(path, fields)
     is_first = isinstance(fields, dict) and fields.get("schema_version") == 1
     try:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from datetime import datetime
+from datetime import UTC, datetime
 from typing import Annotated, Any, Literal, Self
 
 from pydantic import AfterValidator, AwareDatetime, BaseModel, ConfigDict, Field, model_validator
@@ -44,6 +44,17 @@ def _file_name(text: str) -> str:
 
 #: Text that is a part of paths.
 FileName = Annotated[str, AfterValidator(_file_name)]
+
+
+def _in_utc(time: datetime) -> datetime:
+    try:
+        return time.astimezone(UTC)
+    except OverflowError as error:
+        raise ValueError("is out of the range of dates") from error
+
+
+#: A time with its time zone, kept in UTC: times without one cannot be compared with others.
+Moment = Annotated[AwareDatetime, AfterValidator(_in_utc)]
 
 
 class MethodIdentity(Model):
@@ -376,8 +387,8 @@ class RunRecord(Outcome, Run):  # fields of the last base come first in the file
 
     schema_version: Literal[2] = SCHEMA_VERSION
     environment: Environment
-    started_at: AwareDatetime
-    finished_at: AwareDatetime
+    started_at: Moment
+    finished_at: Moment
 
     @classmethod
     def of(

@@ -7,8 +7,11 @@ that draws elsewhere keeps its state. Lines and names are written as vectors, ma
 from __future__ import annotations
 
 import io
+import warnings
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final, Literal
+
+from cellular_bench.core.text import one_line
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -19,12 +22,15 @@ COLOURS: Final = ("#0072B2", "#E69F00", "#009E73", "#CC79A7", "#56B4E9", "#D55E0
 #: Colour and shape together mark a group: 7 x 6 pairs; the number beside it says the same.
 MARKERS: Final = ("o", "^", "s", "D", "v", "P")
 
+#: The most characters of a name in a drawing.
+MOST_DRAWN: Final = 24
+
 FigureKind = Literal["embedding", "confusion", "history", "curves", "samples", "cost", "ranks", "stress"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Figure:
-    """A picture for a report: a PNG, WebP or SVG file.
+    """A picture for a report: a PNG, WebP or SVG file; empty if it could not be drawn, as the caption says.
 
     The caption says which run and which cells it shows, ``alt`` what there is to see, if that is more.
     ``method_id`` is empty if it shows all methods of the board.
@@ -54,8 +60,15 @@ def new_canvas(
 
 
 def _saved(canvas: Canvas, **how: Any) -> bytes:
+    from matplotlib.text import Text
+
+    for text in canvas.findobj(Text):
+        text.set_parse_math(False)
     data = io.BytesIO()
-    canvas.savefig(data, bbox_inches="tight", **how)
+    with warnings.catch_warnings():
+        # A name in a script that the font lacks is drawn as boxes, and one may leave no room: tables have it.
+        warnings.filterwarnings("ignore", message="Glyph .* missing|constrained_layout not applied")
+        canvas.savefig(data, bbox_inches="tight", **how)
     return data.getvalue()
 
 
@@ -89,5 +102,10 @@ def label_axes(ax: Axes, x: str, y: str = "", *, title: str = "", size: int = 8)
 
 
 def plain(name: str) -> str:
-    """Shorten a name for a drawing; a dollar sign would start mathematics in matplotlib."""
-    return (name if len(name) <= 24 else name[:23] + "…").replace("$", r"\$")
+    """Shorten a name for a drawing, in one line in which everything can be seen.
+
+    A legend leaves out names that begin with an underscore; a space before it keeps them.
+    """
+    text = one_line(name)
+    short = text if len(text) <= MOST_DRAWN else text[: MOST_DRAWN - 1] + "…"
+    return f" {short}" if short.startswith("_") else short

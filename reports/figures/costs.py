@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 import numpy as np
 
@@ -15,6 +15,10 @@ from cellular_bench.reports.tables.method_rows import full_names
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure as Canvas
+
+
+#: Points with a name; those that no other beats come first.
+MOST_NAMED: Final = 40
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -35,14 +39,20 @@ def points(board: Board) -> tuple[Point, ...]:
     """Return the ranked methods with a known cost, the quickest first."""
     names = full_names(board)
     ranked = [
-        (row.cpu_time_s.mean, row.overall.mean, row.track, names[method_key(row.method)])
+        (seconds, row.overall.mean, row.track, names[method_key(row.method)])
         for row in board.rows
-        if row.rank is not None and row.cpu_time_s.mean and row.overall.mean is not None
+        if row.rank is not None
+        and (seconds := row.cpu_time_s.mean or 0.0) > 0
+        and row.overall.mean is not None
     ]
     made = []
-    for seconds, score, track, name in sorted(ranked, key=lambda item: item[0]):
-        peers = [(s, q) for s, q, other, _ in ranked if other == track and (s, q) != (seconds, score)]
-        is_efficient = not any(s <= seconds and q >= score for s, q in peers)
+    # The best of each track so far; among equally quick ones the best comes first.
+    best: dict[str, tuple[float, float]] = {}
+    for seconds, score, track, name in sorted(ranked, key=lambda item: (item[0], -item[1])):
+        quicker = best.get(track)
+        is_efficient = quicker is None or score > quicker[1] or (seconds, score) == quicker
+        if is_efficient:
+            best[track] = seconds, score
         made.append(Point(name=name, track=track, seconds=seconds, score=score, is_efficient=is_efficient))
     return tuple(made)
 
@@ -71,11 +81,13 @@ def cost_canvas(board: Board) -> Canvas | None:
     ax.minorticks_off()
     ax.margins(x=0.15)
     label_axes(ax, "CPU time per run, s (logarithmic)", "overall score", size=9)
+    named = [point for point in shown if point.is_efficient]
+    named = (named + [point for point in shown if not point.is_efficient])[:MOST_NAMED]
     place_names(
         ax,
-        np.array([(point.seconds, point.score) for point in shown]),
-        [point.name for point in shown],
-        bold=[point.is_efficient for point in shown],
+        np.array([(point.seconds, point.score) for point in named]),
+        [point.name for point in named],
+        bold=[point.is_efficient for point in named],
     )
     ax.legend(loc="upper center", bbox_to_anchor=(0.5, -0.16), ncols=3, fontsize=7, frameon=False)
     return canvas
@@ -86,7 +98,7 @@ def cost_figure(board: Board) -> Figure | None:
     canvas = cost_canvas(board)
     if canvas is None:
         return None
-    best = [p for p in points(board) if p.is_efficient]
+    best = [p for p in points(board) if p.is_efficient][:MOST_NAMED]
     names = "; ".join(f"{p.name} ({p.track}): {number(p.score)} in {quantity(p.seconds)} s" for p in best)
     return Figure(
         kind="cost",

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
@@ -16,11 +15,12 @@ from cellular_bench.benchmark.analysis.leaderboard import (
     overall_interval,
     scaled,
 )
-from cellular_bench.core.files import replacing, short
+from cellular_bench.core.files import write_atomically
 from cellular_bench.reports.figures.canvas import COLOURS, as_png, as_vectors, label_axes, new_canvas, plain
 from cellular_bench.reports.figures.costs import cost_canvas
 from cellular_bench.reports.figures.rank_diagram import rank_canvas
 from cellular_bench.reports.report import Report
+from cellular_bench.reports.tables.formatting import anchor
 from cellular_bench.reports.tables.method_rows import GROUPS, full_names
 
 if TYPE_CHECKING:
@@ -29,6 +29,9 @@ if TYPE_CHECKING:
 #: Widths of one and of two columns of a journal, in inches (89 and 183 mm).
 ONE_COLUMN: Final = 3.5
 TWO_COLUMNS: Final = 7.2
+
+#: The most methods in a figure, besides those that it leaves out itself.
+MOST_LINES: Final = 60
 
 FIGURE_WRITERS: Final[dict[str, Callable[[Canvas], bytes]]] = {
     "svg": as_vectors,
@@ -45,11 +48,10 @@ def write_figures(report: Report, folder: Path, kinds: Sequence[str]) -> list[Pa
     folder.mkdir(parents=True, exist_ok=True)
     written = []
     for name, what, canvas in _canvases(report):
-        stem = re.sub(r"[^A-Za-z0-9_.-]+", "-", f"{short(name)}-{what}")
+        stem = f"{anchor(name)}-{anchor(what)}"
         for kind in kinds:
             path = folder / f"{stem}.{kind}"
-            with replacing(path) as temporary:
-                temporary.write_bytes(FIGURE_WRITERS[kind](canvas))
+            write_atomically(path, FIGURE_WRITERS[kind](canvas))
             written.append(path)
     return written
 
@@ -67,9 +69,10 @@ def _canvases(report: Report) -> Iterator[tuple[str, str, Canvas]]:
 
 
 def _shown(board: Board) -> list[tuple[BoardRow, str]]:
-    """Return the complete rows, by track, the best first, with their names."""
+    """Return the best complete rows, by track, with their names; a picture of more would be no picture."""
     names = full_names(board)
     rows = [row for row in board.rows if row.incomplete_because is None and row.overall.mean is not None]
+    rows = rows[:MOST_LINES]
     order = list(GROUPS)
     rows.sort(key=lambda row: order.index(row.track))
     return [(row, plain(names[method_key(row.method)])) for row in rows]

@@ -52,7 +52,7 @@ def place_names(
         inside = [
             (box, distance) for distance, box in _places(at[i], width)
             if left <= box[0] and box[2] <= right + width / 2 and bottom <= box[1] and box[3] <= top + HEIGHT
-        ]  # fmt: skip
+        ] or [(box, distance) for distance, box in _places(at[i], width)]  # fmt: skip
         covered = [_overlap(box, taken) for box, _ in inside]
         box, distance = inside[int(np.argmin(covered))]
         taken = np.vstack([taken, box])
@@ -88,9 +88,8 @@ def _overlap(box: NDArray[np.float64], others: NDArray[np.float64]) -> float:
 
 def _width(name: str, *, bold: bool) -> float:
     from matplotlib.font_manager import FontProperties
-    from matplotlib.textpath import TextPath
+    from matplotlib.textpath import text_to_path
 
-    if not name.strip():
-        return 0.0
-    path = TextPath((0, 0), name, size=SIZE, prop=FontProperties(weight="bold" if bold else "normal"))
-    return float(path.get_extents().x1) + 1
+    font = FontProperties(weight="bold" if bold else "normal", size=SIZE)
+    width, _, _ = text_to_path.get_text_width_height_descent(name, font, ismath=False)
+    return float(width) + 1

@@ -49,5 +49,6 @@ def _picture(series: StressSeries) -> bytes:
     label_axes(ax, series.unit, "overall score", size=9)
     if series.levels[0] > series.levels[-1]:
         ax.invert_xaxis()
-    canvas.legend(loc="outside right upper", fontsize=7, frameon=False)
+    if drawn:
+        canvas.legend(loc="outside right upper", fontsize=7, frameon=False)
     return as_webp(canvas)

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import json
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 
 from cellular_bench.benchmark.analysis.leaderboard import Board, BoardRow, method_key
 from cellular_bench.benchmark.schema.records import MethodIdentity, RunRecord
+from cellular_bench.core.text import MOST_NAME, MOST_REASON, one_line
 from cellular_bench.reports.tables.formatting import anchor, number, plural, quantity
 from cellular_bench.reports.tables.method_rows import (
     display_names,
@@ -34,13 +35,15 @@ class MethodDetail:
     table: Table
 
 
-def method_details(boards: Sequence[Board]) -> tuple[MethodDetail, ...]:
-    """Return an entry for every method, controls last, in the order of their names."""
+def method_details(boards: Sequence[Board], shown: Collection[str]) -> tuple[MethodDetail, ...]:
+    """Return an entry for every method whose anchor is ``shown``, by name, controls last."""
     rows: dict[str, list[tuple[Board, BoardRow]]] = defaultdict(list)
     details: dict[str, str] = {}
     for board in boards:
         names = display_names(board)
         for row in board.rows:
+            if method_anchor(row.method) not in shown:
+                continue
             key = method_key(row.method)
             rows[key].append((board, row))
             details[key] = details.get(key) or names[key][1]
@@ -55,7 +58,10 @@ def _detail(on_boards: Sequence[tuple[Board, BoardRow]], detail: str) -> MethodD
         anchor=name,
         method=method,
         detail=detail,
-        params=tuple((name, json.dumps(value)) for name, value in sorted(method.params.items())),
+        params=tuple(
+            (one_line(name, MOST_NAME), one_line(json.dumps(value), MOST_REASON))
+            for name, value in sorted(method.params.items())
+        ),
         table=Table(
             table_id=f"{name}-boards",
             title="Boards and runs",
@@ -92,4 +98,5 @@ def _run_line(run: RunRecord, score: float | None) -> str:
     outcome = (
         run.status.replace("_", " ") if run.status != "ok" else MISSING if score is None else number(score)
     )
-    return f"{run.split.split_id}, seed {run.seed}: {outcome}; {costs[0]} CPU s, {costs[1]} MiB"
+    split = one_line(run.split.split_id, MOST_NAME)
+    return f"{split}, seed {run.seed}: {outcome}; {costs[0]} CPU s, {costs[1]} MiB"

@@ -51,7 +51,7 @@ def page(report: Report, figures: Sequence[Figure] = (), *, heavy: Sequence[Figu
             board.board_id: board.weights.get("batch_correction") if len(board.weights) == 2 else None
             for board in boards
         },
-        methods=method_details(boards),
+        methods=method_details(boards, _shown(report)),
         tracks={t: t for t in GROUPS if any(t == row.track for board in boards for row in board.rows)},
         tasks={task: TASKS[task].title for task in tasks},
         datasets=dict(sorted({board.dataset.dataset_id: board.dataset.title for board in boards}.items())),
@@ -67,6 +67,12 @@ def _pictures(report: Report) -> dict[str, Figure]:
         **{board.board_id: cost_figure(board) for board in report.boards},
     }
     return {place: figure for place, figure in drawn.items() if figure is not None}
+
+
+def _shown(report: Report) -> set[str]:
+    """Return the anchors of the methods that the tables show."""
+    rows = (row for made in report.board_reports for table in made.tables for row in table.rows)
+    return {row.href.removeprefix("#") for row in rows if row.track}
 
 
 def _stamp(time: datetime) -> str:

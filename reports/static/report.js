@@ -235,7 +235,11 @@
   });
 
   // ---- The address keeps the place, filters, weights and sorting, so that a link shows the same. ----
-  const [place, query] = decodeURI(location.hash.slice(1)).split("?");
+  const address = () => {
+    const written = location.hash.slice(1);
+    try { return decodeURI(written).split("?"); } catch { return written.split("?"); }
+  };
+  const [place, query] = address();
 
   const HIDDEN = [["track", "hide"], ["task", "hide-task"], ["dataset", "hide-data"]];
 
@@ -301,7 +305,7 @@
   const target = open(place);
   if (target && (query || target.matches("tr"))) target.scrollIntoView({ behavior: "instant" });
   window.addEventListener("hashchange", () => {
-    const led = open(location.hash.slice(1).split("?")[0]);
+    const led = open(address()[0]);
     if (led && led.matches("tr")) led.scrollIntoView({ block: "center" });
     if (!location.hash.includes("?")) keepState();
   });

@@ -11,7 +11,7 @@ from cellular_bench.reports.tables.failures import failures_table
 from cellular_bench.reports.tables.labels import held_out_table, labels_table
 from cellular_bench.reports.tables.metrics import metrics_table
 from cellular_bench.reports.tables.min_max import min_max_table
-from cellular_bench.reports.tables.model import Table, with_notes
+from cellular_bench.reports.tables.model import MOST_ROWS, Table, limited, limited_columns, with_notes
 from cellular_bench.reports.tables.published import published_tables
 from cellular_bench.reports.tables.rank_stability import stability_table
 from cellular_bench.reports.tables.ranking import ranking_table
@@ -33,12 +33,15 @@ BOARD_TABLES: Final[tuple[BoardTable, ...]] = (
 )
 
 
-def board_tables(board: Board, view: View = "default") -> tuple[Table, ...]:
-    """Return the tables that a board has something for; those of its task come last."""
+def board_tables(board: Board, view: View = "default", *, most: int = MOST_ROWS) -> tuple[Table, ...]:
+    """Return the tables that a board has something for; those of its task come last.
+
+    ``most`` is the number of rows of each, see :func:`~cellular_bench.reports.tables.model.limited`.
+    """
     ranking, *others = BOARD_TABLES
     study = (min_max_table,) if view == "paper" else ()
     return tuple(
-        with_notes(table)
+        with_notes(limited(limited_columns(table), most))
         for make in (ranking, *study, *others, *TASKS[board.task].tables)
         for table in _several(make(board))
         if table.columns

@@ -2,19 +2,38 @@
 
 from __future__ import annotations
 
+import hashlib
 import re
+from typing import Final
+from urllib.parse import quote
 
 from cellular_bench.benchmark.analysis.leaderboard import Summary
+from cellular_bench.core.text import MOST_NAME, cut
+
+#: The most characters of a text in an ``id``.
+MOST_ANCHOR: Final = 100
 
 
 def doi_url(doi: str) -> str:
     """Return the link of a DOI, given with or without a resolver or ``doi:`` before it."""
-    return "https://doi.org/" + re.sub(r"^(https?://(dx\.)?doi\.org/|doi:)", "", doi.strip())
+    bare = re.sub(r"^(https?://(dx\.)?doi\.org/|doi:)", "", doi.strip())
+    return "https://doi.org/" + quote(cut(bare, MOST_NAME), safe="/:;", errors="replace")
 
 
 def anchor(text: str) -> str:
-    """Return a text as an ``id`` of the page: no spaces, nothing that ends an attribute."""
-    return re.sub(r"[^A-Za-z0-9_-]+", "-", text)
+    """Return a text as an ``id`` of the page: no spaces, nothing that ends an attribute, not long.
+
+    A text that is not kept as it is ends in digits of its digest, so that other texts have other ids.
+
+    Examples
+    --------
+    >>> anchor("integration-baron-kfold"), anchor("a b"), anchor("a-b")
+    ('integration-baron-kfold', 'a-b-c8687a08', 'a-b')
+    """
+    kept = re.sub(r"[^A-Za-z0-9_-]+", "-", text)[:MOST_ANCHOR]
+    if kept == text:
+        return kept
+    return f"{kept}-{hashlib.sha256(text.encode(errors='backslashreplace')).hexdigest()[:8]}"
 
 
 def number(value: float) -> str:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Callable, Mapping
 from typing import Any, Final
 
@@ -17,6 +17,7 @@ from cellular_bench.benchmark.analysis.leaderboard import (
 )
 from cellular_bench.benchmark.analysis.statistics import Comparison
 from cellular_bench.benchmark.schema.records import MethodIdentity
+from cellular_bench.core.text import MOST_NAME, one_line
 from cellular_bench.reports.tables.formatting import anchor, bounds, p_value, spread
 from cellular_bench.reports.tables.model import LEAK, TRANSDUCTIVE, Cell, Group, TableRow, missing
 
@@ -78,19 +79,34 @@ def method_rows(
 
 
 def display_names(board: Board) -> dict[str, tuple[str, str]]:
-    """Map each row's ``method_key`` to its name and to what distinguishes it from rows of the same name."""
+    """Map each row's ``method_key`` to its name and to what distinguishes it from rows of the same name.
+
+    Both are one line and cut where they are long; names that are the same then end in digits of a digest.
+    """
     same: dict[str, list[BoardRow]] = defaultdict(list)
     for row in board.rows:
         same[row.method.name].append(row)
-    names = {}
+    names: dict[str, tuple[str, str]] = {}
     for name, rows in same.items():
         settings = [_settings(row) for row in rows] if len(rows) > 1 else [{}]
         keys = sorted({key for setting in settings for key in setting})
         varying = [key for key in keys if len({setting.get(key, "default") for setting in settings}) > 1]
         for row, setting in zip(rows, settings, strict=True):
             detail = ", ".join(f"{key}={setting.get(key, 'default')}" for key in varying)
-            names[method_key(row.method)] = (name, detail)
-    return names
+            names[method_key(row.method)] = (_short(name) or "no name", _short(detail))
+    counts = Counter(names.values())
+    return {
+        key: (name, f"{detail} {_digest(key)}".strip()) if counts[name, detail] > 1 else (name, detail)
+        for key, (name, detail) in names.items()
+    }
+
+
+def _short(text: str) -> str:
+    return one_line(text, MOST_NAME)
+
+
+def _digest(key: str) -> str:
+    return hashlib.sha256(key.encode()).hexdigest()[:8]
 
 
 def full_names(board: Board) -> dict[str, str]:
@@ -108,8 +124,7 @@ def _settings(row: BoardRow) -> dict[str, str]:
 
 def method_anchor(method: MethodIdentity) -> str:
     """Return the ``id`` of a method's entry on the page; other parameters make another entry."""
-    digest = hashlib.sha256(method_key(method).encode()).hexdigest()[:8]
-    return f"method-{method.method_id}-{digest}"
+    return f"method-{anchor(method.method_id)}-{_digest(method_key(method))}"
 
 
 def runs_anchor(board: Board, method: MethodIdentity) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterable, Mapping
 from dataclasses import KW_ONLY, dataclass, replace
 from itertools import groupby
@@ -11,6 +12,12 @@ from cellular_bench.benchmark.analysis.leaderboard import Summary, Track
 from cellular_bench.reports.tables.formatting import doi_url, number, plural, quantity, spread
 
 MISSING: Final = "–"
+#: Rows of a table besides controls, and controls: a browser must be able to show it.
+MOST_ROWS: Final = 200
+MOST_CONTROLS: Final = 50
+ALL_ROWS: Final = "scores.csv has every run, Results.leaderboard() in Python every method."
+#: Columns of a table, such as labels.
+MOST_COLUMNS: Final = 100
 #: Mark of a method that :func:`~cellular_bench.benchmark.analysis.leaderboard.is_transductive`.
 TRANSDUCTIVE: Final = "transductive"
 
@@ -180,15 +187,47 @@ class Table:
         return runs if any(title for title, _ in runs) else ()
 
 
+def limited(table: Table, most: int = MOST_ROWS) -> Table:
+    """Return the table with its first ``most`` rows, as many of each group, and a count of the others.
+
+    The first rows of a group are its best ones. Controls come on top of that, at most :data:`MOST_CONTROLS`.
+    """
+    places: Counter[Group | None] = Counter()
+    order = []
+    for at, row in enumerate(table.rows):
+        order.append((places[row.group], at, row.track == "control"))
+        places[row.group] += 1
+    order.sort()
+    kept = [at for _, at, is_control in order if not is_control][:most]
+    kept += [at for _, at, is_control in order if is_control][:MOST_CONTROLS]
+    n_left = len(table.rows) - len(kept)
+    if not n_left:
+        return table
+    rows = "methods" if table.is_of_methods else "rows"
+    left = Remarks(title="Not shown", items=(f"{n_left:,} more {rows} are left out here. {ALL_ROWS}",))
+    return replace(table, rows=tuple(table.rows[at] for at in sorted(kept)), remarks=(left, *table.remarks))
+
+
+def limited_columns(table: Table, most: int = MOST_COLUMNS) -> Table:
+    """Return the table with its first ``most`` columns, and a line that counts the others."""
+    n_left = len(table.columns) - most
+    if n_left <= 0:
+        return table
+    left = Remarks(title="Not shown", items=(f"{n_left:,} more columns are left out here.",))
+    rows = tuple(replace(row, cells=row.cells[:most]) for row in table.rows)
+    return replace(table, columns=table.columns[:most], rows=rows, remarks=(left, *table.remarks))
+
+
 def with_notes(table: Table) -> Table:
     """Return the table with the reasons of missing scores numbered, and listed below it."""
     places: dict[str, dict[str, list[str]]] = {}
+    numbers: dict[str, int] = {}
 
     def noted(row: TableRow, column: Column, cell: Cell) -> Cell:
         if not column.is_score or not cell.reason:
             return cell
         places.setdefault(cell.reason, {}).setdefault(row.full_name, []).append(column.title)
-        return replace(cell, note=list(places).index(cell.reason) + 1)
+        return replace(cell, note=numbers.setdefault(cell.reason, len(numbers) + 1))
 
     rows = tuple(
         replace(row, cells=tuple(noted(row, *pair) for pair in zip(table.columns, row.cells, strict=True)))

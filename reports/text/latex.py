@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+from cellular_bench.core.text import one_line
 from cellular_bench.reports.report import BoardReport, Report
+from cellular_bench.reports.tables.formatting import anchor
 from cellular_bench.reports.tables.model import Cell, Table
 
 
@@ -26,7 +28,7 @@ def table_latex(table: Table, title: str) -> str:
         [
             r"\begin{table}",
             rf"\caption{{{tex(f'{title}: {table.title}')}}}",
-            rf"\label{{tab:{table.table_id}}}",
+            rf"\label{{tab:{anchor(table.table_id)}}}",
             rf"\begin{{tabular}}{{l{''.join(alignments)}}}",
             r"\toprule",
             " & ".join([tex(table.head), *(tex(column.title) for column in table.columns)]) + r" \\",
@@ -44,7 +46,12 @@ def _body(table: Table) -> Iterator[str]:
         yield r"\midrule"
         if group is not None:
             yield rf"\multicolumn{{{1 + len(table.columns)}}}{{l}}{{\textit{{{tex(group.title)}}}}} \\"
-        yield from (" & ".join([tex(row.full_name), *map(_cell, row.cells)]) + r" \\" for row in rows)
+        # Braces: LaTeX would read brackets or a star at the beginning as options of the line before.
+        names = (
+            f"{{}}{name}" if (name := tex(row.full_name)).startswith(("[", "*")) else name for row in rows
+        )
+        for name, row in zip(names, rows, strict=True):
+            yield " & ".join([name, *map(_cell, row.cells)]) + r" \\"
 
 
 def _cell(cell: Cell) -> str:
@@ -66,7 +73,7 @@ def _footnotes(table: Table) -> Iterator[str]:
 
 
 def tex(text: str) -> str:
-    r"""Make any text safe in LaTeX.
+    r"""Make any text safe in LaTeX: one line without commands.
 
     Examples
     --------
@@ -79,4 +86,4 @@ def tex(text: str) -> str:
         "<": r"\textless{}", ">": r"\textgreater{}", "|": r"\textbar{}", "…": r"\ldots{}", "≈": r"$\approx$",
     }  # fmt: skip
     special |= {char: f"\\{char}" for char in "&%$#_{}"}
-    return "".join(special.get(char, char) for char in text)
+    return "".join(special.get(char, char) for char in one_line(text))

@@ -7,9 +7,10 @@ import io
 import json
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from typing import Any
+from typing import Any, Final
 
 from cellular_bench.benchmark.schema.records import RunRecord
+from cellular_bench.core.text import cut, one_line, visible
 from cellular_bench.reports.report import BoardReport, Report, Section
 from cellular_bench.reports.tables.model import Cell, Table, TableRow
 from cellular_bench.reports.tables.overview import runs_in_words
@@ -22,18 +23,43 @@ CSV_COLUMNS = (
 )  # fmt: skip
 
 
+#: What spreadsheets take for the beginning of a formula.
+_FORMULA: Final = ("=", "+", "-", "@", "\t", "\r", "\n", "＝", "＋", "－", "＠")
+_NUMBER: Final = re.compile(r"[+-]?\d+(\.\d*)?(e[+-]?\d+)?")
+
+
 def scores_csv(records: Sequence[RunRecord]) -> str:
     """Return one line per run and metric; a run without scores has one line with no metric."""
     return csv_text(CSV_COLUMNS, (row for run in records for row in score_rows(run)))
 
 
 def csv_text(columns: Sequence[str], rows: Iterable[Mapping[str, Any]]) -> str:
-    """Return mappings of columns as CSV; what is absent or None is empty."""
+    """Return mappings of columns as CSV; what is absent or None is empty.
+
+    A spreadsheet runs no text as a formula: see :func:`inert`.
+    """
     text = io.StringIO()
     writer = csv.DictWriter(text, columns, lineterminator="\n")
     writer.writeheader()
-    writer.writerows(rows)
+    writer.writerows({name: inert(value) for name, value in row.items()} for row in rows)
     return text.getvalue()
+
+
+def inert(value: Any) -> Any:
+    r"""Return a value as a cell of a table: numbers as they are, text so that nothing obeys it.
+
+    An apostrophe stands before what a spreadsheet would take for a formula; what cannot be seen is written
+    as escapes.
+
+    Examples
+    --------
+    >>> [inert(value) for value in ("=1+1", "-0.5", -0.5, "-x", "a=1", "\t=1")]
+    ["'=1+1", '-0.5', -0.5, "'-x", 'a=1', "'\t=1"]
+    """
+    if not isinstance(value, str):
+        return value
+    is_formula = value.startswith(_FORMULA) and not _NUMBER.fullmatch(value)
+    return visible(f"'{value}" if is_formula else value)
 
 
 def score_rows(run: RunRecord) -> Iterator[dict[str, Any]]:
@@ -49,7 +75,7 @@ def score_rows(run: RunRecord) -> Iterator[dict[str, Any]]:
         "method_params": json.dumps(run.method.params, sort_keys=True),
         "seed": run.seed,
         "status": run.status,
-        "reason": run.reason,
+        "reason": None if run.reason is None else cut(run.reason),
         "dataset_version": run.dataset.version_id,
     }
     if run.evaluation is not None:
@@ -60,19 +86,24 @@ def score_rows(run: RunRecord) -> Iterator[dict[str, Any]]:
         yield common | {"value_reason": f"run {run.status.replace('_', ' ')}"}
     for score in run.scores:
         fields = score.model_dump(include={"metric_id", "aspect", "value", "standard_error"})
-        yield common | fields | {"value_reason": score.reason}
+        yield common | fields | {"value_reason": None if score.reason is None else cut(score.reason)}
 
 
 def escape(text: str) -> str:
-    r"""Make any text safe inside a Markdown table cell.
+    r"""Make any text safe inside a Markdown table cell: one line without markup, HTML or mathematics.
 
     Examples
     --------
     >>> escape("a|b <i>")
     'a\\|b &lt;i&gt;'
     """
-    safe = re.sub(r"([\\`*\[\]|])", r"\\\1", text.replace("&", "&amp;"))
-    return " ".join(safe.replace("<", "&lt;").replace(">", "&gt;").split())
+    return re.sub(r"([\[\]])", r"\\\1", _plain(text))
+
+
+def _plain(text: str) -> str:
+    """Escape all but square brackets, which intervals have."""
+    safe = re.sub(r"([\\`*|$~])", r"\\\1", one_line(text).replace("&", "&amp;"))
+    return safe.replace("<", "&lt;").replace(">", "&gt;")
 
 
 def markdown(report: Report) -> str:
@@ -133,6 +164,6 @@ def _cell(cell: Cell) -> str:
     mark = {"strong": "**", "mild": "*", "": ""}[cell.emphasis]
     count = f"({cell.count})" if cell.count else ""
     note = _note(cell.note) if cell.note else ""
-    parts = ("≈" if cell.approximate else "", f"{mark}{text}{mark}", cell.detail, count, note)
+    parts = ("≈" if cell.approximate else "", f"{mark}{text}{mark}", _plain(cell.detail), count, note)
     words = " ".join(filter(None, parts)).rstrip()
     return words if cell.below is None else f"{words}; {_cell(cell.below)}"

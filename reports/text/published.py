@@ -65,4 +65,4 @@ def published_markdown(report: Report) -> str:
 
 def _item(line: str) -> str:
     # A line that begins with spaces belongs to the one above it.
-    return f"{'  ' if line.startswith(' ') else ''}- {line.strip()}"
+    return f"{'  ' if line.startswith(' ') else ''}- {escape(line)}"

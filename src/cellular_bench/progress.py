@@ -18,6 +18,7 @@ from rich.progress import Progress as Bar
 
 from cellular_bench.benchmark.plan.run import PlannedRun
 from cellular_bench.benchmark.schema.records import RunRecord
+from cellular_bench.core.text import MOST_NAME, MOST_REASON, cut, one_line, visible
 from cellular_bench.workflows.progress import Progress
 
 _MARKS = {"ok": "green", "not_applicable": "yellow"}
@@ -44,11 +45,11 @@ class ConsoleProgress(Progress):
 
     def message(self, text: str) -> None:
         """Print a line."""
-        self._print(text, markup=False)
+        self._print(visible(text), markup=False)
 
     def warning(self, text: str) -> None:
         """Print a line to standard error, also if messages are not shown."""
-        print(text, file=sys.stderr)
+        print(visible(text), file=sys.stderr)
 
     def begin(self, n_runs: int) -> None:
         """Show the bar."""
@@ -69,7 +70,7 @@ class ConsoleProgress(Progress):
         """Show what is running."""
         if self._bar is not None:
             text = f"{run.task} {run.method.method_id} {run.split.split_id}"
-            self._bar.update(self._bar.task_ids[0], description=escape(text))
+            self._bar.update(self._bar.task_ids[0], description=escape(one_line(text, MOST_NAME)))
 
     def finished(self, record: RunRecord) -> None:
         """Print how a run ended."""
@@ -81,14 +82,18 @@ class ConsoleProgress(Progress):
         genes = record.method.given_features
         if self._bar is not None and not record.is_canary:
             self._bar.advance(self._bar.task_ids[0])
+        data, method = (
+            escape(one_line(text, MOST_REASON))
+            for text in (f"{record.dataset.dataset_id} {record.split.split_id}", record.method.method_id)
+        )
         self._print(
             r"\[leak canary]" if record.is_canary else f"[{done}]",
             f"[{colour}]{record.status:<14}[/]",
-            f"{seconds} {record.task} {record.dataset.dataset_id} {escape(record.split.split_id)}",
-            f"[bold]{record.method.method_id}[/]{f' ({genes})' if genes else ''} seed {record.seed}",
+            f"{seconds} {record.task} {data}",
+            f"[bold]{method}[/]{f' ({genes})' if genes else ''} seed {record.seed}",
         )
         if record.reason:
-            self.message(f"    {record.reason}")
+            self.message(f"    {cut(record.reason)}")
 
     def end(self) -> None:
         """Take the bar away."""

@@ -106,14 +106,14 @@ def main() -> None:
         click.echo("Stopped. What has a record is kept; run the same command again to go on.", err=True)
         sys.exit(130)
     except BenchError as error:
-        click.echo(f"Error: {error}", err=True)
+        messages.echo(f"Error: {error}", err=True)
         sys.exit(error.exit_code)
     except OSError as error:
         if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EROFS):
             where = f"{error.filename}: " if error.filename else ""
-            click.echo(f"Error: {where}{error.strerror}. Records written so far are intact.", err=True)
+            messages.echo(f"Error: {where}{error.strerror}. Records written so far are intact.", err=True)
             sys.exit(1)
         if error.filename is None:  # not about a file of the user's: a defect, to be seen in full
             raise
-        click.echo(f"Error: {error.filename}: {error.strerror}.", err=True)
+        messages.echo(f"Error: {error.filename}: {error.strerror}.", err=True)
         sys.exit(1)

@@ -10,7 +10,9 @@ from typing import TYPE_CHECKING
 import click
 
 from cellular_bench.benchmark import registry
+from cellular_bench.cli import messages
 from cellular_bench.cli.options import EXISTING_FOLDER, format_option, plugin_option
+from cellular_bench.core.text import MOST_REASON, one_line
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -74,8 +76,9 @@ def _print(report: FolderComparison, regressions: Sequence[Change], threshold: f
     for change in moved:
         mark = " worse" if change in regressions else ""
         table.add_row(
-            escape(change.subject.name), _data(change.subject), change.metric_id, f"{change.before:.4f}",
-            f"{change.after:.4f}", f"{change.gain.mean:+.4f}{mark}", _interval(change), str(change.gain.n),
+            escape(_name(change.subject)), escape(_data(change.subject)), escape(one_line(change.metric_id)),
+            f"{change.before:.4f}", f"{change.after:.4f}", f"{change.gain.mean:+.4f}{mark}",
+            _interval(change), str(change.gain.n),
         )  # fmt: skip
     console = Console()
     if not console.is_terminal:  # a file or a pipe has no edge to wrap at
@@ -83,30 +86,38 @@ def _print(report: FolderComparison, regressions: Sequence[Change], threshold: f
     if moved:
         console.print(table)
     unchanged = len(report.changes) - len(moved)
-    click.echo(
+    messages.echo(
         f"{len(moved)} of {len(report.changes)} means differ; {unchanged} are the same to the last digit."
     )
     for apart in report.not_compared:
-        click.echo(f"Not compared: {apart.metric_id} of {apart.n_runs} runs: {apart.reason}.")
+        metric, reason = one_line(apart.metric_id), one_line(apart.reason, MOST_REASON)
+        messages.echo(f"Not compared: {metric} of {apart.n_runs} runs: {reason}.")
     if any(apart.reason.startswith("version") for apart in report.not_compared):
-        click.echo("To recompute the scores of kept outputs: run-benchmark rescore FOLDER")
+        messages.echo("To recompute the scores of kept outputs: run-benchmark rescore FOLDER")
     for lost in report.lost:
-        click.echo(f"Lost: {lost.subject.name} on {_data(lost.subject)}, {lost.run}: {lost.reason}")
+        why = one_line(f"{lost.run}: {lost.reason}", MOST_REASON)
+        messages.echo(f"Lost: {_name(lost.subject)} on {_data(lost.subject)}, {why}")
     for where, alone in (("first", report.only_before), ("second", report.only_after)):
         for found in alone:
             runs = f"{found.n_runs} of {found.of} runs"
-            click.echo(f"Only in the {where} folder: {found.subject.name} on {_data(found.subject)}, {runs}")
+            messages.echo(
+                f"Only in the {where} folder: {_name(found.subject)} on {_data(found.subject)}, {runs}"
+            )
     if threshold is not None:
-        click.echo(
+        messages.echo(
             f"{len(regressions)} worse by more than {threshold:g}, {len(report.lost)} lost, "
             f"{report.n_absent} absent from the second folder."
         )
 
 
+def _name(subject: MethodOnData) -> str:
+    return one_line(subject.name, MOST_REASON)
+
+
 def _data(subject: MethodOnData) -> str:
     # A comma ends the part that distinguishes data of one name: "annotation my, 300 cells, kfold-3-42".
     data = f"{subject.dataset_id}, {subject.data_version}," if subject.data_version else subject.dataset_id
-    return f"{subject.task} {data} {subject.scheme}"
+    return one_line(f"{subject.task} {data} {subject.scheme}", MOST_REASON)
 
 
 def _interval(change: Change) -> str:

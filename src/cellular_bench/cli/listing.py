@@ -15,6 +15,7 @@ import click
 from cellular_bench.benchmark import registry
 from cellular_bench.cli.options import plugin_option
 from cellular_bench.core.errors import UnknownNameError, UserError
+from cellular_bench.core.text import one_line
 
 
 @click.command(
@@ -189,4 +190,4 @@ def _text(value: Any) -> str:
         return "yes" if value else "no"
     if isinstance(value, list):
         return ", ".join(_text(item) for item in value)
-    return str(value)
+    return one_line(str(value))

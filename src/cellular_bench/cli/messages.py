@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 import click
 
 from cellular_bench.core.errors import UserError
+from cellular_bench.core.text import visible
 
 if TYPE_CHECKING:
     from cellular_bench.progress import ConsoleProgress
@@ -17,7 +18,17 @@ if TYPE_CHECKING:
 #: Parent of the loggers of all our modules.
 LOG = logging.getLogger("cellular_bench")
 _QUIET = "cellular_bench.quiet"
-_DETAILED = logging.Formatter("%(asctime)s %(levelname)s %(message)s")
+
+
+class _Visible(logging.Formatter):
+    """Writes lines that a terminal obeys nothing of."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        """Return the line of a message."""
+        return visible(super().format(record))
+
+
+_PLAIN, _DETAILED = _Visible(), _Visible("%(asctime)s %(levelname)s %(message)s")
 
 
 def options() -> list[click.Option]:
@@ -48,6 +59,11 @@ def add_options(command: click.Command) -> click.Command:
     return command
 
 
+def echo(text: object, *, err: bool = False) -> None:
+    """Print a line, whatever it holds: a terminal obeys none of it."""
+    click.echo(visible(str(text)), err=err)
+
+
 def progress() -> ConsoleProgress:
     """Return the progress that is printed; with ``--quiet`` it shows warnings only."""
     from rich.console import Console
@@ -66,7 +82,9 @@ def _set_quiet(context: click.Context, parameter: click.Parameter, value: bool) 
 
 def _set_verbose(context: click.Context, parameter: click.Parameter, value: bool) -> None:  # noqa: FBT001 - click's
     if value:
-        _add(context, logging.StreamHandler(sys.stderr))
+        handler = logging.StreamHandler(sys.stderr)
+        handler.setFormatter(_PLAIN)
+        _add(context, handler)
         context.meta["cellular_bench.verbose"] = True
     _refuse_both(context)
 

@@ -83,4 +83,4 @@ def command(
     )
     write = report.write_reports if site is None else report.write_site
     for path in write(request, progress=progress):
-        click.echo(path)
+        messages.echo(path)

@@ -10,6 +10,7 @@ import numpy as np
 from cellular_bench.benchmark.analysis.leaderboard import Summary
 from cellular_bench.core.errors import UndefinedError
 from cellular_bench.core.sizes import in_words
+from cellular_bench.core.text import MOST_NAME, cut, one_line, visible
 
 if TYPE_CHECKING:
     from cellular_bench.workflows.score_request import Row, ScoreResult
@@ -28,11 +29,11 @@ def print_table(result: ScoreResult) -> None:
     methods, metric_ids = (list(dict.fromkeys(names)) for names in zip(*cells, strict=True))
     table = Table("metric", box=None, pad_edge=False, header_style="bold")
     for method_id in methods:
-        table.add_column(escape(method_id), justify="right", overflow="fold")
+        table.add_column(escape(one_line(method_id, MOST_NAME)), justify="right", overflow="fold")
     for metric_id in metric_ids:
         found = [cells.get((method_id, metric_id), []) for method_id in methods]
         if any(row.score.value is not None for part in found for row in part):
-            table.add_row(metric_id, *(escape(_cell(part)) for part in found))
+            table.add_row(escape(one_line(metric_id)), *(escape(_cell(part)) for part in found))
     with_intervals = any(row.resampled is not None for row in rows)
     console = Console()
     if not console.is_terminal:  # a file or a pipe has no edge to wrap at
@@ -40,7 +41,7 @@ def print_table(result: ScoreResult) -> None:
     console.print(table)
     n_folds = {name: max(len(part) for (own, _), part in cells.items() if own == name) for name in methods}
     for line in _notes(result, n_folds, with_intervals=with_intervals):
-        console.print(line, markup=False, highlight=False, soft_wrap=True)
+        console.print(visible(cut(line)), markup=False, highlight=False, soft_wrap=True)
 
 
 def _cell(rows: Sequence[Row]) -> str:

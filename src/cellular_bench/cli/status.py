@@ -8,7 +8,9 @@ from typing import TYPE_CHECKING
 
 import click
 
+from cellular_bench.cli import messages
 from cellular_bench.cli.options import EXISTING_FOLDER
+from cellular_bench.core.text import MOST_REASON, one_line
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -29,7 +31,7 @@ def command(folder: Path) -> None:
     from cellular_bench.benchmark.results.store import Store
 
     for line in lines(overview(Store.open(folder))):
-        click.echo(line)
+        messages.echo(line)
 
 
 def lines(seen: Overview) -> Iterator[str]:
@@ -45,13 +47,13 @@ def lines(seen: Overview) -> Iterator[str]:
         yield f"  {'waiting':<14} {seen.n_waiting:>5}"
     for run_id, running in sorted(seen.running.items()):
         seconds = (datetime.now(UTC) - running.started_at).total_seconds()
-        yield f"  running for {seconds:.0f} s on {running.host} (process {running.pid}): {run_id}"
+        yield f"  running for {seconds:.0f} s on {one_line(running.host)} (process {running.pid}): {run_id}"
     if seen.interrupted:
         yield f"Interrupted, to be done again: {len(seen.interrupted)}, the first is {seen.interrupted[0]}"
     for (status, reason), count in sorted(seen.failures.items(), key=lambda item: -item[1]):
-        yield f"{count} x {status.replace('_', ' ')}: {reason}"
+        yield f"{count} x {status.replace('_', ' ')}: {one_line(reason, MOST_REASON)}"
     for damaged in seen.damaged:
-        yield f"Damaged record, to be done again: {damaged.reason}"
+        yield f"Damaged record, to be done again: {one_line(damaged.reason)}"
     if seen.n_other:
         yield f"{seen.n_other} more records are of earlier requests."
     if done < seen.n_planned:

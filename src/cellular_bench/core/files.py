@@ -189,8 +189,13 @@ def write_text_atomically(path: Path, text: str) -> None:
     OSError
         If the disk is full or the folder cannot be written; an older file stays as it was.
     """
+    write_atomically(path, text.encode())
+
+
+def write_atomically(path: Path, data: bytes) -> None:
+    """Do the same with bytes."""
     with replacing(path) as temporary:
-        temporary.write_text(text, encoding="utf-8")
+        temporary.write_bytes(data)
 
 
 def append_text(path: Path, text: str) -> None:

@@ -6,6 +6,7 @@ import json
 import math
 import re
 from collections.abc import Iterable, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any, Final
 
@@ -18,7 +19,7 @@ MOST_LEVELS: Final = 64
 MOST_DIGITS: Final = 20
 
 
-def read_json(path: Path, *, what: str, most_bytes: int) -> Any:
+def read_json(path: Path, *, what: str, most_bytes: int, most_number: float = math.inf) -> Any:
     """Return the content of a JSON file.
 
     Numbers are finite and of usual length, text is complete characters, and no key occurs twice.
@@ -27,6 +28,8 @@ def read_json(path: Path, *, what: str, most_bytes: int) -> Any:
     ----------
     what
         What the file is, for the error: ``"suite"``.
+    most_number
+        Numbers are smaller than this.
 
     Raises
     ------
@@ -38,12 +41,12 @@ def read_json(path: Path, *, what: str, most_bytes: int) -> Any:
     except OSError as error:
         raise UserError(f"{path} cannot be read: {error.strerror}.") from error
     try:
-        return parse_json(content)
+        return parse_json(content, most_number=most_number)
     except ValueError as error:
         raise UserError(f"{path} is not a {what}: {error}.") from error
 
 
-def parse_json(content: bytes) -> Any:
+def parse_json(content: bytes, *, most_number: float = math.inf) -> Any:
     """Return the content of JSON text.
 
     Raises
@@ -62,8 +65,8 @@ def parse_json(content: bytes) -> Any:
             text,
             object_pairs_hook=_once_each,
             parse_constant=_no_number,
-            parse_float=_finite,
-            parse_int=_whole,
+            parse_float=partial(_finite, most_number),
+            parse_int=partial(_whole, most_number),
         )
     except RecursionError as error:
         raise ValueError(f"it is nested more than {MOST_LEVELS} deep") from error
@@ -110,14 +113,17 @@ def _no_number(text: str) -> Any:
     raise ValueError(f"{text} is no number")
 
 
-def _finite(text: str) -> float:
+def _finite(most: float, text: str) -> float:
     number = float(text)
-    if not math.isfinite(number):
-        raise ValueError(f"{text[:30]} is too large")
+    if not abs(number) < most:
+        raise ValueError(f"the number {text[:30]} is too large")
     return number
 
 
-def _whole(text: str) -> int:
+def _whole(most: float, text: str) -> int:
     if len(text) > MOST_DIGITS:
         raise ValueError(f"{text[:30]}... has {len(text)} digits")
-    return int(text)
+    number = int(text)
+    if not abs(number) < most:
+        raise ValueError(f"the number {text[:30]} is too large")
+    return number

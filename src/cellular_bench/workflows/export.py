@@ -60,13 +60,15 @@ def export(folder: Path, *, output: Format, out: Path | None = None) -> list[Pat
         raise UserError(f"{folder} holds no record yet; start with `run-benchmark run --out {folder}`.")
     target = out or folder_below(store.root, "export")
     target.mkdir(parents=True, exist_ok=True)
+    from cellular_bench.reports.text.markdown_and_csv import inert
+
     if output == "h5ad":
         return _write_cells(store, records, target)
     path = target / f"scores.{output}"
     frame = score_frame(records)
     with replacing(path) as temporary:
         if output == "csv":
-            frame.to_csv(temporary, index=False)
+            frame.map(inert).to_csv(temporary, index=False)
         else:
             frame.to_parquet(temporary, index=False)
     return [path]

@@ -29,28 +29,29 @@ from cellular_bench.core.errors import UserError
 from cellular_bench.core.files import (
     discard,
     folder_below,
+    open_regular,
     read_regular,
     regular_below,
-    replacing,
-    truncated,
+    write_atomically,
     write_text_atomically,
 )
 from cellular_bench.core.json_files import read_json
 from cellular_bench.core.outputs import Outputs, read_outputs
+from cellular_bench.core.text import MOST_NAME, one_line
 from cellular_bench.metrics.annotation.likelihood import STUDY_THRESHOLD
 from cellular_bench.reports.figures import confusion_and_training
 from cellular_bench.reports.figures.canvas import Figure, FigureKind
 from cellular_bench.reports.figures.embeddings import embedding_figure
 from cellular_bench.reports.figures.novelty_curves import novelty_curves_figure, risk_figure, samples_figure
-from cellular_bench.reports.tables.formatting import plural
+from cellular_bench.reports.tables.formatting import anchor, plural
 from cellular_bench.reports.tables.method_rows import full_names
+from cellular_bench.reports.tables.model import MOST_CONTROLS, MOST_ROWS
 from cellular_bench.workflows.progress import SILENT, Progress
 
 #: The most bytes of a picture, of its words, and of the training that a method wrote down.
 MOST_PICTURE_BYTES: Final = 2**26
 MOST_WORDS_BYTES: Final = 2**20
 MOST_HISTORY_BYTES: Final = 2**26
-WEBP_MAGIC: Final = b"RIFF"
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,26 +107,39 @@ class Drawing:
     names: tuple[str, ...]
     file: Path
 
+    @property
+    def words_file(self) -> Path:
+        """The file with caption and alternative text."""
+        return self.file.with_suffix(".json")
+
     def read(self) -> Figure | None:
-        """Return the figure as it was drawn; None if it was not, or cannot be read."""
+        """Return the figure as it was drawn; None if it is not there, or damaged: it is drawn again then."""
         try:
             data = read_regular(self.file, most_bytes=MOST_PICTURE_BYTES)
-            words = read_json(self.file.with_suffix(".json"), what="caption", most_bytes=MOST_WORDS_BYTES)
+            words = read_json(self.words_file, what="caption", most_bytes=MOST_WORDS_BYTES)
         except (OSError, UserError):
             return None
-        if not data.startswith(WEBP_MAGIC) or not isinstance(words, dict):
+        if not _is_whole(data) or not isinstance(words, dict) or set(words) != {"caption", "alt"}:
             return None
-        caption, alt = words.get("caption"), words.get("alt")
-        if not isinstance(caption, str) or not isinstance(alt, str):
-            return None
-        return Figure(
-            kind=self.kind,
-            board_id=self.board_id,
-            method_id=self.method_id,
-            data=data,
-            caption=caption,
-            alt=alt,
-        )
+        caption, alt = map(str, (words["caption"], words["alt"]))
+        return self.figure(data=data, caption=caption, alt=alt)
+
+    def write(self, figure: Figure) -> None:
+        """Keep a figure; OSError if the disk is full, and no part of it is left then."""
+        write_atomically(self.file, figure.data)
+        write_text_atomically(self.words_file, json.dumps({"caption": figure.caption, "alt": figure.alt}))
+
+    def figure(self, *, caption: str, data: bytes = b"", alt: str = "") -> Figure:
+        """Return a figure of this kind, board and method."""
+        of = {"board_id": self.board_id, "method_id": self.method_id}
+        return Figure(kind=self.kind, caption=caption, data=data, alt=alt, **of)
+
+
+def _is_whole(data: bytes) -> bool:
+    """Whether a WebP file has the length that its head names."""
+    return (
+        data[:4] == b"RIFF" and data[8:12] == b"WEBP" and len(data) == 8 + int.from_bytes(data[4:8], "little")
+    )
 
 
 def draw(
@@ -133,7 +147,8 @@ def draw(
 ) -> list[Figure]:
     """Draw a figure per method and board, away from this process; drawn ones are reused.
 
-    A figure that cannot be drawn is left out with a warning: the numbers do not depend on it.
+    Of a figure that cannot be drawn, the page has a line that says so, and there is a warning: the numbers do
+    not depend on it. Methods that no table shows have none.
 
     Parameters
     ----------
@@ -141,6 +156,11 @@ def draw(
         The result folders that hold the runs.
     out
         Figures are kept in its folder ``figures``.
+
+    Raises
+    ------
+    UserError
+        If that folder is a link.
     """
     out.mkdir(parents=True, exist_ok=True)
     out = out.resolve()  # child processes work in other folders
@@ -153,13 +173,19 @@ def draw(
         for done in [pool.submit(_draw_in_child, store, missing[i::n_jobs], i) for i in range(n_jobs)]:
             for problem in done.result():
                 progress.warning(problem)
-    return [figure for drawing in drawings if (figure := drawing.read()) is not None]
+    return [
+        drawing.read() or drawing.figure(caption=f"No figure of {drawing.title}: it could not be drawn.")
+        for drawing in drawings
+    ]
 
 
 def drawings_of(store: Kept, board: Board) -> Iterator[Drawing]:
     """Yield the figures of a board: curves of all methods first, then those of each method."""
     common = _most_common(board)
-    found = [drawing for row in board.rows if row.done for drawing in _of_method(store, board, row, common)]
+    ended = [row for row in board.rows if row.done]
+    shown = [row for row in ended if not row.method.is_control][:MOST_ROWS]
+    shown += [row for row in ended if row.method.is_control][:MOST_CONTROLS]
+    found = [drawing for row in shown for drawing in _of_method(store, board, row, common)]
     rows = [row for row in board.rows if row.done and not row.method.is_control]
     if rows and ("novelty" in TASKS[board.task].scored or any(row.done[0].confusion for row in rows)):
         yield _drawing(store, board, "curves", rows)
@@ -197,7 +223,11 @@ def _drawing(store: Kept, board: Board, kind: FigureKind, rows: Sequence[BoardRo
     done = "\n".join(f"{run.run_id} {run.started_at.isoformat()}" for run in runs)
     digest = hashlib.sha256(done.encode()).hexdigest()[:12]
     name = names[0] if len(rows) == 1 else f"{len(rows)} methods"
-    of = f"{runs[0].split.split_id}, seed {runs[0].seed}" if kind == "embedding" else plural(len(runs), "run")
+    of = (
+        f"{one_line(runs[0].split.split_id, MOST_NAME)}, seed {runs[0].seed}"
+        if kind == "embedding"
+        else plural(len(runs), "run")
+    )
     return Drawing(
         kind=kind,
         board_id=board.board_id,
@@ -205,17 +235,23 @@ def _drawing(store: Kept, board: Board, kind: FigureKind, rows: Sequence[BoardRo
         title=f"{name}, {of}",
         runs=runs,
         names=names,
-        file=store.out / "figures" / f"{_file_stem(board.board_id)}-{kind}-{digest}.webp",
+        file=store.out / "figures" / f"{anchor(board.board_id)}-{kind}-{digest}.webp",
     )
+
+
+def _of_run(run: RunRecord) -> str:
+    return f"{one_line(run.split.split_id, MOST_NAME)}, seed {run.seed}"
 
 
 def _has_probabilities(store: Kept, run: RunRecord) -> bool:
     """Look for the probabilities of a run by the names in its file, which is quick."""
     try:
-        with zipfile.ZipFile(store.run_file(run.run_id, OUTPUTS)) as file:
-            return "label_proba.npy" in file.namelist()
-    except (OSError, UserError, ValueError, zipfile.BadZipFile):
+        with open_regular(store.run_file(run.run_id, OUTPUTS)) as file, zipfile.ZipFile(file) as parts:
+            return "label_proba.npy" in parts.namelist()
+    except (FileNotFoundError, UserError):
         return False
+    except (OSError, ValueError, zipfile.BadZipFile):
+        return True  # damaged: that it cannot be drawn is to be said
 
 
 def _has_history(store: Kept, run: RunRecord) -> bool:
@@ -227,10 +263,6 @@ def _has_history(store: Kept, run: RunRecord) -> bool:
 
 def _history_file(store: Kept, run: RunRecord) -> Path:
     return store.run_file(run.run_id, ARTIFACTS, HISTORY)
-
-
-def _file_stem(board_id: str) -> str:
-    return re.sub(r"[/\\\x00-\x1f]", "-", truncated(board_id)).lstrip(".")
 
 
 def _draw_in_child(store: Kept, drawings: Sequence[Drawing], part: int) -> list[str]:
@@ -256,11 +288,7 @@ def _draw_all(store: Kept, drawings: Sequence[Drawing]) -> None:
     }
     for drawing in drawings:
         try:
-            figure = ways[drawing.kind](store, drawing)
-            with replacing(drawing.file) as temporary:
-                temporary.write_bytes(figure.data)
-            words = {"caption": figure.caption, "alt": figure.alt}
-            write_text_atomically(drawing.file.with_suffix(".json"), json.dumps(words))
+            drawing.write(ways[drawing.kind](store, drawing))
         except Exception:
             traceback.print_exc()  # into the log that the message about this figure names
 
