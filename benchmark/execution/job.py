@@ -122,6 +122,7 @@ class Job:
                 *(own.folders if own else ()),
             ),
             writable=(self.out, self.working / ARTIFACTS),
+            hidden=(self.store.root,),
             variables=own.variables if own else {},
             weights=tuple(Path(text).expanduser().absolute() for text in access.weights),
         )

@@ -41,6 +41,8 @@ class Confinement:
         Walls around the process; ``"process"``: none beyond those of the system.
     readable, writable
         Files and folders beside the installed programs and the run's own folders.
+    hidden
+        Folders that may not be read, wherever they are, but for ``readable`` and ``writable`` in them.
     variables
         Environment variables.
     weights
@@ -51,6 +53,7 @@ class Confinement:
     kind: Isolation
     readable: Sequence[Path] = ()
     writable: Sequence[Path] = ()
+    hidden: Sequence[Path] = ()
     variables: Mapping[str, str] = field(default_factory=dict)
     weights: Sequence[Path] = ()
 
@@ -90,7 +93,7 @@ class Confinement:
             walls = Walls(
                 readable=(*self.readable, *self.weights),
                 writable=(*self.writable, folder),
-                hidden=tuple(_cells_of_scanpy()),
+                hidden=(*self.hidden, *_cells_of_scanpy()),
             )
             sandbox.enter(self.kind, walls)
 

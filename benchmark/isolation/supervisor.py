@@ -41,6 +41,8 @@ POLL_S = 0.05
 SCAN_S, MAX_SHARE_OF_SCANS = 0.5, 0.02
 #: Only keeps a defect of the harness from hanging it.
 LONGEST_AFTER_S = 3600
+#: How long the end of everything behind walls may take.
+HOLDERS_S = 2.0
 
 #: Processes between the supervisor and the method's, which hold up the walls.
 _N_HOLDERS: Final[Mapping[Isolation, int]] = {"namespaces": 2}
@@ -84,6 +86,9 @@ def supervise(harness: Connection, request: Request) -> None:
     n_holders = _N_HOLDERS.get(request.confinement.kind, 0) if request.confinement else 0
     watch = _Watch(process, limits=request.limits, started=started, marks=Marks(ours), n_holders=n_holders)
     breach = watch.until_the_end(output, cancelled)
+    if breach and n_holders:
+        process.terminate()  # the processes that hold up the walls end what is behind them, and count its time
+        process.join(HOLDERS_S)
     process.join(0)  # so that nothing is left to wait for where the run left nothing
     watch.see_marks()
     left = process_tree.end(os.getpid())

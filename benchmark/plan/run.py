@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from cellular_bench.benchmark.schema.records import Limits, Model, Run
@@ -81,3 +81,11 @@ class Plan:
     def all_runs(self) -> tuple[PlannedRun, ...]:
         """The runs of the suite, then those of its leak canaries."""
         return (*self.runs, *self.canaries)
+
+    def without_sandbox(self) -> Plan:
+        """Return the plan with methods outside any sandbox."""
+        runs, canaries = (
+            tuple(run.model_copy(update={"sandbox": False}) for run in some)
+            for some in (self.runs, self.canaries)
+        )
+        return replace(self, runs=runs, canaries=canaries)

@@ -88,6 +88,12 @@ Exit code: 0 all runs ended well or do not apply, 1 some did not, 2 the request 
     help="Look for methods that know labels which they were not shown.  [default: leak-canary, unless the "
     "suite says otherwise]",
 )
+@click.option(
+    "--sandbox/--no-sandbox",
+    default=True,
+    show_default=True,
+    help="Run methods in a sandbox if this machine has one: without network, without other files.",
+)
 @click.option("--out", type=click.Path(path_type=Path), default=Path("results"), show_default=True)
 @options.profile_option(None, "the suite's, which is standard unless it says otherwise")
 @click.option(

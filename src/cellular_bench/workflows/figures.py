@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import re
 import traceback
 import zipfile
 from collections import Counter, defaultdict

@@ -134,6 +134,8 @@ class RunRequest(OwnCells):
     leak_canary
         Look for methods that know labels which they were not shown; None: as the suite says, which does
         unless it says otherwise.
+    sandbox
+        Run methods in a sandbox if this machine has one.
     out
         Result folder.
     jobs
@@ -170,6 +172,7 @@ class RunRequest(OwnCells):
     seeds: Numbers = ()
     min_cells: OneOrMore | None = None
     leak_canary: bool | None = None
+    sandbox: bool = True
     out: Path = Path("results")
     profile: ProfileName | None = None
     jobs: OneOrMore | None = None

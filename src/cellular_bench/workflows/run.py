@@ -13,7 +13,7 @@ from cellular_bench.benchmark.analysis.agreement import agreement
 from cellular_bench.benchmark.execution import scoring
 from cellular_bench.benchmark.execution.executor import Executor
 from cellular_bench.benchmark.execution.machine import usable_cores
-from cellular_bench.benchmark.isolation import scratch
+from cellular_bench.benchmark.isolation import sandbox, scratch
 from cellular_bench.benchmark.plan.availability import drop_impossible_tasks, drop_unavailable
 from cellular_bench.benchmark.plan.planner import choose_methods, plan
 from cellular_bench.benchmark.plan.run import Plan
@@ -116,7 +116,8 @@ def _planned(
         suite = drop_impossible_tasks(suite, datasets)
         _report_missing(suite.missing[n_reported:], progress)
     plugins = [path.resolve() for path in request.plugins]
-    return plan(suite, datasets=datasets, methods=known, plugins=plugins)
+    found = plan(suite, datasets=datasets, methods=known, plugins=plugins)
+    return found if request.sandbox else found.without_sandbox()
 
 
 def _execute(
@@ -131,6 +132,9 @@ def _execute(
     config = planned.suite.executor if missing else ExecutorConfig()
     for note in planned.notes:
         progress.message(f"  note: {note}")
+    if missing and request.sandbox and config.kind == "local" and sandbox.best().kind == "process":
+        reasons = "; ".join(f"{kind}: {reason}" for kind, reason in sandbox.best().missing.items())
+        progress.message(f"  note: no sandbox for methods on this machine ({reasons})")
     with _executor(config, here, jobs=request.jobs, progress=progress) as executor:
         write_plan(store, planned.runs, n_jobs=executor.n_jobs, canaries=planned.canaries)
         tests = f"; then {plural(n_tests, 'short run')} of leak canaries" if n_tests else ""
