@@ -168,7 +168,15 @@ def _as_value_error() -> Iterator[None]:
     """Raise every way in which a zip file can be wrong as one."""
     try:
         yield
-    except (zipfile.BadZipFile, zlib.error, struct.error, EOFError, OverflowError, RuntimeError) as error:
+    except (
+        zipfile.BadZipFile,
+        zlib.error,
+        struct.error,
+        EOFError,
+        OSError,
+        OverflowError,
+        RuntimeError,
+    ) as error:
         raise ValueError(f"it is damaged: {error}") from error
 
 
