@@ -12,7 +12,6 @@ from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any, Final, Literal
 
-import h5py
 import numpy as np
 from pydantic import Field, ValidationError
 
@@ -20,7 +19,7 @@ from cellular_bench.benchmark import registry
 from cellular_bench.benchmark.execution import scoring
 from cellular_bench.benchmark.execution.job import Job
 from cellular_bench.benchmark.execution.preparation import Truth, read_inputs, read_order, read_truth
-from cellular_bench.benchmark.execution.views import QUERY
+from cellular_bench.benchmark.execution.views import QUERY, read_names
 from cellular_bench.benchmark.isolation import process_tree
 from cellular_bench.benchmark.results.store import OUTPUTS, RESULT
 from cellular_bench.benchmark.schema.records import Model, Outcome
@@ -111,8 +110,7 @@ def with_embedding(outputs: Outputs) -> Outputs:
 def _read(job: Job, truth: Truth) -> Outputs:
     """Return what a method wrote, in the order and under the names of the data."""
     order = read_order(job.truth_folder)
-    with h5py.File(job.views / QUERY) as file:
-        genes = file["var"][file["var"].attrs["_index"]].asstr()[()].astype(str)
+    names, genes = read_names(job.views / QUERY)
     most_bytes = int(job.run.limits.memory_limit_mib * 2**20)
     written = read_returned(
         job.out / OUTPUTS,
@@ -121,6 +119,11 @@ def _read(job: Job, truth: Truth) -> Outputs:
         most_bytes=most_bytes,
         method_id=job.run.method.method_id,
     )
+    expected = truth.obs_names[order] if job.run.access.needs_names else names
+    if not np.array_equal(written.obs_names, expected):
+        raise ContractError(
+            f"{job.run.method.method_id}: the outputs are not for the cells that it was given."
+        )
     return written.reordered(np.argsort(order), truth.obs_names.tolist())
 
 

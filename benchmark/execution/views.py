@@ -211,3 +211,12 @@ def _read(folder: Path, file: str, labels: str | None, spec: MethodSpec) -> AnnD
         with np.load(folder / NAMES, allow_pickle=False) as arrays:
             view.obs_names = arrays[Path(file).stem]
     return view
+
+
+def read_names(path: Path) -> tuple[NDArray[np.str_], NDArray[np.str_]]:
+    """Return the names of the cells and of the genes in a file of a view."""
+    import h5py
+
+    with h5py.File(path) as file:
+        cells, genes = (file[table][file[table].attrs["_index"]].asstr()[()] for table in ("obs", "var"))
+    return cells.astype(str), genes.astype(str)

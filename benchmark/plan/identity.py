@@ -39,6 +39,7 @@ def method_identity(method: Method, params: Mapping[str, Any]) -> MethodIdentity
         inductive=spec.inductive,
         is_control=spec.is_control,
         is_reimplementation=spec.is_reimplementation,
+        needs_names=spec.needs_names,
         doi=spec.doi,
         source_digest=method.source_digest[:10] if method.source_digest else None,
         features=spec.features,

@@ -64,7 +64,8 @@ class MethodIdentity(Model):
     ``features`` are the genes that it was given; ``given_features`` is the same if they are not its own
     choice, which ``name`` then says, else None. ``packages`` holds the versions of what its numbers depend on
     (:func:`~cellular_bench.benchmark.plan.installed.packages_of`), ``files`` the sha256 of each file that a
-    parameter names, ``members`` the version of each method that a parameter names.
+    parameter names, ``members`` the version of each method that a parameter names. ``needs_names``: it was
+    given the names that cells have in the data, which may say what they are.
     """
 
     method_id: str
@@ -75,6 +76,7 @@ class MethodIdentity(Model):
     inductive: bool = False
     is_control: bool = False
     is_reimplementation: bool = False
+    needs_names: bool = False
     doi: str | None = None
     source_digest: str | None = None
     features: Features | None = None

@@ -19,7 +19,7 @@ from cellular_bench.benchmark.analysis.statistics import Comparison
 from cellular_bench.benchmark.schema.records import MethodIdentity
 from cellular_bench.core.text import MOST_NAME, one_line
 from cellular_bench.reports.tables.formatting import anchor, bounds, p_value, spread
-from cellular_bench.reports.tables.model import LEAK, TRANSDUCTIVE, Cell, Group, TableRow, missing
+from cellular_bench.reports.tables.model import LEAK, SAW_NAMES, TRANSDUCTIVE, Cell, Group, TableRow, missing
 
 #: Groups of rows by track, in the order in which they are shown; incomplete rows come last.
 GROUPS: Final[Mapping[str, Group]] = {
@@ -57,6 +57,7 @@ def method_rows(
             row.track: row.track == "control" or not is_complete,
             TRANSDUCTIVE: is_transductive(row.runs[0]),
             "reimplementation": row.method.is_reimplementation,
+            SAW_NAMES: row.method.needs_names,
             LEAK: board.canary is not None and board.canary.verdict(method_key(row.method)) == "flagged",
         }
         name, detail = names[method_key(row.method)]

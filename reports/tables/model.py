@@ -23,6 +23,8 @@ TRANSDUCTIVE: Final = "transductive"
 
 #: Mark of a method that agrees with permuted labels beyond chance.
 LEAK: Final = "knows hidden labels"
+#: Mark of a row whose method was given the names of cells.
+SAW_NAMES: Final = "saw cell names"
 
 #: ``bar`` and ``heat`` are scores: numbers with their place between the ends of a range, as a bar or a shade.
 ColumnKind = Literal["text", "wide", "code", "number", "bar", "heat"]
