@@ -115,14 +115,14 @@ def _read(job: Job, truth: Truth) -> Outputs:
     written = read_returned(
         job.out / OUTPUTS,
         n_obs=len(order),
-        genes=genes,
+        genes=genes.tolist(),
         most_bytes=most_bytes,
         method_id=job.run.method.method_id,
     )
     expected = truth.obs_names[order] if job.run.access.needs_names else names
     if not np.array_equal(written.obs_names, expected):
         raise ContractError(
-            f"{job.run.method.method_id}: the outputs are not for the cells that it was given."
+            f"{job.run.method.method_id}: the outputs are not for the cells given."
         )
     return written.reordered(np.argsort(order), truth.obs_names.tolist())
 
