@@ -215,14 +215,14 @@ def _copy_split(record: RunRecord, source: Store, target: Store) -> None:
 
 
 def _files_of_split(record: RunRecord, store: Store) -> list[Path]:
-    """Return the files of a prepared split, the cells last; none if it is not there.
+    """Return the files of a prepared split, the cells last; none if it is not there, or the run not scored.
 
     Raises
     ------
     UserError
         If one of them is no regular file.
     """
-    if record.split.split_id == PUBLISHED_SPLIT:
+    if record.status != "ok" or record.split.split_id == PUBLISHED_SPLIT:
         return []
     folder = store.split_folder(record.dataset, record.split)
     names = [path.name for path in folder.glob("[!.]*.npz")]

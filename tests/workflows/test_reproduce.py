@@ -357,3 +357,33 @@ def test_folders_without_a_common_run_are_refused(original, planned, carried_out
     other = carried_out(planned("random_label"), tmp_path / "other")
     with pytest.raises(UserError, match="have no run in common"):
         compare.main([str(original.root), str(other.root)], standalone_mode=False)
+
+
+def test_the_suite_of_a_strangers_folder_is_read_only_on_request(copy, plugin, tmp_path) -> None:
+    """Attack: a suite beside a record names the data, at any address or in any file."""
+    record = of(copy, "healthy")[0]
+    (tmp_path / "mine.h5ad").write_text("private")
+    suite = json.loads((copy.root / "suite.json").read_text())
+    own = {
+        "dataset_id": "theirs",
+        "title": "T",
+        "source": {"kind": "file", "path": str(tmp_path / "mine.h5ad")},
+    }
+    suite["data"] = [own | {"label_key": "label"}]
+    (copy.root / "suite.json").write_text(json.dumps(suite))
+    named = record.model_copy(update={"dataset": record.dataset.model_copy(update={"dataset_id": "theirs"})})
+    copy.write(named)
+    arguments = [str(record_file(copy, named)), "--plugin", str(plugin)]
+    done = CliRunner().invoke(reproduce, arguments)
+    assert "Data set 'theirs' is not in the catalogue" in str(done.exception)
+    assert "--data-of-folder" in str(done.exception)
+    done = CliRunner().invoke(reproduce, [*arguments, "--data-of-folder"])
+    assert "mine.h5ad" in str(done.exception), "now it is read"
+
+
+@pytest.mark.parametrize("text", ["{", '{"schema_version": 9}', "[[[[", '{"data": 1}'])
+def test_a_damaged_suite_beside_a_record_does_no_harm(copy, plugin, text: str) -> None:
+    (copy.root / "suite.json").write_text(text)
+    record = of(Store(copy.root), "raises")[0]
+    done = CliRunner().invoke(reproduce, [str(record_file(copy, record)), "--plugin", str(plugin)])
+    assert done.exit_code == 0, done.output
