@@ -517,7 +517,7 @@ def test_a_truncated_file_is_explained(run_benchmark, own_file: Path, tmp_path, 
     [
         (["X_holes"], "Embedding 'X_holes' is NaN or infinite for 2 of 300 cells"),
         (["X_good", "--pre", "X_holes"], "Embedding 'X_holes' is NaN or infinite for 2 of 300 cells"),
-        (["X_words"], "Embedding 'X_words' holds values of type object; expected numbers"),
+        (["X_words"], "Embedding 'X_words' is not an array of numbers: it holds Python objects"),
         (["X_sparse", "--obsm", "absent"], "Unknown key of obsm 'absent'"),
     ],
 )

@@ -13,7 +13,7 @@ from cellular_bench.benchmark.results.contents import check_data, check_split, h
 from cellular_bench.benchmark.results.merge import merge
 from cellular_bench.benchmark.results.store import Store
 from cellular_bench.core.errors import UserError
-from cellular_bench.core.npz import read_arrays, write_arrays
+from cellular_bench.core.npz import read_stored, write_stored
 from cellular_bench.datasets import catalog
 from cellular_bench.workflows.rescore import rescore_folder
 
@@ -37,9 +37,9 @@ def copy(original: Store, tmp_path: Path) -> Store:
 
 
 def alter(path: Path, name: str) -> None:
-    arrays = read_arrays(path)
+    arrays = read_stored(path)
     arrays[name] = arrays[name][::-1]
-    write_arrays(path, arrays)
+    write_stored(path, arrays)
 
 
 def of_first(store: Store) -> Any:
@@ -75,12 +75,12 @@ def test_an_altered_split_is_prepared_again_for_the_next_run(
 ) -> None:
     record = of_first(copy)
     path = copy.split_folder(record.dataset, record.split) / file
-    before = read_arrays(path)[name]
+    before = read_stored(path)[name]
     alter(path, name)
-    assert not np.array_equal(read_arrays(path)[name], before)
+    assert not np.array_equal(read_stored(path)[name], before)
     copy.forget([record.run_id])
     carried_out(plan, copy.root)
-    assert np.array_equal(read_arrays(path)[name], before)
+    assert np.array_equal(read_stored(path)[name], before)
     assert copy.record(record.run_id).scores == record.scores
 
 
