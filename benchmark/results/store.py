@@ -328,6 +328,8 @@ class Store:
         try:
             descriptor = os.open(self._lock_file, os.O_RDWR | os.O_CREAT | _AS_IT_IS, 0o666)
         except OSError as error:
+            if error.errno in (errno.EROFS, errno.ENOSPC, errno.EDQUOT):
+                raise UserError(f"{self.root} cannot be written: {error.strerror}.") from error
             raise self._no_lock(error.strerror) from error
         with os.fdopen(descriptor, "rb+", buffering=0) as file:
             if not stat.S_ISREG(os.fstat(descriptor).st_mode):

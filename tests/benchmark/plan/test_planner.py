@@ -273,8 +273,8 @@ def test_runs_keep_their_names(datasets, monkeypatch) -> None:
         for study in (False, True)
     }
     assert names == {
-        False: ["00db757c90", "75b55b7a16", "1c4564762b"],
-        True: ["ab3c36f278", "75b55b7a16", "141eb57b25"],
+        False: ["e4ebde352f", "a270974d19", "8f691394b3"],
+        True: ["f13fdcd28c", "a270974d19", "0767070add"],
     }
 
 
