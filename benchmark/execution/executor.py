@@ -7,7 +7,7 @@ import threading
 from collections import defaultdict, deque
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
@@ -104,7 +104,8 @@ class Executor:
                 futures = [pool.submit(self._run, run, replaced[run.run_id], progress) for run in runs]
                 yield from (record for record in _as_completed(futures) if not record.is_canary)
         finally:
-            self.store.delete_views()
+            with suppress(OSError):  # the next benchmark of the folder deletes them first
+                self.store.delete_views()
 
     @contextmanager
     def _pool(self, n_threads: int) -> Iterator[ThreadPoolExecutor]:
@@ -131,7 +132,8 @@ class Executor:
         datasets: Mapping[str, Dataset],
         pool: ThreadPoolExecutor,
     ) -> None:
-        self.store.delete_views()  # of a benchmark that was killed: they may have been changed since
+        with _disk_errors(self.store):
+            self.store.delete_views()  # of a benchmark that was killed: they may have been changed since
         runs_of: dict[Path, list[PlannedRun]] = defaultdict(list)
         for run in runs:
             runs_of[self.store.split_folder(run.dataset, run.split)].append(run)
