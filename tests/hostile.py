@@ -1,6 +1,7 @@
 """Records of every shape, with anything for a name: what a folder from a stranger may hold."""
 
 import random
+import re
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -134,7 +135,7 @@ def records(seed: int, *, name: Callable[[str], str] | None = None) -> list[RunR
                             continue  # never run on this split
                         status = rng.choice(ends)
                         run = {
-                            "run_id": f"{len(found):05d}-" + as_is(rng.choice(NAMES))[:20],
+                            "run_id": f"{len(found):05d}-" + _file_name(text()),
                             "suite_id": text(),
                             "task": task,
                             "method": method,
@@ -156,6 +157,11 @@ def records(seed: int, *, name: Callable[[str], str] | None = None) -> list[RunR
     return found or records(seed + 1_000_003, name=name)
 
 
+def _file_name(text: str) -> str:
+    """Return a text that can be part of the name of a file: records with others are refused."""
+    return re.sub(r"[/\\\x00-\x1f\ud800-\udfff]", "_", text)[:20]
+
+
 def missing(seed: int) -> tuple[Missing, ...]:
     """Return what a suite asks for and has not, with anything in its texts."""
     rng = random.Random(seed)
@@ -173,7 +179,7 @@ def missing(seed: int) -> tuple[Missing, ...]:
 
 def _dataset(rng: random.Random, text: Callable[[], str], place: int) -> dict[str, Any]:
     return {
-        "dataset_id": text(),
+        "dataset_id": f"d{_file_name(text())}",
         "title": text(),
         "digest": f"{place:x}" * 64,
         "n_obs": rng.choice([0, 1, 1200, 10**12]),
@@ -208,7 +214,7 @@ def _splits(rng: random.Random, text: Callable[[], str], task: str) -> list[dict
     kind = "unseen_label" if task == "novelty" else rng.choice(["all", "kfold", "leave_one_batch_out"])
     found = [
         {
-            "split_id": text(),
+            "split_id": f"s{_file_name(text())}",
             "kind": kind,
             "scheme": rng.choice(["", "kfold-3"]),
             "digest": f"{place:x}" * 64,

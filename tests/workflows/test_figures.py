@@ -149,7 +149,7 @@ def test_figures_are_not_written_through_links(
     (tmp_path / "else").mkdir()
     (tmp_path / "out" / "runs").mkdir(parents=True)
     (tmp_path / "out" / "figures").symlink_to(tmp_path / "else")
-    with pytest.raises(UserError, match="is a link"):
+    with pytest.raises(UserError, match="is a symbolic link"):
         _drawn(_confusions(make), specs, tmp_path / "out")
     (tmp_path / "out" / "figures").unlink()
     (tmp_path / "out" / "figures").mkdir()

@@ -34,12 +34,12 @@ class Tried:
 IDS = [check.check_id for check in checks()]
 #: A thread that outlives the checks and spoils the end of their process.
 SPOILER = """
-        def spoil():
-            while threading.main_thread().is_alive():
-                time.sleep(0.01)
-            os._exit(4)
-        threading.Thread(target=spoil).start()
+        if os._exit.__name__ == "_exit":
+            leave = os._exit
+            os._exit = lambda code: leave(4)
 """
+#: A thread that outlives the method.
+LEFT_OVER = "threading.Thread(target=time.sleep, args=(3600,)).start()"
 
 
 def plugin(folder: Path, body: str) -> Path:
@@ -99,6 +99,12 @@ def test_a_process_that_does_not_end_well_after_the_checks_is_a_failure(tmp_path
     assert [result.check_id for result in results] == [*IDS, "process"]
     assert [result.check_id for result in results if result.status == "failed"] == ["process"]
     assert "exit code 4" in results[-1].message
+
+
+def test_a_thread_that_is_left_over_is_not_waited_for(tmp_path) -> None:
+    results = list(check_isolated("method", "tried", plugins=[plugin(tmp_path, LEFT_OVER)]))
+    assert [result.check_id for result in results] == IDS
+    assert [result.check_id for result in results if result.status == "failed"] == []
 
 
 @pytest.mark.parametrize("body", ["os.fork()", "if os.fork() == 0: raise ValueError('in the child')"])
