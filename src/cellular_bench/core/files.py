@@ -181,6 +181,11 @@ def read_regular(path: Path, *, most_bytes: int) -> bytes:
     return content
 
 
+def is_disk_error(error: OSError) -> bool:
+    """Whether an error says that a disk is full or cannot be written."""
+    return error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EROFS)
+
+
 def write_text_atomically(path: Path, text: str) -> None:
     """Write a file so that a reader sees the old text or the new, never a part.
 
@@ -249,6 +254,10 @@ def replacing(path: Path) -> Iterator[Path]:
             temporary.replace(path)
         except IsADirectoryError as error:
             raise UserError(f"{path} is a folder, and a file is to be written there. Remove it.") from error
+    except OSError as error:
+        if error.errno is not None and error.filename is None:  # an open file does not say its name
+            error.filename = str(path)
+        raise
     finally:
         temporary.unlink(missing_ok=True)
 
