@@ -405,6 +405,8 @@ class Store:
         ------
         NewerVersionError
             If a later version of this program wrote it: it is not damaged, and must not be replaced.
+        UserError
+            If this user may not read it, which does not mean that it is damaged either.
         """
         try:
             path = self.run_folder(run_id) / RECORD
@@ -412,6 +414,8 @@ class Store:
         except NewerVersionError:
             raise
         except UserError as error:
+            if isinstance(error.__cause__, PermissionError):
+                raise UserError(f"{error} Give yourself the right to read it.") from error
             return Damaged(run_id=run_id, reason=str(error))
         if record.run_id != run_id:
             return Damaged(run_id=run_id, reason=f"{path} is the record of another run, {record.run_id!r}.")

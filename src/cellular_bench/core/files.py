@@ -244,9 +244,9 @@ def replacing(path: Path) -> Iterator[Path]:
         If there is a folder instead of the file.
     """
     temporary = path.with_name(f".{truncated(path.name)}.{uuid.uuid4().hex}")
-    # A file of this name is not there; if it is, it is not ours.
-    os.close(os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC, 0o666))
+    flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
     try:
+        os.close(os.open(temporary, flags, 0o666))  # a file of this name is not there; if it is, it is not ours
         yield temporary
         with temporary.open("rb+") as file:
             os.fsync(file.fileno())
@@ -255,8 +255,8 @@ def replacing(path: Path) -> Iterator[Path]:
         except IsADirectoryError as error:
             raise UserError(f"{path} is a folder, and a file is to be written there. Remove it.") from error
     except OSError as error:
-        if error.errno is not None and error.filename is None:  # an open file does not say its name
-            error.filename = str(path)
+        if error.errno is not None and error.filename in (None, str(temporary)):
+            error.filename = str(path)  # nobody knows the temporary file; an open file does not say its name
         raise
     finally:
         temporary.unlink(missing_ok=True)
