@@ -54,6 +54,7 @@ from cellular_bench.benchmark.schema.records import (
 from cellular_bench.benchmark.schema.suite import Suite
 from cellular_bench.core.errors import UserError
 from cellular_bench.core.files import (
+    NO_LOCKS,
     below,
     discard,
     folder_below,
@@ -340,14 +341,17 @@ class Store:
                     "folder with --out."
                 ) from error
             except OSError as error:
-                if error.errno not in (errno.ENOSYS, errno.ENOLCK, errno.EOPNOTSUPP):
+                if error.errno not in NO_LOCKS:
                     raise
                 # A file system without locks: a second run goes unnoticed there, but one can work.
             yield
 
     @property
     def is_locked(self) -> bool:
-        """Whether a benchmark is writing to the folder; asking changes nothing in it."""
+        """Whether a benchmark is writing to the folder; asking changes nothing in it.
+
+        False where the file system has no locks: nobody knows there.
+        """
         try:
             file = open_regular(self._lock_file)
         except FileNotFoundError:
@@ -357,8 +361,8 @@ class Store:
         with file:
             try:
                 fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
-            except OSError:
-                return True
+            except OSError as error:
+                return error.errno not in NO_LOCKS
         return False
 
     @property

@@ -23,6 +23,10 @@ MAX_NAME_BYTES: Final = 100
 MAX_FILE_NAME_BYTES: Final = 255
 
 
+#: What a file system answers that has no locks.
+NO_LOCKS: Final = (errno.ENOSYS, errno.ENOLCK, errno.EOPNOTSUPP)
+
+
 def truncated(name: str) -> str:
     """Cut a name that would make the name of a file too long; a digest beside it distinguishes such names.
 

@@ -110,7 +110,7 @@ COMMANDS = {
     "merge": ["merge", "{whole}", "--out", "{disk}/merged"],
     "export": ["export", "{out}", "--format", "csv"],
     "export h5ad": ["export", "{out}", "--format", "h5ad"],
-    "reproduce": ["reproduce", "{out}", "{run_id}", "--out", "{disk}/again"],
+    "reproduce": ["reproduce", "{out}/runs/{run_id}/record.json", "--out", "{disk}/again"],
 }
 
 
