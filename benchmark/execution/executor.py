@@ -28,7 +28,7 @@ from cellular_bench.benchmark.results.store import RUN_LOG, SPLIT, Store
 from cellular_bench.benchmark.schema.records import Outcome, RunRecord, Status
 from cellular_bench.benchmark.tasks import TASKS
 from cellular_bench.core.errors import BenchError, UserError, reason_of
-from cellular_bench.core.files import discard
+from cellular_bench.core.files import discard, folder_below
 from cellular_bench.core.types import Dataset, Split, TaskId
 
 LOG = logging.getLogger(__name__)
@@ -128,6 +128,7 @@ class Executor:
         for identity in {run.dataset.digest: run.dataset for run in plan.all_runs}.values():
             dataset = plan.canary_data.get(identity.digest) or datasets[identity.dataset_id]
             with _disk_errors(self.store):
+                folder_below(self.store.root, "data")
                 preparation.write_data(dataset, self.store.data_file(identity))
 
     def _prepare(
@@ -174,7 +175,7 @@ class Executor:
         folder = self.store.split_folder(run.dataset, run.split)
         LOG.info("preparing %s of %s", split.split_id, run.dataset.dataset_id)
         with _disk_errors(self.store):
-            folder.mkdir(parents=True, exist_ok=True)
+            folder_below(self.store.root, *folder.relative_to(self.store.root).parts)
             split_file, log = folder / SPLIT, folder / RUN_LOG
             for old in (split_file, log):
                 discard(old)  # of an earlier try, or a link that somebody left there

@@ -109,12 +109,16 @@ def folder_below(root: Path, *names: str) -> Path:
     ------
     UserError
         As for :func:`below`, or if something else is there.
+    FileNotFoundError
+        If the other is not there, such as one that was moved meanwhile: it is not made again.
     """
     path = below(root, *names)
-    try:
-        path.mkdir(parents=True, exist_ok=True)
-    except FileExistsError as error:
-        raise UserError(f"{path} is no folder. Remove it.") from error
+    for depth in range(len(names)):
+        made = root.joinpath(*names[: depth + 1])
+        try:
+            made.mkdir(exist_ok=True)
+        except FileExistsError as error:
+            raise UserError(f"{made} is no folder. Remove it.") from error
     return path
 
 
@@ -250,7 +254,9 @@ def replacing(path: Path) -> Iterator[Path]:
     temporary = path.with_name(f".{truncated(path.name)}.{uuid.uuid4().hex}")
     flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
     try:
-        os.close(os.open(temporary, flags, 0o666))  # a file of this name is not there; if it is, it is not ours
+        os.close(
+            os.open(temporary, flags, 0o666)
+        )  # a file of this name is not there; if it is, it is not ours
         yield temporary
         with temporary.open("rb+") as file:
             os.fsync(file.fileno())
