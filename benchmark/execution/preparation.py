@@ -121,7 +121,7 @@ def is_prepared(folder: Path, inputs: Iterable[str] = ()) -> bool:
 def prepare_split_or_exit(*args: Any, **options: Any) -> None:
     """Do the same as :func:`prepare_split`, in a process of its harness.
 
-    If the disk is at fault, the last line that is printed says why, and the process ends with ``os.EX_IOERR``.
+    If the disk is at fault, the last line that is printed says why; the process ends with ``os.EX_IOERR``.
     """
     try:
         prepare_split(*args, **options)

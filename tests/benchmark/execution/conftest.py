@@ -1,4 +1,4 @@
-"""What the tests of chaos share: a quick suite, a small file system, and what must hold of a result folder."""
+"""What the tests of chaos share: a quick suite, a small file system, what must hold of a folder."""
 
 import json
 import os

@@ -1,9 +1,10 @@
-"""A disk that is full or read-only, at every write: a short reason, nothing lost, and the next run ends well."""
+"""A disk that is full or read-only, at every write: a short reason, nothing lost, the next run ends well."""
 
 import os
 import re
 import shutil
 import subprocess
+from itertools import pairwise
 from pathlib import Path
 
 import pytest
@@ -17,7 +18,7 @@ N_STEPS = 25
 
 @pytest.fixture
 def disturbed(small_disk, quick_suite, run_benchmark, calm, scores, check_whole, check_said, at_stage):
-    """Run the suite on a disk that fills up at a stage, then again on a free disk; say how the first ended."""
+    """Run the suite on a disk that fills up at a stage, then on a free disk; say how the first ended."""
 
     def run(stage: str, n: int, fill: str = "leave", *options: str) -> tuple:
         small_disk.clear()
@@ -74,7 +75,7 @@ def test_a_full_disk_at_every_write(disturbed, stage, fill) -> None:
     for _ in range(N_STEPS):  # between two steps that end otherwise, the widest gap first
         steps = sorted(found)
         gaps = [
-            (high - low, low) for low, high in zip(steps, steps[1:], strict=False)
+            (high - low, low) for low, high in pairwise(steps)
             if high - low > 1 and found[low] != found[high]
         ]  # fmt: skip
         if not gaps:
@@ -148,7 +149,8 @@ def as_ordinary_user(*command: object, **environment: str) -> subprocess.Complet
     if words and not shutil.which("setpriv"):
         pytest.skip("the administrator may write everywhere, and setpriv is not installed")
     return subprocess.run(
-        [*words, *map(str, command)], capture_output=True, text=True, env=os.environ | environment, check=False
+        [*words, *map(str, command)],
+        capture_output=True, text=True, env={**os.environ, **environment}, check=False
     )  # fmt: skip
 
 
