@@ -386,12 +386,13 @@ def _import_file(path: Path, *, name: str) -> ModuleType:
         raise UserError(f"Plug-in {path} is not a Python file; its name must end in .py.")
     module = importlib.util.module_from_spec(spec)
     sys.modules[name] = module
-    cwd = Path.cwd()
+    cwd = os.open(".", os.O_RDONLY | os.O_DIRECTORY)  # which may have no name any more
     try:
         spec.loader.exec_module(module)
     except (Exception, SystemExit) as error:  # a script that calls sys.exit() must not end the benchmark
         del sys.modules[name]
         raise UserError(f"Plug-in {path} cannot be imported: {type(error).__name__}: {error}") from error
     finally:
-        os.chdir(cwd)  # or results would be written relative to wherever the plug-in went
+        os.fchdir(cwd)  # or results would be written relative to wherever the plug-in went
+        os.close(cwd)
     return module

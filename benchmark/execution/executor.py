@@ -2,30 +2,33 @@
 
 from __future__ import annotations
 
+import errno
 import logging
+import os
 import threading
 from collections import defaultdict, deque
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
+from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
 from typing import Any, Protocol
 
 from cellular_bench.benchmark.execution import preparation
 from cellular_bench.benchmark.execution.machine import usable_cores
-from cellular_bench.benchmark.execution.run import HARNESS_LIMITS, carry_out, tail
+from cellular_bench.benchmark.execution.run import HARNESS_LIMITS, carry_out, check_disk, recorded, tail
 from cellular_bench.benchmark.isolation.call import call
 from cellular_bench.benchmark.plan.run import Plan, PlannedRun
 from cellular_bench.benchmark.results import index
 from cellular_bench.benchmark.results.contents import holds_split
 from cellular_bench.benchmark.results.merge import is_whole, replaced_by
 from cellular_bench.benchmark.results.store import RUN_LOG, SPLIT, Store
-from cellular_bench.benchmark.schema.records import RunRecord, Status
+from cellular_bench.benchmark.schema.records import Outcome, RunRecord, Status
 from cellular_bench.benchmark.tasks import TASKS
-from cellular_bench.core.errors import BenchError, UserError
-from cellular_bench.core.files import discard
+from cellular_bench.core.errors import BenchError, UserError, reason_of
+from cellular_bench.core.files import discard, folder_below
 from cellular_bench.core.types import Dataset, Split, TaskId
 
 LOG = logging.getLogger(__name__)
@@ -99,9 +102,12 @@ class Executor:
         replaced = replaced_by(runs, self.store)
         try:
             with self._pool(min(self.n_jobs, usable_cores())) as pool:
-                self._prepare(plan, runs, datasets, pool)
+                unprepared = self._prepare(plan, runs, datasets, pool)
             with self._pool(self.n_jobs) as pool:
-                futures = [pool.submit(self._run, run, replaced[run.run_id], progress) for run in runs]
+                futures = [
+                    pool.submit(self._run, run, replaced[run.run_id], progress, unprepared.get(run.run_id))
+                    for run in runs
+                ]
                 yield from (record for record in _as_completed(futures) if not record.is_canary)
         finally:
             with suppress(OSError):  # the next benchmark of the folder deletes them first
@@ -123,6 +129,7 @@ class Executor:
         for identity in {run.dataset.digest: run.dataset for run in plan.all_runs}.values():
             dataset = plan.canary_data.get(identity.digest) or datasets[identity.dataset_id]
             with _disk_errors(self.store):
+                folder_below(self.store.root, "data")
                 preparation.write_data(dataset, self.store.data_file(identity))
 
     def _prepare(
@@ -131,7 +138,8 @@ class Executor:
         runs: Sequence[PlannedRun],
         datasets: Mapping[str, Dataset],
         pool: ThreadPoolExecutor,
-    ) -> None:
+    ) -> dict[str, str]:
+        """Prepare the splits of runs; return why runs cannot be carried out, by their names."""
         with _disk_errors(self.store):
             self.store.delete_views()  # of a benchmark that was killed: they may have been changed since
         runs_of: dict[Path, list[PlannedRun]] = defaultdict(list)
@@ -147,9 +155,17 @@ class Executor:
             for few in runs_of.values()
         ]
         deque(_as_completed(futures), maxlen=0)
+        reasons = zip(runs_of.values(), (future.result() for future in futures), strict=True)
+        return {run.run_id: reason for few, reason in reasons for run in few if reason is not None}
 
-    def _prepare_split(self, split: Split, runs: Sequence[PlannedRun]) -> None:
-        """Write what the runs of a split read."""
+    def _prepare_split(self, split: Split, runs: Sequence[PlannedRun]) -> str | None:
+        """Write what the runs of a split read; return why that failed, if it did.
+
+        Raises
+        ------
+        UserError
+            If the disk is at fault: then no run can be carried out.
+        """
         run = runs[0]
         inputs: dict[str, TaskId] = {}
         for other in runs:
@@ -161,28 +177,38 @@ class Executor:
         folder = self.store.split_folder(run.dataset, run.split)
         LOG.info("preparing %s of %s", split.split_id, run.dataset.dataset_id)
         with _disk_errors(self.store):
-            folder.mkdir(parents=True, exist_ok=True)
+            folder_below(self.store.root, *folder.relative_to(self.store.root).parts)
             split_file, log = folder / SPLIT, folder / RUN_LOG
             for old in (split_file, log):
                 discard(old)  # of an earlier try, or a link that somebody left there
             preparation.write_split(split, run.dataset, split_file)
         data = self.store.data_file(run.dataset)
-        prepare = partial(preparation.prepare_split, inputs=inputs, views=views, plugins=plugins)
+        prepare = partial(preparation.prepare_split_or_exit, inputs=inputs, views=views, plugins=plugins)
         ended = call(
             prepare, data, split_file, folder, limits=HARNESS_LIMITS, log=log, cancelled=self._cancelled
         )
-        if ended.status != "ok":
-            raise BenchError(
-                f"Split {split.split_id} of {run.dataset.dataset_id} could not be prepared: "
-                f"{ended.reason}\n{tail(log)}"
-            )
-        split_file.unlink()
+        if ended.status == "ok":
+            split_file.unlink()
+            return None
+        last = tail(log).rstrip().rpartition("\n")[-1]
+        with _disk_errors(self.store):
+            check_disk(folder)
+            if ended.exit_code == os.EX_IOERR:
+                raise OSError(errno.EIO, last)
+        return reason_of(BenchError(f"Its split could not be prepared: {ended.reason} {last}"))
 
-    def _run(self, run: PlannedRun, replaced: Sequence[str], progress: Progress) -> RunRecord:
+    def _run(
+        self, run: PlannedRun, replaced: Sequence[str], progress: Progress, unprepared: str | None
+    ) -> RunRecord:
         progress.started(run)
         LOG.info("started %s", run.run_id)
         with _disk_errors(self.store):
-            record = self.carry_out(run, self.store, cancelled=self._cancelled)
+            if unprepared is None:
+                record = self.carry_out(run, self.store, cancelled=self._cancelled)
+            else:
+                self.store.clear_run(run.run_id)
+                failed = Outcome(status="failed", reason=unprepared)
+                record = recorded(run, failed, started_at=datetime.now(UTC))
             self.store.forget(replaced)
             self.store.write(record)
             with self._indexing:

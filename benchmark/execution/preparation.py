@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import os
+import sys
 import zipfile
 import zlib
 from collections.abc import Iterable, Mapping, Sequence
@@ -22,7 +24,7 @@ from cellular_bench.benchmark.tasks import Task
 from cellular_bench.core import keys
 from cellular_bench.core.components import principal_components
 from cellular_bench.core.errors import UndefinedError, UserError
-from cellular_bench.core.files import open_regular
+from cellular_bench.core.files import is_disk_error, open_regular
 from cellular_bench.core.genes import variable_genes
 from cellular_bench.core.h5ad import write_h5ad
 from cellular_bench.core.npz import read_stored, write_stored
@@ -114,6 +116,20 @@ def write_split(split: Split, dataset: DatasetIdentity, path: Path) -> None:
 def is_prepared(folder: Path, inputs: Iterable[str] = ()) -> bool:
     """Tell whether :func:`prepare_split` was done to its end, and all of it can be read to the last byte."""
     return all(_is_whole_zip(folder / name) for name in (CELLS, TRUTH, *inputs))
+
+
+def prepare_split_or_exit(*args: Any, **options: Any) -> None:
+    """Do the same as :func:`prepare_split`, in a process of its harness.
+
+    If the disk is at fault, the last line that is printed says why; the process ends with ``os.EX_IOERR``.
+    """
+    try:
+        prepare_split(*args, **options)
+    except OSError as error:
+        if not is_disk_error(error):
+            raise
+        print(error.strerror, file=sys.stderr)
+        sys.exit(os.EX_IOERR)
 
 
 def prepare_split(

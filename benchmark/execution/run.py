@@ -52,7 +52,7 @@ def carry_out(run: PlannedRun, store: Store, *, cancelled: threading.Event | Non
         job.close()
         (folder / RUNNING).unlink(missing_ok=True)
     if outcome.status != "ok":
-        _check_disk(folder)
+        check_disk(folder)
         outcome = outcome.model_copy(update={"log_tail": tail(folder / RUN_LOG)})
     return recorded(run, outcome, started_at=started_at, isolation=isolation)
 
@@ -102,7 +102,7 @@ def _outcome(folder: Path, ended: Ended) -> Outcome:
     return outcome.model_copy(update={"outputs": describe_outputs(folder / OUTPUTS)})
 
 
-def _check_disk(folder: Path) -> None:
+def check_disk(folder: Path) -> None:
     """Raise OSError if a small file cannot be written: then no run can be carried out."""
     probe = folder / ".probe"
     try:

@@ -150,7 +150,7 @@ def _start(request: Request) -> tuple[ForkServerProcess, Connection]:
     ours, theirs = multiprocessing.Pipe()
     try:
         process = context.Process(target=supervise, args=(theirs, request))
-        with _STARTING, _without_main():
+        with _STARTING, _without_main(), _somewhere():
             process.start()
     except BaseException:
         ours.close()
@@ -246,7 +246,7 @@ def _context() -> ForkServerContext:
     """Return the context of a running fork server, which inherited the one-thread environment."""
     context = multiprocessing.get_context("forkserver")
     context.set_forkserver_preload(PRELOADED)
-    with _STARTING, _without_main():
+    with _STARTING, _without_main(), _somewhere():
         before = {name: os.environ[name] for name in ONE_THREAD if name in os.environ}
         folder, tempfile.tempdir = tempfile.tempdir, _socket_folder(str(scratch.home()))
         os.environ.update(ONE_THREAD)
@@ -285,3 +285,20 @@ def _without_main() -> Iterator[None]:
         yield
     finally:
         main.update(kept)
+
+
+@contextmanager
+def _somewhere() -> Iterator[None]:
+    """Be elsewhere where the current folder has been deleted: multiprocessing names it to every process."""
+    try:
+        os.getcwd()  # noqa: PTH109
+    except FileNotFoundError:
+        gone = os.open(".", os.O_RDONLY | os.O_DIRECTORY)
+        os.chdir("/")
+        try:
+            yield
+        finally:
+            os.fchdir(gone)
+            os.close(gone)
+    else:
+        yield

@@ -2,7 +2,7 @@
 
 Every harness process has one home among the temporary files and holds a lock in it; the system lets go of
 the lock when the process ends, however it ends. So a home whose lock is free belongs to nobody any more,
-and the next harness on this machine removes it.
+and the next harness on this machine removes it. Where the file system has no locks, nobody does.
 """
 
 from __future__ import annotations
@@ -16,6 +16,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from multiprocessing.util import Finalize
 from pathlib import Path
+
+from cellular_bench.core.files import NO_LOCKS
 
 PREFIX = "cellular-bench-"
 _LOCK = ".lock"
@@ -42,7 +44,7 @@ def remove_abandoned() -> list[Path]:
     for path in Path(tempfile.gettempdir()).glob(f"{PREFIX}*"):
         if path.is_symlink() or not _is_mine(path):
             continue
-        lock = _try_lock(path / _LOCK, create=False)
+        lock = _try_lock(path / _LOCK)
         if lock is not None:
             shutil.rmtree(path, ignore_errors=True)
             os.close(lock)
@@ -56,26 +58,34 @@ def _home(pid: int) -> Path:
     remove_abandoned()
     while True:
         path = Path(tempfile.mkdtemp(prefix=PREFIX))
-        lock = _try_lock(path / _LOCK, create=True)
+        lock = os.open(path / _LOCK, os.O_RDWR | os.O_CREAT, 0o600)
         # Another harness may have taken the lock, and the folder for abandoned, in this very moment.
-        if lock is not None and _is_in_place(lock, path / _LOCK):
+        if _is_held(lock, without_locks=True) and _is_in_place(lock, path / _LOCK):
             # After multiprocessing has removed its own folder there, which has the priority -100.
             Finalize(None, shutil.rmtree, args=(path, True), exitpriority=-200)
             return path
+        os.close(lock)
 
 
-def _try_lock(path: Path, *, create: bool) -> int | None:
+def _try_lock(path: Path) -> int | None:
     """Return a descriptor that holds the lock; None where another process has it or there is no file."""
     try:
-        descriptor = os.open(path, os.O_RDWR | (os.O_CREAT if create else 0), 0o600)
+        descriptor = os.open(path, os.O_RDWR)
     except OSError:
         return None
+    if _is_held(descriptor, without_locks=False):
+        return descriptor
+    os.close(descriptor)
+    return None
+
+
+def _is_held(descriptor: int, *, without_locks: bool) -> bool:
+    """Take a lock and return whether that went well; ``without_locks`` if the file system has none."""
     try:
         fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except OSError:
-        os.close(descriptor)
-        return None
-    return descriptor
+    except OSError as error:
+        return without_locks and error.errno in NO_LOCKS
+    return True
 
 
 def _is_in_place(descriptor: int, path: Path) -> bool:

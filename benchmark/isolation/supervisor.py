@@ -7,6 +7,7 @@ measured goes to the harness through a pipe that the run does not have.
 
 from __future__ import annotations
 
+import contextlib
 import json
 import multiprocessing
 import multiprocessing.connection
@@ -106,9 +107,10 @@ def supervise(harness: Connection, request: Request) -> None:
         "is_log_lost": output.is_lost,
         **watch.costs(),
     }
-    harness.send_bytes(json.dumps(ended).encode())
-    if status == "ok" and not output.is_lost:
-        _go_on(harness, request.log)
+    with contextlib.suppress(BrokenPipeError):  # the harness listens no more: nobody is there to be answered
+        harness.send_bytes(json.dumps(ended).encode())
+        if status == "ok" and not output.is_lost:
+            _go_on(harness, request.log)
 
 
 def _go_on(harness: Connection, log: Path) -> None:

@@ -21,7 +21,14 @@ from cellular_bench.benchmark.results.store import ARTIFACTS, CELLS, OUTPUTS, RU
 from cellular_bench.benchmark.schema.records import PUBLISHED_SPLIT, Run, RunRecord, Status
 from cellular_bench.benchmark.schema.suite import Suite
 from cellular_bench.core.errors import UserError
-from cellular_bench.core.files import below, copy_regular, folder_below, regular_below
+from cellular_bench.core.files import (
+    below,
+    copy_regular,
+    discard,
+    folder_below,
+    regular_below,
+    truncated,
+)
 from cellular_bench.environments.status import MISSING
 
 #: What a method kept of a run is copied up to this number of files, and of bytes.
@@ -245,7 +252,7 @@ def _copy_data(record: RunRecord, source: Store, target: Store) -> None:
 
 
 def merge(sources: Sequence[Store], out: Path) -> Merged:
-    """Put the runs of several folders into a new one.
+    """Put the runs of several folders into a new one, which is there as a whole or not at all.
 
     Where two folders hold one run, the one that ended well wins, then the later one.
 
@@ -257,10 +264,18 @@ def merge(sources: Sequence[Store], out: Path) -> Merged:
     if out.exists():
         raise UserError(f"{out} is there already; merge writes a new folder.")
     chosen = choose(sources)
-    store = Store.create(out, merged_suite(sources))
-    for record, source in chosen.runs.values():
-        copy_run(record, source, store)
-        _copy_data(record, source, store)
+    partial = out.with_name(f".{truncated(out.name)}.merging")
+    if partial.is_dir() and not Store(partial).is_locked:
+        discard(partial)  # of one that was killed
+    store = Store.create(partial, merged_suite(sources))
+    with store.locked():
+        try:
+            for record, source in chosen.runs.values():
+                copy_run(record, source, store)
+                _copy_data(record, source, store)
+            partial.rename(out)
+        finally:
+            discard(partial)
     statuses = Counter(record.status for record, _ in chosen.runs.values() if not record.is_canary)
     return Merged(statuses=statuses, refused=chosen.refused, differing=chosen.differing)
 

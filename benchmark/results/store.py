@@ -22,7 +22,6 @@
 
 from __future__ import annotations
 
-import errno
 import fcntl
 import hashlib
 import os
@@ -54,6 +53,7 @@ from cellular_bench.benchmark.schema.records import (
 from cellular_bench.benchmark.schema.suite import Suite
 from cellular_bench.core.errors import UserError
 from cellular_bench.core.files import (
+    NO_LOCKS,
     below,
     discard,
     folder_below,
@@ -342,14 +342,17 @@ class Store:
                     "folder with --out."
                 ) from error
             except OSError as error:
-                if error.errno not in (errno.ENOSYS, errno.ENOLCK, errno.EOPNOTSUPP):
+                if error.errno not in NO_LOCKS:
                     raise
                 # A file system without locks: a second run goes unnoticed there, but one can work.
             yield
 
     @property
     def is_locked(self) -> bool:
-        """Whether a benchmark is writing to the folder; asking changes nothing in it."""
+        """Whether a benchmark is writing to the folder; asking changes nothing in it.
+
+        False where the file system has no locks: nobody knows there.
+        """
         try:
             file = open_regular(self._lock_file)
         except FileNotFoundError:
@@ -359,8 +362,8 @@ class Store:
         with file:
             try:
                 fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
-            except OSError:
-                return True
+            except OSError as error:
+                return error.errno not in NO_LOCKS
         return False
 
     @property
@@ -407,6 +410,8 @@ class Store:
         ------
         NewerVersionError
             If a later version of this program wrote it: it is not damaged, and must not be replaced.
+        UserError
+            If this user may not read it, which does not mean that it is damaged either.
         """
         try:
             path = self.run_folder(run_id) / RECORD
@@ -414,6 +419,8 @@ class Store:
         except NewerVersionError:
             raise
         except UserError as error:
+            if isinstance(error.__cause__, PermissionError):
+                raise UserError(f"{error} Give yourself the right to read it.") from error
             return Damaged(run_id=run_id, reason=str(error))
         if record.run_id != run_id:
             return Damaged(run_id=run_id, reason=f"{path} is the record of another run, {record.run_id!r}.")

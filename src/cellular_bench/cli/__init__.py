@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import errno
 import importlib
 import sys
 from typing import Any, ClassVar
@@ -12,6 +11,7 @@ import click
 from cellular_bench import __version__
 from cellular_bench.cli import messages
 from cellular_bench.core.errors import BenchError, UnknownNameError
+from cellular_bench.core.files import is_disk_error
 
 
 class LazyGroup(click.Group):
@@ -109,7 +109,7 @@ def main() -> None:
         messages.echo(f"Error: {error}", err=True)
         sys.exit(error.exit_code)
     except OSError as error:
-        if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EROFS):
+        if is_disk_error(error):
             where = f"{error.filename}: " if error.filename else ""
             messages.echo(f"Error: {where}{error.strerror}. Records written so far are intact.", err=True)
             sys.exit(1)

@@ -23,6 +23,10 @@ MAX_NAME_BYTES: Final = 100
 MAX_FILE_NAME_BYTES: Final = 255
 
 
+#: What a file system answers that has no locks.
+NO_LOCKS: Final = (errno.ENOSYS, errno.ENOLCK, errno.EOPNOTSUPP)
+
+
 def truncated(name: str) -> str:
     """Cut a name that would make the name of a file too long; a digest beside it distinguishes such names.
 
@@ -105,12 +109,16 @@ def folder_below(root: Path, *names: str) -> Path:
     ------
     UserError
         As for :func:`below`, or if something else is there.
+    FileNotFoundError
+        If the other is not there, such as one that was moved meanwhile: it is not made again.
     """
     path = below(root, *names)
-    try:
-        path.mkdir(parents=True, exist_ok=True)
-    except FileExistsError as error:
-        raise UserError(f"{path} is no folder. Remove it.") from error
+    for depth in range(len(names)):
+        made = root.joinpath(*names[: depth + 1])
+        try:
+            made.mkdir(exist_ok=True)
+        except FileExistsError as error:
+            raise UserError(f"{made} is no folder. Remove it.") from error
     return path
 
 
@@ -181,6 +189,11 @@ def read_regular(path: Path, *, most_bytes: int) -> bytes:
     return content
 
 
+def is_disk_error(error: OSError) -> bool:
+    """Whether an error says that a disk is full or cannot be written."""
+    return error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EROFS)
+
+
 def write_text_atomically(path: Path, text: str) -> None:
     """Write a file so that a reader sees the old text or the new, never a part.
 
@@ -239,9 +252,11 @@ def replacing(path: Path) -> Iterator[Path]:
         If there is a folder instead of the file.
     """
     temporary = path.with_name(f".{truncated(path.name)}.{uuid.uuid4().hex}")
-    # A file of this name is not there; if it is, it is not ours.
-    os.close(os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC, 0o666))
+    flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
     try:
+        os.close(
+            os.open(temporary, flags, 0o666)
+        )  # a file of this name is not there; if it is, it is not ours
         yield temporary
         with temporary.open("rb+") as file:
             os.fsync(file.fileno())
@@ -249,6 +264,10 @@ def replacing(path: Path) -> Iterator[Path]:
             temporary.replace(path)
         except IsADirectoryError as error:
             raise UserError(f"{path} is a folder, and a file is to be written there. Remove it.") from error
+    except OSError as error:
+        if error.errno is not None and error.filename in (None, str(temporary)):
+            error.filename = str(path)  # nobody knows the temporary file; an open file does not say its name
+        raise
     finally:
         temporary.unlink(missing_ok=True)
 

@@ -274,7 +274,8 @@ def _draw_in_child(store: Kept, drawings: Sequence[Drawing], part: int) -> list[
     failed = [drawing for drawing in drawings if drawing.read() is None]
     if not failed:
         log.unlink(missing_ok=True)
-    return [f"No figure of {drawing.title}; see {log}. {ended.reason or ''}" for drawing in failed]
+    why = f"{log} could not be written." if ended.is_log_lost else f"See {log}. {ended.reason or ''}".rstrip()
+    return [f"No figure of {drawing.title}. {why}" for drawing in failed]
 
 
 def _draw_all(store: Kept, drawings: Sequence[Drawing]) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -10,6 +9,7 @@ from pathlib import Path
 from cellular_bench.benchmark import registry
 from cellular_bench.benchmark.execution import scoring
 from cellular_bench.benchmark.execution.executor import Executor
+from cellular_bench.benchmark.isolation import scratch
 from cellular_bench.benchmark.plan.params import file_digests
 from cellular_bench.benchmark.plan.planner import plan
 from cellular_bench.benchmark.plan.run import Plan
@@ -87,8 +87,8 @@ def reproduce(request: ReproduceRequest, *, progress: Progress = SILENT) -> Repr
         )
     dataset = _dataset(request, recorded)
     plugins = [path.resolve() for path in request.plugins]
-    with tempfile.TemporaryDirectory(prefix="reproduce-") as folder:
-        out = request.out or Path(folder) / "again"
+    with scratch.folder() as folder:
+        out = request.out or folder / "again"
         again = _run(recorded, dataset, plugins, out, progress)
     found = differences(recorded, again, tolerance=request.tolerance)
     return Reproduced(record=again, changes=changes(recorded, again), differences=found)

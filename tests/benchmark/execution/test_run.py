@@ -311,7 +311,7 @@ def test_a_full_disk_is_said_plainly(make_plan, small, silent, tmp_path, monkeyp
 
 
 @pytest.fixture
-def small_disk(tmp_path) -> Iterator[Path]:
+def disk_of_5_mb(tmp_path) -> Iterator[Path]:
     """A file system of 5 MB."""
     folder = tmp_path / "disk"
     folder.mkdir()
@@ -322,22 +322,22 @@ def small_disk(tmp_path) -> Iterator[Path]:
     subprocess.run(["umount", str(folder)], check=True)
 
 
-def test_outputs_that_do_not_fit_fail_alone(execute, small_disk) -> None:
+def test_outputs_that_do_not_fit_fail_alone(execute, disk_of_5_mb) -> None:
     suite = make_suite("integration", ["bulky", "pca"])
-    records = execute(small_disk / "out", suite)
+    records = execute(disk_of_5_mb / "out", suite)
     assert {name: record.status for name, record in records.items()} == {"pca": "ok", "bulky": "failed"}
     assert "could not be written" in records["bulky"].reason
     assert "No space left on device" in records["bulky"].log_tail
 
 
 def test_a_folder_that_has_become_read_only_keeps_its_records(
-    execute, make_plan, small, silent, small_disk
+    execute, make_plan, small, silent, disk_of_5_mb
 ) -> None:
-    root = small_disk / "out"
+    root = disk_of_5_mb / "out"
     execute(root, make_suite("annotation", ["healthy"]))
     before = list(Store.open(root).records())
     store, more = Store.open(root), make_plan(make_suite("annotation", ["raises"]))
-    subprocess.run(["mount", "-o", "remount,ro", str(small_disk)], check=True)
+    subprocess.run(["mount", "-o", "remount,ro", str(disk_of_5_mb)], check=True)
     with pytest.raises(UserError, match=r"cannot be written: Read-only file system\."):
         Store.create(root, more.suite)
     runs = Executor(store=store).execute(more, datasets=small, progress=silent)
