@@ -23,15 +23,28 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from pydantic import ValidationError
+
 from cellular_bench.benchmark.cluster import worker
 from cellular_bench.benchmark.execution.job import Job
 from cellular_bench.benchmark.execution.run import recorded, tail
 from cellular_bench.benchmark.isolation.call import CancelledError
 from cellular_bench.benchmark.plan.run import PlannedRun
-from cellular_bench.benchmark.results.store import PLAN, RECORD, RUN_LOG, RUNNING, SUITE, Store
+from cellular_bench.benchmark.results.store import (
+    OUTPUTS,
+    PLAN,
+    RECORD,
+    RUN_LOG,
+    RUNNING,
+    SUITE,
+    Store,
+    describe_bytes,
+)
 from cellular_bench.benchmark.schema.executor import ExecutorConfig, WorkerClass
-from cellular_bench.benchmark.schema.records import Outcome, RunRecord, Status
+from cellular_bench.benchmark.schema.records import Outcome, Run, RunRecord, Status
 from cellular_bench.core.errors import BenchError, UserError
+from cellular_bench.core.files import below, folder_below, write_atomically
+from cellular_bench.core.toml import explain
 
 if TYPE_CHECKING:
     from distributed import Client, Future
@@ -114,7 +127,7 @@ class Cluster:
 
     def _try(
         self, run: PlannedRun, store: Store, group: _Workers, cancelled: threading.Event | None
-    ) -> dict[str, bytes]:
+    ) -> object:
         inputs, plugins = self._inputs(run, store, group) if self._is_apart else (None, {})
         before = len(self._begun[run.run_id])
         future = group.client.submit(
@@ -139,13 +152,13 @@ class Cluster:
 
     def _wait(
         self, future: Future, run: PlannedRun, group: _Workers, cancelled: threading.Event | None
-    ) -> dict[str, bytes]:
+    ) -> object:
         from distributed import KilledWorker
         from distributed.client import FutureCancelledError
 
         while True:
             try:
-                return future.result(timeout=LOOK_S)  # type: ignore[no-any-return]
+                return future.result(timeout=LOOK_S)
             except TimeoutError as error:
                 if future.status == "error":  # the run's own, not that of waiting
                     raise BenchError(f"A worker could not carry out {run.run_id}: {error}") from error
@@ -214,14 +227,41 @@ class Cluster:
         return recorded(run, outcome, started_at=started_at)
 
 
-def _kept(files: dict[str, bytes], run: PlannedRun, store: Store) -> RunRecord:
-    """Write what a worker sent back; its record names the command line of this process, not its own."""
-    record = RunRecord.model_validate_json(files.pop(RECORD))
-    folder = store.run_folder(run.run_id)
-    for name, content in files.items():
-        worker.place(folder / name, content)
+def _kept(answer: object, run: PlannedRun, store: Store) -> RunRecord:
+    """Write what a worker sent back; its record names the command line of this process, not its own.
+
+    Raises
+    ------
+    BenchError
+        If the answer is not that of the run: nothing of it is kept then.
+    """
+    files = worker.checked(answer, run.run_id)
+    record = _record(files.pop(RECORD), run)
+    if files:  # it does not share the folder
+        if (describe_bytes(files[OUTPUTS]) if OUTPUTS in files else None) != record.outputs:
+            raise BenchError(f"A worker sent other outputs of {run.run_id} than those that it scored.")
+        folder = store.clear_run(run.run_id)
+        for name, content in files.items():
+            *above, _ = parts = name.split("/")
+            folder_below(folder, *above)
+            write_atomically(below(folder, *parts), content)
     environment = record.environment.model_copy(update={"command_line": tuple(sys.argv)})
     return record.model_copy(update={"environment": environment})
+
+
+def _record(content: bytes, run: PlannedRun) -> RunRecord:
+    """Return a record that says of its run what was asked for, and no more than a worker can know."""
+    try:
+        record = RunRecord.model_validate_json(content)
+    except ValidationError as error:
+        raise BenchError(f"A worker sent no record of {run.run_id}: {explain(error)}") from error
+    sent, asked = (one.model_dump(mode="json", include=set(Run.model_fields)) for one in (record, run))
+    differing = sorted(name for name in asked if sent[name] != asked[name])
+    if differing:
+        raise BenchError(
+            f"A worker sent the record of another run than {run.run_id}: {', '.join(differing)} differ."
+        )
+    return record
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -1,15 +1,13 @@
 """The part of a run that happens on a worker of a cluster.
 
 A worker that sees the result folder and may write there works in it. Any other gets the data and splits
-of its runs sent, works in its own folder, and sends back what is to be kept.
+of each run sent, works in a folder that goes with the run, and sends back what is to be kept.
 """
 
 from __future__ import annotations
 
-import functools
 import multiprocessing
 import os
-import shutil
 import socket
 import threading
 from collections.abc import Iterator, Mapping
@@ -17,11 +15,13 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from cellular_bench.benchmark.execution.job import MOST_ARTIFACT_BYTES, MOST_ARTIFACTS
 from cellular_bench.benchmark.execution.run import carry_out as carry_out_here
 from cellular_bench.benchmark.isolation import scratch
 from cellular_bench.benchmark.plan.run import PlannedRun
-from cellular_bench.benchmark.results.store import RECORD, Store
+from cellular_bench.benchmark.results.store import ARTIFACTS, OUTPUTS, RECORD, RUN_LOG, Store
 from cellular_bench.core.errors import BenchError
+from cellular_bench.core.files import is_file_name
 
 #: Dask topic on which workers say that they have begun a run.
 TOPIC = "cellular-bench-runs"
@@ -88,41 +88,51 @@ def _carried_out(run: PlannedRun, store: Store, cancelled: threading.Event) -> b
 def _apart(
     run: PlannedRun, inputs: Mapping[str, bytes], plugins: Mapping[str, bytes], cancelled: threading.Event
 ) -> dict[str, bytes]:
-    store = Store(_own_root(os.getpid()))
-    for name, content in inputs.items():
-        place(store.root / name, content)
-    placed = {}
-    for number, (name, content) in enumerate(plugins.items()):
-        placed[name] = store.root / "plugins" / str(number) / Path(name).name
-        place(placed[name], content)
-    files = {
-        kind: tuple(placed[str(path)] for path in getattr(run, kind))
-        for kind in ("plugins", "metric_plugins")
-    }
-    record = _carried_out(run.model_copy(update=files), store, cancelled)
-    folder = store.run_folder(run.run_id)
-    kept = [path for path in folder.rglob("*") if path.is_file() and path.name != RECORD]
-    sent = {str(path.relative_to(folder)): path.read_bytes() for path in kept}
-    shutil.rmtree(folder)
-    return {**sent, RECORD: record}
+    with scratch.folder() as root:
+        store = Store(root)
+        for name, content in inputs.items():
+            _place(root / name, content)
+        placed = {}
+        for number, (name, content) in enumerate(plugins.items()):
+            placed[name] = root / "plugins" / str(number) / Path(name).name
+            _place(placed[name], content)
+        files = {
+            kind: tuple(placed[str(path)] for path in getattr(run, kind))
+            for kind in ("plugins", "metric_plugins")
+        }
+        record = _carried_out(run.model_copy(update=files), store, cancelled)
+        folder = store.run_folder(run.run_id)
+        kept = [path for path in folder.rglob("*") if path.is_file() and not path.is_symlink()]
+        return {**{path.relative_to(folder).as_posix(): path.read_bytes() for path in kept}, RECORD: record}
 
 
-@functools.cache
-def _own_root(pid: int) -> Path:
-    del pid  # a forked process has another folder
-    root = scratch.home() / "results"
-    (root / "runs").mkdir(parents=True)
-    return root
-
-
-def place(path: Path, content: bytes) -> None:
-    """Write a file unless it is there; names of inputs hold digests, and of plug-ins only the last counts."""
-    if path.exists() and path.read_bytes() == content:
-        return
+def _place(path: Path, content: bytes) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.{threading.get_ident()}")
-    temporary.write_bytes(content)
-    temporary.replace(path)
+    path.write_bytes(content)
+
+
+def checked(answer: object, run_id: str) -> dict[str, bytes]:
+    """Return the files that a worker sent back: a record, outputs, the log and artifacts of one run.
+
+    Raises
+    ------
+    BenchError
+        If it is anything else, or more than a run may leave.
+    """
+    if not isinstance(answer, dict) or not isinstance(answer.get(RECORD), bytes):
+        raise BenchError(f"A worker sent no record of {run_id}.")
+    artifacts = 0
+    for name, content in answer.items():
+        folder, *rest = str(name).split("/")
+        is_kept = name in (RECORD, OUTPUTS, RUN_LOG) or (
+            folder == ARTIFACTS and rest and all(map(is_file_name, rest))
+        )
+        if not isinstance(name, str) or not is_kept or not isinstance(content, bytes):
+            raise BenchError(f"A worker sent {str(name)[:60]!a} among the files of {run_id}.")
+        artifacts += len(content) if rest else 0
+    if len(answer) > MOST_ARTIFACTS + 3 or artifacts > MOST_ARTIFACT_BYTES:
+        raise BenchError(f"A worker sent more files of {run_id} than a run may leave.")
+    return dict(answer)
 
 
 @contextmanager

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-import importlib
+import importlib.util
 import stat
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -14,6 +14,7 @@ from cellular_bench.benchmark.execution.views import visible_files
 from cellular_bench.benchmark.execution.worker import Assignment
 from cellular_bench.benchmark.isolation import sandbox
 from cellular_bench.benchmark.isolation.confinement import Confinement
+from cellular_bench.benchmark.isolation.sandbox import Isolation
 from cellular_bench.benchmark.plan.run import PlannedRun
 from cellular_bench.benchmark.results.store import ARTIFACTS, Store
 from cellular_bench.core.files import discard
@@ -75,6 +76,7 @@ class Job:
             out=self.out,
             artifacts=self.working / ARTIFACTS,
             is_timed=not self.run.is_canary,
+            is_walled=self.isolation != "process",
         )
 
     def open(self) -> None:
@@ -109,12 +111,17 @@ class Job:
         )
         return tuple(self.views / name for name in names)
 
+    @property
+    def isolation(self) -> Isolation:
+        """The walls around the process of its method on this machine."""
+        return sandbox.best().kind if self.run.sandbox else "process"
+
     def confinement(self) -> Confinement:
         """Return what the process of its method may use on this machine."""
         run, access = self.run, self.run.access
         own = environments.state(environments.find(access.environment)) if access.environment else None
         return Confinement(
-            kind=sandbox.best().kind if run.sandbox else "process",
+            kind=self.isolation,
             readable=(
                 *self.visible_files,
                 *_code_of(run),
@@ -124,7 +131,7 @@ class Job:
             writable=(self.out, self.working / ARTIFACTS),
             hidden=(self.store.root,),
             variables=own.variables if own else {},
-            weights=tuple(Path(text).expanduser().absolute() for text in access.weights),
+            weights=tuple(path for path in map(_absolute, access.weights) if path.exists()),
         )
 
 
@@ -135,12 +142,18 @@ def _code_of(run: PlannedRun) -> Iterator[Path]:
         yield from (other for other in sorted(path.parent.glob("*.py")) if not other.is_symlink())
         yield from sorted(other.parent for other in path.parent.glob("*/__init__.py"))
     if run.access.package is not None:
-        package = importlib.import_module(run.access.package)
-        yield from map(Path, getattr(package, "__path__", [package.__file__]))
+        package = importlib.util.find_spec(run.access.package)  # without importing it: this is no run
+        if package is not None:
+            yield from map(Path, package.submodule_search_locations or filter(None, [package.origin]))
     if run.access.program is not None:
         yield environments.program_file(run.access.program)
-    if run.access.environment is not None and Path(run.access.environment).is_absolute():
-        yield Path(run.access.environment)
+    if run.access.environment is not None:
+        named = environments.find(run.access.environment)
+        yield from (Path(run.access.environment), *named.files) if named.files else ()
+
+
+def _absolute(path: str) -> Path:
+    return Path(path).expanduser().absolute()
 
 
 def _delete_what_is_no_file(folder: Path) -> None:

@@ -1,11 +1,12 @@
 """The part of a run that touches the method: load, fit, predict, hand over files.
 
 Runs in a separate process (:mod:`cellular_bench.benchmark.isolation.call`), which opens only what the method
-may see. Nothing that it writes is believed: see :mod:`cellular_bench.benchmark.execution.hand_over`.
+may see. Nothing that it writes is believed: see :mod:`cellular_bench.benchmark.execution.finish`.
 """
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import random
@@ -31,6 +32,10 @@ if TYPE_CHECKING:
 
     from cellular_bench.core.types import Features, TaskId
 
+#: Errors of the system that walls do not bring about.
+_NOT_OF_WALLS = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO, errno.EMFILE, errno.ENOMEM)
+_BEHIND_WALLS = " (in a sandbox: see docs/running.md)"
+_MOST_CAUSES = 10
 _OUT_OF_MEMORY = (
     "can't allocate memory",
     "CUDA out of memory",
@@ -58,6 +63,8 @@ class Assignment:
         Folders for its result, and for what the method keeps, which holds what it kept before.
     is_timed
         False: nobody looks at its time, so that it need not warm up.
+    is_walled
+        Whether files, and the network, are kept from it.
     """
 
     task: TaskId
@@ -70,6 +77,7 @@ class Assignment:
     out: Path
     artifacts: Path
     is_timed: bool = True
+    is_walled: bool = False
 
 
 def execute(assignment: Assignment) -> None:
@@ -95,10 +103,11 @@ def _attempt(assignment: Assignment) -> tuple[Outputs | None, dict[str, Any]]:
     except NotApplicableError as error:
         status, reason = "not_applicable", reason_of(error)
     except (ContractError, ProgramError) as error:
-        status, reason = "failed", reason_of(error)
+        status, reason = "failed", f"{reason_of(error)}{_hint(error, assignment)}"
     except Exception as error:
         traceback.print_exc()
-        status, reason = "out_of_memory" if is_out_of_memory(error) else "failed", _describe(error)
+        status = "out_of_memory" if is_out_of_memory(error) else "failed"
+        reason = f"{_describe(error)}{_hint(error, assignment)}"
     return None, {"status": status, "reason": reason, **costs}
 
 
@@ -185,3 +194,13 @@ def _describe(error: BaseException) -> str:
     last = traceback.extract_tb(error.__traceback__)[-1]
     where = f"{Path(last.filename).name}, line {last.lineno}"
     return f"{type(error).__name__}: {reason_of(error)} ({where})"
+
+
+def _hint(error: BaseException, assignment: Assignment) -> str:
+    """Say that there are walls, if an error or its cause says that a file or the network is not there."""
+    found: BaseException | None = error if assignment.is_walled else None
+    for _ in range(_MOST_CAUSES):
+        if isinstance(found, OSError) and found.errno not in _NOT_OF_WALLS:
+            return _BEHIND_WALLS
+        found = found and (found.__cause__ or found.__context__)
+    return ""

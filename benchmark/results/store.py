@@ -494,3 +494,8 @@ def describe_outputs(path: Path) -> OutputFile:
     with open_regular(path) as file:
         digest = hashlib.file_digest(file, "sha256").hexdigest()
         return OutputFile(n_bytes=os.fstat(file.fileno()).st_size, sha256=digest)
+
+
+def describe_bytes(content: bytes) -> OutputFile:
+    """Return size and digest of the content of an output file."""
+    return OutputFile(n_bytes=len(content), sha256=hashlib.sha256(content).hexdigest())

@@ -3,6 +3,8 @@
 import json
 import os
 import re
+import shutil
+import subprocess
 import sys
 from pathlib import Path
 
@@ -12,10 +14,13 @@ import numpy as np
 import pandas as pd
 import psutil
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from scipy.sparse import csr_matrix
 
 from cellular_bench.benchmark import registry
-from cellular_bench.core.errors import ContractError, NotApplicableError, ProgramError, UserError
+from cellular_bench.benchmark.isolation import sandbox
+from cellular_bench.core.errors import BenchError, ContractError, NotApplicableError, ProgramError, UserError
 from cellular_bench.core.types import MethodSpec
 from cellular_bench.environments import building, exchange, find, run_inside, state, status
 
@@ -181,11 +186,120 @@ def test_each_end_is_told_apart(inside, body, error, message):
 
 
 def test_a_result_that_cannot_be_read_says_so(inside):
-    with pytest.raises(UserError, match="does not hold the outputs of a run"):
+    with pytest.raises(ProgramError, match=r"'here': result.npz does not hold the outputs of a run"):
         inside(
             "def run(train, query, *, seed):\n"
             "    return {'X_emb': [[object()], [1], [2], [3]]}"  # only a pickle could hold it
         )
+
+
+def answering(content: object) -> str:
+    """A program that writes the answer of its side, without the result that this would need."""
+    return f"""
+import json, os, sys
+
+def run(train, query, *, seed):
+    message = json.load(open(sys.argv[1]))["message"]
+    content = {content!r}
+    if content is None:
+        os.mkfifo(message)
+    elif content == "link":
+        os.symlink("/etc/hostname", message)
+    elif content == "folder":
+        os.mkdir(message)
+    else:
+        open(message, "wb").write(content)
+    os._exit(0)
+"""
+
+
+@pytest.mark.parametrize(
+    "content",
+    [None, "link", "folder", b"", b"{", b"\xff", b"[]", b"null", b'{"status": "ok"}',
+     b'{"status": ["ok"], "reason": ""}', b'{"status": "failed", "reason": {}}', b"[" * 40_000,
+     b'{"status": "failed", "reason": "' + b"x" * 70_000 + b'"}'],
+)  # fmt: skip
+def test_an_answer_of_any_content_is_the_failure_of_its_run(inside, content):
+    with pytest.raises(ProgramError, match=r"echo in its environment 'here': its message.json "):
+        inside(answering(content))
+
+
+@pytest.mark.parametrize("status", ["failed", "not_applicable", "done", ""])
+def test_a_reason_of_any_length_is_one_line(inside, status):
+    content = json.dumps({"status": status, "reason": "two\n\x1b[31mlines" * 3000})
+    with pytest.raises(BenchError) as caught:
+        inside(answering(content.encode()))
+    assert str(caught.value).isprintable()
+    assert len(str(caught.value)) < 800
+
+
+def test_a_long_reason_arrives_in_part(inside):
+    with pytest.raises(ProgramError, match="ValueError: xxxx"):
+        inside("def run(train, query, *, seed):\n    raise ValueError('x' * 10**6)")
+
+
+@pytest.mark.parametrize(
+    "instead",
+    [
+        "os.mkfifo(path)",
+        "os.symlink('/dev/zero', path)",
+        "os.symlink(__file__, path)",
+        "os.mkdir(path)",
+        "open(path, 'wb').write(b'PK garbage')",
+        "None",
+        "kept(path, X_emb=np.zeros((4, 1)))",
+        "kept(path, obs_names=np.zeros(4), X_emb=np.zeros((4, 1)))",
+    ],
+)
+def test_a_result_of_any_kind_is_the_failure_of_its_run(inside, instead):
+    program = (
+        "import os\nimport numpy as np\nkept = np.savez\n"
+        f"np.savez = lambda path, **arrays: {instead}\n"
+        "def run(train, query, *, seed):\n    return {'X_emb': np.zeros((4, 1))}"
+    )
+    with pytest.raises(ProgramError, match=r"'here': result.npz does not hold the outputs of a run"):
+        inside(program)
+
+
+TABLE = b'"cell","X_emb:1","label_pred","novelty"\n"a",1,"B",0.5\n"b",2,"T",NA\n'
+
+
+@given(
+    content=st.one_of(
+        st.binary(max_size=200),
+        st.text(alphabet='cell",X_emb:1\n\r;NA0.e-\x00', max_size=120).map(str.encode),
+        st.tuples(st.integers(0, len(TABLE)), st.integers(0, 9), st.binary(max_size=5)).map(
+            lambda cut: TABLE[: cut[0]] + cut[2] + TABLE[cut[0] + cut[1] :]
+        ),
+    )
+)
+def test_a_table_of_any_content_is_read_or_refused(tmp_path_factory, content):
+    path = tmp_path_factory.getbasetemp() / "any.csv"
+    path.write_bytes(content)
+    try:
+        found = exchange.read_table(path)
+    except UserError as error:
+        assert str(error).startswith("any.csv does not hold the outputs of a run")
+    else:
+        assert {len(array) for array in (found.X_emb, found.label_pred) if array is not None} <= {
+            len(found.obs_names)
+        }
+
+
+@pytest.mark.parametrize("kind", ["pipe", "link", "folder", "missing", "large"])
+def test_a_table_that_is_no_file_is_refused(tmp_path, monkeypatch, kind):
+    path = tmp_path / "result.csv"
+    if kind == "pipe":
+        os.mkfifo(path)
+    elif kind == "link":
+        path.symlink_to(Path(__file__))
+    elif kind == "folder":
+        path.mkdir()
+    elif kind == "large":
+        path.write_bytes(TABLE)
+        monkeypatch.setattr(exchange, "MOST_TABLE_BYTES", len(TABLE) - 1)
+    with pytest.raises(UserError, match=r"result.csv does not hold the outputs of a run"):
+        exchange.read_table(path)
 
 
 def test_a_table_from_r_is_read_exactly(tmp_path):
@@ -334,7 +448,6 @@ import numpy as np
 def run(train, query, *, seed, what):
     print("hello from away")
     if what == "hang":
-        open(os.path.join(os.path.dirname(__file__), "pid"), "w").write(str(os.getpid()))
         time.sleep(600)
     if what == "hoard":
         hoard = [np.ones(2_000_000) for _ in range(60)]
@@ -396,12 +509,24 @@ def test_a_run_that_found_no_environment_is_done_once_there_is_one(away, tmp_pat
     assert [path.parent.name for path in (tmp_path / "out").glob("runs/*/record.json")] == [done.run_id]
 
 
+def programs_of(cache: Path) -> list[psutil.Process]:
+    """Return the processes of programs whose environments are in a cache folder."""
+
+    def is_one(process: psutil.Process) -> bool:
+        try:
+            own = process.environ().get("CELLULAR_BENCH_CACHE") == str(cache)
+            return own and any(text.endswith("inside.py") for text in process.cmdline())
+        except (psutil.NoSuchProcess, psutil.AccessDenied, psutil.ZombieProcess):
+            return False
+
+    return [process for process in psutil.process_iter() if is_one(process)]
+
+
 def test_limits_hold_for_what_a_method_starts(wait_for, away, tmp_path):
     record = away(what="hang", time_limit_s=8)
     assert record.status == "timeout"
     assert "hello from away" in record.log_tail
-    pid = int((tmp_path / "pid").read_text())
-    wait_for(lambda: not psutil.pid_exists(pid), seconds=5)
+    wait_for(lambda: not programs_of(tmp_path / "cache"), seconds=5)
     assert away(what="hoard", memory_limit_mib=800).status == "out_of_memory"
 
 
@@ -447,3 +572,170 @@ def test_an_environment_of_real_packages_is_built_and_gives_the_same_as_this_one
     assert building.remove(find(str(declaration)))
     with pytest.raises(NotApplicableError, match="has not been created"):
         run_inside(spec, query=cells(), train=None, seed=7, params={"scale": 2.0})
+
+
+KINDS = ("namespaces", "landlock", "process")
+PROBE = """
+import json, os, socket, tempfile
+import numpy as np
+
+def can(attempt, *args):
+    try:
+        attempt(*args)
+    except OSError:
+        return False
+    return True
+
+def run(train, query, *, seed, what):
+    if what == "open":
+        open(%(secret)r + ".absent")
+    memory = os.path.join(os.path.expanduser("~"), "memory")
+    other = os.path.join(tempfile.gettempdir(), "..", "memory")
+    remembered = os.path.exists(memory) or os.path.exists(other)
+    for path in (memory, other):
+        open(path, "w").write("B")
+    seen = {
+        "names": query.obs_names.tolist(), "labels": query.label is None, "remembered": remembered,
+        "secret": can(open, %(secret)r), "home": os.path.expanduser("~"),
+        "data": can(os.listdir, %(results)r), "python": os.path.realpath(os.sys.executable),
+        "network": can(socket.create_connection, ("192.0.2.1", 9), 0.1),
+    }
+    print("seen " + json.dumps(seen))
+    return {"X_emb": query.X.toarray() / 2}
+"""
+
+
+@pytest.fixture(scope="module")
+def venv(tmp_path_factory) -> Path:
+    """An environment as `env create` makes it, whose interpreter is reached by a chain of links.
+
+    Its packages are those of this one, which spares the package index.
+    """
+    base = tmp_path_factory.mktemp("pythons")
+    (base / "linked").symlink_to(sys.base_prefix)
+    (base / "3").symlink_to("linked")
+    folder = base / "venv"
+    python = base / "3" / "bin" / f"python3.{sys.version_info.minor}"
+    subprocess.run([python, "-m", "venv", "--without-pip", folder], check=True)
+    (site,) = folder.glob("lib/python3.*/site-packages")
+    (site / "here.pth").write_text("\n".join(path for path in sys.path if path.endswith("-packages")))
+    assert str(base / "3") in str((folder / "bin" / python.name).readlink())
+    return folder
+
+
+@pytest.fixture
+def probe(planned, carried_out, tmp_path, monkeypatch, venv):
+    """Run a plug-in that looks around in a real environment, behind walls of a kind."""
+    monkeypatch.setenv("CELLULAR_BENCH_CACHE", str(tmp_path / "cache"))
+    lock, secret = tmp_path / "here.lock", tmp_path / "secret.txt"
+    lock.write_text("numpy==2.4.6\nh5py==3.16.0\n", encoding="utf-8")
+    secret.write_text("B", encoding="utf-8")
+    environment = tmp_path / "here.toml"
+    environment.write_text(DECLARATION + 'lock = "here.lock"\n', encoding="utf-8")
+    place = status.place(find(str(environment)))
+    place.parent.mkdir(parents=True)
+    shutil.copytree(venv, place, symlinks=True)
+    facts = {"python": "3.11.0", "packages": {"numpy": np.__version__, "h5py": h5py.__version__}}
+    (place / status.MARKER).write_text(json.dumps(facts), encoding="utf-8")
+    text = PROBE % {"secret": str(secret), "results": str(tmp_path / "out" / "data")}
+    (tmp_path / "away.py").write_text(text, encoding="utf-8")
+    plugin = tmp_path / "plugin.py"
+    plugin.write_text(PLUGIN, encoding="utf-8")
+
+    def run(kind: str, what: str = "look", *, seeds: tuple[int, ...] = (0,)):
+        if kind in sandbox.best().missing:
+            pytest.skip(sandbox.best().missing[kind])
+        monkeypatch.setattr(sandbox, "best", lambda: sandbox.Found(kind=kind, description=kind))
+        choice = {"method_id": "away", "params": {"what": what}}
+        plan = planned(choice, task="integration", plugin=plugin, seeds=seeds)
+        store = carried_out(plan, tmp_path / "out", n_jobs=1)
+        return [(store.record(one.run_id), store.run_file(one.run_id, "log.txt")) for one in plan.runs]
+
+    return run
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_program_sees_its_environment_and_its_cells_and_remembers_nothing(probe, kind):
+    for record, log in probe(kind, seeds=(0, 1)):
+        assert record.status == "ok", record.log_tail
+        assert record.environment.isolation == kind
+        line = next(line for line in log.read_text().splitlines() if line.startswith("seen "))
+        seen = json.loads(line.removeprefix("seen "))
+        assert all(re.fullmatch(r"cell_\d+", name) for name in seen["names"])
+        assert seen["labels"] and not seen["remembered"] and not seen["network"]
+        assert seen["secret"] == seen["data"] == (kind == "process")
+        assert seen["home"] != str(Path.home())
+        assert seen["python"].startswith(str(Path(sys.base_prefix).resolve()))
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_program_that_lacks_a_file_is_pointed_to_the_walls(probe, kind):
+    ((record, _),) = probe(kind, "open")
+    assert record.status == "failed"
+    assert "FileNotFoundError" in record.reason or "PermissionError" in record.reason
+    assert record.reason.endswith("(in a sandbox: see docs/running.md)") == (kind != "process")
+
+
+TINY_R = """
+run <- function(train, query, seed, params) {
+  memory <- file.path(Sys.getenv("HOME"), "memory")
+  seen <- list(
+    says = tiny::says(), libraries = .libPaths(), remembered = file.exists(memory), labels = query$label,
+    secret = tryCatch(nchar(readLines(params$what, warn = FALSE)) > 0, error = function(error) FALSE),
+    names = colnames(query$X)
+  )
+  writeLines("B", memory)
+  cat("seen ", jsonlite::toJSON(seen, auto_unbox = TRUE), "\n", sep = "")
+  list(cells = colnames(query$X), X_emb = t(as.matrix(query$X)))
+}
+"""
+
+
+@pytest.fixture(scope="module")
+def r_library(tmp_path_factory) -> Path:
+    """A library of R packages in a user's home, in which each package is a link, with a package of ours."""
+    if shutil.which("Rscript") is None:
+        pytest.skip("there is no Rscript on the PATH")
+    base = tmp_path_factory.mktemp("r")
+    (base / "tiny" / "R").mkdir(parents=True)
+    (base / "tiny" / "DESCRIPTION").write_text(
+        "Package: tiny\nVersion: 1.0\nTitle: T\nDescription: D.\nLicense: MIT\nAuthor: A\n"
+        "Maintainer: A <a@example.org>\n"
+    )
+    (base / "tiny" / "NAMESPACE").write_text("export(says)\n")
+    (base / "tiny" / "R" / "says.R").write_text('says <- function() "hello"\n')
+    for folder in ("cache", "library"):
+        (base / folder).mkdir()
+    command = ["R", "CMD", "INSTALL", "--no-docs", "--no-test-load", "-l", base / "cache", base / "tiny"]
+    subprocess.run(command, check=True, capture_output=True)
+    (base / "library" / "tiny").symlink_to(base / "cache" / "tiny")
+    return base / "library"
+
+
+@pytest.mark.r
+@pytest.mark.parametrize("kind", KINDS)
+def test_r_finds_its_libraries_and_nothing_else(planned, carried_out, tmp_path, monkeypatch, r_library, kind):
+    if kind in sandbox.best().missing:
+        pytest.skip(sandbox.best().missing[kind])
+    monkeypatch.setenv("R_LIBS_USER", str(r_library))
+    (tmp_path / "here.toml").write_text(WITH_R.replace(" }", ', tiny = "1.0" }'), encoding="utf-8")
+    found = state(find(str(tmp_path / "here.toml")))
+    if not found.is_ready:
+        pytest.skip(status.missing_text(found))
+    (tmp_path / "secret.txt").write_text("B", encoding="utf-8")
+    (tmp_path / "away.R").write_text(TINY_R, encoding="utf-8")
+    plugin = tmp_path / "plugin.py"
+    plugin.write_text(PLUGIN.replace("away.py", "away.R"), encoding="utf-8")
+    monkeypatch.setattr(sandbox, "best", lambda: sandbox.Found(kind=kind, description=kind))
+    choice = {"method_id": "away", "params": {"what": str(tmp_path / "secret.txt")}}
+    plan = planned(choice, task="integration", plugin=plugin, seeds=(0, 1))
+    store = carried_out(plan, tmp_path / "out", n_jobs=1)
+    for run in plan.runs:
+        record = store.record(run.run_id)
+        assert record.status == "ok", f"{record.reason} {record.log_tail}"
+        log = store.run_file(run.run_id, "log.txt").read_text()
+        seen = json.loads(next(line for line in log.splitlines() if line.startswith("seen "))[5:])
+        assert seen["says"] == "hello" and seen["labels"] == {} and not seen["remembered"]
+        assert seen["libraries"] == found.variables["R_LIBS"].split(os.pathsep)
+        assert all(name.startswith("cell_") for name in seen["names"])
+        assert seen["secret"] == (kind == "process")

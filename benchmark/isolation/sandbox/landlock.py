@@ -8,7 +8,13 @@ from __future__ import annotations
 
 import os
 import struct
+import sys
+from collections.abc import Sequence
+from importlib.abc import MetaPathFinder
+from importlib.machinery import ModuleSpec
+from importlib.util import spec_from_file_location
 from pathlib import Path
+from types import ModuleType
 
 from cellular_bench.benchmark.isolation.sandbox import kernel
 from cellular_bench.benchmark.isolation.sandbox.places import Places, devices, without_hidden
@@ -67,6 +73,25 @@ def enter(found: Places) -> None:
     kernel.drop_privileges()
     kernel.call(_RESTRICT_SELF, rules, 0, what="Landlock")
     os.close(rules)
+    sys.meta_path.append(_ByName())
+
+
+class _ByName(MetaPathFinder):
+    """Finds modules in folders that may not be listed, in which Python sees none.
+
+    A rule on a folder holds for all below it: that of a plug-in, such as a home, cannot be listed alone.
+    """
+
+    def find_spec(
+        self, fullname: str, path: Sequence[str] | None, target: ModuleType | None = None
+    ) -> ModuleSpec | None:
+        del target
+        name = fullname.rpartition(".")[2]
+        for folder in sys.path if path is None else path:
+            for file in (Path(folder, name, "__init__.py"), Path(folder, f"{name}.py")):
+                if os.path.isfile(file):  # noqa: PTH113 - no error where a folder may not be entered
+                    return spec_from_file_location(fullname, file)
+        return None
 
 
 def _allow(rules: int, path: Path, rights: int) -> None:

@@ -11,15 +11,11 @@ from pathlib import Path
 from typing import Literal
 
 import cellular_bench
+from cellular_bench.core.installation import parts_of
 
 Mode = Literal["read", "write", "hide"]
 
 _SYSTEM = ("bin", "etc", "gnu", "lib", "lib32", "lib64", "libx32", "nix", "opt", "sbin", "sys", "usr")
-#: Parts of an installation of Python. A prefix may be a home or a project, with much else in it.
-_PARTS = (
-    *("bin", "etc", "include", "lib", "lib32", "lib64", "libexec"),
-    *("nvvm", "pyvenv.cfg", "sbin", "share", "targets"),
-)
 _INSTALLED = {"site-packages", "dist-packages"}
 _DEVICES = ("null", "zero", "full", "random", "urandom", "dri", "dxg", "kfd")
 _MOST_LINKS = 40
@@ -102,7 +98,7 @@ def installation() -> list[Path]:
     sites = [path for path in map(Path, sys.path) if path.name in _INSTALLED]
     named = [
         *(Path("/", name) for name in _SYSTEM),
-        *(Path(prefix, part) for prefix in prefixes for part in _PARTS),
+        *(part for prefix in prefixes for part in parts_of(Path(prefix))),
         *(path for path in libraries if path.name.startswith("lib")),
         *sites,
         package.parent if package.parent.name in {*_INSTALLED, "src"} else package,

@@ -88,6 +88,15 @@ class Declaration(_Table):
     lock_lines: tuple[str, ...] = ()
 
     @property
+    def files(self) -> tuple[Path, ...]:
+        """The file and its lock, if it is not one that ships."""
+        if not self.reference.endswith(".toml"):
+            return ()
+        path = Path(self.reference)
+        lock = self.python.lock if self.python else None
+        return (path, path.with_name(lock)) if lock else (path,)
+
+    @property
     def digest(self) -> str:
         """sha256 over everything that determines the installed packages."""
         facts = {name: asdict(self)[name] for name in ("python", "r", "lock_lines")}

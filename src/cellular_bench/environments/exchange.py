@@ -14,13 +14,15 @@ import signal
 import subprocess
 import tempfile
 from collections.abc import Mapping
+from io import StringIO
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
 
 from cellular_bench.core import keys
-from cellular_bench.core.errors import ContractError, NotApplicableError, ProgramError
+from cellular_bench.core.errors import ContractError, NotApplicableError, ProgramError, UserError, reason_of
+from cellular_bench.core.files import read_regular
 from cellular_bench.core.h5ad import write_h5ad
 from cellular_bench.core.outputs import Outputs, read_outputs
 from cellular_bench.environments.declaration import find, program_file
@@ -30,6 +32,12 @@ if TYPE_CHECKING:
     from anndata import AnnData
 
     from cellular_bench.core.types import MethodSpec
+
+#: Largest message.json and result.csv that are read.
+MOST_MESSAGE_BYTES: Final = 2**16
+MOST_TABLE_BYTES: Final = 2**31
+#: Words of R for a file that is not there or must not be read.
+_R_NO_FILE: Final = "cannot open"
 
 
 def run_inside(
@@ -60,7 +68,8 @@ def run_inside(
         If the environment is missing (the message names the command that creates it), or if the program
         declines.
     ProgramError
-        If the program fails or ends its process.
+        If the program fails, ends its process, or writes a result that is not one. If what it lacked was a
+        file or the network, the cause is an OSError.
     ContractError
         If it returns other cells than those of the query, or another order.
     MemoryError
@@ -84,7 +93,11 @@ def run_inside(
             "message": str(folder / "message.json"),
         }
         _run(spec, ready, request, folder)
-        outputs = (read_outputs if suffix == "npz" else read_table)(Path(request["result"]))
+        try:
+            outputs = (read_outputs if suffix == "npz" else read_table)(Path(request["result"]))
+        except UserError as error:
+            text = str(error).replace(f"{folder}{os.sep}", "")
+            raise ProgramError(f"{_where(spec, ready)}: {text}") from None
     _check_rows(spec, outputs, np.asarray(query.obs_names, dtype=str))
     return outputs
 
@@ -94,10 +107,26 @@ def read_table(path: Path) -> Outputs:
 
     There is a column ``cell`` and, if returned, ``label_pred``, ``novelty`` and ``rejected``. Columns of
     matrices are named ``X_emb:1``... and ``label_proba:LABEL``.
+
+    Raises
+    ------
+    UserError
+        If the file is missing, no regular file, too large, or no such table.
     """
-    with path.open(encoding="utf-8", newline="") as file:
-        header, *rows = csv.reader(file)
-    column = dict(zip(header, np.array(rows, dtype=str).reshape(len(rows), len(header)).T, strict=True))
+    try:
+        content = read_regular(path, most_bytes=MOST_TABLE_BYTES).decode("utf-8")
+        header, *rows = csv.reader(StringIO(content, newline=""))
+        return Outputs(**_fields(header, rows))
+    except (OSError, ValueError, csv.Error, ContractError) as error:
+        raise UserError(f"{path.name} does not hold the outputs of a run: {reason_of(error)}.") from error
+
+
+def _fields(header: list[str], rows: list[list[str]]) -> dict[str, Any]:
+    if "cell" not in header or len(set(header)) < len(header):
+        raise ValueError("each column needs another name, and one must be 'cell'")
+    if ragged := next((number for number, row in enumerate(rows, 1) if len(row) != len(header)), 0):
+        raise ValueError(f"row {ragged} has {len(rows[ragged - 1])} values for {len(header)} columns")
+    column = {name: np.array([row[at] for row in rows], dtype=str) for at, name in enumerate(header)}
     fields: dict[str, Any] = {"obs_names": column["cell"]}
     for name in ("X_emb", "label_proba"):
         of_matrix = [key for key in header if key.startswith(f"{name}:")]
@@ -111,7 +140,7 @@ def read_table(path: Path) -> Outputs:
         fields["novelty"] = _numbers(column["novelty"])
     if "rejected" in column:
         fields["rejected"] = column["rejected"] == "True"
-    return Outputs(**fields)
+    return fields
 
 
 def _numbers(texts: Any) -> Any:
@@ -151,17 +180,35 @@ def _run(spec: MethodSpec, ready: State, request: Mapping[str, Any], folder: Pat
     worker = Path(__file__).with_name("inside.py" if ready.declaration.python else "inside.R")
     command = [*ready.command, str(worker), str(request_file)]
     done = subprocess.run(command, cwd=folder, env=_variables(folder), check=False)  # noqa: S603  # a declared interpreter
-    where = f"{spec.method_id} in its environment '{ready.declaration.name}'"
-    message_file = Path(request["message"])
-    if not message_file.exists():
-        raise ProgramError(f"{where} ended without a result: {_ending(done.returncode)}.")
-    message = json.loads(message_file.read_text(encoding="utf-8"))
+    where = _where(spec, ready)
+    message = _message(Path(request["message"]), where, done.returncode)
+    reason = reason_of(ProgramError(message["reason"]))
     if message["status"] == "not_applicable":
-        raise NotApplicableError(f"{spec.method_id}: {message['reason']}")
+        raise NotApplicableError(f"{spec.method_id}: {reason}")
     if message["status"] == "out_of_memory":
-        raise MemoryError(f"{where}: {message['reason']}")
+        raise MemoryError(f"{where}: {reason}")
     if message["status"] != "ok":
-        raise ProgramError(f"{where}: {message['reason']}")
+        lacks = message.get("lacks_file") is True or (ready.declaration.r and _R_NO_FILE in reason)
+        raise ProgramError(f"{where}: {reason}") from (OSError(reason) if lacks else None)
+
+
+def _where(spec: MethodSpec, ready: State) -> str:
+    return f"{spec.method_id} in its environment '{ready.declaration.name}'"
+
+
+def _message(path: Path, where: str, exit_code: int) -> dict[str, Any]:
+    """Return what the program's side says of its end, which any code in its process may have written."""
+    try:
+        message = json.loads(read_regular(path, most_bytes=MOST_MESSAGE_BYTES))
+    except FileNotFoundError:
+        raise ProgramError(f"{where} ended without a result: {_ending(exit_code)}.") from None
+    except (OSError, ValueError, RecursionError) as error:
+        raise ProgramError(f"{where}: its {path.name} cannot be read: {reason_of(error)}.") from error
+    if not isinstance(message, dict) or not all(
+        isinstance(message.get(name), str) for name in ("status", "reason")
+    ):
+        raise ProgramError(f"{where}: its {path.name} has no status with a reason.")
+    return message
 
 
 def _variables(folder: Path) -> dict[str, str]:

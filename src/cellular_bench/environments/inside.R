@@ -83,4 +83,5 @@ outcome <- tryCatch(answer(),
     list(status = if (grepl("cannot allocate", text)) "out_of_memory" else "failed", reason = text)
   }
 )
+outcome$reason <- substr(outcome$reason, 1, 5000)  # the harness reads 64 kB
 jsonlite::write_json(outcome, request$message, auto_unbox = TRUE)

@@ -23,6 +23,7 @@ import h5py
 import numpy as np
 
 TEXTS = ("obs_names", "label_pred", "labels")
+MOST_REASON = 5000  # characters: the harness reads 64 kB
 KNOWN = (*TEXTS, "X_emb", "label_proba", "novelty", "rejected")
 
 
@@ -129,7 +130,7 @@ def main(request_file: str) -> None:
     """Run the program of a request and write its result and status."""
     with open(request_file, encoding="utf-8") as file:  # noqa: PTH123  # without pathlib, for any Python 3
         request = json.load(file)
-    status, reason = "ok", ""
+    status, reason, lacks_file = "ok", "", False
     try:
         _answer(request)
     except NotApplicable as error:
@@ -139,8 +140,9 @@ def main(request_file: str) -> None:
     except Exception as error:
         traceback.print_exc()
         status, reason = "failed", _describe(error)
+        lacks_file = isinstance(error, OSError)  # or the network
     with open(request["message"], "w", encoding="utf-8") as file:  # noqa: PTH123  # as above
-        json.dump({"status": status, "reason": reason}, file)
+        json.dump({"status": status, "reason": reason[:MOST_REASON], "lacks_file": lacks_file}, file)
 
 
 if __name__ == "__main__":

@@ -13,6 +13,7 @@ from pathlib import Path
 
 from cellular_bench.core.errors import NotApplicableError
 from cellular_bench.core.files import cache_dir
+from cellular_bench.core.installation import parts_of
 from cellular_bench.environments.declaration import Declaration, RPackages
 
 #: File that is written last; a folder without it is an incomplete environment.
@@ -24,6 +25,7 @@ RSCRIPT_VARIABLE = "CELLULAR_BENCH_RSCRIPT"
 
 _R_VERSIONS = """
 cat(sprintf("library\\t%s\\n", .libPaths()), sep = "")
+cat(sprintf("home\\t%s\\n", c(R.home(), R.home("share"), R.home("include"), R.home("doc"))), sep = "")
 names <- commandArgs(trailingOnly = TRUE)
 version_of <- function(name) tryCatch(as.character(packageVersion(name)), error = function(e) "")
 cat(sprintf("R\\t%s\\n", getRversion()))
@@ -50,7 +52,7 @@ class State:
     remedy
         Command that fixes the problem.
     folders
-        Where the interpreter and the packages are.
+        Files and folders of the interpreter and the packages, by all names that lead to them.
     variables
         Environment variables under which the interpreter finds them whatever the home folder is.
     """
@@ -132,13 +134,14 @@ def _python_state(declaration: Declaration) -> State:
         language, packages = f"Python {facts['python']}", dict(facts["packages"])
     except (OSError, ValueError, KeyError, TypeError):
         return State(declaration=declaration, problem=f"{marker} cannot be read", remedy=remedy)
+    python = python_in(folder)
     return State(
         declaration=declaration,
-        command=(str(python_in(folder)),),
+        command=(str(python),),
         language=language,
         packages=packages,
-        # The interpreter of a venv is a link to that of an installation.
-        folders=(folder, python_in(folder).resolve().parent.parent),
+        # The interpreter of a venv is a link to that of an installation, often by way of other links.
+        folders=(folder, python, *parts_of(python.resolve().parent.parent)),
     )
 
 
@@ -152,7 +155,8 @@ def _r_state(declaration: Declaration, wanted: RPackages) -> State:
     except (OSError, subprocess.CalledProcessError) as error:
         return State(declaration=declaration, problem=f"{rscript} does not run: {error}", remedy=remedy)
     libraries = tuple(path for name, path in found if name == "library")
-    versions = {name: version for name, version in found if name != "library"}
+    homes = tuple(path for name, path in found if name == "home")
+    versions = {name: version for name, version in found if name not in ("library", "home")}
     minimum = {"R": wanted.version, **wanted.packages}
     problems = [_problem(name, versions[name], least) for name, least in minimum.items()]
     r = versions.pop("R")
@@ -163,7 +167,13 @@ def _r_state(declaration: Declaration, wanted: RPackages) -> State:
         packages=versions,
         problem="; ".join(filter(None, problems)) or None,
         remedy=remedy,
-        folders=(Path(rscript).resolve().parent.parent, *map(Path, libraries)),
+        folders=(
+            Path(rscript).absolute(),
+            *parts_of(Path(rscript).resolve().parent.parent),
+            *(path for path in map(Path, (*homes, *libraries)) if path.is_dir()),
+            # Such as those of renv, which lead to its cache.
+            *(path for library in libraries for path in Path(library).glob("*") if path.is_symlink()),
+        ),
         variables={"R_LIBS": os.pathsep.join(libraries)},
     )
 

@@ -5,6 +5,7 @@ import os
 import signal
 import subprocess
 import sys
+import tempfile
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -16,6 +17,7 @@ from pydantic import ValidationError
 
 from cellular_bench.benchmark.cluster.dask import Cluster, connect
 from cellular_bench.benchmark.execution.executor import Executor
+from cellular_bench.benchmark.isolation import sandbox
 from cellular_bench.benchmark.plan.run import Plan
 from cellular_bench.benchmark.results.progress import Running
 from cellular_bench.benchmark.results.store import Store
@@ -237,6 +239,137 @@ def test_results_are_sent_back_from_a_worker_that_does_not_see_the_folder(
         assert store.record(record.run_id) == other
         kept, local = (folder.run_folder(record.run_id) for folder in (store, here))
         assert sorted(path.name for path in kept.iterdir()) == sorted(path.name for path in local.iterdir())
+
+
+#: A worker that carries runs out, and then does not say what came of them.
+LIAR = """
+import json, pathlib
+from cellular_bench.benchmark.cluster import worker
+from cellular_bench.benchmark.isolation import sandbox
+
+MODE = pathlib.Path({mode!r})
+honest = worker.honest = getattr(worker, "honest", worker.carry_out)  # Dask loads this file twice
+
+def carry_out(run, *more):
+    mode = MODE.read_text()
+    kind = "landlock" if "landlock" not in sandbox.best().missing else "process"
+    sandbox.best = lambda: sandbox.Found(kind=kind, description="another")
+    if mode == "apart" and more[2] is None:
+        raise worker.NotSharedError("not seen")
+    answer = honest(run, *more)
+    record = json.loads(answer["record.json"])
+    record |= {{"run": dict(run_id="../../x"), "seed": dict(seed=99)}}.get(mode, dict())
+    changed = dict(
+        honest=answer, apart=answer, list=[1], empty=dict(), text=dict(answer, **{{"record.json": "text"}}),
+        garbage={{"record.json": b"\\xff"}}, run={{"record.json": json.dumps(record).encode()}},
+        seed={{"record.json": json.dumps(record).encode()}}, up={{**answer, "../../x": b"x"}},
+        absolute={{**answer, {outside!r}: b"x"}}, above={{**answer, "artifacts/../../../x": b"x"}},
+        other={{**answer, "running.json": b"x"}}, outputs={{**answer, "outputs.npz": b"x"}},
+    )
+    return changed[mode]
+
+worker.carry_out = carry_out
+"""
+
+
+@pytest.fixture(scope="module")
+def liar(wait_for, tmp_path_factory) -> Iterator[tuple[Dask, Path, Path]]:
+    """A worker whose answer and sandbox are another's, with the file that says how it answers."""
+    folder = tmp_path_factory.mktemp("liar")
+    mode, outside = folder / "mode", folder / "outside"
+    (folder / "liar.py").write_text(LIAR.format(mode=str(mode), outside=str(outside)), encoding="utf-8")
+    running = Dask(folder, wait_for)
+    try:
+        running.add_worker("--no-nanny", "--preload", str(folder / "liar.py"))
+        running.wait()
+        yield running, mode, outside
+    finally:
+        running.close()
+
+
+@pytest.mark.parametrize(
+    ("mode", "reason"),
+    [
+        ("list", "sent no record"),
+        ("empty", "sent no record"),
+        ("text", "sent no record"),
+        ("garbage", "sent no record"),
+        ("run", "(sent no record|record of another run)"),
+        ("seed", "the record of another run than .*: seed differ"),
+        ("up", "sent '../../x' among the files"),
+        ("absolute", "sent '/.*/outside' among the files"),
+        ("above", "sent 'artifacts/../../../x' among the files"),
+        ("other", "sent 'running.json' among the files"),
+        ("outputs", "sent other outputs of"),
+    ],
+)
+def test_what_a_worker_answers_is_checked(run_on, liar, planned, tmp_path, mode, reason) -> None:
+    running, file, outside = liar
+    file.write_text(mode)
+    plan = planned("healthy", time_limit_s=300)
+    with (
+        connect(config(running), logs=tmp_path) as cluster,
+        pytest.raises(
+            BenchError, match=f"A worker {reason}" if reason[0] != "t" else f"A worker sent {reason}"
+        ),
+    ):
+        run_on(cluster, plan, tmp_path / "out" / "there")
+    assert not outside.exists() and not [*tmp_path.rglob("x")]
+    assert Store.open(tmp_path / "out" / "there").record(plan.runs[0].run_id) is None
+
+
+@pytest.mark.parametrize("mode", ["honest", "apart"])
+def test_a_record_names_the_sandbox_of_its_worker(run_on, liar, planned, tmp_path, mode) -> None:
+    running, file, _ = liar
+    file.write_text(mode)
+    (before,) = (set(Path(tempfile.gettempdir()).glob("cellular-bench-*/tmp*")),)
+    with connect(config(running), logs=tmp_path) as cluster:
+        (record,) = run_on(cluster, planned("healthy", time_limit_s=300), tmp_path / "out").values()
+    assert record.status == "ok", record.reason
+    other = "landlock" if "landlock" not in sandbox.best().missing else "process"
+    assert record.environment.isolation == other
+    folder = Store.open(tmp_path / "out").run_folder(record.run_id)
+    assert (folder / "outputs.npz").exists()
+    mine = {
+        path for path in Path(tempfile.gettempdir()).glob("cellular-bench-*/tmp*") if (path / "data").exists()
+    }
+    assert not mine - before, "what was sent is removed"
+
+
+PLUGIN = """
+import os
+from pathlib import Path
+
+import numpy as np
+
+from cellular_bench import MethodSpec
+
+with open(Path(__file__).with_name("imports.txt"), "a") as file:
+    file.write(f"{os.getpid()}\\n")
+
+
+class Counts:
+    spec = MethodSpec(method_id="counted", name="Counted", tasks=("integration",))
+
+    def __init__(self, *, seed=0):
+        pass
+
+    def fit_embed(self, adata):
+        return np.asarray(adata.X.toarray()) / 2
+"""
+
+
+def test_a_worker_imports_no_plugin(run_on, dask, planned, tmp_path) -> None:
+    path = tmp_path / "counted.py"
+    path.write_text(PLUGIN, encoding="utf-8")
+    plan = planned("counted", task="integration", plugin=path, time_limit_s=300).without_sandbox()
+    (tmp_path / "imports.txt").unlink()
+    with connect(config(dask), logs=tmp_path) as cluster:
+        (record,) = run_on(cluster, plan, tmp_path / "out").values()
+    assert record.status == "ok", record.reason
+    workers = {child.pid for process in dask.workers for child in psutil.Process(process.pid).children()}
+    imported = {int(line) for line in (tmp_path / "imports.txt").read_text().split()}
+    assert imported and not imported & {os.getpid(), *workers}
 
 
 def test_a_scheduler_that_is_not_there_is_said_plainly(tmp_path, monkeypatch) -> None:
