@@ -26,7 +26,7 @@ from typing import TYPE_CHECKING, Any
 from cellular_bench.benchmark.cluster import worker
 from cellular_bench.benchmark.execution.job import Job
 from cellular_bench.benchmark.execution.run import recorded, tail
-from cellular_bench.benchmark.isolation.call import CancelledError
+from cellular_bench.benchmark.isolation.call import CancelledError, command_line
 from cellular_bench.benchmark.plan.run import PlannedRun
 from cellular_bench.benchmark.results.store import PLAN, RECORD, RUN_LOG, RUNNING, SUITE, Store
 from cellular_bench.benchmark.schema.executor import ExecutorConfig, WorkerClass
@@ -220,7 +220,7 @@ def _kept(files: dict[str, bytes], run: PlannedRun, store: Store) -> RunRecord:
     folder = store.run_folder(run.run_id)
     for name, content in files.items():
         worker.place(folder / name, content)
-    environment = record.environment.model_copy(update={"command_line": tuple(sys.argv)})
+    environment = record.environment.model_copy(update={"command_line": command_line()})
     return record.model_copy(update={"environment": environment})
 
 
