@@ -91,7 +91,7 @@ def supervise(harness: Connection, request: Request) -> None:
     watch = _Watch(process, limits=request.limits, started=started, marks=Marks(ours), n_holders=n_holders)
     breach = watch.until_the_end(output, cancelled)
     if breach and n_holders:
-        process.terminate()  # the processes that hold up the walls end what is behind them, and count its time
+        process.terminate()  # what holds up the walls ends all behind them, and counts its time
         process.join(HOLDERS_S)
     process.join(0)  # so that nothing is left to wait for where the run left nothing
     watch.see_marks()
