@@ -28,7 +28,7 @@ from pydantic import ValidationError
 from cellular_bench.benchmark.cluster import worker
 from cellular_bench.benchmark.execution.job import Job
 from cellular_bench.benchmark.execution.run import recorded, tail
-from cellular_bench.benchmark.isolation.call import CancelledError
+from cellular_bench.benchmark.isolation.call import CancelledError, command_line
 from cellular_bench.benchmark.plan.run import PlannedRun
 from cellular_bench.benchmark.results.store import (
     OUTPUTS,
@@ -245,7 +245,7 @@ def _kept(answer: object, run: PlannedRun, store: Store) -> RunRecord:
             *above, _ = parts = name.split("/")
             folder_below(folder, *above)
             write_atomically(below(folder, *parts), content)
-    environment = record.environment.model_copy(update={"command_line": tuple(sys.argv)})
+    environment = record.environment.model_copy(update={"command_line": command_line()})
     return record.model_copy(update={"environment": environment})
 
 

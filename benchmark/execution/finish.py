@@ -121,9 +121,7 @@ def _read(job: Job, truth: Truth) -> Outputs:
     )
     expected = truth.obs_names[order] if job.run.access.needs_names else names
     if not np.array_equal(written.obs_names, expected):
-        raise ContractError(
-            f"{job.run.method.method_id}: the outputs are not for the cells given."
-        )
+        raise ContractError(f"{job.run.method.method_id}: the outputs are not for the cells given.")
     return written.reordered(np.argsort(order), truth.obs_names.tolist())
 
 

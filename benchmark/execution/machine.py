@@ -7,10 +7,10 @@ import os
 import platform
 import re
 import subprocess
-import sys
 from importlib.metadata import requires
 from pathlib import Path
 
+from cellular_bench.benchmark.isolation.call import command_line
 from cellular_bench.benchmark.plan.installed import DISTRIBUTION, version_of
 from cellular_bench.benchmark.schema.records import Environment
 
@@ -24,7 +24,7 @@ def usable_cores() -> int:
 
 def current_environment() -> Environment:
     """Describe this machine, the installed packages that results depend on, and the command line."""
-    return _installed().model_copy(update={"command_line": tuple(sys.argv)})
+    return _installed().model_copy(update={"command_line": command_line()})
 
 
 @functools.cache

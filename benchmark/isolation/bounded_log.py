@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 from collections import deque
-from pathlib import Path
 
 #: Bytes kept from the beginning, and again from the end.
 KEPT_BYTES = 2**20
@@ -12,7 +11,7 @@ _CHUNK = 2**16
 
 
 class BoundedLog:
-    """Copies what comes out of a pipe to a file, and keeps the file small however much comes.
+    """Copies what comes out of a pipe to an open file, and keeps the file small however much comes.
 
     The beginning is written at once; of the rest, the end is written when the log is closed.
 
@@ -22,7 +21,7 @@ class BoundedLog:
         True where the file could not be written, as on a full disk.
     """
 
-    def __init__(self, pipe: int, path: Path, *, kept_bytes: int = KEPT_BYTES) -> None:
+    def __init__(self, pipe: int, file: int, *, kept_bytes: int = KEPT_BYTES) -> None:
         os.set_blocking(pipe, False)
         self.pipe = pipe
         self.is_lost = False
@@ -31,11 +30,7 @@ class BoundedLog:
         self._end: deque[bytes] = deque()
         self._end_bytes = 0
         self._left_out = 0
-        self._file = -1
-        try:
-            self._file = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o644)
-        except OSError:
-            self.is_lost = True
+        self._file = file
 
     def drain(self) -> bool:
         """Take in what has come; False once the other end is closed for good."""
@@ -55,8 +50,6 @@ class BoundedLog:
             self._write(f"\n[... {self._left_out} bytes left out ...]\n".encode())
         for chunk in self._end:
             self._write(chunk)
-        if self._file >= 0:
-            os.close(self._file)
 
     def _take(self, chunk: bytes) -> None:
         beginning, rest = chunk[: self._room], chunk[self._room :]

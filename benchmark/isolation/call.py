@@ -122,13 +122,22 @@ def call(
     ------
     CancelledError
         If ``cancelled`` was set before the function ended.
+    OSError
+        If the log cannot be opened.
     """
     with scratch.folder() as folder:
-        request = Request(
-            function=function, args=args, limits=limits, log=log, folder=folder, confinement=confinement
-        )
         started = time.monotonic()
-        process, supervisor = _start(request)
+        file = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_NOFOLLOW | os.O_CLOEXEC, 0o644)
+        with Connection(file, readable=False) as output:
+            request = Request(
+                function=function,
+                args=args,
+                limits=limits,
+                log=output,
+                folder=folder,
+                confinement=confinement,
+            )
+            process, supervisor = _start(request)
         try:
             talk = _Talk(process, supervisor, cancelled)
             message = talk.wait(started + limits.time_limit_s + GRACE_S)
@@ -150,7 +159,7 @@ def _start(request: Request) -> tuple[ForkServerProcess, Connection]:
     ours, theirs = multiprocessing.Pipe()
     try:
         process = context.Process(target=supervise, args=(theirs, request))
-        with _STARTING, _without_main(), _somewhere():
+        with _STARTING, _without_main(), _somewhere(), _without_arguments():
             process.start()
     except BaseException:
         ours.close()
@@ -272,6 +281,22 @@ def _socket_folder(home: str) -> str:
     if not Path("/proc/self/fd").is_dir():
         raise UserError(f"TMPDIR is too long for the name of a socket: {home}. Set it to a shorter folder.")
     return f"/proc/self/fd/{os.open(home, os.O_RDONLY | os.O_DIRECTORY)}"
+
+
+def command_line() -> tuple[str, ...]:
+    """Return the words of the command line, also while another thread starts a process."""
+    with _STARTING:
+        return tuple(sys.argv)
+
+
+@contextmanager
+def _without_arguments() -> Iterator[None]:
+    """Keep multiprocessing from sending the command line along, which may name labels that are held out."""
+    words, sys.argv = sys.argv, sys.argv[:1]
+    try:
+        yield
+    finally:
+        sys.argv = words
 
 
 @contextmanager

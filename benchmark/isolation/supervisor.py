@@ -7,7 +7,6 @@ measured goes to the harness through a pipe that the run does not have.
 
 from __future__ import annotations
 
-import contextlib
 import json
 import multiprocessing
 import multiprocessing.connection
@@ -53,12 +52,16 @@ Breach = tuple[Literal["timeout", "out_of_memory", "failed"], str]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Request:
-    """What a supervisor is asked for; see :func:`.call`. ``folder`` is empty and its to use."""
+    """What a supervisor is asked for; see :func:`.call`. ``folder`` is empty and its to use.
+
+    ``log`` is only an open file, in the form that multiprocessing passes on: its path may name what a method
+    must not know, and a method can read all that its process inherits.
+    """
 
     function: Callable[..., None]
     args: tuple[Any, ...]
     limits: Limits
-    log: Path
+    log: Connection
     folder: Path
     confinement: Confinement | None
 
@@ -78,12 +81,12 @@ def supervise(harness: Connection, request: Request) -> None:
     kills = process_tree.kernel_kills()
     started = time.monotonic()
     process = multiprocessing.get_context("fork").Process(
-        target=_inside, args=(request, writer, theirs, (harness, ours))
+        target=_inside, args=(request, writer, theirs, (harness, ours, request.log))
     )
     process.start()
     os.close(writer)
     theirs.close()
-    output = BoundedLog(reader, request.log)
+    output = BoundedLog(reader, request.log.fileno())
     n_holders = _N_HOLDERS.get(request.confinement.kind, 0) if request.confinement else 0
     watch = _Watch(process, limits=request.limits, started=started, marks=Marks(ours), n_holders=n_holders)
     breach = watch.until_the_end(output, cancelled)
@@ -107,13 +110,15 @@ def supervise(harness: Connection, request: Request) -> None:
         "is_log_lost": output.is_lost,
         **watch.costs(),
     }
-    with contextlib.suppress(BrokenPipeError):  # the harness listens no more: nobody is there to be answered
+    try:
         harness.send_bytes(json.dumps(ended).encode())
-        if status == "ok" and not output.is_lost:
-            _go_on(harness, request.log)
+    except BrokenPipeError:
+        return  # the call was cancelled: nobody waits for how it ended
+    if status == "ok" and not output.is_lost:
+        _go_on(harness, request.log)
 
 
-def _go_on(harness: Connection, log: Path) -> None:
+def _go_on(harness: Connection, log: Connection) -> None:
     """Call what the harness sends, in this process: another would have to be forked. Answer with its text."""
     signal.signal(signal.SIGTERM, signal.SIG_DFL)
     signal.alarm(LONGEST_AFTER_S)
@@ -122,16 +127,14 @@ def _go_on(harness: Connection, log: Path) -> None:
         then = harness.recv_bytes()
     except EOFError:
         return  # nothing follows
-    output = os.open(log, os.O_WRONLY | os.O_APPEND | os.O_NOFOLLOW)
-    os.dup2(output, 1)
-    os.dup2(output, 2)
-    os.close(output)
+    os.dup2(log.fileno(), 1)
+    os.dup2(log.fileno(), 2)
     answer: str = pickle.loads(then)()  # noqa: S301  # the harness's own; the run has had no part in it
     harness.send_bytes((answer or "").encode())
 
 
 def _inside(
-    request: Request, output: int, theirs: socket.socket, not_ours: tuple[Connection, socket.socket]
+    request: Request, output: int, theirs: socket.socket, not_ours: tuple[Connection | socket.socket, ...]
 ) -> None:
     """Be the run: in folders of its own, and without what belongs to the supervisor."""
     signal.signal(signal.SIGTERM, signal.SIG_DFL)

@@ -22,6 +22,7 @@
 
 from __future__ import annotations
 
+import errno
 import fcntl
 import hashlib
 import os

@@ -204,8 +204,8 @@ class MethodSpec:
     needs_batches
         True where the method has no meaning on a single batch.
     needs_names
-        Gets the names that cells have in the data. The table says so. Other methods get neutral names; all get
-        the cells in a random order.
+        Gets the names that cells have in the data. The table says so. Other methods get neutral names; all
+        get the cells in a random order.
     is_control
         True for rows that mark the ends of the scale.
     variant_of

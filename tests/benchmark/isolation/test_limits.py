@@ -361,7 +361,8 @@ def test_a_run_that_prints_much_leaves_the_beginning_and_the_end(tmp_path) -> No
 def test_a_log_keeps_every_byte_of_its_ends(tmp_path, n_bytes: int) -> None:
     data = bytes(i % 251 for i in range(n_bytes))
     reader, writer = os.pipe()
-    log = BoundedLog(reader, tmp_path / "log", kept_bytes=4096)
+    file = os.open(tmp_path / "log", os.O_WRONLY | os.O_CREAT)
+    log = BoundedLog(reader, file, kept_bytes=4096)
     for start in range(0, n_bytes, 1000):
         os.write(writer, data[start : start + 1000])
         assert log.drain()
@@ -369,6 +370,7 @@ def test_a_log_keeps_every_byte_of_its_ends(tmp_path, n_bytes: int) -> None:
     assert not log.drain()
     log.close()
     os.close(reader)
+    os.close(file)
     kept = (tmp_path / "log").read_bytes()
     if n_bytes <= 8192:
         assert kept == data
@@ -383,11 +385,13 @@ def test_a_log_keeps_every_byte_of_its_ends(tmp_path, n_bytes: int) -> None:
 
 def test_a_log_on_a_full_disk_is_lost_and_says_so() -> None:
     reader, writer = os.pipe()
-    log = BoundedLog(reader, Path("/dev/full"))
+    file = os.open("/dev/full", os.O_WRONLY)
+    log = BoundedLog(reader, file)
     os.write(writer, b"x")
     log.drain()
     log.close()
     os.close(reader)
+    os.close(file)
     os.close(writer)
     assert log.is_lost
 
