@@ -12,7 +12,7 @@ import pytest
 from click.testing import CliRunner
 
 from cellular_bench.benchmark.analysis.leaderboard import method_key
-from cellular_bench.benchmark.plan import installed
+from cellular_bench.benchmark.plan import identity, installed
 from cellular_bench.benchmark.results import index
 from cellular_bench.benchmark.results.merge import merge
 from cellular_bench.benchmark.results.store import Store
@@ -36,12 +36,13 @@ def old(tmp_path: Path) -> Store:
 
 @pytest.fixture
 def as_then(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    """Have the packages that the folder was written with, and none of the environments."""
+    """Have the packages and the protocol that the folder was written with, and none of the environments."""
     then: dict[str, str] = {}
     for _, record in written():
         then |= record["environment"]["packages"]
     real = installed.version
     monkeypatch.setattr(installed, "version", lambda name: then.get(name) or real(name))
+    monkeypatch.setattr(identity, "PROTOCOL_VERSION", 1)
     monkeypatch.setenv("CELLULAR_BENCH_CACHE", str(tmp_path / "cache"))
 
 
@@ -146,6 +147,17 @@ def test_the_same_request_runs_nothing_again(old: Store, as_then: None, suite: s
     assert kept(old.root) == others
     for run_id, record in written():
         assert json.loads(record_file(old.root, run_id).read_text()) == record
+
+
+def test_runs_of_another_protocol_are_done_again(old: Store, as_then: None, monkeypatch) -> None:
+    """Cells came in the order of the file; nothing of before is deleted."""
+    monkeypatch.setattr(identity, "PROTOCOL_VERSION", 2)
+    before = {run_id for run_id, _ in written()}
+    done = run(old, "embeddings", "--method", "pca")
+    assert " 1 to do" in done.output, done.output
+    now = {record.run_id for record in old.records()}
+    assert now > before
+    assert {run_id.rpartition("-")[0] for run_id in now - before} == {"integration-simulated_small-all-pca-s0"}
 
 
 def run(store: Store, suite: str, *more: str):
