@@ -285,7 +285,8 @@ def method_key(method: MethodIdentity) -> str:
 
     Genes that a method did not choose are part of its name.
     """
-    return json.dumps(method.model_dump(mode="json", exclude={"features", "given_features", "needs_names"}), sort_keys=True)
+    excluded = {"features", "given_features", "needs_names"}
+    return json.dumps(method.model_dump(mode="json", exclude=excluded), sort_keys=True)
 
 
 def _board(

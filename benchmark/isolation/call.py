@@ -21,7 +21,6 @@ from dataclasses import replace
 from multiprocessing import forkserver
 from multiprocessing.connection import Connection
 from multiprocessing.context import ForkServerContext, ForkServerProcess
-from multiprocessing.reduction import ForkingPickler
 from pathlib import Path
 from typing import Any, Literal
 
@@ -197,7 +196,7 @@ class _Talk:
     def ask(self, then: Callable[[], str | None]) -> str | None:
         """Let the supervisor call a function; return the text that it returns."""
         try:
-            self._supervisor.send_bytes(ForkingPickler.dumps(then))
+            self._supervisor.send(then)
         except OSError:
             return None  # it is gone
         message = self.wait(time.monotonic() + LONGEST_AFTER_S)

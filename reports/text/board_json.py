@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+import math
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from typing import Any, Final
 
@@ -37,7 +38,16 @@ def sections_json(report: Report) -> str:
 
 
 def _dumped(content: object) -> str:
-    return json.dumps(content, indent=1, allow_nan=False) + "\n"
+    return json.dumps(_finite(content), indent=1, allow_nan=False) + "\n"
+
+
+def _finite(content: Any) -> Any:
+    """Return content with null for numbers that JSON has not: those computed of values beyond any range."""
+    if isinstance(content, float):
+        return content if math.isfinite(content) else None
+    if isinstance(content, Mapping):
+        return {name: _finite(value) for name, value in content.items()}
+    return [_finite(value) for value in content] if isinstance(content, list | tuple) else content
 
 
 def _tables(tables: Sequence[Table]) -> list[dict[str, Any]]:

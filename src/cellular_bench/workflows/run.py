@@ -260,7 +260,7 @@ def _other_batches(planned: Plan, records: Sequence[RunRecord], out: Path) -> It
 
 def _unscored(planned: Plan, records: Sequence[RunRecord], out: Path) -> Iterator[str]:
     """Name the metrics of plug-ins that runs of before lack."""
-    paths = dict.fromkeys(path for run in planned.runs for path in run.plugins)
+    paths = dict.fromkeys(path for run in planned.runs for path in (*run.plugins, *run.metric_plugins))
     for plugin in registry.load(paths):
         for spec in plugin.metrics:
             lacking = sum(

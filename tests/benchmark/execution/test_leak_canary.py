@@ -20,9 +20,7 @@ from cellular_bench.datasets import catalog
 from cellular_bench.datasets.contract import digest
 from cellular_bench.metrics import METRICS
 from cellular_bench.workflows.export import export
-from cellular_bench.workflows.report import ReportRequest, write_reports
 from cellular_bench.workflows.reproduce import ReproduceRequest, reproduce
-from cellular_bench.workflows.run import leaks
 
 SPIES = '''
 import json
@@ -219,19 +217,3 @@ def test_they_go_with_a_merged_folder(made, tmp_path):
     merged = merge([store], tmp_path / "merged")
     assert merged.n_records == len(planned.runs)
     assert Results(tmp_path / "merged").leak_canary == Results(store.root).leak_canary
-
-
-def test_a_leak_is_on_the_page_in_markdown_in_python_and_on_the_terminal(made, boards, tmp_path):
-    planned, store, _ = made
-    flagged = [name for name, verdict in verdicts(boards["annotation"]).items() if verdict == "flagged"]
-    assert flagged, "this test needs a leak"
-    write_reports(ReportRequest(stores=(store,), out=tmp_path, figures=False))
-    page, text = (tmp_path / name for name in ("leaderboard.html", "leaderboard.md"))
-    for written in (page.read_text(), text.read_text()):
-        assert "Leak canary: 2 methods agree with permuted labels by chance; " in written
-        assert "(chance " in written and ": flagged" in written
-        assert written.count("knows hidden labels") >= 3 * len(flagged), "in every table of methods"
-    frame = Results(store.root).leaderboard(task="annotation").set_index("method_id")
-    assert set(frame.index[frame["leak_canary"] == "flagged"]) == set(flagged)
-    assert list(leaks(store, planned))
-    assert all("knows labels that it was not shown" in line for line in leaks(store, planned))
