@@ -39,8 +39,8 @@ if TYPE_CHECKING:
     from cellular_bench.benchmark.plan.run import PlannedRun
 
 #: Cells of a canary at most: methods take a second, and a perfect agreement has a tiny p value.
-MOST_TRAINING: Final = 300
-MOST_SCORED: Final = 200
+MOST_TRAINING: Final = 150
+MOST_SCORED: Final = 100
 #: Seconds that a run on a canary may take at most.
 MOST_SECONDS: Final = 120.0
 #: Cells that labels keep, if they have as many and there is room for all labels.
