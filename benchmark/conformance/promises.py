@@ -177,10 +177,16 @@ def _demand_agreement(agreement: float, *, of: str) -> None:
     hint="Names are strings that say nothing of the cells: index by position, do not parse and do not sort.",
 )
 def _names_do_not_matter(subject: Subject) -> None:
+    _skip_if_names_matter(subject)
     plain = subject.sound
     renamed = subject.observe(subject.example.map(data.misnamed))
     when = f"With cells named after the type of others, such as {data.LABELS[0]}_AAACC-1000"
     _demand_equal(plain.outputs, renamed.outputs, when)
+
+
+def _skip_if_names_matter(subject: Subject) -> None:
+    if subject.spec.needs_names:
+        raise SkippedError("it is given the names that cells have in the data")
 
 
 @_promise(
@@ -190,6 +196,7 @@ def _names_do_not_matter(subject: Subject) -> None:
     "generator. What is drawn may differ, as with another seed; what is learned may not.",
 )
 def _training_order_does_not_matter(subject: Subject) -> None:
+    _skip_if_names_matter(subject)
     plain = subject.sound
     generator = np.random.default_rng(2)
     train, query = subject.example.train, subject.example.query

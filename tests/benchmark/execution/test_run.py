@@ -290,11 +290,12 @@ def test_cancelling_ends_runs_in_flight_and_keeps_finished_records(
 ) -> None:
     suite = make_suite("annotation", ["healthy", "sleeps"], time_limit_s=300)
     executor = Executor(store=Store.create(tmp_path, suite), n_jobs=2)
+    before = threading.active_count()  # other tests may have left some
     records: Iterator[RunRecord] = executor.execute(make_plan(suite), datasets=small, progress=silent)
     assert next(records).method.method_id == "healthy"
     records.close()  # what Ctrl-C does to the loop
     assert [record.method.method_id for record in executor.store.records()] == ["healthy"]
-    assert threading.active_count() < 5
+    assert threading.active_count() <= before
 
 
 def test_a_full_disk_is_said_plainly(make_plan, small, silent, tmp_path, monkeypatch) -> None:
