@@ -235,8 +235,8 @@ class _Watch:
                 self._seen_marks[name] = now
                 if name == "begin":  # the peaks of what went before are not the method's
                     self._seen = self._methods_own()
-                    self._baseline_rss = process_tree.forget_peaks(self._seen)
-                    self.peak_rss, self.peak_gpu_mib = 0, None
+                    self._baseline_rss = self.peak_rss = process_tree.forget_peaks(self._seen)
+                    self.peak_gpu_mib = None
         self.marks.answer()
 
     def _methods_own(self) -> list[psutil.Process]:
