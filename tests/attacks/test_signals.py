@@ -10,7 +10,7 @@ import pytest
 SIGNALLERS = Path(__file__).parent / "plugins" / "signallers.py"
 STAGES = ("construct", "fit", "predict", "end", "daemon")
 NUMBERS = ("SIGTERM", "SIGKILL", "SIGSEGV", "SIGHUP", "SIGALRM", "SIGSTOP")
-TIME_LIMIT_S = 4.0
+TIME_LIMIT_S = 8.0
 SPLIT = {"kind": "reference_query", "reference": ["batch1"]}
 
 

@@ -130,7 +130,8 @@ def own_split(query):
 
 
 def first_good(self, query, paths):
-    for path in sorted(paths):
+    # Smaller files first: those that hold no cells beside its own.
+    for path in sorted(paths, key=lambda path: (path.stat().st_size, path)):
         with contextlib.suppress(OSError, ValueError, KeyError):
             found = in_file(self, query, path)
             if any(found):
