@@ -15,10 +15,10 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from cellular_bench.benchmark.execution.job import MOST_ARTIFACT_BYTES, MOST_ARTIFACTS
 from cellular_bench.benchmark.execution.run import carry_out as carry_out_here
 from cellular_bench.benchmark.isolation import scratch
 from cellular_bench.benchmark.plan.run import PlannedRun
+from cellular_bench.benchmark.results.merge import MOST_ARTIFACT_BYTES, MOST_ARTIFACTS
 from cellular_bench.benchmark.results.store import ARTIFACTS, OUTPUTS, RECORD, RUN_LOG, Store
 from cellular_bench.core.errors import BenchError
 from cellular_bench.core.files import is_file_name

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import importlib.util
+import os
 import stat
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -16,11 +17,9 @@ from cellular_bench.benchmark.isolation import sandbox
 from cellular_bench.benchmark.isolation.confinement import Confinement
 from cellular_bench.benchmark.isolation.sandbox import Isolation
 from cellular_bench.benchmark.plan.run import PlannedRun
+from cellular_bench.benchmark.results.merge import MOST_ARTIFACT_BYTES, MOST_ARTIFACTS
 from cellular_bench.benchmark.results.store import ARTIFACTS, Store
 from cellular_bench.core.files import discard
-
-#: What a run may leave in its folder of artifacts; what is beyond is deleted.
-MOST_ARTIFACTS, MOST_ARTIFACT_BYTES = 1000, 2**30
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -91,16 +90,22 @@ class Job:
         artifacts.mkdir(exist_ok=True)
         self.out.mkdir()
 
-    def close(self) -> None:
-        """Put the artifacts beside the record, and delete the rest."""
+    def close(self) -> tuple[str, ...]:
+        """Put the artifacts beside the record, and delete the rest; return notes on what was deleted."""
         working = self.working
         artifacts = working / ARTIFACTS
+        _make_accessible(working)
+        n_deleted = 0
         if artifacts.is_dir() and not artifacts.is_symlink():
-            _delete_what_is_no_file(artifacts)
+            n_deleted = _delete_what_is_no_file(artifacts)
             if any(artifacts.iterdir()):
                 discard(self.folder / ARTIFACTS)
                 artifacts.rename(self.folder / ARTIFACTS)
         discard(working)
+        if not n_deleted:
+            return ()
+        limit = f"{MOST_ARTIFACTS} files and {MOST_ARTIFACT_BYTES >> 30} GiB"
+        return (f"{n_deleted} of its artifacts were deleted: links, pipes, devices, or beyond {limit}.",)
 
     @property
     def visible_files(self) -> tuple[Path, ...]:
@@ -156,9 +161,19 @@ def _absolute(path: str) -> Path:
     return Path(path).expanduser().absolute()
 
 
-def _delete_what_is_no_file(folder: Path) -> None:
-    """Delete links, pipes and devices below a folder, and files beyond the limits."""
-    n_files, n_bytes = 0, 0
+def _make_accessible(folder: Path) -> None:
+    """Give back the rights to folders that a method took away, so that they can be emptied."""
+    folder.chmod(0o700)
+    for at, folders, _ in os.walk(folder):
+        for name in folders:
+            path = Path(at, name)
+            if not path.is_symlink():
+                path.chmod(0o700)
+
+
+def _delete_what_is_no_file(folder: Path) -> int:
+    """Delete links, pipes and devices below a folder, and files beyond the limits; return how many."""
+    n_files, n_bytes, n_deleted = 0, 0, 0
     for path in sorted(folder.rglob("*")):
         facts = path.lstat()
         if stat.S_ISDIR(facts.st_mode):
@@ -166,3 +181,5 @@ def _delete_what_is_no_file(folder: Path) -> None:
         n_files, n_bytes = n_files + 1, n_bytes + facts.st_size
         if not stat.S_ISREG(facts.st_mode) or n_files > MOST_ARTIFACTS or n_bytes > MOST_ARTIFACT_BYTES:
             path.unlink()
+            n_deleted += 1
+    return n_deleted

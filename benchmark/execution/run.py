@@ -49,8 +49,9 @@ def carry_out(run: PlannedRun, store: Store, *, cancelled: threading.Event | Non
         job.open()
         outcome, isolation = _execute(job, cancelled)
     finally:
-        job.close()
+        notes = job.close()
         (folder / RUNNING).unlink(missing_ok=True)
+    outcome = outcome.model_copy(update={"notes": (*outcome.notes, *notes)})
     if outcome.status != "ok":
         check_disk(folder)
         outcome = outcome.model_copy(update={"log_tail": tail(folder / RUN_LOG)})

@@ -1,6 +1,7 @@
 """What a method keeps: a folder beside its record, there again when the run is done again."""
 
 import json
+import os
 from collections.abc import Callable
 from pathlib import Path
 
@@ -9,6 +10,7 @@ import pytest
 from cellular_bench.benchmark import registry
 from cellular_bench.benchmark.analysis.leaderboard import build_boards
 from cellular_bench.benchmark.execution.executor import Executor
+from cellular_bench.benchmark.execution.job import Job
 from cellular_bench.benchmark.results.store import Store
 from cellular_bench.benchmark.schema.records import RunRecord
 from cellular_bench.workflows.figures import draw
@@ -89,3 +91,30 @@ def test_a_method_finds_what_it_kept_and_the_report_draws_its_losses(run) -> Non
     assert history.caption.startswith("Keeps, 2 runs. Loss per epoch")
     assert "kfold-2-42.2, seed 0: network 1 of 2" in history.alt
     assert json.loads((kept / "history.json").read_text())["network"]["best_epoch"] == 1
+
+
+def test_what_a_method_may_not_leave_is_deleted_with_a_note(planned, tmp_path) -> None:
+    (run,) = planned("nearest_centroid", split={"kind": "reference_query", "reference": ["batch1"]}).runs
+    store = Store(tmp_path)
+    (tmp_path / "secret").write_text("PRIVATE")
+    store.clear_run(run.run_id)
+    job = Job(run=run, store=store)
+    job.open()
+    artifacts = job.assignment().artifacts
+    (artifacts / "kept" / "deep").mkdir(parents=True)
+    (artifacts / "kept" / "deep" / "model.bin").write_bytes(b"1")
+    (artifacts / "link").symlink_to(tmp_path / "secret")
+    os.mkfifo(artifacts / "kept" / "pipe")
+    (job.out / "closed").mkdir(mode=0)
+    (artifacts / "kept").chmod(0)
+    (note,) = job.close()
+    assert note.startswith("2 of its artifacts were deleted: links, pipes")
+    left = tmp_path / "runs" / run.run_id / "artifacts"
+    assert sorted(str(path.relative_to(left)) for path in left.rglob("*")) == [
+        "kept",
+        "kept/deep",
+        "kept/deep/model.bin",
+    ]
+    assert (left / "kept").stat().st_mode & 0o777 == 0o700
+    assert not job.store.root.joinpath("working").exists() or not any(tmp_path.joinpath("working").iterdir())
+    assert (tmp_path / "secret").read_text() == "PRIVATE"
