@@ -187,7 +187,16 @@ def check_after(folder: Path, outside: dict[str, Any], lost: set[str]) -> None:
         assert merged >= {OTHER, FAILED} - lost
 
 
-@pytest.mark.parametrize("make", [_link, _link_to_folder, _dangling, _pipe, _folder])
+@pytest.mark.parametrize(
+    "make",
+    [
+        _link,
+        pytest.param(_link_to_folder, marks=pytest.mark.slow),
+        pytest.param(_dangling, marks=pytest.mark.slow),
+        _pipe,
+        _folder,
+    ],
+)
 @pytest.mark.parametrize("name", [*FILES, *FOLDERS])
 def test_what_is_no_file_is_refused(tmp_path: Path, name: str, make: Callable[[Path, Path], None]) -> None:
     folder = build(tmp_path)
