@@ -82,7 +82,8 @@ def test_a_full_disk_at_every_write(disturbed, stage, fill) -> None:
             break
         width, low = max(gaps)
         found[low + width // 2] = disturbed(stage, low + width // 2, fill)
-    assert found[0][0] != 0, "nothing could be written"
+    # A run that has ended makes room: its working files go.
+    assert stage == "finished" or found[0][0] != 0, "nothing could be written"
     assert found[most][0] == 0, "there was room for all"
 
 
@@ -176,7 +177,7 @@ def test_folders_that_refuse_to_be_written(
     check_said(done)
     for record in out.glob("runs/*/record.json"):
         record.chmod(0o600)
-    assert scores(out) == calm
+    assert scores(out).items() <= calm.items(), "--fresh deletes what it can"
 
 
 @pytest.mark.slow
