@@ -64,7 +64,11 @@ def test_attack_by_every_signal_at_every_stage(
     signalled: Callable[..., list[Any]], kind: str, number: str
 ) -> None:
     for one in signalled(kind, *combinations("supervisor", (number,), STAGES)):
-        assert kind == "process" or one.status == "ok" or number != "SIGKILL"
+        kills_itself = (
+            number == "SIGKILL" and one.method.params["stage"] == "daemon"
+        )  # its parent is the method
+        is_walled = kind != "process" and number == "SIGKILL"
+        assert one.status == "ok" or kills_itself or not is_walled, (one.method.params, one.reason)
 
 
 @pytest.mark.slow
