@@ -137,7 +137,10 @@ ODD = {
     ],
 )
 def test_attacks_by_names_that_no_file_keeps_are_refused(container, odd):
-    given = container(["a", odd])
+    try:
+        given = container(["a", odd])
+    except UnicodeEncodeError:
+        pytest.skip("this version of pandas refuses the text itself")
     if given[1] == odd:  # pandas makes categories of text up to a zero
         with pytest.raises(UserError, match=r"513 characters|holds the character"):
             label_names(given)

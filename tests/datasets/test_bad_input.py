@@ -208,8 +208,9 @@ def test_attack_by_names_that_no_record_keeps(adata, write, problems, key, odd, 
 @pytest.mark.parametrize("odd", ["T\0cell", "T\ud800"])
 def test_attack_by_names_that_no_file_keeps(adata, odd):
     """HDF5 cuts the first and refuses the second; data in memory have both."""
-    adata.obs["cell_type"] = adata.obs["cell_type"].astype(str).to_numpy(dtype=object)
-    adata.obs.iloc[3, adata.obs.columns.get_loc("cell_type")] = odd
+    values = adata.obs["cell_type"].astype(str).to_numpy(dtype=object)
+    values[3] = odd
+    adata.obs["cell_type"] = pd.Series(values, index=adata.obs_names, dtype=object)
     with pytest.raises(DataError, match=r"obs\['cell_type'\]: The name .* holds the character"):
         conform(adata, source="data", label_key="cell_type", batch_key="donor", counts_layer=None)
 
