@@ -355,7 +355,7 @@ def _joined(config: ExecutorConfig, stack: ExitStack) -> _Workers:
 def _asked_for(group: WorkerClass, stack: ExitStack, logs: Path) -> _Workers:
     """Start a scheduler here and its workers as jobs.
 
-    Every connection is encrypted, and both sides show the certificate of this session. There is no dashboard.
+    Every connection is encrypted, and both sides show a certificate made for this benchmark. No dashboard.
     The scheduler listens on the interface that is asked for, else on the address of the default route.
     """
     import dask
@@ -364,7 +364,7 @@ def _asked_for(group: WorkerClass, stack: ExitStack, logs: Path) -> _Workers:
 
     logs.mkdir(parents=True, exist_ok=True)
     host = _address(group.interface)
-    security = _session_security(
+    security = _temporary_security(
         Path(stack.enter_context(tempfile.TemporaryDirectory(dir=logs, prefix=".tls-")))
     )
     # Pages of state and metrics, which nobody has to show a certificate for.
@@ -418,8 +418,8 @@ def _address(interface: str | None) -> str:
         raise UserError(f"The interface '{interface}' of workers is not on this machine: {error}.") from error
 
 
-def _session_security(folder: Path) -> Security:
-    """Make a key and a certificate for one session, as files in a folder that only this user can enter.
+def _temporary_security(folder: Path) -> Security:
+    """Make a key and a certificate for one benchmark, as files in a folder that only this user can enter.
 
     Workers read them from there, so the folder must be visible on their nodes, as the logs of jobs must.
     """

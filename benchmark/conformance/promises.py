@@ -44,7 +44,7 @@ _promise = partial(promise, PROMISES)
 @_promise(
     "runs",
     claim="it ends on 240 training cells and 120 others of three types in two batches.",
-    hint="Mend the line named above. In Python: `from cellular_bench.benchmark.conformance import data`, "
+    hint="Fix the line named above. In Python: `from cellular_bench.benchmark.conformance import data`, "
     "`cells = data.simulate()`, then call your method on cells.train and cells.query.",
 )
 def _runs(subject: Subject) -> None:

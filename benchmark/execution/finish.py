@@ -89,7 +89,6 @@ def _scored(job: Job) -> Outcome:
     truth = read_truth(job.truth_folder)
     try:
         outputs = with_embedding(_read(job, truth))
-        _check_given(job, outputs)
         outcome = _score(job, outputs, truth)
     except ContractError as error:
         return Outcome(status="failed", reason=str(error))
@@ -125,16 +124,11 @@ def _read(job: Job, truth: Truth) -> Outputs:
     return written.reordered(np.argsort(order), truth.obs_names.tolist())
 
 
-def _check_given(job: Job, outputs: Outputs) -> None:
-    """Refuse outputs without any that the scores of the task rest on."""
-    wanted = registry.task(job.run.task, job.run.plugins)
-    if outputs.arrays().keys().isdisjoint(wanted.scored):
-        raise ContractError(f"{job.run.method.method_id}: the method gave no {' or '.join(wanted.scored)}.")
-
-
 def _score(job: Job, outputs: Outputs, truth: Truth) -> Outcome:
     run = job.run
     task = registry.task(run.task, run.plugins)
+    if outputs.arrays().keys().isdisjoint(task.scored):
+        raise ContractError(f"{run.method.method_id}: the method gave no {' or '.join(task.scored)}.")
     if run.is_canary:
         return scoring.agreement_only(task, outputs, truth)
     notes = scoring.notes_on(outputs, job.data)

@@ -5,8 +5,6 @@ from __future__ import annotations
 import json
 import os
 import sys
-import zipfile
-import zlib
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
@@ -24,7 +22,7 @@ from cellular_bench.benchmark.tasks import Task
 from cellular_bench.core import keys
 from cellular_bench.core.components import principal_components
 from cellular_bench.core.errors import UndefinedError, UserError
-from cellular_bench.core.files import is_disk_error, open_regular
+from cellular_bench.core.files import is_disk_error
 from cellular_bench.core.genes import variable_genes
 from cellular_bench.core.h5ad import write_h5ad
 from cellular_bench.core.npz import read_stored, write_stored
@@ -91,12 +89,12 @@ def write_data(dataset: Dataset, path: Path) -> None:
     write_h5ad(dataset.adata, path, compression_level=None)
 
 
-def _is_whole_zip(path: Path) -> bool:
+def _is_whole(path: Path) -> bool:
     try:
-        with open_regular(path) as file, zipfile.ZipFile(file) as archive:
-            return archive.testzip() is None
-    except (OSError, EOFError, RuntimeError, NotImplementedError, zipfile.BadZipFile, zlib.error):
+        read_stored(path)
+    except UserError:
         return False
+    return True
 
 
 def write_split(split: Split, dataset: DatasetIdentity, path: Path) -> None:
@@ -115,7 +113,7 @@ def write_split(split: Split, dataset: DatasetIdentity, path: Path) -> None:
 
 def is_prepared(folder: Path, inputs: Iterable[str] = ()) -> bool:
     """Tell whether :func:`prepare_split` was done to its end, and all of it can be read to the last byte."""
-    return all(_is_whole_zip(folder / name) for name in (CELLS, TRUTH, *inputs))
+    return all(_is_whole(folder / name) for name in (CELLS, TRUTH, *inputs))
 
 
 def prepare_split_or_exit(*args: Any, **options: Any) -> None:

@@ -1,4 +1,4 @@
-"""What a method may see: files of their own, in which scored cells have no labels, no names and no order.
+"""What a method may see: separate files, in which scored cells have no labels, no names and no order.
 
 The harness writes these files once per split and kind of genes, in a process that has the data; the process
 of a method opens nothing else. Cells come in a seeded random order, the same for every method, and are named
@@ -149,7 +149,7 @@ def _view(
 
     genes: Any = highly_variable if features == "hvg" else slice(None)
     obs = adata.obs.iloc[rows][[keys.BATCH]].copy()
-    # A category that no cell has would betray a batch that is elsewhere.
+    # A category without cells would name a batch that is elsewhere.
     obs[keys.BATCH] = obs[keys.BATCH].cat.remove_unused_categories()
     view = anndata.AnnData(
         X=adata.X[rows][:, genes],

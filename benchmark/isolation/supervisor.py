@@ -134,7 +134,7 @@ def _go_on(harness: Connection, log: Connection) -> None:
 def _inside(
     request: Request, output: int, theirs: socket.socket, not_ours: tuple[Connection | socket.socket, ...]
 ) -> None:
-    """Be the run: in folders of its own, and without what belongs to the supervisor."""
+    """Be the run: in separate folders, and without what belongs to the supervisor."""
     signal.signal(signal.SIGTERM, signal.SIG_DFL)
     process_tree.end_with_parent()
     os.setpgid(0, 0)  # a method that signals its whole group does not reach the supervisor

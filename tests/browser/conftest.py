@@ -223,3 +223,17 @@ def open_browser(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[
     yield start
     for browser_process in started:
         browser_process.quit()
+
+
+@pytest.fixture(scope="module")
+def browser(open_browser: Callable[..., Any], wait_for: Callable[..., None]) -> Any:
+    """One browser for all tests of this file; on a busy machine its driver is done before the page is."""
+    driver = open_browser()
+    go = driver.get
+
+    def get(url: str) -> None:
+        go(url)
+        wait_for(lambda: driver.execute_script("return document.readyState") == "complete", seconds=60)
+
+    driver.get = get
+    return driver

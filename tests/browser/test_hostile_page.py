@@ -2,7 +2,6 @@
 
 import json
 from collections import Counter
-from collections.abc import Callable
 from datetime import UTC, datetime
 from pathlib import Path
 from types import ModuleType
@@ -15,20 +14,6 @@ from cellular_bench.reports import build_report, write
 from cellular_bench.reports.page.live import live_page
 
 pytestmark = pytest.mark.browser
-
-
-@pytest.fixture(scope="module")
-def browser(open_browser: Callable[..., Any], wait_for: Callable[..., None]) -> Any:
-    """One browser for all tests of this file; on a busy machine its driver is done before the page is."""
-    driver = open_browser()
-    go = driver.get
-
-    def get(url: str) -> None:
-        go(url)
-        wait_for(lambda: driver.execute_script("return document.readyState") == "complete", seconds=60)
-
-    driver.get = get
-    return driver
 
 
 @pytest.fixture(scope="module")

@@ -18,20 +18,6 @@ RANKING = "#integration-baron_human-leave_one_batch_out-ranking"
 FIRST = f"{RANKING} tbody.group-unsupervised"
 
 
-@pytest.fixture(scope="module")
-def browser(open_browser: Callable[..., Any], wait_for: Callable[..., None]) -> Any:
-    """One browser for all tests of this file; on a busy machine its driver is done before the page is."""
-    driver = open_browser()
-    go = driver.get
-
-    def get(url: str) -> None:
-        go(url)
-        wait_for(lambda: driver.execute_script("return document.readyState") == "complete", seconds=60)
-
-    driver.get = get
-    return driver
-
-
 @pytest.fixture
 def page(browser: Any, page_path: Path) -> Any:
     """The page, freshly loaded at 1280 x 900."""

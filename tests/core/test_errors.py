@@ -102,6 +102,11 @@ def test_attacks_by_the_code_of_an_error(error) -> None:
     assert is_reason(reason_of(error))
 
 
+def test_a_message_that_cannot_be_read_is_named_with_the_cause() -> None:
+    assert reason_of(raising(SystemExit(0))) == "Raises whose message cannot be read (SystemExit)"
+    assert reason_of(returning(5)) == "Returns whose message cannot be read (TypeError)"
+
+
 class Bulk(list):
     def __repr__(self) -> str:
         raise AssertionError("was written down")

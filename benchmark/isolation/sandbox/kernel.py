@@ -15,7 +15,7 @@ _SET_PDEATHSIG, _CAPBSET_DROP, _SET_NO_NEW_PRIVS = 1, 24, 38
 _CAPABILITY_VERSION_3 = 0x20080522
 #: Number of the system call ``keyctl``; libc has no function for it.
 _KEYCTL = {"x86_64": 250, "aarch64": 219, "riscv64": 219, "ppc64le": 271, "s390x": 280}
-_JOIN_SESSION_KEYRING = 1
+_JOIN_KEYRING = 1
 
 _libc = ctypes.CDLL(None, use_errno=True)
 
@@ -62,9 +62,9 @@ def drop_privileges() -> None:
 
 
 def leave_keyring() -> None:
-    """Use a new, empty keyring for this session: keys would be a memory that runs share."""
+    """Use a new, empty keyring: keys would be a memory that runs share."""
     with suppress(KeyError, OSError):  # where a container refuses the call, it does so for methods as well
-        call(_KEYCTL[os.uname().machine], _JOIN_SESSION_KEYRING, None, what="A new keyring")
+        call(_KEYCTL[os.uname().machine], _JOIN_KEYRING, None, what="A new keyring")
 
 
 def close_folders() -> None:

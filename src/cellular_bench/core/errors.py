@@ -5,7 +5,7 @@ children are shown without a traceback: they are about the input, not about this
 """
 
 import reprlib
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from difflib import get_close_matches
 from typing import ClassVar, Final
 
@@ -106,17 +106,18 @@ def reason_of(error: BaseException) -> str:
     >>> reason_of(ValueError("two\n lines")), reason_of(NotApplicableError(""))
     ('two lines', 'NotApplicableError without a message')
     """
-    return _line(error, _message) or f"{_line(error, _class_name, most=100) or 'Error'} without a message"
-
-
-def _line(error: BaseException, part: Callable[[BaseException], str], *, most: int = MAX_REASON) -> str:
-    """Return a part of an error as one printable line, empty if it cannot be had."""
+    name = _one_line(_class_name(error), most=100) or "Error"
     try:
-        # The function of str itself: the text may be of a class that has others.
-        text = str.__getitem__(part(error), slice(_MAX_READ))
-    except BaseException:  # whatever the code of an error raises is not ours, SystemExit included
-        return ""
-    words = " ".join(text.split())
+        message = _one_line(_message(error))
+    except BaseException as fault:  # the code of an error may raise anything; the reason says what
+        return f"{name} whose message cannot be read ({_one_line(_class_name(fault), most=100)})"
+    return message or f"{name} without a message"
+
+
+def _one_line(text: str, *, most: int = MAX_REASON) -> str:
+    """Return the beginning of a text as one printable line."""
+    # The function of str itself: the text may be of a class that has others.
+    words = " ".join(str.__getitem__(text, slice(_MAX_READ)).split())
     line = "".join(letter if letter.isprintable() else "\N{REPLACEMENT CHARACTER}" for letter in words)
     return line if len(line) <= most else f"{line[: most - 4].rstrip()} ..."
 
@@ -129,7 +130,9 @@ def _message(error: BaseException) -> str:
 
 
 def _class_name(error: BaseException) -> str:
-    return type(error).__name__
+    """Return the name of a class, by the function of type itself: the class may be of one that has others."""
+    name: str = type.__dict__["__name__"].__get__(type(error))
+    return name
 
 
 #: A longer text may hold nothing but spaces; no more of it is looked at.

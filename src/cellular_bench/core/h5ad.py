@@ -68,7 +68,7 @@ def _members(groups: list[tuple[str, Any]]) -> Iterator[tuple[str, Any]]:
 
 
 def problem_of_store(folder: Path) -> str | None:
-    """Say what is wrong with a zarr store that is not made of its own files; None if nothing is."""
+    """Say what is wrong with a zarr store that holds links; None if nothing is."""
     for path in folder.rglob("*"):
         mode = path.lstat().st_mode
         if not stat.S_ISREG(mode) and not stat.S_ISDIR(mode):

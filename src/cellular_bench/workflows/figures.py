@@ -238,10 +238,6 @@ def _drawing(store: Kept, board: Board, kind: FigureKind, rows: Sequence[BoardRo
     )
 
 
-def _of_run(run: RunRecord) -> str:
-    return f"{one_line(run.split.split_id, MOST_NAME)}, seed {run.seed}"
-
-
 def _has_probabilities(store: Kept, run: RunRecord) -> bool:
     """Look for the probabilities of a run by the names in its file, which is quick."""
     try:

@@ -341,7 +341,7 @@ def leaves_threads(self):
 
 @vandal
 def leaves_daemons(self):
-    """Daemons of daemons, in sessions of their own."""
+    """Daemons of daemons, each as the leader of a process group."""
     for _ in range(5):
         if os.fork() == 0:
             os.setsid()

@@ -160,7 +160,7 @@ def is_let_in(address: str, security: object) -> bool:
     return True
 
 
-def test_only_the_jobs_of_a_session_reach_its_scheduler(slurm, wait_for, tmp_path) -> None:
+def test_only_its_jobs_reach_a_scheduler(slurm, wait_for, tmp_path) -> None:
     """Attack: whoever reaches the scheduler or a worker could have code run there."""
     from distributed.security import Security
 

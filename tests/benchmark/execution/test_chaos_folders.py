@@ -108,7 +108,7 @@ def test_where_the_file_system_has_no_locks_a_benchmark_works(
     assert done.returncode == 0
     assert scores(tmp_path / "out") == calm
     status = Store.open(tmp_path / "out").is_locked
-    assert status is False, "nobody knows, and nobody is told that somebody writes"
+    assert status is False, "without locks, a writer cannot be seen"
 
 
 def test_a_lock_that_somebody_removes_lets_no_run_go_wrong(

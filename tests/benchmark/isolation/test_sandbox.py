@@ -445,7 +445,7 @@ def test_attack_processes_outside_cannot_be_reached(inside: Inside, victim: int)
 def test_attack_no_signal_leaves(inside: Inside) -> None:
     """Neither one to all, nor one to the group of the process that entered."""
     if inside.kind == "landlock":
-        pytest.skip("within Landlock, a run still ends processes of its own group")
+        pytest.skip("within Landlock, a run still ends the processes of its group")
     code = (
         "signal.signal(signal.SIGTERM, signal.SIG_IGN)\n"
         "group = os.getpgrp()\n"
@@ -480,8 +480,8 @@ def test_attack_runs_share_no_memory(namespaced: Inside) -> None:
 
 @pytest.mark.skipif(os.uname().machine != "x86_64", reason="numbers of system calls")
 def test_attack_runs_share_no_keys(inside: Inside) -> None:
-    """Keys of the session stay in the kernel, for whoever comes next in it."""
-    if ctypes.CDLL(None).syscall(250, 1, None) < 0:  # a keyring of this session, for runs to inherit
+    """Keys stay in the kernel, and whatever is started with the same keyring finds them."""
+    if ctypes.CDLL(None).syscall(250, 1, None) < 0:  # a keyring for runs to inherit
         pytest.skip("keys are not permitted here")
     add = "libc.syscall(248, b'user', b'memory', b'type 7', 6, -3)"
     find = "libc.syscall(249, b'user', b'memory', None, 0)"
