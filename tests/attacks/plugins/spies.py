@@ -90,7 +90,7 @@ def spy(function):
 
 
 def keys_of(X):
-    """Return what tells cells apart, whatever their names: their values."""
+    """Return what distinguishes cells under any name: their values."""
     return [row.tobytes() for row in np.asarray(X.toarray() if hasattr(X, "toarray") else X, np.float32)]
 
 
