@@ -111,17 +111,19 @@ def _read_zarr(path: Path) -> AnnData:
 
 def _read_group(path: Path, group: Any, read: Callable[[Path], AnnData]) -> AnnData:
     """Read AnnData, or the RNA of MuData, from an open file; ``read`` reads all of an AnnData file."""
-    is_mudata = "mod" in group and group.attrs.get("encoding-type") == "MuData"
-    name = _rna_of(path, list(group["mod"])) if is_mudata else ""
     with warnings.catch_warnings():
         # Warnings about files of old versions, and about repeated names, which the contract reports.
         warnings.simplefilter("ignore")
         try:
+            is_mudata = "mod" in group and group.attrs.get("encoding-type") == "MuData"
             if is_mudata:
+                name = _rna_of(path, list(group["mod"]))
                 adata, left_out = read_elements(group["mod"][name])
                 _add_columns(adata, group, left_out)
             else:
                 adata, left_out = _read_all_or_elements(path, group, read)
+        except DataError:
+            raise
         except Exception as error:
             # anndata raises errors of many kinds on damaged or foreign files.
             problem = f"anndata {version('anndata')} cannot read this file: {reason_of(error)}."
@@ -247,8 +249,8 @@ def _problem_of_hdf5(path: Path) -> str | None:
     try:
         with h5py.File(path, "r") as file:
             return _problem_of_content(path, set(file)) or problem_of_storage(file)
-    except (OSError, RuntimeError, ValueError) as error:
-        return _problem_of_opening(str(error))
+    except (OSError, RuntimeError, ValueError, LookupError) as error:  # all that h5py raises on damaged files
+        return _problem_of_opening(str(error.args[0] if error.args else error))
 
 
 def _problem_of_content(path: Path, keys: set[str]) -> str | None:
