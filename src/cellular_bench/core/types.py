@@ -30,7 +30,14 @@ LabelAccess = Literal["none", "train", "all"]
 Flavor = Literal["cell_ranger", "seurat"]
 
 #: Aspects in the order of tables; those of plug-ins follow.
-ASPECTS: tuple[AspectId, ...] = ("bio_conservation", "batch_correction", "annotation", "novelty")
+ASPECTS: tuple[AspectId, ...] = (
+    "bio_conservation",
+    "batch_correction",
+    "structure",
+    "annotation",
+    "novelty",
+    "harm",
+)
 
 
 def aspect_title(aspect: AspectId) -> str:
