@@ -148,10 +148,25 @@ class Task:
 
 def _needs_batches(dataset: Dataset) -> str | None:
     if dataset.adata.obs[keys.BATCH].nunique() < 2:
+        if dataset.spec.label_key is None:
+            return (
+                f"Data set '{dataset.spec.dataset_id}' has one batch and no labels, so that no method can be "
+                "ranked. Name the column of the batches (--batch-key with --adata), of the labels "
+                "(--label-key), or both."
+            )
         return (
             f"Data set '{dataset.spec.dataset_id}' has one batch; integration needs two or more. "
             "Name the column of the batches (--batch-key with --adata, batch_key in a data set of your own), "
             "or choose another task."
+        )
+    return None
+
+
+def _needs_labels(dataset: Dataset) -> str | None:
+    if dataset.spec.label_key is None:
+        return (
+            f"Data set '{dataset.spec.dataset_id}' has no labels to learn and to score. Name their column "
+            "(--label-key with --adata, label_key in a data set of your own), or choose the task integration."
         )
     return None
 
@@ -246,6 +261,7 @@ ANNOTATION = Task(
     read=_prediction,
     scored=("label_pred",),
     needs_labels=True,
+    check_data=_needs_labels,
     details=_label_details,
     agreement=_label_agreement,
 )
@@ -256,6 +272,7 @@ NOVELTY = Task(
     asks="predict",
     read=_prediction,
     scored=("novelty",),
+    check_data=_needs_labels,
     check_split=_needs_unseen_labels,
     has_study_metrics=True,
     agreement=_novelty_agreement,

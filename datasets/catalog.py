@@ -112,10 +112,10 @@ def _is_names(value: Any) -> bool:
 #: What each entry of a table must be, beside ``dataset_id`` and ``source``.
 _FIELDS: Mapping[str, tuple[Callable[[Any], bool], str]] = {
     **dict.fromkeys(
-        ("title", "label_key", "organism", "tissue", "assay", "notes"), (_is_text, "it must be text")
+        ("title", "organism", "tissue", "assay", "notes"), (_is_text, "it must be text")
     ),
     **dict.fromkeys(
-        ("batch_key", "counts_layer", "doi", "license", "recipe"), (_is_text_or_none, "it must be text")
+        ("batch_key", "label_key", "counts_layer", "doi", "license", "recipe"), (_is_text_or_none, "it must be text")
     ),
     **dict.fromkeys(("n_obs", "n_vars"), (_is_number_or_none, "it must be a whole number")),
     **dict.fromkeys(("local", "truth_keys"), (_is_names, "it must be a list of names")),
@@ -130,7 +130,7 @@ def from_h5ad(
     path: Path | str,
     *,
     batch_key: str | None,
-    label_key: str,
+    label_key: str | None = None,
     counts_layer: str | None = None,
     dataset_id: str | None = None,
 ) -> DatasetSpec:
@@ -141,7 +141,7 @@ def from_h5ad(
     path
         ``.h5ad`` file.
     batch_key, label_key
-        Columns of ``obs``; ``batch_key=None`` for data without batches.
+        Columns of ``obs``; None for data without batches, or without labels.
     counts_layer
         ``"X"``, ``"raw"`` or the layer that holds raw counts; None to decide by the values.
     dataset_id
@@ -182,7 +182,7 @@ def from_memory(
     adata: AnnData,
     *,
     batch_key: str | None,
-    label_key: str,
+    label_key: str | None = None,
     counts_layer: str | None = None,
     dataset_id: str = "adata",
 ) -> DatasetSpec:
@@ -369,7 +369,7 @@ def _digest_of_part(dataset: Dataset, adata: AnnData) -> str:
 
 
 def validate(
-    path: Path | str, *, batch_key: str | None, label_key: str, counts_layer: str | None = None
+    path: Path | str, *, batch_key: str | None, label_key: str | None = None, counts_layer: str | None = None
 ) -> list[str]:
     """Return all problems of a file, one sentence each; an empty list if it can be used.
 

@@ -28,8 +28,12 @@ from cellular_bench.datasets.preprocess import normalise
 if TYPE_CHECKING:
     from anndata import AnnData
 
-#: The batch of every cell of a data set without batches, and the label without labels.
-ONE_BATCH = "all"
+#: The batch of every cell of a data set without batches, and the label of every cell of one without labels.
+ONE_BATCH, NO_LABEL = "all", ""
+WITHOUT_LABELS = (
+    "There are no labels: integration is ranked without them, which is exploratory. Methods that learn from "
+    "labels, annotation and novelty detection do not apply."
+)
 #: Number of values that are hashed at a time.
 BLOCK_VALUES = 1 << 22
 #: Number of names that an error or a warning gives as examples.
@@ -62,7 +66,7 @@ def conform(
     source
         Path or ``dataset_id``, for the error.
     label_key, batch_key
-        Columns of ``obs``; None for data without: every cell then has the label or batch ``"all"``.
+        Columns of ``obs``; None for data without: every cell then has an empty label, or the batch ``"all"``.
     counts_layer
         ``"X"``, ``"raw"`` or a layer that holds raw counts; None to decide by the values.
     truth_keys
@@ -169,8 +173,10 @@ def follows_from_counts(adata: AnnData) -> bool:
 def _labels_and_batches(
     adata: AnnData, label_key: str | None, batch_key: str | None, found: Findings
 ) -> tuple[list[str], list[str]]:
-    label = [ONE_BATCH] * adata.n_obs
-    if label_key is not None:
+    if label_key is None:
+        label = [NO_LABEL] * adata.n_obs
+        found.warnings.append(WITHOUT_LABELS)
+    else:
         label = _column(adata, label_key, "label", found)
         _warn_of_labels(label, found)
     if batch_key is None:

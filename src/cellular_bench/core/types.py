@@ -56,7 +56,7 @@ class DatasetSpec:
     source
         ``kind`` of source and its details, as in the manifest.
     batch_key, label_key
-        Columns of ``obs`` in the source; None for a data set without batches.
+        Columns of ``obs`` in the source; None for a data set without batches, or without labels.
     counts_layer
         Layer of the source that holds raw counts, or ``"X"``; None to decide by the values.
     recipe
@@ -71,7 +71,7 @@ class DatasetSpec:
     dataset_id: str
     title: str
     source: Mapping[str, Any]
-    label_key: str
+    label_key: str | None = None
     batch_key: str | None = None
     counts_layer: str | None = "X"
     organism: str = "unknown"
@@ -105,7 +105,8 @@ class Dataset:
     adata
         ``obs["label"]`` and ``obs["batch"]`` (categorical, strings), ``X`` log-normalised,
         ``layers["counts"]`` where the data set has counts. Cells and genes have unique names.
-        A data set without batches has one batch, and ``spec.batch_key`` is None.
+        A data set without batches has one batch, and ``spec.batch_key`` is None; in one without labels
+        every label is empty, and ``spec.label_key`` is None.
     digest
         sha256 over everything that a method or a metric can see.
     warnings

@@ -32,8 +32,6 @@ def described(own: OwnCells) -> DatasetSpec | None:
         if any(keys.values()):
             raise UserError("--batch-key, --label-key and --counts-layer describe --adata, which is missing.")
         return None
-    if own.label_key is None:
-        raise UserError("--adata needs --label-key: the column of obs that holds the cell types.")
     describe = catalog.from_h5ad if isinstance(own.adata, Path) else catalog.from_memory
     return describe(own.adata, **keys)
 

@@ -78,7 +78,7 @@ def run(request: RunRequest, *, progress: Progress = SILENT) -> RunResult:
     for task in request.tasks:
         registry.task(task)  # known now, if a plug-in defines it
     own = data.described(request)
-    name = request.suite or ("standard" if own or request.methods else "quickstart")
+    name = request.suite or _default_suite(request)
     suite = find_suite(name)
     dataset_ids = (own.dataset_id,) if own else request.datasets
     suite = tailored(suite, request, dataset_ids=dataset_ids, known=known)
@@ -94,6 +94,14 @@ def run(request: RunRequest, *, progress: Progress = SILENT) -> RunResult:
     store = Store.create(request.out, planned.suite)
     with store.locked():
         return _execute(planned, datasets, store, request, progress)
+
+
+def _default_suite(request: RunRequest) -> str:
+    if request.adata is None:
+        return "standard" if request.methods else "quickstart"
+    blocks = find_suite("label-free").blocks
+    is_possible = set(request.tasks) <= {block.task for block in blocks}
+    return "label-free" if request.label_key is None and is_possible else "standard"
 
 
 def _report_missing(missing: Sequence[Missing], progress: Progress) -> None:
