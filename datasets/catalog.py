@@ -5,13 +5,13 @@ from __future__ import annotations
 import hashlib
 import json
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import MISSING, asdict, fields, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from cellular_bench.core.errors import DataError, UnknownNameError, UserError
-from cellular_bench.core.keys import BATCH, COUNTS, LABEL
+from cellular_bench.core.keys import BATCH, COUNTS, LABEL, LABELLING
 from cellular_bench.core.layers import named_layers
 from cellular_bench.core.toml import read_toml
 from cellular_bench.core.types import Dataset, DatasetSpec
@@ -118,7 +118,7 @@ _FIELDS: Mapping[str, tuple[Callable[[Any], bool], str]] = {
         ("batch_key", "label_key", "counts_layer", "doi", "license", "recipe"), (_is_text_or_none, "it must be text")
     ),
     **dict.fromkeys(("n_obs", "n_vars"), (_is_number_or_none, "it must be a whole number")),
-    **dict.fromkeys(("local", "truth_keys"), (_is_names, "it must be a list of names")),
+    **dict.fromkeys(("local", "truth_keys", "further_labels"), (_is_names, "it must be a list of names")),
     "sha256": (
         lambda value: value is None or is_checksum(value, "sha256"),
         "it must be a sha256 in hexadecimal digits",
@@ -131,6 +131,7 @@ def from_h5ad(
     *,
     batch_key: str | None,
     label_key: str | None = None,
+    further_labels: Sequence[str] = (),
     counts_layer: str | None = None,
     dataset_id: str | None = None,
 ) -> DatasetSpec:
@@ -142,6 +143,8 @@ def from_h5ad(
         ``.h5ad`` file.
     batch_key, label_key
         Columns of ``obs``; None for data without batches, or without labels.
+    further_labels
+        Columns of ``obs`` with other labels, under which runs are scored too.
     counts_layer
         ``"X"``, ``"raw"`` or the layer that holds raw counts; None to decide by the values.
     dataset_id
@@ -174,6 +177,7 @@ def from_h5ad(
         source={"kind": "file", "path": str(path.absolute())},
         batch_key=batch_key,
         label_key=label_key,
+        further_labels=tuple(further_labels),
         counts_layer=counts_layer,
     )
 
@@ -183,6 +187,7 @@ def from_memory(
     *,
     batch_key: str | None,
     label_key: str | None = None,
+    further_labels: Sequence[str] = (),
     counts_layer: str | None = None,
     dataset_id: str = "adata",
 ) -> DatasetSpec:
@@ -202,6 +207,7 @@ def from_memory(
         source={"kind": "memory", "adata": adata},
         batch_key=batch_key,
         label_key=label_key,
+        further_labels=tuple(further_labels),
         counts_layer=counts_layer,
     )
 
@@ -232,6 +238,7 @@ def load(spec: DatasetSpec, *, options: Options | None = None) -> Dataset:
         batch_key=spec.batch_key,
         counts_layer=spec.counts_layer,
         truth_keys=spec.truth_keys,
+        further_labels=spec.further_labels,
     )
     digest = contract.digest(adata)
     if spec.sha256 is not None and spec.sha256 != digest:
@@ -311,6 +318,28 @@ def _values_kept(dataset: Dataset, recipe: Recipe) -> Dataset:
         warnings=(*dataset.warnings, note),
         recipe={"name": recipe.name, "values": "as they came"},
     )
+
+
+def with_clusters(dataset: Dataset) -> Dataset:
+    """Return a data set with clusters of each batch as further labels; see :mod:`.clusters`.
+
+    Examples
+    --------
+    >>> made = with_clusters(load(specs()["simulated_small"]))
+    >>> [key for key in made.adata.obs if key.startswith("labelling")]
+    ['labelling: clusters of each batch']
+    """
+    import numpy as np
+
+    from cellular_bench.datasets.clusters import CLUSTERS, cluster_labels
+
+    key = LABELLING + CLUSTERS
+    if key in dataset.adata.obs:
+        raise UserError(f"obs['{CLUSTERS}'] of {dataset.spec.dataset_id} has the name of made labels: rename it.")
+    adata = dataset.adata.copy()
+    names, batch = (np.asarray(values, dtype=str) for values in (adata.obs_names, adata.obs[BATCH]))
+    adata.obs[key] = cluster_labels(adata.X, batch, names, genes=dataset.gene_selection)
+    return replace(dataset, adata=adata)
 
 
 def digest_with(digest: str, facts: Mapping[str, Any]) -> str:

@@ -17,7 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cellular_bench.core.errors import DataError, UnknownNameError, UserError
-from cellular_bench.core.keys import BATCH, COUNTS, LABEL
+from cellular_bench.core.keys import BATCH, COUNTS, LABEL, LABELLING
 from cellular_bench.core.labels import fault_of_name, label_names, notes_on_names
 from cellular_bench.core.sizes import MIN_CELLS, in_words
 from cellular_bench.core.sparse_checks import sparse_problems
@@ -56,6 +56,7 @@ def conform(
     batch_key: str | None,
     counts_layer: str | None,
     truth_keys: Sequence[str] = (),
+    further_labels: Sequence[str] = (),
 ) -> tuple[AnnData, tuple[str, ...]]:
     """Return a data set in the canonical form, or raise an error with all its problems.
 
@@ -71,6 +72,9 @@ def conform(
         ``"X"``, ``"raw"`` or a layer that holds raw counts; None to decide by the values.
     truth_keys
         Further columns of ``obs`` that are kept as they are.
+    further_labels
+        Columns of ``obs`` with other labels, kept under the names of labellings
+        (:data:`~cellular_bench.core.keys.LABELLING`).
 
     Returns
     -------
@@ -95,6 +99,7 @@ def conform(
         }
         if taken := truth.keys() & {LABEL, BATCH}:
             found.problems.append(f"Further truth cannot be called {', '.join(sorted(taken))}: rename it.")
+        further = _further_labels(adata, further_labels, label_key, batch_key, found)
         expression = choose(adata, counts_layer, found.problems, found.warnings)
     else:
         found.problems.append(f"There are {adata.n_obs} cells and {adata.n_vars} genes; none may be 0.")
@@ -108,6 +113,8 @@ def conform(
     made = _assemble(adata.obs_names, expression, label=label, batch=batch)
     for key, values in truth.items():
         made.obs[key] = values.to_numpy()
+    for key, names in further.items():
+        made.obs[LABELLING + key] = names
     return made, tuple(found.warnings)
 
 
@@ -139,7 +146,8 @@ def digest(adata: AnnData) -> str:
     """Return a sha256 of everything that methods and metrics can see of a canonical data set.
 
     Values, cell and gene names, labels, batches and further truth; independent of compression and storage
-    types of the file. If there are counts, they are hashed instead of ``X``, which follows from them.
+    types of the file. If there are counts, they are hashed instead of ``X``, which follows from them. Further
+    labels are not in it, so that runs need not be repeated for them: each score under them has their digest.
     """
     from scipy import sparse
 
@@ -149,7 +157,7 @@ def digest(adata: AnnData) -> str:
         # In blocks, without a copy of a whole large matrix.
         for start in range(0, len(array), BLOCK_VALUES):
             content.update(array[start : start + BLOCK_VALUES].astype(kind).tobytes())
-    truth = adata.obs.columns.difference([LABEL, BATCH])
+    truth = [key for key in adata.obs.columns.difference([LABEL, BATCH]) if not key.startswith(LABELLING)]
     columns = [adata.obs_names, adata.var_names, adata.obs[LABEL], adata.obs[BATCH]]
     columns += [adata.obs[key].astype(str) for key in truth]
     content.update(json.dumps([list(column) for column in columns]).encode())
@@ -184,10 +192,39 @@ def _labels_and_batches(
     if batch_key == label_key:
         found.problems.append(f"Batch key and label key are the same column, '{batch_key}'.")
     batch = _column(adata, batch_key, "batch", found)
+    if _are_same_groups(label, batch):
+        found.warnings.append(
+            f"obs['{label_key}'] and obs['{batch_key}'] divide the cells into the same groups: labels cannot be "
+            "distinguished from batches, and scores of integration mean nothing."
+        )
     if len(set(batch)) == 1:
         found.warnings.append(f"There is one batch, '{batch[0]}': batch correction cannot be scored.")
     _warn_of_few_cells(batch, "batch", "batches", found)
     return label, batch
+
+
+def _are_same_groups(label: Sequence[str], batch: Sequence[str]) -> bool:
+    """Return whether every label is in one batch and every batch has one label, of two or more."""
+    pairs = set(zip(label, batch, strict=False))
+    return 1 < len(pairs) == len(set(label)) == len(set(batch))
+
+
+def _further_labels(
+    adata: AnnData, keys: Sequence[str], label_key: str | None, batch_key: str | None, found: Findings
+) -> dict[str, list[str]]:
+    """Return other labels of all cells, by their columns."""
+    further: dict[str, list[str]] = {}
+    if keys and label_key is None:
+        found.problems.append("Further labels are compared with the first, and there is none: name a label key.")
+    for key in dict.fromkeys(keys):
+        if key in (label_key, batch_key):
+            role = "labels" if key == label_key else "batches"
+            found.problems.append(f"obs['{key}'] is the column of the {role}: it has no further labels.")
+            continue
+        further[key] = _column(adata, key, "label", found)
+        if len(set(further[key])) == 1:
+            found.warnings.append(f"obs['{key}'] holds one label: label metrics cannot be computed under it.")
+    return further
 
 
 def _column(adata: AnnData, key: str, role: str, found: Findings) -> list[str]:

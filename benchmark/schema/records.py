@@ -89,7 +89,7 @@ class MethodIdentity(Model):
 class DatasetIdentity(Model):
     """The data that it ran on.
 
-    ``subsample`` says which cells were drawn, ``recipe`` how counts were filtered and normalised; both
+    ``n_labels`` is 0 for data without labels. ``subsample`` says which cells were drawn, ``recipe`` how counts were filtered and normalised; both
     None for the data as they are. ``gene_selection`` says how the variable genes of the training cells were
     selected; None for results that were computed elsewhere.
     """
@@ -107,6 +107,11 @@ class DatasetIdentity(Model):
     recipe: dict[str, Any] | None = None
     # Records of before this field: all runs selected by the default.
     gene_selection: GeneSelection | None = GeneSelection()
+
+    @property
+    def is_labelled(self) -> bool:
+        """False for data without labels; True for results that were computed elsewhere."""
+        return self.n_labels > 0 or self.n_obs == 0
 
     @property
     def version_id(self) -> str:
@@ -208,6 +213,19 @@ class Evaluation(Model):
     profile: ProfileName
     min_cells: int | None = None
     shortcuts: tuple[Shortcut, ...] = ()
+
+
+class Relabelled(Model):
+    """The scores of a run under other labels of the same cells, which its method did not see.
+
+    ``labelling`` is the column of the data that holds them, or how they were made; ``digest`` is the sha256 of
+    the labels of the scored cells. ``scores`` are those of the metrics that read labels: others are the same.
+    """
+
+    labelling: str
+    digest: str
+    n_labels: int
+    scores: tuple[Score, ...]
 
 
 class Limits(Model):
@@ -356,6 +374,8 @@ class Outcome(Model):
     confusion
         ``{true label: {predicted label: cells}}`` for annotation; rejected cells count under
         the empty label.
+    relabelled
+        Scores under other labels of the same cells.
     evaluation
         How exact the scores are; None in records from before this was written down: all are exact.
     outputs
@@ -371,6 +391,7 @@ class Outcome(Model):
     scores: tuple[Score, ...] = ()
     per_label: tuple[LabelScore, ...] = ()
     confusion: dict[str, dict[str, int]] = Field(default_factory=dict)
+    relabelled: tuple[Relabelled, ...] = ()
     evaluation: Evaluation | None = None
     outputs: OutputFile | None = None
     cost: Cost | None = None

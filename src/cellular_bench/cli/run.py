@@ -26,6 +26,8 @@ Examples:
   run-benchmark run --adata my.h5ad --batch-key donor --label-key cell_type
   run-benchmark run --adata my.h5ad --batch-key donor --label-key cell_type \\
       --task annotation --split leave-one-batch-out
+  run-benchmark run --adata my.h5ad --batch-key donor
+  run-benchmark run --adata my.h5ad --batch-key donor --label-key level1 --label-key level2
   run-benchmark run --plugin my_method.py --out results/mine
 
 Exit code: 0 all runs ended well or do not apply, 1 some did not, 2 the request was wrong.""",
@@ -49,7 +51,8 @@ Exit code: 0 all runs ended well or do not apply, 1 some did not, 2 the request 
 @options.names_option("--dataset", "datasets", lambda: registry.datasets())
 @options.adata_option
 @options.batch_key_option
-@options.label_key_option
+@options.label_keys_option
+@options.cluster_labels_option
 @options.counts_layer_option
 @click.option(
     "--data-dir", type=options.EXISTING_FOLDER, help="Folder whose h5ad files are data sets of the catalogue."

@@ -5,6 +5,8 @@ from typing import Final
 #: ``obs`` columns of a validated data set.
 BATCH: Final = "batch"
 LABEL: Final = "label"
+#: Begins the names of ``obs`` columns with other labels, which only scores read: a labelling's name follows.
+LABELLING: Final = "labelling: "
 #: ``layers`` entry that holds raw counts; ``X`` holds log-normalised values.
 COUNTS: Final = "counts"
 #: ``var`` column: highly variable among the training cells.

@@ -66,6 +66,9 @@ class DatasetSpec:
         Names of files, with wildcards, under which a user's own folder may hold the data.
     truth_keys
         Further columns of ``obs`` by which a task of a plug-in scores; no method sees them.
+    further_labels
+        Columns of ``obs`` with other labels of the same cells, such as another resolution or annotator. Runs
+        are also scored under them; no method sees them.
     """
 
     dataset_id: str
@@ -86,6 +89,7 @@ class DatasetSpec:
     recipe: str | None = None
     local: Sequence[str] = ()
     truth_keys: Sequence[str] = ()
+    further_labels: Sequence[str] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
