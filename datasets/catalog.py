@@ -111,11 +111,10 @@ def _is_names(value: Any) -> bool:
 
 #: What each entry of a table must be, beside ``dataset_id`` and ``source``.
 _FIELDS: Mapping[str, tuple[Callable[[Any], bool], str]] = {
+    **dict.fromkeys(("title", "organism", "tissue", "assay", "notes"), (_is_text, "it must be text")),
     **dict.fromkeys(
-        ("title", "organism", "tissue", "assay", "notes"), (_is_text, "it must be text")
-    ),
-    **dict.fromkeys(
-        ("batch_key", "label_key", "counts_layer", "doi", "license", "recipe"), (_is_text_or_none, "it must be text")
+        ("batch_key", "label_key", "counts_layer", "doi", "license", "recipe"),
+        (_is_text_or_none, "it must be text"),
     ),
     **dict.fromkeys(("n_obs", "n_vars"), (_is_number_or_none, "it must be a whole number")),
     **dict.fromkeys(("local", "truth_keys", "further_labels"), (_is_names, "it must be a list of names")),
@@ -335,7 +334,9 @@ def with_clusters(dataset: Dataset) -> Dataset:
 
     key = LABELLING + CLUSTERS
     if key in dataset.adata.obs:
-        raise UserError(f"obs['{CLUSTERS}'] of {dataset.spec.dataset_id} has the name of made labels: rename it.")
+        raise UserError(
+            f"obs['{CLUSTERS}'] of {dataset.spec.dataset_id} has the name of made labels: rename it."
+        )
     adata = dataset.adata.copy()
     names, batch = (np.asarray(values, dtype=str) for values in (adata.obs_names, adata.obs[BATCH]))
     adata.obs[key] = cluster_labels(adata.X, batch, names, genes=dataset.gene_selection)

@@ -28,7 +28,12 @@ Ints = NDArray[np.int64]
 
 
 def cluster_labels(
-    X: Any, batch: NDArray[np.str_], names: NDArray[np.str_], *, genes: GeneSelection | None = None, seed: int = 0
+    X: Any,
+    batch: NDArray[np.str_],
+    names: NDArray[np.str_],
+    *,
+    genes: GeneSelection | None = None,
+    seed: int = 0,
 ) -> NDArray[np.str_]:
     """Return the name of the cluster of each cell.
 

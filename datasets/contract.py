@@ -215,7 +215,9 @@ def _further_labels(
     """Return other labels of all cells, by their columns."""
     further: dict[str, list[str]] = {}
     if keys and label_key is None:
-        found.problems.append("Further labels are compared with the first, and there is none: name a label key.")
+        found.problems.append(
+            "Further labels are compared with the first, and there is none: name a label key."
+        )
     for key in dict.fromkeys(keys):
         if key in (label_key, batch_key):
             role = "labels" if key == label_key else "batches"

@@ -203,7 +203,11 @@ class RunRequest(OwnCells):
         if key is None or isinstance(key, str):
             return given
         first, *others = several(key) or (None,)
-        return {**given, "label_key": first, "further_labels": (*others, *several(given.get("further_labels")))}
+        return {
+            **given,
+            "label_key": first,
+            "further_labels": (*others, *several(given.get("further_labels"))),
+        }
 
     @field_validator("suite", mode="before")
     @classmethod
