@@ -67,7 +67,7 @@ def under_other_labels(board: Board) -> tuple[OtherLabels, ...]:
     for name in names:
         scores = _scores_of(name, runs)
         relabelled = [_relabelled(run, scores.get(run.run_id)) for run in runs]
-        (made,) = build_boards(relabelled, board.metrics)
+        (made,) = build_boards(relabelled, board.metrics, weights=dict(board.rule.weights))
         sizes = [one.n_labels for one in scores.values()]
         found.append(
             OtherLabels(
