@@ -209,7 +209,7 @@ def formula(board: Board) -> str:
         (aspect,) = board.aspects
         names = [spec.name for spec in board.metrics if spec.aspect == aspect and spec.in_overall]
         return f"the mean of {', '.join(names)}"
-    words = rule_in_words(board.rule)
+    words = rule_in_words(board.rule) if board.dataset.is_labelled else _metrics_weighed(board)
     if board.rule.name != DEFAULT_RULE:
         words += f" ({board.rule.title} weights)"
     if board.other_rule is not None:
@@ -224,6 +224,16 @@ def rule_in_words(rule: Rule) -> str:
         for aspect, weight in rule.weights.items()
         if weight > 0
     )
+
+
+def _metrics_weighed(board: Board) -> str:
+    """Write the weights with the metrics of each aspect, where these are others than usual."""
+    parts = []
+    for aspect, weight in board.weights.items():
+        names = [spec.name for spec in board.metrics if spec.aspect == aspect and spec.in_overall]
+        mean = f" ({', '.join(names)})" if names else ""
+        parts.append(f"{weight:.3g} × {aspect_title(aspect).lower()}{mean}")
+    return " + ".join(parts)
 
 
 def other_title(rule: Rule) -> str:
