@@ -109,7 +109,7 @@ def _lack_of_method(choice: MethodChoice, block: Block, methods: Mapping[str, Me
     name = choice.method_id
     if name not in methods:
         return "method", name, "This version has no such method.", "Give one of that name with --plugin."
-    if block.task not in methods[name].spec.tasks:
+    if not task(block.task).is_done_by(methods[name].spec):
         can = ", ".join(methods[name].spec.tasks)
         return "method", name, f"It does {can}, not {block.task}.", "Give another one with --plugin."
     unknown = sorted(choice.params.keys() - methods[name].defaults.keys())

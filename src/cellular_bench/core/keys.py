@@ -7,6 +7,8 @@ BATCH: Final = "batch"
 LABEL: Final = "label"
 #: Begins the names of ``obs`` columns with other labels, which only scores read: a labelling's name follows.
 LABELLING: Final = "labelling: "
+#: ``obs`` column of scored cells of a split in halves: a half is random within each stratum.
+STRATUM: Final = "stratum"
 #: ``layers`` entry that holds raw counts; ``X`` holds log-normalised values.
 COUNTS: Final = "counts"
 #: ``var`` column: highly variable among the training cells.

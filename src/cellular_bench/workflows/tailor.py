@@ -143,7 +143,8 @@ def _methods_of(
     block: Block, method_ids: Sequence[str], known: Methods, params: Mapping[str, Mapping[str, Any]]
 ) -> tuple[MethodChoice, ...]:
     """Choose the methods of a block; plug-ins join the suite's own, ``all`` stands for every method."""
-    can = [name for name, method in known.items() if block.task in method.spec.tasks]
+    wanted_task = registry.task(block.task)
+    can = [name for name, method in known.items() if wanted_task.is_done_by(method.spec)]
     wanted = [choice.method_id for choice in block.methods]
     if method_ids:
         wanted = [name for name in method_ids if name in can or name == "all"]
