@@ -267,9 +267,9 @@ def _needs_batches(dataset: Dataset) -> str | None:
     if dataset.adata.obs[keys.BATCH].nunique() < 2:
         if dataset.spec.label_key is None:
             return (
-                f"Data set '{dataset.spec.dataset_id}' has one batch and no labels, so that no method can be "
-                "ranked. Name the column of the batches (--batch-key with --adata), of the labels "
-                "(--label-key), or both."
+                f"Data set '{dataset.spec.dataset_id}' has one batch and no labels; integration needs two "
+                "batches or more. Name the column of the batches (--batch-key with --adata), or choose the "
+                "task harm."
             )
         return (
             f"Data set '{dataset.spec.dataset_id}' has one batch; integration needs two or more. "
