@@ -234,6 +234,10 @@ class Task:
         """Whether a method does this task: it names the task, or the one whose methods do it, too."""
         return self.task_id in spec.tasks or self.done_by in spec.tasks
 
+    def takes(self, kind: str) -> bool:
+        """Whether it can be scored on a kind of split."""
+        return self.split_kinds is None or kind in self.split_kinds
+
     def is_at_once(self, spec: MethodSpec) -> bool:
         """Whether a method sees the scored cells alone, instead of training cells first."""
         return self.asks_at_once is not None and not spec.inductive
@@ -293,15 +297,6 @@ def _needs_unseen_labels(split: Split) -> str | None:
         return (
             f"Split '{split.split_id}' holds no label back, so no cell is novel and nothing can be scored. "
             "The task novelty needs the split unseen-label or private-label."
-        )
-    return None
-
-
-def _needs_halves(split: Split) -> str | None:
-    if split.kind not in HALVES:
-        return (
-            f"Split '{split.split_id}' does not cut a batch into halves. The task harm needs the split "
-            "even-halves or skewed-halves."
         )
     return None
 
@@ -440,7 +435,6 @@ HARM = Task(
     split_kinds=HALVES,
     read=_embedding,
     scored=("X_emb", "graph"),
-    check_split=_needs_halves,
     inputs=(TaskInputs(file="strata", arrays={"stratum": _stratum}),),
 )
 #: Every task by its id, those of plug-ins last; a process knows those of the plug-ins that it has loaded.

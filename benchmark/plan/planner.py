@@ -171,7 +171,11 @@ def _split_obstacle(block: Block, split: Split, dataset: Dataset) -> str | None:
             f"'{dataset.spec.dataset_id}' ({dataset.recipe['name']}) does not. Choose another stress, or no "
             "recipe."
         )
-    return task(block.task).check_split(split)
+    wanted = task(block.task)
+    if not wanted.takes(split.kind):
+        kinds = " or ".join(sorted(kind.replace("_", "-") for kind in wanted.split_kinds or ()))
+        return f"The task {wanted.task_id} needs the split {kinds}, not {split.kind.replace('_', '-')}."
+    return wanted.check_split(split)
 
 
 #: Splits and stresses that choose cells by their labels.

@@ -51,6 +51,8 @@ def tailored(suite: Suite, request: RunRequest, *, dataset_ids: Sequence[str], k
     if not blocks:
         raise UserError(f"Suite '{suite.suite_id}' has no block for {', '.join(request.tasks)}.")
     split = _split(request)
+    if split is not None and not request.tasks:
+        blocks = [block for block in blocks if registry.task(block.task).takes(split.kind)] or blocks
     asked = {
         "datasets": tuple(dataset_ids),
         "splits": () if split is None else (split,),
