@@ -194,8 +194,8 @@ def _labels_and_batches(
     batch = _column(adata, batch_key, "batch", found)
     if _are_same_groups(label, batch):
         found.warnings.append(
-            f"obs['{label_key}'] and obs['{batch_key}'] divide the cells into the same groups: labels cannot be "
-            "distinguished from batches, and scores of integration mean nothing."
+            f"obs['{label_key}'] and obs['{batch_key}'] divide the cells into the same groups: labels cannot "
+            "be distinguished from batches, and scores of integration mean nothing."
         )
     if len(set(batch)) == 1:
         found.warnings.append(f"There is one batch, '{batch[0]}': batch correction cannot be scored.")

@@ -83,7 +83,9 @@ def _scores_of(name: str, runs: Iterable[RunRecord]) -> dict[str, Relabelled]:
     """Return the scores of runs under a labelling; of several of one name on a split, that of most runs."""
     by_split: dict[str, dict[str, Relabelled]] = defaultdict(dict)
     for run in runs:
-        by_split[run.split.digest] |= {run.run_id: one for one in run.relabelled if one.labelling == name}
+        one = next((one for one in run.relabelled if one.labelling == name), None)
+        if one is not None:
+            by_split[run.split.digest][run.run_id] = one
     chosen: dict[str, Relabelled] = {}
     for scores in by_split.values():
         counts = Counter(one.digest for one in scores.values())

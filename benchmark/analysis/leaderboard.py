@@ -407,10 +407,9 @@ def _board(
 
 
 def _label_free(specs: Sequence[MetricSpec], free: LabelFree) -> tuple[MetricSpec, ...]:
-    """Return the metrics that cells without labels can have, with those in the overall score that count there."""
-    return tuple(
-        replace(spec, in_overall=spec.metric_id in free.metric_ids) for spec in specs if not reads_labels(spec)
-    )
+    """Return the metrics that cells without labels can have; those that count there are in the overall score."""
+    possible = (spec for spec in specs if not reads_labels(spec))
+    return tuple(replace(spec, in_overall=spec.metric_id in free.metric_ids) for spec in possible)
 
 
 def _without_labels(task: Task, free: LabelFree, weights: Weights | None) -> tuple[Rule, Rule | None]:

@@ -89,9 +89,9 @@ class MethodIdentity(Model):
 class DatasetIdentity(Model):
     """The data that it ran on.
 
-    ``n_labels`` is 0 for data without labels. ``subsample`` says which cells were drawn, ``recipe`` how counts were filtered and normalised; both
-    None for the data as they are. ``gene_selection`` says how the variable genes of the training cells were
-    selected; None for results that were computed elsewhere.
+    ``n_labels`` is 0 for data without labels. ``subsample`` says which cells were drawn, ``recipe`` how counts
+    were filtered and normalised; both None for the data as they are. ``gene_selection`` says how the variable
+    genes of the training cells were selected; None for results that were computed elsewhere.
     """
 
     dataset_id: FileName
@@ -218,8 +218,9 @@ class Evaluation(Model):
 class Relabelled(Model):
     """The scores of a run under other labels of the same cells, which its method did not see.
 
-    ``labelling`` is the column of the data that holds them, or how they were made; ``digest`` is the sha256 of
-    the labels of the scored cells. ``scores`` are those of the metrics that read labels: others are the same.
+    ``labelling`` is the column of the data that holds them, or how they were made; ``digest`` is the sha256
+    of the labels of the scored cells. ``scores`` are those of the metrics that read labels: others are the
+    same.
     """
 
     labelling: str

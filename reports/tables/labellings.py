@@ -34,8 +34,9 @@ def labellings_table(board: Board) -> Table | None:
         table_id=f"{board.board_id}-labellings",
         title="Under other labels",
         lead=" ".join(_verdicts(board, others)),
-        caption="Overall score and rank of the same outputs under other labels of the same cells, which no method "
-        "saw. Methods that learn from labels saw the first ones, which is an advantage there. In brackets: numbers of labels.",
+        caption="Overall score and rank of the same outputs under other labels of the same cells, which no "
+        "method saw. Methods that learn from labels saw the first ones, which is an advantage there. In "
+        "brackets: numbers of labels.",
         columns=_columns(board, others),
         rows=method_rows(board, cells),
         remarks=_remarks(board, others),

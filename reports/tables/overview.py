@@ -265,8 +265,8 @@ def weights_notes(board: Board) -> tuple[str, ...]:
         )
         if board.dataset.is_labelled:
             notes.append(
-                f"No run has been scored for {absent}, so the overall score has the {board.rule.title} weights. "
-                "`run-benchmark rescore FOLDER` adds the scores where outputs are kept."
+                f"No run has been scored for {absent}, so the overall score has the {board.rule.title} "
+                "weights. `run-benchmark rescore FOLDER` adds the scores where outputs are kept."
             )
         else:
             notes.append(

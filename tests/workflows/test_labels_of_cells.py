@@ -172,8 +172,8 @@ def test_scores_under_other_labels_are_those_of_a_run_with_these_labels(
     relabelled, run_benchmark, file, tmp_path
 ):
     *_, store = relabelled
-    given = ("--adata", file, "--batch-key", "donor", "--method", "pca,unintegrated", "--out", tmp_path / "out")
-    done = run_benchmark("run", *given, "--label-key", "coarse", *QUICK, "--split", "all")
+    given = ("--adata", file, "--batch-key", "donor", "--label-key", "coarse", "--split", "all")
+    done = run_benchmark("run", *given, "--method", "pca,unintegrated", "--out", tmp_path / "out", *QUICK)
     assert done.returncode == 0, done.stderr
     own = {record.method.method_id: record.values for record in Store.open(tmp_path / "out").records()}
     for record in store.records():

@@ -21,7 +21,7 @@ from cellular_bench.cli.options import (
     format_option,
     label_key_option,
 )
-from cellular_bench.core.errors import DataError, UserError
+from cellular_bench.core.errors import DataError
 
 if TYPE_CHECKING:
     from cellular_bench.core.types import DatasetSpec

@@ -134,9 +134,9 @@ label_key_option = click.option("--label-key", help="Column of obs that holds th
 label_keys_option = click.option(
     "--label-key",
     multiple=True,
-    help="Column of obs that holds the cell types of your cells. Methods that learn see the first; each further "
-    "one (repeat the option) is another labelling, under which integration is scored too. Without any, "
-    "integration is ranked without labels.",
+    help="Column of obs that holds the cell types of your cells. Methods that learn see the first; each "
+    "further one (repeat the option) is another labelling, under which integration is scored too. Without "
+    "any, integration is ranked without labels.",
 )
 cluster_labels_option = click.option(
     "--cluster-labels",

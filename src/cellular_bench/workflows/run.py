@@ -122,8 +122,8 @@ def _check_other_labels(suite: Suite, request: RunRequest) -> None:
     tasks = dict.fromkeys(block.task for block in suite.blocks)
     if not any(registry.task(task).takes_other_labels for task in tasks):
         raise UserError(
-            f"Only embeddings are scored under further labels, and you asked for {', '.join(tasks)}. Leave out "
-            "all but the first --label-key, and --cluster-labels."
+            f"Only embeddings are scored under further labels, and you asked for {', '.join(tasks)}. Leave "
+            "out all but the first --label-key, and --cluster-labels."
         )
 
 
