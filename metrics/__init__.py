@@ -25,6 +25,9 @@ expression, corrected
     (n_obs, n_vars) log-normalised expression before and after correction, dense or sparse.
 cell_cycle, cell_cycle_before
     Attributes ``scores`` and ``variance_before`` of a :class:`CellCycle`; only batches in the latter count.
+conditions, donor
+    (n_obs,) values of each condition that must be kept, by the name of its column, or the reason why it has no
+    score; (n_obs,) independent units, such as donors.
 neighbors
     Result of :func:`nearest_neighbors`: at least as many per cell as the metric uses, the cell itself
     included. A metric that also accepts a graph or communities takes None if these are given.
@@ -115,6 +118,7 @@ from cellular_bench.metrics.embedding.silhouettes import (
 from cellular_bench.metrics.engine import evaluate
 from cellular_bench.metrics.numerics.distances import Neighbors, nearest_neighbors
 from cellular_bench.metrics.spec import METRICS, metric, required_inputs, sort_metrics
+from cellular_bench.metrics.structure.conditions import condition_kept
 
 sort_metrics()
 
@@ -122,7 +126,7 @@ __all__ = [
     "METRICS", "CalibrationCurve", "CellCycle", "Interval", "LabelFigures", "MappedLabels", "MetricCard",
     "Neighbors", "NovelSamples", "Ontology", "RejectionCurve", "accuracy", "accuracy_accepted", "ari_scib",
     "balanced_accuracy", "bootstrap", "bras", "brier", "calibration_curve", "card", "cell_cycle_conservation",
-    "cilisi", "clisi", "cohen_kappa", "confusion", "coverage", "coverage_at_accuracy_95",
+    "cilisi", "clisi", "cohen_kappa", "condition_kept", "confusion", "coverage", "coverage_at_accuracy_95",
     "coverage_at_accuracy_99", "evaluate", "expected_calibration_error", "f1_macro", "f1_weighted",
     "flag_samples", "fold_change_kept", "gene_correlation_kept", "graph_connectivity",
     "graph_connectivity_scib", "hvg_overlap", "ilisi", "interval", "isolated_label_f1", "isolated_labels",
