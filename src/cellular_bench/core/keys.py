@@ -5,6 +5,9 @@ from typing import Final
 #: ``obs`` columns of a validated data set.
 BATCH: Final = "batch"
 LABEL: Final = "label"
+#: ``obs`` columns of a condition that methods must keep and do not see, named after it, and of the donors.
+CONDITION: Final = "condition:"
+DONOR: Final = "donor:"
 #: ``layers`` entry that holds raw counts; ``X`` holds log-normalised values.
 COUNTS: Final = "counts"
 #: ``var`` column: highly variable among the training cells.
