@@ -46,7 +46,7 @@ class Findings:
 
 @dataclass(frozen=True, slots=True)
 class Kept:
-    """Columns of ``obs`` with conditions that integration must keep, and with the donors; None: the batches."""
+    """Columns of ``obs`` with conditions to keep, and with the donors; None: the batches."""
 
     keep: tuple[str, ...] = ()
     donor_key: str | None = None
@@ -208,7 +208,7 @@ def _labels_and_batches(
 def _conditions(
     adata: AnnData, kept: Kept, label_key: str | None, batch: list[str], found: Findings
 ) -> dict[str, list[str]]:
-    """Return the columns of conditions and of donors under the names that a canonical data set has for them."""
+    """Return the columns of conditions and of donors, by their names in the canonical form."""
     donor_key = kept.donor_key
     if donor_key is not None and not kept.keep:
         found.problems.append(f"Donors, '{donor_key}', are of no use without a condition to keep.")

@@ -26,8 +26,8 @@ expression, corrected
 cell_cycle, cell_cycle_before
     Attributes ``scores`` and ``variance_before`` of a :class:`CellCycle`; only batches in the latter count.
 conditions, donor
-    (n_obs,) values of each condition that must be kept, by the name of its column, or the reason why it has no
-    score; (n_obs,) independent units, such as donors.
+    (n_obs,) values of each condition that must be kept, by the name of its column, or the reason why it has
+    no score; (n_obs,) independent units, such as donors.
 neighbors
     Result of :func:`nearest_neighbors`: at least as many per cell as the metric uses, the cell itself
     included. A metric that also accepts a graph or communities takes None if these are given.

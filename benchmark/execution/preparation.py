@@ -20,8 +20,8 @@ from cellular_bench.benchmark.results.contents import holds_data
 from cellular_bench.benchmark.results.store import CELLS, ORDER, TRUTH
 from cellular_bench.benchmark.tasks import Task
 from cellular_bench.core import keys
-from cellular_bench.core.conditions import conditions_of
 from cellular_bench.core.components import principal_components
+from cellular_bench.core.conditions import conditions_of
 from cellular_bench.core.errors import UndefinedError, UserError
 from cellular_bench.core.files import is_disk_error
 from cellular_bench.core.genes import variable_genes

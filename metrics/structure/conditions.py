@@ -62,7 +62,7 @@ class DonorFigures:
 def without_determined(
     conditions: Mapping[str, ArrayLike], batch: ArrayLike
 ) -> dict[str, ArrayLike | UndefinedError]:
-    """Return the columns of conditions, and for those that batches determine the reason why they have no score.
+    """Return the columns of conditions; for those that batches determine, the reason why they have no score.
 
     A batch that has one condition only cannot be corrected without the condition: what a method removes is
     then neither right nor wrong.
@@ -82,8 +82,8 @@ def without_determined(
     """
     return {
         name: UndefinedError(
-            f"each batch has one value of '{name}' only: correcting batches and removing the condition are one "
-            "thing"
+            f"each batch has one value of '{name}' only: correcting batches and removing the condition are "
+            "one thing"
         )
         if is_determined(values, batch)
         else values
@@ -158,7 +158,7 @@ def condition_figures(
 
 
 def _held_out(cells: Ints, donor: Ints, has_value: Bools) -> Iterator[tuple[Ints, int, Bools, Bools]]:
-    """Yield, for each donor of a type, cells, the donor, which cells are theirs, and which have the condition.
+    """Yield for each donor of a type: cells, the donor, which cells are theirs, which have the condition.
 
     Donors with too few cells take no part: not even as the others.
     """
@@ -186,8 +186,8 @@ def _auc(X: Floats, is_held_out: Bools, has_value: Bools) -> float:
 def _scaled(X: Floats) -> Floats:
     """Return coordinates around their mean, none above 1 in magnitude; a power of two is exact."""
     centred = X - X.mean(axis=0)
-    centred: Floats = centred / 2.0 ** np.ceil(np.log2(np.abs(centred).max() or 1.0))
-    return centred
+    scaled: Floats = centred / 2.0 ** np.ceil(np.log2(np.abs(centred).max() or 1.0))
+    return scaled
 
 
 def _shares(X: Floats, is_held_out: Bools, has_value: Bools) -> Floats:
@@ -301,13 +301,13 @@ def condition_kept(
 
     Notes
     -----
-    Formula: of a label, donors with at least 10 cells with a condition and 10 without take part. Each donor is
-    held out in turn: s = share of the condition among the min(15, n // 3) nearest of the n cells of the other
-    donors, of the same label; cells at the same distance share a place; AUC = area under the ROC curve of s.
-    Per label, AUC is the mean over donors, and kept = min(1, (AUC - 0.5) / (AUC before - 0.5)), where AUC
-    before, of principal components before integration, is at least 0.6. The value is the mean over labels,
-    clipped to 0 to 1 after that. With more than two conditions, each is told from the rest, and the mean over
-    them is taken; several columns are averaged.
+    Formula: of a label, donors with at least 10 cells with a condition and 10 without take part. Each donor
+    is held out in turn: s = share of the condition among the min(15, n // 3) nearest of the n cells of the
+    other donors, of the same label; cells at the same distance share a place; AUC = area under the ROC curve
+    of s. Per label, AUC is the mean over donors, and kept = min(1, (AUC - 0.5) / (AUC before - 0.5)), where
+    AUC before, of principal components before integration, is at least 0.6. The value is the mean over
+    labels, clipped to 0 to 1 after that. With more than two conditions, each is told from the rest, and the
+    mean over them is taken; several columns are averaged.
 
     Fooled by: a method that sees the condition. An axis of the condition alone scores 1, as the cap only
     prevents more than before integration: the column is therefore kept from methods, as labels are. A

@@ -78,7 +78,7 @@ def _figures(run: RunRecord, name: str) -> dict[Key, DonorCondition]:
 
 
 def _cell(row: BoardRow, found: list[DonorCondition | None]) -> Cell:
-    """Return the mean AUC over the runs of a row that have the label and donor; the shade begins at chance."""
+    """Return the mean AUC over the runs that have the label and donor; the shade begins at chance."""
     values = [None if one is None else one.auc for one in found]
     reasons = [
         run_failure(run) if run.status != "ok" else "too few scored cells of this label and donor"

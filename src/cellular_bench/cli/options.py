@@ -139,8 +139,8 @@ keep_option = click.option(
     "--keep",
     multiple=True,
     metavar="COLUMN",
-    help="Column of obs with a condition, such as a treatment, that integration must keep. No method sees it; "
-    "may be repeated.",
+    help="Column of obs with a condition, such as a treatment, that integration must keep. No method sees "
+    "it; may be repeated.",
 )
 donor_key_option = click.option(
     "--donor-key",

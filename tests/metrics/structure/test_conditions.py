@@ -17,10 +17,10 @@ RESPONSES = (0.0, 2.5, 5.0)
 N = 24
 
 
-@pytest.fixture(params=[0, 1, 2])
-def cells(request):
+@pytest.fixture(scope="module")
+def cells():
     """Three types, three donors, two conditions to which the types respond not at all, somewhat and much."""
-    rng = np.random.default_rng(request.param)
+    rng = np.random.default_rng(0)
     kind, donor, stim = (each.ravel() for each in np.indices((3, 3, 2)).repeat(N, axis=-1))
     X = rng.normal(size=(len(kind), 6))
     X[:, 0] += 30.0 * kind
@@ -53,8 +53,8 @@ def islands(cells, seed):
 
 def test_the_embedding_of_before_keeps_all_and_no_information_on_cells_keeps_nothing(cells):
     assert kept(cells, cells["X_pre"]) == 1.0
-    nothing = [shuffled_within(cells["X_pre"], cells["label"], seed) for seed in range(8)]
-    nothing += [islands(cells, seed) for seed in range(8)]
+    nothing = [shuffled_within(cells["X_pre"], cells["label"], seed) for seed in range(5)]
+    nothing += [islands(cells, seed) for seed in range(5)]
     values = [kept(cells, X) for X in nothing]
     assert np.mean(values) < 0.06
     assert max(values) < 0.2
@@ -193,7 +193,7 @@ def test_donors_take_part_from_ten_cells_of_either_condition(n):
 def test_a_condition_that_does_not_show_before_has_no_score(cells):
     blind = islands(cells, 0)
     with pytest.raises(
-        UndefinedError, match="do not show the condition in any label: the largest AUC is 0.5"
+        UndefinedError, match=r"do not show the condition in any label: the largest AUC is 0\.5"
     ):
         kept(cells, cells["X_pre"], X_pre=blind)
 
