@@ -239,11 +239,11 @@ def _condition_details(inputs: Mapping[str, Any]) -> Mapping[str, Any]:
             if X_emb is None:
                 raise UndefinedError("there is no embedding", by_output=True)
             figures = condition_figures(X_emb, inputs["X_pre"], inputs["label"], inputs["donor"], values)
-            found = {"kept": share_kept(figures)}
+            kept, reason = share_kept(figures), None
         except UndefinedError as error:
-            found = {"kept": None, "reason": str(error)}
+            kept, reason = None, str(error)
         donors = tuple(DonorCondition.model_validate(asdict(one)) for one in figures)
-        rows.append(ConditionKept(column=column, donors=donors, **found))
+        rows.append(ConditionKept(column=column, kept=kept, reason=reason, donors=donors))
     return {"conditions": tuple(rows)} if rows else {}
 
 

@@ -193,7 +193,6 @@ def make_truth(
     """Gather what metrics need to know of cells beside a method's output."""
     label, batch = (np.asarray(adata.obs[key], dtype=str) for key in (keys.LABEL, keys.BATCH))
     kept = conditions_of(adata.obs)
-    of_conditions = {"condition_names": kept.names, "conditions": kept.values, "donor": kept.donor}
     return Truth(
         obs_names=np.asarray(adata.obs_names, dtype=str),
         label=label,
@@ -201,7 +200,9 @@ def make_truth(
         is_novel=np.isin(label, unseen_labels),
         X_pre=principal_components(adata.X[:, highly_variable]),
         **_cell_cycle(adata, batch),
-        **(of_conditions if len(kept.names) else {}),
+        condition_names=kept.names,
+        conditions=kept.values,
+        donor=kept.donor if len(kept.names) else kept.donor[:0],
     )
 
 

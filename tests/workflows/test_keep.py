@@ -156,29 +156,33 @@ def results(cells, tmp_path_factory):
     out = tmp_path_factory.mktemp("keep")
     return cellular_bench.run(
         adata=cells, keep=COLUMN, donor_key="person", tasks="integration", split="all",
-        methods=["unintegrated", "shuffled"], out=out / "r", jobs=1, quiet=True, **KEYS,
+        methods="unintegrated", out=out / "r", jobs=1, quiet=True, **KEYS,
     )  # fmt: skip
 
 
 def test_every_record_has_the_figures_and_the_page_shows_them(results):
-    kept = {run.method.method_id: run.conditions[0] for run in results.records}
-    assert kept["unintegrated"].kept > 0.95
-    assert kept["shuffled"].kept < 0.2
-    assert {one.donor for one in kept["shuffled"].donors} == set(PEOPLE)
-    for run in results.records:
-        assert (run.dataset.keep, run.dataset.donor_key) == ((COLUMN,), "person")
+    (run,) = results.records
+    (kept,) = run.conditions
+    assert kept.kept > 0.95
+    assert {one.donor for one in kept.donors} == set(PEOPLE)
+    assert (run.dataset.keep, run.dataset.donor_key) == ((COLUMN,), "person")
     page = (results.folder / "leaderboard.html").read_text("utf-8")
     assert "Kept of xq_stim, by label and donor" in page
     suite = json.loads((results.folder / "suite.json").read_text("utf-8"))
     assert "xq_treated" not in json.dumps(suite)
 
 
-def test_a_record_can_be_scored_again_and_reproduced_without_naming_the_columns(results, cells):
+def test_a_record_can_be_scored_again(results):
+    (run,) = results.records
     store = Store.open(results.folder)
-    (run,) = (run for run in results.records if run.method.method_id == "unintegrated")
     assert rescore(store, run) == run
     assert rescore(store, run.model_copy(update={"conditions": ()})) == run
-    file = store.run_folder(run.run_id) / "record.json"
+
+
+@pytest.mark.slow
+def test_a_record_is_reproduced_without_naming_the_columns(results, cells):
+    (run,) = results.records
+    file = Store.open(results.folder).run_folder(run.run_id) / "record.json"
     again = reproduce(ReproduceRequest.of(record_file=file, adata=cells, **KEYS))
     assert again.differences == []
     assert again.record.conditions == run.conditions
