@@ -6,17 +6,52 @@ All that depends on a task is an attribute of its :class:`Task`; nothing else lo
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, Final
 
+from cellular_bench.benchmark.schema.weights import Weights, WeightsError, check_numbers
 from cellular_bench.core import keys
+from cellular_bench.core.errors import UnknownNameError
 from cellular_bench.core.types import AspectId, Dataset, MethodSpec, Split, TaskId
 
 if TYPE_CHECKING:
     from anndata import AnnData
 
     from cellular_bench.core.outputs import Outputs
+
+
+#: Names of the weights that a task has by default, and of those that a user chose.
+DEFAULT_RULE: Final = "default"
+CUSTOM_RULE: Final = "custom"
+#: How names of rules are written, where not as they are.
+RULE_TITLES: Final[Mapping[str, str]] = {"scib": "scIB"}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Rule:
+    """How the aspects of a task make its overall score: a weighted mean.
+
+    Attributes
+    ----------
+    name
+        Of :attr:`Task.named_rules`, or ``"custom"``.
+    weights
+        Weight of every aspect of the task, 0 for those that do not count; they add up to 1.
+    """
+
+    name: str
+    weights: Mapping[AspectId, float]
+
+    @property
+    def title(self) -> str:
+        """Name in reports."""
+        return RULE_TITLES.get(self.name, self.name.capitalize())
+
+    @property
+    def needs(self) -> frozenset[AspectId]:
+        """Aspects that count."""
+        return frozenset(aspect for aspect, weight in self.weights.items() if weight > 0)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -58,6 +93,9 @@ class Task:
         Name in reports.
     weights
         Weight of each aspect in the overall score; metrics name the aspect that they belong to.
+    rules
+        Other weights of these aspects, by lower-case name, such as those of a published benchmark. A user
+        chooses them by their name; reports show the first beside the overall score.
     asks
         Function of a fitted method that returns what is scored.
     asks_at_once
@@ -90,13 +128,14 @@ class Task:
     Raises
     ------
     ValueError
-        If the id has other characters than lower-case letters, digits and underscores, or the weights do
-        not add up to 1.
+        If the id or the name of a rule has other characters than lower-case letters, digits and
+        underscores, if weights are negative or do not add up to 1, or if a rule weighs other aspects.
     """
 
     task_id: TaskId
     title: str
     weights: Mapping[AspectId, float]
+    rules: Mapping[str, Mapping[AspectId, float]] = field(default_factory=dict)
     asks: str
     asks_at_once: str | None = None
     read: Callable[[str, Any, Sequence[str], Sequence[str]], Outputs]
@@ -114,8 +153,44 @@ class Task:
     def __post_init__(self) -> None:
         if not re.fullmatch(r"[a-z0-9_]+", self.task_id):
             raise ValueError(f"task_id '{self.task_id}' must be lower-case letters, digits and underscores")
-        if abs(sum(self.weights.values()) - 1.0) > 1e-9:
-            raise ValueError(f"task '{self.task_id}': its weights {dict(self.weights)} do not add up to 1")
+        for name, weights in {DEFAULT_RULE: self.weights, **self.rules}.items():
+            try:
+                check_numbers(weights)
+            except WeightsError as error:
+                raise ValueError(f"task '{self.task_id}', rule '{name}': {error}") from error
+        for name, weights in self.rules.items():
+            if not re.fullmatch(r"[a-z0-9_]+", name) or name in (DEFAULT_RULE, CUSTOM_RULE):
+                raise ValueError(f"task '{self.task_id}': '{name}' cannot be the name of a rule")
+            if others := weights.keys() - self.weights.keys():
+                raise ValueError(
+                    f"task '{self.task_id}': the rule '{name}' weighs {', '.join(sorted(others))}, which is "
+                    "not in weights"
+                )
+
+    @property
+    def named_rules(self) -> dict[str, Rule]:
+        """The rules that a user can name, the default first."""
+        return {
+            name: Rule(name=name, weights={aspect: weights.get(aspect, 0.0) for aspect in self.weights})
+            for name, weights in {DEFAULT_RULE: self.weights, **self.rules}.items()
+        }
+
+    def rule(self, chosen: Weights | None = None) -> Rule:
+        """Return the rule that a user chose; the default if none was, or one of other tasks."""
+        known = self.named_rules
+        if chosen is None or not self.has_rule(chosen):
+            return known[DEFAULT_RULE]
+        if isinstance(chosen, str):
+            return known[chosen]
+        weights = {aspect: chosen.get(aspect, 0.0) for aspect in self.weights}
+        same = (rule for rule in known.values() if rule.weights == weights)
+        return next(same, Rule(name=CUSTOM_RULE, weights=weights))
+
+    def has_rule(self, chosen: Weights) -> bool:
+        """Whether the task has the rule of this name, or all the aspects that are weighed."""
+        if isinstance(chosen, str):
+            return chosen in self.named_rules
+        return chosen.keys() <= self.weights.keys()
 
     def is_at_once(self, spec: MethodSpec) -> bool:
         """Whether a method sees the scored cells alone, instead of training cells first."""
@@ -229,7 +304,9 @@ NOVEL, KNOWN = "(novel)", "(known)"
 INTEGRATION = Task(
     task_id="integration",
     title="Integration",
-    weights={"batch_correction": 0.4, "bio_conservation": 0.6},
+    weights={"batch_correction": 0.3, "bio_conservation": 0.4, "structure": 0.3},
+    # Luecken et al. 2022, https://doi.org/10.1038/s41592-021-01336-8
+    rules={"scib": {"batch_correction": 0.4, "bio_conservation": 0.6}},
     asks="embed",
     asks_at_once="fit_embed",
     read=_embedding,
@@ -262,3 +339,27 @@ NOVELTY = Task(
 )
 #: Every task by its id, those of plug-ins last; a process knows those of the plug-ins that it has loaded.
 TASKS: dict[TaskId, Task] = {task.task_id: task for task in (INTEGRATION, ANNOTATION, NOVELTY)}
+
+
+def check_weights(chosen: Weights, tasks: Iterable[Task]) -> None:
+    """Refuse the name of a rule, or weights of aspects, that none of the tasks has.
+
+    Raises
+    ------
+    UnknownNameError
+        If a name is unknown.
+    WeightsError
+        If all names are known, but of different tasks.
+    """
+    tasks = tuple(tasks)
+    if any(task.has_rule(chosen) for task in tasks):
+        return
+    if isinstance(chosen, str):
+        raise UnknownNameError(
+            "rule of weights", chosen, {name for task in tasks for name in task.named_rules}
+        )
+    aspects = {aspect for task in tasks for aspect in task.weights}
+    for aspect in chosen:
+        if aspect not in aspects:
+            raise UnknownNameError("aspect", aspect, aspects)
+    raise WeightsError(f"No task has all of the aspects {', '.join(chosen)}: weigh those of one task.")

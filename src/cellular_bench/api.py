@@ -65,7 +65,8 @@ def run(
     **options
         Every other option of ``run-benchmark run`` by its name: ``params={"knn": {"n_neighbors": 5}}``,
         ``plugins="my_metric.py"``, ``seeds=[0, 1]``, ``split="kfold"``, ``n_splits=3``, ``subsample=2000``,
-        ``stress={"kind": "label_noise", "levels": [0.0, 0.3]}``, ``time_limit=600``, ``jobs=2``...
+        ``stress={"kind": "label_noise", "levels": [0.0, 0.3]}``, ``weights="scib"``, ``time_limit=600``,
+        ``jobs=2``...
         ``figures`` is False unless given: figures take longer than many methods.
 
     Returns

@@ -158,6 +158,19 @@ def profile_option(default: ProfileName | None, shown: str) -> Callable[[F], F]:
     )
 
 
+def weights_option(shown: str) -> Callable[[F], F]:
+    """Return the option of the weights of aspects."""
+    from cellular_bench.benchmark.schema.weights import read_weights
+
+    return click.option(
+        "--weights",
+        metavar="RULE|ASPECT=W,...",
+        callback=read_by(lambda text: None if text is None else read_weights(text)),
+        help="How aspects make the overall score: a rule such as scib, or weights that add up to 1, such as "
+        f"batch_correction=0.3,bio_conservation=0.4,structure=0.3.  [default: {shown}]",
+    )
+
+
 def names_option(flag: str, field: str, known: Callable[[], Iterable[str]]) -> Callable[[F], F]:
     """Return a repeatable option of names that take the place of the suite's."""
     return click.option(

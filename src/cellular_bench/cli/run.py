@@ -27,6 +27,7 @@ Examples:
   run-benchmark run --adata my.h5ad --batch-key donor --label-key cell_type \\
       --task annotation --split leave-one-batch-out
   run-benchmark run --plugin my_method.py --out results/mine
+  run-benchmark run --task integration --weights scib
 
 Exit code: 0 all runs ended well or do not apply, 1 some did not, 2 the request was wrong.""",
 )
@@ -81,6 +82,7 @@ Exit code: 0 all runs ended well or do not apply, 1 some did not, 2 the request 
     help="Make the splits harder, such as label_noise=0,0.1,0.3.",
 )
 @click.option("--seeds", type=options.IntList(), help="Instead of the suite's, such as 0,1,2.")
+@options.weights_option("the suite's, or each task's own")
 @options.min_cells_option(None, "the suite's, which is 10 unless it says otherwise")
 @click.option(
     "--leak-canary/--no-leak-canary",

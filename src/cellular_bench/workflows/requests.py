@@ -15,6 +15,7 @@ from pydantic import BeforeValidator, ConfigDict, Field, ValidationError, field_
 from cellular_bench.benchmark import registry
 from cellular_bench.benchmark.schema.executor import ExecutorKind
 from cellular_bench.benchmark.schema.records import Model, Status
+from cellular_bench.benchmark.schema.weights import Weights, read_weights
 from cellular_bench.core.errors import UnknownNameError, UserError
 from cellular_bench.core.types import ProfileName, SplitKind
 
@@ -128,6 +129,10 @@ class RunRequest(OwnCells):
         Kind of split and its options.
     stress
         ``{"kind": ..., "levels": [...]}`` or ``"KIND=LEVEL,LEVEL"``.
+    weights
+        How aspects make the overall scores, remembered by the result folder: the name of a rule of a task,
+        such as ``"scib"``, or ``{"ASPECT": weight}``, also as text ``"ASPECT=WEIGHT,..."``. None: the
+        suite's, or each task's own.
     min_cells
         Least number of cells of a split that is scored, and of a batch in metrics that read batches, where
         others are larger; 1: any number. None: the suite's, which is 10 unless it says otherwise.
@@ -170,6 +175,7 @@ class RunRequest(OwnCells):
     unseen: Names = ()
     stress: dict[str, Any] | None = None
     seeds: Numbers = ()
+    weights: Weights | None = None
     min_cells: OneOrMore | None = None
     leak_canary: bool | None = None
     sandbox: bool = True
@@ -205,6 +211,11 @@ class RunRequest(OwnCells):
     def _known_split(cls, value: str | None) -> str | None:
         known = {kind.replace("_", "-"): kind for kind in get_args(SplitKind)}
         return value if value is None else registry.lookup("split", value.replace("_", "-"), known)
+
+    @field_validator("weights", mode="before")
+    @classmethod
+    def _read_weights(cls, value: Any) -> Any:
+        return value if value is None else read_weights(value)
 
     @field_validator("stress", mode="before")
     @classmethod

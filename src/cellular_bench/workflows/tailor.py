@@ -12,6 +12,7 @@ from cellular_bench.benchmark import registry
 from cellular_bench.benchmark.schema.executor import ExecutorConfig, read_executor
 from cellular_bench.benchmark.schema.records import Limits
 from cellular_bench.benchmark.schema.suite import Block, MethodChoice, SplitChoice, Suite, read_suite
+from cellular_bench.benchmark.tasks import check_weights
 from cellular_bench.core.errors import UserError
 from cellular_bench.core.toml import explain
 from cellular_bench.workflows.requests import RunRequest
@@ -61,17 +62,27 @@ def tailored(suite: Suite, request: RunRequest, *, dataset_ids: Sequence[str], k
         for block, methods in _methods_of_blocks(blocks, request, known)
     ]
     _check_names_used(chosen, request, known, tasks=list(dict.fromkeys(block.task for block in blocks)))
+    _check_weights(suite, request, tasks=[block.task for block in blocks])
     update: dict[str, Any] = {
         "title": f"{suite.title}: {', '.join(dataset_ids)}" if dataset_ids else suite.title,
         "blocks": tuple(chosen),
         "limits": _limits(suite.limits, request),
         "profile": request.profile or suite.profile,
         "recipe": request.recipe or suite.recipe,
+        "weights": suite.weights if request.weights is None else request.weights,
         "min_cells": request.min_cells or suite.min_cells,
         "leak_canary": suite.leak_canary if request.leak_canary is None else request.leak_canary,
         "executor": choose_executor(suite.executor, request),
     }
     return suite.model_copy(update=update)
+
+
+def _check_weights(suite: Suite, request: RunRequest, *, tasks: Sequence[str]) -> None:
+    """Refuse weights without effect: those of a suite on any of its tasks, others on the tasks asked for."""
+    if suite.weights is not None:
+        check_weights(suite.weights, [registry.task(block.task) for block in suite.blocks])
+    if request.weights is not None:
+        check_weights(request.weights, map(registry.task, tasks))
 
 
 def _split(request: RunRequest) -> SplitChoice | None:
