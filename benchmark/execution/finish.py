@@ -109,9 +109,9 @@ def with_embedding(outputs: Outputs) -> Outputs:
 
 
 def with_second(outputs: Outputs, second: Outputs) -> Outputs:
-    """Return the outputs of a first call with what metrics read of the second: where the cells are.
+    """Return the outputs of a first call with what metrics read of the second: where it puts the cells.
 
-    That is the embedding, ``X_emb_again``. A graph has none: its nearest cells, ``neighbors_again``, are kept.
+    That is the embedding, ``X_emb_again``. Of a graph, the nearest cells are kept, ``neighbors_again``.
 
     Raises
     ------

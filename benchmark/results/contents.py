@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from cellular_bench.benchmark.results.store import CELLS, TRUTH, Store
 from cellular_bench.core.errors import UserError
