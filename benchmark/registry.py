@@ -183,7 +183,9 @@ def methods_for(task: TaskId, known: Mapping[str, Method]) -> list[str]:
     return [
         name
         for name, method in known.items()
-        if task in method.spec.tasks and method.spec.variant_of is None and not method.spec.needs_params
+        if TASKS[task].is_done_by(method.spec)
+        and method.spec.variant_of is None
+        and not method.spec.needs_params
     ]
 
 

@@ -1,4 +1,4 @@
-"""What methods are asked for: integration, annotation, novelty detection, and the tasks of plug-ins.
+"""What methods are asked for: integration, annotation, novelty detection, harm, and the tasks of plug-ins.
 
 All that depends on a task is an attribute of its :class:`Task`; nothing else looks at its name.
 """
@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, Final
 from cellular_bench.benchmark.schema.weights import Weights, WeightsError, check_numbers
 from cellular_bench.core import keys
 from cellular_bench.core.errors import UnknownNameError
-from cellular_bench.core.types import AspectId, Dataset, MethodSpec, Split, TaskId
+from cellular_bench.core.types import HALVES, AspectId, Dataset, MethodSpec, Split, SplitKind, TaskId
 
 if TYPE_CHECKING:
     from anndata import AnnData
@@ -101,6 +101,13 @@ class Task:
     asks_at_once
         The same of a method that is not inductive: called on the scored cells, without fitting. None:
         every method is fitted.
+    is_called_twice
+        True: methods are called twice with other batches (splits in halves), each time as a new object with
+        the same seed.
+    done_by
+        Another task whose methods all do this one, too; None: only methods that name this one.
+    split_kinds
+        Kinds of split that it can be scored on; None: any.
     read
         Checks what that function returned; takes the id of the method, the returned value, the names of the
         scored cells and of their genes.
@@ -138,6 +145,9 @@ class Task:
     rules: Mapping[str, Mapping[AspectId, float]] = field(default_factory=dict)
     asks: str
     asks_at_once: str | None = None
+    is_called_twice: bool = False
+    done_by: TaskId | None = None
+    split_kinds: frozenset[SplitKind] | None = None
     read: Callable[[str, Any, Sequence[str], Sequence[str]], Outputs]
     scored: tuple[str, ...]
     needs_labels: bool = False
@@ -192,6 +202,14 @@ class Task:
             return chosen in self.named_rules
         return chosen.keys() <= self.weights.keys()
 
+    def is_done_by(self, spec: MethodSpec) -> bool:
+        """Whether a method does this task: it names the task, or the one whose methods do it, too."""
+        return self.task_id in spec.tasks or self.done_by in spec.tasks
+
+    def takes(self, kind: str) -> bool:
+        """Whether it can be scored on a kind of split."""
+        return self.split_kinds is None or kind in self.split_kinds
+
     def is_at_once(self, spec: MethodSpec) -> bool:
         """Whether a method sees the scored cells alone, instead of training cells first."""
         return self.asks_at_once is not None and not spec.inductive
@@ -226,7 +244,7 @@ def _needs_batches(dataset: Dataset) -> str | None:
         return (
             f"Data set '{dataset.spec.dataset_id}' has one batch; integration needs two or more. "
             "Name the column of the batches (--batch-key with --adata, batch_key in a data set of your own), "
-            "or choose another task."
+            "or choose another task: harm is for one batch."
         )
     return None
 
@@ -238,6 +256,13 @@ def _needs_unseen_labels(split: Split) -> str | None:
             "The task novelty needs the split unseen-label or private-label."
         )
     return None
+
+
+def _stratum(adata: AnnData) -> Any:
+    """Return the stratum of each cell: within it, the half is random."""
+    import numpy as np
+
+    return np.asarray(adata.obs[keys.STRATUM], dtype=str)
 
 
 def _embedding(method_id: str, returned: Any, obs_names: Sequence[str], genes: Sequence[str]) -> Outputs:
@@ -337,8 +362,21 @@ NOVELTY = Task(
     has_study_metrics=True,
     agreement=_novelty_agreement,
 )
+HARM = Task(
+    task_id="harm",
+    title="Harm by correction",
+    weights={"harm": 1.0},
+    asks="embed",
+    asks_at_once="fit_embed",
+    is_called_twice=True,
+    done_by="integration",
+    split_kinds=HALVES,
+    read=_embedding,
+    scored=("X_emb", "graph"),
+    inputs=(TaskInputs(file="strata", arrays={"stratum": _stratum}),),
+)
 #: Every task by its id, those of plug-ins last; a process knows those of the plug-ins that it has loaded.
-TASKS: dict[TaskId, Task] = {task.task_id: task for task in (INTEGRATION, ANNOTATION, NOVELTY)}
+TASKS: dict[TaskId, Task] = {task.task_id: task for task in (INTEGRATION, ANNOTATION, NOVELTY, HARM)}
 
 
 def check_weights(chosen: Weights, tasks: Iterable[Task]) -> None:

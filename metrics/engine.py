@@ -17,6 +17,12 @@ from cellular_bench.metrics.embedding.graphs import checked_graph, connectivitie
 from cellular_bench.metrics.embedding.local_diversity import perplexity_weights
 from cellular_bench.metrics.embedding.scib_definitions import scib_communities
 from cellular_bench.metrics.embedding.silhouettes import silhouettes_by_label
+from cellular_bench.metrics.harm.halves import (
+    neighbors_of_calls,
+    neighbors_of_calls_along,
+    stratum_neighbors,
+    stratum_neighbors_along,
+)
 from cellular_bench.metrics.inputs import Ints, encode, raw_coordinates
 from cellular_bench.metrics.numerics.approximate import stratified_sample
 from cellular_bench.metrics.numerics.distances import N_NEIGHBORS, Neighbors
@@ -32,11 +38,17 @@ if TYPE_CHECKING:
 
 _Made = TypeVar("_Made")
 #: Arguments that the method must return; all others come from the data set.
-METHOD_OUTPUTS = frozenset({"X_emb", "label_pred", "label_proba", "labels", "novelty", "rejected"})
+METHOD_OUTPUTS = frozenset(
+    {"X_emb", "X_emb_again", "label_pred", "label_proba", "labels", "neighbors_again", "novelty", "rejected"}
+)
 
 
 def _neighbors(shared_distances: SharedDistances) -> Neighbors:
     return shared_distances.neighbors
+
+
+def _neighbors_along(graph_distances: csr_matrix, cell_ranks: Ints) -> Neighbors:
+    return nearest_along(graph_distances, N_NEIGHBORS, cell_ranks)
 
 
 def _label_codes(X_emb: ArrayLike, label: ArrayLike) -> Ints:
@@ -61,6 +73,14 @@ DERIVED: dict[str, Callable[..., object]] = {
     "kmeans_clusters": kmeans,
     "scib_clusters": scib_communities,
     "type_agreement": type_agreement,
+    "neighbors_of_calls": neighbors_of_calls,
+    "stratum_neighbors": stratum_neighbors,
+}
+#: Those that are derived from links where the method returned links with lengths instead of coordinates.
+ALONG_LINKS: dict[str, Callable[..., object]] = {
+    "neighbors": _neighbors_along,
+    "neighbors_of_calls": neighbors_of_calls_along,
+    "stratum_neighbors": stratum_neighbors_along,
 }
 #: Random ranks of the cells, from whatever the method returned; computed by the context.
 RANKS = "cell_ranks"
@@ -304,11 +324,8 @@ class _Context:
     def _derive(self, name: str) -> object:
         if name == RANKS:
             return _or_reason(self._ranks)
-        if name == "neighbors" and "X_emb" not in self._given and "graph_distances" in self._given:
-            return _or_reason(
-                nearest_along, self._given["graph_distances"], N_NEIGHBORS, self._look_up(RANKS)
-            )
-        function = DERIVED[name]
+        along = "X_emb" not in self._given and "graph_distances" in self._given
+        function = ALONG_LINKS.get(name, DERIVED[name]) if along else DERIVED[name]
         try:
             arguments = self.arguments(function)
         except UndefinedError as error:

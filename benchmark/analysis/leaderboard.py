@@ -29,7 +29,7 @@ from cellular_bench.benchmark.schema.weights import Weights
 from cellular_bench.benchmark.tasks import TASKS, Rule, Task
 from cellular_bench.core.errors import UserError
 from cellular_bench.core.text import MOST_NAME, MOST_REASON, one_line
-from cellular_bench.core.types import AspectId, MetricSpec, SplitKind, TaskId, aspect_title
+from cellular_bench.core.types import AT_ONCE, AspectId, MetricSpec, SplitKind, TaskId, aspect_title
 
 Track = Literal["unsupervised", "supervised", "sees scored labels", "control"]
 #: Tracks whose methods are ranked.
@@ -191,14 +191,14 @@ def track_of(record: RunRecord) -> Track:
         return "control"
     if record.method.labels == "none":
         return "unsupervised"
-    if record.method.labels == "all" or record.split.kind == "all":
+    if record.method.labels == "all" or record.split.kind in AT_ONCE:
         return "sees scored labels"
     return "supervised"
 
 
 def is_transductive(record: RunRecord) -> bool:
     """Return whether a method embedded the scored cells alone, while others learn from training cells."""
-    apart = TASKS[record.task].asks_at_once is not None and record.split.kind != "all"
+    apart = TASKS[record.task].asks_at_once is not None and record.split.kind not in AT_ONCE
     return apart and not record.method.inductive and not record.method.is_control
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -27,6 +28,7 @@ from cellular_bench.core import keys
 from cellular_bench.core.errors import UserError
 from cellular_bench.core.sizes import in_words, stray, stray_batches
 from cellular_bench.core.types import Dataset, Features, Split
+from cellular_bench.datasets.splits import scored_batches
 from cellular_bench.metrics.spec import reads_batches
 
 
@@ -61,8 +63,7 @@ def plan(
             for split, cells in allowed:
                 key = dataset.digest, split.digest
                 splits[key] = split
-                sizes = dataset.adata.obs[keys.BATCH].iloc[split.test_obs].value_counts()
-                scored = {str(name): int(n) for name, n in sizes.items() if n}
+                scored = Counter(scored_batches(split, dataset.adata.obs[keys.BATCH]).tolist())
                 left_out[key] = stray_batches(scored, suite.min_cells)
                 notes |= dict.fromkeys(_batch_notes(block, dataset, left_out[key]))
                 warned = replace(dataset, warnings=(*dataset.warnings, *of_splits))
@@ -94,7 +95,7 @@ def choose_methods(block: Block, known: Mapping[str, Method]) -> list[tuple[Meth
     chosen = []
     for choice in _expanded(block, known):
         method = lookup("method", choice.method_id, known)
-        if block.task not in method.spec.tasks:
+        if not task(block.task).is_done_by(method.spec):
             can = ", ".join(method.spec.tasks)
             raise UserError(f"Method '{choice.method_id}' does {can}, not {block.task}.")
         chosen.append((_given(method, choice.features), completed(method, choice.params)))
@@ -169,7 +170,11 @@ def _split_obstacle(block: Block, split: Split, dataset: Dataset) -> str | None:
             f"'{dataset.spec.dataset_id}' ({dataset.recipe['name']}) does not. Choose another stress, or no "
             "recipe."
         )
-    return task(block.task).check_split(split)
+    wanted = task(block.task)
+    if not wanted.takes(split.kind):
+        kinds = " or ".join(sorted(kind.replace("_", "-") for kind in wanted.split_kinds or ()))
+        return f"The task {wanted.task_id} needs the split {kinds}, not {split.kind.replace('_', '-')}."
+    return wanted.check_split(split)
 
 
 def _refuse(reason: str | None) -> None:
@@ -192,7 +197,8 @@ def _splits(choice: SplitChoice, dataset: Dataset) -> Iterable[tuple[Split, Spli
 
     obs = dataset.adata.obs
     label, batch = (np.asarray(obs[key], dtype=str) for key in (keys.LABEL, keys.BATCH))
-    for split in splits.make(choice.kind, label=label, batch=batch, options=choice.options):
+    names = np.asarray(dataset.adata.obs_names, dtype=str)
+    for split in splits.make(choice.kind, label=label, batch=batch, names=names, options=choice.options):
         yield split, split_identity(split, choice.options)
 
 
@@ -238,6 +244,7 @@ def _access(method: Method, params: Mapping[str, Any], wanted: Task) -> Access:
     return Access(
         needs_train=not wanted.is_at_once(spec),
         needs_names=spec.needs_names,
+        is_called_twice=wanted.is_called_twice,
         environment=spec.environment,
         program=spec.program,
         package=package,

@@ -21,6 +21,8 @@ class Access(Model):
         Whether it sees training cells.
     needs_names
         Whether it sees the names that cells have in the data.
+    is_called_twice
+        Whether it sees the batches of a second call.
     environment, program
         As in the method's description.
     package
@@ -33,6 +35,7 @@ class Access(Model):
 
     needs_train: bool = True
     needs_names: bool = False
+    is_called_twice: bool = False
     environment: str | None = None
     program: str | None = None
     package: str | None = None

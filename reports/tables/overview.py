@@ -30,6 +30,8 @@ SPLIT_TITLES: Mapping[SplitKind, str] = {
     "unseen_label": "labels held out",
     "private_label": "a label that one batch alone has",
     "reference_query": "reference to query",
+    "even_halves": "one batch in random halves",
+    "skewed_halves": "one batch in halves of other composition",
 }
 
 #: Names in a sentence; more are counted.

@@ -47,8 +47,8 @@ def run(
         in a notebook: its source is then written to ``out/plugins`` (:mod:`cellular_bench.notebook_code`
         says what that can carry).
     tasks
-        ``"integration"``, ``"annotation"``, ``"novelty"``, or a task of a plug-in; all of the suite's if
-        empty.
+        ``"integration"``, ``"annotation"``, ``"novelty"``, ``"harm"``, or a task of a plug-in; all of the
+        suite's if empty.
     suite
         Name of a suite, or a TOML file; what a file would execute or read elsewhere needs ``trust=True``. By
         default ``quickstart``; ``standard`` with ``adata`` or

@@ -45,7 +45,7 @@ Exit code: 0 all runs ended well or do not apply, 1 some did not, 2 the request 
     "tasks",
     multiple=True,
     shell_complete=options.names_of(lambda: TASKS),
-    help="Only these tasks: integration, annotation, novelty, or a task of a plug-in.",
+    help="Only these tasks: integration, annotation, novelty, harm, or a task of a plug-in.",
 )
 @options.names_option("--dataset", "datasets", lambda: registry.datasets())
 @options.adata_option

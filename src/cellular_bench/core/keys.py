@@ -5,6 +5,8 @@ from typing import Final
 #: ``obs`` columns of a validated data set.
 BATCH: Final = "batch"
 LABEL: Final = "label"
+#: ``obs`` column of scored cells of a split in halves: a half is random within each stratum.
+STRATUM: Final = "stratum"
 #: ``layers`` entry that holds raw counts; ``X`` holds log-normalised values.
 COUNTS: Final = "counts"
 #: ``var`` column: highly variable among the training cells.

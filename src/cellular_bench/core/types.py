@@ -20,7 +20,20 @@ TaskId = str
 AspectId = str
 #: Genes that a method is given: the highly variable ones of its training cells, or every gene.
 Features = Literal["hvg", "all"]
-SplitKind = Literal["all", "kfold", "leave_one_batch_out", "unseen_label", "private_label", "reference_query"]
+SplitKind = Literal[
+    "all",
+    "kfold",
+    "leave_one_batch_out",
+    "unseen_label",
+    "private_label",
+    "reference_query",
+    "even_halves",
+    "skewed_halves",
+]
+#: Kinds of split that train on the cells that they score.
+AT_ONCE: frozenset[SplitKind] = frozenset({"all", "even_halves", "skewed_halves"})
+#: Those that cut one batch into halves at random; what methods take for batches are the halves.
+HALVES: frozenset[SplitKind] = frozenset({"even_halves", "skewed_halves"})
 #: How much of an evaluation may be approximate.
 ProfileName = Literal["fast", "standard", "full"]
 StressKind = Literal["label_noise", "fewer_cells", "fewer_genes", "shallow", "rare_types"]
@@ -162,7 +175,7 @@ class Split:
     ----------
     train_obs, test_obs
         Ascending positions of cells. Disjoint, and together complete but for a stress or a private
-        label; both hold every cell where ``kind`` is ``"all"``.
+        label; both hold the same cells where ``kind`` is one of :data:`AT_ONCE`.
     scheme
         What ``split_id`` shares with the other splits of one cutting of the data, such as the folds
         of one cross-validation. Only runs of one scheme can be averaged or compared.
@@ -172,6 +185,9 @@ class Split:
         Seed of the generator that drew the split; None for splits without chance.
     stress
         What was made harder; None for the data as they are.
+    halves
+        (2, n_test) True for the cells of the second half, in each of two draws; None unless ``kind`` is one
+        of :data:`HALVES`. A task that calls methods twice gives them both draws, others give the first.
     digest
         sha256 over the identity of the split, cells included.
     """
@@ -184,6 +200,7 @@ class Split:
     unseen_labels: tuple[str, ...] = ()
     seed: int | None = None
     stress: Stress | None = None
+    halves: NDArray[np.bool_] | None = None
     digest: str = ""
 
 

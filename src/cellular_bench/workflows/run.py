@@ -110,11 +110,15 @@ def _planned(
     progress: Progress,
 ) -> Plan:
     """Plan a suite; tasks that the cells do not allow are left out unless the user asked for them."""
-    if request.adata is not None and not (request.suite or request.tasks or request.split):
-        # The suite is our choice: nobody asked for each of its tasks.
+    if request.adata is not None and not (request.suite or request.split):
+        # The suite is our choice: nobody asked for each of its blocks.
         n_reported = len(suite.missing)
-        suite = drop_impossible_tasks(suite, datasets)
+        suite = drop_impossible_tasks(suite, datasets, asked=request.tasks)
         _report_missing(suite.missing[n_reported:], progress)
+        left = {block.task for block in suite.blocks}
+        for name in dict.fromkeys(item.name for item in suite.missing[n_reported:]):
+            if instead := [other for other in sorted(left - {name}) if registry.task(other).done_by == name]:
+                progress.message(f"  note: {' and '.join(instead)} of these cells is run instead of {name}")
     plugins = [path.resolve() for path in request.plugins]
     found = plan(suite, datasets=datasets, methods=known, plugins=plugins)
     return found if request.sandbox else found.without_sandbox()

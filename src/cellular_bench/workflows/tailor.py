@@ -51,6 +51,8 @@ def tailored(suite: Suite, request: RunRequest, *, dataset_ids: Sequence[str], k
     if not blocks:
         raise UserError(f"Suite '{suite.suite_id}' has no block for {', '.join(request.tasks)}.")
     split = _split(request)
+    if split is not None and not request.tasks:
+        blocks = [block for block in blocks if registry.task(block.task).takes(split.kind)] or blocks
     asked = {
         "datasets": tuple(dataset_ids),
         "splits": () if split is None else (split,),
@@ -143,7 +145,8 @@ def _methods_of(
     block: Block, method_ids: Sequence[str], known: Methods, params: Mapping[str, Mapping[str, Any]]
 ) -> tuple[MethodChoice, ...]:
     """Choose the methods of a block; plug-ins join the suite's own, ``all`` stands for every method."""
-    can = [name for name, method in known.items() if block.task in method.spec.tasks]
+    wanted_task = registry.task(block.task)
+    can = [name for name, method in known.items() if wanted_task.is_done_by(method.spec)]
     wanted = [choice.method_id for choice in block.methods]
     if method_ids:
         wanted = [name for name in method_ids if name in can or name == "all"]
