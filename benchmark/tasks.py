@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from typing import TYPE_CHECKING, Any, Final
 
 from cellular_bench.benchmark.schema.weights import Weights, WeightsError, check_numbers
@@ -323,6 +323,30 @@ def _components_of_all_genes(adata: AnnData) -> Any:
     return principal_components(adata.X)
 
 
+def _condition_details(inputs: Mapping[str, Any]) -> Mapping[str, Any]:
+    """Return what an embedding keeps of each condition, by donor."""
+    from cellular_bench.benchmark.schema.records import ConditionKept, DonorCondition
+    from cellular_bench.core.errors import UndefinedError
+    from cellular_bench.metrics.structure.conditions import condition_figures, share_kept
+
+    rows = []
+    X_emb = inputs.get("X_emb")
+    for column, values in (inputs.get("conditions") or {}).items():
+        figures: Any = ()
+        try:
+            if isinstance(values, UndefinedError):
+                raise values
+            if X_emb is None:
+                raise UndefinedError("there is no embedding", by_output=True)
+            figures = condition_figures(X_emb, inputs["X_pre"], inputs["label"], inputs["donor"], values)
+            kept, reason = share_kept(figures), None
+        except UndefinedError as error:
+            kept, reason = None, str(error)
+        donors = tuple(DonorCondition.model_validate(asdict(one)) for one in figures)
+        rows.append(ConditionKept(column=column, kept=kept, reason=reason, donors=donors))
+    return {"conditions": tuple(rows)} if rows else {}
+
+
 #: What a cell of a held-out label is called, and one of another label by a method that names none.
 NOVEL, KNOWN = "(novel)", "(known)"
 
@@ -339,6 +363,7 @@ INTEGRATION = Task(
     check_data=_needs_batches,
     inputs=(TaskInputs(file="all_genes", arrays={"X_pre_all": _components_of_all_genes}, on_request=True),),
     has_study_metrics=True,
+    details=_condition_details,
 )
 ANNOTATION = Task(
     task_id="annotation",

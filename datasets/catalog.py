@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import MISSING, asdict, fields, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -115,10 +115,11 @@ _FIELDS: Mapping[str, tuple[Callable[[Any], bool], str]] = {
         ("title", "label_key", "organism", "tissue", "assay", "notes"), (_is_text, "it must be text")
     ),
     **dict.fromkeys(
-        ("batch_key", "counts_layer", "doi", "license", "recipe"), (_is_text_or_none, "it must be text")
+        ("batch_key", "counts_layer", "doi", "license", "recipe", "donor_key"),
+        (_is_text_or_none, "it must be text"),
     ),
     **dict.fromkeys(("n_obs", "n_vars"), (_is_number_or_none, "it must be a whole number")),
-    **dict.fromkeys(("local", "truth_keys"), (_is_names, "it must be a list of names")),
+    **dict.fromkeys(("local", "truth_keys", "keep"), (_is_names, "it must be a list of names")),
     "sha256": (
         lambda value: value is None or is_checksum(value, "sha256"),
         "it must be a sha256 in hexadecimal digits",
@@ -133,6 +134,8 @@ def from_h5ad(
     label_key: str,
     counts_layer: str | None = None,
     dataset_id: str | None = None,
+    keep: Sequence[str] = (),
+    donor_key: str | None = None,
 ) -> DatasetSpec:
     """Describe a file of the user; :func:`load` reads and validates it.
 
@@ -146,6 +149,8 @@ def from_h5ad(
         ``"X"``, ``"raw"`` or the layer that holds raw counts; None to decide by the values.
     dataset_id
         Name in records and tables; by default derived from the file's name.
+    keep, donor_key
+        Columns of ``obs`` with conditions that integration must keep, and with the donors; None: the batches.
 
     Raises
     ------
@@ -175,6 +180,8 @@ def from_h5ad(
         batch_key=batch_key,
         label_key=label_key,
         counts_layer=counts_layer,
+        keep=tuple(keep),
+        donor_key=donor_key,
     )
 
 
@@ -185,6 +192,8 @@ def from_memory(
     label_key: str,
     counts_layer: str | None = None,
     dataset_id: str = "adata",
+    keep: Sequence[str] = (),
+    donor_key: str | None = None,
 ) -> DatasetSpec:
     """Describe cells that are in memory; :func:`load` copies and validates them.
 
@@ -203,6 +212,8 @@ def from_memory(
         batch_key=batch_key,
         label_key=label_key,
         counts_layer=counts_layer,
+        keep=tuple(keep),
+        donor_key=donor_key,
     )
 
 
@@ -232,6 +243,7 @@ def load(spec: DatasetSpec, *, options: Options | None = None) -> Dataset:
         batch_key=spec.batch_key,
         counts_layer=spec.counts_layer,
         truth_keys=spec.truth_keys,
+        kept=contract.Kept(tuple(spec.keep), spec.donor_key),
     )
     digest = contract.digest(adata)
     if spec.sha256 is not None and spec.sha256 != digest:

@@ -6,7 +6,7 @@ import json
 import os
 import sys
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
@@ -21,6 +21,7 @@ from cellular_bench.benchmark.results.store import CELLS, ORDER, TRUTH
 from cellular_bench.benchmark.tasks import Task
 from cellular_bench.core import keys
 from cellular_bench.core.components import principal_components
+from cellular_bench.core.conditions import conditions_of
 from cellular_bench.core.errors import UndefinedError, UserError
 from cellular_bench.core.files import is_disk_error
 from cellular_bench.core.genes import variable_genes
@@ -56,6 +57,9 @@ class Truth:
         Batches, and the share of each one's variance that the cell cycle explains before integration.
     cell_cycle_reason
         Why there are no cell-cycle scores; empty where there are.
+    condition_names, conditions, donor
+        Columns with conditions that must be kept, (n_conditions, n_obs) their values, and (n_obs,) the
+        donors; empty where there are none.
     """
 
     obs_names: NDArray[np.str_]
@@ -67,6 +71,9 @@ class Truth:
     cell_cycle_batches: NDArray[np.str_]
     cell_cycle_before: NDArray[np.floating[Any]]
     cell_cycle_reason: str = ""
+    condition_names: NDArray[np.str_] = field(default_factory=lambda: np.empty(0, dtype=str))
+    conditions: NDArray[np.str_] = field(default_factory=lambda: np.empty((0, 0), dtype=str))
+    donor: NDArray[np.str_] = field(default_factory=lambda: np.empty(0, dtype=str))
 
     def inputs(self) -> dict[str, Any]:
         """Return the arguments that metrics may ask for."""
@@ -79,7 +86,16 @@ class Truth:
             "X_pre": self.X_pre,
             "cell_cycle": missing or self.cell_cycle,
             "cell_cycle_before": missing or dict(before),
+            **self._condition_inputs(),
         }
+
+    def _condition_inputs(self) -> dict[str, Any]:
+        from cellular_bench.metrics.structure.conditions import without_determined
+
+        if not len(self.condition_names):
+            return {}
+        columns = dict(zip(self.condition_names.tolist(), self.conditions, strict=True))
+        return {"conditions": without_determined(columns, self.batch), "donor": self.donor}
 
 
 def write_data(dataset: Dataset, path: Path) -> None:
@@ -163,7 +179,7 @@ def prepare_split(
         mask = variable_genes(adata.X[train_obs], genes)
         scored = _in_halves(adata[test_obs], kind, **halves)
         truth = make_truth(scored, highly_variable=mask, unseen_labels=unseen)
-        write_stored(folder / TRUTH, {field.name: getattr(truth, field.name) for field in fields(truth)})
+        write_stored(folder / TRUTH, {one.name: getattr(truth, one.name) for one in fields(truth)})
         for name, task_id in inputs.items():
             arrays = registry.task(task_id, plugins).input_files(study_metrics=True)[name].arrays
             write_stored(folder / name, {array: make(scored) for array, make in arrays.items()})
@@ -197,6 +213,7 @@ def make_truth(
 ) -> Truth:
     """Gather what metrics need to know of cells beside a method's output."""
     label, batch = (np.asarray(adata.obs[key], dtype=str) for key in (keys.LABEL, keys.BATCH))
+    kept = conditions_of(adata.obs)
     return Truth(
         obs_names=np.asarray(adata.obs_names, dtype=str),
         label=label,
@@ -204,6 +221,9 @@ def make_truth(
         is_novel=np.isin(label, unseen_labels),
         X_pre=principal_components(adata.X[:, highly_variable]),
         **_cell_cycle(adata, batch),
+        condition_names=kept.names,
+        conditions=kept.values,
+        donor=kept.donor if len(kept.names) else kept.donor[:0],
     )
 
 

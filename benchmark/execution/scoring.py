@@ -79,7 +79,7 @@ def score(
     min_cells
         Least number of cells of a batch in metrics that read batches.
     only
-        Names of the metrics that are computed; None: all.
+        Names of the metrics that are computed, without details; None: all, with them.
 
     Raises
     ------
@@ -92,7 +92,8 @@ def score(
     inputs = {**given, **returned, **truth.inputs()}
     specs = [spec for spec in specs_for(task, inputs) if only is None or spec.metric_id in only]
     scored = compute(specs, inputs, profile=profile, min_cells=min_cells)
-    return Outcome(**{**dict(scored), **task.details(inputs)})
+    details = {} if only is not None else task.details(inputs)
+    return Outcome(**{**dict(scored), **details})
 
 
 def _not_returned(task: Task) -> dict[str, Any]:
@@ -170,6 +171,8 @@ def without_batches(inputs: Mapping[str, Any], left_out: Collection[str]) -> dic
     before = inputs.get("cell_cycle_before")
     if isinstance(before, Mapping):
         found["cell_cycle_before"] = {name: before[name] for name in before if name not in left_out}
+    if conditions := inputs.get("conditions"):
+        found["conditions"] = {name: _rows(name, values, kept) for name, values in conditions.items()}
     return found
 
 

@@ -75,6 +75,8 @@ def dataset_identity(dataset: Dataset) -> DatasetIdentity:
         subsample=dict(dataset.subsample) if dataset.subsample else None,
         recipe=dict(dataset.recipe) if dataset.recipe else None,
         gene_selection=dataset.gene_selection,
+        keep=tuple(spec.keep),
+        donor_key=spec.donor_key,
     )
 
 

@@ -91,7 +91,8 @@ class DatasetIdentity(Model):
 
     ``subsample`` says which cells were drawn, ``recipe`` how counts were filtered and normalised; both
     None for the data as they are. ``gene_selection`` says how the variable genes of the training cells were
-    selected; None for results that were computed elsewhere.
+    selected; None for results that were computed elsewhere. ``keep`` are the columns with conditions that
+    methods must keep, ``donor_key`` that of the donors; None: the batches.
     """
 
     dataset_id: FileName
@@ -105,6 +106,8 @@ class DatasetIdentity(Model):
     license: str | None = None
     subsample: dict[str, int] | None = None
     recipe: dict[str, Any] | None = None
+    keep: tuple[str, ...] = ()
+    donor_key: str | None = None
     # Records of before this field: all runs selected by the default.
     gene_selection: GeneSelection | None = GeneSelection()
 
@@ -182,6 +185,29 @@ class LabelScore(Model):
     precision: float | None
     recall: float | None
     f1: float | None
+
+
+class DonorCondition(Model):
+    """How well cells of other donors tell whether cells of one donor and label have one condition.
+
+    ``auc_before`` is the same before integration; 0.5 is chance.
+    """
+
+    value: str
+    label: str
+    donor: str
+    n_obs: int
+    auc: float
+    auc_before: float
+
+
+class ConditionKept(Model):
+    """What an embedding keeps of one condition: a share, or the reason why there is none, and each donor."""
+
+    column: str
+    kept: float | None
+    reason: str | None = None
+    donors: tuple[DonorCondition, ...] = ()
 
 
 class Shortcut(Model):
@@ -356,6 +382,8 @@ class Outcome(Model):
     confusion
         ``{true label: {predicted label: cells}}`` for annotation; rejected cells count under
         the empty label.
+    conditions
+        What is kept of each condition that methods must keep, by donor.
     evaluation
         How exact the scores are; None in records from before this was written down: all are exact.
     outputs
@@ -371,6 +399,7 @@ class Outcome(Model):
     scores: tuple[Score, ...] = ()
     per_label: tuple[LabelScore, ...] = ()
     confusion: dict[str, dict[str, int]] = Field(default_factory=dict)
+    conditions: tuple[ConditionKept, ...] = ()
     evaluation: Evaluation | None = None
     outputs: OutputFile | None = None
     cost: Cost | None = None

@@ -26,6 +26,8 @@ Examples:
   run-benchmark run --adata my.h5ad --batch-key donor --label-key cell_type
   run-benchmark run --adata my.h5ad --batch-key donor --label-key cell_type \\
       --task annotation --split leave-one-batch-out
+  run-benchmark run --adata my.h5ad --batch-key run --label-key cell_type \\
+      --keep stim --donor-key donor
   run-benchmark run --plugin my_method.py --out results/mine
   run-benchmark run --task integration --weights scib
 
@@ -52,6 +54,8 @@ Exit code: 0 all runs ended well or do not apply, 1 some did not, 2 the request 
 @options.batch_key_option
 @options.label_key_option
 @options.counts_layer_option
+@options.keep_option
+@options.donor_key_option
 @click.option(
     "--data-dir", type=options.EXISTING_FOLDER, help="Folder whose h5ad files are data sets of the catalogue."
 )

@@ -79,6 +79,12 @@ class DatasetSpec:
         Names of files, with wildcards, under which a user's own folder may hold the data.
     truth_keys
         Further columns of ``obs`` by which a task of a plug-in scores; no method sees them.
+    keep
+        Columns of ``obs`` with conditions, such as a treatment, that integration must keep; no method sees
+        them.
+    donor_key
+        Column of ``obs`` with the donors, or other independent units, by which conditions are scored; None:
+        the batches.
     """
 
     dataset_id: str
@@ -99,6 +105,8 @@ class DatasetSpec:
     recipe: str | None = None
     local: Sequence[str] = ()
     truth_keys: Sequence[str] = ()
+    keep: Sequence[str] = ()
+    donor_key: str | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

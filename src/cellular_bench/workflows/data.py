@@ -27,10 +27,13 @@ def described(own: OwnCells) -> DatasetSpec | None:
     UserError
         If the file or a key is missing.
     """
-    keys = own.model_dump(include={"batch_key", "label_key", "counts_layer"})
+    keys = own.model_dump(include={"batch_key", "label_key", "counts_layer", "keep", "donor_key"})
     if own.adata is None:
         if any(keys.values()):
-            raise UserError("--batch-key, --label-key and --counts-layer describe --adata, which is missing.")
+            raise UserError(
+                "--batch-key, --label-key, --counts-layer, --keep and --donor-key describe --adata, which is "
+                "missing."
+            )
         return None
     if own.label_key is None:
         raise UserError("--adata needs --label-key: the column of obs that holds the cell types.")

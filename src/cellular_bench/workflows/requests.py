@@ -88,12 +88,18 @@ class OwnCells(Request):
         Columns of ``obs`` with batches and cell types.
     counts_layer
         Layer with raw counts, ``"X"`` or ``"raw"``; determined from the values if None.
+    keep
+        Columns of ``obs`` with conditions that integration must keep; methods do not see them.
+    donor_key
+        Column of ``obs`` with the donors by which conditions are scored; None: the batches.
     """
 
     adata: Any = None
     batch_key: str | None = None
     label_key: str | None = None
     counts_layer: str | None = None
+    keep: Names = ()
+    donor_key: str | None = None
 
     @field_validator("adata")
     @classmethod
