@@ -101,8 +101,8 @@ class Keeps(PCA):
 def test_a_record_has_the_note_if_the_method_corrects_batches(tmp_path) -> None:
     (tmp_path / "keeps.py").write_text(KEEPS)
     results = cellular_bench.run(
-        methods=tmp_path / "keeps.py", tasks="integration", datasets="simulated_small", out=tmp_path / "out",
-        quiet=True,
+        methods=tmp_path / "keeps.py", tasks="integration", datasets="simulated_small", split="all",
+        out=tmp_path / "out", quiet=True,
     )  # fmt: skip
     assert [record.notes for record in results.records] == [(UNCHANGED,)]
     assert f"Keeps: {UNCHANGED}" in (tmp_path / "out" / "leaderboard.html").read_text()
