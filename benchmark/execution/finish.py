@@ -160,6 +160,8 @@ def _score(job: Job, outputs: Outputs, truth: Truth) -> Outcome:
     notes = scoring.notes_on(outputs, job.data)
     if not run.method.is_control:
         notes += scoring.check_rows_belong_to_cells(run.method.method_id, outputs, truth)
+    if run.needs_batches:
+        notes += scoring.notes_on_correction(outputs, truth)
     given = scoring.expression_of(outputs, job.data, job.truth_folder)
     given |= read_inputs(task, job.truth_folder, study_metrics=run.study_metrics)
     outcome = scoring.score(task, outputs, truth, given=given, profile=run.profile, min_cells=run.min_cells)

@@ -25,6 +25,10 @@ from cellular_bench.core.sizes import MIN_CELLS, stray_batches
 from cellular_bench.core.types import MetricSpec, ProfileName
 
 NOISE = "The embedding is noise, with no information on the cells (a posterior that collapsed?)."
+UNCHANGED = (
+    "The embedding has the nearest neighbours of principal components: the method corrected next to nothing, "
+    "and its scores are about those without correction."
+)
 
 
 def agreement_only(task: Task, outputs: Outputs, truth: Truth) -> Outcome:
@@ -241,6 +245,33 @@ def check_rows_belong_to_cells(method_id: str, outputs: Outputs, truth: Truth) -
         "obs_names, or the output has no information on expression (a model that has not learnt, or whose "
         "posterior collapsed). Return rows in the order of obs_names, and look at the training."
     )
+
+
+def notes_on_correction(outputs: Outputs, truth: Truth) -> tuple[str, ...]:
+    """Return a note where an embedding has the neighbours of principal components: nothing was corrected.
+
+    As many components are compared as the embedding has dimensions. For methods that correct batches; others
+    may well return principal components.
+    """
+    if outputs.X_emb is None or len(outputs.X_emb) <= _N_NEIGHBOURS + 1:
+        return ()
+    n_obs, n_dims = outputs.X_emb.shape
+    asked = np.random.default_rng(0).permutation(n_obs)[:_N_ASKED]
+    before = _neighbours_of(asked, truth.X_pre[:, :n_dims])
+    shared, _ = _shared_neighbours(before, _neighbours_of(asked, outputs.X_emb))
+    return (UNCHANGED,) if shared >= _UNCHANGED_SHARE else ()
+
+
+#: Neighbours of so many cells are compared, and so many are the same if next to nothing was corrected.
+_N_ASKED, _UNCHANGED_SHARE = 1000, 0.99
+
+
+def _neighbours_of(rows: NDArray[np.int64], X: Any) -> Any:
+    """Return the nearest other cells of some cells, (n_rows, k)."""
+    from sklearn.neighbors import NearestNeighbors
+
+    near = NearestNeighbors(n_neighbors=_N_NEIGHBOURS + 1).fit(X).kneighbors(X[rows], return_distance=False)
+    return near[:, 1:]
 
 
 def is_noise(X_emb: Any) -> bool:

@@ -234,6 +234,7 @@ def _runs(
                 study_metrics=study_metrics,
                 min_cells=suite.min_cells,
                 gpu=method.spec.gpu,
+                needs_batches=method.spec.needs_batches,
                 warnings=dataset.warnings,
             )
 
