@@ -122,6 +122,18 @@ def reads_batches(spec: MetricSpec) -> bool:
     return not {"batch", "batch_codes"}.isdisjoint(inspect.signature(spec.function).parameters)
 
 
+def reads_labels(spec: MetricSpec) -> bool:
+    """Whether a metric has no value on cells without labels.
+
+    Examples
+    --------
+    >>> from cellular_bench.metrics import METRICS
+    >>> [reads_labels(METRICS[name]) for name in ("ilisi", "clisi")]
+    [False, True]
+    """
+    return not {"label", "label_codes"}.isdisjoint(required_inputs(spec))
+
+
 def belongs(spec: MetricSpec, given: Iterable[str]) -> bool:
     """Whether a metric belongs to a run that has these inputs; see :data:`OPTIONAL_INPUTS`.
 

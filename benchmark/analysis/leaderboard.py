@@ -26,10 +26,11 @@ from cellular_bench.benchmark.schema.records import (
     SplitIdentity,
 )
 from cellular_bench.benchmark.schema.weights import Weights
-from cellular_bench.benchmark.tasks import TASKS, Rule, Task
+from cellular_bench.benchmark.tasks import TASKS, LabelFree, Rule, Task
 from cellular_bench.core.errors import UserError
 from cellular_bench.core.text import MOST_NAME, MOST_REASON, one_line
 from cellular_bench.core.types import AT_ONCE, AspectId, MetricSpec, SplitKind, TaskId, aspect_title
+from cellular_bench.metrics.spec import reads_labels
 
 Track = Literal["unsupervised", "supervised", "sees scored labels", "control"]
 #: Tracks whose methods are ranked.
@@ -370,6 +371,9 @@ def _board(
     first = records[0]
     wanted = {score.metric_id for record in records for score in record.scores}
     specs = tuple(spec for metric_id, spec in known.items() if metric_id in wanted)
+    free = None if first.dataset.is_labelled else TASKS[first.task].without_labels
+    if free is not None:
+        specs = _label_free(specs, free)
     splits = {run.split.digest: run.split for run in records}
     by_method: dict[str, list[RunRecord]] = defaultdict(list)
     for record in sorted(records, key=lambda record: record.run_id):
@@ -377,10 +381,13 @@ def _board(
     done = [run for run in records if run.status == "ok"]
     scored = {spec.aspect for spec in specs if spec.in_overall and any(_score(run, spec) for run in done)}
     task = TASKS[first.task]
-    rule, instead_of = _applicable(task, task.rule(weights), scored)
+    if free is None:
+        rule, instead_of = _applicable(task, task.rule(weights), scored)
+    else:
+        rule, instead_of = _without_labels(task, free, weights)
     aspects = tuple(aspect for aspect in task.weights if aspect in rule.needs | scored)
     drafts = [_row(runs, specs, splits, rule, aspects) for runs in by_method.values()]
-    other = _beside(task, rule, scored)
+    other = _beside(task, rule, scored) if free is None else None
     if other is not None:
         drafts = _with_other(drafts, specs, splits, other)
     return Board(
@@ -397,6 +404,18 @@ def _board(
         instead_of=instead_of,
         left_out=_left_out(done, specs, aspects),
     )
+
+
+def _label_free(specs: Sequence[MetricSpec], free: LabelFree) -> tuple[MetricSpec, ...]:
+    """Return the metrics that cells without labels can have; those that count there are in the overall score."""
+    possible = (spec for spec in specs if not reads_labels(spec))
+    return tuple(replace(spec, in_overall=spec.metric_id in free.metric_ids) for spec in possible)
+
+
+def _without_labels(task: Task, free: LabelFree, weights: Weights | None) -> tuple[Rule, Rule | None]:
+    """Return the rule on data without labels, and the one that was asked for if it counts other aspects."""
+    asked = free.rule if weights is None else task.rule(weights)
+    return (asked, None) if asked.needs <= free.rule.needs else (free.rule, asked)
 
 
 def _score(run: RunRecord, spec: MetricSpec) -> Score | None:

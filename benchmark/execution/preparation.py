@@ -26,6 +26,7 @@ from cellular_bench.core.errors import UndefinedError, UserError
 from cellular_bench.core.files import is_disk_error
 from cellular_bench.core.genes import variable_genes
 from cellular_bench.core.h5ad import write_h5ad
+from cellular_bench.core.labels import are_labelled
 from cellular_bench.core.npz import read_stored, write_stored
 from cellular_bench.core.types import Features, GeneSelection, Stress, TaskId
 from cellular_bench.datasets.splits import half_names
@@ -37,6 +38,8 @@ if TYPE_CHECKING:
     from cellular_bench.core.types import Dataset, Split
 
 MIN_CELLS_PER_GENE = 3
+#: Why metrics that read labels have no value on data without.
+NO_LABELS = "the data have no labels"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -46,7 +49,7 @@ class Truth:
     Attributes
     ----------
     obs_names, label, batch
-        (n_obs,) names, labels and batches.
+        (n_obs,) names, labels and batches; labels are empty in data without.
     is_novel
         (n_obs,) True for cells of a label that was held out of training.
     X_pre
@@ -80,7 +83,7 @@ class Truth:
         missing = UndefinedError(self.cell_cycle_reason) if self.cell_cycle_reason else None
         before = zip(self.cell_cycle_batches.tolist(), self.cell_cycle_before.tolist(), strict=True)
         return {
-            "label": self.label,
+            "label": self.label if are_labelled(self.label) else UndefinedError(NO_LABELS),
             "batch": self.batch,
             "is_novel": self.is_novel,
             "X_pre": self.X_pre,

@@ -25,6 +25,7 @@ from cellular_bench.benchmark.isolation.marks import mark
 from cellular_bench.benchmark.registry import Method, method, task
 from cellular_bench.benchmark.results.store import OUTPUTS, RESULT, SECOND_OUTPUTS
 from cellular_bench.core.errors import ContractError, NotApplicableError, ProgramError, reason_of
+from cellular_bench.core.labels import are_labelled
 from cellular_bench.core.outputs import Outputs, write_outputs
 
 if TYPE_CHECKING:
@@ -140,7 +141,7 @@ def _outputs(assignment: Assignment, costs: dict[str, Any]) -> list[Outputs]:
     spec = replace(found.spec, features=assignment.features or found.spec.features)
     needs_train = not wanted.is_at_once(spec)
     train, query = read_views(spec, assignment.views, needs_train=needs_train)
-    _check_applicable(found, query)
+    _check_applicable(found, train, query)
     names, genes = query.obs_names.copy(), query.var_names.copy()
     mark("warm-up")
     if assignment.is_timed:
@@ -164,7 +165,10 @@ def _outputs(assignment: Assignment, costs: dict[str, Any]) -> list[Outputs]:
     return outputs
 
 
-def _check_applicable(method: Method, query: AnnData) -> None:
+def _check_applicable(method: Method, train: AnnData | None, query: AnnData) -> None:
+    shown = [cells.obs["label"] for cells in (train, query) if cells is not None and "label" in cells.obs]
+    if shown and not any(are_labelled(np.asarray(label, dtype=str)) for label in shown):
+        raise NotApplicableError("Learns from labels; this data set has none.")
     if method.spec.reads == "counts" and "counts" not in query.layers:
         raise NotApplicableError("Reads raw counts; this data set has none.")
     if method.spec.needs_batches and query.obs["batch"].nunique() < 2:

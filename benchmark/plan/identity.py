@@ -69,7 +69,7 @@ def dataset_identity(dataset: Dataset) -> DatasetIdentity:
         n_obs=dataset.adata.n_obs,
         n_vars=dataset.adata.n_vars,
         n_batches=int(obs[keys.BATCH].nunique()),
-        n_labels=int(obs[keys.LABEL].nunique()),
+        n_labels=int(obs[keys.LABEL].nunique()) if spec.label_key is not None else 0,
         doi=spec.doi,
         license=spec.license,
         subsample=dict(dataset.subsample) if dataset.subsample else None,

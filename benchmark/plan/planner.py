@@ -139,6 +139,7 @@ def _allowed_splits(
     found: list[tuple[Split, SplitIdentity]] = []
     notes: list[str] = []
     for choice in block.splits:
+        _refuse(_label_obstacle(choice, dataset))
         made = list(_splits(choice, dataset))
         sizes = {split.split_id: len(split.test_obs) for split, _ in made}
         left_out = stray(sizes, min_cells)
@@ -175,6 +176,23 @@ def _split_obstacle(block: Block, split: Split, dataset: Dataset) -> str | None:
         kinds = " or ".join(sorted(kind.replace("_", "-") for kind in wanted.split_kinds or ()))
         return f"The task {wanted.task_id} needs the split {kinds}, not {split.kind.replace('_', '-')}."
     return wanted.check_split(split)
+
+
+#: Splits and stresses that choose cells by their labels.
+_BY_LABEL = ("unseen_label", "private_label", "label_noise", "rare_types")
+
+
+def _label_obstacle(choice: SplitChoice, dataset: Dataset) -> str | None:
+    stress = choice.options.get("stress")
+    chosen = {choice.kind, stress.get("kind") if isinstance(stress, Mapping) else None}
+    by_label = [name for name in _BY_LABEL if name in chosen]
+    if dataset.spec.label_key is not None or not by_label:
+        return None
+    what = "Split" if by_label[0] == choice.kind else "Stress"
+    return (
+        f"{what} '{by_label[0]}' chooses cells by their labels; data set '{dataset.spec.dataset_id}' has "
+        "none. Name their column (--label-key with --adata), or choose another."
+    )
 
 
 def _refuse(reason: str | None) -> None:

@@ -21,7 +21,7 @@ from cellular_bench.benchmark.tasks import Rule
 from cellular_bench.core.types import MetricSpec
 from cellular_bench.reports.report import Report
 from cellular_bench.reports.tables.model import Table
-from cellular_bench.reports.tables.overview import canary_in_words, weights_notes
+from cellular_bench.reports.tables.overview import canary_in_words, caution_in_words, weights_notes
 
 #: What of a table is for the page alone.
 OF_THE_PAGE: Final = {"key", "href", "row_id", "scales", "share", "kind"}
@@ -73,6 +73,7 @@ def _board(board: Board) -> dict[str, Any]:
         "rule": _rule(board.rule),
         "other_rule": None if board.other_rule is None else _rule(board.other_rule),
         "weights_notes": list(weights_notes(board)),
+        "caution": caution_in_words(board) or None,
         "leak_canary": canary_in_words(board) or None,
         "rows": [_row(board, row) for row in board.rows],
     }

@@ -177,6 +177,8 @@ def _heading(made: Section | BoardReport) -> Iterator[str]:
         names = ", ".join(escape(name) for name in winner.names)
         score = f"{winner.score} {winner.spread}".rstrip()
         yield " ".join([f"{winner.title}: **{names}**, {score}.", *map(escape, winner.verdicts)])
+    if summary.caution:
+        yield escape(summary.caution)
     if summary.canary:
         yield escape(summary.canary)
 

@@ -58,6 +58,7 @@ def run(
     adata
         Your own cells, in memory or as an h5ad file; ``batch_key=`` and ``label_key=`` name the columns of
         ``obs`` with batches and cell types, ``keep=`` those of conditions that integration must keep.
+        Without ``label_key``, integration is ranked without labels, which is exploratory.
     out
         Folder of results.
     quiet
@@ -90,8 +91,6 @@ def run(
     ...     results.leaderboard()[["method_id", "n_ok"]].values.tolist()
     [['true_labels', 2], ['knn', 2]]
     """
-    if adata is not None and options.get("label_key") is None:
-        raise UserError("adata needs label_key: the column of obs that holds the cell types.")
     store = Store.claim(Path(out))
     method_ids, files = _chosen_methods(several(methods), below(store.root, "plugins"))
     plugins = tuple(dict.fromkeys([*map(Path, several(options.get("plugins"))), *files]))

@@ -28,6 +28,8 @@ Examples:
       --task annotation --split leave-one-batch-out
   run-benchmark run --adata my.h5ad --batch-key run --label-key cell_type \\
       --keep stim --donor-key donor
+  run-benchmark run --adata my.h5ad --batch-key donor
+  run-benchmark run --adata my.h5ad --batch-key donor --label-key level1 --label-key level2
   run-benchmark run --plugin my_method.py --out results/mine
   run-benchmark run --task integration --weights scib
 
@@ -52,7 +54,8 @@ Exit code: 0 all runs ended well or do not apply, 1 some did not, 2 the request 
 @options.names_option("--dataset", "datasets", lambda: registry.datasets())
 @options.adata_option
 @options.batch_key_option
-@options.label_key_option
+@options.label_keys_option
+@options.cluster_labels_option
 @options.counts_layer_option
 @options.keep_option
 @options.donor_key_option

@@ -69,7 +69,7 @@ class DatasetSpec:
     source
         ``kind`` of source and its details, as in the manifest.
     batch_key, label_key
-        Columns of ``obs`` in the source; None for a data set without batches.
+        Columns of ``obs`` in the source; None for a data set without batches, or without labels.
     counts_layer
         Layer of the source that holds raw counts, or ``"X"``; None to decide by the values.
     recipe
@@ -85,12 +85,15 @@ class DatasetSpec:
     donor_key
         Column of ``obs`` with the donors, or other independent units, by which conditions are scored; None:
         the batches.
+    further_labels
+        Columns of ``obs`` with other labels of the same cells, such as another resolution or annotator. Runs
+        are also scored under them; no method sees them.
     """
 
     dataset_id: str
     title: str
     source: Mapping[str, Any]
-    label_key: str
+    label_key: str | None = None
     batch_key: str | None = None
     counts_layer: str | None = "X"
     organism: str = "unknown"
@@ -107,6 +110,7 @@ class DatasetSpec:
     truth_keys: Sequence[str] = ()
     keep: Sequence[str] = ()
     donor_key: str | None = None
+    further_labels: Sequence[str] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -126,7 +130,8 @@ class Dataset:
     adata
         ``obs["label"]`` and ``obs["batch"]`` (categorical, strings), ``X`` log-normalised,
         ``layers["counts"]`` where the data set has counts. Cells and genes have unique names.
-        A data set without batches has one batch, and ``spec.batch_key`` is None.
+        A data set without batches has one batch, and ``spec.batch_key`` is None; in one without labels
+        every label is empty, and ``spec.label_key`` is None.
     digest
         sha256 over everything that a method or a metric can see.
     warnings

@@ -10,7 +10,7 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self, get_args
 
-from pydantic import BeforeValidator, ConfigDict, Field, ValidationError, field_validator
+from pydantic import BeforeValidator, ConfigDict, Field, ValidationError, field_validator, model_validator
 
 from cellular_bench.benchmark import registry
 from cellular_bench.benchmark.schema.executor import ExecutorKind
@@ -112,6 +112,12 @@ class RunRequest(OwnCells):
 
     Attributes
     ----------
+    further_labels
+        Columns of ``obs`` with other labels of the cells, under which integration is scored too; no method
+        sees them. Where ``label_key`` is several columns, these are the second and all after it.
+    cluster_labels
+        Score integration also under labels that are made: clusters within each batch
+        (:mod:`cellular_bench.datasets.clusters`).
     suite
         Name of a suite, or a TOML file; None: ``quickstart``, or ``standard`` for own cells or named
         methods.
@@ -165,6 +171,8 @@ class RunRequest(OwnCells):
         Draw UMAPs, curves, confusion matrices and training.
     """
 
+    further_labels: Names = ()
+    cluster_labels: bool = False
     suite: str | None = None
     trust: bool = False
     tasks: Names = ()
@@ -199,6 +207,19 @@ class RunRequest(OwnCells):
     retry: Annotated[tuple[Retried, ...], BeforeValidator(several)] = ()
     fresh: bool = False
     figures: bool = True
+
+    @model_validator(mode="before")
+    @classmethod
+    def _first_label_key(cls, given: Any) -> Any:
+        key = given.get("label_key") if isinstance(given, dict) else None
+        if key is None or isinstance(key, str):
+            return given
+        first, *others = several(key) or (None,)
+        return {
+            **given,
+            "label_key": first,
+            "further_labels": (*others, *several(given.get("further_labels"))),
+        }
 
     @field_validator("suite", mode="before")
     @classmethod
