@@ -8,6 +8,7 @@ from typing import Final, Literal
 from cellular_bench.benchmark.analysis.leaderboard import Board
 from cellular_bench.benchmark.tasks import TASKS
 from cellular_bench.reports.tables.failures import failures_table
+from cellular_bench.reports.tables.fooled import fooled_table
 from cellular_bench.reports.tables.labels import held_out_table, labels_table
 from cellular_bench.reports.tables.metrics import metrics_table
 from cellular_bench.reports.tables.min_max import min_max_table
@@ -26,6 +27,7 @@ BOARD_TABLES: Final[tuple[BoardTable, ...]] = (
     ranking_table,
     stability_table,
     metrics_table,
+    fooled_table,
     labels_table,
     held_out_table,
     published_tables,
