@@ -133,7 +133,7 @@ class CollapsedJitter:
         _DAMAGED,
         method_id="collapsed_jitter",
         name="Control: collapsed types with jitter",
-        canary="collapsed, jitter",
+        canary="collapsed + jitter",
         description="Harmony's embedding, its cells moved towards the mean of their type, plus slight noise.",
     )
 

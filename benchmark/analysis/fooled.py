@@ -9,7 +9,6 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from statistics import fmean
-from typing import Final
 
 from cellular_bench.benchmark.analysis.leaderboard import (
     Board,
@@ -22,9 +21,6 @@ from cellular_bench.benchmark.analysis.statistics import average_seeds
 from cellular_bench.benchmark.registry import built_in_canaries, method
 from cellular_bench.benchmark.schema.records import MethodIdentity
 from cellular_bench.core.types import AspectId
-
-#: A canary that gains more than this, on the score's own range, fools the score.
-LEAST_GAIN: Final = 0.02
 
 #: One per canary; None where no run of both has a value.
 Gains = tuple[float | None, ...]
@@ -50,17 +46,6 @@ class Fooled:
     overall: Gains
     aspects: Mapping[AspectId, Gains]
     metrics: Mapping[str, Gains]
-
-
-def is_fooled(gain: float | None) -> bool:
-    """Return whether a canary gains so much that it fools the score.
-
-    Examples
-    --------
-    >>> is_fooled(0.021), is_fooled(0.02), is_fooled(-0.5), is_fooled(None)
-    (True, False, False, False)
-    """
-    return gain is not None and gain > LEAST_GAIN
 
 
 def fooled(board: Board) -> Fooled | None:

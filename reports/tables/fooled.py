@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from cellular_bench.benchmark.analysis.fooled import LEAST_GAIN, Fooled, Gains, fooled, is_fooled
+from cellular_bench.benchmark.analysis.fooled import Fooled, Gains, fooled
 from cellular_bench.benchmark.analysis.leaderboard import Board, method_key
 from cellular_bench.benchmark.registry import built_in_canaries
 from cellular_bench.core.types import aspect_title
+from cellular_bench.metrics.fooled_by import LEAST_GAIN, is_fooled
 from cellular_bench.reports.tables.formatting import signed
 from cellular_bench.reports.tables.method_rows import display_names, full_names
 from cellular_bench.reports.tables.model import Cell, Column, Table, TableRow, marked, missing, number_cell

@@ -108,6 +108,7 @@ def _metrics(plugins: Sequence[Path]) -> list[dict[str, Any]]:
             **_attributes(spec, "higher_is_better", "in_overall", "version", "doi", "definition"),
             "needs": list(required_inputs(spec)),
             **_attributes(card(name), "formula", "fooled_by", "example"),
+            "measured": {one.data: dict(one.gains) for one in card(name).measured},
         }
         for name, spec in registry.metrics(plugins).items()
     ]
