@@ -148,7 +148,7 @@ def test_canaries_are_controls_and_all_leaves_the_damaged_ones_out():
     assert canaries == {"perfect_labels", "random_projection", *(method.spec.method_id for method in DAMAGED)}
     assert all(known[name].spec.is_control for name in canaries)
     assert canaries & set(registry.methods_for("integration", known)) == {"perfect_labels"}
-    assert list(registry.built_in_canaries())[0] == "perfect_labels"
+    assert next(iter(registry.built_in_canaries())) == "perfect_labels"
     assert registry.canaries_for("annotation", known) == []
     assert registry.canaries_for("integration", known) == ["harmony", *registry.built_in_canaries()]
     without = {name: method for name, method in known.items() if name != "harmony"}
