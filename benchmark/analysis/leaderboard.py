@@ -17,6 +17,7 @@ from typing import Final, Literal
 from cellular_bench.benchmark.analysis.data_versions import version_names, versioned
 from cellular_bench.benchmark.analysis.leak_canary import LeakCanary, leak_canary
 from cellular_bench.benchmark.analysis.statistics import ROUNDING, SplitScore, average_seeds, interval
+from cellular_bench.benchmark.registry import built_in_canaries
 from cellular_bench.benchmark.schema.records import (
     Cost,
     DatasetIdentity,
@@ -201,6 +202,17 @@ def is_transductive(record: RunRecord) -> bool:
     """Return whether a method embedded the scored cells alone, while others learn from training cells."""
     apart = TASKS[record.task].asks_at_once is not None and record.split.kind not in AT_ONCE
     return apart and not record.method.inductive and not record.method.is_control
+
+
+def marks_scale(row: BoardRow) -> bool:
+    """Return whether a row is a complete control that marks an end of the scale.
+
+    Damaged embeddings do not: the scale is the same with and without canaries.
+    """
+    if row.track != "control" or row.incomplete_because is not None:
+        return False
+    canary = built_in_canaries().get(row.method.method_id)
+    return canary is None or canary.variant_of is None
 
 
 def scaled(spec: MetricSpec, value: float) -> float:

@@ -13,6 +13,7 @@ from cellular_bench.benchmark.analysis.leaderboard import (
     OtherScore,
     Summary,
     is_transductive,
+    marks_scale,
     method_key,
 )
 from cellular_bench.benchmark.analysis.rank_stability import against_best, between_controls
@@ -180,8 +181,7 @@ def _unranked(row: BoardRow) -> str:
 
 def _outside_controls(row: BoardRow, board: Board) -> str:
     """Say if a complete method scores outside the range of the controls; empty if it does not."""
-    complete = [r for r in board.rows if r.track == "control" and r.incomplete_because is None]
-    ends = [r.overall.mean for r in complete if r.overall.mean is not None]
+    ends = [r.overall.mean for r in board.rows if marks_scale(r) and r.overall.mean is not None]
     if row.track == "control" or row.overall.mean is None or len(ends) < 2:
         return ""
     if row.overall.mean > max(ends):

@@ -98,6 +98,12 @@ Exit code: 0 all runs ended well or do not apply, 1 some did not, 2 the request 
     "suite says otherwise]",
 )
 @click.option(
+    "--canaries/--no-canaries",
+    default=None,
+    help="Add embeddings that nobody should use, such as Harmony with collapsed types, to integration: which "
+    "metrics score them above Harmony?  [default: no-canaries, unless the suite says otherwise]",
+)
+@click.option(
     "--sandbox/--no-sandbox",
     default=True,
     show_default=True,

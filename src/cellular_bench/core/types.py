@@ -245,6 +245,10 @@ class MethodSpec:
         get the cells in a random order.
     is_control
         True for rows that mark the ends of the scale.
+    canary
+        Of a control that nobody should use, and that shows what metrics reward wrongly: its short name in
+        the table of what fools which metric, such as ``"islands"``. A canary that is a variant of a method
+        is run with that method's seed, so that both start from the same embedding.
     variant_of
         The method that this one varies, as in an ablation. Variants run where they are named; ``all``
         leaves them out.
@@ -299,6 +303,7 @@ class MethodSpec:
     needs_batches: bool = False
     needs_names: bool = False
     is_control: bool = False
+    canary: str | None = None
     is_reimplementation: bool = False
     variant_of: str | None = None
     doi: str | None = None

@@ -151,6 +151,9 @@ class RunRequest(OwnCells):
     leak_canary
         Look for methods that know labels which they were not shown; None: as the suite says, which does
         unless it says otherwise.
+    canaries
+        Add the canary embeddings, controls that show which metrics reward what they should not, to every
+        block of integration; None: as the suite says, which does not unless it says so.
     sandbox
         Run methods in a sandbox if this machine has one.
     out
@@ -192,6 +195,7 @@ class RunRequest(OwnCells):
     weights: Weights | None = None
     min_cells: OneOrMore | None = None
     leak_canary: bool | None = None
+    canaries: bool | None = None
     sandbox: bool = True
     out: Path = Path("results")
     profile: ProfileName | None = None
