@@ -23,9 +23,9 @@ from cellular_bench.metrics.numerics.approximate import stratified_sample
 from cellular_bench.metrics.numerics.distances import N_NEIGHBORS, Neighbors
 from cellular_bench.metrics.numerics.ranks import graph_content, random_ranks, row_content
 from cellular_bench.metrics.numerics.shared_distances import SharedDistances, shared_distances
-from cellular_bench.metrics.per_cell import CELL_QUANTITIES, CellValues
+from cellular_bench.metrics.per_cell import CELL_QUANTITIES
 from cellular_bench.metrics.profiles import FULL, Profile, Shortcut, profile_of
-from cellular_bench.metrics.spec import METRICS
+from cellular_bench.metrics.spec import METRICS, CellValues
 
 if TYPE_CHECKING:
     from scipy.sparse import csr_matrix

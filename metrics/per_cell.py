@@ -6,9 +6,8 @@ the metric; others are comparable between types of different sizes and batches, 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
-from typing import Final, NamedTuple
+from collections.abc import Mapping
+from typing import Final
 
 import numpy as np
 from numpy.typing import ArrayLike
@@ -18,26 +17,12 @@ from cellular_bench.metrics.embedding import batch_tests, local_diversity
 from cellular_bench.metrics.embedding.local_diversity import lisi, perplexity_weights, shares_around
 from cellular_bench.metrics.inputs import Floats, Ints, encode
 from cellular_bench.metrics.numerics.distances import Neighbors, known_groups
+from cellular_bench.metrics.spec import CellQuantity, CellValues
 
 #: Cells of a type in each of two batches, without which its mixing is not measured.
 MIN_CELLS: Final = 10
 #: Smallest excess of the expected number of batches over one that a cell's mixing is measured by.
 _LEAST_EXCESS: Final = 1e-9
-
-
-class CellValues(NamedTuple):
-    """A value per cell, NaN where it has none, and how much each counts in the mean of a group.
-
-    Attributes
-    ----------
-    values
-        (n_obs,) values.
-    weights
-        (n_obs,) weights, not negative; None: all cells count the same.
-    """
-
-    values: Floats
-    weights: Floats | None = None
 
 
 def ilisi_per_cell(
@@ -229,29 +214,6 @@ def own_label_per_cell(
     has_others = (n_others > 0) & (most > 0)
     found[cells[has_others]] = own[has_others] / most[has_others]
     return CellValues(found)
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class CellQuantity:
-    """A quantity that every cell has a value of.
-
-    Attributes
-    ----------
-    title
-        Name in tables.
-    definition
-        What the mean over a group of cells says.
-    function
-        Returns :class:`CellValues`; its arguments are those of metrics, see
-        :func:`cellular_bench.metrics.evaluate`.
-    on_sample
-        Whether it is computed on a sample where cells are many, as a metric that is ``on_sample``.
-    """
-
-    title: str
-    definition: str
-    function: Callable[..., CellValues]
-    on_sample: bool = False
 
 
 #: Every quantity by its name, which is that of the metric whose parts the values are, if there is one.

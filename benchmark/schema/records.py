@@ -184,6 +184,19 @@ class LabelScore(Model):
     f1: float | None
 
 
+class GroupScore(Model):
+    """Means over the scored cells of one label or batch.
+
+    ``n`` is the number of its scored cells. ``values`` are by the names of
+    :data:`cellular_bench.metrics.per_cell.CELL_QUANTITIES`; what is undefined for these cells is absent.
+    """
+
+    by: Literal["label", "batch"]
+    name: str
+    n: int
+    values: dict[str, float]
+
+
 class Shortcut(Model):
     """What was not computed exactly, how, and which scores rest on it.
 
@@ -356,6 +369,8 @@ class Outcome(Model):
     confusion
         ``{true label: {predicted label: cells}}`` for annotation; rejected cells count under
         the empty label.
+    per_group
+        For integration, what the labels and the batches contribute; empty in older records.
     evaluation
         How exact the scores are; None in records from before this was written down: all are exact.
     outputs
@@ -371,6 +386,7 @@ class Outcome(Model):
     scores: tuple[Score, ...] = ()
     per_label: tuple[LabelScore, ...] = ()
     confusion: dict[str, dict[str, int]] = Field(default_factory=dict)
+    per_group: tuple[GroupScore, ...] = ()
     evaluation: Evaluation | None = None
     outputs: OutputFile | None = None
     cost: Cost | None = None

@@ -7,8 +7,9 @@ import pytest
 
 from cellular_bench.core.errors import UndefinedError, UnknownNameError
 from cellular_bench.metrics import evaluate, nearest_neighbors
-from cellular_bench.metrics.per_cell import CELL_QUANTITIES, CellValues, by_group
+from cellular_bench.metrics.per_cell import CELL_QUANTITIES, by_group
 from cellular_bench.metrics.profiles import FULL
+from cellular_bench.metrics.spec import CellValues
 
 
 def cells(seed: int, *, n_obs: int = 420, shift: float = 0.5) -> dict[str, np.ndarray]:

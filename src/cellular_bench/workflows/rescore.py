@@ -124,7 +124,7 @@ def rescore(
     for place, score in enumerate(record.scores):
         if score.metric_id in unknown:
             scores.insert(place, score)
-    changed = {name: getattr(scored, name) for name in ("per_label", "confusion", "evaluation")}
+    changed = {name: getattr(scored, name) for name in ("per_label", "confusion", "per_group", "evaluation")}
     return record.model_copy(update={**changed, "scores": tuple(scores)})
 
 
