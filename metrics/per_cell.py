@@ -50,7 +50,7 @@ def clisi_per_cell(
     """Return how pure the surroundings of each cell are: 1 for a single label, 0 for all in equal shares.
 
     The median over cells is :func:`~cellular_bench.metrics.clisi`. Arguments and errors are the same. It is
-    also 1 among cells of one other label; see :func:`own_label_per_cell`.
+    also 1 among cells of one other label; see :func:`label_purity_per_cell`.
     """
     diversity, n_labels = _diversity(neighbors, label, "label", neighbor_weights)
     return CellValues((n_labels - diversity) / (n_labels - 1))
@@ -170,7 +170,7 @@ def batch_mixing_per_cell(
     return CellValues(values, weight_of)
 
 
-def own_label_per_cell(
+def label_purity_per_cell(
     neighbors: Neighbors, label: ArrayLike, *, neighbor_weights: Floats | None = None
 ) -> CellValues:
     """Return which share of the neighbours of each cell is of its own type, of the most that there can be.
@@ -199,7 +199,7 @@ def own_label_per_cell(
     --------
     >>> from cellular_bench.metrics import nearest_neighbors
     >>> X = np.arange(200.0)[:, None] + 1000.0 * (np.arange(200) >= 190)[:, None]
-    >>> found = own_label_per_cell(nearest_neighbors(X, 90), ["a"] * 190 + ["rare"] * 10)
+    >>> found = label_purity_per_cell(nearest_neighbors(X, 90), ["a"] * 190 + ["rare"] * 10)
     >>> {name: round(value, 6) for name, value in by_group(found, ["a"] * 190 + ["rare"] * 10).items()}
     {'a': 1.0, 'rare': 1.0}
     """
@@ -219,14 +219,14 @@ def own_label_per_cell(
 #: Every quantity by its name, which is that of the metric whose parts the values are, if there is one.
 CELL_QUANTITIES: Final[Mapping[str, CellQuantity]] = {
     "batch_mixing": CellQuantity(
-        title="mixed",
-        definition="batches around the cells (LISI): 0 a single one, 1 as many as at random within types",
+        title="Mixing",
+        definition="batches around the cells (LISI): 0 a single one, 1 as by chance within labels",
         function=batch_mixing_per_cell,
     ),
-    "own_label": CellQuantity(
-        title="together",
-        definition="neighbours of the cell's own type, as a share of the most that there can be",
-        function=own_label_per_cell,
+    "label_purity": CellQuantity(
+        title="Purity",
+        definition="share of neighbours that have the cell's own label, of the most that there can be",
+        function=label_purity_per_cell,
     ),
     "ilisi": CellQuantity(
         title="iLISI",
@@ -245,7 +245,7 @@ CELL_QUANTITIES: Final[Mapping[str, CellQuantity]] = {
     ),
     "kbet_per_label": CellQuantity(
         title="kBET per label",
-        definition="share of cells whose neighbours of their type have the batch frequencies of the type",
+        definition="share of cells whose neighbours of their label have the batch frequencies of the label",
         function=kbet_per_label_per_cell,
         on_sample=True,
     ),

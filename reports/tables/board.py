@@ -8,6 +8,7 @@ from typing import Final, Literal
 from cellular_bench.benchmark.analysis.leaderboard import Board
 from cellular_bench.benchmark.tasks import TASKS
 from cellular_bench.reports.tables.failures import failures_table
+from cellular_bench.reports.tables.groups import group_tables
 from cellular_bench.reports.tables.labels import held_out_table, labels_table
 from cellular_bench.reports.tables.metrics import metrics_table
 from cellular_bench.reports.tables.min_max import min_max_table
@@ -28,6 +29,7 @@ BOARD_TABLES: Final[tuple[BoardTable, ...]] = (
     metrics_table,
     labels_table,
     held_out_table,
+    group_tables,
     published_tables,
     failures_table,
 )

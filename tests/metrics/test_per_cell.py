@@ -27,7 +27,7 @@ def found_in(inputs: dict[str, np.ndarray], names: list[str] | None = None) -> d
     return evaluate([], inputs, per_cell=names or list(OF_NEIGHBOURS)).per_cell
 
 
-OF_NEIGHBOURS = ("batch_mixing", "own_label", "ilisi", "clisi", "kbet", "kbet_per_label")
+OF_NEIGHBOURS = ("batch_mixing", "label_purity", "ilisi", "clisi", "kbet", "kbet_per_label")
 
 
 def mean_of_types(values: CellValues, inputs: dict[str, np.ndarray]) -> float:
@@ -96,7 +96,7 @@ def test_a_type_among_others_is_the_worst_one_though_its_surroundings_are_pure()
     inputs["X_emb"][a_few] = inputs["X_emb"][rng.choice(np.flatnonzero(inputs["label"] == "A"), a_few.sum())]
     inputs["X_emb"][a_few] += rng.normal(size=(a_few.sum(), 4))
     found = found_in(inputs)
-    own = by_group(found["own_label"], inputs["label"])
+    own = by_group(found["label_purity"], inputs["label"])
     assert min(own, key=own.__getitem__) == "rare"
     assert own["rare"] < 0.3
     assert by_group(found["clisi"], inputs["label"])["rare"] > 0.8
@@ -105,7 +105,7 @@ def test_a_type_among_others_is_the_worst_one_though_its_surroundings_are_pure()
 def test_a_rare_type_on_its_own_is_as_much_together_as_a_common_one():
     inputs = cells(0)
     inputs["X_emb"][:, 0] += 100 * np.unique(inputs["label"], return_inverse=True)[1]
-    own = by_group(found_in(inputs)["own_label"], inputs["label"])
+    own = by_group(found_in(inputs)["label_purity"], inputs["label"])
     assert own == pytest.approx(dict.fromkeys(own, 1.0))
 
 
@@ -127,7 +127,7 @@ def test_what_is_not_possible_has_a_reason():
     }  # fmt: skip
     one_label = found_in({**inputs, "label": np.full(len(inputs["batch"]), "A")})
     assert {name for name in OF_NEIGHBOURS if isinstance(one_label[name], UndefinedError)} == {
-        "own_label",
+        "label_purity",
         "clisi",
     }
     few = found_in({name: array[:60] for name, array in inputs.items()})
@@ -147,7 +147,7 @@ def test_what_is_not_possible_has_a_reason():
 def test_the_only_cell_of_a_type_has_no_neighbours_of_it():
     inputs = cells(0)
     inputs["label"][0] = "alone"
-    values = found_in(inputs)["own_label"].values
+    values = found_in(inputs)["label_purity"].values
     assert np.isnan(values[0])
     assert np.isfinite(values[1:]).all()
 
