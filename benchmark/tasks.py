@@ -241,7 +241,7 @@ INTEGRATION = Task(
     check_data=_needs_batches,
     inputs=(TaskInputs(file="all_genes", arrays={"X_pre_all": _components_of_all_genes}, on_request=True),),
     has_study_metrics=True,
-    per_cell=("batch_mixing", "kbet_per_label", "label_purity", "clisi"),
+    per_cell=("batch_mixing", "kbet_per_label", "label_purity", "clisi", "state_kept", "neighbours_kept"),
 )
 ANNOTATION = Task(
     task_id="annotation",

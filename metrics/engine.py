@@ -26,6 +26,9 @@ from cellular_bench.metrics.numerics.shared_distances import SharedDistances, sh
 from cellular_bench.metrics.per_cell import CELL_QUANTITIES
 from cellular_bench.metrics.profiles import FULL, Profile, Shortcut, profile_of
 from cellular_bench.metrics.spec import METRICS, CellValues
+from cellular_bench.metrics.structure.geometry import NOTABLE_CHANCE, TypeAgreement, type_agreement
+from cellular_bench.metrics.structure.reference import StructureReference
+from cellular_bench.metrics.structure.state import neighbours_per_cell
 
 if TYPE_CHECKING:
     from scipy.sparse import csr_matrix
@@ -57,10 +60,12 @@ DERIVED: dict[str, Callable[..., object]] = {
     "graph": connectivities,
     "neighbor_weights": perplexity_weights,
     "label_tests": label_acceptance,
+    "kept_neighbours": neighbours_per_cell,
     "label_silhouettes": silhouettes_by_label,
     "leiden_clusters": communities,
     "kmeans_clusters": kmeans,
     "scib_clusters": scib_communities,
+    "type_agreement": type_agreement,
 }
 #: Random ranks of the cells, from whatever the method returned; computed by the context.
 RANKS = "cell_ranks"
@@ -199,7 +204,11 @@ def _failure(error: Exception) -> UndefinedError:
 
 def _describe_shortcuts(evaluation: Evaluation, context: _Context, on_all: Sequence[str]) -> None:
     """Record which metrics depend on which shortcut, and the standard errors of values of a sample."""
-    shortcuts = []
+    shortcuts = [
+        replace(shortcut, metric_ids=ids)
+        for shortcut in _of_structure(context)
+        if (ids := tuple(name for name in on_all if name in shortcut.metric_ids))
+    ]
     near = context.made("neighbors", Neighbors)
     if near is not None:
         ids = tuple(name for name in on_all if context.rests_on(METRICS[name].function, "neighbors"))
@@ -216,6 +225,24 @@ def _describe_shortcuts(evaluation: Evaluation, context: _Context, on_all: Seque
             values = {name: value for name in ids if isinstance(value := evaluation[name], float)}
             evaluation.standard_errors = _standard_errors(values, context, made)
     evaluation.shortcuts = tuple(shortcuts)
+
+
+def _of_structure(context: _Context) -> Iterator[Shortcut]:
+    """Describe what the reference of structure leaves out, and types that chance arranges well."""
+    structure = context.made("structure", StructureReference)
+    if structure is not None:
+        yield from structure.shortcuts
+    agreement = context.made("type_agreement", TypeAgreement)
+    if agreement is not None and agreement.by_chance > NOTABLE_CHANCE:
+        yield Shortcut(
+            quantity="chance",
+            description=(
+                f"Permuted cells score {agreement.by_chance:.2f} in scGraph, because types are few or rare: "
+                "the arrangement of the types says little."
+            ),
+            figures={"by_chance": agreement.by_chance},
+            metric_ids=("type_geometry", "scgraph"),
+        )
 
 
 def _of_neighbors(near: Neighbors) -> Iterator[Shortcut]:

@@ -18,6 +18,8 @@ from cellular_bench.metrics.embedding.local_diversity import lisi, perplexity_we
 from cellular_bench.metrics.inputs import Floats, Ints, encode
 from cellular_bench.metrics.numerics.distances import Neighbors, known_groups
 from cellular_bench.metrics.spec import CellQuantity, CellValues
+from cellular_bench.metrics.structure.reference import StructureReference
+from cellular_bench.metrics.structure.state import neighbours_per_cell, state_per_cell
 
 #: Cells of a type in each of two batches, without which its mixing is not measured.
 MIN_CELLS: Final = 10
@@ -216,6 +218,33 @@ def label_purity_per_cell(
     return CellValues(found)
 
 
+def state_kept_per_cell(
+    X_emb: ArrayLike, structure: StructureReference, cell_ranks: Ints | None = None
+) -> CellValues:
+    """Return how well the state of each cell within its type and batch follows from its neighbours.
+
+    The mean over the cells of a type, averaged over the types, is :func:`~cellular_bench.metrics.state_kept`.
+    See :func:`.state_per_cell`; cells of small groups, or of groups without structure, have no value.
+    """
+    return CellValues(state_per_cell(X_emb, structure, cell_ranks))
+
+
+def neighbours_kept_per_cell(
+    X_emb: ArrayLike,
+    structure: StructureReference,
+    cell_ranks: Ints | None = None,
+    *,
+    kept_neighbours: Floats | None = None,
+) -> CellValues:
+    """Return how many of the neighbours of each cell within its batch an embedding keeps, beyond chance.
+
+    The mean over cells is :func:`~cellular_bench.metrics.neighbours_kept`. See :func:`.neighbours_per_cell`.
+    """
+    if kept_neighbours is None:
+        kept_neighbours = neighbours_per_cell(X_emb, structure, cell_ranks)
+    return CellValues(kept_neighbours)
+
+
 #: Every quantity by its name, which is that of the metric whose parts the values are, if there is one.
 CELL_QUANTITIES: Final[Mapping[str, CellQuantity]] = {
     "batch_mixing": CellQuantity(
@@ -248,6 +277,17 @@ CELL_QUANTITIES: Final[Mapping[str, CellQuantity]] = {
         definition="share of cells whose neighbours of their label have the batch frequencies of the label",
         function=kbet_per_label_per_cell,
         on_sample=True,
+    ),
+    "state_kept": CellQuantity(
+        title="State kept",
+        definition="how well a cell's state within its label and batch follows from its neighbours: 1 as before "
+        "integration, 0 as from random cells",
+        function=state_kept_per_cell,
+    ),
+    "neighbours_kept": CellQuantity(
+        title="Neighbours kept",
+        definition="share of the 15 nearest cells within the batch that stay so, beyond chance",
+        function=neighbours_kept_per_cell,
     ),
 }
 

@@ -163,8 +163,8 @@ def is_transductive(record: RunRecord) -> bool:
 
 
 def scaled(spec: MetricSpec, value: float) -> float:
-    """Map a value to 0 (worst end of the metric's range) ... 1 (best end)."""
-    share = (value - spec.minimum) / (spec.maximum - spec.minimum)
+    """Map a value to 0 (worst end of the metric's range) ... 1 (best end); what lies outside, to the end."""
+    share = min(max((value - spec.minimum) / (spec.maximum - spec.minimum), 0.0), 1.0)
     return share if spec.higher_is_better else 1.0 - share
 
 

@@ -16,8 +16,8 @@ from cellular_bench.reports.tables.model import Cell, Column, Table, limited_col
 By = Literal["label", "batch"]
 #: What is shown of labels and of batches, where runs have it; ``scores.csv`` has every quantity.
 SHOWN: Final[Mapping[By, tuple[str, ...]]] = {
-    "label": ("batch_mixing", "label_purity"),
-    "batch": ("batch_mixing",),
+    "label": ("batch_mixing", "label_purity", "state_kept"),
+    "batch": ("batch_mixing", "state_kept"),
 }
 #: Labels or batches of a table: the worst ones.
 MOST_GROUPS: Final = 20

@@ -1,0 +1,1 @@
+"""Metrics of the structure of types: their arrangement, and what differs within them."""
