@@ -149,6 +149,9 @@ class Task:
         Whether ``study_metrics`` of a suite makes a difference.
     details
         Fields of the record beside the scores, computed from the inputs of metrics.
+    per_cell
+        Quantities of single cells (:data:`cellular_bench.metrics.per_cell.CELL_QUANTITIES`) whose means over
+        each label and batch go into the record.
     agreement
         Counts how often a method says which name of the cells of each true name, ``{true: {said: cells}}``,
         from the inputs of metrics: what a leak canary compares
@@ -184,6 +187,7 @@ class Task:
     inputs: tuple[TaskInputs, ...] = ()
     has_study_metrics: bool = False
     details: Callable[[Mapping[str, Any]], Mapping[str, Any]] = _no_details
+    per_cell: tuple[str, ...] = ()
     agreement: Callable[[Mapping[str, Any]], dict[str, dict[str, int]]] | None = None
     tables: tuple[Callable[[Any], Any], ...] = ()
     source_digest: str | None = None
@@ -424,6 +428,7 @@ INTEGRATION = Task(
     inputs=(TaskInputs(file="all_genes", arrays={"X_pre_all": _components_of_all_genes}, on_request=True),),
     has_study_metrics=True,
     details=_condition_details,
+    per_cell=("batch_mixing", "kbet_per_label", "label_purity", "clisi", "state_kept", "neighbours_kept"),
 )
 ANNOTATION = Task(
     task_id="annotation",

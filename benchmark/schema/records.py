@@ -215,6 +215,19 @@ class ConditionKept(Model):
     donors: tuple[DonorCondition, ...] = ()
 
 
+class GroupScore(Model):
+    """Means over the scored cells of one label or batch.
+
+    ``n`` is the number of its scored cells. ``values`` are by the names of
+    :data:`cellular_bench.metrics.per_cell.CELL_QUANTITIES`; what is undefined for these cells is absent.
+    """
+
+    by: Literal["label", "batch"]
+    name: str
+    n: int
+    values: dict[str, float]
+
+
 class Shortcut(Model):
     """What was not computed exactly, how, and which scores rest on it.
 
@@ -405,6 +418,8 @@ class Outcome(Model):
         What is kept of each condition that methods must keep, by donor.
     relabelled
         Scores under other labels of the same cells.
+    per_group
+        For integration, what the labels and the batches contribute; empty in older records.
     evaluation
         How exact the scores are; None in records from before this was written down: all are exact.
     outputs
@@ -422,6 +437,7 @@ class Outcome(Model):
     confusion: dict[str, dict[str, int]] = Field(default_factory=dict)
     conditions: tuple[ConditionKept, ...] = ()
     relabelled: tuple[Relabelled, ...] = ()
+    per_group: tuple[GroupScore, ...] = ()
     evaluation: Evaluation | None = None
     outputs: OutputFile | None = None
     cost: Cost | None = None

@@ -124,7 +124,8 @@ def rescore(
     for place, score in enumerate(record.scores):
         if score.metric_id in unknown:
             scores.insert(place, score)
-    changed = {name: getattr(scored, name) for name in ("per_label", "confusion", "conditions", "evaluation")}
+    again = ("per_label", "confusion", "conditions", "per_group", "evaluation")
+    changed = {name: getattr(scored, name) for name in again}
     rescored = record.model_copy(update={**changed, "scores": tuple(scores)})
     return relabelling.rescored(store, rescored) if record.relabelled else rescored
 
