@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from cellular_bench.core.errors import DataError, UnknownNameError, UserError
-from cellular_bench.core.keys import BATCH, COUNTS, LABEL
+from cellular_bench.core.keys import BATCH, COUNTS, LABEL, LABELLING
 from cellular_bench.core.layers import named_layers
 from cellular_bench.core.toml import read_toml
 from cellular_bench.core.types import Dataset, DatasetSpec
@@ -111,15 +111,15 @@ def _is_names(value: Any) -> bool:
 
 #: What each entry of a table must be, beside ``dataset_id`` and ``source``.
 _FIELDS: Mapping[str, tuple[Callable[[Any], bool], str]] = {
+    **dict.fromkeys(("title", "organism", "tissue", "assay", "notes"), (_is_text, "it must be text")),
     **dict.fromkeys(
-        ("title", "label_key", "organism", "tissue", "assay", "notes"), (_is_text, "it must be text")
-    ),
-    **dict.fromkeys(
-        ("batch_key", "counts_layer", "doi", "license", "recipe", "donor_key"),
+        ("batch_key", "label_key", "counts_layer", "doi", "license", "recipe", "donor_key"),
         (_is_text_or_none, "it must be text"),
     ),
     **dict.fromkeys(("n_obs", "n_vars"), (_is_number_or_none, "it must be a whole number")),
-    **dict.fromkeys(("local", "truth_keys", "keep"), (_is_names, "it must be a list of names")),
+    **dict.fromkeys(
+        ("local", "truth_keys", "keep", "further_labels"), (_is_names, "it must be a list of names")
+    ),
     "sha256": (
         lambda value: value is None or is_checksum(value, "sha256"),
         "it must be a sha256 in hexadecimal digits",
@@ -131,7 +131,8 @@ def from_h5ad(
     path: Path | str,
     *,
     batch_key: str | None,
-    label_key: str,
+    label_key: str | None = None,
+    further_labels: Sequence[str] = (),
     counts_layer: str | None = None,
     dataset_id: str | None = None,
     keep: Sequence[str] = (),
@@ -144,7 +145,9 @@ def from_h5ad(
     path
         ``.h5ad`` file.
     batch_key, label_key
-        Columns of ``obs``; ``batch_key=None`` for data without batches.
+        Columns of ``obs``; None for data without batches, or without labels.
+    further_labels
+        Columns of ``obs`` with other labels, under which runs are scored too.
     counts_layer
         ``"X"``, ``"raw"`` or the layer that holds raw counts; None to decide by the values.
     dataset_id
@@ -179,6 +182,7 @@ def from_h5ad(
         source={"kind": "file", "path": str(path.absolute())},
         batch_key=batch_key,
         label_key=label_key,
+        further_labels=tuple(further_labels),
         counts_layer=counts_layer,
         keep=tuple(keep),
         donor_key=donor_key,
@@ -189,7 +193,8 @@ def from_memory(
     adata: AnnData,
     *,
     batch_key: str | None,
-    label_key: str,
+    label_key: str | None = None,
+    further_labels: Sequence[str] = (),
     counts_layer: str | None = None,
     dataset_id: str = "adata",
     keep: Sequence[str] = (),
@@ -211,6 +216,7 @@ def from_memory(
         source={"kind": "memory", "adata": adata},
         batch_key=batch_key,
         label_key=label_key,
+        further_labels=tuple(further_labels),
         counts_layer=counts_layer,
         keep=tuple(keep),
         donor_key=donor_key,
@@ -244,6 +250,7 @@ def load(spec: DatasetSpec, *, options: Options | None = None) -> Dataset:
         counts_layer=spec.counts_layer,
         truth_keys=spec.truth_keys,
         kept=contract.Kept(tuple(spec.keep), spec.donor_key),
+        further_labels=spec.further_labels,
     )
     digest = contract.digest(adata)
     if spec.sha256 is not None and spec.sha256 != digest:
@@ -325,6 +332,30 @@ def _values_kept(dataset: Dataset, recipe: Recipe) -> Dataset:
     )
 
 
+def with_clusters(dataset: Dataset) -> Dataset:
+    """Return a data set with clusters of each batch as further labels; see :mod:`.clusters`.
+
+    Examples
+    --------
+    >>> made = with_clusters(load(specs()["simulated_small"]))
+    >>> [key for key in made.adata.obs if key.startswith("labelling")]
+    ['labelling: clusters of each batch']
+    """
+    import numpy as np
+
+    from cellular_bench.datasets.clusters import CLUSTERS, cluster_labels
+
+    key = LABELLING + CLUSTERS
+    if key in dataset.adata.obs:
+        raise UserError(
+            f"obs['{CLUSTERS}'] of {dataset.spec.dataset_id} has the name of made labels: rename it."
+        )
+    adata = dataset.adata.copy()
+    names, batch = (np.asarray(values, dtype=str) for values in (adata.obs_names, adata.obs[BATCH]))
+    adata.obs[key] = cluster_labels(adata.X, batch, names, genes=dataset.gene_selection)
+    return replace(dataset, adata=adata)
+
+
 def digest_with(digest: str, facts: Mapping[str, Any]) -> str:
     """Return the digest of data and of how they were made."""
     return hashlib.sha256(json.dumps([digest, facts], sort_keys=True).encode()).hexdigest()
@@ -381,7 +412,7 @@ def _digest_of_part(dataset: Dataset, adata: AnnData) -> str:
 
 
 def validate(
-    path: Path | str, *, batch_key: str | None, label_key: str, counts_layer: str | None = None
+    path: Path | str, *, batch_key: str | None, label_key: str | None = None, counts_layer: str | None = None
 ) -> list[str]:
     """Return all problems of a file, one sentence each; an empty list if it can be used.
 

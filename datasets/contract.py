@@ -17,7 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cellular_bench.core.errors import DataError, UnknownNameError, UserError
-from cellular_bench.core.keys import BATCH, CONDITION, COUNTS, DONOR, LABEL
+from cellular_bench.core.keys import BATCH, CONDITION, COUNTS, DONOR, LABEL, LABELLING
 from cellular_bench.core.labels import fault_of_name, label_names, notes_on_names
 from cellular_bench.core.sizes import MIN_CELLS, in_words
 from cellular_bench.core.sparse_checks import sparse_problems
@@ -28,8 +28,12 @@ from cellular_bench.datasets.preprocess import normalise
 if TYPE_CHECKING:
     from anndata import AnnData
 
-#: The batch of every cell of a data set without batches, and the label without labels.
-ONE_BATCH = "all"
+#: The batch of every cell of a data set without batches, and the label of every cell of one without labels.
+ONE_BATCH, NO_LABEL = "all", ""
+WITHOUT_LABELS = (
+    "There are no labels: integration is ranked without them, which is exploratory. Methods that learn from "
+    "labels, annotation and novelty detection do not apply."
+)
 #: Number of values that are hashed at a time.
 BLOCK_VALUES = 1 << 22
 #: Number of names that an error or a warning gives as examples.
@@ -61,6 +65,7 @@ def conform(
     counts_layer: str | None,
     truth_keys: Sequence[str] = (),
     kept: Kept | None = None,
+    further_labels: Sequence[str] = (),
 ) -> tuple[AnnData, tuple[str, ...]]:
     """Return a data set in the canonical form, or raise an error with all its problems.
 
@@ -71,13 +76,16 @@ def conform(
     source
         Path or ``dataset_id``, for the error.
     label_key, batch_key
-        Columns of ``obs``; None for data without: every cell then has the label or batch ``"all"``.
+        Columns of ``obs``; None for data without: every cell then has an empty label, or the batch ``"all"``.
     counts_layer
         ``"X"``, ``"raw"`` or a layer that holds raw counts; None to decide by the values.
     truth_keys
         Further columns of ``obs`` that are kept as they are.
     kept
         Columns of ``obs`` with conditions that integration must keep, and with the donors.
+    further_labels
+        Columns of ``obs`` with other labels, kept under the names of labellings
+        (:data:`~cellular_bench.core.keys.LABELLING`).
 
     Returns
     -------
@@ -107,6 +115,7 @@ def conform(
         conditions = _conditions(adata, kept or Kept(), label_key, batch, found)
         if taken := {key for key in truth if key == DONOR or key.startswith(CONDITION)}:
             found.problems.append(f"Further truth cannot be called {', '.join(sorted(taken))}: rename it.")
+        further = _further_labels(adata, further_labels, label_key, batch_key, found)
         expression = choose(adata, counts_layer, found.problems, found.warnings)
     else:
         found.problems.append(f"There are {adata.n_obs} cells and {adata.n_vars} genes; none may be 0.")
@@ -122,6 +131,8 @@ def conform(
         made.obs[key] = values.to_numpy()
     for key, names in conditions.items():
         made.obs[key] = pd.Categorical(names)
+    for key, names in further.items():
+        made.obs[LABELLING + key] = names
     return made, tuple(found.warnings)
 
 
@@ -153,7 +164,8 @@ def digest(adata: AnnData) -> str:
     """Return a sha256 of everything that methods and metrics can see of a canonical data set.
 
     Values, cell and gene names, labels, batches and further truth; independent of compression and storage
-    types of the file. If there are counts, they are hashed instead of ``X``, which follows from them.
+    types of the file. If there are counts, they are hashed instead of ``X``, which follows from them. Further
+    labels are not in it, so that runs need not be repeated for them: each score under them has their digest.
     """
     from scipy import sparse
 
@@ -163,7 +175,7 @@ def digest(adata: AnnData) -> str:
         # In blocks, without a copy of a whole large matrix.
         for start in range(0, len(array), BLOCK_VALUES):
             content.update(array[start : start + BLOCK_VALUES].astype(kind).tobytes())
-    truth = adata.obs.columns.difference([LABEL, BATCH])
+    truth = [key for key in adata.obs.columns.difference([LABEL, BATCH]) if not key.startswith(LABELLING)]
     columns = [adata.obs_names, adata.var_names, adata.obs[LABEL], adata.obs[BATCH]]
     for key in truth:
         is_condition = key == DONOR or key.startswith(CONDITION)
@@ -190,8 +202,10 @@ def follows_from_counts(adata: AnnData) -> bool:
 def _labels_and_batches(
     adata: AnnData, label_key: str | None, batch_key: str | None, found: Findings
 ) -> tuple[list[str], list[str]]:
-    label = [ONE_BATCH] * adata.n_obs
-    if label_key is not None:
+    if label_key is None:
+        label = [NO_LABEL] * adata.n_obs
+        found.warnings.append(WITHOUT_LABELS)
+    else:
         label = _column(adata, label_key, "label", found)
         _warn_of_labels(label, found)
     if batch_key is None:
@@ -199,6 +213,11 @@ def _labels_and_batches(
     if batch_key == label_key:
         found.problems.append(f"Batch key and label key are the same column, '{batch_key}'.")
     batch = _column(adata, batch_key, "batch", found)
+    if _are_same_groups(label, batch):
+        found.warnings.append(
+            f"obs['{label_key}'] and obs['{batch_key}'] divide the cells into the same groups: labels cannot "
+            "be distinguished from batches, and scores of integration mean nothing."
+        )
     if len(set(batch)) == 1:
         found.warnings.append(f"There is one batch, '{batch[0]}': batch correction cannot be scored.")
     _warn_of_few_cells(batch, "batch", "batches", found)
@@ -230,6 +249,32 @@ def _conditions(
     if donor_key is not None:
         columns[DONOR] = _column(adata, donor_key, "donor", found)
     return columns
+
+
+def _are_same_groups(label: Sequence[str], batch: Sequence[str]) -> bool:
+    """Return whether every label is in one batch and every batch has one label, of two or more."""
+    pairs = set(zip(label, batch, strict=False))
+    return 1 < len(pairs) == len(set(label)) == len(set(batch))
+
+
+def _further_labels(
+    adata: AnnData, keys: Sequence[str], label_key: str | None, batch_key: str | None, found: Findings
+) -> dict[str, list[str]]:
+    """Return other labels of all cells, by their columns."""
+    further: dict[str, list[str]] = {}
+    if keys and label_key is None:
+        found.problems.append(
+            "Further labels are compared with the first, and there is none: name a label key."
+        )
+    for key in dict.fromkeys(keys):
+        if key in (label_key, batch_key):
+            role = "labels" if key == label_key else "batches"
+            found.problems.append(f"obs['{key}'] is the column of the {role}: it has no further labels.")
+            continue
+        further[key] = _column(adata, key, "label", found)
+        if len(set(further[key])) == 1:
+            found.warnings.append(f"obs['{key}'] holds one label: label metrics cannot be computed under it.")
+    return further
 
 
 def _column(adata: AnnData, key: str, role: str, found: Findings) -> list[str]:

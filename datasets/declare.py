@@ -15,7 +15,12 @@ _Function = TypeVar("_Function", bound="Callable[[], AnnData]")
 
 
 def dataset(
-    *, dataset_id: str, title: str, label_key: str, batch_key: str | None = None, **facts: Any
+    *,
+    dataset_id: str,
+    title: str,
+    label_key: str | None = None,
+    batch_key: str | None = None,
+    **facts: Any,
 ) -> Callable[[_Function], _Function]:
     """Declare that a function returns a data set; the file is then a plug-in (``--plugin FILE``).
 
@@ -30,7 +35,7 @@ def dataset(
     title
         Name for readers.
     label_key, batch_key
-        Columns of ``obs``; ``batch_key=None`` for data without batches.
+        Columns of ``obs``; None for data without labels, or without batches.
     **facts
         Other fields of :class:`~cellular_bench.core.types.DatasetSpec`, such as ``organism``, ``doi``
         and ``counts_layer`` (by default decided by the values).

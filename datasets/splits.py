@@ -30,6 +30,13 @@ MIN_UNSEEN_CELLS = 10
 DEFAULT_UNSEEN_LABELS = 3
 #: Smallest number of labels in the training cells of a split.
 MIN_KNOWN_LABELS = 2
+#: Draws of :func:`even_halves` and :func:`skewed_halves`; each is compared with the next, the last with the
+#: first.
+N_DRAWS = 3
+#: Names that the halves of a batch have instead of that of the batch.
+HALF_NAMES = ("half_1", "half_2")
+#: Smallest and largest expected share of a label's cells in the second of two skewed halves.
+SKEW = (0.1, 0.9)
 
 
 def all_cells(label: ArrayLike) -> tuple[Split, ...]:
@@ -278,8 +285,150 @@ def reference_query(batch: ArrayLike, *, reference: Sequence[str]) -> tuple[Spli
     return (_split(split_id, "", "reference_query", *cells),)
 
 
+def even_halves(
+    label: ArrayLike, batch: ArrayLike, names: ArrayLike, *, within: str | None = None
+) -> tuple[Split, ...]:
+    """Cut one batch into two halves at random: what a method takes for batches are the halves.
+
+    There is nothing to correct between the halves, so that each change is harm. All cells of the batch are
+    training cells and scored cells. Each of three splits has two draws: one for each of two calls of a
+    method (:attr:`~cellular_bench.core.types.Split.halves`).
+
+    Parameters
+    ----------
+    label, batch
+        (n_obs,) label and batch of each cell.
+    names
+        (n_obs,) name of each cell, each once. Draws are made in the order of the names, so that they do not
+        depend on the order of the cells.
+    within
+        Batch that is cut; None: the one of most cells, the first by name among equals.
+
+    Raises
+    ------
+    UserError
+        If the batch does not exist or has fewer than two cells, or two cells have one name.
+
+    Examples
+    --------
+    >>> splits = even_halves(["alpha"] * 4, ["human1"] * 4, ["a", "b", "c", "d"])
+    >>> splits[0].split_id, splits[0].halves.astype(int).tolist()
+    ('even_halves-human1.1', [[0, 1, 0, 1], [1, 0, 0, 1]])
+    """
+
+    def draw(rng: np.random.Generator, of: NDArray[np.str_]) -> NDArray[np.bool_]:
+        return rng.permutation(len(of)) < len(of) // 2
+
+    return _halves("even_halves", draw, 0, _names(label, "label"), batch, names, within)
+
+
+def skewed_halves(
+    label: ArrayLike, batch: ArrayLike, names: ArrayLike, *, within: str | None = None
+) -> tuple[Split, ...]:
+    """Cut one batch into two halves that differ in the shares of their labels.
+
+    For each label, the expected share of its cells in the second half is drawn uniformly between 0.1 and
+    0.9, then the half of each cell. The cells of one label are divided at random, so that there is nothing to
+    correct within a label. Otherwise as :func:`even_halves`.
+
+    Raises
+    ------
+    UserError
+        As :func:`even_halves`; also if the cells have fewer than two labels, or a half has no cell.
+
+    Examples
+    --------
+    >>> label = ["alpha"] * 50 + ["beta"] * 50
+    >>> split = skewed_halves(label, ["human1"] * 100, [f"c{i:02}" for i in range(100)])[0]
+    >>> [int(split.halves[0][cells].sum()) for cells in (slice(0, 50), slice(50, 100))]
+    [34, 6]
+    """
+
+    def draw(rng: np.random.Generator, of: NDArray[np.str_]) -> NDArray[np.bool_]:
+        present, codes = np.unique(of, return_inverse=True)
+        share = rng.uniform(*SKEW, len(present))
+        return rng.random(len(of)) < share[codes]
+
+    return _halves("skewed_halves", draw, 1, _names(label, "label"), batch, names, within)
+
+
+def _halves(
+    kind: SplitKind,
+    draw: Callable[[np.random.Generator, NDArray[np.str_]], NDArray[np.bool_]],
+    stream: int,
+    label: NDArray[np.str_],
+    batch: ArrayLike,
+    names: ArrayLike,
+    within: str | None,
+) -> tuple[Split, ...]:
+    where, named = _names(batch, "batch"), np.asarray(names, dtype=str)
+    if len(np.unique(named)) < len(where):
+        raise UserError(f"{kind}: cells need names of their own, in which order halves are drawn.")
+    present, sizes = np.unique(where, return_counts=True)
+    if within is not None and within not in present:
+        raise UnknownNameError("batch", within, present.tolist())
+    chosen = str(present[sizes.argmax()]) if within is None else within
+    cells = np.flatnonzero(where == chosen)
+    by_name = np.argsort(named[cells], kind="stable")
+    n_labels = len(np.unique(label[cells]))
+    if kind == "skewed_halves" and n_labels < 2:
+        raise UserError(
+            f"skewed_halves draws a share for each label; the cells of batch '{chosen}' have one. "
+            "Name the column of the labels (label key), or use the split even-halves."
+        )
+    drawn = np.empty((N_DRAWS, len(cells)), dtype=bool)
+    for number in range(N_DRAWS):
+        drawn[number, by_name] = draw(np.random.default_rng([number, stream]), label[cells][by_name])
+    if len(cells) < 2 or drawn.all(axis=1).any() or not drawn.any(axis=1).all():
+        raise UserError(
+            f"{kind}: batch '{chosen}' has {len(cells)} cells, too few to be cut into halves. "
+            "Name a larger one (within)."
+        )
+    return tuple(
+        _split(
+            f"{kind}-{_id(chosen)}",
+            str(number + 1),
+            kind,
+            cells,
+            cells,
+            seed=number,
+            halves=drawn[[number, (number + 1) % N_DRAWS]],
+        )
+        for number in range(N_DRAWS)
+    )
+
+
+def scored_batches(split: Split, batch: ArrayLike) -> NDArray[np.str_]:
+    """Return what methods and metrics take for the batches of the scored cells, (n_test,).
+
+    Parameters
+    ----------
+    batch
+        (n_obs,) batch of each cell of the data.
+
+    Examples
+    --------
+    >>> split = even_halves(["alpha"] * 2, ["human1"] * 2, ["a", "b"])[0]
+    >>> scored_batches(split, ["human1"] * 2).tolist()
+    ['half_1', 'half_2']
+    """
+    if split.halves is None:
+        return np.asarray(batch, dtype=str)[split.test_obs]
+    return half_names(split.halves[0])
+
+
+def half_names(halves: NDArray[np.bool_]) -> NDArray[np.str_]:
+    """Return the name of each cell's half, (n_obs,)."""
+    return np.array(HALF_NAMES)[halves.astype(np.int64)]
+
+
 def make(
-    kind: SplitKind, *, label: ArrayLike, batch: ArrayLike, options: Mapping[str, Any] | None = None
+    kind: SplitKind,
+    *,
+    label: ArrayLike,
+    batch: ArrayLike,
+    names: ArrayLike | None = None,
+    options: Mapping[str, Any] | None = None,
 ) -> tuple[Split, ...]:
     """Return the splits of a kind.
 
@@ -289,6 +438,8 @@ def make(
         Name of the kind.
     label, batch
         (n_obs,) label and batch of each cell.
+    names
+        (n_obs,) name of each cell; None: their numbers in the data. Only splits in halves read them.
     options
         Keyword arguments of the function of that kind, for example from a TOML table; with any kind also
         ``stress``, a table of ``kind``, ``levels`` and optionally ``seed``: see
@@ -306,23 +457,29 @@ def make(
     """
     if kind not in _MAKERS:
         raise UnknownNameError("split", kind, _MAKERS)
-    maker, per_batch = _MAKERS[kind]
+    maker, arguments = _MAKERS[kind]
     given = dict(options or {})
     stress = given.pop("stress", None)
     _check_options(kind, maker, given)
-    read = (label, batch) if per_batch is None else (batch,) if per_batch else (label,)
-    splits = maker(*read, **given)
+    of_cells = {
+        "label": label,
+        "batch": batch,
+        "names": [f"{i:012d}" for i in range(len(np.asarray(label)))] if names is None else names,
+    }
+    splits = maker(*(of_cells[name] for name in arguments), **given)
     return splits if stress is None else _stressed(splits, label, stress)
 
 
-#: Function of each kind, and whether its argument is the batch (True), the label (False) or both (None).
-_MAKERS: Mapping[str, tuple[Callable[..., tuple[Split, ...]], bool | None]] = {
-    "all": (all_cells, False),
-    "kfold": (kfold, False),
-    "leave_one_batch_out": (leave_one_batch_out, True),
-    "unseen_label": (unseen_label, False),
-    "private_label": (private_label, None),
-    "reference_query": (reference_query, True),
+#: Function of each kind, and what it reads of each cell.
+_MAKERS: Mapping[str, tuple[Callable[..., tuple[Split, ...]], tuple[str, ...]]] = {
+    "all": (all_cells, ("label",)),
+    "kfold": (kfold, ("label",)),
+    "leave_one_batch_out": (leave_one_batch_out, ("batch",)),
+    "unseen_label": (unseen_label, ("label",)),
+    "private_label": (private_label, ("label", "batch")),
+    "reference_query": (reference_query, ("batch",)),
+    "even_halves": (even_halves, ("label", "batch", "names")),
+    "skewed_halves": (skewed_halves, ("label", "batch", "names")),
 }
 
 
@@ -361,6 +518,7 @@ def _split(
     *,
     unseen: tuple[str, ...] = (),
     seed: int | None = None,
+    halves: NDArray[np.bool_] | None = None,
 ) -> Split:
     train_obs, test_obs = (np.sort(cells).astype(np.int64) for cells in (train, test))
     return Split(
@@ -371,7 +529,8 @@ def _split(
         test_obs=test_obs,
         unseen_labels=unseen,
         seed=seed,
-        digest=digest_of(kind, train_obs, test_obs, unseen=unseen, seed=seed),
+        halves=halves,
+        digest=digest_of(kind, train_obs, test_obs, unseen=unseen, seed=seed, halves=halves),
     )
 
 
@@ -382,13 +541,16 @@ def digest_of(
     *,
     unseen: tuple[str, ...],
     seed: int | None,
+    halves: NDArray[np.bool_] | None = None,
 ) -> str:
-    """Return the digest of a split: of its kind, its cells and the labels that it holds back."""
+    """Return the digest of a split: of its kind, its cells, their halves and the labels held back."""
     head = json.dumps([kind, seed, list(unseen), len(train_obs), len(test_obs)], ensure_ascii=True)
     content = hashlib.sha256(head.encode())
     # Little-endian on every machine, so that digests of different machines can be compared.
     content.update(train_obs.astype("<i8").tobytes())
     content.update(test_obs.astype("<i8").tobytes())
+    if halves is not None:
+        content.update(halves.astype("|u1").tobytes())
     return content.hexdigest()
 
 

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from dataclasses import replace
-from typing import TYPE_CHECKING, Self
+from typing import TYPE_CHECKING, Any, Self
 
 import numpy as np
 from numpy.typing import NDArray
 
+from cellular_bench.core.errors import UserError
+from cellular_bench.core.keys import COUNTS, HIGHLY_VARIABLE, TARGET_SUM
 from cellular_bench.core.types import MethodSpec, Prediction
 from cellular_bench.methods._components import pca_scores
-from cellular_bench.methods._inputs import batches_of, labels_of, require_labels
+from cellular_bench.methods._inputs import batches_of, labels_of, require_labels, sparse_rows
 
 if TYPE_CHECKING:
     from anndata import AnnData
@@ -81,6 +84,95 @@ class ShuffledWithinBatch(Shuffled):
         return source
 
 
+class DisturbedPCA(ABC):
+    """Principal components that the second of two calls computes from poorer data: what noise alone harms.
+
+    A method that harms more than these controls does more than fewer molecules, or fewer genes, would do.
+
+    Parameters
+    ----------
+    kept
+        Share of the molecules of each cell, or of the genes, that the second call keeps.
+    n_components
+        Number of dimensions of the embedding; fewer if the data have fewer.
+    seed
+        Seed of what is kept.
+    """
+
+    #: Set by the harness, for controls alone.
+    is_second = False
+
+    def __init__(self, *, kept: float = 0.9, n_components: int = 50, seed: int = 0) -> None:
+        if not 0 < kept <= 1:
+            raise UserError(f"kept is {kept!r}; it must be a share above 0, at most 1.")
+        self.kept = kept
+        self.n_components = n_components
+        self.seed = seed
+
+    def fit_embed(self, adata: AnnData) -> NDArray[np.float32]:
+        """Return principal components, (n_obs, n_components)."""
+        matrix = self._disturbed(adata) if self.is_second else adata.X[:, self._genes(adata)]
+        return pca_scores(matrix, n_components=self.n_components, seed=self.seed)
+
+    def _genes(self, adata: AnnData) -> Any:
+        """Return which genes of the cells the components are of."""
+        return slice(None)
+
+    @abstractmethod
+    def _disturbed(self, adata: AnnData) -> Any:
+        """Return the expression that the second call sees."""
+
+
+class PCAThinned(DisturbedPCA):
+    """Principal components of counts of which a tenth of the molecules is missing in the second call.
+
+    Each molecule is kept with the probability ``kept``; the cells are then normalised again. Parameters are
+    those of :class:`DisturbedPCA`.
+    """
+
+    spec = MethodSpec(
+        method_id="pca_thinned",
+        name="Control: PCA, a tenth of the molecules missing",
+        tasks=("harm",),
+        description="PCA whose second call has lost each molecule with a probability of 10 %.",
+        reads="counts",
+        features="all",
+        is_control=True,
+        requires=("sklearn",),
+    )
+
+    def _genes(self, adata: AnnData) -> Any:
+        return np.asarray(adata.var[HIGHLY_VARIABLE], dtype=bool)
+
+    def _disturbed(self, adata: AnnData) -> Any:
+        counts = sparse_rows(adata.layers[COUNTS]).astype(np.float64)
+        rng = np.random.default_rng(self.seed)
+        counts.data = rng.binomial(np.rint(counts.data).astype(np.int64), self.kept).astype(np.float64)
+        totals = np.maximum(np.asarray(counts.sum(axis=1)).ravel(), 1.0)
+        counts.data *= np.repeat(TARGET_SUM / totals, np.diff(counts.indptr))
+        return counts.log1p()[:, self._genes(adata)]
+
+
+class PCAFewerGenes(DisturbedPCA):
+    """Principal components of the highly variable genes without a tenth of them in the second call.
+
+    Parameters are those of :class:`DisturbedPCA`.
+    """
+
+    spec = MethodSpec(
+        method_id="pca_fewer_genes",
+        name="Control: PCA, a tenth of the genes missing",
+        tasks=("harm",),
+        description="PCA whose second call lacks a tenth of the highly variable genes, drawn at random.",
+        is_control=True,
+        requires=("sklearn",),
+    )
+
+    def _disturbed(self, adata: AnnData) -> Any:
+        n_kept = max(1, round(self.kept * adata.n_vars))
+        return adata.X[:, np.sort(np.random.default_rng(self.seed).permutation(adata.n_vars)[:n_kept])]
+
+
 class PerfectLabels:
     """The true labels as an embedding: the high end of both aspects.
 
@@ -102,6 +194,7 @@ class PerfectLabels:
         description="One axis per true label, plus slight noise.",
         labels="all",
         is_control=True,
+        canary="islands",
     )
 
     def __init__(self, *, jitter: float = 0.01, seed: int = 0) -> None:

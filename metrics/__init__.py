@@ -34,11 +34,14 @@ neighbors
 graph, links
     (n_obs, n_obs) symmetric weights of the edges between neighbours, and those of a method that returned a
     graph.
+structure
+    Result of :func:`structure_reference`.
 cell_ranks
     (n_obs,) random ranks of the cells, a permutation of 0 to n_obs - 1: what chooses among equals, such as
     equally near neighbours, chooses by them. :func:`evaluate` draws them from the embedding and the groups,
     so that values depend neither on the order of cells nor on names.
-leiden_clusters, kmeans_clusters, scib_clusters, label_silhouettes, neighbor_weights, shared_distances
+leiden_clusters, kmeans_clusters, scib_clusters, label_silhouettes, neighbor_weights, shared_distances,
+type_agreement
     Quantities that several metrics need, if known; :func:`evaluate` computes each of them once.
 n_jobs
     Number of threads or processes; values do not depend on it.
@@ -116,25 +119,40 @@ from cellular_bench.metrics.embedding.silhouettes import (
     silhouette_label,
 )
 from cellular_bench.metrics.engine import evaluate
+from cellular_bench.metrics.harm.expression import false_de, false_de_genes
+from cellular_bench.metrics.harm.halves import harmless, mixing_as_chance, mixing_ratio
 from cellular_bench.metrics.numerics.distances import Neighbors, nearest_neighbors
 from cellular_bench.metrics.spec import METRICS, metric, required_inputs, sort_metrics
 from cellular_bench.metrics.structure.conditions import condition_kept
+from cellular_bench.metrics.structure.geometry import scgraph, type_geometry
+from cellular_bench.metrics.structure.reference import StructureReference, cell_depth, structure_reference
+from cellular_bench.metrics.structure.state import (
+    neighbours_kept,
+    neighbours_per_cell,
+    spread_kept,
+    state_kept,
+    state_kept_clusters,
+    state_per_cell,
+)
 
 sort_metrics()
 
 __all__ = [
     "METRICS", "CalibrationCurve", "CellCycle", "Interval", "LabelFigures", "MappedLabels", "MetricCard",
-    "Neighbors", "NovelSamples", "Ontology", "RejectionCurve", "accuracy", "accuracy_accepted", "ari_scib",
-    "balanced_accuracy", "bootstrap", "bras", "brier", "calibration_curve", "card", "cell_cycle_conservation",
-    "cilisi", "clisi", "cohen_kappa", "condition_kept", "confusion", "coverage", "coverage_at_accuracy_95",
+    "Neighbors", "NovelSamples", "Ontology", "RejectionCurve", "StructureReference", "accuracy",
+    "accuracy_accepted", "ari_scib", "balanced_accuracy", "bootstrap", "bras", "brier",
+    "calibration_curve", "card", "cell_cycle_conservation", "cell_depth", "cilisi", "clisi",
+    "cohen_kappa", "condition_kept", "confusion", "coverage", "coverage_at_accuracy_95",
     "coverage_at_accuracy_99", "evaluate", "expected_calibration_error", "f1_macro", "f1_weighted",
-    "flag_samples", "fold_change_kept", "gene_correlation_kept", "graph_connectivity",
-    "graph_connectivity_scib", "hvg_overlap", "ilisi", "interval", "isolated_label_f1", "isolated_labels",
-    "kbet", "kbet_per_label", "kmeans_ari", "kmeans_nmi", "known_accuracy", "leiden_ari", "leiden_nmi",
-    "likelihood", "log_loss", "lowest_confidence_known", "lowest_confidence_novel", "lowest_likelihoods",
-    "map_labels", "mcc", "metric", "nearest_neighbors", "nmi_scib", "novelty_auroc",
-    "novelty_average_precision", "novelty_fpr95", "novelty_oscr", "ontology_accuracy", "ontology_f1",
-    "parse_obo", "pcr_comparison", "pcr_scib", "per_label", "rare_recall", "read_obo", "rejection_area",
-    "rejection_curve", "required_inputs", "score_cell_cycle", "silhouette_batch", "silhouette_label",
-    "top3_accuracy",
+    "false_de", "false_de_genes", "flag_samples", "fold_change_kept", "gene_correlation_kept",
+    "graph_connectivity", "graph_connectivity_scib", "harmless", "hvg_overlap", "ilisi", "interval",
+    "isolated_label_f1", "isolated_labels", "kbet", "kbet_per_label", "kmeans_ari", "kmeans_nmi",
+    "known_accuracy", "leiden_ari", "leiden_nmi", "likelihood", "log_loss", "lowest_confidence_known",
+    "lowest_confidence_novel", "lowest_likelihoods", "map_labels", "mcc", "metric", "mixing_as_chance",
+    "mixing_ratio", "nearest_neighbors", "neighbours_kept", "neighbours_per_cell", "nmi_scib",
+    "novelty_auroc", "novelty_average_precision", "novelty_fpr95", "novelty_oscr", "ontology_accuracy",
+    "ontology_f1", "parse_obo", "pcr_comparison", "pcr_scib", "per_label", "rare_recall", "read_obo",
+    "rejection_area", "rejection_curve", "required_inputs", "scgraph", "score_cell_cycle",
+    "silhouette_batch", "silhouette_label", "spread_kept", "state_kept", "state_kept_clusters",
+    "state_per_cell", "structure_reference", "top3_accuracy", "type_geometry",
 ]  # fmt: skip

@@ -12,29 +12,46 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from cellular_bench.core.errors import UndefinedError, UnknownNameError
+from cellular_bench.metrics.embedding.batch_tests import label_acceptance
 from cellular_bench.metrics.embedding.clusterings import communities, kmeans
 from cellular_bench.metrics.embedding.graphs import checked_graph, connectivities, nearest_along
 from cellular_bench.metrics.embedding.local_diversity import perplexity_weights
 from cellular_bench.metrics.embedding.scib_definitions import scib_communities
 from cellular_bench.metrics.embedding.silhouettes import silhouettes_by_label
+from cellular_bench.metrics.harm.halves import (
+    neighbors_of_calls,
+    neighbors_of_calls_along,
+    stratum_neighbors,
+    stratum_neighbors_along,
+)
 from cellular_bench.metrics.inputs import Ints, encode, raw_coordinates
 from cellular_bench.metrics.numerics.approximate import stratified_sample
 from cellular_bench.metrics.numerics.distances import N_NEIGHBORS, Neighbors
 from cellular_bench.metrics.numerics.ranks import graph_content, random_ranks, row_content
 from cellular_bench.metrics.numerics.shared_distances import SharedDistances, shared_distances
+from cellular_bench.metrics.per_cell import CELL_QUANTITIES
 from cellular_bench.metrics.profiles import FULL, Profile, Shortcut, profile_of
-from cellular_bench.metrics.spec import METRICS
+from cellular_bench.metrics.spec import METRICS, CellValues
+from cellular_bench.metrics.structure.geometry import NOTABLE_CHANCE, TypeAgreement, type_agreement
+from cellular_bench.metrics.structure.reference import StructureReference
+from cellular_bench.metrics.structure.state import neighbours_per_cell
 
 if TYPE_CHECKING:
     from scipy.sparse import csr_matrix
 
 _Made = TypeVar("_Made")
 #: Arguments that the method must return; all others come from the data set.
-METHOD_OUTPUTS = frozenset({"X_emb", "label_pred", "label_proba", "labels", "novelty", "rejected"})
+METHOD_OUTPUTS = frozenset(
+    {"X_emb", "X_emb_again", "label_pred", "label_proba", "labels", "neighbors_again", "novelty", "rejected"}
+)
 
 
 def _neighbors(shared_distances: SharedDistances) -> Neighbors:
     return shared_distances.neighbors
+
+
+def _neighbors_along(graph_distances: csr_matrix, cell_ranks: Ints) -> Neighbors:
+    return nearest_along(graph_distances, N_NEIGHBORS, cell_ranks)
 
 
 def _label_codes(X_emb: ArrayLike, label: ArrayLike) -> Ints:
@@ -54,10 +71,21 @@ DERIVED: dict[str, Callable[..., object]] = {
     "neighbors": _neighbors,
     "graph": connectivities,
     "neighbor_weights": perplexity_weights,
+    "label_tests": label_acceptance,
+    "kept_neighbours": neighbours_per_cell,
     "label_silhouettes": silhouettes_by_label,
     "leiden_clusters": communities,
     "kmeans_clusters": kmeans,
     "scib_clusters": scib_communities,
+    "type_agreement": type_agreement,
+    "neighbors_of_calls": neighbors_of_calls,
+    "stratum_neighbors": stratum_neighbors,
+}
+#: Those that are derived from links where the method returned links with lengths instead of coordinates.
+ALONG_LINKS: dict[str, Callable[..., object]] = {
+    "neighbors": _neighbors_along,
+    "neighbors_of_calls": neighbors_of_calls_along,
+    "stratum_neighbors": stratum_neighbors_along,
 }
 #: Random ranks of the cells, from whatever the method returned; computed by the context.
 RANKS = "cell_ranks"
@@ -84,6 +112,8 @@ class Evaluation(dict[str, float | UndefinedError]):
         Approximations that were made; empty if every value is exact.
     standard_errors
         Standard errors of the values that are computed on a sample of cells, by metric.
+    per_cell
+        Values of cells, or the reason why there are none, by the quantities that were asked for.
     """
 
     def __init__(self, profile: Profile = FULL) -> None:
@@ -91,6 +121,7 @@ class Evaluation(dict[str, float | UndefinedError]):
         self.profile = profile
         self.shortcuts: tuple[Shortcut, ...] = ()
         self.standard_errors: dict[str, float] = {}
+        self.per_cell: dict[str, CellValues | UndefinedError] = {}
 
 
 def evaluate(
@@ -99,6 +130,7 @@ def evaluate(
     *,
     n_jobs: int = 1,
     profile: str | Profile = FULL,
+    per_cell: Sequence[str] = (),
 ) -> Evaluation:
     """Return the value of each metric, or the reason why it has none.
 
@@ -116,6 +148,9 @@ def evaluate(
     profile
         ``full``: exact. ``standard`` and ``fast``: approximate neighbours, and silhouettes of a sample, if
         there are many cells; see :data:`cellular_bench.metrics.profiles.PROFILES`.
+    per_cell
+        Quantities whose values of cells are wanted, too; see
+        :data:`cellular_bench.metrics.per_cell.CELL_QUANTITIES`.
 
     Returns
     -------
@@ -125,7 +160,7 @@ def evaluate(
     Raises
     ------
     UnknownNameError
-        If no metric has one of the ids, or the profile is unknown.
+        If no metric or quantity has one of the names, or the profile is unknown.
 
     Examples
     --------
@@ -135,18 +170,25 @@ def evaluate(
     for metric_id in metric_ids:
         if metric_id not in METRICS:
             raise UnknownNameError("metric", metric_id, METRICS)
+    for name in per_cell:
+        if name not in CELL_QUANTITIES:
+            raise UnknownNameError("quantity", name, CELL_QUANTITIES)
     chosen = profile_of(profile)
     context = _Context(inputs, {"n_jobs": n_jobs, "profile": chosen})
     sampled = [metric_id for metric_id in metric_ids if METRICS[metric_id].on_sample]
-    sample = context.of_sample(chosen) if sampled else None
+    cells_sampled = any(CELL_QUANTITIES[name].on_sample for name in per_cell)
+    sample = context.of_sample(chosen) if sampled or cells_sampled else None
     evaluation = Evaluation(chosen)
     for metric_id in metric_ids:
         evaluation[metric_id] = _value(metric_id, sample if sample and metric_id in sampled else context)
     _describe_shortcuts(
         evaluation, context, on_all=[name for name in evaluation if not sample or name not in sampled]
     )
-    if sample:
+    if sample and sampled:
         evaluation.shortcuts += (replace(sample.shortcut, metric_ids=tuple(sampled)),)
+    for name in per_cell:
+        on_sample = sample if sample and CELL_QUANTITIES[name].on_sample else None
+        evaluation.per_cell[name] = _cell_values(name, on_sample or context)
     return evaluation
 
 
@@ -163,6 +205,17 @@ def _value(metric_id: str, context: _Context) -> float | UndefinedError:
     return value
 
 
+def _cell_values(name: str, context: _Context) -> CellValues | UndefinedError:
+    function = CELL_QUANTITIES[name].function
+    try:
+        found = function(**context.arguments(function))
+    except UndefinedError as error:
+        return error
+    except Exception as error:  # reported as this quantity's reason, so that the scores survive
+        return _failure(error)
+    return context.for_all_cells(found)
+
+
 def _failure(error: Exception) -> UndefinedError:
     undefined = UndefinedError(f"metric failed: {type(error).__name__}: {error}", by_output=True)
     undefined.__cause__ = error
@@ -171,7 +224,11 @@ def _failure(error: Exception) -> UndefinedError:
 
 def _describe_shortcuts(evaluation: Evaluation, context: _Context, on_all: Sequence[str]) -> None:
     """Record which metrics depend on which shortcut, and the standard errors of values of a sample."""
-    shortcuts = []
+    shortcuts = [
+        replace(shortcut, metric_ids=ids)
+        for shortcut in _of_structure(context)
+        if (ids := tuple(name for name in on_all if name in shortcut.metric_ids))
+    ]
     near = context.made("neighbors", Neighbors)
     if near is not None:
         ids = tuple(name for name in on_all if context.rests_on(METRICS[name].function, "neighbors"))
@@ -188,6 +245,24 @@ def _describe_shortcuts(evaluation: Evaluation, context: _Context, on_all: Seque
             values = {name: value for name in ids if isinstance(value := evaluation[name], float)}
             evaluation.standard_errors = _standard_errors(values, context, made)
     evaluation.shortcuts = tuple(shortcuts)
+
+
+def _of_structure(context: _Context) -> Iterator[Shortcut]:
+    """Describe what the reference of structure leaves out, and types that chance arranges well."""
+    structure = context.made("structure", StructureReference)
+    if structure is not None:
+        yield from structure.shortcuts
+    agreement = context.made("type_agreement", TypeAgreement)
+    if agreement is not None and agreement.by_chance > NOTABLE_CHANCE:
+        yield Shortcut(
+            quantity="chance",
+            description=(
+                f"Permuted cells score {agreement.by_chance:.2f} in scGraph, because types are few or rare: "
+                "the arrangement of the types says little."
+            ),
+            figures={"by_chance": agreement.by_chance},
+            metric_ids=("type_geometry", "scgraph"),
+        )
 
 
 def _of_neighbors(near: Neighbors) -> Iterator[Shortcut]:
@@ -279,11 +354,8 @@ class _Context:
     def _derive(self, name: str) -> object:
         if name == RANKS:
             return _or_reason(self._ranks)
-        if name == "neighbors" and "X_emb" not in self._given and "graph_distances" in self._given:
-            return _or_reason(
-                nearest_along, self._given["graph_distances"], N_NEIGHBORS, self._look_up(RANKS)
-            )
-        function = DERIVED[name]
+        along = "X_emb" not in self._given and "graph_distances" in self._given
+        function = ALONG_LINKS.get(name, DERIVED[name]) if along else DERIVED[name]
         try:
             arguments = self.arguments(function)
         except UndefinedError as error:
@@ -325,6 +397,10 @@ class _Context:
             if isinstance(known := kept.get(codes), np.ndarray):  # faster to compare than text
                 other._values[name] = known
         return other
+
+    def for_all_cells(self, found: CellValues) -> CellValues:
+        """Return values of the cells of this context as values of all cells that were given."""
+        return found
 
     def of_sample(self, profile: Profile) -> _Sample | None:
         """Return the context of a sample of the cells, if the profile and their number require one."""
@@ -376,6 +452,7 @@ class _Sample(_Context):
         self, inputs: Mapping[str, object], settings: Mapping[str, object], cells: Ints, n_obs: int, seed: int
     ) -> None:
         super().__init__(inputs, settings)
+        self._cells, self._n_obs = cells, n_obs
         self.shortcut = Shortcut(
             quantity="cells",
             description=(
@@ -384,6 +461,16 @@ class _Sample(_Context):
             ),
             figures={"n_sampled": len(cells), "n_obs": n_obs, "seed": seed},
         )
+
+    def for_all_cells(self, found: CellValues) -> CellValues:
+        """Return NaN for cells that are not in the sample."""
+        values = np.full(self._n_obs, np.nan)
+        values[self._cells] = found.values
+        if found.weights is None:
+            return CellValues(values)
+        weights = np.zeros(self._n_obs)
+        weights[self._cells] = found.weights
+        return CellValues(values, weights)
 
 
 def _or_reason(function: Callable[..., object], *positional: object, **arguments: Any) -> object:

@@ -85,7 +85,9 @@ class Shortcut:
     quantity
         Approximated quantity: ``neighbors``, ``silhouettes``, or ``cells`` if only a sample was evaluated.
         What the embedding leaves open, under any profile: ``ties`` if neighbours were drawn among cells at
-        the same distance, ``parts`` if cells of small parts of a graph have too few.
+        the same distance, ``parts`` if cells of small parts of a graph have too few. What the data leave
+        open: ``labels`` if some do not count for the state of cells, ``types`` if some are not compared,
+        ``chance`` if permuted cells are arranged well, too.
     description
         The method, in a sentence.
     library

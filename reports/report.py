@@ -10,6 +10,7 @@ from typing import Final
 from cellular_bench.benchmark.analysis.across_datasets import Across, across
 from cellular_bench.benchmark.analysis.leaderboard import Board, build_boards
 from cellular_bench.benchmark.schema.records import Missing, RunRecord
+from cellular_bench.benchmark.schema.weights import Weights
 from cellular_bench.core.errors import UserError
 from cellular_bench.core.types import MetricSpec, TaskId
 from cellular_bench.reports.tables.across_datasets import across_table
@@ -138,9 +139,12 @@ def build_report(
     title: str,
     missing: Sequence[Missing] = (),
     view: View = "default",
+    weights: Weights | None = None,
 ) -> Report:
     """Rank the methods of all records; for the parameters see :class:`Report`.
 
+    ``weights`` of aspects are for the tasks that have them, see
+    :func:`~cellular_bench.benchmark.analysis.leaderboard.build_boards`.
     Records of leak canaries are no results: they show in what boards say of leaks alone.
 
     Raises
@@ -152,5 +156,5 @@ def build_report(
     records = tuple(record for record in everything if not record.is_canary)
     if not records:
         raise UserError("A report needs at least one run record, none came: run a suite first.")
-    boards = build_boards(everything, specs.values())
+    boards = build_boards(everything, specs.values(), weights=weights)
     return Report(title=title, records=records, specs=specs, boards=boards, missing=tuple(missing), view=view)

@@ -14,7 +14,7 @@ from cellular_bench.reports.page.figure_pages import too_heavy, write_figure_pag
 from cellular_bench.reports.page.page import page
 from cellular_bench.reports.report import Report
 from cellular_bench.reports.text.latex import latex
-from cellular_bench.reports.text.markdown_and_csv import markdown, scores_csv
+from cellular_bench.reports.text.markdown_and_csv import leaderboard_csv, markdown, scores_csv
 from cellular_bench.reports.text.published import published_csv, published_markdown
 
 #: What a report can be written as.
@@ -29,14 +29,15 @@ def write(
     figures: Sequence[Figure] = (),
     inside: bool = False,
 ) -> list[Path]:
-    """Write ``leaderboard.html``, ``scores.csv`` and ``leaderboard.md``, or what ``formats`` asks for.
+    """Write ``leaderboard.html``, its numbers as CSV and ``leaderboard.md``, or what ``formats`` asks for.
 
     Parameters
     ----------
     out
         Folder; made if it does not exist. Older files of the same names are replaced.
     formats
-        Of :data:`FORMATS`. ``"latex"`` is ``leaderboard.tex``; ``"svg"``, ``"pdf"`` and ``"png"`` are
+        Of :data:`FORMATS`. ``"csv"`` is ``scores.csv``, a row per run and metric, and ``leaderboard.csv``, a
+        row per method and board. ``"latex"`` is ``leaderboard.tex``; ``"svg"``, ``"pdf"`` and ``"png"`` are
         figures for a paper, in the folder ``paper``.
     figures
         Pictures for the page, each of a board and a method of the report; UserError for others.
@@ -52,13 +53,14 @@ def write(
     _refuse_stray_figures(report, figures)
     out.mkdir(parents=True, exist_ok=True)
     heavy = too_heavy(figures) if "html" in formats and not inside else ()
-    writers: dict[str, tuple[str, Callable[[], str]]] = {
-        "html": ("leaderboard.html", lambda: page(report, figures, heavy=heavy)),
-        "csv": ("scores.csv", lambda: scores_csv(report.records)),
-        "md": ("leaderboard.md", lambda: markdown(report)),
-        "latex": ("leaderboard.tex", lambda: latex(report)),
-    }
-    written = _write({name: make() for kind, (name, make) in writers.items() if kind in formats}, out)
+    writers: tuple[tuple[str, str, Callable[[], str]], ...] = (
+        ("html", "leaderboard.html", lambda: page(report, figures, heavy=heavy)),
+        ("csv", "scores.csv", lambda: scores_csv(report.records)),
+        ("csv", "leaderboard.csv", lambda: leaderboard_csv(report.boards)),
+        ("md", "leaderboard.md", lambda: markdown(report)),
+        ("latex", "leaderboard.tex", lambda: latex(report)),
+    )
+    written = _write({name: make() for kind, name, make in writers if kind in formats}, out)
     written += write_figure_pages(report.boards, heavy, out, back="leaderboard.html")
     kinds = [kind for kind in FORMATS if kind in FIGURE_WRITERS and kind in formats]
     return [*written, *(write_figures(report, folder_below(out, "paper"), kinds) if kinds else [])]

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 from collections import defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Final
@@ -83,13 +83,15 @@ def across(boards: Sequence[Board]) -> tuple[Across, ...]:
     """Summarise each track, task and kind of split with boards of two or more data sets, stressed ones aside.
 
     Versions of a data set may share cells and are no independent data sets. The one with the most cells
-    counts; of equally large ones, the one that was run last.
+    counts; of equally large ones, the one that was run last. Boards under different rules of weights have
+    different scores and are not summarised together.
     """
-    groups: dict[tuple[TaskId, str], dict[str, list[Board]]] = defaultdict(lambda: defaultdict(list))
+    groups: dict[tuple[Hashable, ...], dict[str, list[Board]]] = defaultdict(lambda: defaultdict(list))
     for board in boards:
         split = board.splits[0]
         if split.stress is None:
-            groups[board.task, split.scheme or split.kind][board.dataset.dataset_id].append(board)
+            group = board.task, split.scheme or split.kind, tuple(board.rule.weights.items())
+            groups[group][board.dataset.dataset_id].append(board)
     several = [list(group.values()) for group in groups.values() if len(group) > 1]
     made = (_across(group, track) for track in RANKED for group in several)
     return tuple(one for one in made if one is not None)

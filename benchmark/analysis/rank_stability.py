@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import combinations, pairwise
 from statistics import fmean
 from typing import Final
 
@@ -24,10 +25,13 @@ from cellular_bench.benchmark.analysis.leaderboard import (
 from cellular_bench.benchmark.analysis.scales import (
     Scores,
     Values,
+    by_aspect,
     by_controls,
+    mean_over_units,
     on_scales,
     overall,
     own_range,
+    weighed,
 )
 from cellular_bench.benchmark.analysis.statistics import (
     LEVEL,
@@ -36,24 +40,28 @@ from cellular_bench.benchmark.analysis.statistics import (
     paired_tests,
     rank_shares,
 )
+from cellular_bench.benchmark.tasks import TASKS
 from cellular_bench.core.types import AspectId
 
-N_WEIGHTS: Final = 11
+#: Parts that the weights of two aspects are cut into, and those of more aspects.
+PARTS_OF_TWO: Final = 10
+PARTS: Final = 5
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Stability:
     """The ranks of one method of a track under other choices.
 
-    Without one metric, without one split (or held-out label), and for each weight of batch correction; empty
-    if there is nothing to leave out or to weigh. ``by_scale`` is the rank on the scale of the controls,
-    ``resampled`` the lowest and highest over resampled splits, without 2.5 % at each end.
+    Without one metric, without one split (or held-out label), and for other weights of the aspects, in the
+    order of the board's; empty if there is nothing to leave out or to weigh. ``by_scale`` is the rank on the
+    scale of the controls, ``resampled`` the lowest and highest over resampled splits, without 2.5 % at each
+    end.
     """
 
     rank: int
     by_metric: Mapping[str, int]
     by_split: Mapping[str, int]
-    by_weight: Mapping[float, int]
+    by_weight: Mapping[tuple[float, ...], int]
     by_scale: int | None
     resampled: tuple[int, int] | None
 
@@ -88,7 +96,7 @@ def stability(board: Board, track: Track) -> dict[str, Stability]:
             rank=row.rank or 0,
             by_metric={name: int(places[i]) for name, places in by_metric.items()},
             by_split={name: int(places[i]) for name, places in by_split.items()},
-            by_weight={weight: int(places[i]) for weight, places in by_weight.items()},
+            by_weight={weights: int(places[i]) for weights, places in by_weight.items()},
             by_scale=None if by_scale is None else int(by_scale[i]),
             resampled=None if resampled is None else resampled[i],
         )
@@ -115,6 +123,7 @@ def aspect_leaders(board: Board, track: Track) -> dict[AspectId, tuple[str, tupl
     """Return the best ranked method of a track on each aspect alone, compared with each other one.
 
     As :func:`against_best`, but of one aspect; by ``method_key``. Empty with fewer than two ranked methods.
+    Aspects that a ranked method has no score of are left out.
     """
     ranked = [method_key(row.method) for row in board.rows if row.track == track and row.rank is not None]
     if len(ranked) < 2:
@@ -124,11 +133,14 @@ def aspect_leaders(board: Board, track: Track) -> dict[AspectId, tuple[str, tupl
     for place, aspect in enumerate(board.weights):
         scores = {
             key: [
-                SplitScore(split_id=one.unit, value=one.aspects[place], overlap=one.overlap)
+                SplitScore(split_id=one.unit, value=value, overlap=one.overlap)
                 for one in units[key]["own"]
+                if (value := one.aspects[place]) is not None
             ]
             for key in ranked
         }
+        if not all(scores.values()):
+            continue  # left out of the overall score on these data
         best = max(ranked, key=lambda key: fmean(score.value for score in scores[key]))
         pairs = [(best, other) for other in ranked if other != best]
         leaders[aspect] = best, paired_tests(scores, pairs=pairs)
@@ -186,12 +198,31 @@ def _without_each_unit(board: Board, values: Values) -> Iterator[tuple[str, NDAr
             yield name, ranks(overall(board, values.array[:, left], board.weights, units))
 
 
-def _with_each_weight(board: Board, values: Values) -> Iterator[tuple[float, NDArray[np.int64]]]:
-    if "batch_correction" not in board.weights:
+def _with_each_weight(board: Board, values: Values) -> Iterator[tuple[tuple[float, ...], NDArray[np.int64]]]:
+    if len(board.weights) < 2:
         return
-    for weight in np.linspace(0, 1, N_WEIGHTS).round(2).tolist():
-        weights: dict[AspectId, float] = {"batch_correction": weight, "bio_conservation": 1 - weight}
-        yield weight, ranks(overall(board, values.array, weights, values.units))
+    aspects = by_aspect(board, values.array)
+    for weights in other_weights(board):
+        chosen = dict(zip(board.weights, weights, strict=True))
+        scores = mean_over_units(weighed(aspects, chosen), values.units)
+        if np.isfinite(scores).any():  # what it weighs is not left out on these data
+            yield weights, ranks(scores)
+
+
+def other_weights(board: Board) -> tuple[tuple[float, ...], ...]:
+    """Return every way to weigh the aspects in steps of 0.1 (two aspects) or 0.2, and the named rules."""
+    aspects = tuple(board.weights)
+    parts = PARTS_OF_TWO if len(aspects) == 2 else PARTS
+    # As many parts as bars between them allow, each place of the bars once.
+    n_places = parts + len(aspects) - 1
+    bars = combinations(range(n_places), len(aspects) - 1)
+    grid = [
+        tuple((stop - start - 1) / parts for start, stop in pairwise((-1, *places, n_places)))
+        for places in bars
+    ]
+    named = [rule for rule in TASKS[board.task].named_rules.values() if rule.needs <= set(aspects)]
+    grid += [tuple(rule.weights[aspect] for aspect in aspects) for rule in named]
+    return tuple(dict.fromkeys(grid))
 
 
 def _resampled(rows: Sequence[BoardRow]) -> list[tuple[int, int]] | None:

@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 from cellular_bench.benchmark.analysis.leaderboard import (
     Board,
     BoardRow,
+    marks_scale,
     method_key,
     scaled,
     unit_of,
@@ -45,11 +46,14 @@ class Values:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class UnitAspects:
-    """Aspect scores of a method on one unit, averaged over its runs, in the order of the task's weights."""
+    """Aspect scores of a method on one unit, averaged over its runs, in the order of the board's weights.
+
+    An aspect that is left out of the overall score of every run is None.
+    """
 
     unit: str
     overlap: float
-    aspects: tuple[float, ...]
+    aspects: tuple[float | None, ...]
 
 
 def own_range(board: Board, rows: Sequence[BoardRow]) -> Values:
@@ -95,9 +99,9 @@ def by_controls(board: Board, values: Values) -> Scores | None:
     """Return the metrics scaled between the worst (0) and the best (1) control of the same split.
 
     Values may lie outside. NaN if the controls lie within 0.05 of each other; None with fewer than two
-    complete controls.
+    complete controls. Damaged embeddings are no ends (:func:`.marks_scale`).
     """
-    controls = [row for row in board.rows if row.track == "control" and row.incomplete_because is None]
+    controls = [row for row in board.rows if marks_scale(row)]
     if len(controls) < 2:
         return None
     ends = own_range(board, controls).array
@@ -133,7 +137,7 @@ def _between(values: Values, ends: Scores, *, least: float, every: bool) -> Scor
 
 
 def by_aspect(board: Board, array: Scores) -> dict[AspectId, Scores]:
-    """Average the metrics of each aspect of the task, run by run: (n_methods, n_runs) each."""
+    """Average the metrics of each aspect of the board, run by run: (n_methods, n_runs) each."""
     means = {}
     for aspect in board.weights:
         mine = [spec.in_overall and spec.aspect == aspect for spec in board.metrics]
@@ -145,12 +149,19 @@ def overall(
     board: Board, array: Scores, weights: Mapping[AspectId, float], units: Sequence[tuple[str, float]]
 ) -> Scores:
     """Weigh metrics as the leaderboard does: aspects run by run, then the mean over the units of the runs."""
-    aspects = by_aspect(board, array)
-    total = np.zeros(array.shape[:2])
-    for aspect, weight in weights.items():
-        if weight:
-            total += weight * aspects[aspect]
-    return mean_over_units(total, units)
+    return mean_over_units(weighed(by_aspect(board, array), weights), units)
+
+
+def weighed(aspects: Mapping[AspectId, Scores], weights: Mapping[AspectId, float]) -> Scores:
+    """Return the weighted mean of the aspects of each run; those that are NaN are left out of it."""
+    counted = {aspect: weight for aspect, weight in weights.items() if weight > 0}
+    scores = np.stack([aspects[aspect] for aspect in counted])
+    shares = np.array(list(counted.values()))[:, None, None] * np.isfinite(scores)
+    known, is_whole = shares.sum(axis=0), np.isfinite(scores).all(axis=0)
+    total = (shares * np.where(np.isfinite(scores), scores, 0.0)).sum(axis=0)
+    means: Scores = np.full(total.shape, np.nan)
+    np.divide(total, np.where(is_whole, 1.0, known), out=means, where=known > 0)
+    return means
 
 
 def mean_over_units(scores: Scores, units: Sequence[tuple[str, float]]) -> Scores:
@@ -169,7 +180,7 @@ def on_scales(
 ) -> dict[str, dict[Scale, tuple[UnitAspects, ...]]]:
     """Return the aspect scores of every row on each scale, by ``method_key``.
 
-    A split is left out if an aspect has no score on it; the scale of controls is absent if fewer than two are
+    A split is left out if no aspect has a score on it; the scale of controls is absent if fewer than two are
     complete.
     """
     values = own_range(board, board.rows)
@@ -193,13 +204,13 @@ def _by_unit(units: Sequence[tuple[str, float]], scores: Scores) -> tuple[UnitAs
     """Average (n_runs, n_aspects) scores over the runs of each unit."""
     runs: dict[str, list[int]] = defaultdict(list)
     for place, (unit, _) in enumerate(units):
-        if np.isfinite(scores[place]).all():
+        if np.isfinite(scores[place]).any():
             runs[unit].append(place)
     return tuple(
         UnitAspects(
             unit=unit,
             overlap=fmean(units[place][1] for place in places),
-            aspects=tuple(scores[places].mean(axis=0).tolist()),
+            aspects=tuple(None if np.isnan(x) else float(x) for x in mean(scores[places], axis=0)),
         )
         for unit, places in sorted(runs.items())
     )

@@ -69,9 +69,11 @@ def _is_the_same_again(subject: DatasetSubject) -> None:
 
 @_promise(
     "labels",
-    claim="there are two labels or more, so that there is something to distinguish.",
-    hint="Name another column as label_key.",
+    claim="there are two labels or more, so that there is something to distinguish, or none at all.",
+    hint="Name another column as label_key, or no column.",
 )
 def _has_two_labels(subject: DatasetSubject) -> None:
+    if subject.spec.label_key is None:
+        return
     names = list(subject.loaded.adata.obs[LABEL].cat.categories)
     demand(len(names) > 1, f"every cell is '{names[0]}'.")

@@ -21,7 +21,7 @@ from cellular_bench.benchmark.execution.job import Job
 from cellular_bench.benchmark.execution.preparation import Truth, read_inputs, read_order, read_truth
 from cellular_bench.benchmark.execution.views import QUERY, read_names
 from cellular_bench.benchmark.isolation import process_tree
-from cellular_bench.benchmark.results.store import OUTPUTS, RESULT
+from cellular_bench.benchmark.results.store import OUTPUTS, RESULT, SECOND_OUTPUTS
 from cellular_bench.benchmark.schema.records import Model, Outcome
 from cellular_bench.core.components import principal_components
 from cellular_bench.core.errors import ContractError, reason_of
@@ -88,7 +88,9 @@ def _answer(path: Path) -> Answer:
 def _scored(job: Job) -> Outcome:
     truth = read_truth(job.truth_folder)
     try:
-        outputs = with_embedding(_read(job, truth))
+        outputs = with_embedding(_read(job, truth, OUTPUTS))
+        if job.run.access.is_called_twice:
+            outputs = with_second(outputs, with_embedding(_read(job, truth, SECOND_OUTPUTS)))
         outcome = _score(job, outputs, truth)
     except ContractError as error:
         return Outcome(status="failed", reason=str(error))
@@ -106,13 +108,37 @@ def with_embedding(outputs: Outputs) -> Outputs:
     return replace(outputs, X_emb=principal_components(outputs.corrected))
 
 
-def _read(job: Job, truth: Truth) -> Outputs:
+def with_second(outputs: Outputs, second: Outputs) -> Outputs:
+    """Return the outputs of a first call with what metrics read of the second: where it puts the cells.
+
+    That is the embedding, ``X_emb_again``. Of a graph, the nearest cells are kept, ``neighbors_again``.
+
+    Raises
+    ------
+    ContractError
+        If the calls gave outputs of two kinds.
+    """
+    from cellular_bench.metrics.harm.halves import nearest_on_graph
+
+    kinds = [sorted(one.arrays().keys() & {"X_emb", "graph", "graph_distances"}) for one in (outputs, second)]
+    if kinds[0] != kinds[1]:
+        first, other = (" and ".join(kind) or "nothing" for kind in kinds)
+        raise ContractError(f"The first call of the method gave {first}, the second one {other}.")
+    if second.X_emb is not None:
+        return replace(outputs, more={**outputs.more, "X_emb_again": second.X_emb})
+    if second.graph_distances is None:
+        return outputs
+    near = nearest_on_graph(second.graph_distances)
+    return replace(outputs, more={**outputs.more, "neighbors_again": near})
+
+
+def _read(job: Job, truth: Truth, name: str) -> Outputs:
     """Return what a method wrote, in the order and under the names of the data."""
     order = read_order(job.truth_folder)
     names, genes = read_names(job.views / QUERY)
     most_bytes = int(job.run.limits.memory_limit_mib * 2**20)
     written = read_returned(
-        job.out / OUTPUTS,
+        job.out / name,
         n_obs=len(order),
         genes=genes.tolist(),
         most_bytes=most_bytes,
@@ -134,6 +160,8 @@ def _score(job: Job, outputs: Outputs, truth: Truth) -> Outcome:
     notes = scoring.notes_on(outputs, job.data)
     if not run.method.is_control:
         notes += scoring.check_rows_belong_to_cells(run.method.method_id, outputs, truth)
+    if run.needs_batches:
+        notes += scoring.notes_on_correction(outputs, truth)
     given = scoring.expression_of(outputs, job.data, job.truth_folder)
     given |= read_inputs(task, job.truth_folder, study_metrics=run.study_metrics)
     outcome = scoring.score(task, outputs, truth, given=given, profile=run.profile, min_cells=run.min_cells)

@@ -112,7 +112,10 @@ class Job:
         """The files with cells that its method may see."""
         access = self.run.access
         names = visible_files(
-            labels=self.run.method.labels, needs_train=access.needs_train, needs_names=access.needs_names
+            labels=self.run.method.labels,
+            needs_train=access.needs_train,
+            needs_names=access.needs_names,
+            is_called_twice=access.is_called_twice,
         )
         return tuple(self.views / name for name in names)
 

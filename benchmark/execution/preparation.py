@@ -26,8 +26,10 @@ from cellular_bench.core.errors import UndefinedError, UserError
 from cellular_bench.core.files import is_disk_error
 from cellular_bench.core.genes import variable_genes
 from cellular_bench.core.h5ad import write_h5ad
+from cellular_bench.core.labels import are_labelled
 from cellular_bench.core.npz import read_stored, write_stored
 from cellular_bench.core.types import Features, GeneSelection, Stress, TaskId
+from cellular_bench.datasets.splits import half_names
 
 if TYPE_CHECKING:
     from anndata import AnnData
@@ -36,6 +38,8 @@ if TYPE_CHECKING:
     from cellular_bench.core.types import Dataset, Split
 
 MIN_CELLS_PER_GENE = 3
+#: Why metrics that read labels have no value on data without.
+NO_LABELS = "the data have no labels"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -45,7 +49,7 @@ class Truth:
     Attributes
     ----------
     obs_names, label, batch
-        (n_obs,) names, labels and batches.
+        (n_obs,) names, labels and batches; labels are empty in data without.
     is_novel
         (n_obs,) True for cells of a label that was held out of training.
     X_pre
@@ -79,7 +83,7 @@ class Truth:
         missing = UndefinedError(self.cell_cycle_reason) if self.cell_cycle_reason else None
         before = zip(self.cell_cycle_batches.tolist(), self.cell_cycle_before.tolist(), strict=True)
         return {
-            "label": self.label,
+            "label": self.label if are_labelled(self.label) else UndefinedError(NO_LABELS),
             "batch": self.batch,
             "is_novel": self.is_novel,
             "X_pre": self.X_pre,
@@ -115,6 +119,7 @@ def _is_whole(path: Path) -> bool:
 
 def write_split(split: Split, dataset: DatasetIdentity, path: Path) -> None:
     """Write what :func:`prepare_split` reads: the split, and how the record says that genes are selected."""
+    halves = {} if split.halves is None else {"halves": split.halves}
     assert dataset.gene_selection is not None, "only imported results have none"
     np.savez(
         path,
@@ -124,6 +129,8 @@ def write_split(split: Split, dataset: DatasetIdentity, path: Path) -> None:
         stress=np.array(json.dumps(split.stress and asdict(split.stress))),
         genes=np.array(json.dumps(asdict(dataset.gene_selection))),
         digest=np.array(split.digest),
+        kind=np.array(split.kind),
+        **halves,
     )
 
 
@@ -169,22 +176,39 @@ def prepare_split(
         train_obs, test_obs, unseen = arrays["train_obs"], arrays["test_obs"], arrays["unseen_labels"]
         stress, genes = arrays["stress"], GeneSelection(**json.loads(str(arrays["genes"])))
         digest = str(arrays["digest"])
+        kind, halves = str(arrays["kind"]), {"halves": arrays["halves"]} if "halves" in arrays else {}
     adata = stressed_data(anndata.read_h5ad(data), _read_stress(stress))
     if not is_prepared(folder, inputs):
         mask = variable_genes(adata.X[train_obs], genes)
-        truth = make_truth(adata[test_obs], highly_variable=mask, unseen_labels=unseen)
+        scored = _in_halves(adata[test_obs], kind, **halves)
+        truth = make_truth(scored, highly_variable=mask, unseen_labels=unseen)
         write_stored(folder / TRUTH, {one.name: getattr(truth, one.name) for one in fields(truth)})
         for name, task_id in inputs.items():
             arrays = registry.task(task_id, plugins).input_files(study_metrics=True)[name].arrays
-            write_stored(folder / name, {array: make(adata[test_obs]) for array, make in arrays.items()})
+            write_stored(folder / name, {array: make(scored) for array, make in arrays.items()})
         # Written last: its presence says that the folder is complete.
         found = {"train_obs": train_obs, "test_obs": test_obs, "highly_variable": mask, "stress": stress}
-        write_stored(folder / CELLS, found)
+        write_stored(folder / CELLS, found | halves)
     cells = read_cells(folder / CELLS)
     names = np.asarray(adata.obs_names, dtype=str)
     write_stored(folder / ORDER, {"order": view_order(names, cells, seed=digest)})
     for features, path in views.items():
         write_views(adata, cells, path, features=features, seed=digest)
+
+
+def _in_halves(scored: AnnData, kind: str, halves: NDArray[np.bool_] | None = None) -> AnnData:
+    """Return scored cells whose batches are the halves of the first draw; the same cells without halves.
+
+    Halves are random among all cells, or among those of a label: these are the strata.
+    """
+    if halves is None:
+        return scored
+    import pandas as pd
+
+    scored = scored.copy()
+    scored.obs[keys.BATCH] = pd.Categorical(half_names(halves[0]))
+    scored.obs[keys.STRATUM] = scored.obs[keys.LABEL] if kind == "skewed_halves" else "all"
+    return scored
 
 
 def make_truth(

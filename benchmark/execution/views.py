@@ -20,6 +20,7 @@ from numpy.typing import NDArray
 from cellular_bench.core import keys
 from cellular_bench.core.h5ad import write_h5ad
 from cellular_bench.core.layers import named_layers
+from cellular_bench.datasets.splits import half_names
 
 if TYPE_CHECKING:
     from anndata import AnnData
@@ -33,6 +34,8 @@ TRAIN_LABELS: Final = "train_labels.npz"
 QUERY_LABELS: Final = "query_labels.npz"
 #: Names of cells as the data have them, for the methods whose ``needs_names`` is True.
 NAMES: Final = "names.npz"
+#: Batches of the second of two calls, of a split in halves; opened between the calls.
+SECOND_BATCHES: Final = "second_batches.npz"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -47,12 +50,21 @@ class Cells:
         (n_vars,) mask of the genes that are left by the stress.
     stress
         What was made harder; None for the data as they are.
+    halves
+        (2, n_test) as in :class:`~cellular_bench.core.types.Split`.
     """
 
     train_obs: NDArray[np.int64]
     test_obs: NDArray[np.int64]
     highly_variable: NDArray[np.bool_]
     stress: Stress | None = None
+    halves: NDArray[np.bool_] | None = None
+
+    def batches(self, rows: NDArray[np.int64], draw: int) -> NDArray[np.str_] | None:
+        """Return the halves of some of the scored cells in a draw; None where there are none."""
+        if self.halves is None:
+            return None
+        return half_names(self.halves[draw, np.searchsorted(self.test_obs, rows)])
 
 
 def view_numbers(names: NDArray[np.str_], *, seed: str) -> NDArray[np.int64]:
@@ -126,12 +138,15 @@ def write_views(adata: AnnData, cells: Cells, folder: Path, *, features: Feature
     temporary.mkdir(parents=True)
     try:
         for rows, file in ((train, TRAIN), (query, QUERY)):
-            view = _view(adata, rows, cells.highly_variable, features)
+            view = _view(adata, rows, cells, features)
             view.obs_names = [f"cell_{number[row]:0{width}d}" for row in rows.tolist()]
             write_h5ad(view, temporary / file, compression_level=None)
         _save(temporary / TRAIN_LABELS, label=np.array([noisy[row] for row in train.tolist()], dtype=str))
         _save(temporary / QUERY_LABELS, label=label[query])
         _save(temporary / NAMES, train=names[train], query=names[query])
+        if cells.halves is not None:
+            second = {name: cells.batches(rows, 1) for name, rows in (("train", train), ("query", query))}
+            _save(temporary / SECOND_BATCHES, **second)
         temporary.rename(folder)
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
@@ -142,15 +157,17 @@ def _save(path: Path, **arrays: NDArray[np.str_]) -> None:
         np.savez(file, allow_pickle=False, **arrays)
 
 
-def _view(
-    adata: AnnData, rows: NDArray[np.int64], highly_variable: NDArray[np.bool_], features: Features
-) -> AnnData:
+def _view(adata: AnnData, rows: NDArray[np.int64], cells: Cells, features: Features) -> AnnData:
     import anndata
+    import pandas as pd
 
-    genes: Any = highly_variable if features == "hvg" else slice(None)
+    genes: Any = cells.highly_variable if features == "hvg" else slice(None)
     obs = adata.obs.iloc[rows][[keys.BATCH]].copy()
+    halves = cells.batches(rows, 0)
     # A category without cells would name a batch that is elsewhere.
-    obs[keys.BATCH] = obs[keys.BATCH].cat.remove_unused_categories()
+    obs[keys.BATCH] = (
+        obs[keys.BATCH].cat.remove_unused_categories() if halves is None else pd.Categorical(halves)
+    )
     view = anndata.AnnData(
         X=adata.X[rows][:, genes],
         obs=obs,
@@ -158,7 +175,7 @@ def _view(
         layers={name: layer[rows][:, genes] for name, layer in named_layers(adata).items()},
     )
     if features == "all":
-        view.var[keys.HIGHLY_VARIABLE] = highly_variable
+        view.var[keys.HIGHLY_VARIABLE] = cells.highly_variable
     return view
 
 
@@ -172,9 +189,7 @@ def views(adata: AnnData, cells: Cells, spec: MethodSpec) -> tuple[AnnData, AnnD
     from cellular_bench.datasets.stress import stressed_data, stressed_labels
 
     adata = stressed_data(adata, cells.stress)
-    train, query = (
-        _view(adata, rows, cells.highly_variable, spec.features) for rows in (cells.train_obs, cells.test_obs)
-    )
+    train, query = (_view(adata, rows, cells, spec.features) for rows in (cells.train_obs, cells.test_obs))
     label = np.asarray(adata.obs[keys.LABEL], dtype=str)
     if spec.uses_labels:
         train.obs[keys.LABEL] = pd.Categorical(stressed_labels(label[cells.train_obs], cells.stress))
@@ -183,20 +198,34 @@ def views(adata: AnnData, cells: Cells, spec: MethodSpec) -> tuple[AnnData, AnnD
     return train, query
 
 
-def visible_files(*, labels: LabelAccess, needs_train: bool, needs_names: bool) -> tuple[str, ...]:
+def visible_files(
+    *, labels: LabelAccess, needs_train: bool, needs_names: bool, is_called_twice: bool = False
+) -> tuple[str, ...]:
     """Return the names of the files that :func:`read_views` opens: all that a method may see."""
     train = [TRAIN] if labels == "none" else [TRAIN, TRAIN_LABELS]
     query = [QUERY, QUERY_LABELS] if labels == "all" else [QUERY]
-    return (*(train if needs_train else ()), *query, *([NAMES] if needs_names else ()))
+    more = [*([NAMES] if needs_names else ()), *([SECOND_BATCHES] if is_called_twice else ())]
+    return (*(train if needs_train else ()), *query, *more)
 
 
-def read_views(spec: MethodSpec, folder: Path, *, needs_train: bool = True) -> tuple[AnnData | None, AnnData]:
+def read_views(
+    spec: MethodSpec, folder: Path, *, needs_train: bool = True, is_second: bool = False
+) -> tuple[AnnData | None, AnnData]:
     """Return the training cells, None where they are not needed, and the cells to be scored.
 
-    Labels are there only where ``spec.labels`` allows: none, those of the training cells, or all.
+    Labels are there only where ``spec.labels`` allows: none, those of the training cells, or all. Batches are
+    those of the second call if ``is_second``.
     """
     train = _read(folder, TRAIN, TRAIN_LABELS if spec.uses_labels else None, spec) if needs_train else None
-    return train, _read(folder, QUERY, QUERY_LABELS if spec.labels == "all" else None, spec)
+    query = _read(folder, QUERY, QUERY_LABELS if spec.labels == "all" else None, spec)
+    if is_second:
+        import pandas as pd
+
+        with np.load(folder / SECOND_BATCHES, allow_pickle=False) as arrays:
+            for name, view in (("train", train), ("query", query)):
+                if view is not None:
+                    view.obs[keys.BATCH] = pd.Categorical(arrays[name])
+    return train, query
 
 
 def _read(folder: Path, file: str, labels: str | None, spec: MethodSpec) -> AnnData:

@@ -23,8 +23,9 @@ from cellular_bench.benchmark.execution.views import read_views
 from cellular_bench.benchmark.execution.warm_up import warm_up
 from cellular_bench.benchmark.isolation.marks import mark
 from cellular_bench.benchmark.registry import Method, method, task
-from cellular_bench.benchmark.results.store import OUTPUTS, RESULT
+from cellular_bench.benchmark.results.store import OUTPUTS, RESULT, SECOND_OUTPUTS
 from cellular_bench.core.errors import ContractError, NotApplicableError, ProgramError, reason_of
+from cellular_bench.core.labels import are_labelled
 from cellular_bench.core.outputs import Outputs, write_outputs
 
 if TYPE_CHECKING:
@@ -83,20 +84,22 @@ class Assignment:
 def execute(assignment: Assignment) -> None:
     """Carry out a run: write ``outputs.npz``, and ``result.json`` with its status.
 
+    A task that calls methods twice has ``second_outputs.npz``, too.
+
     Where these cannot be written, the process ends with ``os.EX_IOERR``: the disk is at fault then,
     not the method.
     """
     outputs, result = _attempt(assignment)
     try:
-        if outputs is not None:
-            write_outputs(outputs, assignment.out / OUTPUTS, compressed=False)
+        for returned, name in zip(outputs, (OUTPUTS, SECOND_OUTPUTS), strict=False):
+            write_outputs(returned, assignment.out / name, compressed=False)
         (assignment.out / RESULT).write_text(json.dumps(result), encoding="utf-8")
     except OSError:
         traceback.print_exc()
         sys.exit(os.EX_IOERR)
 
 
-def _attempt(assignment: Assignment) -> tuple[Outputs | None, dict[str, Any]]:
+def _attempt(assignment: Assignment) -> tuple[list[Outputs], dict[str, Any]]:
     costs: dict[str, Any] = {}
     try:
         return _outputs(assignment, costs), {"status": "ok", "reason": None, **costs}
@@ -108,7 +111,7 @@ def _attempt(assignment: Assignment) -> tuple[Outputs | None, dict[str, Any]]:
         traceback.print_exc()
         status = "out_of_memory" if is_out_of_memory(error) else "failed"
         reason = f"{_describe(error)}{_hint(error, assignment)}"
-    return None, {"status": status, "reason": reason, **costs}
+    return [], {"status": status, "reason": reason, **costs}
 
 
 def is_out_of_memory(error: BaseException) -> bool:
@@ -127,7 +130,8 @@ def is_out_of_memory(error: BaseException) -> bool:
     return bool(known) or any(words in text for words in _OUT_OF_MEMORY)
 
 
-def _outputs(assignment: Assignment, costs: dict[str, Any]) -> Outputs:
+def _outputs(assignment: Assignment, costs: dict[str, Any]) -> list[Outputs]:
+    """Return what each call of the method gave; all calls are on the clock."""
     plugins = assignment.plugins
     wanted = task(assignment.task, plugins)
     found = method(assignment.method_id, plugins)
@@ -135,8 +139,9 @@ def _outputs(assignment: Assignment, costs: dict[str, Any]) -> Outputs:
     if missing:
         raise NotApplicableError(f"Needs {', '.join(missing)}, which is not installed.")
     spec = replace(found.spec, features=assignment.features or found.spec.features)
-    train, query = read_views(spec, assignment.views, needs_train=not wanted.is_at_once(spec))
-    _check_applicable(found, query)
+    needs_train = not wanted.is_at_once(spec)
+    train, query = read_views(spec, assignment.views, needs_train=needs_train)
+    _check_applicable(found, train, query)
     names, genes = query.obs_names.copy(), query.var_names.copy()
     mark("warm-up")
     if assignment.is_timed:
@@ -145,7 +150,14 @@ def _outputs(assignment: Assignment, costs: dict[str, Any]) -> Outputs:
     mark("begin")
     returned = wanted.call(found.spec, _model(found, assignment), train, query)
     # What a method put off is worked out when it is read, and counts.
-    outputs = wanted.read(assignment.method_id, returned, names, genes)
+    outputs = [wanted.read(assignment.method_id, returned, names, genes)]
+    if wanted.is_called_twice:
+        # The method may have changed the cells, and does not know the other batches before.
+        del train, query, returned
+        train, query = read_views(spec, assignment.views, needs_train=needs_train, is_second=True)
+        seed_everything(assignment.seed)
+        returned = wanted.call(found.spec, _model(found, assignment, is_second=True), train, query)
+        outputs.append(wanted.read(assignment.method_id, returned, names, genes))
     mark("end")
     gpu = _peak_gpu_mib()
     if gpu is not None:
@@ -153,22 +165,30 @@ def _outputs(assignment: Assignment, costs: dict[str, Any]) -> Outputs:
     return outputs
 
 
-def _check_applicable(method: Method, query: AnnData) -> None:
+def _check_applicable(method: Method, train: AnnData | None, query: AnnData) -> None:
+    shown = [cells.obs["label"] for cells in (train, query) if cells is not None and "label" in cells.obs]
+    if shown and not any(are_labelled(np.asarray(label, dtype=str)) for label in shown):
+        raise NotApplicableError("Learns from labels; this data set has none.")
     if method.spec.reads == "counts" and "counts" not in query.layers:
         raise NotApplicableError("Reads raw counts; this data set has none.")
     if method.spec.needs_batches and query.obs["batch"].nunique() < 2:
         raise NotApplicableError("Needs two or more batches among the cells; there is one.")
 
 
-def _model(found: Method, assignment: Assignment) -> Any:
+def _model(found: Method, assignment: Assignment, *, is_second: bool = False) -> Any:
     """Return the method; where it declares an attribute ``artifacts``, with a folder to keep files in.
 
     The folder stays beside the record. Where a run is interrupted or done again, the method finds there
-    what it wrote before: the name of a run holds all that its result depends on.
+    what it wrote before: the name of a run holds all that its result depends on. The second of two calls has
+    a folder in it, so that it does not find what the first one wrote. Controls that declare ``is_second`` may
+    know which call it is.
     """
     model = found.factory(seed=assignment.seed, **assignment.params)
     if hasattr(model, "artifacts"):
-        model.artifacts = assignment.artifacts
+        model.artifacts = assignment.artifacts / "second" if is_second else assignment.artifacts
+        model.artifacts.mkdir(exist_ok=True)
+    if found.spec.is_control and hasattr(model, "is_second"):
+        model.is_second = is_second
     return model
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Literal
 
 from cellular_bench.benchmark.plan.planner import obstacle
@@ -11,7 +11,7 @@ from cellular_bench.benchmark.registry import Method, lookup, task
 from cellular_bench.benchmark.schema.records import Missing
 from cellular_bench.benchmark.schema.suite import Block, MethodChoice, Suite
 from cellular_bench.core.errors import UserError
-from cellular_bench.core.types import DatasetSpec
+from cellular_bench.core.types import DatasetSpec, TaskId
 
 if TYPE_CHECKING:
     from cellular_bench.core.types import Dataset
@@ -49,13 +49,15 @@ def drop_unavailable(
     return suite.model_copy(update={"blocks": left, "missing": missing})
 
 
-def drop_impossible_tasks(suite: Suite, datasets: Mapping[str, Dataset]) -> Suite:
-    """Leave out the tasks that the cells do not allow, such as integration of one batch, and write down why.
+def drop_impossible_tasks(
+    suite: Suite, datasets: Mapping[str, Dataset], *, asked: Sequence[TaskId] = ()
+) -> Suite:
+    """Leave out the blocks that the cells do not allow, such as integration of one batch, and write down why.
 
     Raises
     ------
     UserError
-        If they allow none.
+        If they allow none, or none of a task that was asked for.
     """
     left: list[Block] = []
     missing: list[Missing] = []
@@ -67,8 +69,9 @@ def drop_impossible_tasks(suite: Suite, datasets: Mapping[str, Dataset]) -> Suit
             remedy = f"To run it, ask for it alone (--task {block.task}) with what fits these cells."
             rows = (_row(block),)
             missing.append(Missing(kind="task", name=block.task, reason=reason, remedy=remedy, rows=rows))
-    if not left:
-        raise UserError(missing[-1].reason)
+    refused = [item for item in missing if item.name in asked and item.name not in {b.task for b in left}]
+    if refused or not left:
+        raise UserError((refused or missing)[-1].reason)
     return suite.model_copy(update={"blocks": tuple(left), "missing": (*suite.missing, *missing)})
 
 
@@ -109,7 +112,7 @@ def _lack_of_method(choice: MethodChoice, block: Block, methods: Mapping[str, Me
     name = choice.method_id
     if name not in methods:
         return "method", name, "This version has no such method.", "Give one of that name with --plugin."
-    if block.task not in methods[name].spec.tasks:
+    if not task(block.task).is_done_by(methods[name].spec):
         can = ", ".join(methods[name].spec.tasks)
         return "method", name, f"It does {can}, not {block.task}.", "Give another one with --plugin."
     unknown = sorted(choice.params.keys() - methods[name].defaults.keys())

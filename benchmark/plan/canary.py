@@ -30,7 +30,7 @@ from cellular_bench.benchmark.registry import Method
 from cellular_bench.benchmark.schema.records import CanaryOf, MethodIdentity
 from cellular_bench.benchmark.tasks import TASKS
 from cellular_bench.core import keys
-from cellular_bench.core.types import Dataset, Split, TaskId
+from cellular_bench.core.types import AT_ONCE, Dataset, Split, TaskId
 from cellular_bench.datasets.contract import digest
 
 if TYPE_CHECKING:
@@ -75,7 +75,7 @@ class Canary:
 def can_be_tested(run: PlannedRun) -> bool:
     """Whether a canary can test a run: its task counts agreement, and it is not shown the scored labels."""
     split, method = run.split, run.method
-    is_hidden = method.labels != "all" and split.kind != "all"
+    is_hidden = method.labels != "all" and split.kind not in AT_ONCE
     return TASKS[run.task].agreement is not None and is_hidden and not method.is_control and not split.stress
 
 
@@ -152,7 +152,7 @@ def canary_runs(canary: Canary, known: Mapping[str, Method]) -> Iterator[Planned
         yield _run(canary, run, method, identity, canary.of.model_copy(update={"params": short}))
     for method in known.values():
         spec = method.spec
-        if spec.is_control and spec.labels == "all" and canary.board.task in spec.tasks:
+        if spec.is_control and spec.labels == "all" and TASKS[canary.board.task].is_done_by(spec):
             yield _run(
                 canary,
                 canary.board.runs[0],

@@ -21,7 +21,7 @@ from cellular_bench.benchmark.schema.records import (
 from cellular_bench.benchmark.tasks import TASKS
 from cellular_bench.core import keys
 from cellular_bench.core.files import truncated
-from cellular_bench.core.types import Dataset, DatasetSpec, Split, TaskId
+from cellular_bench.core.types import Dataset, DatasetSpec, MethodSpec, Split, TaskId
 
 #: Raised when the way runs are carried out changes their results; old records are then not reused.
 PROTOCOL_VERSION = 2
@@ -69,7 +69,7 @@ def dataset_identity(dataset: Dataset) -> DatasetIdentity:
         n_obs=dataset.adata.n_obs,
         n_vars=dataset.adata.n_vars,
         n_batches=int(obs[keys.BATCH].nunique()),
-        n_labels=int(obs[keys.LABEL].nunique()),
+        n_labels=int(obs[keys.LABEL].nunique()) if spec.label_key is not None else 0,
         doi=spec.doi,
         license=spec.license,
         subsample=dict(dataset.subsample) if dataset.subsample else None,
@@ -136,6 +136,13 @@ def question(run: Run) -> str:
     params = {**run.method.params, **run.method.files}
     facts = [run.task, method, params, run.dataset.digest, run.split.digest, run.seed]
     return json.dumps(facts, sort_keys=True)
+
+
+def method_seed(base: int, dataset_id: str, split_id: str, spec: MethodSpec) -> int:
+    """Return the seed of a method in a run; a canary has that of the method whose embedding it damages."""
+    is_damage = spec.canary is not None and spec.variant_of is not None
+    name = spec.variant_of if is_damage and spec.variant_of else spec.method_id
+    return derive_seed(base, dataset_id, split_id, name)
 
 
 def derive_seed(base: int, *parts: str) -> int:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -12,8 +13,8 @@ import numpy as np
 from cellular_bench.benchmark.plan.canary import Board, can_be_tested, canary_runs, draw
 from cellular_bench.benchmark.plan.identity import (
     dataset_identity,
-    derive_seed,
     method_identity,
+    method_seed,
     run_id,
     split_identity,
 )
@@ -27,6 +28,7 @@ from cellular_bench.core import keys
 from cellular_bench.core.errors import UserError
 from cellular_bench.core.sizes import in_words, stray, stray_batches
 from cellular_bench.core.types import Dataset, Features, Split
+from cellular_bench.datasets.splits import scored_batches
 from cellular_bench.metrics.spec import reads_batches
 
 
@@ -61,8 +63,7 @@ def plan(
             for split, cells in allowed:
                 key = dataset.digest, split.digest
                 splits[key] = split
-                sizes = dataset.adata.obs[keys.BATCH].iloc[split.test_obs].value_counts()
-                scored = {str(name): int(n) for name, n in sizes.items() if n}
+                scored = Counter(scored_batches(split, dataset.adata.obs[keys.BATCH]).tolist())
                 left_out[key] = stray_batches(scored, suite.min_cells)
                 notes |= dict.fromkeys(_batch_notes(block, dataset, left_out[key]))
                 warned = replace(dataset, warnings=(*dataset.warnings, *of_splits))
@@ -94,7 +95,7 @@ def choose_methods(block: Block, known: Mapping[str, Method]) -> list[tuple[Meth
     chosen = []
     for choice in _expanded(block, known):
         method = lookup("method", choice.method_id, known)
-        if block.task not in method.spec.tasks:
+        if not task(block.task).is_done_by(method.spec):
             can = ", ".join(method.spec.tasks)
             raise UserError(f"Method '{choice.method_id}' does {can}, not {block.task}.")
         chosen.append((_given(method, choice.features), completed(method, choice.params)))
@@ -138,6 +139,7 @@ def _allowed_splits(
     found: list[tuple[Split, SplitIdentity]] = []
     notes: list[str] = []
     for choice in block.splits:
+        _refuse(_label_obstacle(choice, dataset))
         made = list(_splits(choice, dataset))
         sizes = {split.split_id: len(split.test_obs) for split, _ in made}
         left_out = stray(sizes, min_cells)
@@ -169,7 +171,28 @@ def _split_obstacle(block: Block, split: Split, dataset: Dataset) -> str | None:
             f"'{dataset.spec.dataset_id}' ({dataset.recipe['name']}) does not. Choose another stress, or no "
             "recipe."
         )
-    return task(block.task).check_split(split)
+    wanted = task(block.task)
+    if not wanted.takes(split.kind):
+        kinds = " or ".join(sorted(kind.replace("_", "-") for kind in wanted.split_kinds or ()))
+        return f"The task {wanted.task_id} needs the split {kinds}, not {split.kind.replace('_', '-')}."
+    return wanted.check_split(split)
+
+
+#: Splits and stresses that choose cells by their labels.
+_BY_LABEL = ("unseen_label", "private_label", "label_noise", "rare_types")
+
+
+def _label_obstacle(choice: SplitChoice, dataset: Dataset) -> str | None:
+    stress = choice.options.get("stress")
+    chosen = {choice.kind, stress.get("kind") if isinstance(stress, Mapping) else None}
+    by_label = [name for name in _BY_LABEL if name in chosen]
+    if dataset.spec.label_key is not None or not by_label:
+        return None
+    what = "Split" if by_label[0] == choice.kind else "Stress"
+    return (
+        f"{what} '{by_label[0]}' chooses cells by their labels; data set '{dataset.spec.dataset_id}' has "
+        "none. Name their column (--label-key with --adata), or choose another."
+    )
 
 
 def _refuse(reason: str | None) -> None:
@@ -192,7 +215,8 @@ def _splits(choice: SplitChoice, dataset: Dataset) -> Iterable[tuple[Split, Spli
 
     obs = dataset.adata.obs
     label, batch = (np.asarray(obs[key], dtype=str) for key in (keys.LABEL, keys.BATCH))
-    for split in splits.make(choice.kind, label=label, batch=batch, options=choice.options):
+    names = np.asarray(dataset.adata.obs_names, dtype=str)
+    for split in splits.make(choice.kind, label=label, batch=batch, names=names, options=choice.options):
         yield split, split_identity(split, choice.options)
 
 
@@ -219,7 +243,7 @@ def _runs(
                 dataset=data,
                 split=cells,
                 seed=seed,
-                method_seed=derive_seed(seed, data.dataset_id, cells.split_id, identity.method_id),
+                method_seed=method_seed(seed, data.dataset_id, cells.split_id, method.spec),
                 limits=suite.limits,
                 profile=suite.profile,
                 plugins=tuple(path for path in plugins if str(path) in (method.origin, task_file)),
@@ -228,6 +252,7 @@ def _runs(
                 study_metrics=study_metrics,
                 min_cells=suite.min_cells,
                 gpu=method.spec.gpu,
+                needs_batches=method.spec.needs_batches,
                 warnings=dataset.warnings,
             )
 
@@ -238,6 +263,7 @@ def _access(method: Method, params: Mapping[str, Any], wanted: Task) -> Access:
     return Access(
         needs_train=not wanted.is_at_once(spec),
         needs_names=spec.needs_names,
+        is_called_twice=wanted.is_called_twice,
         environment=spec.environment,
         program=spec.program,
         package=package,

@@ -21,6 +21,8 @@ class Access(Model):
         Whether it sees training cells.
     needs_names
         Whether it sees the names that cells have in the data.
+    is_called_twice
+        Whether it sees the batches of a second call.
     environment, program
         As in the method's description.
     package
@@ -33,6 +35,7 @@ class Access(Model):
 
     needs_train: bool = True
     needs_names: bool = False
+    is_called_twice: bool = False
     environment: str | None = None
     program: str | None = None
     package: str | None = None
@@ -45,7 +48,7 @@ class PlannedRun(Run):
 
     ``plugins`` are the files that define its method and its task, ``metric_plugins`` those that define
     metrics; ``access`` is what its method may use, ``sandbox`` says whether it runs in a sandbox where there
-    is one, ``gpu`` whether it uses a GPU.
+    is one, ``gpu`` whether it uses a GPU, ``needs_batches`` whether it only makes sense on several batches.
     """
 
     method_seed: int
@@ -58,6 +61,7 @@ class PlannedRun(Run):
     access: Access = Access()
     sandbox: bool = True
     gpu: bool = False
+    needs_batches: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from cellular_bench.benchmark.results.store import CELLS, TRUTH, Store
 from cellular_bench.core.errors import UserError
@@ -26,7 +25,12 @@ if TYPE_CHECKING:
 _THINNING = ("fewer_cells", "rare_types")
 _REMEDY = "Delete it; the command that ran the benchmark makes it again."
 #: Arrays of a prepared split: kind of their values, number of dimensions.
-_CELLS = {"train_obs": ("i", 1), "test_obs": ("i", 1), "highly_variable": ("b", 1), "stress": ("U", 0)}
+_CELLS = {
+    "train_obs": ("i", 1), "test_obs": ("i", 1), "highly_variable": ("b", 1), "stress": ("U", 0),
+    "halves": ("b", 2),
+}  # fmt: skip
+#: What a file without halves stands for.
+_NO_HALVES = np.empty((2, 0), dtype=bool)
 _TRUTH = {
     "obs_names": ("U", 1), "label": ("U", 1), "batch": ("U", 1), "is_novel": ("b", 1), "X_pre": ("f", 2),
     "cell_cycle": ("f", 2), "cell_cycle_batches": ("U", 1), "cell_cycle_before": ("f", 1),
@@ -57,7 +61,7 @@ def check_split(store: Store, record: RunRecord) -> None:
     stress = split.stress.model_dump() if split.stress else None
     if (
         (len(train), len(test)) != (split.n_train, split.n_test)
-        or not (record.is_canary or _is_digest(split, train, test))  # that of a canary is of its draw
+        or not (record.is_canary or _is_digest(split, cells))  # that of a canary is of its draw
         or cells["stress"] != stress
     ):
         raise UserError(f"{folder} does not hold the cells of split '{split.split_id}'. {_REMEDY}")
@@ -71,7 +75,11 @@ def _read(folder: Path) -> tuple[dict[str, Any], dict[str, Any]]:
     UserError
         If they are of other kinds or lengths, or a file is missing or damaged.
     """
-    cells: dict[str, Any] = {"stress": np.array("null"), **read_stored(folder / CELLS)}
+    cells: dict[str, Any] = {
+        "stress": np.array("null"),
+        "halves": _NO_HALVES,
+        **read_stored(folder / CELLS),
+    }
     truth: dict[str, Any] = {**_OPTIONAL, **read_stored(folder / TRUTH)}
     n_test = len(cells.get("test_obs", ()))
     are_right = (
@@ -84,6 +92,7 @@ def _read(folder: Path) -> tuple[dict[str, Any], dict[str, Any]]:
         and len(truth["cell_cycle_batches"]) == len(truth["cell_cycle_before"])
         and all(np.isfinite(truth[name]).all() for name in ("X_pre", "cell_cycle"))
         and all((cells[name] >= 0).all() for name in ("train_obs", "test_obs"))
+        and cells["halves"].shape in ((2, n_test), (2, 0))
     )
     if not are_right:
         raise UserError(f"{folder} does not hold a prepared split. {_REMEDY}")
@@ -98,12 +107,19 @@ def _kinds(arrays: dict[str, Any]) -> dict[str, tuple[str, int]]:
     return {name: (array.dtype.kind, array.ndim) for name, array in arrays.items()}
 
 
-def _is_digest(split: SplitIdentity, train: NDArray[np.int64], test: NDArray[np.int64]) -> bool:
+def _is_digest(split: SplitIdentity, cells: dict[str, Any]) -> bool:
     """Whether cells have the digest of a split; True if the stress took cells out, as nobody can say then."""
     from cellular_bench.datasets.splits import digest_of
     from cellular_bench.datasets.stress import stressed_digest
 
-    digest = digest_of(split.kind, train, test, unseen=split.unseen_labels, seed=split.seed)
+    digest = digest_of(
+        split.kind,
+        cells["train_obs"],
+        cells["test_obs"],
+        unseen=split.unseen_labels,
+        seed=split.seed,
+        halves=cells["halves"] if cells["halves"].size else None,
+    )
     if split.stress is None:
         return digest == split.digest
     stress = split.stress
@@ -122,6 +138,7 @@ def holds_split(folder: Path, split: Split, obs: Any) -> bool:
     """
     from cellular_bench.core.conditions import conditions_of
     from cellular_bench.core.keys import BATCH, LABEL
+    from cellular_bench.datasets.splits import scored_batches
 
     try:
         cells, truth = _read(folder)
@@ -132,7 +149,7 @@ def holds_split(folder: Path, split: Split, obs: Any) -> bool:
     wanted = {
         "obs_names": scored.index.to_numpy().astype(str),
         "label": label,
-        "batch": scored[BATCH].to_numpy().astype(str),
+        "batch": scored_batches(split, obs[BATCH]),
         "is_novel": np.isin(label, np.array(split.unseen_labels, dtype=str)),
     }
     kept = conditions_of(scored)
@@ -142,6 +159,7 @@ def holds_split(folder: Path, split: Split, obs: Any) -> bool:
         np.array_equal(cells["train_obs"], split.train_obs)
         and np.array_equal(cells["test_obs"], split.test_obs)
         and cells["stress"] == (split.stress and asdict(split.stress))
+        and np.array_equal(cells["halves"], _NO_HALVES if split.halves is None else split.halves)
         and all(np.array_equal(truth[name], values) for name, values in wanted.items())
     )
 

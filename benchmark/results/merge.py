@@ -20,6 +20,7 @@ from cellular_bench.benchmark.results.index import RunSummary
 from cellular_bench.benchmark.results.store import ARTIFACTS, CELLS, OUTPUTS, RUN_LOG, Store, describe_outputs
 from cellular_bench.benchmark.schema.records import PUBLISHED_SPLIT, Run, RunRecord, Status
 from cellular_bench.benchmark.schema.suite import Suite
+from cellular_bench.benchmark.schema.weights import Weights
 from cellular_bench.core.errors import UserError
 from cellular_bench.core.files import (
     below,
@@ -312,6 +313,12 @@ def _disagree(first: RunRecord, second: RunRecord) -> bool:
     return versions[0] == versions[1] and first.scores != second.scores
 
 
+def common_weights(suites: Sequence[Suite]) -> Weights | None:
+    """Return the weights that all suites have; None where they differ."""
+    first = suites[0].weights if suites else None
+    return first if all(suite.weights == first for suite in suites) else None
+
+
 def merged_suite(sources: Sequence[Store]) -> Suite:
     """Return one suite that asks for what several folders were run for."""
     suites = []
@@ -326,6 +333,8 @@ def merged_suite(sources: Sequence[Store]) -> Suite:
         limits=suites[0].limits,
         min_cells=suites[0].min_cells,
         leak_canary=any(suite.leak_canary for suite in suites),
+        weights=common_weights(suites),
+        canaries=any(suite.canaries for suite in suites),
         data=tuple(data.values()),
         missing=tuple(item for suite in suites for item in suite.missing),
         blocks=tuple(block for suite in suites for block in suite.blocks),

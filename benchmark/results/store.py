@@ -75,6 +75,8 @@ LIVE_PAGE: Final = "live.html"
 # In the folder of a run.
 RECORD: Final = "record.json"
 OUTPUTS: Final = "outputs.npz"
+#: What a method gave in the second of two calls; in its working folder only.
+SECOND_OUTPUTS: Final = "second_outputs.npz"
 RUN_LOG: Final = "log.txt"
 RUNNING: Final = "running.json"
 RESULT: Final = "result.json"

@@ -89,10 +89,10 @@ class MethodIdentity(Model):
 class DatasetIdentity(Model):
     """The data that it ran on.
 
-    ``subsample`` says which cells were drawn, ``recipe`` how counts were filtered and normalised; both
-    None for the data as they are. ``gene_selection`` says how the variable genes of the training cells were
-    selected; None for results that were computed elsewhere. ``keep`` are the columns with conditions that
-    methods must keep, ``donor_key`` that of the donors; None: the batches.
+    ``n_labels`` is 0 for data without labels. ``subsample`` says which cells were drawn, ``recipe`` how counts
+    were filtered and normalised; both None for the data as they are. ``gene_selection`` says how the variable
+    genes of the training cells were selected; None for results that were computed elsewhere. ``keep`` are the
+    columns with conditions that methods must keep, ``donor_key`` that of the donors; None: the batches.
     """
 
     dataset_id: FileName
@@ -110,6 +110,11 @@ class DatasetIdentity(Model):
     donor_key: str | None = None
     # Records of before this field: all runs selected by the default.
     gene_selection: GeneSelection | None = GeneSelection()
+
+    @property
+    def is_labelled(self) -> bool:
+        """False for data without labels; True for results that were computed elsewhere."""
+        return self.n_labels > 0 or self.n_obs == 0
 
     @property
     def version_id(self) -> str:
@@ -210,6 +215,19 @@ class ConditionKept(Model):
     donors: tuple[DonorCondition, ...] = ()
 
 
+class GroupScore(Model):
+    """Means over the scored cells of one label or batch.
+
+    ``n`` is the number of its scored cells. ``values`` are by the names of
+    :data:`cellular_bench.metrics.per_cell.CELL_QUANTITIES`; what is undefined for these cells is absent.
+    """
+
+    by: Literal["label", "batch"]
+    name: str
+    n: int
+    values: dict[str, float]
+
+
 class Shortcut(Model):
     """What was not computed exactly, how, and which scores rest on it.
 
@@ -234,6 +252,20 @@ class Evaluation(Model):
     profile: ProfileName
     min_cells: int | None = None
     shortcuts: tuple[Shortcut, ...] = ()
+
+
+class Relabelled(Model):
+    """The scores of a run under other labels of the same cells, which its method did not see.
+
+    ``labelling`` is the column of the data that holds them, or how they were made; ``digest`` is the sha256
+    of the labels of the scored cells. ``scores`` are those of the metrics that read labels: others are the
+    same.
+    """
+
+    labelling: str
+    digest: str
+    n_labels: int
+    scores: tuple[Score, ...]
 
 
 class Limits(Model):
@@ -384,6 +416,10 @@ class Outcome(Model):
         the empty label.
     conditions
         What is kept of each condition that methods must keep, by donor.
+    relabelled
+        Scores under other labels of the same cells.
+    per_group
+        For integration, what the labels and the batches contribute; empty in older records.
     evaluation
         How exact the scores are; None in records from before this was written down: all are exact.
     outputs
@@ -400,6 +436,8 @@ class Outcome(Model):
     per_label: tuple[LabelScore, ...] = ()
     confusion: dict[str, dict[str, int]] = Field(default_factory=dict)
     conditions: tuple[ConditionKept, ...] = ()
+    relabelled: tuple[Relabelled, ...] = ()
+    per_group: tuple[GroupScore, ...] = ()
     evaluation: Evaluation | None = None
     outputs: OutputFile | None = None
     cost: Cost | None = None

@@ -12,6 +12,7 @@ from pydantic import Field, ValidationError, field_validator
 from cellular_bench.benchmark.schema.executor import ExecutorConfig
 from cellular_bench.benchmark.schema.record_files import check_version
 from cellular_bench.benchmark.schema.records import Limits, Missing, Model
+from cellular_bench.benchmark.schema.weights import Weights, read_weights
 from cellular_bench.core.errors import UserError
 from cellular_bench.core.files import is_plain_name
 from cellular_bench.core.sizes import MIN_CELLS
@@ -78,12 +79,18 @@ class Suite(Model):
     study_metrics
         True: runs are also scored by the metrics that are computed on request: scib's own definitions and
         the confidences by which the CELLULAR study judged samples. It takes several times as long.
+    weights
+        How aspects make the overall scores of its boards: the name of a rule, or the weight of each aspect
+        (:func:`cellular_bench.benchmark.schema.weights.read_weights`). None: as each task has it.
     min_cells
         Splits that score fewer cells are left out, and smaller batches in metrics that read batches, if
         others are larger (:func:`cellular_bench.core.sizes.stray`). 1: none.
     leak_canary
         Look for methods that know labels which they were not shown
         (:mod:`cellular_bench.benchmark.plan.canary`).
+    canaries
+        Add the controls that show which metrics reward what they should not, and the methods that they
+        damage, to every block of their task (:mod:`cellular_bench.benchmark.analysis.fooled`).
     partial
         True: what is not here is left out and written down, not an error.
     stand_ins
@@ -101,8 +108,10 @@ class Suite(Model):
     data: tuple[dict[str, Any], ...] = ()
     recipe: str | None = None
     study_metrics: bool = False
+    weights: Weights | None = None
     min_cells: int = Field(default=MIN_CELLS, ge=1)
     leak_canary: bool = True
+    canaries: bool = False
     partial: bool = False
     stand_ins: dict[str, tuple[str, ...]] = Field(default_factory=dict)
     missing: tuple[Missing, ...] = ()
@@ -114,6 +123,11 @@ class Suite(Model):
         if not is_plain_name(value):
             raise ValueError("must be a plain name, because files are named after it")
         return value
+
+    @field_validator("weights", mode="before")
+    @classmethod
+    def _read_weights(cls, value: Any) -> Any:
+        return value if value is None else read_weights(value)
 
     @field_validator("data")
     @classmethod

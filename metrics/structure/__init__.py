@@ -1,1 +1,1 @@
-"""Metrics of the structure of the data that an integration must leave as it is."""
+"""Metrics of the structure of types: their arrangement, and what differs within them."""

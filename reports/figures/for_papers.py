@@ -64,8 +64,10 @@ def _canvases(report: Report) -> Iterator[tuple[str, str, Canvas]]:
                 yield board.board_id, what, canvas
     for group in report.across:
         if group.test.critical_difference is not None:
-            scheme = group.boards[0].splits[0].scheme or group.boards[0].split_kind
-            yield f"{group.task}-{scheme}", f"{group.track}-ranks", rank_canvas(group)
+            first = group.boards[0]
+            rule = "" if first.instead_of is None else f"-{first.rule.name}"
+            where = f"{group.task}-{first.splits[0].scheme or first.split_kind}{rule}"
+            yield where, f"{group.track}-ranks", rank_canvas(group)
 
 
 def _shown(board: Board) -> list[tuple[BoardRow, str]]:

@@ -6,8 +6,10 @@ from collections.abc import Sequence
 from datetime import UTC, datetime
 from typing import Final
 
+from cellular_bench.benchmark.analysis.leaderboard import Board
 from cellular_bench.benchmark.analysis.scales import Scale
 from cellular_bench.benchmark.tasks import TASKS
+from cellular_bench.core.types import aspect_title
 from cellular_bench.reports.figures.canvas import Figure
 from cellular_bench.reports.figures.costs import cost_figure
 from cellular_bench.reports.figures.rank_diagram import rank_figure
@@ -18,7 +20,7 @@ from cellular_bench.reports.page.templating import render_page
 from cellular_bench.reports.report import Report
 from cellular_bench.reports.tables.across_datasets import across_id
 from cellular_bench.reports.tables.method_rows import GROUPS
-from cellular_bench.reports.tables.overview import runs_in_words, weights_in_words
+from cellular_bench.reports.tables.overview import formulas, runs_in_words
 
 #: Scales to choose from: value, title, what it does.
 SCALES: Final[tuple[tuple[Scale, str, str], ...]] = (
@@ -32,7 +34,6 @@ def page(report: Report, figures: Sequence[Figure] = (), *, heavy: Sequence[Figu
     """Return the page; figures that are too ``heavy`` for it are counted, with a link to their own page."""
     boards = report.boards
     tasks = sorted({board.task for board in boards}, key=list(TASKS).index)
-    specs = {spec.metric_id: spec for board in boards for spec in board.metrics}
     return render_page(
         "leaderboard.html.j2",
         title=report.title,
@@ -46,17 +47,14 @@ def page(report: Report, figures: Sequence[Figure] = (), *, heavy: Sequence[Figu
         figures=[figure for figure in figures if figure not in heavy],
         heavy=heavy,
         figure_page=figure_page,
-        # The page has one slider: between batch correction and one other aspect.
-        batch_weights={
-            board.board_id: board.weights.get("batch_correction") if len(board.weights) == 2 else None
-            for board in boards
-        },
+        presets={board.board_id: _presets(board) for board in boards},
+        aspect_title=aspect_title,
         methods=method_details(boards, _shown(report)),
         tracks={t: t for t in GROUPS if any(t == row.track for board in boards for row in board.rows)},
         tasks={task: TASKS[task].title for task in tasks},
         datasets=dict(sorted({board.dataset.dataset_id: board.dataset.title for board in boards}.items())),
         scales=SCALES,
-        formulas=[(TASKS[task].title, weights_in_words(task, specs.values())) for task in tasks],
+        formulas=formulas(boards),
     ).lstrip()
 
 
@@ -67,6 +65,16 @@ def _pictures(report: Report) -> dict[str, Figure]:
         **{board.board_id: cost_figure(board) for board in report.boards},
     }
     return {place: figure for place, figure in drawn.items() if figure is not None}
+
+
+def _presets(board: Board) -> list[tuple[str, list[float]]]:
+    """Return the weights that buttons of a board restore: its own, then those of the task's other rules."""
+    others = (
+        (rule.title, [rule.weights[aspect] for aspect in board.aspects])
+        for rule in TASKS[board.task].named_rules.values()
+        if rule != board.rule and rule.needs <= set(board.aspects)
+    )
+    return [("Reset", list(board.weights.values())), *others]
 
 
 def _shown(report: Report) -> set[str]:

@@ -12,7 +12,7 @@ from cellular_bench.reports.page.figure_pages import too_heavy, write_figure_pag
 from cellular_bench.reports.page.page import page
 from cellular_bench.reports.page.templating import render_page
 from cellular_bench.reports.report import Report
-from cellular_bench.reports.tables.overview import runs_in_words, weights_in_words
+from cellular_bench.reports.tables.overview import formula, runs_in_words
 from cellular_bench.reports.text.board_json import boards_json, sections_json
 
 
@@ -39,8 +39,8 @@ def write_site_pages(report: Report, out: Path, *, figures: Sequence[Figure] = (
             write_text_atomically(out / name, text)
             written.append(out / name)
         written += write_figure_pages(part.boards, heavy, out, back=f"{task}.html")
-        specs = dict.fromkeys(spec for board in part.boards for spec in board.metrics)
-        entries.append({"name": task, "formula": weights_in_words(task, specs), "boards": part.board_reports})
+        words = dict.fromkeys(formula(board) for board in part.boards)
+        entries.append({"name": task, "formula": " or ".join(words), "boards": part.board_reports})
     about = {
         "title": report.title,
         "summary": runs_in_words(report.records),

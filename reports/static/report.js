@@ -156,15 +156,24 @@
     return `[${ends.map((end) => number(isOwn ? Math.min(Math.max(end, 0), 1) : end)).join(", ")}]`;
   };
 
+  // An aspect that is left out on these data is null; the other weights are scaled to add up to 1.
+  const weighed = (aspects, weights) => {
+    const known = aspects.map((value, i) => [value, weights[i]]).filter(([value, weight]) => value !== null && weight > 0);
+    const total = known.reduce((sum, [, weight]) => sum + weight, 0);
+    return total > 0 ? known.reduce((sum, [value, weight]) => sum + weight * value, 0) / total : null;
+  };
+
   const writeScores = (row, scale, weights) => {
     const { half, units } = JSON.parse(row.dataset.scales)[scale];
-    const overall = units.map((aspects) => aspects.reduce((sum, value, i) => sum + weights[i] * value, 0));
+    const overall = units.map((aspects) => weighed(aspects, weights)).filter((value) => value !== null);
+    const spread = overall.length === units.length ? half : null;
     const write = (key, values, spread) => {
       const cell = row.querySelector(`td[data-key=${key}]`);
       if (cell && written.has(cell)) writeCell(cell, score(values, spread));
     };
-    write("overall", overall, interval(half, scale === "own"));
-    weights.forEach((_, i) => write(`aspect-${i}`, units.map((aspects) => aspects[i]), (_mean, std) => `± ${number(std)}`));
+    write("overall", overall, interval(spread, scale === "own"));
+    const known = (i) => units.map((aspects) => aspects[i]).filter((value) => value !== null);
+    weights.forEach((_, i) => write(`aspect-${i}`, known(i), (_mean, std) => `± ${number(std)}`));
   };
 
   const writeRanks = (body) => {
@@ -187,31 +196,58 @@
     sortBy(table, heads[sorted], sorted, heads[sorted].getAttribute("aria-sort"));
   };
 
-  const chosenInWords = (scale, hasScale, weight) => {
+  const presetOf = (button) => button.dataset.weights.split(" ").map(Number);
+  const ownWeights = (box) => presetOf(box.querySelector("button"));
+  const slidersOf = (box) => [...box.querySelectorAll("input")];
+  // Where the sliders stand as the page was written, rounded to their steps.
+  const starts = new Map();
+  const isMoved = (box) => slidersOf(box).some((range, i) => range.value !== starts.get(box)[i]);
+
+  // The places of the sliders, scaled to add up to 1; all at 0 count the same.
+  const weightsOf = (box) => {
+    const places = slidersOf(box).map((range) => Number(range.value));
+    const total = places.reduce((sum, place) => sum + place, 0);
+    return places.map((place) => (total > 0 ? place / total : 1 / places.length));
+  };
+
+  const showWeights = (box) => {
+    const weights = weightsOf(box);
+    slidersOf(box).forEach((range, i) => {
+      range.parentElement.querySelector("output").textContent = weights[i].toFixed(2);
+      range.setAttribute("aria-valuetext", weights[i].toFixed(2));
+    });
+  };
+
+  const chosenWeights = (box) => {
+    const weights = weightsOf(box);
+    return slidersOf(box).map((range, i) => `${range.labels[0].textContent.toLowerCase()} weighs ${weights[i].toFixed(2)}`).join(", ");
+  };
+
+  const chosenInWords = (scale, hasScale, moved) => {
     const scales = { controls: "between the controls of each split", raw: "unscaled, mirrored if lower is better" };
     const parts = [];
-    if (weight !== null) parts.push(`batch correction weighs ${weight.toFixed(2)}`);
+    if (moved) parts.push(moved);
     if (scale !== "own") parts.push(hasScale ? `metrics are taken ${scales[scale]}` : "fewer than two controls are complete: the scale stays each metric’s own range");
     if (!parts.length) return "";
-    return `Overall, aspects and ranks: ${parts.join("; ")}. “Versus best”, “Between controls”, the overview and the other tables are unchanged.`;
+    return `Overall, aspects and ranks: ${parts.join("; ")}. “Versus best”, “Between controls”, the overall score by named weights, the overview and the other tables are unchanged.`;
   };
 
   const reweigh = (board) => {
     const table = board.querySelector("table.ranking");
-    const range = board.querySelector(".weights input");
+    const box = board.querySelector(".weights");
     const chosen = filters.querySelector("[name=scale]:checked").value;
     const rows = [...table.querySelectorAll("tr[data-scales]")];
     const hasScale = rows.every((row) => chosen in JSON.parse(row.dataset.scales));
     const scale = hasScale ? chosen : "own";
-    const isDefault = !range || range.value === range.closest(".weights").dataset.default;
-    if (range) range.closest(".weights").querySelector("output").textContent = Number(range.value).toFixed(2);
+    const isDefault = !box || !isMoved(box);
+    if (box) showWeights(box);
     if (scale === "own" && isDefault) restoreCells(table);
     else {
-      const weights = range ? [Number(range.value), 1 - Number(range.value)] : [1];
+      const weights = box ? (isDefault ? ownWeights(box) : weightsOf(box)) : [1];
       rows.forEach((row) => writeScores(row, scale, weights));
       for (const body of table.tBodies) writeRanks(body);
     }
-    const words = chosenInWords(chosen, hasScale, isDefault ? null : Number(range.value));
+    const words = chosenInWords(chosen, hasScale, isDefault ? "" : chosenWeights(box));
     const line = board.querySelector(".chosen");
     line.textContent = words;
     line.hidden = !words;
@@ -225,13 +261,18 @@
     status("sort-status", `Scale: ${scale.parentElement.textContent.trim()}.`);
   }
 
+  const setWeights = (box, weights) => slidersOf(box).forEach((range, i) => { range.value = weights[i]; });
+
   document.querySelectorAll(".weights").forEach((box) => {
-    const board = box.closest(".board");
-    const range = box.querySelector("input");
+    const changed = () => { reweigh(box.closest(".board")); keepState(); };
+    setWeights(box, ownWeights(box));
+    starts.set(box, slidersOf(box).map((range) => range.value));
+    showWeights(box);
     box.hidden = false;
-    range.value = box.dataset.default;
-    range.addEventListener("input", () => { reweigh(board); keepState(); });
-    box.querySelector("button").addEventListener("click", () => { range.value = box.dataset.default; reweigh(board); keepState(); });
+    box.addEventListener("input", changed);
+    box.querySelectorAll("button").forEach((button) => {
+      button.addEventListener("click", () => { setWeights(box, presetOf(button)); changed(); });
+    });
   });
 
   // ---- The address keeps the place, filters, weights and sorting, so that a link shows the same. ----
@@ -252,8 +293,7 @@
     const scale = filters.querySelector("[name=scale]:checked").value;
     if (scale !== "own") state.set("scale", scale);
     document.querySelectorAll(".weights").forEach((box) => {
-      const range = box.querySelector("input");
-      if (range.value !== box.dataset.default) state.set(range.id, range.value);
+      if (isMoved(box)) state.set(box.id, slidersOf(box).map((range) => range.value).join("~"));
     });
     document.querySelectorAll("table.methods").forEach((table) => {
       const heads = sortableHeads(table);
@@ -283,7 +323,8 @@
     applyFilter();
     for (const [id, value] of state) {
       const target = document.getElementById(id);
-      if (target && target.matches("input[type=range]")) target.value = value;
+      const weights = value.split("~");
+      if (target && target.matches(".weights") && weights.length === slidersOf(target).length && weights.every((weight) => weight !== "" && weight >= 0 && weight <= 1)) setWeights(target, weights);
       if (!target || !target.matches("table.methods")) continue;
       const [direction, index] = value.split("-");
       const head = sortableHeads(target)[Number(index)];

@@ -38,7 +38,7 @@ def across_table(group: Across) -> Table:
         table_id=across_id(group),
         task=group.task,
         title=f"{TASKS[group.task].title} over {plural(len(group.boards), 'data set')}, "
-        f"methods {TRACKS_IN_WORDS[group.track]}",
+        f"methods {TRACKS_IN_WORDS[group.track]}{_rule(group, ', weights of {}')}",
         lead=f"{subtitle(first).capitalize()}. {rank_verdict(group)} {_pair_verdict(group)}",
         caption=CAPTION,
         columns=(
@@ -53,7 +53,13 @@ def across_table(group: Across) -> Table:
 def across_id(group: Across) -> str:
     """Return the ``table_id`` of a group."""
     split = group.boards[0].splits[0]
-    return f"across-{group.task}-{split.scheme or split.kind}-{group.track}"
+    return f"across-{group.task}-{split.scheme or split.kind}-{group.track}{_rule(group, '-{}')}"
+
+
+def _rule(group: Across, text: str) -> str:
+    """Write the rule of a group whose boards lack scores that another group's boards may have."""
+    first = group.boards[0]
+    return "" if first.instead_of is None else text.format(first.rule.title)
 
 
 def standing_names(group: Across) -> tuple[str, ...]:

@@ -7,7 +7,7 @@ from typing import Final
 
 import numpy as np
 
-from cellular_bench.benchmark.analysis.leaderboard import Board, BoardRow, method_key
+from cellular_bench.benchmark.analysis.leaderboard import Board, BoardRow, method_key, under
 from cellular_bench.benchmark.analysis.rank_stability import ranks
 from cellular_bench.benchmark.analysis.scales import (
     by_aspect,
@@ -30,15 +30,18 @@ CAPTION: Final = (
 
 def min_max_table(board: Board) -> Table | None:
     """Return overall and aspects by min-max over methods; None if fewer than two methods are complete."""
-    rows = tuple(r for r in board.rows if r.incomplete_because is None and r.track != "control")
-    if board.weights.keys() != STUDY_ASPECTS.keys() or len(rows) < 2:
+    if not STUDY_ASPECTS.keys() <= board.weights.keys():
         return None
-    study, is_study = as_study(board)
+    study, is_study = as_study(under(board, "scib"))
+    rows = tuple(r for r in study.rows if r.incomplete_because is None and r.track != "control")
+    if len(rows) < 2:
+        return None
     values = own_range(study, rows)
     array = over_methods(values)
-    aspects = by_aspect(study, array)
+    weights = {aspect: weight for aspect, (weight, _) in STUDY_ASPECTS.items()}
+    aspects = {aspect: scores for aspect, scores in by_aspect(study, array).items() if aspect in weights}
     means = {aspect: mean_over_units(scores, values.units) for aspect, scores in aspects.items()}
-    total = overall(study, array, board.weights, values.units)
+    total = overall(study, array, weights, values.units)
     places = ranks(total)
     positions = {method_key(row.method): i for i, row in enumerate(rows)}
 

@@ -17,8 +17,9 @@ from cellular_bench.benchmark.analysis.leak_canary import LeakCanary
 from cellular_bench.benchmark.analysis.rank_stability import against_best, aspect_leaders
 from cellular_bench.benchmark.analysis.statistics import Comparison
 from cellular_bench.benchmark.schema.records import RunRecord
-from cellular_bench.benchmark.tasks import TASKS
-from cellular_bench.core.types import STRESSES, AspectId, MetricSpec, SplitKind, TaskId, aspect_title
+from cellular_bench.benchmark.tasks import DEFAULT_RULE, TASKS, Rule
+from cellular_bench.core.types import STRESSES, AspectId, SplitKind, TaskId, aspect_title
+from cellular_bench.metrics import METRICS
 from cellular_bench.reports.tables.formatting import number, plural
 from cellular_bench.reports.tables.method_rows import display_names, overall_spread
 from cellular_bench.reports.tables.model import TRANSDUCTIVE, marked
@@ -30,6 +31,8 @@ SPLIT_TITLES: Mapping[SplitKind, str] = {
     "unseen_label": "labels held out",
     "private_label": "a label that one batch alone has",
     "reference_query": "reference to query",
+    "even_halves": "one batch in random halves",
+    "skewed_halves": "one batch in halves of other composition",
 }
 
 #: Names in a sentence; more are counted.
@@ -66,6 +69,7 @@ class BoardSummary:
     n_failed: int
     n_incomplete: int
     canary: str = ""
+    caution: str = ""
 
 
 def summary_of(board: Board) -> BoardSummary:
@@ -80,6 +84,7 @@ def summary_of(board: Board) -> BoardSummary:
         n_failed=sum(run.status != "ok" for run in runs),
         n_incomplete=sum(row.incomplete_because is not None for row in board.rows),
         canary=canary_in_words(board),
+        caution=caution_in_words(board),
     )
 
 
@@ -132,10 +137,10 @@ def _facts(board: Board) -> str:
     """Describe the cells, splits and seeds: ``"3,607 cells × 2,000 genes · 4 batches · ..."``."""
     data = board.dataset
     seeds = {run.seed for row in board.rows for run in row.runs}
-    counts = [(data.n_batches, "batch"), (data.n_labels, "label")] if data.n_obs else []
-    counts += [(len(board.splits), "split"), (len(seeds), "seed")]
     size = f"{data.n_obs:,} cells × {data.n_vars:,} genes" if data.n_obs else "size not stated"
-    return " · ".join([size, *(plural(*count) for count in counts)])
+    labels = plural(data.n_labels, "label") if data.n_labels else "no labels"
+    groups = [plural(data.n_batches, "batch"), labels] if data.n_obs else []
+    return " · ".join([size, *groups, plural(len(board.splits), "split"), plural(len(seeds), "seed")])
 
 
 def runs_in_words(runs: Sequence[RunRecord]) -> str:
@@ -197,11 +202,101 @@ def _tied(tests: Sequence[Comparison], names: Mapping[str, str]) -> str:
     return ", ".join([*tied[:MOST_NAMED], *rest])
 
 
-def weights_in_words(task: TaskId, specs: Iterable[MetricSpec]) -> str:
-    """Write the formula of the overall score: ``"0.4 × batch correction + 0.6 × ..."``, or its metrics."""
-    if len(TASKS[task].weights) == 1:
-        (aspect,) = TASKS[task].weights
-        names = [spec.name for spec in specs if spec.aspect == aspect and spec.in_overall]
+def formula(board: Board) -> str:
+    """Write how the overall scores of a board are made, that of the other rule too.
+
+    ``"0.4 × batch correction + 0.6 × ..."``, or the metrics of the only aspect.
+    """
+    if len(board.aspects) == 1:
+        (aspect,) = board.aspects
+        names = [spec.name for spec in board.metrics if spec.aspect == aspect and spec.in_overall]
         return f"the mean of {', '.join(names)}"
-    weights = TASKS[task].weights.items()
-    return " + ".join(f"{weight:g} × {aspect_title(aspect).lower()}" for aspect, weight in weights)
+    words = rule_in_words(board.rule) if board.dataset.is_labelled else _metrics_weighed(board)
+    if board.rule.name != DEFAULT_RULE:
+        words += f" ({board.rule.title} weights)"
+    if board.other_rule is not None:
+        words += f"; {other_title(board.other_rule)} = {rule_in_words(board.other_rule)}"
+    return words
+
+
+def rule_in_words(rule: Rule) -> str:
+    """Write the weights of a rule: ``"0.4 × batch correction + 0.6 × bio conservation"``."""
+    return " + ".join(
+        f"{weight:.3g} × {aspect_title(aspect).lower()}"
+        for aspect, weight in rule.weights.items()
+        if weight > 0
+    )
+
+
+def _metrics_weighed(board: Board) -> str:
+    """Write the weights with the metrics of each aspect, where these are others than usual."""
+    parts = []
+    for aspect, weight in board.weights.items():
+        names = [spec.name for spec in board.metrics if spec.aspect == aspect and spec.in_overall]
+        mean = f" ({', '.join(names)})" if names else ""
+        parts.append(f"{weight:.3g} × {aspect_title(aspect).lower()}{mean}")
+    return " + ".join(parts)
+
+
+def other_title(rule: Rule) -> str:
+    """Return the title of the column with scores under another rule: ``"scIB overall"``."""
+    return f"{rule.title} overall"
+
+
+def formulas(boards: Sequence[Board]) -> list[tuple[str, str]]:
+    """Return each task with its formula; with several, each with the data sets that it is for."""
+    found: dict[TaskId, dict[str, list[str]]] = {}
+    for board in boards:
+        found.setdefault(board.task, {}).setdefault(formula(board), []).append(board.dataset_title)
+    return [
+        (title if len(by_words) == 1 else f"{title} ({', '.join(dict.fromkeys(titles))})", words)
+        for task, by_words in found.items()
+        for words, titles in by_words.items()
+        for title in (TASKS[task].title,)
+    ]
+
+
+def weights_notes(board: Board) -> tuple[str, ...]:
+    """Say what the overall score of a board does without, in sentences."""
+    notes = []
+    if board.instead_of is not None:
+        absent = _aspects(
+            a for a in board.instead_of.weights if a in board.instead_of.needs - {*board.aspects}
+        )
+        if board.dataset.is_labelled:
+            notes.append(
+                f"No run has been scored for {absent}, so the overall score has the {board.rule.title} "
+                "weights. `run-benchmark rescore FOLDER` adds the scores where outputs are kept."
+            )
+        else:
+            notes.append(
+                f"Without labels there is no score of {absent}, so the overall score has the "
+                f"{board.rule.title} weights."
+            )
+    for aspect, splits in board.left_out.items():
+        if board.weights[aspect] > 0 and len(board.weights) > 1:
+            everywhere = len(splits) == len({split.split_id for split in board.splits})
+            where = "on these data" if everywhere else f"on {', '.join(splits)}"
+            notes.append(
+                f"{aspect_title(aspect)} is left out of the overall score {where}, for every method: none of "
+                "its metrics is defined there. The weights of the other aspects are scaled to add up to 1."
+            )
+    return tuple(notes)
+
+
+def caution_in_words(board: Board) -> str:
+    """Say what a ranking without labels is worth, and what labels would add; empty for other boards."""
+    free = None if board.dataset.is_labelled else TASKS[board.task].without_labels
+    if free is None:
+        return ""
+    shown = {spec.metric_id for spec in board.metrics}
+    absent = [
+        spec.name
+        for spec in METRICS.values()
+        if spec.in_overall and spec.aspect in TASKS[board.task].weights and spec.metric_id not in shown
+    ]
+    return f"{free.caution} Labels would add {', '.join(absent)} to the overall score."
+
+
+def _aspects(aspects: Iterable[AspectId]) -> str:
+    return " and ".join(aspect_title(aspect).lower() for aspect in aspects)

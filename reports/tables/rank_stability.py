@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping
 
 from cellular_bench.benchmark.analysis.leaderboard import RANKED, Board, BoardRow, method_key
 from cellular_bench.benchmark.analysis.rank_stability import Stability, stability
+from cellular_bench.benchmark.tasks import TASKS
 from cellular_bench.reports.tables.method_rows import method_rows
 from cellular_bench.reports.tables.model import Cell, Column, Table, count_cell, missing
 
@@ -17,11 +19,11 @@ def stability_table(board: Board) -> Table | None:
     if not by_method:
         return None
     unit = "label" if board.splits[0].unseen_labels else "split"
-    has_weights = "batch_correction" in board.weights
+    has_weights = len(board.weights) > 1
 
     def cells(row: BoardRow) -> tuple[Cell, ...] | None:
         stable = by_method.get(method_key(row.method))
-        return None if stable is None else _cells(stable, unit, has_weights=has_weights)
+        return None if stable is None else _cells(stable, unit, _named(board) if has_weights else None)
 
     return Table(
         table_id=f"{board.board_id}-robustness",
@@ -33,7 +35,9 @@ def stability_table(board: Board) -> Table | None:
 
 
 def _columns(unit: str, *, has_weights: bool) -> tuple[Column, ...]:
-    weights = Column("Other weights", hint="Weight of batch correction from 0 to 1", best="low")
+    weights = Column(
+        "Other weights", hint="Lowest and highest rank under every way to weigh the aspects", best="low"
+    )
     return (
         Column("Rank", hint="As in the ranking", best="low"),
         Column(f"Resampled {unit}s", hint=f"Ranks in 95 % of 2,000 resamples of the {unit}s", best="low"),
@@ -45,21 +49,44 @@ def _columns(unit: str, *, has_weights: bool) -> tuple[Column, ...]:
     )
 
 
-def _cells(stable: Stability, unit: str, *, has_weights: bool) -> tuple[Cell, ...]:
+def _named(board: Board) -> dict[tuple[float, ...], str]:
+    """Return the titles of the named rules by their weights for the aspects of a board."""
+    rules = TASKS[board.task].named_rules.values()
+    return {
+        tuple(rule.weights[aspect] for aspect in board.weights): rule.title
+        for rule in rules
+        if rule.needs <= board.weights.keys()
+    }
+
+
+def _cells(stable: Stability, unit: str, named: Mapping[tuple[float, ...], str] | None) -> tuple[Cell, ...]:
     rank, kept, drawn = stable.rank, stable.share_unchanged, stable.resampled
     metrics = {f"without {name}": other for name, other in stable.by_metric.items()}
     splits = {f"without {name}": other for name, other in stable.by_split.items()}
-    weights = {f"with weight {weight:g}": other for weight, other in stable.by_weight.items()}
     scale = {} if stable.by_scale is None else {"between controls": stable.by_scale}
     return (
         count_cell(rank),
         missing(f"a single {unit}") if drawn is None else Cell(_span(*drawn), sort=drawn[1]),
         _rank_range(rank, metrics, "no aspect has two metrics"),
         _rank_range(rank, splits, f"a single {unit}"),
-        *([_rank_range(rank, weights, "")] if has_weights else []),
+        *([_weights_cell(stable, named)] if named is not None else []),
         _rank_range(rank, scale, "fewer than two complete controls"),
         missing("nothing to vary") if kept is None else Cell(f"{kept:.0%}", sort=kept),
     )
+
+
+def _weights_cell(stable: Stability, named: Mapping[tuple[float, ...], str]) -> Cell:
+    """Return the lowest and highest rank over all weights, how often each is, and those of named rules."""
+    found = stable.by_weight
+    if not found:
+        return missing("no aspect has a score")
+    counts = sorted(Counter(found.values()).items())
+    parts = [f"{rank} for {n} of {len(found)} weights" for rank, n in counts]
+    parts += [
+        f"{found[weights]} with {title} weights" for weights, title in named.items() if weights in found
+    ]
+    low, high = counts[0][0], counts[-1][0]
+    return Cell(_span(low, high), sort=high, reason="; ".join(parts) if low < high else "")
 
 
 def _rank_range(rank: int, ranks: Mapping[str, int], why_missing: str) -> Cell:

@@ -10,13 +10,16 @@ from cellular_bench.benchmark.analysis.leaderboard import (
     RANKED,
     Board,
     BoardRow,
+    OtherScore,
     Summary,
     is_transductive,
+    marks_scale,
     method_key,
 )
 from cellular_bench.benchmark.analysis.rank_stability import against_best, between_controls
 from cellular_bench.benchmark.analysis.scales import Scale, UnitAspects, on_scales
 from cellular_bench.benchmark.analysis.statistics import Comparison, half_width
+from cellular_bench.benchmark.tasks import Rule
 from cellular_bench.core.types import AspectId, aspect_title
 from cellular_bench.reports.tables.method_rows import (
     method_rows,
@@ -34,13 +37,15 @@ from cellular_bench.reports.tables.model import (
     number_cell,
     score_cell,
 )
-from cellular_bench.reports.tables.overview import weights_in_words
+from cellular_bench.reports.tables.overview import formula, other_title, rule_in_words, weights_notes
 
 
 def ranking_table(board: Board) -> Table:
-    """Return rank, overall, aspects, comparison with the best, coverage and cost of each method."""
-    aspects = tuple(board.rows[0].aspects)
-    shown = aspects if len(aspects) > 1 else ()
+    """Return rank, overall, aspects, comparison with the best, coverage and cost of each method.
+
+    The overall score under the other rule of the board stands beside that under its own.
+    """
+    shown = board.aspects if len(board.aspects) > 1 else ()
     controlled = between_controls(board)
     versus = {key: one for track in RANKED for key, one in against_best(board, track).items()}
     units = units_in_words(board)
@@ -52,6 +57,7 @@ def ranking_table(board: Board) -> Table:
         return (
             Cell(str(row.rank), sort=row.rank) if row.rank else missing(_unranked(row)),
             _overall(board, row),
+            *([_other(row.other)] if row.other is not None else []),
             *(_score(row, row.aspects[aspect]) for aspect in shown),
             _versus_cell(row, versus.get(key), units),
             *([_control_scale_cell(row, controlled.get(key))] if controlled else []),
@@ -66,7 +72,9 @@ def ranking_table(board: Board) -> Table:
         kind="ranking",
         title="Ranking",
         caption=_caption(board, units),
-        columns=_columns(shown, with_controls=bool(controlled), with_warm_up=warmed, units=units),
+        columns=_columns(
+            shown, board.other_rule, with_controls=bool(controlled), with_warm_up=warmed, units=units
+        ),
         rows=method_rows(
             board,
             cells,
@@ -77,10 +85,12 @@ def ranking_table(board: Board) -> Table:
 
 
 def _caption(board: Board, units: str) -> str:
-    caption = (
-        f"Overall = {weights_in_words(board.task, board.metrics)}: mean with its 95 % confidence interval "
-        f"over {units}. Other columns: mean ± standard deviation over splits and seeds. Ranked within each "
-        "track."
+    caption = " ".join(
+        [
+            f"Overall = {formula(board)}: mean with its 95 % confidence interval over {units}.",
+            *weights_notes(board),
+            "Other columns: mean ± standard deviation over splits and seeds. Ranked within each track.",
+        ]
     )
     if any(is_transductive(row.runs[0]) for row in board.rows):
         caption += " Transductive methods embed the scored cells alone; others learn from training cells."
@@ -88,7 +98,12 @@ def _caption(board: Board, units: str) -> str:
 
 
 def _columns(
-    aspects: Sequence[AspectId], *, with_controls: bool, with_warm_up: bool, units: str
+    aspects: Sequence[AspectId],
+    other: Rule | None,
+    *,
+    with_controls: bool,
+    with_warm_up: bool,
+    units: str,
 ) -> tuple[Column, ...]:
     mean = "Mean of the aspect's metrics, each scaled to 0 ... 1"
     overlap = "overlapping training cells and for " if units == "splits" else ""
@@ -101,6 +116,7 @@ def _columns(
     return (
         Column("Rank", hint="Among the complete methods of the same track", best="low", key="rank"),
         Column("Overall", "bar", hint="Weighted mean of the aspect scores, 0 to 1", key="overall"),
+        *([_other_column(other)] if other is not None else []),
         *(Column(aspect_title(a), "bar", hint=mean, key=f"aspect-{i}") for i, a in enumerate(aspects)),
         Column("Versus best", hint=test, best="low"),
         *([Column("Between controls", hint=between)] if with_controls else []),
@@ -117,7 +133,9 @@ def _score(row: BoardRow, summary: Summary) -> Cell:
     done, _ = row.coverage
     cell = score_cell(summary, done, summary.mean)
     if summary.n < done or summary.mean is None:
-        return replace(cell, reason=row.incomplete_because or "a metric is missing")
+        return replace(
+            cell, reason=row.incomplete_because or "; ".join(summary.reasons) or "a metric is missing"
+        )
     return cell
 
 
@@ -126,6 +144,20 @@ def _overall(board: Board, row: BoardRow) -> Cell:
     if cell.is_missing:
         return cell
     return replace(cell, detail=overall_spread(row), href=f"#{runs_anchor(board, row.method)}")
+
+
+def _other_column(rule: Rule) -> Column:
+    hint = f"{rule_in_words(rule)}, and the rank by it among the methods of the track"
+    return Column(other_title(rule), "bar", hint=hint)
+
+
+def _other(other: OtherScore) -> Cell:
+    """Return the score under the other rule, with its rank."""
+    mean = other.overall.mean
+    if mean is None:
+        return missing(other.incomplete_because or "no run has a value")
+    cell = number_cell(mean, f"rank {other.rank}" if other.rank else "")
+    return replace(cell, share=mean, reason=other.incomplete_because or "")
 
 
 def _versus_cell(row: BoardRow, comparison: Comparison | None, units: str) -> Cell:
@@ -149,8 +181,7 @@ def _unranked(row: BoardRow) -> str:
 
 def _outside_controls(row: BoardRow, board: Board) -> str:
     """Say if a complete method scores outside the range of the controls; empty if it does not."""
-    complete = [r for r in board.rows if r.track == "control" and r.incomplete_because is None]
-    ends = [r.overall.mean for r in complete if r.overall.mean is not None]
+    ends = [r.overall.mean for r in board.rows if marks_scale(r) and r.overall.mean is not None]
     if row.track == "control" or row.overall.mean is None or len(ends) < 2:
         return ""
     if row.overall.mean > max(ends):
@@ -164,6 +195,6 @@ def _scales_json(row: BoardRow, scales: Mapping[Scale, Sequence[UnitAspects]]) -
     for scale, units in scales.items():
         has_interval = len(units) > 1 and row.incomplete_because is None
         half = round(half_width([one.overlap for one in units]), 6) if has_interval else None
-        aspects = [[round(value, 7) for value in one.aspects] for one in units]
+        aspects = [[value if value is None else round(value, 7) for value in one.aspects] for one in units]
         written[scale] = {"half": half, "units": aspects}
     return json.dumps(written, separators=(",", ":"))

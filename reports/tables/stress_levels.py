@@ -55,12 +55,16 @@ class StressSeries:
 
 
 def stress_series(boards: Sequence[Board]) -> tuple[StressSeries, ...]:
-    """Return a series for each task, data set, kind of split and stress with two or more levels."""
+    """Return a series for each task, data set, kind of split and stress with two or more levels.
+
+    Boards under different rules of weights are not compared.
+    """
     plain: dict[tuple[str, ...], Board] = {}
     stressed: dict[tuple[tuple[str, ...], StressKind], list[Board]] = defaultdict(list)
     for board in boards:
         split = board.splits[0]
-        where: tuple[str, ...] = (board.task, board.dataset.digest, split.scheme.partition("~")[0])
+        scheme = split.scheme.partition("~")[0]
+        where: tuple[str, ...] = (board.task, board.dataset.digest, scheme, board.rule.name)
         if split.stress is None:
             plain[where] = board
         else:

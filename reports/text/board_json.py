@@ -11,15 +11,17 @@ from typing import Any, Final
 from cellular_bench.benchmark.analysis.leaderboard import (
     Board,
     BoardRow,
+    OtherScore,
     Summary,
     is_transductive,
     method_key,
     overall_interval,
 )
+from cellular_bench.benchmark.tasks import Rule
 from cellular_bench.core.types import MetricSpec
 from cellular_bench.reports.report import Report
 from cellular_bench.reports.tables.model import Table
-from cellular_bench.reports.tables.overview import canary_in_words
+from cellular_bench.reports.tables.overview import canary_in_words, caution_in_words, weights_notes
 
 #: What of a table is for the page alone.
 OF_THE_PAGE: Final = {"key", "href", "row_id", "scales", "share", "kind"}
@@ -68,9 +70,17 @@ def _board(board: Board) -> dict[str, Any]:
         "dataset": board.dataset.model_dump(mode="json"),
         "splits": [split.split_id for split in board.splits],
         "metrics": [_metric(spec) for spec in board.metrics],
+        "rule": _rule(board.rule),
+        "other_rule": None if board.other_rule is None else _rule(board.other_rule),
+        "weights_notes": list(weights_notes(board)),
+        "caution": caution_in_words(board) or None,
         "leak_canary": canary_in_words(board) or None,
         "rows": [_row(board, row) for row in board.rows],
     }
+
+
+def _rule(rule: Rule) -> dict[str, Any]:
+    return {"name": rule.name, "weights": dict(rule.weights)}
 
 
 def _metric(spec: MetricSpec) -> dict[str, Any]:
@@ -89,10 +99,19 @@ def _row(board: Board, row: BoardRow) -> dict[str, Any]:
         "not_ranked_because": row.incomplete_because,
         "leak_canary": board.canary.verdict(method_key(row.method)) if board.canary else None,
         "overall": _summary(row.overall) | ({"interval": list(between)} if between else {}),
+        "by_other_rule": None if row.other is None else _other(row.other),
         "aspects": {aspect: _summary(summary) for aspect, summary in row.aspects.items()},
         "metrics": {metric_id: _summary(summary) for metric_id, summary in row.metrics.items()},
         "runs": {"done": done, "planned": planned},
         **{name: getattr(row, name).mean for name in COSTS},
+    }
+
+
+def _other(other: OtherScore) -> dict[str, Any]:
+    return {
+        "rank": other.rank,
+        "not_ranked_because": other.incomplete_because,
+        "overall": _summary(other.overall),
     }
 
 

@@ -1,4 +1,4 @@
-"""A report for programs and for repositories: ``scores.csv`` and ``leaderboard.md``."""
+"""A report for programs and repositories: ``scores.csv``, ``leaderboard.csv`` and ``leaderboard.md``."""
 
 from __future__ import annotations
 
@@ -9,7 +9,9 @@ import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any, Final
 
+from cellular_bench.benchmark.analysis.leaderboard import Board, BoardRow, method_key
 from cellular_bench.benchmark.schema.records import RunRecord
+from cellular_bench.benchmark.schema.weights import weights_text
 from cellular_bench.core.text import cut, one_line, visible
 from cellular_bench.reports.report import BoardReport, Report, Section
 from cellular_bench.reports.tables.model import Cell, Table, TableRow
@@ -19,7 +21,7 @@ CSV_COLUMNS = (
     "run_id", "suite_id", "task", "dataset_id", "split_id", "split_kind", "method_id", "method_params",
     "seed", "status", "reason", "metric_id", "aspect", "value", "value_reason", "standard_error",
     "profile", "wall_time_s", "cpu_time_s", "peak_rss_mib", "warm_up_s",
-    "dataset_version",
+    "group_by", "group", "dataset_version",
 )  # fmt: skip
 
 
@@ -29,7 +31,7 @@ _NUMBER: Final = re.compile(r"[+-]?\d+(\.\d*)?(e[+-]?\d+)?")
 
 
 def scores_csv(records: Sequence[RunRecord]) -> str:
-    """Return one line per run and metric; a run without scores has one line with no metric."""
+    """Return one line per run and metric, and per mean of a label or batch; see :func:`score_rows`."""
     return csv_text(CSV_COLUMNS, (row for run in records for row in score_rows(run)))
 
 
@@ -63,7 +65,12 @@ def inert(value: Any) -> Any:
 
 
 def score_rows(run: RunRecord) -> Iterator[dict[str, Any]]:
-    """Yield a mapping of :data:`CSV_COLUMNS` per score; what a run lacks is absent or None."""
+    """Yield a mapping of :data:`CSV_COLUMNS` per score; what a run lacks is absent or None.
+
+    A run without scores has one row with no metric. Means over a label or batch come after the scores. Their
+    ``metric_id`` is the name of the quantity with ``_by_label`` or ``_by_batch``, which no metric has: what
+    reads scores by their metric does not read them, too.
+    """
     common: dict[str, Any] = {
         "run_id": run.run_id,
         "suite_id": run.suite_id,
@@ -87,6 +94,58 @@ def score_rows(run: RunRecord) -> Iterator[dict[str, Any]]:
     for score in run.scores:
         fields = score.model_dump(include={"metric_id", "aspect", "value", "standard_error"})
         yield common | fields | {"value_reason": None if score.reason is None else cut(score.reason)}
+    for one in run.per_group:
+        group = {"group_by": one.by, "group": cut(one.name)}
+        for quantity, value in one.values.items():
+            yield common | group | {"metric_id": f"{quantity}_by_{one.by}", "value": value}
+
+
+def leaderboard_csv(boards: Sequence[Board]) -> str:
+    """Return one line per method and board; what a board has no column for is empty."""
+    rows = leaderboard_rows(boards)
+    return csv_text(list(dict.fromkeys(name for row in rows for name in row)), rows)
+
+
+def leaderboard_rows(boards: Sequence[Board]) -> list[dict[str, Any]]:
+    """Return a mapping for each method and board, the best of each board first."""
+    return [_leaderboard_row(board, row) for board in boards for row in board.rows]
+
+
+def scheme_of(board: Board) -> str:
+    """Return how the splits of a board were cut, in short."""
+    return board.splits[0].scheme or board.split_kind
+
+
+def _leaderboard_row(board: Board, row: BoardRow) -> dict[str, Any]:
+    ok, wanted = row.coverage
+    weighed = {aspect: weight for aspect, weight in board.rule.weights.items() if weight > 0}
+    other = {}
+    if board.other_rule is not None and row.other is not None:
+        name = board.other_rule.name
+        other = {f"{name}_overall": row.other.overall.mean, f"{name}_rank": row.other.rank}
+    return {
+        "task": board.task,
+        "dataset_id": board.dataset.dataset_id,
+        "split": scheme_of(board),
+        "rank": row.rank,
+        "track": row.track,
+        "method_id": row.method.method_id,
+        "method": row.method.name,
+        "overall": row.overall.mean,
+        "overall_std": row.overall.std,
+        **other,
+        **{aspect: found.mean for aspect, found in row.aspects.items()},
+        "n_ok": ok,
+        "n_runs": wanted,
+        "wall_time_s": row.wall_time_s.mean,
+        "peak_rss_mib": row.peak_rss_mib.mean,
+        "warm_up_s": row.warm_up_s.mean,
+        "incomplete_because": row.incomplete_because,
+        "leak_canary": board.canary.verdict(method_key(row.method)) if board.canary else None,
+        "dataset_version": board.dataset.version_id,
+        "rule": board.rule.name,
+        "weights": weights_text(weighed),
+    }
 
 
 def escape(text: str) -> str:
@@ -127,6 +186,8 @@ def _heading(made: Section | BoardReport) -> Iterator[str]:
         names = ", ".join(escape(name) for name in winner.names)
         score = f"{winner.score} {winner.spread}".rstrip()
         yield " ".join([f"{winner.title}: **{names}**, {score}.", *map(escape, winner.verdicts)])
+    if summary.caution:
+        yield escape(summary.caution)
     if summary.canary:
         yield escape(summary.canary)
 

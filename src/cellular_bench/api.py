@@ -47,8 +47,8 @@ def run(
         in a notebook: its source is then written to ``out/plugins`` (:mod:`cellular_bench.notebook_code`
         says what that can carry).
     tasks
-        ``"integration"``, ``"annotation"``, ``"novelty"``, or a task of a plug-in; all of the suite's if
-        empty.
+        ``"integration"``, ``"annotation"``, ``"novelty"``, ``"harm"``, or a task of a plug-in; all of the
+        suite's if empty.
     suite
         Name of a suite, or a TOML file; what a file would execute or read elsewhere needs ``trust=True``. By
         default ``quickstart``; ``standard`` with ``adata`` or
@@ -58,6 +58,7 @@ def run(
     adata
         Your own cells, in memory or as an h5ad file; ``batch_key=`` and ``label_key=`` name the columns of
         ``obs`` with batches and cell types, ``keep=`` those of conditions that integration must keep.
+        Without ``label_key``, integration is ranked without labels, which is exploratory.
     out
         Folder of results.
     quiet
@@ -65,7 +66,8 @@ def run(
     **options
         Every other option of ``run-benchmark run`` by its name: ``params={"knn": {"n_neighbors": 5}}``,
         ``plugins="my_metric.py"``, ``seeds=[0, 1]``, ``split="kfold"``, ``n_splits=3``, ``subsample=2000``,
-        ``stress={"kind": "label_noise", "levels": [0.0, 0.3]}``, ``time_limit=600``, ``jobs=2``...
+        ``stress={"kind": "label_noise", "levels": [0.0, 0.3]}``, ``weights="scib"``, ``time_limit=600``,
+        ``jobs=2``...
         ``figures`` is False unless given: figures take longer than many methods.
 
     Returns
@@ -89,8 +91,6 @@ def run(
     ...     results.leaderboard()[["method_id", "n_ok"]].values.tolist()
     [['true_labels', 2], ['knn', 2]]
     """
-    if adata is not None and options.get("label_key") is None:
-        raise UserError("adata needs label_key: the column of obs that holds the cell types.")
     store = Store.claim(Path(out))
     method_ids, files = _chosen_methods(several(methods), below(store.root, "plugins"))
     plugins = tuple(dict.fromkeys([*map(Path, several(options.get("plugins"))), *files]))

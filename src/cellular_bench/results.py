@@ -11,14 +11,16 @@ from typing import TYPE_CHECKING, Any
 
 from cellular_bench.benchmark import registry
 from cellular_bench.benchmark.analysis.data_versions import versioned
-from cellular_bench.benchmark.analysis.leaderboard import Board, BoardRow, build_boards, method_key
+from cellular_bench.benchmark.analysis.leaderboard import Board, build_boards
 from cellular_bench.benchmark.execution.machine import usable_cores
 from cellular_bench.benchmark.results.store import Store
+from cellular_bench.benchmark.schema.weights import read_weights
 from cellular_bench.core.errors import UserError
 from cellular_bench.progress import ConsoleProgress
 from cellular_bench.reports.tables.overview import canary_in_words
+from cellular_bench.reports.text.markdown_and_csv import leaderboard_rows, scheme_of
 from cellular_bench.workflows.export import score_frame
-from cellular_bench.workflows.report import ReportRequest, write_reports
+from cellular_bench.workflows.report import ReportRequest, for_tasks, write_reports
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -72,14 +74,19 @@ class Results:
         return {run.run_id: f"{run.status}: {run.reason}" for run in self.records if run.status != "ok"}
 
     def to_frame(self) -> pd.DataFrame:
-        """Return one row per run and metric, and one for a run without scores, as in ``scores.csv``."""
+        """Return the rows of ``scores.csv``: one per run and metric, and per mean of a label or batch."""
         return score_frame(self.records)
 
-    def leaderboard(self, task: str | None = None, dataset: str | None = None) -> pd.DataFrame:
+    def leaderboard(
+        self, task: str | None = None, dataset: str | None = None, *, weights: Any = None
+    ) -> pd.DataFrame:
         """Return one row per method and board, the best of each board first.
 
         A board is a task on a data set under one kind of split. ``rank`` counts within a ``track`` (which
         labels a method saw); controls and incomplete methods have none. Scores are 0 to 1, higher is better.
+        ``weights`` of aspects are the name of a rule, such as ``"scib"``, or ``{"ASPECT": weight}``; by
+        default those that the folder was run with. ``rule`` and ``weights`` say which were taken, and
+        ``scib_overall`` and ``scib_rank`` (or ``default_...``) are by the other rule of the task.
         ``dataset_version`` distinguishes data of one name, such as a subsample and the whole.
         ``leak_canary`` is ``"flagged"`` if the method knows labels that it was not shown, else ``"passed"``,
         ``"no power"`` (too few cells) or ``"no answer"``; missing if it was not tested.
@@ -87,9 +94,9 @@ class Results:
         Raises
         ------
         UserError
-            If there is no such board.
+            If there is no such board, or no such rule of weights.
         """
-        return _as_frame(list(self._boards(task, dataset)))
+        return _as_frame(list(self._boards(task, dataset, weights)))
 
     @property
     def leak_canary(self) -> dict[str, str]:
@@ -97,7 +104,7 @@ class Results:
         boards = self._all_boards()
         return {board.board_id: words for board in boards if (words := canary_in_words(board))}
 
-    def report(self, path: Path | str | None = None, *, figures: bool = False) -> Path:
+    def report(self, path: Path | str | None = None, *, figures: bool = False, weights: Any = None) -> Path:
         """Write the leaderboard and return where.
 
         Parameters
@@ -107,9 +114,17 @@ class Results:
             folder.
         figures
             Draw UMAPs, curves, confusion matrices and training; into the page where it is one file.
+        weights
+            As in :meth:`leaderboard`.
         """
         target = self.folder if path is None else Path(path)
-        request = ReportRequest(stores=(self._store,), out=target, figures=figures, n_jobs=usable_cores())
+        request = ReportRequest(
+            stores=(self._store,),
+            out=target,
+            figures=figures,
+            n_jobs=usable_cores(),
+            weights=None if weights is None else read_weights(weights),
+        )
         progress = ConsoleProgress()
         if target.suffix not in SUFFIXES:
             return write_reports(request, progress=progress)[0]
@@ -119,11 +134,14 @@ class Results:
             one = replace(request, out=Path(folder), formats=formats, inside=True)
             return write_reports(one, progress=progress)[0].replace(target)
 
-    def _all_boards(self) -> tuple[Board, ...]:
-        return build_boards(self._store.every_record(), registry.metrics().values())
+    def _all_boards(self, weights: Any = None) -> tuple[Board, ...]:
+        records = list(self._store.every_record())
+        suite = self._store.suite
+        chosen = (suite.weights if suite else None) if weights is None else for_tasks(weights, records)
+        return build_boards(records, registry.metrics().values(), weights=chosen)
 
-    def _boards(self, task: str | None, dataset: str | None) -> Iterator[Board]:
-        boards = self._all_boards()
+    def _boards(self, task: str | None, dataset: str | None, weights: Any = None) -> Iterator[Board]:
+        boards = self._all_boards(weights)
         chosen = [
             board
             for board in boards
@@ -151,40 +169,13 @@ class Results:
             shown = _as_frame([board]).drop(columns=hidden)
             table = shown.to_html(index=False, na_rep="-", float_format="{:.3f}".format, border=0)
             data = versioned(board.dataset.dataset_id, board.version)
-            parts.append(f"<h4>{escape(f'{board.task}: {data}, {_split(board)}')}</h4>{table}")
+            parts.append(f"<h4>{escape(f'{board.task}: {data}, {scheme_of(board)}')}</h4>{table}")
         return "\n".join(parts)
 
 
 def _as_frame(boards: Sequence[Board]) -> pd.DataFrame:
     import pandas as pd
 
-    rows = [_as_dict(board, row) for board in boards for row in board.rows]
-    return pd.DataFrame(rows).astype({"rank": "Int64"}).dropna(axis="columns", how="all")
-
-
-def _split(board: Board) -> str:
-    return board.splits[0].scheme or board.split_kind
-
-
-def _as_dict(board: Board, row: BoardRow) -> dict[str, Any]:
-    ok, wanted = row.coverage
-    return {
-        "task": board.task,
-        "dataset_id": board.dataset.dataset_id,
-        "split": _split(board),
-        "rank": row.rank,
-        "track": row.track,
-        "method_id": row.method.method_id,
-        "method": row.method.name,
-        "overall": row.overall.mean,
-        "overall_std": row.overall.std,
-        **{aspect: found.mean for aspect, found in row.aspects.items()},
-        "n_ok": ok,
-        "n_runs": wanted,
-        "wall_time_s": row.wall_time_s.mean,
-        "peak_rss_mib": row.peak_rss_mib.mean,
-        "warm_up_s": row.warm_up_s.mean,
-        "incomplete_because": row.incomplete_because,
-        "leak_canary": board.canary.verdict(method_key(row.method)) if board.canary else None,
-        "dataset_version": board.dataset.version_id,
-    }
+    frame = pd.DataFrame(leaderboard_rows(boards))
+    ranks = {name: "Int64" for name in frame if name == "rank" or name.endswith("_rank")}
+    return frame.astype(ranks).dropna(axis="columns", how="all")

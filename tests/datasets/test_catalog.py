@@ -351,7 +351,7 @@ def test_broken_manifests(tmp_path):
     path.write_text('title = "Mine"\nlabelkey = "x"\n[source]\nkind = "file"\npath = "x"\n')
     with pytest.raises(DataError) as caught:
         read_manifest(path)
-    assert caught.value.problems == ("Unknown entry 'labelkey'.", "The entry 'label_key' is missing.")
+    assert caught.value.problems == ("Unknown entry 'labelkey'.",)
     path.write_text("title = \n")
     with pytest.raises(UserError, match=r"Manifest .*mine\.toml is not valid TOML: Invalid value"):
         read_manifest(path)

@@ -54,7 +54,7 @@ def test_a_board_without_a_scored_row_has_its_reasons(make, specs, tmp_path, sta
 
 
 @pytest.mark.parametrize(
-    "field", ["reason", "log_tail", "notes", "name", "split_id", "title", "params", "label"]
+    "field", ["reason", "log_tail", "notes", "name", "split_id", "title", "params", "label", "group"]
 )
 def test_a_text_of_megabytes_does_not_make_a_page_of_megabytes(make, specs, tmp_path, field):
     long = "ab " * 1_700_000
@@ -68,6 +68,10 @@ def test_a_text_of_megabytes_does_not_make_a_page_of_megabytes(make, specs, tmp_
         fields["notes"] = [long] * 3
     elif field == "label":
         fields["per_label"][0]["label"] = long
+    elif field == "group":
+        fields["per_group"] = [
+            {"by": by, "name": long, "n": 3, "values": {"batch_mixing": 0.5}} for by in ("label", "batch")
+        ]
     else:
         part = {"split_id": "split", "title": "dataset"}.get(field, "method")
         fields[part][field] = {"x": long} if field == "params" else long

@@ -21,7 +21,7 @@ from cellular_bench.cli.options import (
     format_option,
     label_key_option,
 )
-from cellular_bench.core.errors import DataError, UserError
+from cellular_bench.core.errors import DataError
 
 if TYPE_CHECKING:
     from cellular_bench.core.types import DatasetSpec
@@ -147,14 +147,13 @@ def validate_command(
     """Check a file of your own against the data contract; all problems at once."""
     from cellular_bench.datasets import catalog
 
-    if label_key is None:
-        raise UserError("--label-key is missing: the column of obs that holds the cell types.")
     spec = catalog.from_h5ad(file, batch_key=batch_key, label_key=label_key, counts_layer=counts_layer)
     dataset = catalog.load(spec)
     adata = dataset.adata
-    n_labels, n_batches = adata.obs["label"].nunique(), adata.obs["batch"].nunique()
+    n_batches = adata.obs["batch"].nunique()
+    labels = f"{adata.obs['label'].nunique()} labels" if label_key is not None else "no labels"
     click.echo(
-        f"{file} can be used: {adata.n_obs} cells x {adata.n_vars} genes, {n_labels} labels, {n_batches} "
+        f"{file} can be used: {adata.n_obs} cells x {adata.n_vars} genes, {labels}, {n_batches} "
         f"batch{'' if n_batches == 1 else 'es'}, {'counts' if 'counts' in adata.layers else 'no counts'}."
     )
     for warning in dataset.warnings:

@@ -131,6 +131,18 @@ format_option = click.option(
 adata_option = click.option("--adata", type=click.Path(path_type=Path), help="Your own h5ad file.")
 batch_key_option = click.option("--batch-key", help="Column of obs that holds the batches of your cells.")
 label_key_option = click.option("--label-key", help="Column of obs that holds the cell types of your cells.")
+label_keys_option = click.option(
+    "--label-key",
+    multiple=True,
+    help="Column of obs that holds the cell types of your cells. Methods that learn see the first; each "
+    "further one (repeat the option) is another labelling, under which integration is scored too. Without "
+    "any, integration is ranked without labels.",
+)
+cluster_labels_option = click.option(
+    "--cluster-labels",
+    is_flag=True,
+    help="Score integration also under labels that are made: clusters within each batch.",
+)
 counts_layer_option = click.option(
     "--counts-layer", help="Layer that holds raw counts, or X. Found by itself where possible."
 )
@@ -167,6 +179,19 @@ def profile_option(default: ProfileName | None, shown: str) -> Callable[[F], F]:
         default=default,
         help="How exact scores are: fast and standard approximate where cells are very many.  "
         f"[default: {shown}]",
+    )
+
+
+def weights_option(shown: str) -> Callable[[F], F]:
+    """Return the option of the weights of aspects."""
+    from cellular_bench.benchmark.schema.weights import read_weights
+
+    return click.option(
+        "--weights",
+        metavar="RULE|ASPECT=W,...",
+        callback=read_by(lambda text: None if text is None else read_weights(text)),
+        help="How aspects make the overall score: a rule such as scib, or weights that add up to 1, such as "
+        f"batch_correction=0.3,bio_conservation=0.4,structure=0.3.  [default: {shown}]",
     )
 
 

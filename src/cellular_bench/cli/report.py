@@ -21,6 +21,7 @@ Examples:
   run-benchmark report results/monday results/cluster --out board    # one leaderboard of several
   run-benchmark report results --site public         # index, a page and JSON per task, to be hosted
   run-benchmark report results --watch               # while the benchmark runs
+  run-benchmark report results --weights scib        # overall scores by another rule
   run-benchmark report results --format latex,pdf    # tables and figures for a paper""",
 )
 @click.argument("folders", metavar="FOLDER...", type=EXISTING_FOLDER, nargs=-1, required=True)
@@ -51,6 +52,7 @@ Examples:
     help="paper: also the scale of the CELLULAR study, min-max over methods, which depends on who takes part."
     "  [default: paper for the suite paper]",
 )
+@options.weights_option("those that FOLDER was run with")
 @plugin_option
 def command(
     folders: tuple[Path, ...], *, watch: bool, interval: float, plugins: tuple[Path, ...], **given: Any
@@ -80,6 +82,7 @@ def command(
         n_jobs=given["jobs"] or usable_cores(),
         formats=formats or report.DEFAULT_FORMATS,
         view=given["view"],
+        weights=given["weights"],
     )
     write = report.write_reports if site is None else report.write_site
     for path in write(request, progress=progress):

@@ -28,7 +28,10 @@ Examples:
       --task annotation --split leave-one-batch-out
   run-benchmark run --adata my.h5ad --batch-key run --label-key cell_type \\
       --keep stim --donor-key donor
+  run-benchmark run --adata my.h5ad --batch-key donor
+  run-benchmark run --adata my.h5ad --batch-key donor --label-key level1 --label-key level2
   run-benchmark run --plugin my_method.py --out results/mine
+  run-benchmark run --task integration --weights scib
 
 Exit code: 0 all runs ended well or do not apply, 1 some did not, 2 the request was wrong.""",
 )
@@ -46,12 +49,13 @@ Exit code: 0 all runs ended well or do not apply, 1 some did not, 2 the request 
     "tasks",
     multiple=True,
     shell_complete=options.names_of(lambda: TASKS),
-    help="Only these tasks: integration, annotation, novelty, or a task of a plug-in.",
+    help="Only these tasks: integration, annotation, novelty, harm, or a task of a plug-in.",
 )
 @options.names_option("--dataset", "datasets", lambda: registry.datasets())
 @options.adata_option
 @options.batch_key_option
-@options.label_key_option
+@options.label_keys_option
+@options.cluster_labels_option
 @options.counts_layer_option
 @options.keep_option
 @options.donor_key_option
@@ -85,12 +89,19 @@ Exit code: 0 all runs ended well or do not apply, 1 some did not, 2 the request 
     help="Make the splits harder, such as label_noise=0,0.1,0.3.",
 )
 @click.option("--seeds", type=options.IntList(), help="Instead of the suite's, such as 0,1,2.")
+@options.weights_option("the suite's, or each task's own")
 @options.min_cells_option(None, "the suite's, which is 10 unless it says otherwise")
 @click.option(
     "--leak-canary/--no-leak-canary",
     default=None,
     help="Look for methods that know labels which they were not shown.  [default: leak-canary, unless the "
     "suite says otherwise]",
+)
+@click.option(
+    "--canaries/--no-canaries",
+    default=None,
+    help="Add embeddings that nobody should use, such as Harmony with collapsed types, to integration: which "
+    "metrics score them above Harmony?  [default: no-canaries, unless the suite says otherwise]",
 )
 @click.option(
     "--sandbox/--no-sandbox",

@@ -5,6 +5,10 @@ from typing import Final
 #: ``obs`` columns of a validated data set.
 BATCH: Final = "batch"
 LABEL: Final = "label"
+#: Begins the names of ``obs`` columns with other labels, which only scores read: a labelling's name follows.
+LABELLING: Final = "labelling: "
+#: ``obs`` column of scored cells of a split in halves: a half is random within each stratum.
+STRATUM: Final = "stratum"
 #: ``obs`` columns of a condition that methods must keep and do not see, named after it, and of the donors.
 CONDITION: Final = "condition:"
 DONOR: Final = "donor:"

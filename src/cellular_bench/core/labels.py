@@ -135,6 +135,17 @@ def _has_odd_characters(texts: NDArray[np.str_]) -> NDArray[np.bool_]:
     return is_odd_text
 
 
+def are_labelled(labels: NDArray[np.str_]) -> bool:
+    """Return whether any cell has a label: in data without labels, each has the empty one.
+
+    Examples
+    --------
+    >>> are_labelled(np.array(["T", "B"])), are_labelled(np.array(["", ""]))
+    (True, False)
+    """
+    return bool((labels != "").any())
+
+
 def notes_on_names(values: Any, what: str) -> list[str]:
     """Return notes on the names of a column: spellings that became one, and words for missing values.
 

@@ -20,7 +20,20 @@ TaskId = str
 AspectId = str
 #: Genes that a method is given: the highly variable ones of its training cells, or every gene.
 Features = Literal["hvg", "all"]
-SplitKind = Literal["all", "kfold", "leave_one_batch_out", "unseen_label", "private_label", "reference_query"]
+SplitKind = Literal[
+    "all",
+    "kfold",
+    "leave_one_batch_out",
+    "unseen_label",
+    "private_label",
+    "reference_query",
+    "even_halves",
+    "skewed_halves",
+]
+#: Kinds of split that train on the cells that they score.
+AT_ONCE: frozenset[SplitKind] = frozenset({"all", "even_halves", "skewed_halves"})
+#: Those that cut one batch into halves at random; what methods take for batches are the halves.
+HALVES: frozenset[SplitKind] = frozenset({"even_halves", "skewed_halves"})
 #: How much of an evaluation may be approximate.
 ProfileName = Literal["fast", "standard", "full"]
 StressKind = Literal["label_noise", "fewer_cells", "fewer_genes", "shallow", "rare_types"]
@@ -56,7 +69,7 @@ class DatasetSpec:
     source
         ``kind`` of source and its details, as in the manifest.
     batch_key, label_key
-        Columns of ``obs`` in the source; None for a data set without batches.
+        Columns of ``obs`` in the source; None for a data set without batches, or without labels.
     counts_layer
         Layer of the source that holds raw counts, or ``"X"``; None to decide by the values.
     recipe
@@ -72,12 +85,15 @@ class DatasetSpec:
     donor_key
         Column of ``obs`` with the donors, or other independent units, by which conditions are scored; None:
         the batches.
+    further_labels
+        Columns of ``obs`` with other labels of the same cells, such as another resolution or annotator. Runs
+        are also scored under them; no method sees them.
     """
 
     dataset_id: str
     title: str
     source: Mapping[str, Any]
-    label_key: str
+    label_key: str | None = None
     batch_key: str | None = None
     counts_layer: str | None = "X"
     organism: str = "unknown"
@@ -94,6 +110,7 @@ class DatasetSpec:
     truth_keys: Sequence[str] = ()
     keep: Sequence[str] = ()
     donor_key: str | None = None
+    further_labels: Sequence[str] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -113,7 +130,8 @@ class Dataset:
     adata
         ``obs["label"]`` and ``obs["batch"]`` (categorical, strings), ``X`` log-normalised,
         ``layers["counts"]`` where the data set has counts. Cells and genes have unique names.
-        A data set without batches has one batch, and ``spec.batch_key`` is None.
+        A data set without batches has one batch, and ``spec.batch_key`` is None; in one without labels
+        every label is empty, and ``spec.label_key`` is None.
     digest
         sha256 over everything that a method or a metric can see.
     warnings
@@ -170,7 +188,7 @@ class Split:
     ----------
     train_obs, test_obs
         Ascending positions of cells. Disjoint, and together complete but for a stress or a private
-        label; both hold every cell where ``kind`` is ``"all"``.
+        label; both hold the same cells where ``kind`` is one of :data:`AT_ONCE`.
     scheme
         What ``split_id`` shares with the other splits of one cutting of the data, such as the folds
         of one cross-validation. Only runs of one scheme can be averaged or compared.
@@ -180,6 +198,9 @@ class Split:
         Seed of the generator that drew the split; None for splits without chance.
     stress
         What was made harder; None for the data as they are.
+    halves
+        (2, n_test) True for the cells of the second half, in each of two draws; None unless ``kind`` is one
+        of :data:`HALVES`. A task that calls methods twice gives them both draws, others give the first.
     digest
         sha256 over the identity of the split, cells included.
     """
@@ -192,6 +213,7 @@ class Split:
     unseen_labels: tuple[str, ...] = ()
     seed: int | None = None
     stress: Stress | None = None
+    halves: NDArray[np.bool_] | None = None
     digest: str = ""
 
 
@@ -223,6 +245,10 @@ class MethodSpec:
         get the cells in a random order.
     is_control
         True for rows that mark the ends of the scale.
+    canary
+        Of a control that nobody should use, and that shows what metrics reward wrongly: its short name in
+        the table of what fools which metric, such as ``"islands"``. A canary that is a variant of a method
+        is run with that method's seed, so that both start from the same embedding.
     variant_of
         The method that this one varies, as in an ablation. Variants run where they are named; ``all``
         leaves them out.
@@ -277,6 +303,7 @@ class MethodSpec:
     needs_batches: bool = False
     needs_names: bool = False
     is_control: bool = False
+    canary: str | None = None
     is_reimplementation: bool = False
     variant_of: str | None = None
     doi: str | None = None

@@ -19,8 +19,8 @@ from cellular_bench.workflows.requests import OwnCells
 LOG = logging.getLogger(__name__)
 
 
-def described(own: OwnCells) -> DatasetSpec | None:
-    """Describe the user's own cells; None if the request has none.
+def described(own: OwnCells, further_labels: Sequence[str] = ()) -> DatasetSpec | None:
+    """Describe the user's own cells, with the columns of other labels; None if the request has none.
 
     Raises
     ------
@@ -29,14 +29,12 @@ def described(own: OwnCells) -> DatasetSpec | None:
     """
     keys = own.model_dump(include={"batch_key", "label_key", "counts_layer", "keep", "donor_key"})
     if own.adata is None:
-        if any(keys.values()):
+        if any((*keys.values(), *further_labels)):
             *others, last = (f"--{name.replace('_', '-')}" for name in keys)
             raise UserError(f"{', '.join(others)} and {last} describe --adata, which is missing.")
         return None
-    if own.label_key is None:
-        raise UserError("--adata needs --label-key: the column of obs that holds the cell types.")
     describe = catalog.from_h5ad if isinstance(own.adata, Path) else catalog.from_memory
-    return describe(own.adata, **keys)
+    return describe(own.adata, **keys, further_labels=further_labels)
 
 
 def known_datasets(
@@ -52,9 +50,17 @@ def known_datasets(
 
 
 def load(
-    suite: Suite, known: Mapping[str, DatasetSpec], *, subsample: int | None, progress: Progress = SILENT
+    suite: Suite,
+    known: Mapping[str, DatasetSpec],
+    *,
+    subsample: int | None,
+    cluster_labels: bool = False,
+    progress: Progress = SILENT,
 ) -> dict[str, Dataset]:
-    """Load and validate the data sets of a suite, with its recipe if it has one."""
+    """Load and validate the data sets of a suite, with its recipe if it has one.
+
+    ``cluster_labels`` adds clusters within each batch as other labels to data that have labels.
+    """
     wanted = dict.fromkeys(name for block in suite.blocks for name in block.datasets)
     specs = [registry.lookup("data set", name, known) for name in wanted]
     loaded = {}
@@ -62,6 +68,8 @@ def load(
         dataset = catalog.load(spec if suite.recipe is None else replace(spec, recipe=suite.recipe))
         if subsample is not None:
             dataset = catalog.subsampled(dataset, subsample)
+        if cluster_labels and spec.label_key is not None:
+            dataset = catalog.with_clusters(dataset)
         loaded[spec.dataset_id] = dataset
         size = f"{dataset.adata.n_obs} cells x {dataset.adata.n_vars} genes"
         LOG.info("loaded %s: %s", spec.dataset_id, size)

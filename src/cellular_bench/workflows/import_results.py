@@ -91,7 +91,9 @@ def _write(out: Path, runs: Sequence[RunRecord], *, suite_id: str, title: str) -
         methods=(MethodChoice(method_id="all"),),
         splits=(SplitChoice(kind=runs[0].split.kind),),
     )
-    store = Store.create(out, Suite(suite_id=suite_id, title=title, blocks=(block,)))
+    # What others publish are metrics of scib, whose weights have a name here.
+    weights = "scib" if registry.task(runs[0].task).has_rule("scib") else None
+    store = Store.create(out, Suite(suite_id=suite_id, title=title, blocks=(block,), weights=weights))
     with store.locked():
         for run in runs:
             store.write(run)

@@ -4,16 +4,19 @@ from __future__ import annotations
 
 import time
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from itertools import count
 from pathlib import Path
+from typing import Any
 
 from cellular_bench.benchmark import registry
-from cellular_bench.benchmark.results.merge import choose
+from cellular_bench.benchmark.results.merge import choose, common_weights
 from cellular_bench.benchmark.results.store import LIVE_PAGE, Store
 from cellular_bench.benchmark.schema.records import RunRecord
-from cellular_bench.benchmark.tasks import TASKS
+from cellular_bench.benchmark.schema.suite import Suite
+from cellular_bench.benchmark.schema.weights import Weights, read_weights
+from cellular_bench.benchmark.tasks import TASKS, check_weights
 from cellular_bench.core.errors import UserError
 from cellular_bench.core.files import write_text_atomically
 from cellular_bench.reports import Report, build_report
@@ -44,6 +47,8 @@ class ReportRequest:
         Any of html, csv, md, latex, svg, pdf, png.
     view
         ``"paper"`` adds the scale of the CELLULAR study; None: as the suites of the folders want it.
+    weights
+        How aspects make the overall scores; None: as the folders were run with.
     inside
         Keep figures inside the page, so that it is one file.
     """
@@ -54,6 +59,7 @@ class ReportRequest:
     n_jobs: int = 1
     formats: Sequence[str] = DEFAULT_FORMATS
     view: View | None = None
+    weights: Weights | None = None
     inside: bool = False
 
 
@@ -144,7 +150,37 @@ def _report(request: ReportRequest, progress: Progress) -> Report:
         title=" + ".join(dict.fromkeys(store.title for store in stores)),
         missing=tuple(item for suite in suites for item in suite.missing),
         view=request.view or ("paper" if is_paper else "default"),
+        weights=_weights(request, suites, records, progress),
     )
+
+
+def _weights(
+    request: ReportRequest, suites: Sequence[Suite], records: Sequence[RunRecord], progress: Progress
+) -> Weights | None:
+    """Return the weights of a request, or those that all of its folders were run with."""
+    if request.weights is not None:
+        return for_tasks(request.weights, records)
+    if any(suite.weights != suites[0].weights for suite in suites):
+        progress.warning(
+            "The folders were run with different weights of aspects; each task's own are taken. To choose "
+            "others: --weights"
+        )
+    return common_weights(suites)
+
+
+def for_tasks(weights: Any, records: Iterable[RunRecord]) -> Weights:
+    """Read weights for the overall scores of some runs.
+
+    Raises
+    ------
+    UserError
+        If they are no weights, or would have no effect on any of the runs.
+    """
+    known = read_weights(weights)
+    check_weights(
+        known, [TASKS[task] for task in dict.fromkeys(run.task for run in records) if task in TASKS]
+    )
+    return known
 
 
 def _name_unknown_tasks(stores: Sequence[Store], records: Sequence[RunRecord], progress: Progress) -> None:

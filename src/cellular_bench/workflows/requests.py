@@ -10,11 +10,12 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self, get_args
 
-from pydantic import BeforeValidator, ConfigDict, Field, ValidationError, field_validator
+from pydantic import BeforeValidator, ConfigDict, Field, ValidationError, field_validator, model_validator
 
 from cellular_bench.benchmark import registry
 from cellular_bench.benchmark.schema.executor import ExecutorKind
 from cellular_bench.benchmark.schema.records import Model, Status
+from cellular_bench.benchmark.schema.weights import Weights, read_weights
 from cellular_bench.core.errors import UnknownNameError, UserError
 from cellular_bench.core.types import ProfileName, SplitKind
 
@@ -120,6 +121,12 @@ class RunRequest(OwnConditions):
 
     Attributes
     ----------
+    further_labels
+        Columns of ``obs`` with other labels of the cells, under which integration is scored too; no method
+        sees them. Where ``label_key`` is several columns, these are the second and all after it.
+    cluster_labels
+        Score integration also under labels that are made: clusters within each batch
+        (:mod:`cellular_bench.datasets.clusters`).
     suite
         Name of a suite, or a TOML file; None: ``quickstart``, or ``standard`` for own cells or named
         methods.
@@ -143,12 +150,19 @@ class RunRequest(OwnConditions):
         Kind of split and its options.
     stress
         ``{"kind": ..., "levels": [...]}`` or ``"KIND=LEVEL,LEVEL"``.
+    weights
+        How aspects make the overall scores, remembered by the result folder: the name of a rule of a task,
+        such as ``"scib"``, or ``{"ASPECT": weight}``, also as text ``"ASPECT=WEIGHT,..."``. None: the
+        suite's, or each task's own.
     min_cells
         Least number of cells of a split that is scored, and of a batch in metrics that read batches, where
         others are larger; 1: any number. None: the suite's, which is 10 unless it says otherwise.
     leak_canary
         Look for methods that know labels which they were not shown; None: as the suite says, which does
         unless it says otherwise.
+    canaries
+        Add the canary embeddings, controls that show which metrics reward what they should not, to every
+        block of integration; None: as the suite says, which does not unless it says so.
     sandbox
         Run methods in a sandbox if this machine has one.
     out
@@ -169,6 +183,8 @@ class RunRequest(OwnConditions):
         Draw UMAPs, curves, confusion matrices and training.
     """
 
+    further_labels: Names = ()
+    cluster_labels: bool = False
     suite: str | None = None
     trust: bool = False
     tasks: Names = ()
@@ -185,8 +201,10 @@ class RunRequest(OwnConditions):
     unseen: Names = ()
     stress: dict[str, Any] | None = None
     seeds: Numbers = ()
+    weights: Weights | None = None
     min_cells: OneOrMore | None = None
     leak_canary: bool | None = None
+    canaries: bool | None = None
     sandbox: bool = True
     out: Path = Path("results")
     profile: ProfileName | None = None
@@ -202,6 +220,19 @@ class RunRequest(OwnConditions):
     retry: Annotated[tuple[Retried, ...], BeforeValidator(several)] = ()
     fresh: bool = False
     figures: bool = True
+
+    @model_validator(mode="before")
+    @classmethod
+    def _first_label_key(cls, given: Any) -> Any:
+        key = given.get("label_key") if isinstance(given, dict) else None
+        if key is None or isinstance(key, str):
+            return given
+        first, *others = several(key) or (None,)
+        return {
+            **given,
+            "label_key": first,
+            "further_labels": (*others, *several(given.get("further_labels"))),
+        }
 
     @field_validator("suite", mode="before")
     @classmethod
@@ -220,6 +251,11 @@ class RunRequest(OwnConditions):
     def _known_split(cls, value: str | None) -> str | None:
         known = {kind.replace("_", "-"): kind for kind in get_args(SplitKind)}
         return value if value is None else registry.lookup("split", value.replace("_", "-"), known)
+
+    @field_validator("weights", mode="before")
+    @classmethod
+    def _read_weights(cls, value: Any) -> Any:
+        return value if value is None else read_weights(value)
 
     @field_validator("stress", mode="before")
     @classmethod

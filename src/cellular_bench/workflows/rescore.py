@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from cellular_bench.benchmark import registry
-from cellular_bench.benchmark.execution import scoring
+from cellular_bench.benchmark.execution import relabelling, scoring
 from cellular_bench.benchmark.execution.preparation import read_inputs, read_truth
 from cellular_bench.benchmark.results.contents import check_data, check_split
 from cellular_bench.benchmark.results.store import OUTPUTS, Store
@@ -124,8 +124,10 @@ def rescore(
     for place, score in enumerate(record.scores):
         if score.metric_id in unknown:
             scores.insert(place, score)
-    changed = {name: getattr(scored, name) for name in ("per_label", "confusion", "conditions", "evaluation")}
-    return record.model_copy(update={**changed, "scores": tuple(scores)})
+    again = ("per_label", "confusion", "conditions", "per_group", "evaluation")
+    changed = {name: getattr(scored, name) for name in again}
+    rescored = record.model_copy(update={**changed, "scores": tuple(scores)})
+    return relabelling.rescored(store, rescored) if record.relabelled else rescored
 
 
 def unknown_metrics(record: RunRecord) -> set[str]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
@@ -10,7 +10,7 @@ from pathlib import Path
 
 from cellular_bench.benchmark import registry
 from cellular_bench.benchmark.analysis.agreement import agreement
-from cellular_bench.benchmark.execution import scoring
+from cellular_bench.benchmark.execution import relabelling, scoring
 from cellular_bench.benchmark.execution.executor import Executor
 from cellular_bench.benchmark.execution.machine import usable_cores
 from cellular_bench.benchmark.isolation import sandbox, scratch
@@ -77,8 +77,8 @@ def run(request: RunRequest, *, progress: Progress = SILENT) -> RunResult:
     known = registry.methods(request.plugins)
     for task in request.tasks:
         registry.task(task)  # known now, if a plug-in defines it
-    own = data.described(request)
-    name = request.suite or ("standard" if own or request.methods else "quickstart")
+    own = data.described(request, request.further_labels)
+    name = request.suite or _default_suite(request)
     suite = find_suite(name)
     dataset_ids = (own.dataset_id,) if own else request.datasets
     suite = tailored(suite, request, dataset_ids=dataset_ids, known=known)
@@ -89,11 +89,42 @@ def run(request: RunRequest, *, progress: Progress = SILENT) -> RunResult:
     for block in suite.blocks:
         choose_methods(block, known)  # refuses methods and parameters before data are read, which takes long
     _report_missing(suite.missing, progress)
-    datasets = data.load(suite, specs, subsample=request.subsample, progress=progress)
+    _check_other_labels(suite, request)
+    datasets = data.load(
+        suite,
+        specs,
+        subsample=request.subsample,
+        cluster_labels=request.cluster_labels,
+        progress=progress,
+    )
     planned = _planned(suite, datasets, known, request, progress)
     store = Store.create(request.out, planned.suite)
     with store.locked():
         return _execute(planned, datasets, store, request, progress)
+
+
+def _default_suite(request: RunRequest) -> str:
+    if request.adata is None:
+        return "standard" if request.methods else "quickstart"
+    blocks = find_suite("label-free").blocks
+    is_possible = set(request.tasks) <= {block.task for block in blocks}
+    return "label-free" if request.label_key is None and is_possible else "standard"
+
+
+def _check_other_labels(suite: Suite, request: RunRequest) -> None:
+    """Refuse other labels that nothing would be scored under."""
+    if not (request.further_labels or request.cluster_labels):
+        return
+    if request.adata is not None and request.label_key is None:
+        raise UserError(
+            "--cluster-labels are compared with the labels of your cells: name their column (--label-key)."
+        )
+    tasks = dict.fromkeys(block.task for block in suite.blocks)
+    if not any(registry.task(task).takes_other_labels for task in tasks):
+        raise UserError(
+            f"Only embeddings are scored under further labels, and you asked for {', '.join(tasks)}. Leave "
+            "out all but the first --label-key, and --cluster-labels."
+        )
 
 
 def _report_missing(missing: Sequence[Missing], progress: Progress) -> None:
@@ -110,11 +141,15 @@ def _planned(
     progress: Progress,
 ) -> Plan:
     """Plan a suite; tasks that the cells do not allow are left out unless the user asked for them."""
-    if request.adata is not None and not (request.suite or request.tasks or request.split):
-        # The suite is our choice: nobody asked for each of its tasks.
+    if request.adata is not None and not (request.suite or request.split):
+        # The suite is our choice: nobody asked for each of its blocks.
         n_reported = len(suite.missing)
-        suite = drop_impossible_tasks(suite, datasets)
+        suite = drop_impossible_tasks(suite, datasets, asked=request.tasks)
         _report_missing(suite.missing[n_reported:], progress)
+        left = {block.task for block in suite.blocks}
+        for name in dict.fromkeys(item.name for item in suite.missing[n_reported:]):
+            if instead := [other for other in sorted(left - {name}) if registry.task(other).done_by == name]:
+                progress.message(f"  note: {' and '.join(instead)} of these cells is run instead of {name}")
     plugins = [path.resolve() for path in request.plugins]
     found = plan(suite, datasets=datasets, methods=known, plugins=plugins)
     return found if request.sandbox else found.without_sandbox()
@@ -151,6 +186,7 @@ def _execute(
                 progress.end()
         else:
             here.write_data(planned, datasets)  # which may have been deleted
+    _score_under_other_labels(planned, datasets, here, progress)
     how = ReportRequest(stores=(store,), out=store.root, figures=request.figures, n_jobs=here.n_jobs)
     pages = write_reports(how, progress=progress)
     records = {run.run_id: store.record(run.run_id) for run in planned.runs}
@@ -164,6 +200,30 @@ def _execute(
     for note in notes(planned, [record for record in records.values() if record], request.out):
         progress.message(note)
     return RunResult(folder=store.root, statuses=statuses, pages=tuple(pages))
+
+
+def _score_under_other_labels(
+    planned: Plan, datasets: Mapping[str, Dataset], here: Executor, progress: Progress
+) -> None:
+    """Add to records the scores under other labels of the data that they lack, from their kept outputs."""
+    splits: dict[tuple[str, Path], list[RunRecord]] = defaultdict(list)
+    for run in planned.runs:
+        record = here.store.record(run.run_id)
+        if record is not None and record.status == "ok" and registry.task(run.task).takes_other_labels:
+            splits[run.task, here.store.split_folder(run.dataset, run.split)].append(record)
+    for (task, folder), records in splits.items():
+        adata, split_id = datasets[records[0].dataset.dataset_id].adata, records[0].split.split_id
+        if not (names := relabelling.names_of_labellings(adata)):
+            continue
+        progress.message(f"Other labels of {adata.n_obs} cells, {task}, split {split_id}: {', '.join(names)}")
+        for record, others in relabelling.lacking(registry.task(task), adata, folder, records):
+            try:
+                scored = relabelling.relabel(here.store, record, others, n_jobs=here.n_jobs)
+            except UserError as error:
+                progress.warning(f"Not scored under other labels, {record.run_id}: {error}")
+                continue
+            here.store.write(scored)
+            index.append(here.store, scored)
 
 
 def leaks(store: Store, planned: Plan) -> Iterator[str]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +12,7 @@ from cellular_bench.benchmark import registry
 from cellular_bench.benchmark.schema.executor import ExecutorConfig, read_executor
 from cellular_bench.benchmark.schema.records import Limits
 from cellular_bench.benchmark.schema.suite import Block, MethodChoice, SplitChoice, Suite, read_suite
+from cellular_bench.benchmark.tasks import check_weights
 from cellular_bench.core.errors import UserError
 from cellular_bench.core.toml import explain
 from cellular_bench.workflows.requests import RunRequest
@@ -50,6 +51,8 @@ def tailored(suite: Suite, request: RunRequest, *, dataset_ids: Sequence[str], k
     if not blocks:
         raise UserError(f"Suite '{suite.suite_id}' has no block for {', '.join(request.tasks)}.")
     split = _split(request)
+    if split is not None and not request.tasks:
+        blocks = [block for block in blocks if registry.task(block.task).takes(split.kind)] or blocks
     asked = {
         "datasets": tuple(dataset_ids),
         "splits": () if split is None else (split,),
@@ -60,18 +63,32 @@ def tailored(suite: Suite, request: RunRequest, *, dataset_ids: Sequence[str], k
         _stressed(block.model_copy(update={**changes, "methods": methods}), request.stress)
         for block, methods in _methods_of_blocks(blocks, request, known)
     ]
+    canaries = suite.canaries if request.canaries is None else request.canaries
+    if canaries:
+        chosen = _with_canaries(chosen, known, is_asked=request.canaries is True)
     _check_names_used(chosen, request, known, tasks=list(dict.fromkeys(block.task for block in blocks)))
+    _check_weights(suite, request, tasks=[block.task for block in blocks])
     update: dict[str, Any] = {
         "title": f"{suite.title}: {', '.join(dataset_ids)}" if dataset_ids else suite.title,
         "blocks": tuple(chosen),
         "limits": _limits(suite.limits, request),
         "profile": request.profile or suite.profile,
         "recipe": request.recipe or suite.recipe,
+        "weights": suite.weights if request.weights is None else request.weights,
         "min_cells": request.min_cells or suite.min_cells,
         "leak_canary": suite.leak_canary if request.leak_canary is None else request.leak_canary,
+        "canaries": canaries,
         "executor": choose_executor(suite.executor, request),
     }
     return suite.model_copy(update=update)
+
+
+def _check_weights(suite: Suite, request: RunRequest, *, tasks: Sequence[str]) -> None:
+    """Refuse weights without effect: those of a suite on any of its tasks, others on the tasks asked for."""
+    if suite.weights is not None:
+        check_weights(suite.weights, [registry.task(block.task) for block in suite.blocks])
+    if request.weights is not None:
+        check_weights(request.weights, map(registry.task, tasks))
 
 
 def _split(request: RunRequest) -> SplitChoice | None:
@@ -132,7 +149,8 @@ def _methods_of(
     block: Block, method_ids: Sequence[str], known: Methods, params: Mapping[str, Mapping[str, Any]]
 ) -> tuple[MethodChoice, ...]:
     """Choose the methods of a block; plug-ins join the suite's own, ``all`` stands for every method."""
-    can = [name for name, method in known.items() if block.task in method.spec.tasks]
+    wanted_task = registry.task(block.task)
+    can = [name for name, method in known.items() if wanted_task.is_done_by(method.spec)]
     wanted = [choice.method_id for choice in block.methods]
     if method_ids:
         wanted = [name for name in method_ids if name in can or name == "all"]
@@ -147,6 +165,24 @@ def _methods_of(
         # As the suite chose it, perhaps several times; with its defaults otherwise.
         for choice in [c for c in block.methods if c.method_id == name] or [MethodChoice(method_id=name)]
     )
+
+
+def _with_canaries(blocks: Sequence[Block], known: Methods, *, is_asked: bool) -> list[Block]:
+    """Add the canary embeddings, and the methods that they damage, to the blocks of their tasks."""
+    added = [registry.canaries_for(block.task, known) for block in blocks]
+    if is_asked and blocks and not any(added):
+        tasks = " and ".join(dict.fromkeys(block.task for block in blocks))
+        raise UserError(f"--canaries adds embeddings to integration; you asked for {tasks} only.")
+    return [
+        block.model_copy(update={"methods": (*block.methods, *_new(names, block.methods))})
+        for block, names in zip(blocks, added, strict=True)
+    ]
+
+
+def _new(names: Sequence[str], methods: Sequence[MethodChoice]) -> Iterator[MethodChoice]:
+    """Yield the methods that a block does not run with its defaults yet."""
+    there = {choice.method_id for choice in methods if not choice.params and choice.features is None}
+    yield from (MethodChoice(method_id=name) for name in names if name not in there)
 
 
 def _check_names_used(
