@@ -8,6 +8,7 @@ from statistics import fmean
 
 from cellular_bench.benchmark.analysis.leaderboard import Board, BoardRow, over_units, run_failure
 from cellular_bench.benchmark.schema.records import DonorCondition, RunRecord
+from cellular_bench.core.text import MOST_NAME, one_line
 from cellular_bench.reports.tables.formatting import number
 from cellular_bench.reports.tables.method_rows import method_rows
 from cellular_bench.reports.tables.model import Cell, Column, Table, score_cell
@@ -50,7 +51,7 @@ def _table(board: Board, name: str, table_id: str) -> Table:
     return Table(
         table_id=table_id,
         kind="dense",
-        title=f"Kept of {name}, by label and donor",
+        title=f"Kept of {one_line(name, MOST_NAME)}, by label and donor",
         caption="How well the nearest cells of the other donors tell the condition of the donor's cells of a "
         "label: area under the ROC curve, 0.5 for chance; mean ± standard deviation over runs. Under each "
         "label and donor: the same before integration. First where most is lost, over all methods but "

@@ -88,18 +88,12 @@ class OwnCells(Request):
         Columns of ``obs`` with batches and cell types.
     counts_layer
         Layer with raw counts, ``"X"`` or ``"raw"``; determined from the values if None.
-    keep
-        Columns of ``obs`` with conditions that integration must keep; methods do not see them.
-    donor_key
-        Column of ``obs`` with the donors by which conditions are scored; None: the batches.
     """
 
     adata: Any = None
     batch_key: str | None = None
     label_key: str | None = None
     counts_layer: str | None = None
-    keep: Names = ()
-    donor_key: str | None = None
 
     @field_validator("adata")
     @classmethod
@@ -107,7 +101,22 @@ class OwnCells(Request):
         return Path(value) if isinstance(value, str) else value
 
 
-class RunRequest(OwnCells):
+class OwnConditions(OwnCells):
+    """The user's own cells, with conditions that integration must keep.
+
+    Attributes
+    ----------
+    keep
+        Columns of ``obs`` with conditions; methods do not see them.
+    donor_key
+        Column of ``obs`` with the donors by which conditions are scored; None: the batches.
+    """
+
+    keep: Names = ()
+    donor_key: str | None = None
+
+
+class RunRequest(OwnConditions):
     """A benchmark to be run: a suite, and what differs from it.
 
     Attributes

@@ -14,12 +14,12 @@ from cellular_bench.benchmark.schema.records import Evaluation, Score
 from cellular_bench.core.errors import UndefinedError, UserError
 from cellular_bench.core.sizes import MIN_CELLS
 from cellular_bench.core.types import ProfileName
-from cellular_bench.workflows.requests import Names, OneOrMore, OwnCells, Paths, several
+from cellular_bench.workflows.requests import Names, OneOrMore, OwnConditions, Paths, several
 
 Engine = Literal["own", "scib-metrics"]
 
 
-class ScoreRequest(OwnCells):
+class ScoreRequest(OwnConditions):
     """Predictions or embeddings to be scored.
 
     Attributes

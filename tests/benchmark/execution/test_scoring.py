@@ -56,6 +56,7 @@ def test_metrics_that_no_run_can_give_are_on_no_board():
         "hvg_overlap",
         "gene_correlation_kept",
         "fold_change_kept",
+        "condition_kept",
         *ASKED_FOR["integration"],
         *ASKED_FOR["novelty"],
     }
