@@ -250,7 +250,7 @@ def weights_notes(board: Board) -> tuple[str, ...]:
         )
         notes.append(
             f"No run has been scored for {absent}, so the overall score has the {board.rule.title} weights. "
-            "`run-benchmark rescore FOLDER` adds the scores where outputs are kept."
+            "run-benchmark rescore FOLDER adds the scores where outputs are kept."
         )
     for aspect, splits in board.left_out.items():
         if board.weights[aspect] > 0 and len(board.weights) > 1:
