@@ -229,6 +229,7 @@ def test_other_weights_change_overall_and_ranks_and_can_be_reset(page: Any) -> N
     assert [row[2] for row in only_structure] == ["1", "2", "3", "4"]
     chosen = page.find_element("css selector", ".board .chosen").text
     assert "batch correction weighs 0.00, bio conservation weighs 0.00, structure weighs 1.00" in chosen
+    assert "“scIB overall”, “Versus best”, “Between controls”, the overview" in chosen
     _slide(page, 0.3, 0.4, 0.3)
     assert page.execute_script(READ, ROWS) == before
     _slide(page, 0.9, 0.1, 0.2)
@@ -297,6 +298,7 @@ def test_a_board_without_an_aspect_has_no_weight_for_it(page: Any) -> None:
 @pytest.mark.parametrize("text", ["2~0~0", "a~b~c", "0.1~0.2", "", "~~", "NaN~0~1"])
 def test_weights_of_a_link_that_make_no_sense_change_nothing(page: Any, page_path: Path, text: str) -> None:
     before = page.execute_script(READ, ROWS)
+    page.get_log("browser")  # of other tests
     page.get("about:blank")
     page.get(f"{page_path.as_uri()}#?{WEIGHTS[1:]}={text}")
     assert page.execute_script(READ, ROWS) == before
