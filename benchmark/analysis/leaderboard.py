@@ -574,7 +574,7 @@ def _culprits(runs: Sequence[RunRecord], specs: Sequence[MetricSpec], rule: Rule
         if any(not any(_score(run, spec) for spec in counted if spec.aspect == aspect) for run in done)
     ]
     if unscored:
-        return f"not scored for {_listed(unscored)}, which `run-benchmark rescore` adds to kept outputs"
+        return f"not scored for {_listed(unscored)}, which run-benchmark rescore adds to kept outputs"
     if own := [name for name, found in by.items() if "output" in found]:
         return f"no {_listed(own)}"
     if rule.needs - {spec.aspect for spec in counted}:

@@ -37,7 +37,7 @@ from cellular_bench.reports.tables.model import (
     number_cell,
     score_cell,
 )
-from cellular_bench.reports.tables.overview import formula, other_title, rule_in_words, weights_notes
+from cellular_bench.reports.tables.overview import other_title, own_formula, rule_in_words, weights_notes
 
 
 def ranking_table(board: Board) -> Table:
@@ -87,7 +87,8 @@ def ranking_table(board: Board) -> Table:
 def _caption(board: Board, units: str) -> str:
     caption = " ".join(
         [
-            f"Overall = {formula(board)}: mean with its 95 % confidence interval over {units}.",
+            f"Overall = {own_formula(board)}: mean with its 95 % confidence interval over {units}.",
+            *([_other_in_words(board.other_rule)] if board.other_rule is not None else []),
             *weights_notes(board),
             "Other columns: mean ± standard deviation over splits and seeds. Ranked within each track.",
         ]
@@ -144,6 +145,10 @@ def _overall(board: Board, row: BoardRow) -> Cell:
     if cell.is_missing:
         return cell
     return replace(cell, detail=overall_spread(row), href=f"#{runs_anchor(board, row.method)}")
+
+
+def _other_in_words(rule: Rule) -> str:
+    return f"{other_title(rule)} = {rule_in_words(rule)}, with the rank by it."
 
 
 def _other_column(rule: Rule) -> Column:
