@@ -1,5 +1,7 @@
 """Canary embeddings on the bundled pancreas: metrics are fooled by no more of them than their cards say."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
@@ -11,7 +13,9 @@ from cellular_bench.benchmark.tasks import TASKS
 from cellular_bench.core.types import Dataset
 from cellular_bench.datasets import catalog, splits
 from cellular_bench.metrics import METRICS, card
-from cellular_bench.metrics.fooled_by import LEAST_GAIN
+from cellular_bench.metrics.cards import render
+from cellular_bench.metrics.fooled_by import LEAST_GAIN, measured, read
+from cellular_bench.metrics.spec import OPTIONAL_INPUTS, required_inputs
 
 INTEGRATION = TASKS["integration"]
 CANARIES = registry.built_in_canaries()
@@ -71,6 +75,32 @@ def check(found: dict, *, slack: float) -> None:
     best = max(overall(found[name]) for name in HONEST)
     ahead = {name: overall(found[name]) for name in CANARIES if overall(found[name]) > best}
     assert ahead == {}, f"the best honest method has {best:.3f}"
+
+
+def test_cards_say_what_was_measured() -> None:
+    lines = ["data,metric_id,version,islands,collapsed,types merged", "Baron,clisi,2,0.031,0.12,0.02"]
+    lines.append("Kang,clisi,2,-0.1,,0.0")
+    first, second = read(lines)
+    assert first.fooled_by == ("collapsed", "islands")
+    assert str(first) == "on Baron by collapsed (+0.12), islands (+0.03)"
+    assert second.gains == {"islands": -0.1, "types merged": 0.0}
+    assert str(second) == "on Kang by none of 2"
+    shown = replace(card("clisi"), measured=(first, second))
+    assert f"fooled {first}; {second}\n" in render(shown)
+    assert "Measured" not in render(replace(card("clisi"), measured=()))
+
+
+def test_every_metric_of_embeddings_was_measured_in_its_present_version() -> None:
+    """On the bundled pancreas; those of corrected expression aside, which no canary has."""
+    titles = {spec.canary for spec in CANARIES.values()}
+    by_metric = {(one.metric_id, one.version): one for one in measured() if one.data == "Baron"}
+    for spec in METRICS.values():
+        is_of_expression = {"corrected", "expression"} & set(required_inputs(spec)) & OPTIONAL_INPUTS
+        if spec.aspect in INTEGRATION.weights and not is_of_expression:
+            found = by_metric.get((spec.metric_id, spec.version))
+            assert found is not None, f"{spec.metric_id}: run python benchmarks/fooled_by.py"
+            assert set(found.gains) == titles
+    assert {one.metric_id for one in measured()} <= set(METRICS)
 
 
 @pytest.fixture(scope="module")
