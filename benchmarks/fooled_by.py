@@ -44,7 +44,7 @@ def measure(name, folder, **data):
     known = registry.built_in_canaries()
     titles = [known[row.method.method_id].canary for row in found.canaries]
     for metric_id, gains in found.metrics.items():
-        values = {t: round(g, 4) for t, g in zip(titles, gains, strict=True) if g is not None}
+        values = {t: round(g, 4) + 0.0 for t, g in zip(titles, gains, strict=True) if g is not None}
         if values:
             yield {"data": name, "metric_id": metric_id, "version": METRICS[metric_id].version, **values}
 
