@@ -7,7 +7,7 @@ from scipy.sparse import csr_matrix
 from cellular_bench.core.errors import UndefinedError
 from cellular_bench.datasets.splits import even_halves, half_names, skewed_halves
 from cellular_bench.metrics import METRICS, evaluate, harmless, mixing_ratio
-from cellular_bench.metrics.harm.halves import neighbors_of_calls, nearest_on_graph, stratum_neighbors
+from cellular_bench.metrics.harm.halves import nearest_on_graph, neighbors_of_calls, stratum_neighbors
 
 HARM = ["harmless", "mixing_as_chance", "mixing_ratio"]
 N = 400
@@ -39,7 +39,7 @@ def _merging(half: np.ndarray, seed: int) -> csr_matrix:
     rng = np.random.default_rng(seed)
     lengths = np.zeros((N, N))
     for cell in range(N):
-        others = np.flatnonzero((LABEL == LABEL[cell]) & (half != half[cell]))
+        others = np.flatnonzero((LABEL[cell] == LABEL) & (half != half[cell]))
         chosen = rng.choice(others, min(15, len(others)), replace=False)
         lengths[cell, chosen] = lengths[chosen, cell] = rng.uniform(1.0, 1.5, len(chosen))
     return csr_matrix(lengths)
@@ -136,7 +136,11 @@ def test_a_graph_of_the_nearest_cells_scores_as_its_embedding():
 
     expected = evaluate(HARM, {"X_emb": first, "X_emb_again": second, **context})
     weights = csr_matrix(links(first) > 0, dtype=float)
-    graph = {"graph": weights, "graph_distances": links(first), "neighbors_again": nearest_on_graph(links(second))}
+    graph = {
+        "graph": weights,
+        "graph_distances": links(first),
+        "neighbors_again": nearest_on_graph(links(second)),
+    }
     assert evaluate(HARM, {**graph, **context}) == pytest.approx(expected)
 
 
@@ -181,7 +185,9 @@ def test_what_cannot_be_scored_has_a_reason(change, reason, by_output):
 def test_few_cells_have_a_reason():
     for n in (2, 16):
         X = np.random.default_rng(0).normal(size=(n, 2))
-        found = evaluate(HARM, {"X_emb": X, "X_emb_again": X, "batch": ["x", "y"] * (n // 2), "stratum": ["s"] * n})
+        found = evaluate(
+            HARM, {"X_emb": X, "X_emb_again": X, "batch": ["x", "y"] * (n // 2), "stratum": ["s"] * n}
+        )
         assert "needs 17 cells" in str(found["harmless"])
         assert "no stratum has 20 cells" in str(found["mixing_ratio"])
 
