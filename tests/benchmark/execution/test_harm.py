@@ -255,7 +255,7 @@ def test_the_halves_have_a_board_each_on_which_all_learn_alike(made):
         assert {row.track for row in board.rows} == {"unsupervised"}
         assert not any(is_transductive(run) for row in board.rows for run in row.runs)
         found = {row.method.method_id: row.overall.mean for row in board.rows}
-        assert found["still"] > 0.85 > 0.3 > found["apart"]
+        assert found["still"] > 0.85 > 0.5 > found["apart"]
         shown = {spec.metric_id for spec in board.metrics}
         assert {"mixing_ratio", "false_de_genes"} < shown
 
