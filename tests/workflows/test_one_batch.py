@@ -22,13 +22,11 @@ class Heard:
         self.lines.append(text)
 
 
-def _plan(n_batches=1, n_labels=3, **asked):
+def _plan(n_batches=1, n_labels=3, methods=("pca", "harmony", "knn"), **asked):
     """Plan the default suite on simulated cells; return its runs by task and kind of split, and messages."""
     cells = simulate(n_obs=120, n_vars=20, n_labels=n_labels, n_batches=n_batches, seed=0)
     keys = {"label_key": "label", "batch_key": "batch" if n_batches > 1 else None}
-    request = RunRequest.of(
-        adata=cells, methods=["pca", "harmony", "knn"], leak_canary=False, **keys, **asked
-    )
+    request = RunRequest.of(adata=cells, methods=methods, leak_canary=False, **keys, **asked)
     own, known, heard = data.described(request), registry.methods(), Heard()
     suite = tailored(find_suite("standard"), request, dataset_ids=[own.dataset_id], known=known)
     loaded = data.load(suite, {own.dataset_id: own}, subsample=None)
@@ -39,8 +37,11 @@ def _plan(n_batches=1, n_labels=3, **asked):
 def test_harm_is_run_instead_of_integration_and_a_line_says_so():
     found, lines = _plan()
     assert found == {
-        ("harm", "even_halves"), ("harm", "skewed_halves"), ("annotation", "kfold"), ("novelty", "unseen_label")
-    }  # fmt: skip
+        ("harm", "even_halves"),
+        ("harm", "skewed_halves"),
+        ("annotation", "kfold"),
+        ("novelty", "unseen_label"),
+    }
     assert [line for line in lines if "instead" in line] == [
         "  note: harm of these cells is run instead of integration"
     ]
@@ -53,25 +54,24 @@ def test_with_two_batches_both_are_run_and_nothing_is_said():
 
 
 def test_integration_that_was_asked_for_is_refused():
-    for tasks in (["integration"], ["integration", "annotation"]):
+    for tasks, methods in ((["integration"], ["pca"]), (["integration", "annotation"], ["pca", "knn"])):
         with pytest.raises(UserError, match="has one batch; integration needs two or more"):
-            _plan(tasks=tasks)
+            _plan(tasks=tasks, methods=methods)
 
 
 def test_without_labels_the_halves_are_even():
-    found, lines = _plan(n_labels=1, tasks=["harm"])
+    found, lines = _plan(n_labels=1, tasks=["harm"], methods=["pca"])
     assert found == {("harm", "even_halves")}
     assert any("skewed_halves draws a share for each label" in line for line in lines)
 
 
-@pytest.mark.parametrize("split", ["kfold", "all"])
-def test_a_split_that_is_asked_for_runs_the_tasks_that_can_use_it(split):
-    found, _ = _plan(n_batches=2, split=split, tasks=["integration"])
-    assert found == {("integration", split)}
-    cells_only = _plan(n_batches=2, split="all", tasks=["annotation", "integration"])[0]
-    assert {kind for _, kind in cells_only} == {"all"}
-    with pytest.raises(UserError, match="The task harm needs the split even-halves or skewed-halves, not"):
-        _plan(n_batches=2, split=split, tasks=["harm"])
+def test_a_split_that_is_asked_for_leaves_out_harm_unless_it_fits():
+    for split in ("kfold", "all"):
+        assert _plan(n_batches=2, split=split, methods=["pca"])[0] == {("integration", split)}
+        with pytest.raises(UserError, match=f"needs the split even-halves or skewed-halves, not {split}"):
+            _plan(n_batches=2, split=split, methods=["pca"], tasks=["harm"])
+    found, _ = _plan(n_batches=2, split="even-halves", methods=["pca"], tasks=["harm"])
+    assert found == {("harm", "even_halves")}
 
 
 @pytest.mark.slow
