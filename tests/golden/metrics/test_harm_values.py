@@ -13,9 +13,9 @@ from cellular_bench.core.genes import variable_genes
 from cellular_bench.core.types import GeneSelection
 from cellular_bench.datasets import splits
 from cellular_bench.datasets.preprocess import normalise
+from cellular_bench.methods.combat import ComBat
 from cellular_bench.metrics.harm.expression import false_calls
 from cellular_bench.metrics.harm.halves import harmless, mixing_ratio, neighbors_of_calls, stratum_neighbors
-from cellular_bench.methods.combat import ComBat
 
 KINDS = {"even": splits.even_halves, "skew": splits.skewed_halves}
 

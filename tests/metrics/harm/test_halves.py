@@ -7,7 +7,7 @@ from scipy.sparse import csr_matrix
 from cellular_bench.core.errors import UndefinedError
 from cellular_bench.datasets.splits import even_halves, half_names, skewed_halves
 from cellular_bench.metrics import METRICS, evaluate, harmless, mixing_ratio
-from cellular_bench.metrics.harm.halves import neighbors_of_calls, nearest_on_graph, stratum_neighbors
+from cellular_bench.metrics.harm.halves import nearest_on_graph, neighbors_of_calls, stratum_neighbors
 
 HARM = ["harmless", "mixing_as_chance", "mixing_ratio"]
 N = 400
@@ -39,7 +39,7 @@ def _merging(half: np.ndarray, seed: int) -> csr_matrix:
     rng = np.random.default_rng(seed)
     lengths = np.zeros((N, N))
     for cell in range(N):
-        others = np.flatnonzero((LABEL == LABEL[cell]) & (half != half[cell]))
+        others = np.flatnonzero((LABEL[cell] == LABEL) & (half != half[cell]))
         chosen = rng.choice(others, min(15, len(others)), replace=False)
         lengths[cell, chosen] = lengths[chosen, cell] = rng.uniform(1.0, 1.5, len(chosen))
     return csr_matrix(lengths)
