@@ -29,9 +29,9 @@ from cellular_bench.benchmark.schema.records import (
 from cellular_bench.benchmark.schema.weights import Weights
 from cellular_bench.benchmark.tasks import TASKS, LabelFree, Rule, Task
 from cellular_bench.core.errors import UserError
+from cellular_bench.core.labels import NO_LABELS
 from cellular_bench.core.text import MOST_NAME, MOST_REASON, one_line
 from cellular_bench.core.types import AT_ONCE, AspectId, MetricSpec, SplitKind, TaskId, aspect_title
-from cellular_bench.metrics.spec import reads_labels
 
 Track = Literal["unsupervised", "supervised", "sees scored labels", "control"]
 #: Tracks whose methods are ranked.
@@ -385,7 +385,7 @@ def _board(
     specs = tuple(spec for metric_id, spec in known.items() if metric_id in wanted)
     free = None if first.dataset.is_labelled else TASKS[first.task].without_labels
     if free is not None:
-        specs = _label_free(specs, free)
+        specs = _label_free(specs, free, records)
     splits = {run.split.digest: run.split for run in records}
     by_method: dict[str, list[RunRecord]] = defaultdict(list)
     for record in sorted(records, key=lambda record: record.run_id):
@@ -418,9 +418,12 @@ def _board(
     )
 
 
-def _label_free(specs: Sequence[MetricSpec], free: LabelFree) -> tuple[MetricSpec, ...]:
-    """Return the metrics that cells without labels can have; those that count there are in the overall score."""
-    possible = (spec for spec in specs if not reads_labels(spec))
+def _label_free(
+    specs: Sequence[MetricSpec], free: LabelFree, runs: Iterable[RunRecord]
+) -> tuple[MetricSpec, ...]:
+    """Return the metrics that cells without labels can have, with what counts there in the overall score."""
+    absent = {score.metric_id for run in runs for score in run.scores if score.reason == NO_LABELS}
+    possible = (spec for spec in specs if spec.metric_id not in absent)
     return tuple(replace(spec, in_overall=spec.metric_id in free.metric_ids) for spec in possible)
 
 

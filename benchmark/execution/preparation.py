@@ -26,7 +26,7 @@ from cellular_bench.core.errors import UndefinedError, UserError
 from cellular_bench.core.files import is_disk_error
 from cellular_bench.core.genes import variable_genes
 from cellular_bench.core.h5ad import write_h5ad
-from cellular_bench.core.labels import are_labelled
+from cellular_bench.core.labels import NO_LABELS, are_labelled
 from cellular_bench.core.npz import read_stored, write_stored
 from cellular_bench.core.types import Features, GeneSelection, ProfileName, Stress, TaskId
 from cellular_bench.datasets.splits import half_names
@@ -38,8 +38,6 @@ if TYPE_CHECKING:
     from cellular_bench.core.types import Dataset, Split
 
 MIN_CELLS_PER_GENE = 3
-#: Why metrics that read labels have no value on data without.
-NO_LABELS = "the data have no labels"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

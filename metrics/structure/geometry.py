@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from cellular_bench.core.errors import UndefinedError
+from cellular_bench.core.labels import NO_LABELS
 from cellular_bench.metrics.inputs import Floats, coordinates
 from cellular_bench.metrics.spec import metric
 from cellular_bench.metrics.structure.reference import (
@@ -52,7 +53,7 @@ def type_agreement(X_emb: ArrayLike, structure: StructureReference) -> TypeAgree
     """
     X = structure.used(coordinates(X_emb))
     if structure.label is None or structure.types is None or structure.consensus is None:
-        raise UndefinedError("needs labels, and there are none for this run")
+        raise UndefinedError(NO_LABELS)
     partners = (structure.consensus > 0).sum(axis=0)
     if not (partners >= MIN_PARTNERS).any():
         raise UndefinedError(

@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from cellular_bench.core.errors import UndefinedError
+from cellular_bench.core.labels import NO_LABELS
 from cellular_bench.metrics.inputs import Floats, Ints, coordinates
 from cellular_bench.metrics.numerics.distances import centred_neighbors
 from cellular_bench.metrics.numerics.ranks import random_ranks, row_content
@@ -150,7 +151,7 @@ def spread_kept(X_emb: ArrayLike, structure: StructureReference) -> float:
     """
     X = structure.used(coordinates(X_emb))
     if structure.label is None or structure.within_share is None:
-        raise UndefinedError("needs labels, and there are none for this run")
+        raise UndefinedError(NO_LABELS)
     if not structure.within_share > 0:
         raise UndefinedError("cells of one label do not differ within batches before integration")
     parts = [np.flatnonzero(structure.batch == code) for code in np.unique(structure.batch)]
@@ -239,7 +240,7 @@ def state_kept_clusters(
 
 def _label_groups(structure: StructureReference) -> Groups:
     if structure.label_groups is None:
-        raise UndefinedError("needs labels, and there are none for this run")
+        raise UndefinedError(NO_LABELS)
     return structure.label_groups
 
 

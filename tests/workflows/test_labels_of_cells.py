@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 
 import cellular_bench
-from cellular_bench.benchmark.execution.preparation import NO_LABELS
+from cellular_bench.core.labels import NO_LABELS
 from cellular_bench.benchmark.execution.views import Cells, views
 from cellular_bench.benchmark.registry import methods
 from cellular_bench.benchmark.results.store import Store

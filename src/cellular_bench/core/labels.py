@@ -13,6 +13,8 @@ from numpy.typing import NDArray
 from cellular_bench.core.errors import UserError
 from cellular_bench.core.keys import MISSING_TEXTS, NA_TEXTS
 
+#: Why metrics that need labels have no value on cells without.
+NO_LABELS: Final = "needs labels, and there are none for this run"
 #: Similarity from which a name may be a misspelling; one letter of five, as in "type1" and "type2", is less.
 SIMILAR: Final = 0.81
 #: Number of names that a note lists.
