@@ -18,7 +18,7 @@ from cellular_bench.benchmark import registry
 from cellular_bench.benchmark.execution.views import Cells, view_order, write_views
 from cellular_bench.benchmark.results.contents import holds_data
 from cellular_bench.benchmark.results.store import CELLS, ORDER, TRUTH
-from cellular_bench.benchmark.tasks import Task
+from cellular_bench.benchmark.tasks import Task, TaskInputs
 from cellular_bench.core import keys
 from cellular_bench.core.components import principal_components
 from cellular_bench.core.errors import UndefinedError, UserError
@@ -26,7 +26,7 @@ from cellular_bench.core.files import is_disk_error
 from cellular_bench.core.genes import variable_genes
 from cellular_bench.core.h5ad import write_h5ad
 from cellular_bench.core.npz import read_stored, write_stored
-from cellular_bench.core.types import Features, GeneSelection, Stress, TaskId
+from cellular_bench.core.types import Features, GeneSelection, ProfileName, Stress, TaskId
 
 if TYPE_CHECKING:
     from anndata import AnnData
@@ -135,14 +135,14 @@ def prepare_split(
     split_file: Path,
     folder: Path,
     *,
-    inputs: Mapping[str, TaskId] = MappingProxyType({}),
+    inputs: Mapping[str, tuple[TaskId, ProfileName]] = MappingProxyType({}),
     views: Mapping[Features, Path] = MappingProxyType({}),
     plugins: Sequence[Path] = (),
 ) -> None:
     """Work out what the runs of a split read: the truth of the scored cells, and what methods may see.
 
-    ``split_file`` is that of :func:`write_split`. ``inputs`` are the tasks whose inputs are wanted too, by
-    the name of their file (:meth:`Task.input_files`), and ``views`` the folders of the views that are wanted.
+    ``split_file`` is that of :func:`write_split`. ``inputs`` are the tasks, and the profiles, whose inputs are
+    wanted too, by the name of their file (:meth:`Task.input_files`), and ``views`` the folders of the views that are wanted.
     What is there is left as it is.
     """
     import anndata
@@ -154,21 +154,58 @@ def prepare_split(
         stress, genes = arrays["stress"], GeneSelection(**json.loads(str(arrays["genes"])))
         digest = str(arrays["digest"])
     adata = stressed_data(anndata.read_h5ad(data), _read_stress(stress))
-    if not is_prepared(folder, inputs):
+    if not is_prepared(folder):
         mask = variable_genes(adata.X[train_obs], genes)
         truth = make_truth(adata[test_obs], highly_variable=mask, unseen_labels=unseen)
         write_stored(folder / TRUTH, {field.name: getattr(truth, field.name) for field in fields(truth)})
-        for name, task_id in inputs.items():
-            arrays = registry.task(task_id, plugins).input_files(study_metrics=True)[name].arrays
-            write_stored(folder / name, {array: make(adata[test_obs]) for array, make in arrays.items()})
         # Written last: its presence says that the folder is complete.
         found = {"train_obs": train_obs, "test_obs": test_obs, "highly_variable": mask, "stress": stress}
         write_stored(folder / CELLS, found)
+    by_name = {
+        name: registry.task(task_id, plugins).input_files(study_metrics=True, profile=profile)[name]
+        for name, (task_id, profile) in inputs.items()
+    }
+    _write_inputs(adata, folder, by_name, {name: profile for name, (_, profile) in inputs.items()})
     cells = read_cells(folder / CELLS)
     names = np.asarray(adata.obs_names, dtype=str)
     write_stored(folder / ORDER, {"order": view_order(names, cells, seed=digest)})
     for features, path in views.items():
         write_views(adata, cells, path, features=features, seed=digest)
+
+
+def _write_inputs(
+    adata: AnnData,
+    folder: Path,
+    files: Mapping[str, TaskInputs],
+    profiles: Mapping[str, ProfileName],
+) -> None:
+    """Write the input files of a prepared split that are missing or damaged; a stress has been applied."""
+    missing = [name for name in files if not _is_whole(folder / name)]
+    if not missing:
+        return
+    cells = read_cells(folder / CELLS)
+    scored = adata[cells.test_obs].copy()
+    scored.var[keys.HIGHLY_VARIABLE] = cells.highly_variable
+    for name in missing:
+        write_stored(folder / name, files[name].made(scored, profiles[name]))
+
+
+def lacking_inputs(
+    task: Task, folder: Path, *, study_metrics: bool, profile: ProfileName
+) -> dict[str, TaskInputs]:
+    """Return the inputs of a task whose files a prepared split lacks, as one of an earlier version does."""
+    files = task.input_files(study_metrics=study_metrics, profile=profile)
+    return {name: one for name, one in files.items() if not _is_whole(folder / name)}
+
+
+def add_inputs(data: Path, folder: Path, files: Mapping[str, TaskInputs], *, profile: ProfileName) -> None:
+    """Write further inputs of a prepared split, by the names of their files."""
+    import anndata
+
+    from cellular_bench.datasets.stress import stressed_data
+
+    adata = stressed_data(anndata.read_h5ad(data), read_cells(folder / CELLS).stress)
+    _write_inputs(adata, folder, files, dict.fromkeys(files, profile))
 
 
 def make_truth(
@@ -240,8 +277,17 @@ def read_truth(folder: Path) -> Truth:
     return Truth(**{**arrays, "cell_cycle_reason": str(arrays["cell_cycle_reason"])})
 
 
-def read_inputs(task: Task, folder: Path, *, study_metrics: bool) -> dict[str, Any]:
+def read_inputs(
+    task: Task,
+    folder: Path,
+    *,
+    study_metrics: bool,
+    profile: ProfileName = "standard",
+    absent: Mapping[str, UndefinedError] = MappingProxyType({}),
+) -> dict[str, Any]:
     """Return what the metrics of a task are given beside the truth, the request for study metrics included.
+
+    ``absent``: why inputs cannot be had, by the names of their files; these are not read.
 
     Raises
     ------
@@ -251,8 +297,15 @@ def read_inputs(task: Task, folder: Path, *, study_metrics: bool) -> dict[str, A
     from cellular_bench.metrics.spec import STUDY_METRICS
 
     found: dict[str, Any] = {STUDY_METRICS: True} if study_metrics else {}
-    for name in task.input_files(study_metrics=study_metrics):
-        found |= _load(folder / name)
+    for name, inputs in task.input_files(study_metrics=study_metrics, profile=profile).items():
+        if name in absent:
+            found |= dict.fromkeys(inputs.inputs, absent[name])
+            continue
+        arrays = _load(folder / name)
+        try:
+            found |= inputs.given(arrays)
+        except ValueError as error:
+            raise UserError(f"{folder / name}: {error}. Run the benchmark again with --fresh.") from error
     return found
 
 
