@@ -280,8 +280,8 @@ CELL_QUANTITIES: Final[Mapping[str, CellQuantity]] = {
     ),
     "state_kept": CellQuantity(
         title="State kept",
-        definition="how well a cell's state within its label and batch follows from its neighbours: 1 as before "
-        "integration, 0 as from random cells",
+        definition="how well a cell's state within its label and batch follows from its neighbours: 1 as "
+        "before integration, 0 as from random cells",
         function=state_kept_per_cell,
     ),
     "neighbours_kept": CellQuantity(

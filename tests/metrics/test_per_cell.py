@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 
 from cellular_bench.core.errors import UndefinedError, UnknownNameError
-from cellular_bench.metrics import evaluate, nearest_neighbors
-from cellular_bench.metrics.per_cell import CELL_QUANTITIES, by_group
+from cellular_bench.metrics import evaluate, nearest_neighbors, structure_reference
+from cellular_bench.metrics.per_cell import CELL_QUANTITIES, by_group, neighbours_kept_per_cell
 from cellular_bench.metrics.profiles import FULL
 from cellular_bench.metrics.spec import CellValues
 
@@ -109,6 +109,37 @@ def test_a_rare_type_on_its_own_is_as_much_together_as_a_common_one():
     assert own == pytest.approx(dict.fromkeys(own, 1.0))
 
 
+@pytest.fixture(scope="module")
+def graded():
+    """Two types in two batches, a gradient in each; the embedding keeps that of the first type alone."""
+    rng = np.random.default_rng(0)
+    label, batch = np.repeat(["A", "B"], 160), np.tile(["x", "y"], 160)
+    state = rng.uniform(-1, 1, 320)
+    X = np.exp(np.outer(state, rng.normal(size=60))) + 8.0 * np.outer(label == "B", rng.uniform(size=60))
+    structure = structure_reference(
+        X, batch, label, highly_variable=np.ones(60, bool), depth=rng.normal(size=320)
+    )
+    X_emb = np.stack([10.0 * (label == "B"), np.where(label == "A", state, rng.normal(size=320))], axis=1)
+    return {"X_emb": X_emb, "label": label, "batch": batch, "structure": structure}
+
+
+def test_aggregates_of_structure_over_cells_are_the_metrics(graded):
+    names = ["state_kept", "neighbours_kept"]
+    found = evaluate(names, graded, per_cell=names)
+    state, neighbours = (found.per_cell[name] for name in names)
+    assert found["state_kept"] == pytest.approx(mean_of_types(state, graded), abs=1e-12)
+    assert found["neighbours_kept"] == pytest.approx(np.nanmean(neighbours.values), abs=1e-12)
+    alone = neighbours_kept_per_cell(graded["X_emb"], graded["structure"])
+    assert np.nanmean(alone.values) == pytest.approx(found["neighbours_kept"], abs=1e-12)
+
+
+def test_a_type_that_is_flattened_is_the_worst_one(graded):
+    found = evaluate([], graded, per_cell=["state_kept", "neighbours_kept"]).per_cell
+    for name, least in (("state_kept", 0.8), ("neighbours_kept", 0.3)):
+        values = by_group(found[name], graded["label"])
+        assert values["B"] < 0.15 < least < values["A"]
+
+
 def test_mixing_of_a_group_is_a_quotient_of_sums_over_its_cells():
     inputs = cells(1)
     found = found_in(inputs)["batch_mixing"]
@@ -173,6 +204,12 @@ def test_values_of_a_graph_are_those_of_its_known_cells():
     part = {"neighbors": near, "label": inputs["label"], "batch": inputs["batch"]}
     for name, found in found_in(part).items():
         np.testing.assert_allclose(found.values, found_in(inputs, [name])[name].values, err_msg=name)
+
+
+def test_structure_is_undefined_without_its_reference():
+    for found in found_in(cells(0), ["state_kept", "neighbours_kept"]).values():
+        assert isinstance(found, UndefinedError)
+        assert "needs 'structure'" in str(found)
 
 
 def test_every_quantity_says_what_it_is():

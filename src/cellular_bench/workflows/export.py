@@ -7,23 +7,24 @@ from collections import defaultdict
 from collections.abc import Iterable, Sequence
 from importlib.util import find_spec
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
 from cellular_bench.benchmark.analysis.data_versions import version_names
 from cellular_bench.benchmark.execution import scoring
-from cellular_bench.benchmark.execution.preparation import read_inputs, read_truth
+from cellular_bench.benchmark.execution.preparation import lacking_inputs, read_inputs, read_truth
 from cellular_bench.benchmark.plan.installed import CONSTRAINTS
 from cellular_bench.benchmark.results.contents import check_data, check_split
 from cellular_bench.benchmark.results.store import OUTPUTS, Store
 from cellular_bench.benchmark.schema.records import RunRecord
 from cellular_bench.benchmark.tasks import TASKS
 from cellular_bench.core import keys
-from cellular_bench.core.errors import ContractError, UserError
+from cellular_bench.core.errors import ContractError, UndefinedError, UserError
 from cellular_bench.core.files import folder_below, replacing, short
 from cellular_bench.core.h5ad import write_h5ad
 from cellular_bench.core.outputs import read_outputs
+from cellular_bench.core.types import ProfileName
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -196,16 +197,17 @@ def _values_per_cell(
     if task is None or not task.per_cell:
         return {}
     folder = store.split_folder(run.dataset, run.split)
-    # Folders of older versions lack inputs of newer quantities, which are then undefined.
-    is_complete = all((folder / name).exists() for name in task.input_files(study_metrics=False))
+    profile: ProfileName = run.evaluation.profile if run.evaluation else "standard"
+    wanted: dict[str, Any] = {"study_metrics": False, "profile": profile}
+    # Folders of older versions lack inputs of newer quantities, which then are undefined.
+    absent = {
+        name: UndefinedError(f"{folder / name} is missing") for name in lacking_inputs(task, folder, **wanted)
+    }
+    given = read_inputs(task, folder, absent=absent, **wanted)
+    min_cells = scoring.min_cells_of(run)
     try:
         return scoring.values_per_cell(
-            task,
-            outputs,
-            truth,
-            given=read_inputs(task, folder, study_metrics=False) if is_complete else {},
-            profile=run.evaluation.profile if run.evaluation else "standard",
-            min_cells=scoring.min_cells_of(run),
+            task, outputs, truth, given=given, profile=profile, min_cells=min_cells
         )
     except ContractError as error:
         raise UserError(f"{run.run_id}: {error}") from error
