@@ -133,6 +133,10 @@ def check_spec(spec: MethodSpec, origin: str) -> None:
             "a tuple of folders, absolute or below the home, such as '~/.cache/huggingface'",
         ),
         "version": (type(spec.version) is int, "a whole number"),
+        "canary": (
+            spec.canary is None or (isinstance(spec.canary, str) and bool(spec.canary) and spec.is_control),
+            "None, or a short text where is_control is True",
+        ),
         "warm_up": (
             type(spec.warm_up) is int and spec.warm_up >= 0,
             "a number of cells, such as 240; 0 for none",
@@ -183,8 +187,32 @@ def methods_for(task: TaskId, known: Mapping[str, Method]) -> list[str]:
     return [
         name
         for name, method in known.items()
-        if TASKS[task].is_done_by(method.spec) and method.spec.variant_of is None and not method.spec.needs_params
+        if TASKS[task].is_done_by(method.spec)
+        and method.spec.variant_of is None
+        and not method.spec.needs_params
     ]
+
+
+def canaries_for(task: TaskId, known: Mapping[str, Method]) -> list[str]:
+    """Return the canary embeddings of a task, after the methods that they damage; none for most tasks.
+
+    A method that is not known is left out, and so are its canaries.
+    """
+    specs = [m.spec for m in known.values() if m.spec.canary is not None and task in m.spec.tasks]
+    specs = [spec for spec in specs if spec.variant_of is None or spec.variant_of in known]
+    damaged = dict.fromkeys(spec.variant_of for spec in specs if spec.variant_of is not None)
+    return [*damaged, *(spec.method_id for spec in sorted(specs, key=_canary_order))]
+
+
+@functools.cache
+def built_in_canaries() -> dict[str, MethodSpec]:
+    """Describe the canary embeddings of this package by name, those first that need no other method."""
+    specs = [spec for spec in built_in_specs().values() if spec.canary is not None]
+    return {spec.method_id: spec for spec in sorted(specs, key=_canary_order)}
+
+
+def _canary_order(spec: MethodSpec) -> tuple[bool, str]:
+    return spec.variant_of is not None, spec.method_id
 
 
 def task(task_id: TaskId, plugins: Sequence[Path] = ()) -> Task:

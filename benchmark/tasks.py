@@ -7,13 +7,26 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from typing import TYPE_CHECKING, Any, Final
+
+import numpy as np
 
 from cellular_bench.benchmark.schema.weights import Weights, WeightsError, check_numbers
 from cellular_bench.core import keys
-from cellular_bench.core.errors import UnknownNameError
-from cellular_bench.core.types import HALVES, AspectId, Dataset, MethodSpec, Split, SplitKind, TaskId
+from cellular_bench.core.errors import UndefinedError, UnknownNameError
+from cellular_bench.core.labels import are_labelled
+from cellular_bench.core.types import (
+    HALVES,
+    AspectId,
+    Dataset,
+    MethodSpec,
+    ProfileName,
+    Split,
+    SplitKind,
+    TaskId,
+)
+from cellular_bench.metrics.profiles import profile_of
 
 if TYPE_CHECKING:
     from anndata import AnnData
@@ -56,7 +69,10 @@ class Rule:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TaskInputs:
-    """Arrays that the metrics of a task need beside the usual truth, computed once per split.
+    """What the metrics of a task need beside the usual truth, computed once per split and kept in a file.
+
+    Each of ``arrays`` is computed by itself. ``make`` and ``read`` are for inputs that are computed together,
+    or kept in other arrays than metrics are given.
 
     Attributes
     ----------
@@ -64,16 +80,62 @@ class TaskInputs:
         Name of the file that keeps them.
     arrays
         Functions of the scored cells, with all their labels, by the names that metrics have for the arrays.
+        ``var["highly_variable"]`` marks the genes that vary highly among the training cells.
+    make
+        Takes the scored cells and the name of the profile; returns further arrays for the file, by name.
+    read
+        Takes these arrays; returns inputs by the names that metrics have for them. An input may be an
+        :class:`~cellular_bench.UndefinedError`: why there is none. Raises ``ValueError`` for arrays that
+        ``make`` cannot have returned.
+    names
+        Names of the inputs that ``read`` returns.
+    by_sample
+        True: under a profile that draws a sample of many cells, ``make`` does so, and the file is another.
     on_request
         True: only runs with study metrics need them.
     reads_labels
         True: they depend on the labels of the cells.
+
+    Raises
+    ------
+    ValueError
+        If only one of ``make`` and ``read`` is given.
     """
 
     file: str
-    arrays: Mapping[str, Callable[[AnnData], Any]]
+    arrays: Mapping[str, Callable[[AnnData], Any]] = field(default_factory=dict)
+    make: Callable[[AnnData, ProfileName], Mapping[str, Any]] | None = None
+    read: Callable[[Mapping[str, Any]], Mapping[str, Any]] | None = None
+    names: tuple[str, ...] = ()
+    by_sample: bool = False
     on_request: bool = False
     reads_labels: bool = False
+
+    def __post_init__(self) -> None:
+        if (self.make is None) != (self.read is None):
+            raise ValueError(f"inputs '{self.file}' need both make and read, or neither")
+
+    @property
+    def inputs(self) -> tuple[str, ...]:
+        """Names that metrics have for the inputs."""
+        return (*self.arrays, *self.names)
+
+    def made(self, adata: AnnData, profile: ProfileName) -> dict[str, Any]:
+        """Return the arrays for the file, of the scored cells."""
+        found = {name: make(adata) for name, make in self.arrays.items()}
+        return found if self.make is None else {**found, **self.make(adata, profile)}
+
+    def given(self, arrays: Mapping[str, Any]) -> dict[str, Any]:
+        """Return the inputs of metrics from the arrays of the file."""
+        found = {name: array for name, array in arrays.items() if self.read is None or name in self.arrays}
+        if self.read is None:
+            return found
+        return {**found, **self.read({name: arrays[name] for name in arrays.keys() - self.arrays.keys()})}
+
+    def file_of(self, profile: ProfileName) -> str:
+        """Return the name of the file, without its ending, under a profile."""
+        sampled = self.by_sample and profile_of(profile).graph_cells is not None
+        return f"{self.file}-{profile}" if sampled else self.file
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -149,6 +211,9 @@ class Task:
         Whether ``study_metrics`` of a suite makes a difference.
     details
         Fields of the record beside the scores, computed from the inputs of metrics.
+    per_cell
+        Quantities of single cells (:data:`cellular_bench.metrics.per_cell.CELL_QUANTITIES`) whose means over
+        each label and batch go into the record.
     agreement
         Counts how often a method says which name of the cells of each true name, ``{true: {said: cells}}``,
         from the inputs of metrics: what a leak canary compares
@@ -184,6 +249,7 @@ class Task:
     inputs: tuple[TaskInputs, ...] = ()
     has_study_metrics: bool = False
     details: Callable[[Mapping[str, Any]], Mapping[str, Any]] = _no_details
+    per_cell: tuple[str, ...] = ()
     agreement: Callable[[Mapping[str, Any]], dict[str, dict[str, int]]] | None = None
     tables: tuple[Callable[[Any], Any], ...] = ()
     source_digest: str | None = None
@@ -252,19 +318,19 @@ class Task:
             model.fit(train)
         return getattr(model, self.asked(spec))(query)
 
-    def input_files(self, *, study_metrics: bool) -> dict[str, TaskInputs]:
+    def input_files(self, *, study_metrics: bool, profile: ProfileName = "standard") -> dict[str, TaskInputs]:
         """Return the inputs of a run, by the name of their file in the folder of its split."""
         own = self.source_digest
         return {
-            f"{self.task_id}-{one.file}-{own}.npz" if own else f"{one.file}.npz": one
-            for one in self.inputs
+            f"{self.task_id}-{name}-{own}.npz" if own else f"{name}.npz": one
+            for one, name in ((one, one.file_of(profile)) for one in self.inputs)
             if study_metrics or not one.on_request
         }
 
     @property
     def known_inputs(self) -> tuple[str, ...]:
         """Arguments of metrics that runs of this task have, and those of other tasks may not."""
-        return (*self.scored, *(name for one in self.inputs for name in one.arrays))
+        return (*self.scored, *(name for one in self.inputs for name in one.inputs))
 
 
 def _needs_batches(dataset: Dataset) -> str | None:
@@ -347,8 +413,6 @@ def _novelty_agreement(inputs: Mapping[str, Any]) -> dict[str, dict[str, int]]:
     As many cells are taken for novel as there are, those of the highest novelty. Of cells of equal novelty,
     all or none are: the order of the cells makes no difference.
     """
-    import numpy as np
-
     from cellular_bench.metrics import confusion
 
     is_novel, novelty, label = (np.asarray(inputs[name]) for name in ("is_novel", "novelty", "label"))
@@ -366,6 +430,78 @@ def _components_of_all_genes(adata: AnnData) -> Any:
     return principal_components(adata.X)
 
 
+def _condition_details(inputs: Mapping[str, Any]) -> Mapping[str, Any]:
+    """Return what an embedding keeps of each condition, by donor."""
+    from cellular_bench.benchmark.schema.records import ConditionKept, DonorCondition
+    from cellular_bench.core.errors import UndefinedError
+    from cellular_bench.metrics.structure.conditions import condition_figures, share_kept
+
+    rows = []
+    X_emb = inputs.get("X_emb")
+    for column, values in (inputs.get("conditions") or {}).items():
+        figures: Any = ()
+        try:
+            if isinstance(values, UndefinedError):
+                raise values
+            if X_emb is None:
+                raise UndefinedError("there is no embedding", by_output=True)
+            figures = condition_figures(X_emb, inputs["X_pre"], inputs["label"], inputs["donor"], values)
+            kept, reason = share_kept(figures), None
+        except UndefinedError as error:
+            kept, reason = None, str(error)
+        donors = tuple(DonorCondition.model_validate(asdict(one)) for one in figures)
+        rows.append(ConditionKept(column=column, kept=kept, reason=reason, donors=donors))
+    return {"conditions": tuple(rows)} if rows else {}
+
+
+def structure_arrays(adata: AnnData, profile: ProfileName = "full") -> dict[str, Any]:
+    """Return the structure of cells before integration as arrays, or the reason why there is none.
+
+    The parts that need labels are left out where no cell has one.
+    """
+    from cellular_bench.metrics.structure.reference import cell_depth, structure_reference
+
+    counts = adata.layers.get(keys.COUNTS)
+    depth = cell_depth(adata.X if counts is None else counts, are_counts=counts is not None)
+    chosen = profile_of(profile)
+    label = np.asarray(adata.obs[keys.LABEL], dtype=str)
+    try:
+        return structure_reference(
+            adata.X,
+            np.asarray(adata.obs[keys.BATCH], dtype=str),
+            label if are_labelled(label) else None,
+            highly_variable=adata.var[keys.HIGHLY_VARIABLE].to_numpy(),
+            depth=depth,
+            most_cells=chosen.graph_cells if chosen.samples(adata.n_obs) else None,
+            seed=chosen.seed,
+        ).arrays()
+    except UndefinedError as error:
+        return {"reason": np.array(str(error))}
+
+
+def read_structure(arrays: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the input ``structure`` of metrics from what :func:`structure_arrays` returned.
+
+    Raises
+    ------
+    ValueError
+        If the arrays are not those of a structure.
+    """
+    from cellular_bench.metrics.structure.reference import StructureReference
+
+    if "reason" in arrays:
+        return {"structure": UndefinedError(str(arrays["reason"]))}
+    return {"structure": StructureReference.from_arrays(arrays)}
+
+
+STRUCTURE = TaskInputs(
+    file="structure",
+    make=structure_arrays,
+    read=read_structure,
+    names=("structure",),
+    by_sample=True,
+    reads_labels=True,
+)
 #: What a cell of a held-out label is called, and one of another label by a method that names none.
 NOVEL, KNOWN = "(novel)", "(known)"
 
@@ -397,8 +533,13 @@ INTEGRATION = Task(
     scored=("X_emb", "graph"),
     check_data=_needs_batches,
     takes_other_labels=True,
-    inputs=(TaskInputs(file="all_genes", arrays={"X_pre_all": _components_of_all_genes}, on_request=True),),
+    inputs=(
+        STRUCTURE,
+        TaskInputs(file="all_genes", arrays={"X_pre_all": _components_of_all_genes}, on_request=True),
+    ),
     has_study_metrics=True,
+    details=_condition_details,
+    per_cell=("batch_mixing", "kbet_per_label", "label_purity", "clisi", "state_kept", "neighbours_kept"),
 )
 ANNOTATION = Task(
     task_id="annotation",

@@ -113,11 +113,13 @@ def _is_names(value: Any) -> bool:
 _FIELDS: Mapping[str, tuple[Callable[[Any], bool], str]] = {
     **dict.fromkeys(("title", "organism", "tissue", "assay", "notes"), (_is_text, "it must be text")),
     **dict.fromkeys(
-        ("batch_key", "label_key", "counts_layer", "doi", "license", "recipe"),
+        ("batch_key", "label_key", "counts_layer", "doi", "license", "recipe", "donor_key"),
         (_is_text_or_none, "it must be text"),
     ),
     **dict.fromkeys(("n_obs", "n_vars"), (_is_number_or_none, "it must be a whole number")),
-    **dict.fromkeys(("local", "truth_keys", "further_labels"), (_is_names, "it must be a list of names")),
+    **dict.fromkeys(
+        ("local", "truth_keys", "keep", "further_labels"), (_is_names, "it must be a list of names")
+    ),
     "sha256": (
         lambda value: value is None or is_checksum(value, "sha256"),
         "it must be a sha256 in hexadecimal digits",
@@ -133,6 +135,8 @@ def from_h5ad(
     further_labels: Sequence[str] = (),
     counts_layer: str | None = None,
     dataset_id: str | None = None,
+    keep: Sequence[str] = (),
+    donor_key: str | None = None,
 ) -> DatasetSpec:
     """Describe a file of the user; :func:`load` reads and validates it.
 
@@ -148,6 +152,8 @@ def from_h5ad(
         ``"X"``, ``"raw"`` or the layer that holds raw counts; None to decide by the values.
     dataset_id
         Name in records and tables; by default derived from the file's name.
+    keep, donor_key
+        Columns of ``obs`` with conditions that integration must keep, and with the donors; None: the batches.
 
     Raises
     ------
@@ -178,6 +184,8 @@ def from_h5ad(
         label_key=label_key,
         further_labels=tuple(further_labels),
         counts_layer=counts_layer,
+        keep=tuple(keep),
+        donor_key=donor_key,
     )
 
 
@@ -189,6 +197,8 @@ def from_memory(
     further_labels: Sequence[str] = (),
     counts_layer: str | None = None,
     dataset_id: str = "adata",
+    keep: Sequence[str] = (),
+    donor_key: str | None = None,
 ) -> DatasetSpec:
     """Describe cells that are in memory; :func:`load` copies and validates them.
 
@@ -208,6 +218,8 @@ def from_memory(
         label_key=label_key,
         further_labels=tuple(further_labels),
         counts_layer=counts_layer,
+        keep=tuple(keep),
+        donor_key=donor_key,
     )
 
 
@@ -237,6 +249,7 @@ def load(spec: DatasetSpec, *, options: Options | None = None) -> Dataset:
         batch_key=spec.batch_key,
         counts_layer=spec.counts_layer,
         truth_keys=spec.truth_keys,
+        kept=contract.Kept(tuple(spec.keep), spec.donor_key),
         further_labels=spec.further_labels,
     )
     digest = contract.digest(adata)

@@ -17,7 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cellular_bench.core.errors import DataError, UnknownNameError, UserError
-from cellular_bench.core.keys import BATCH, COUNTS, LABEL, LABELLING
+from cellular_bench.core.keys import BATCH, CONDITION, COUNTS, DONOR, LABEL, LABELLING
 from cellular_bench.core.labels import fault_of_name, label_names, notes_on_names
 from cellular_bench.core.sizes import MIN_CELLS, in_words
 from cellular_bench.core.sparse_checks import sparse_problems
@@ -48,6 +48,14 @@ class Findings:
     warnings: list[str] = field(default_factory=list)
 
 
+@dataclass(frozen=True, slots=True)
+class Kept:
+    """Columns of ``obs`` with conditions to keep, and with the donors; None: the batches."""
+
+    keep: tuple[str, ...] = ()
+    donor_key: str | None = None
+
+
 def conform(
     adata: AnnData,
     *,
@@ -56,6 +64,7 @@ def conform(
     batch_key: str | None,
     counts_layer: str | None,
     truth_keys: Sequence[str] = (),
+    kept: Kept | None = None,
     further_labels: Sequence[str] = (),
 ) -> tuple[AnnData, tuple[str, ...]]:
     """Return a data set in the canonical form, or raise an error with all its problems.
@@ -72,6 +81,8 @@ def conform(
         ``"X"``, ``"raw"`` or a layer that holds raw counts; None to decide by the values.
     truth_keys
         Further columns of ``obs`` that are kept as they are.
+    kept
+        Columns of ``obs`` with conditions that integration must keep, and with the donors.
     further_labels
         Columns of ``obs`` with other labels, kept under the names of labellings
         (:data:`~cellular_bench.core.keys.LABELLING`).
@@ -89,6 +100,8 @@ def conform(
     DataError
         With all problems.
     """
+    import pandas as pd
+
     found = Findings(warnings=notes_of(adata))
     if damage := sparse_problems(adata):
         raise DataError(source, damage)
@@ -98,6 +111,9 @@ def conform(
             key: adata.obs[key] for key in truth_keys if _complete(adata, key, "truth", found) is not None
         }
         if taken := truth.keys() & {LABEL, BATCH}:
+            found.problems.append(f"Further truth cannot be called {', '.join(sorted(taken))}: rename it.")
+        conditions = _conditions(adata, kept or Kept(), label_key, batch, found)
+        if taken := {key for key in truth if key == DONOR or key.startswith(CONDITION)}:
             found.problems.append(f"Further truth cannot be called {', '.join(sorted(taken))}: rename it.")
         further = _further_labels(adata, further_labels, label_key, batch_key, found)
         expression = choose(adata, counts_layer, found.problems, found.warnings)
@@ -113,6 +129,8 @@ def conform(
     made = _assemble(adata.obs_names, expression, label=label, batch=batch)
     for key, values in truth.items():
         made.obs[key] = values.to_numpy()
+    for key, names in conditions.items():
+        made.obs[key] = pd.Categorical(names)
     for key, names in further.items():
         made.obs[LABELLING + key] = names
     return made, tuple(found.warnings)
@@ -159,7 +177,10 @@ def digest(adata: AnnData) -> str:
             content.update(array[start : start + BLOCK_VALUES].astype(kind).tobytes())
     truth = [key for key in adata.obs.columns.difference([LABEL, BATCH]) if not key.startswith(LABELLING)]
     columns = [adata.obs_names, adata.var_names, adata.obs[LABEL], adata.obs[BATCH]]
-    columns += [adata.obs[key].astype(str) for key in truth]
+    for key in truth:
+        is_condition = key == DONOR or key.startswith(CONDITION)
+        # The same values as another condition, or as donors, are other data.
+        columns.append([*([key] if is_condition else []), *adata.obs[key].astype(str)])
     content.update(json.dumps([list(column) for column in columns]).encode())
     return content.hexdigest()
 
@@ -201,6 +222,33 @@ def _labels_and_batches(
         found.warnings.append(f"There is one batch, '{batch[0]}': batch correction cannot be scored.")
     _warn_of_few_cells(batch, "batch", "batches", found)
     return label, batch
+
+
+def _conditions(
+    adata: AnnData, kept: Kept, label_key: str | None, batch: list[str], found: Findings
+) -> dict[str, list[str]]:
+    """Return the columns of conditions and of donors, by their names in the canonical form."""
+    donor_key = kept.donor_key
+    if donor_key is not None and not kept.keep:
+        found.problems.append(f"Donors, '{donor_key}', are of no use without a condition to keep.")
+    columns = {}
+    for key in dict.fromkeys(kept.keep):
+        if key in (label_key, donor_key):
+            what = "labels" if key == label_key else "donors"
+            found.problems.append(f"The condition to keep and the {what} are the same column, '{key}'.")
+        if "/" in key:
+            found.problems.append(f"obs['{key}'] cannot be kept, as its name holds a '/'. Rename it.")
+        names = columns[f"{CONDITION}{key}"] = _column(adata, key, "condition", found)
+        if len(set(names)) == 1:
+            found.warnings.append(f"obs['{key}'] has one value, '{names[0]}': no method can keep or lose it.")
+        elif names and len(set(batch)) == len(set(zip(batch, names, strict=True))):
+            found.warnings.append(
+                f"Batches determine obs['{key}']: each has one value of it. Correcting batches and removing "
+                "the condition are then one thing, and how much of it is kept has no score."
+            )
+    if donor_key is not None:
+        columns[DONOR] = _column(adata, donor_key, "donor", found)
+    return columns
 
 
 def _are_same_groups(label: Sequence[str], batch: Sequence[str]) -> bool:

@@ -381,7 +381,8 @@ def _halves(
         drawn[number, by_name] = draw(np.random.default_rng([number, stream]), label[cells][by_name])
     if len(cells) < 2 or drawn.all(axis=1).any() or not drawn.any(axis=1).all():
         raise UserError(
-            f"{kind}: batch '{chosen}' has {len(cells)} cells, too few to be cut into halves. Name a larger one."
+            f"{kind}: batch '{chosen}' has {len(cells)} cells, too few to be cut into halves. "
+            "Name a larger one (within)."
         )
     return tuple(
         _split(
@@ -542,7 +543,7 @@ def digest_of(
     seed: int | None,
     halves: NDArray[np.bool_] | None = None,
 ) -> str:
-    """Return the digest of a split: of its kind, its cells, their halves, and the labels that it holds back."""
+    """Return the digest of a split: of its kind, its cells, their halves and the labels held back."""
     head = json.dumps([kind, seed, list(unseen), len(train_obs), len(test_obs)], ensure_ascii=True)
     content = hashlib.sha256(head.encode())
     # Little-endian on every machine, so that digests of different machines can be compared.

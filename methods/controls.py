@@ -194,6 +194,7 @@ class PerfectLabels:
         description="One axis per true label, plus slight noise.",
         labels="all",
         is_control=True,
+        canary="islands",
     )
 
     def __init__(self, *, jitter: float = 0.01, seed: int = 0) -> None:

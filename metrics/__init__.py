@@ -25,6 +25,9 @@ expression, corrected
     (n_obs, n_vars) log-normalised expression before and after correction, dense or sparse.
 cell_cycle, cell_cycle_before
     Attributes ``scores`` and ``variance_before`` of a :class:`CellCycle`; only batches in the latter count.
+conditions, donor
+    (n_obs,) values of each condition that must be kept, by the name of its column, or the reason why it has
+    no score; (n_obs,) independent units, such as donors.
 neighbors
     Result of :func:`nearest_neighbors`: at least as many per cell as the metric uses, the cell itself
     included. A metric that also accepts a graph or communities takes None if these are given.
@@ -120,6 +123,7 @@ from cellular_bench.metrics.harm.expression import false_de, false_de_genes
 from cellular_bench.metrics.harm.halves import harmless, mixing_as_chance, mixing_ratio
 from cellular_bench.metrics.numerics.distances import Neighbors, nearest_neighbors
 from cellular_bench.metrics.spec import METRICS, metric, required_inputs, sort_metrics
+from cellular_bench.metrics.structure.conditions import condition_kept
 from cellular_bench.metrics.structure.geometry import scgraph, type_geometry
 from cellular_bench.metrics.structure.reference import StructureReference, cell_depth, structure_reference
 from cellular_bench.metrics.structure.state import (
@@ -136,18 +140,19 @@ sort_metrics()
 __all__ = [
     "METRICS", "CalibrationCurve", "CellCycle", "Interval", "LabelFigures", "MappedLabels", "MetricCard",
     "Neighbors", "NovelSamples", "Ontology", "RejectionCurve", "StructureReference", "accuracy",
-    "accuracy_accepted", "ari_scib", "balanced_accuracy", "bootstrap", "bras", "brier", "calibration_curve",
-    "card", "cell_cycle_conservation", "cell_depth", "cilisi", "clisi", "cohen_kappa", "confusion",
-    "coverage", "coverage_at_accuracy_95", "coverage_at_accuracy_99", "evaluate",
-    "expected_calibration_error", "f1_macro", "f1_weighted", "false_de", "false_de_genes", "flag_samples",
-    "fold_change_kept", "gene_correlation_kept", "graph_connectivity", "graph_connectivity_scib", "harmless",
-    "hvg_overlap", "ilisi", "interval", "isolated_label_f1", "isolated_labels", "kbet", "kbet_per_label",
-    "kmeans_ari", "kmeans_nmi", "known_accuracy", "leiden_ari", "leiden_nmi", "likelihood", "log_loss",
-    "lowest_confidence_known", "lowest_confidence_novel", "lowest_likelihoods", "map_labels", "mcc", "metric",
-    "mixing_as_chance", "mixing_ratio", "nearest_neighbors", "neighbours_kept", "neighbours_per_cell",
-    "nmi_scib", "novelty_auroc", "novelty_average_precision", "novelty_fpr95", "novelty_oscr",
-    "ontology_accuracy", "ontology_f1", "parse_obo", "pcr_comparison", "pcr_scib", "per_label", "rare_recall",
-    "read_obo", "rejection_area", "rejection_curve", "required_inputs", "scgraph", "score_cell_cycle",
+    "accuracy_accepted", "ari_scib", "balanced_accuracy", "bootstrap", "bras", "brier",
+    "calibration_curve", "card", "cell_cycle_conservation", "cell_depth", "cilisi", "clisi",
+    "cohen_kappa", "condition_kept", "confusion", "coverage", "coverage_at_accuracy_95",
+    "coverage_at_accuracy_99", "evaluate", "expected_calibration_error", "f1_macro", "f1_weighted",
+    "false_de", "false_de_genes", "flag_samples", "fold_change_kept", "gene_correlation_kept",
+    "graph_connectivity", "graph_connectivity_scib", "harmless", "hvg_overlap", "ilisi", "interval",
+    "isolated_label_f1", "isolated_labels", "kbet", "kbet_per_label", "kmeans_ari", "kmeans_nmi",
+    "known_accuracy", "leiden_ari", "leiden_nmi", "likelihood", "log_loss", "lowest_confidence_known",
+    "lowest_confidence_novel", "lowest_likelihoods", "map_labels", "mcc", "metric", "mixing_as_chance",
+    "mixing_ratio", "nearest_neighbors", "neighbours_kept", "neighbours_per_cell", "nmi_scib",
+    "novelty_auroc", "novelty_average_precision", "novelty_fpr95", "novelty_oscr", "ontology_accuracy",
+    "ontology_f1", "parse_obo", "pcr_comparison", "pcr_scib", "per_label", "rare_recall", "read_obo",
+    "rejection_area", "rejection_curve", "required_inputs", "scgraph", "score_cell_cycle",
     "silhouette_batch", "silhouette_label", "spread_kept", "state_kept", "state_kept_clusters",
     "state_per_cell", "structure_reference", "top3_accuracy", "type_geometry",
 ]  # fmt: skip

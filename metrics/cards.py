@@ -2,7 +2,8 @@
 
 Definition, range, direction, version and source are those of :class:`MetricSpec`. Formula and pitfalls are
 paragraphs of the function's docstring, in its section *Notes*, that begin with ``Formula:`` and ``Fooled
-by:``; the example is its section *Examples*.
+by:``; the example is its section *Examples*. What canary embeddings gain is measured
+(:mod:`cellular_bench.metrics.fooled_by`).
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ from dataclasses import dataclass
 
 from cellular_bench.core.errors import UnknownNameError
 from cellular_bench.core.types import MetricSpec, aspect_title
+from cellular_bench.metrics.fooled_by import Measured, measured_of
 from cellular_bench.metrics.spec import METRICS, required_inputs
 
 
@@ -29,6 +31,8 @@ class MetricCard:
         Formula of the value.
     fooled_by
         Conditions in which a good or bad value means little.
+    measured
+        What canary embeddings gain on the metric, a line per data set; empty where it was not measured.
     example
         Python session that runs; its names are those of ``cellular_bench.metrics`` and numpy as ``np``.
     """
@@ -37,6 +41,7 @@ class MetricCard:
     formula: str
     fooled_by: str
     example: str
+    measured: tuple[Measured, ...] = ()
 
     @property
     def missing(self) -> tuple[str, ...]:
@@ -71,6 +76,7 @@ def card_of(spec: MetricSpec) -> MetricCard:
         formula=_paragraph(notes, "Formula:"),
         fooled_by=_paragraph(notes, "Fooled by:"),
         example=_section(text, "Examples"),
+        measured=measured_of(spec),
     )
 
 
@@ -104,6 +110,11 @@ def render(shown: MetricCard) -> str:
         f"- Formula: {shown.formula or '(not written yet)'}",
         f"- Fooled by: {shown.fooled_by or '(not written yet)'}",
     ]
+    if shown.measured:
+        gains = "; ".join(map(str, shown.measured))
+        lines.append(
+            f"- Measured with [canary embeddings](methods/controls.md#canary-embeddings): fooled {gains}"
+        )
     return "\n".join([*lines, "", "```python", shown.example or "# (not written yet)", "```", ""])
 
 

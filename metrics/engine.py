@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from cellular_bench.core.errors import UndefinedError, UnknownNameError
+from cellular_bench.metrics.embedding.batch_tests import label_acceptance
 from cellular_bench.metrics.embedding.clusterings import communities, kmeans
 from cellular_bench.metrics.embedding.graphs import checked_graph, connectivities, nearest_along
 from cellular_bench.metrics.embedding.local_diversity import perplexity_weights
@@ -28,10 +29,12 @@ from cellular_bench.metrics.numerics.approximate import stratified_sample
 from cellular_bench.metrics.numerics.distances import N_NEIGHBORS, Neighbors
 from cellular_bench.metrics.numerics.ranks import graph_content, random_ranks, row_content
 from cellular_bench.metrics.numerics.shared_distances import SharedDistances, shared_distances
+from cellular_bench.metrics.per_cell import CELL_QUANTITIES
 from cellular_bench.metrics.profiles import FULL, Profile, Shortcut, profile_of
-from cellular_bench.metrics.spec import METRICS
+from cellular_bench.metrics.spec import METRICS, CellValues
 from cellular_bench.metrics.structure.geometry import NOTABLE_CHANCE, TypeAgreement, type_agreement
 from cellular_bench.metrics.structure.reference import StructureReference
+from cellular_bench.metrics.structure.state import neighbours_per_cell
 
 if TYPE_CHECKING:
     from scipy.sparse import csr_matrix
@@ -68,6 +71,8 @@ DERIVED: dict[str, Callable[..., object]] = {
     "neighbors": _neighbors,
     "graph": connectivities,
     "neighbor_weights": perplexity_weights,
+    "label_tests": label_acceptance,
+    "kept_neighbours": neighbours_per_cell,
     "label_silhouettes": silhouettes_by_label,
     "leiden_clusters": communities,
     "kmeans_clusters": kmeans,
@@ -107,6 +112,8 @@ class Evaluation(dict[str, float | UndefinedError]):
         Approximations that were made; empty if every value is exact.
     standard_errors
         Standard errors of the values that are computed on a sample of cells, by metric.
+    per_cell
+        Values of cells, or the reason why there are none, by the quantities that were asked for.
     """
 
     def __init__(self, profile: Profile = FULL) -> None:
@@ -114,6 +121,7 @@ class Evaluation(dict[str, float | UndefinedError]):
         self.profile = profile
         self.shortcuts: tuple[Shortcut, ...] = ()
         self.standard_errors: dict[str, float] = {}
+        self.per_cell: dict[str, CellValues | UndefinedError] = {}
 
 
 def evaluate(
@@ -122,6 +130,7 @@ def evaluate(
     *,
     n_jobs: int = 1,
     profile: str | Profile = FULL,
+    per_cell: Sequence[str] = (),
 ) -> Evaluation:
     """Return the value of each metric, or the reason why it has none.
 
@@ -139,6 +148,9 @@ def evaluate(
     profile
         ``full``: exact. ``standard`` and ``fast``: approximate neighbours, and silhouettes of a sample, if
         there are many cells; see :data:`cellular_bench.metrics.profiles.PROFILES`.
+    per_cell
+        Quantities whose values of cells are wanted, too; see
+        :data:`cellular_bench.metrics.per_cell.CELL_QUANTITIES`.
 
     Returns
     -------
@@ -148,7 +160,7 @@ def evaluate(
     Raises
     ------
     UnknownNameError
-        If no metric has one of the ids, or the profile is unknown.
+        If no metric or quantity has one of the names, or the profile is unknown.
 
     Examples
     --------
@@ -158,18 +170,25 @@ def evaluate(
     for metric_id in metric_ids:
         if metric_id not in METRICS:
             raise UnknownNameError("metric", metric_id, METRICS)
+    for name in per_cell:
+        if name not in CELL_QUANTITIES:
+            raise UnknownNameError("quantity", name, CELL_QUANTITIES)
     chosen = profile_of(profile)
     context = _Context(inputs, {"n_jobs": n_jobs, "profile": chosen})
     sampled = [metric_id for metric_id in metric_ids if METRICS[metric_id].on_sample]
-    sample = context.of_sample(chosen) if sampled else None
+    cells_sampled = any(CELL_QUANTITIES[name].on_sample for name in per_cell)
+    sample = context.of_sample(chosen) if sampled or cells_sampled else None
     evaluation = Evaluation(chosen)
     for metric_id in metric_ids:
         evaluation[metric_id] = _value(metric_id, sample if sample and metric_id in sampled else context)
     _describe_shortcuts(
         evaluation, context, on_all=[name for name in evaluation if not sample or name not in sampled]
     )
-    if sample:
+    if sample and sampled:
         evaluation.shortcuts += (replace(sample.shortcut, metric_ids=tuple(sampled)),)
+    for name in per_cell:
+        on_sample = sample if sample and CELL_QUANTITIES[name].on_sample else None
+        evaluation.per_cell[name] = _cell_values(name, on_sample or context)
     return evaluation
 
 
@@ -184,6 +203,17 @@ def _value(metric_id: str, context: _Context) -> float | UndefinedError:
     if not math.isfinite(value):
         return UndefinedError(f"metric failed: it returned {value}", by_output=True)
     return value
+
+
+def _cell_values(name: str, context: _Context) -> CellValues | UndefinedError:
+    function = CELL_QUANTITIES[name].function
+    try:
+        found = function(**context.arguments(function))
+    except UndefinedError as error:
+        return error
+    except Exception as error:  # reported as this quantity's reason, so that the scores survive
+        return _failure(error)
+    return context.for_all_cells(found)
 
 
 def _failure(error: Exception) -> UndefinedError:
@@ -368,6 +398,10 @@ class _Context:
                 other._values[name] = known
         return other
 
+    def for_all_cells(self, found: CellValues) -> CellValues:
+        """Return values of the cells of this context as values of all cells that were given."""
+        return found
+
     def of_sample(self, profile: Profile) -> _Sample | None:
         """Return the context of a sample of the cells, if the profile and their number require one."""
         shape = np.asarray(self._given.get("X_emb")).shape
@@ -418,6 +452,7 @@ class _Sample(_Context):
         self, inputs: Mapping[str, object], settings: Mapping[str, object], cells: Ints, n_obs: int, seed: int
     ) -> None:
         super().__init__(inputs, settings)
+        self._cells, self._n_obs = cells, n_obs
         self.shortcut = Shortcut(
             quantity="cells",
             description=(
@@ -426,6 +461,16 @@ class _Sample(_Context):
             ),
             figures={"n_sampled": len(cells), "n_obs": n_obs, "seed": seed},
         )
+
+    def for_all_cells(self, found: CellValues) -> CellValues:
+        """Return NaN for cells that are not in the sample."""
+        values = np.full(self._n_obs, np.nan)
+        values[self._cells] = found.values
+        if found.weights is None:
+            return CellValues(values)
+        weights = np.zeros(self._n_obs)
+        weights[self._cells] = found.weights
+        return CellValues(values, weights)
 
 
 def _or_reason(function: Callable[..., object], *positional: object, **arguments: Any) -> object:

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Callable, Iterable
-from typing import Any, TypedDict, TypeVar, Unpack
+from dataclasses import dataclass
+from typing import Any, NamedTuple, TypedDict, TypeVar, Unpack
 
 from cellular_bench.core.types import ASPECTS, AspectId, MetricSpec
+from cellular_bench.metrics.inputs import Floats
 
 #: Every metric by its id; aspects in the order of :data:`ASPECTS`, metrics of the overall score first,
 #: those on request last.
@@ -14,7 +16,9 @@ METRICS: dict[str, MetricSpec] = {}
 #: Input that is there where study metrics are asked for: all of those need it that are ``on_request``.
 STUDY_METRICS = "study_metrics"
 #: Inputs that only some runs have. A metric that needs one is optional: without it, it is no column.
-OPTIONAL_INPUTS = frozenset({"corrected", "expression", "ontology", "structure", "X_pre_all", STUDY_METRICS})
+OPTIONAL_INPUTS = frozenset(
+    {"conditions", "corrected", "expression", "ontology", "structure", "X_pre_all", STUDY_METRICS}
+)
 
 _Function = TypeVar("_Function", bound=Callable[..., float])
 
@@ -30,6 +34,44 @@ class _Facts(TypedDict, total=False):
     on_sample: bool
     version: int
     doi: str | None
+
+
+class CellValues(NamedTuple):
+    """A value per cell, NaN where it has none, and how much each counts in the mean of a group.
+
+    Attributes
+    ----------
+    values
+        (n_obs,) values.
+    weights
+        (n_obs,) weights, not negative; None: all cells count the same.
+    """
+
+    values: Floats
+    weights: Floats | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CellQuantity:
+    """A quantity that every cell has a value of.
+
+    Attributes
+    ----------
+    title
+        Name in tables.
+    definition
+        What the mean over a group of cells says.
+    function
+        Returns :class:`CellValues`; its arguments are those of metrics, see
+        :func:`cellular_bench.metrics.evaluate`.
+    on_sample
+        Whether it is computed on a sample where cells are many, as a metric that is ``on_sample``.
+    """
+
+    title: str
+    definition: str
+    function: Callable[..., CellValues]
+    on_sample: bool = False
 
 
 def metric(
@@ -108,8 +150,8 @@ def required_inputs(spec: MetricSpec) -> tuple[str, ...]:
     return tuple(p.name for p in parameters if p.default is inspect.Parameter.empty)
 
 
-def reads_batches(spec: MetricSpec) -> bool:
-    """Whether the value of a metric depends on which batch a cell is from.
+def reads_batches(spec: MetricSpec | CellQuantity) -> bool:
+    """Whether the value of a metric, or the values of cells, depend on which batch a cell is from.
 
     Examples
     --------

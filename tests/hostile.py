@@ -264,6 +264,8 @@ def _scored(rng: random.Random, text: Callable[[], str], task: str, shape: str) 
             "peak_rss_mib": rng.choice([None, 1500.0]),
             "warm_up_s": rng.choice([None, 2.0]),
         }
+    if task == "integration":
+        made["per_group"] = [_group(rng, text) for _ in range(rng.choice([0, 1, 6]))]
     if task == "annotation":
         labels = {text() for _ in range(3)}
         figures = {"precision": None, "recall": None, "f1": rng.choice([None, 0.5])}
@@ -273,6 +275,18 @@ def _scored(rng: random.Random, text: Callable[[], str], task: str, shape: str) 
         ]
         made["confusion"] = {label: {other: rng.choice([0, 5]) for other in labels} for label in labels}
     return made
+
+
+def _group(rng: random.Random, text: Callable[[], str]) -> dict[str, Any]:
+    far = [0.0, 1.0, -3.0, 1e300, 1e-300, 0.5]
+    quantities = ["batch_mixing", "label_purity", "clisi", text()]
+    values = {name: rng.choice(far) for name in quantities if rng.random() < 0.8}
+    return {
+        "by": rng.choice(["label", "batch"]),
+        "name": text(),
+        "n": rng.choice([0, 1, 30]),
+        "values": values,
+    }
 
 
 def many_methods(n: int, *, n_datasets: int = 1, n_splits: int = 2) -> list[RunRecord]:

@@ -17,6 +17,7 @@ from typing import Final, Literal
 from cellular_bench.benchmark.analysis.data_versions import version_names, versioned
 from cellular_bench.benchmark.analysis.leak_canary import LeakCanary, leak_canary
 from cellular_bench.benchmark.analysis.statistics import ROUNDING, SplitScore, average_seeds, interval
+from cellular_bench.benchmark.registry import built_in_canaries
 from cellular_bench.benchmark.schema.records import (
     Cost,
     DatasetIdentity,
@@ -201,6 +202,17 @@ def is_transductive(record: RunRecord) -> bool:
     """Return whether a method embedded the scored cells alone, while others learn from training cells."""
     apart = TASKS[record.task].asks_at_once is not None and record.split.kind not in AT_ONCE
     return apart and not record.method.inductive and not record.method.is_control
+
+
+def marks_scale(row: BoardRow) -> bool:
+    """Return whether a row is a complete control that marks an end of the scale.
+
+    Damaged embeddings do not: the scale is the same with and without canaries.
+    """
+    if row.track != "control" or row.incomplete_because is not None:
+        return False
+    canary = built_in_canaries().get(row.method.method_id)
+    return canary is None or canary.variant_of is None
 
 
 def scaled(spec: MetricSpec, value: float) -> float:
@@ -565,7 +577,7 @@ def _culprits(runs: Sequence[RunRecord], specs: Sequence[MetricSpec], rule: Rule
         if any(not any(_score(run, spec) for spec in counted if spec.aspect == aspect) for run in done)
     ]
     if unscored:
-        return f"not scored for {_listed(unscored)}, which `run-benchmark rescore` adds to kept outputs"
+        return f"not scored for {_listed(unscored)}, which run-benchmark rescore adds to kept outputs"
     if own := [name for name, found in by.items() if "output" in found]:
         return f"no {_listed(own)}"
     if rule.needs - {spec.aspect for spec in counted}:

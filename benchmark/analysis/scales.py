@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 from cellular_bench.benchmark.analysis.leaderboard import (
     Board,
     BoardRow,
+    marks_scale,
     method_key,
     scaled,
     unit_of,
@@ -98,9 +99,9 @@ def by_controls(board: Board, values: Values) -> Scores | None:
     """Return the metrics scaled between the worst (0) and the best (1) control of the same split.
 
     Values may lie outside. NaN if the controls lie within 0.05 of each other; None with fewer than two
-    complete controls.
+    complete controls. Damaged embeddings are no ends (:func:`.marks_scale`).
     """
-    controls = [row for row in board.rows if row.track == "control" and row.incomplete_because is None]
+    controls = [row for row in board.rows if marks_scale(row)]
     if len(controls) < 2:
         return None
     ends = own_range(board, controls).array

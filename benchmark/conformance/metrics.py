@@ -115,6 +115,8 @@ def example(*, quality: str = "good", seed: int = 0) -> dict[str, Any]:
         "is_novel": is_novel,
         "X_pre": before + noise,
         "X_emb": places + noise,
+        "X_emb_again": places + noise if quality == "good" else generator.permutation(places + noise),
+        "stratum": label,
         "label_pred": names[shown],
         "label_proba": proba,
         "labels": names,

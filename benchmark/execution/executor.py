@@ -29,7 +29,7 @@ from cellular_bench.benchmark.schema.records import Outcome, RunRecord, Status
 from cellular_bench.benchmark.tasks import TASKS
 from cellular_bench.core.errors import BenchError, UserError, reason_of
 from cellular_bench.core.files import discard, folder_below
-from cellular_bench.core.types import Dataset, Split, TaskId
+from cellular_bench.core.types import Dataset, ProfileName, Split, TaskId
 
 LOG = logging.getLogger(__name__)
 
@@ -167,10 +167,10 @@ class Executor:
             If the disk is at fault: then no run can be carried out.
         """
         run = runs[0]
-        inputs: dict[str, TaskId] = {}
+        inputs: dict[str, tuple[TaskId, ProfileName]] = {}
         for other in runs:
-            files = TASKS[other.task].input_files(study_metrics=other.study_metrics)
-            inputs |= dict.fromkeys(files, other.task)
+            files = TASKS[other.task].input_files(study_metrics=other.study_metrics, profile=other.profile)
+            inputs |= dict.fromkeys(files, (other.task, other.profile))
         genes = {other.method.features for other in runs if other.method.features is not None}
         views = {kind: self.store.views_folder(run.dataset, run.split, kind) for kind in sorted(genes)}
         plugins = tuple(dict.fromkeys(path for other in runs for path in other.plugins))

@@ -109,9 +109,9 @@ def with_embedding(outputs: Outputs) -> Outputs:
 
 
 def with_second(outputs: Outputs, second: Outputs) -> Outputs:
-    """Return the outputs of a first call with what metrics read of the second: where the cells are.
+    """Return the outputs of a first call with what metrics read of the second: where it puts the cells.
 
-    That is the embedding, ``X_emb_again``. A graph has none: its nearest cells, ``neighbors_again``, are kept.
+    That is the embedding, ``X_emb_again``. Of a graph, the nearest cells are kept, ``neighbors_again``.
 
     Raises
     ------
@@ -160,8 +160,10 @@ def _score(job: Job, outputs: Outputs, truth: Truth) -> Outcome:
     notes = scoring.notes_on(outputs, job.data)
     if not run.method.is_control:
         notes += scoring.check_rows_belong_to_cells(run.method.method_id, outputs, truth)
+    if run.needs_batches:
+        notes += scoring.notes_on_correction(outputs, truth)
     given = scoring.expression_of(outputs, job.data, job.truth_folder)
-    given |= read_inputs(task, job.truth_folder, study_metrics=run.study_metrics)
+    given |= read_inputs(task, job.truth_folder, study_metrics=run.study_metrics, profile=run.profile)
     outcome = scoring.score(task, outputs, truth, given=given, profile=run.profile, min_cells=run.min_cells)
     for path in run.metric_plugins:
         outcome = _joined(outcome, _by_plugin(path, job, outputs, truth, given))

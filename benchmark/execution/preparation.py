@@ -6,7 +6,7 @@ import json
 import os
 import sys
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
@@ -18,16 +18,17 @@ from cellular_bench.benchmark import registry
 from cellular_bench.benchmark.execution.views import Cells, view_order, write_views
 from cellular_bench.benchmark.results.contents import holds_data
 from cellular_bench.benchmark.results.store import CELLS, ORDER, TRUTH
-from cellular_bench.benchmark.tasks import Task
+from cellular_bench.benchmark.tasks import Task, TaskInputs
 from cellular_bench.core import keys
 from cellular_bench.core.components import principal_components
+from cellular_bench.core.conditions import conditions_of
 from cellular_bench.core.errors import UndefinedError, UserError
 from cellular_bench.core.files import is_disk_error
 from cellular_bench.core.genes import variable_genes
 from cellular_bench.core.h5ad import write_h5ad
 from cellular_bench.core.labels import NO_LABELS, are_labelled
 from cellular_bench.core.npz import read_stored, write_stored
-from cellular_bench.core.types import Features, GeneSelection, Stress, TaskId
+from cellular_bench.core.types import Features, GeneSelection, ProfileName, Stress, TaskId
 from cellular_bench.datasets.splits import half_names
 
 if TYPE_CHECKING:
@@ -57,6 +58,9 @@ class Truth:
         Batches, and the share of each one's variance that the cell cycle explains before integration.
     cell_cycle_reason
         Why there are no cell-cycle scores; empty where there are.
+    condition_names, conditions, donor
+        Columns with conditions that must be kept, (n_conditions, n_obs) their values, and (n_obs,) the
+        donors; empty where there are none.
     """
 
     obs_names: NDArray[np.str_]
@@ -68,6 +72,9 @@ class Truth:
     cell_cycle_batches: NDArray[np.str_]
     cell_cycle_before: NDArray[np.floating[Any]]
     cell_cycle_reason: str = ""
+    condition_names: NDArray[np.str_] = field(default_factory=lambda: np.empty(0, dtype=str))
+    conditions: NDArray[np.str_] = field(default_factory=lambda: np.empty((0, 0), dtype=str))
+    donor: NDArray[np.str_] = field(default_factory=lambda: np.empty(0, dtype=str))
 
     def inputs(self) -> dict[str, Any]:
         """Return the arguments that metrics may ask for."""
@@ -80,7 +87,16 @@ class Truth:
             "X_pre": self.X_pre,
             "cell_cycle": missing or self.cell_cycle,
             "cell_cycle_before": missing or dict(before),
+            **self._condition_inputs(),
         }
+
+    def _condition_inputs(self) -> dict[str, Any]:
+        from cellular_bench.metrics.structure.conditions import without_determined
+
+        if not len(self.condition_names):
+            return {}
+        columns = dict(zip(self.condition_names.tolist(), self.conditions, strict=True))
+        return {"conditions": without_determined(columns, self.batch), "donor": self.donor}
 
 
 def write_data(dataset: Dataset, path: Path) -> None:
@@ -140,14 +156,14 @@ def prepare_split(
     split_file: Path,
     folder: Path,
     *,
-    inputs: Mapping[str, TaskId] = MappingProxyType({}),
+    inputs: Mapping[str, tuple[TaskId, ProfileName]] = MappingProxyType({}),
     views: Mapping[Features, Path] = MappingProxyType({}),
     plugins: Sequence[Path] = (),
 ) -> None:
     """Work out what the runs of a split read: the truth of the scored cells, and what methods may see.
 
-    ``split_file`` is that of :func:`write_split`. ``inputs`` are the tasks whose inputs are wanted too, by
-    the name of their file (:meth:`Task.input_files`), and ``views`` the folders of the views that are wanted.
+    ``split_file`` is that of :func:`write_split`. ``inputs`` are the tasks, and the profiles, whose inputs are
+    wanted too, by the name of their file (:meth:`Task.input_files`), and ``views`` the folders of the views that are wanted.
     What is there is left as it is.
     """
     import anndata
@@ -160,17 +176,20 @@ def prepare_split(
         digest = str(arrays["digest"])
         kind, halves = str(arrays["kind"]), {"halves": arrays["halves"]} if "halves" in arrays else {}
     adata = stressed_data(anndata.read_h5ad(data), _read_stress(stress))
-    if not is_prepared(folder, inputs):
+    if not is_prepared(folder):
         mask = variable_genes(adata.X[train_obs], genes)
         scored = _in_halves(adata[test_obs], kind, **halves)
         truth = make_truth(scored, highly_variable=mask, unseen_labels=unseen)
-        write_stored(folder / TRUTH, {field.name: getattr(truth, field.name) for field in fields(truth)})
-        for name, task_id in inputs.items():
-            arrays = registry.task(task_id, plugins).input_files(study_metrics=True)[name].arrays
-            write_stored(folder / name, {array: make(scored) for array, make in arrays.items()})
+        write_stored(folder / TRUTH, {one.name: getattr(truth, one.name) for one in fields(truth)})
         # Written last: its presence says that the folder is complete.
         found = {"train_obs": train_obs, "test_obs": test_obs, "highly_variable": mask, "stress": stress}
         write_stored(folder / CELLS, found | halves)
+    by_name = {
+        name: registry.task(task_id, plugins).input_files(study_metrics=True, profile=profile)[name]
+        for name, (task_id, profile) in inputs.items()
+    }
+    profiles = {name: profile for name, (_, profile) in inputs.items()}
+    _write_inputs(adata, folder, by_name, profiles, kind=kind)
     cells = read_cells(folder / CELLS)
     names = np.asarray(adata.obs_names, dtype=str)
     write_stored(folder / ORDER, {"order": view_order(names, cells, seed=digest)})
@@ -193,11 +212,51 @@ def _in_halves(scored: AnnData, kind: str, halves: NDArray[np.bool_] | None = No
     return scored
 
 
+def _write_inputs(
+    adata: AnnData,
+    folder: Path,
+    files: Mapping[str, TaskInputs],
+    profiles: Mapping[str, ProfileName],
+    *,
+    kind: str,
+) -> None:
+    """Write the input files of a prepared split that are missing or damaged; a stress has been applied."""
+    missing = [name for name in files if not _is_whole(folder / name)]
+    if not missing:
+        return
+    cells = read_cells(folder / CELLS)
+    scored = _in_halves(adata[cells.test_obs].copy(), kind, cells.halves)
+    scored.var[keys.HIGHLY_VARIABLE] = cells.highly_variable
+    for name in missing:
+        write_stored(folder / name, files[name].made(scored, profiles[name]))
+
+
+def lacking_inputs(
+    task: Task, folder: Path, *, study_metrics: bool, profile: ProfileName
+) -> dict[str, TaskInputs]:
+    """Return the inputs of a task whose files a prepared split lacks, as one of an earlier version does."""
+    files = task.input_files(study_metrics=study_metrics, profile=profile)
+    return {name: one for name, one in files.items() if not _is_whole(folder / name)}
+
+
+def add_inputs(
+    data: Path, folder: Path, files: Mapping[str, TaskInputs], *, kind: str, profile: ProfileName
+) -> None:
+    """Write further inputs of a prepared split of a kind, by the names of their files."""
+    import anndata
+
+    from cellular_bench.datasets.stress import stressed_data
+
+    adata = stressed_data(anndata.read_h5ad(data), read_cells(folder / CELLS).stress)
+    _write_inputs(adata, folder, files, dict.fromkeys(files, profile), kind=kind)
+
+
 def make_truth(
     adata: AnnData, *, highly_variable: NDArray[np.bool_], unseen_labels: NDArray[np.str_]
 ) -> Truth:
     """Gather what metrics need to know of cells beside a method's output."""
     label, batch = (np.asarray(adata.obs[key], dtype=str) for key in (keys.LABEL, keys.BATCH))
+    kept = conditions_of(adata.obs)
     return Truth(
         obs_names=np.asarray(adata.obs_names, dtype=str),
         label=label,
@@ -205,6 +264,9 @@ def make_truth(
         is_novel=np.isin(label, unseen_labels),
         X_pre=principal_components(adata.X[:, highly_variable]),
         **_cell_cycle(adata, batch),
+        condition_names=kept.names,
+        conditions=kept.values,
+        donor=kept.donor if len(kept.names) else kept.donor[:0],
     )
 
 
@@ -262,8 +324,17 @@ def read_truth(folder: Path) -> Truth:
     return Truth(**{**arrays, "cell_cycle_reason": str(arrays["cell_cycle_reason"])})
 
 
-def read_inputs(task: Task, folder: Path, *, study_metrics: bool) -> dict[str, Any]:
+def read_inputs(
+    task: Task,
+    folder: Path,
+    *,
+    study_metrics: bool,
+    profile: ProfileName = "standard",
+    absent: Mapping[str, UndefinedError] = MappingProxyType({}),
+) -> dict[str, Any]:
     """Return what the metrics of a task are given beside the truth, the request for study metrics included.
+
+    ``absent``: why inputs cannot be had, by the names of their files; these are not read.
 
     Raises
     ------
@@ -273,8 +344,15 @@ def read_inputs(task: Task, folder: Path, *, study_metrics: bool) -> dict[str, A
     from cellular_bench.metrics.spec import STUDY_METRICS
 
     found: dict[str, Any] = {STUDY_METRICS: True} if study_metrics else {}
-    for name in task.input_files(study_metrics=study_metrics):
-        found |= _load(folder / name)
+    for name, inputs in task.input_files(study_metrics=study_metrics, profile=profile).items():
+        if name in absent:
+            found |= dict.fromkeys(inputs.inputs, absent[name])
+            continue
+        arrays = _load(folder / name)
+        try:
+            found |= inputs.given(arrays)
+        except ValueError as error:
+            raise UserError(f"{folder / name}: {error}. Run the benchmark again with --fresh.") from error
     return found
 
 

@@ -22,7 +22,7 @@ from cellular_bench.benchmark.tasks import Task
 from cellular_bench.core import keys
 from cellular_bench.core.errors import UserError
 from cellular_bench.core.outputs import read_outputs
-from cellular_bench.core.types import MetricSpec
+from cellular_bench.core.types import MetricSpec, ProfileName
 from cellular_bench.datasets.stress import stressed_data
 from cellular_bench.metrics.spec import reads_labels, required_inputs
 
@@ -81,19 +81,27 @@ def lacking(
         for name in names_of_labellings(adata)
     }
     digests = {name: _digest(label) for name, label in labels.items()}
-    made: dict[str, Labelling] = {}
+    made: dict[tuple[str, ProfileName], Labelling] = {}
     for record in records:
         known = {one.labelling: one.digest for one in record.relabelled}
         absent = [name for name in labels if known.get(name) != digests[name]]
         for name in absent:
-            if name not in made:
-                inputs = _inputs(task, adata, cells, labels[name])
-                made[name] = Labelling(name=name, label=labels[name], digest=digests[name], inputs=inputs)
+            if (name, _profile(record)) not in made:
+                inputs = _inputs(task, adata, cells, labels[name], profile=_profile(record))
+                made[name, _profile(record)] = Labelling(
+                    name=name, label=labels[name], digest=digests[name], inputs=inputs
+                )
         if absent:
-            yield record, [made[name] for name in absent]
+            yield record, [made[name, _profile(record)] for name in absent]
 
 
-def _inputs(task: Task, adata: AnnData, cells: Cells, label: NDArray[np.str_]) -> dict[str, Any]:
+def _profile(record: RunRecord) -> ProfileName:
+    return record.evaluation.profile if record.evaluation else "standard"
+
+
+def _inputs(
+    task: Task, adata: AnnData, cells: Cells, label: NDArray[np.str_], *, profile: ProfileName
+) -> dict[str, Any]:
     """Return the inputs of a task that depend on labels, for the scored cells of a split."""
     depend = [one for one in task.inputs if one.reads_labels]
     if not depend:
@@ -101,7 +109,7 @@ def _inputs(task: Task, adata: AnnData, cells: Cells, label: NDArray[np.str_]) -
     scored = stressed_data(adata, cells.stress)[cells.test_obs].copy()
     scored.var[keys.HIGHLY_VARIABLE] = cells.highly_variable
     scored.obs[keys.LABEL] = label
-    return {key: make(scored) for one in depend for key, make in one.arrays.items()}
+    return {key: value for one in depend for key, value in one.given(one.made(scored, profile)).items()}
 
 
 def _digest(label: NDArray[np.str_]) -> str:
@@ -122,8 +130,8 @@ def relabel(store: Store, record: RunRecord, others: Sequence[Labelling], *, n_j
     if not np.array_equal(outputs.obs_names, truth.obs_names):
         raise UserError(f"The outputs of {record.run_id} are not for the cells of its split.")
     given = scoring.expression_of(outputs, store.data_file(record.dataset), folder)
-    given |= read_inputs(task, folder, study_metrics=scoring.has_study_metrics(record))
-    settings = record.evaluation
+    profile = _profile(record)
+    given |= read_inputs(task, folder, study_metrics=scoring.has_study_metrics(record), profile=profile)
     made = {one.labelling: one for one in record.relabelled}
     for one in others:
         inputs = {**given, **outputs.arrays(), **truth.inputs(), "label": one.label, **one.inputs}
@@ -132,7 +140,7 @@ def relabel(store: Store, record: RunRecord, others: Sequence[Labelling], *, n_j
             reading,
             inputs,
             n_jobs=n_jobs,
-            profile=settings.profile if settings else "standard",
+            profile=profile,
             min_cells=scoring.min_cells_of(record),
         )
         made[one.name] = Relabelled(

@@ -2,20 +2,21 @@
 
 from __future__ import annotations
 
+import logging
 import math
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from types import MappingProxyType
-from typing import Any
+from typing import TYPE_CHECKING, Any, Final, Literal, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
 from cellular_bench.benchmark import registry
 from cellular_bench.benchmark.execution.preparation import Truth, read_expression
-from cellular_bench.benchmark.schema.records import Evaluation, Outcome, RunRecord, Score
+from cellular_bench.benchmark.schema.records import Evaluation, GroupScore, Outcome, RunRecord, Score
 from cellular_bench.benchmark.tasks import Task
 from cellular_bench.core import keys
 from cellular_bench.core.errors import ContractError, UndefinedError
@@ -24,7 +25,20 @@ from cellular_bench.core.outputs import Outputs
 from cellular_bench.core.sizes import MIN_CELLS, stray_batches
 from cellular_bench.core.types import MetricSpec, ProfileName
 
+if TYPE_CHECKING:
+    from cellular_bench.metrics import engine
+    from cellular_bench.metrics.spec import CellQuantity, CellValues
+
+#: A metric, or a quantity of cells.
+_Spec = TypeVar("_Spec", bound="MetricSpec | CellQuantity")
+#: What cells are grouped by in records.
+GROUPS: Final[tuple[Literal["label"], Literal["batch"]]] = ("label", "batch")
+_LOG: Final = logging.getLogger(__name__)
 NOISE = "The embedding is noise, with no information on the cells (a posterior that collapsed?)."
+UNCHANGED = (
+    "The embedding has the nearest neighbours of principal components: the method corrected next to nothing, "
+    "and its scores are about those without correction."
+)
 
 
 def agreement_only(task: Task, outputs: Outputs, truth: Truth) -> Outcome:
@@ -79,7 +93,7 @@ def score(
     min_cells
         Least number of cells of a batch in metrics that read batches.
     only
-        Names of the metrics that are computed; None: all.
+        Names of the metrics that are computed, without details; None: all, with them.
 
     Raises
     ------
@@ -91,8 +105,9 @@ def score(
     returned = {**_not_returned(task), **outputs.arrays()}
     inputs = {**given, **returned, **truth.inputs()}
     specs = [spec for spec in specs_for(task, inputs) if only is None or spec.metric_id in only]
-    scored = compute(specs, inputs, profile=profile, min_cells=min_cells)
-    return Outcome(**{**dict(scored), **task.details(inputs)})
+    per_cell, details = (task.per_cell, task.details(inputs)) if only is None else ((), {})
+    scored = compute(specs, inputs, profile=profile, min_cells=min_cells, per_cell=per_cell)
+    return Outcome(**{**dict(scored), **details})
 
 
 def _not_returned(task: Task) -> dict[str, Any]:
@@ -119,35 +134,121 @@ def compute(
     n_jobs: int = 1,
     profile: ProfileName = "standard",
     min_cells: int = MIN_CELLS,
+    per_cell: Sequence[str] = (),
 ) -> Outcome:
     """Return the score of each metric, a value or a reason, and how exact they are.
 
-    Values do not depend on the number of jobs. Metrics that read batches see no cell of a stray batch.
+    Values do not depend on the number of jobs. Metrics that read batches see no cell of a stray batch. The
+    means of the quantities ``per_cell`` over each label and batch are in ``per_group``.
     """
-    from cellular_bench.metrics import evaluate
-
     scores: dict[str, Score] = {}
     shortcuts = []
-    for part, given, left_out in parts_by_batches(specs, inputs, min_cells):
-        found = evaluate([spec.metric_id for spec in part], given, n_jobs=n_jobs, profile=profile)
+    options = {"n_jobs": n_jobs, "profile": profile}
+    means: dict[tuple[str, str], dict[str, float]] = defaultdict(dict)
+    for part, given, left_out, found in _evaluated(specs, inputs, min_cells, per_cell, options):
         shortcuts += [asdict(shortcut) for shortcut in found.shortcuts]
         for spec in part:
             error = found.standard_errors.get(spec.metric_id)
             scores[spec.metric_id] = as_score(spec, found[spec.metric_id], error, left_out)
+        for (by, name), values in _means_by_group(found.per_cell, given).items():
+            means[by, name] |= values
     facts = {"profile": profile, "min_cells": min_cells, "shortcuts": shortcuts}
     return Outcome(
         status="ok",
         scores=tuple(scores[spec.metric_id] for spec in specs),
+        per_group=tuple(_group_scores(inputs, means, per_cell)),
         evaluation=Evaluation.model_validate(facts),
     )
 
 
+def values_per_cell(
+    task: Task,
+    outputs: Outputs,
+    truth: Truth,
+    *,
+    given: Mapping[str, Any] = MappingProxyType({}),
+    profile: ProfileName = "standard",
+    min_cells: int = MIN_CELLS,
+) -> dict[str, NDArray[np.float32]]:
+    """Return all quantities of single cells, (n_obs,) each, for a task that has them.
+
+    Arguments and errors are those of :func:`score`. A cell is NaN where a quantity is undefined for it, such
+    as in a stray batch or outside a sample.
+    """
+    from cellular_bench.metrics.per_cell import CELL_QUANTITIES
+
+    if not task.per_cell:
+        return {}
+    if not np.array_equal(outputs.obs_names, truth.obs_names):
+        raise ContractError("The outputs are not for the cells of this split.")
+    inputs = {**given, **outputs.arrays(), **truth.inputs()}
+    values = {name: np.full(len(truth.obs_names), np.nan, dtype=np.float32) for name in CELL_QUANTITIES}
+    options = {"profile": profile}
+    for _, _, left_out, found in _evaluated([], inputs, min_cells, list(CELL_QUANTITIES), options):
+        kept = ~np.isin(truth.batch, list(left_out))
+        for name, of_cells in found.per_cell.items():
+            if not isinstance(of_cells, UndefinedError):
+                values[name][kept] = of_cells.values
+    return values
+
+
+def _evaluated(
+    specs: Sequence[MetricSpec],
+    inputs: Mapping[str, Any],
+    min_cells: int,
+    per_cell: Sequence[str],
+    options: Mapping[str, Any],
+) -> Iterator[tuple[list[MetricSpec], Mapping[str, Any], dict[str, int], engine.Evaluation]]:
+    """Evaluate metrics and quantities of cells by what they are given; see :func:`parts_by_batches`."""
+    from cellular_bench.metrics import evaluate
+    from cellular_bench.metrics.per_cell import CELL_QUANTITIES
+
+    wanted = {CELL_QUANTITIES[name]: name for name in per_cell}
+    every: list[MetricSpec | CellQuantity] = [*specs, *wanted]
+    for part, given, left_out in parts_by_batches(every, inputs, min_cells):
+        own = [spec for spec in part if isinstance(spec, MetricSpec)]
+        quantities = [wanted[one] for one in part if not isinstance(one, MetricSpec)]
+        found = evaluate([spec.metric_id for spec in own], given, per_cell=quantities, **options)
+        for name, of_cells in found.per_cell.items():
+            if isinstance(of_cells, UndefinedError) and of_cells.__cause__ is not None:
+                _LOG.warning("%s of single cells: %s", name, of_cells, exc_info=of_cells.__cause__)
+        yield own, given, left_out, found
+
+
+def _means_by_group(
+    per_cell: Mapping[str, CellValues | UndefinedError], given: Mapping[str, Any]
+) -> dict[tuple[str, str], dict[str, float]]:
+    """Return the means of quantities of cells by label and batch: ``{("label", "T"): {quantity: mean}}``."""
+    from cellular_bench.metrics.per_cell import by_group
+
+    means: dict[tuple[str, str], dict[str, float]] = defaultdict(dict)
+    for quantity, of_cells in per_cell.items():
+        if isinstance(of_cells, UndefinedError):
+            continue
+        for by in GROUPS:
+            for name, mean in by_group(of_cells, given[by]).items():
+                means[by, name][quantity] = mean
+    return means
+
+
+def _group_scores(
+    inputs: Mapping[str, Any], means: Mapping[tuple[str, str], Mapping[str, float]], order: Sequence[str]
+) -> Iterator[GroupScore]:
+    """Yield the record of each label and batch that has a mean, sorted by name."""
+    for by in GROUPS:
+        sizes = Counter(np.asarray(inputs[by], dtype=str).tolist()) if means else Counter[str]()
+        for name, n in sorted(sizes.items()):
+            if found := means.get((by, name)):
+                values = {quantity: found[quantity] for quantity in order if quantity in found}
+                yield GroupScore(by=by, name=name, n=n, values=values)
+
+
 def parts_by_batches(
-    specs: Sequence[MetricSpec], inputs: Mapping[str, Any], min_cells: int
-) -> Iterator[tuple[list[MetricSpec], Mapping[str, Any], dict[str, int]]]:
+    specs: Sequence[_Spec], inputs: Mapping[str, Any], min_cells: int
+) -> Iterator[tuple[list[_Spec], Mapping[str, Any], dict[str, int]]]:
     """Yield metrics with what they are given, and the stray batches whose cells that leaves out.
 
-    The same for every method, as it depends on the scored cells alone.
+    Likewise quantities of cells. The same for every method, as it depends on the scored cells alone.
     """
     from cellular_bench.metrics.spec import reads_batches
 
@@ -170,6 +271,8 @@ def without_batches(inputs: Mapping[str, Any], left_out: Collection[str]) -> dic
     before = inputs.get("cell_cycle_before")
     if isinstance(before, Mapping):
         found["cell_cycle_before"] = {name: before[name] for name in before if name not in left_out}
+    if conditions := inputs.get("conditions"):
+        found["conditions"] = {name: _rows(name, values, kept) for name, values in conditions.items()}
     return found
 
 
@@ -238,6 +341,33 @@ def check_rows_belong_to_cells(method_id: str, outputs: Outputs, truth: Truth) -
         "obs_names, or the output has no information on expression (a model that has not learnt, or whose "
         "posterior collapsed). Return rows in the order of obs_names, and look at the training."
     )
+
+
+def notes_on_correction(outputs: Outputs, truth: Truth) -> tuple[str, ...]:
+    """Return a note where an embedding has the neighbours of principal components: nothing was corrected.
+
+    As many components are compared as the embedding has dimensions. For methods that correct batches; others
+    may well return principal components.
+    """
+    if outputs.X_emb is None or len(outputs.X_emb) <= _N_NEIGHBOURS + 1:
+        return ()
+    n_obs, n_dims = outputs.X_emb.shape
+    asked = np.random.default_rng(0).permutation(n_obs)[:_N_ASKED]
+    before = _neighbours_of(asked, truth.X_pre[:, :n_dims])
+    shared, _ = _shared_neighbours(before, _neighbours_of(asked, outputs.X_emb))
+    return (UNCHANGED,) if shared >= _UNCHANGED_SHARE else ()
+
+
+#: Neighbours of so many cells are compared, and so many are the same if next to nothing was corrected.
+_N_ASKED, _UNCHANGED_SHARE = 1000, 0.99
+
+
+def _neighbours_of(rows: NDArray[np.int64], X: Any) -> Any:
+    """Return the nearest other cells of some cells, (n_rows, k)."""
+    from sklearn.neighbors import NearestNeighbors
+
+    near = NearestNeighbors(n_neighbors=_N_NEIGHBOURS + 1).fit(X).kneighbors(X[rows], return_distance=False)
+    return near[:, 1:]
 
 
 def is_noise(X_emb: Any) -> bool:

@@ -61,7 +61,7 @@ class Cells:
     halves: NDArray[np.bool_] | None = None
 
     def batches(self, rows: NDArray[np.int64], draw: int) -> NDArray[np.str_] | None:
-        """Return the halves of cells, some or all of the scored ones, in a draw; None where there are none."""
+        """Return the halves of some of the scored cells in a draw; None where there are none."""
         if self.halves is None:
             return None
         return half_names(self.halves[draw, np.searchsorted(self.test_obs, rows)])
@@ -189,9 +189,7 @@ def views(adata: AnnData, cells: Cells, spec: MethodSpec) -> tuple[AnnData, AnnD
     from cellular_bench.datasets.stress import stressed_data, stressed_labels
 
     adata = stressed_data(adata, cells.stress)
-    train, query = (
-        _view(adata, rows, cells, spec.features) for rows in (cells.train_obs, cells.test_obs)
-    )
+    train, query = (_view(adata, rows, cells, spec.features) for rows in (cells.train_obs, cells.test_obs))
     label = np.asarray(adata.obs[keys.LABEL], dtype=str)
     if spec.uses_labels:
         train.obs[keys.LABEL] = pd.Categorical(stressed_labels(label[cells.train_obs], cells.stress))

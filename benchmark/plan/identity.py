@@ -21,7 +21,7 @@ from cellular_bench.benchmark.schema.records import (
 from cellular_bench.benchmark.tasks import TASKS
 from cellular_bench.core import keys
 from cellular_bench.core.files import truncated
-from cellular_bench.core.types import Dataset, DatasetSpec, Split, TaskId
+from cellular_bench.core.types import Dataset, DatasetSpec, MethodSpec, Split, TaskId
 
 #: Raised when the way runs are carried out changes their results; old records are then not reused.
 PROTOCOL_VERSION = 2
@@ -75,6 +75,8 @@ def dataset_identity(dataset: Dataset) -> DatasetIdentity:
         subsample=dict(dataset.subsample) if dataset.subsample else None,
         recipe=dict(dataset.recipe) if dataset.recipe else None,
         gene_selection=dataset.gene_selection,
+        keep=tuple(spec.keep),
+        donor_key=spec.donor_key,
     )
 
 
@@ -134,6 +136,13 @@ def question(run: Run) -> str:
     params = {**run.method.params, **run.method.files}
     facts = [run.task, method, params, run.dataset.digest, run.split.digest, run.seed]
     return json.dumps(facts, sort_keys=True)
+
+
+def method_seed(base: int, dataset_id: str, split_id: str, spec: MethodSpec) -> int:
+    """Return the seed of a method in a run; a canary has that of the method whose embedding it damages."""
+    is_damage = spec.canary is not None and spec.variant_of is not None
+    name = spec.variant_of if is_damage and spec.variant_of else spec.method_id
+    return derive_seed(base, dataset_id, split_id, name)
 
 
 def derive_seed(base: int, *parts: str) -> int:

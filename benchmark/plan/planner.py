@@ -13,8 +13,8 @@ import numpy as np
 from cellular_bench.benchmark.plan.canary import Board, can_be_tested, canary_runs, draw
 from cellular_bench.benchmark.plan.identity import (
     dataset_identity,
-    derive_seed,
     method_identity,
+    method_seed,
     run_id,
     split_identity,
 )
@@ -243,7 +243,7 @@ def _runs(
                 dataset=data,
                 split=cells,
                 seed=seed,
-                method_seed=derive_seed(seed, data.dataset_id, cells.split_id, identity.method_id),
+                method_seed=method_seed(seed, data.dataset_id, cells.split_id, method.spec),
                 limits=suite.limits,
                 profile=suite.profile,
                 plugins=tuple(path for path in plugins if str(path) in (method.origin, task_file)),
@@ -252,6 +252,7 @@ def _runs(
                 study_metrics=study_metrics,
                 min_cells=suite.min_cells,
                 gpu=method.spec.gpu,
+                needs_batches=method.spec.needs_batches,
                 warnings=dataset.warnings,
             )
 

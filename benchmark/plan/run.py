@@ -48,7 +48,7 @@ class PlannedRun(Run):
 
     ``plugins`` are the files that define its method and its task, ``metric_plugins`` those that define
     metrics; ``access`` is what its method may use, ``sandbox`` says whether it runs in a sandbox where there
-    is one, ``gpu`` whether it uses a GPU.
+    is one, ``gpu`` whether it uses a GPU, ``needs_batches`` whether it only makes sense on several batches.
     """
 
     method_seed: int
@@ -61,6 +61,7 @@ class PlannedRun(Run):
     access: Access = Access()
     sandbox: bool = True
     gpu: bool = False
+    needs_batches: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from cellular_bench.benchmark.results.store import CELLS, TRUTH, Store
 from cellular_bench.core.errors import UserError
@@ -35,7 +34,12 @@ _NO_HALVES = np.empty((2, 0), dtype=bool)
 _TRUTH = {
     "obs_names": ("U", 1), "label": ("U", 1), "batch": ("U", 1), "is_novel": ("b", 1), "X_pre": ("f", 2),
     "cell_cycle": ("f", 2), "cell_cycle_batches": ("U", 1), "cell_cycle_before": ("f", 1),
-    "cell_cycle_reason": ("U", 0),
+    "cell_cycle_reason": ("U", 0), "condition_names": ("U", 1), "conditions": ("U", 2), "donor": ("U", 1),
+}  # fmt: skip
+#: Arrays that folders of older versions lack.
+_OPTIONAL = {
+    "cell_cycle_reason": np.array(""), "condition_names": np.empty(0, "U1"),
+    "conditions": np.empty((0, 0), "U1"), "donor": np.empty(0, "U1"),
 }  # fmt: skip
 #: Those with a row for each scored cell.
 _PER_CELL = ("obs_names", "label", "batch", "is_novel", "X_pre")
@@ -76,13 +80,15 @@ def _read(folder: Path) -> tuple[dict[str, Any], dict[str, Any]]:
         "halves": _NO_HALVES,
         **read_stored(folder / CELLS),
     }
-    truth: dict[str, Any] = {"cell_cycle_reason": np.array(""), **read_stored(folder / TRUTH)}
+    truth: dict[str, Any] = {**_OPTIONAL, **read_stored(folder / TRUTH)}
     n_test = len(cells.get("test_obs", ()))
     are_right = (
         _kinds(cells) == _CELLS
         and _kinds(truth) == _TRUTH
         and all(len(truth[name]) == n_test for name in _PER_CELL)
         and truth["cell_cycle"].shape in ((n_test, 2), (0, 2))
+        and truth["conditions"].shape in ((n := len(truth["condition_names"]), n_test), (0, 0))
+        and len(truth["donor"]) == (n_test if n else 0)
         and len(truth["cell_cycle_batches"]) == len(truth["cell_cycle_before"])
         and all(np.isfinite(truth[name]).all() for name in ("X_pre", "cell_cycle"))
         and all((cells[name] >= 0).all() for name in ("train_obs", "test_obs"))
@@ -130,6 +136,7 @@ def holds_split(folder: Path, split: Split, obs: Any) -> bool:
     obs
         Table of all cells of the data, in the canonical form.
     """
+    from cellular_bench.core.conditions import conditions_of
     from cellular_bench.core.keys import BATCH, LABEL
     from cellular_bench.datasets.splits import scored_batches
 
@@ -145,6 +152,9 @@ def holds_split(folder: Path, split: Split, obs: Any) -> bool:
         "batch": scored_batches(split, obs[BATCH]),
         "is_novel": np.isin(label, np.array(split.unseen_labels, dtype=str)),
     }
+    kept = conditions_of(scored)
+    if len(kept.names):
+        wanted |= {"condition_names": kept.names, "conditions": kept.values, "donor": kept.donor}
     return (
         np.array_equal(cells["train_obs"], split.train_obs)
         and np.array_equal(cells["test_obs"], split.test_obs)

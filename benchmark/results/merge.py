@@ -334,6 +334,7 @@ def merged_suite(sources: Sequence[Store]) -> Suite:
         min_cells=suites[0].min_cells,
         leak_canary=any(suite.leak_canary for suite in suites),
         weights=common_weights(suites),
+        canaries=any(suite.canaries for suite in suites),
         data=tuple(data.values()),
         missing=tuple(item for suite in suites for item in suite.missing),
         blocks=tuple(block for suite in suites for block in suite.blocks),

@@ -89,9 +89,10 @@ class MethodIdentity(Model):
 class DatasetIdentity(Model):
     """The data that it ran on.
 
-    ``n_labels`` is 0 for data without labels. ``subsample`` says which cells were drawn, ``recipe`` how
-    counts were filtered and normalised; both None for the data as they are. ``gene_selection`` says how the
-    variable genes of the training cells were selected; None for results that were computed elsewhere.
+    ``n_labels`` is 0 for data without labels. ``subsample`` says which cells were drawn, ``recipe`` how counts
+    were filtered and normalised; both None for the data as they are. ``gene_selection`` says how the variable
+    genes of the training cells were selected; None for results that were computed elsewhere. ``keep`` are the
+    columns with conditions that methods must keep, ``donor_key`` that of the donors; None: the batches.
     """
 
     dataset_id: FileName
@@ -105,6 +106,8 @@ class DatasetIdentity(Model):
     license: str | None = None
     subsample: dict[str, int] | None = None
     recipe: dict[str, Any] | None = None
+    keep: tuple[str, ...] = ()
+    donor_key: str | None = None
     # Records of before this field: all runs selected by the default.
     gene_selection: GeneSelection | None = GeneSelection()
 
@@ -187,6 +190,42 @@ class LabelScore(Model):
     precision: float | None
     recall: float | None
     f1: float | None
+
+
+class DonorCondition(Model):
+    """How well cells of other donors tell whether cells of one donor and label have one condition.
+
+    ``auc_before`` is the same before integration; 0.5 is chance.
+    """
+
+    value: str
+    label: str
+    donor: str
+    n_obs: int
+    auc: float
+    auc_before: float
+
+
+class ConditionKept(Model):
+    """What an embedding keeps of one condition: a share, or the reason why there is none, and each donor."""
+
+    column: str
+    kept: float | None
+    reason: str | None = None
+    donors: tuple[DonorCondition, ...] = ()
+
+
+class GroupScore(Model):
+    """Means over the scored cells of one label or batch.
+
+    ``n`` is the number of its scored cells. ``values`` are by the names of
+    :data:`cellular_bench.metrics.per_cell.CELL_QUANTITIES`; what is undefined for these cells is absent.
+    """
+
+    by: Literal["label", "batch"]
+    name: str
+    n: int
+    values: dict[str, float]
 
 
 class Shortcut(Model):
@@ -375,8 +414,12 @@ class Outcome(Model):
     confusion
         ``{true label: {predicted label: cells}}`` for annotation; rejected cells count under
         the empty label.
+    conditions
+        What is kept of each condition that methods must keep, by donor.
     relabelled
         Scores under other labels of the same cells.
+    per_group
+        For integration, what the labels and the batches contribute; empty in older records.
     evaluation
         How exact the scores are; None in records from before this was written down: all are exact.
     outputs
@@ -392,7 +435,9 @@ class Outcome(Model):
     scores: tuple[Score, ...] = ()
     per_label: tuple[LabelScore, ...] = ()
     confusion: dict[str, dict[str, int]] = Field(default_factory=dict)
+    conditions: tuple[ConditionKept, ...] = ()
     relabelled: tuple[Relabelled, ...] = ()
+    per_group: tuple[GroupScore, ...] = ()
     evaluation: Evaluation | None = None
     outputs: OutputFile | None = None
     cost: Cost | None = None

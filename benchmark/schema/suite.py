@@ -88,6 +88,9 @@ class Suite(Model):
     leak_canary
         Look for methods that know labels which they were not shown
         (:mod:`cellular_bench.benchmark.plan.canary`).
+    canaries
+        Add the controls that show which metrics reward what they should not, and the methods that they
+        damage, to every block of their task (:mod:`cellular_bench.benchmark.analysis.fooled`).
     partial
         True: what is not here is left out and written down, not an error.
     stand_ins
@@ -108,6 +111,7 @@ class Suite(Model):
     weights: Weights | None = None
     min_cells: int = Field(default=MIN_CELLS, ge=1)
     leak_canary: bool = True
+    canaries: bool = False
     partial: bool = False
     stand_ins: dict[str, tuple[str, ...]] = Field(default_factory=dict)
     missing: tuple[Missing, ...] = ()

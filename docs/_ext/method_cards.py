@@ -59,6 +59,7 @@ def facts(method: Method) -> list[tuple[str, str]]:
         "licence": spec.license or "",
         "reimplemented": "yes" if spec.is_reimplementation else "",
         "variant of": f"`{spec.variant_of}`" if spec.variant_of else "",
+        "canary embedding": spec.canary or "",
         "packages": ", ".join(f"`{name}`" for name in spec.requires),
         "pretrained weights": ", ".join(f"`{folder}`" for folder in spec.weights),
         "environment": f"its own, `{spec.environment}`" if spec.environment else "the common one",

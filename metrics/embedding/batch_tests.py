@@ -8,11 +8,11 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 import numpy as np
-from numpy.typing import ArrayLike
+from numpy.typing import ArrayLike, NDArray
 
 from cellular_bench.core.errors import UndefinedError
 from cellular_bench.metrics.embedding.graphs import connectivities
-from cellular_bench.metrics.inputs import Ints, encode
+from cellular_bench.metrics.inputs import Floats, Ints, encode
 from cellular_bench.metrics.numerics.diffusion import diffusion_map
 from cellular_bench.metrics.numerics.distances import Neighbors, centred_neighbors, known_groups
 from cellular_bench.metrics.numerics.parallel import parallel_map
@@ -37,8 +37,8 @@ MIN_USABLE = 0.75
 N_DIFFUSION_COMPONENTS = 100
 
 
-def _acceptance(neighbors: Ints, batches: Ints) -> float:
-    """Return the share of cells for which a chi-squared test accepts the batch frequencies of all cells."""
+def accepted(neighbors: Ints, batches: Ints) -> NDArray[np.bool_]:
+    """Return for which cells a chi-squared test accepts the batch frequencies of all cells, (n_obs,)."""
     from scipy.special import chdtrc
 
     sizes = np.bincount(batches)
@@ -47,7 +47,8 @@ def _acceptance(neighbors: Ints, batches: Ints) -> float:
     observed = np.bincount(flat.ravel(), minlength=n_obs * len(sizes)).reshape(n_obs, -1)
     expected = sizes * (k / n_obs)
     statistic = np.sum((observed - expected) ** 2 / expected, axis=1)
-    return float(np.mean(chdtrc(len(sizes) - 1, statistic) >= ALPHA))
+    found: NDArray[np.bool_] = chdtrc(len(sizes) - 1, statistic) >= ALPHA
+    return found
 
 
 @metric(
@@ -83,7 +84,7 @@ def kbet(neighbors: Neighbors, batch: ArrayLike) -> float:
     0.0
     """
     near, codes, _ = known_groups(neighbors, N_NEIGHBORS, batch, "batch")
-    return _acceptance(near.indices, codes)
+    return float(np.mean(accepted(near.indices, codes)))
 
 
 @metric(
@@ -104,6 +105,7 @@ def kbet_per_label(
     batch: ArrayLike,
     *,
     cell_ranks: Ints | None = None,
+    label_tests: Floats | None = None,
     n_jobs: int = 1,
 ) -> float:
     """Share of cells whose neighbours within the label have the label's batch frequencies, 0 to 1.
@@ -111,7 +113,8 @@ def kbet_per_label(
     Labels with fewer than 10 cells, or in one batch, are not tested. A label whose graph consists of
     components too small to test (less than 75 % of its cells usable) scores 0. Undefined if no label can be
     tested, or there are fewer than 50 cells. ``cell_ranks`` are random ranks of the cells: the diffusion
-    map of a label is computed in their order.
+    map of a label is computed in their order. ``label_tests`` are the results of :func:`label_acceptance`
+    where they are known.
 
     Notes
     -----
@@ -129,31 +132,75 @@ def kbet_per_label(
     >>> 0.5 < mixed <= 1.0
     True
     """
+    if label_tests is None:
+        label_tests = label_acceptance(neighbors, label, batch, cell_ranks=cell_ranks, n_jobs=n_jobs)
+    codes = encode(label, "label", n_obs=len(neighbors.indices))[1]
+    tested = np.flatnonzero(~np.isnan(label_tests))
+    n_tested = np.bincount(codes[tested])
+    n_accepted = np.bincount(codes[tested], label_tests[tested])
+    is_tested = n_tested > 0
+    return float(np.mean(n_accepted[is_tested] / n_tested[is_tested]))
+
+
+def label_acceptance(
+    neighbors: Neighbors,
+    label: ArrayLike,
+    batch: ArrayLike,
+    *,
+    cell_ranks: Ints | None = None,
+    n_jobs: int = 1,
+) -> Floats:
+    """Return for each cell whether its neighbours within the label have the label's batch frequencies.
+
+    Returns
+    -------
+    (n_obs,) 1 where the test of :func:`kbet_per_label` accepts, 0 where it rejects and for all cells of a
+    label that is in too many pieces to test, NaN for cells that are not tested. The mean over the cells of
+    each label, averaged over the labels, is the value of the metric.
+
+    Raises
+    ------
+    UndefinedError
+        As :func:`kbet_per_label`.
+
+    Examples
+    --------
+    >>> from cellular_bench.metrics import nearest_neighbors
+    >>> X = np.random.default_rng(0).normal(size=(120, 2))
+    >>> near, batch = nearest_neighbors(X, 50), ["x", "y"] * 60
+    >>> found = label_acceptance(near, ["a"] * 120, batch)
+    >>> float(found.mean()) == kbet_per_label(near, ["a"] * 120, batch)
+    True
+    """
     near, batch_codes, known = known_groups(neighbors, N_NEIGHBORS, batch, "batch")
     graph = connectivities(near, N_NEIGHBORS)
     names, codes = encode(label, "label", n_obs=len(neighbors.indices))
     content = graph_content(graph)
     order = np.argsort(random_ranks(content if cell_ranks is None else refined(content, cell_ranks[known])))
-    tested, n_failed = [], 0
+    found = np.full(len(neighbors.indices), np.nan)
+    tasks, places, is_any = [], [], False
     for code in range(len(names)):
         cells = order[codes[known][order] == code]
         batches = batch_codes[cells]
         sizes = np.unique(batches, return_counts=True)[1]
         if len(cells) < MIN_CELLS or len(sizes) < 2:
             continue
+        is_any = True
         k = int(np.clip(np.mean(sizes) // 4, FEWEST, MOST))
         within = graph[cells][:, cells]
         usable = _usable(within, k)
         if len(usable) < MIN_USABLE * len(cells):
-            n_failed += 1
+            found[known[cells]] = 0.0
             continue
         if len(usable) < len(cells):
             within = within[usable][:, usable]
-        tested.append((within, batches[usable], k, min(N_DIFFUSION_COMPONENTS, len(usable) - 1)))
-    if not tested and not n_failed:
+        places.append(known[cells[usable]])
+        tasks.append((within, batches[usable], k, min(N_DIFFUSION_COMPONENTS, len(usable) - 1)))
+    if not is_any:
         raise UndefinedError(f"no label has {MIN_CELLS} cells and two batches")
-    scores = parallel_map(_diffusion_acceptance, tested, n_jobs=n_jobs)
-    return float(np.sum(scores) / (len(scores) + n_failed))
+    for cells, tests in zip(places, parallel_map(_diffusion_tests, tasks, n_jobs=n_jobs), strict=True):
+        found[cells] = tests
+    return found
 
 
 def _usable(graph: csr_matrix, k: int) -> Ints:
@@ -166,12 +213,12 @@ def _usable(graph: csr_matrix, k: int) -> Ints:
     return np.flatnonzero(np.bincount(component)[component] >= MIN_COMPONENT * k)
 
 
-def _diffusion_acceptance(task: tuple[csr_matrix, Ints, int, int]) -> float:
-    """Return the share of a label's cells that are accepted, from its graph and batches."""
+def _diffusion_tests(task: tuple[csr_matrix, Ints, int, int]) -> NDArray[np.bool_]:
+    """Return which of a label's cells are accepted, from its graph and batches."""
     graph, batches, k, n_components = task
     present, codes = np.unique(batches, return_inverse=True)
     if len(present) == 1:
-        return 0.0
+        return np.zeros(len(codes), dtype=bool)
     # Cells are in a random order already; all at one place if the graph does not distinguish them.
     near = centred_neighbors(diffusion_map(graph, n_components), k + 1, np.arange(len(codes)))
-    return _acceptance(near.indices, codes)
+    return accepted(near.indices, codes)

@@ -41,14 +41,20 @@ def _median_lisi(
     """Return the median inverse Simpson index over cells, and the number of groups."""
     near, codes, _ = known_groups(neighbors, N_NEIGHBORS, values, name)
     known = perplexity_weights(near) if weights is None else weights
-    return float(np.median(_lisi(near, codes, known))), int(codes.max()) + 1
+    return float(np.median(lisi(near, codes, known))), int(codes.max()) + 1
 
 
-def _lisi(neighbors: Neighbors, codes: Ints, weights: Floats) -> Floats:
-    """Return the inverse Simpson index of the groups around each cell, (n_obs,)."""
+def shares_around(neighbors: Neighbors, codes: Ints, weights: Floats) -> Floats:
+    """Return the share of each group in the weights of the neighbours of each cell, (n_obs, n_groups)."""
     n_obs, n_groups = len(codes), int(codes.max()) + 1
     around = codes[neighbors.indices[:, 1:N_NEIGHBORS]] + n_groups * np.arange(n_obs)[:, None]
-    shares = np.bincount(around.ravel(), weights.ravel(), minlength=n_obs * n_groups).reshape(n_obs, n_groups)
+    shares: Floats = np.bincount(around.ravel(), weights.ravel(), minlength=n_obs * n_groups)
+    return shares.reshape(n_obs, n_groups)
+
+
+def lisi(neighbors: Neighbors, codes: Ints, weights: Floats) -> Floats:
+    """Return the inverse Simpson index of the groups around each cell, (n_obs,)."""
+    shares = shares_around(neighbors, codes, weights)
     diversity: Floats = 1 / np.einsum("ij,ij->i", shares, shares)
     return diversity
 
@@ -178,7 +184,7 @@ def cilisi(
             continue
         within = np.argsort(np.argsort(ranks[cells]))
         near = centred_neighbors(X[cells], N_NEIGHBORS, within, n_jobs=n_jobs)
-        values.append((_lisi(near, own, perplexity_weights(near)) - 1) / (len(present) - 1))
+        values.append((lisi(near, own, perplexity_weights(near)) - 1) / (len(present) - 1))
     if not values:
         raise UndefinedError(f"no label has {N_NEIGHBORS} cells and two batches")
     return float(np.mean(np.concatenate(values)))

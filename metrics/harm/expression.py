@@ -8,6 +8,7 @@ Arguments, and what *undefined* means: :mod:`cellular_bench.metrics`.
 
 from __future__ import annotations
 
+import warnings
 from typing import Any
 
 import numpy as np
@@ -34,7 +35,8 @@ Matrix = ArrayLike | Any
     name="False differential expression",
     aspect="harm",
     definition=(
-        "Share of genes, tested label by label, that differ between random halves of one batch after correction."
+        "Share of genes, tested label by label, that differ between random halves of one batch after "
+        "correction."
     ),
     higher_is_better=False,
     in_overall=False,
@@ -75,10 +77,10 @@ def false_de(expression: Matrix, corrected: Matrix, batch: ArrayLike, label: Arr
     doi=BENJAMINI,
 )
 def false_de_genes(expression: Matrix, corrected: Matrix, batch: ArrayLike, label: ArrayLike) -> float:
-    """Number of pairs of label and gene that are called different between the halves.
+    """Count the pairs of label and gene that are called different between the halves.
 
-    Undefined if a matrix is not finite, or no label has 20 cells in each half and a gene that 5 % of its cells
-    show.
+    Undefined if a matrix is not finite, or no label has 20 cells in each half and a gene that 5 % of its
+    cells show.
 
     Notes
     -----
@@ -126,13 +128,15 @@ def false_calls(
         genes = np.flatnonzero(shown >= MIN_EXPRESSED)
         first, second = after[np.ix_(one, genes)], after[np.ix_(other, genes)]
         difference = np.abs(first.mean(axis=0) - second.mean(axis=0))
-        with np.errstate(divide="ignore", invalid="ignore"):  # a gene may be constant in both halves
+        with np.errstate(divide="ignore", invalid="ignore"), warnings.catch_warnings():
+            # A gene may be constant in a half, or in both.
+            warnings.filterwarnings("ignore", "Precision loss", RuntimeWarning)
             p = ttest_ind(first, second, equal_var=False).pvalue
         p_values.append(np.where(np.isnan(p), 1.0, p))
         effects.append((difference > 0) & (difference >= MIN_EFFECT * spread[genes]))
     if not sum(map(len, p_values)):
         raise UndefinedError(
-            f"no label has {MIN_HALF} cells in each half and a gene that {MIN_EXPRESSED:.0%} of its cells show"
+            f"no label has {MIN_HALF} cells in each half, and a gene that {MIN_EXPRESSED:.0%} of them show"
         )
     called: NDArray[np.bool_] = false_discovery_control(np.concatenate(p_values)) < RATE
     return called & np.concatenate(effects)

@@ -173,11 +173,12 @@ def harmless(neighbors_of_calls: Ints) -> float:
     name="Mixing as by chance",
     aspect="harm",
     definition=(
-        "1 if neighbours are of the other half of a batch as often as chance says, 0 if twice or half as often."
+        "1 if neighbours are of the other half of a batch as often as chance says, 0 if twice or half as "
+        "often."
     ),
 )
 def mixing_as_chance(stratum_neighbors: Ints, batch: ArrayLike, stratum: ArrayLike) -> float:
-    """Closeness of :func:`mixing_ratio` to 1, from 0 to 1.
+    """Compare :func:`mixing_ratio` with 1, the right value: 1 if it is 1, 0 if it is 2, 1/2 or beyond.
 
     Undefined as :func:`mixing_ratio`.
 

@@ -67,6 +67,17 @@ class Groups:
     n_signal: Ints
     scores: Floats
 
+    def is_sound(self, n_obs: int) -> Iterator[bool]:
+        """Yield whether positions are those of cells, and arrays have lengths that belong together."""
+        n, n_groups = len(self.cells), len(self.n_signal)
+        yield _are_positions(self.cells, n_obs) and _are_positions(self.label, n_obs)
+        yield len(self.label) == n_groups and self.starts.shape == (n_groups + 1,)
+        yield _are_positions(self.starts, n + 1) and _are_positions(self.n_signal, MOST_SIGNAL + 1)
+        yield self.starts[0] == 0 and self.starts[-1] == n
+        yield bool((np.diff(self.starts) >= MIN_GROUP_CELLS).all())
+        yield self.scores.shape == (n, MOST_SIGNAL) and self.scores.dtype.kind == "f"
+        yield bool(np.isfinite(self.scores).all())
+
     def __iter__(self) -> Iterator[tuple[int, slice, Floats]]:
         """Yield code of the label, place in ``cells`` and scores of every group that counts."""
         for number in np.flatnonzero(self.n_signal).tolist():
@@ -192,18 +203,41 @@ class StructureReference:
 
         Raises
         ------
-        KeyError
-            If one is missing.
+        ValueError
+            If they are not of a reference.
         """
         found: dict[str, Any] = {name: array for name, array in arrays.items() if "." not in name}
-        for name in ("cluster_groups", "label_groups"):
-            if f"{name}.cells" in arrays:
-                found[name] = Groups(**{part.name: arrays[f"{name}.{part.name}"] for part in fields(Groups)})
-        for name, kind in (("n_obs", int), ("seed", int), ("within_share", float)):
-            if name in found:
-                found[name] = kind(found[name])
-        found["skipped_types"] = tuple(found["skipped_types"].tolist())
-        return cls(**found)
+        try:
+            for name in ("cluster_groups", "label_groups"):
+                if f"{name}.cells" in arrays:
+                    parts = {part.name: arrays[f"{name}.{part.name}"] for part in fields(Groups)}
+                    found[name] = Groups(**parts)
+            for name, kind in (("n_obs", int), ("seed", int), ("within_share", float)):
+                if name in found:
+                    found[name] = kind(found[name])
+            found["skipped_types"] = tuple(map(str, found["skipped_types"].tolist()))
+            reference = cls(**found)
+        except (KeyError, TypeError, AttributeError) as error:
+            raise ValueError(f"the arrays of the structure are incomplete: {error}") from error
+        if not all(reference._is_sound()):
+            raise ValueError("the arrays of the structure do not belong together")
+        return reference
+
+    def _is_sound(self) -> Iterator[bool]:
+        """Yield whether positions are those of cells, and arrays have lengths that belong together."""
+        n = self.n_obs if self.cells is None else len(self.cells)
+        if self.cells is not None:
+            yield _are_positions(self.cells, self.n_obs) and bool((np.diff(self.cells) > 0).all())
+        yield _are_positions(self.batch, n) and len(self.batch) == n
+        yield self.neighbours.shape == (n, N_NEIGHBOURS) and _are_positions(self.neighbours + 1, n + 1)
+        for groups in (self.cluster_groups, self.label_groups):
+            yield groups is None or all(groups.is_sound(n))
+        of_labels = (self.label, self.types, self.consensus, self.label_groups, self.within_share)
+        yield len({part is None for part in of_labels}) == 1
+        if self.label is not None and self.types is not None and self.consensus is not None:
+            yield _are_positions(self.label, n) and len(self.label) == n
+            yield _are_positions(self.types, n) and self.consensus.shape == (len(self.types),) * 2
+            yield bool(np.isin(self.types, self.label).all()) and self.consensus.dtype.kind == "f"
 
 
 #: Metrics that depend on the reference.
@@ -280,7 +314,7 @@ def structure_reference(
     depths, cells = np.asarray(depth, dtype=np.float64), None
     if most_cells is not None and n_obs > most_cells:
         groups = np.zeros(n_obs, dtype=np.int64) if labels is None else labels
-        content = row_content(np.column_stack([depths, X.sum(axis=1), X.getnnz(axis=1)]))
+        content = row_content(np.column_stack([depths, np.asarray(X.sum(axis=1)), X.getnnz(axis=1)]))
         ranks = random_ranks(content, groups, batches, seed=seed)
         cells = stratified_sample(groups, batches, most_cells, ranks)
         X, depths, batches = X[cells], depths[cells], batches[cells]
@@ -395,6 +429,11 @@ def by_largest(distances: Floats) -> Floats:
     return relative
 
 
+def _are_positions(numbers: NDArray[Any], n: int) -> bool:
+    """Return whether all are whole numbers from 0 to n - 1."""
+    return numbers.dtype.kind == "i" and bool(((numbers >= 0) & (numbers < n)).all())
+
+
 def _checked(expression: Any, highly_variable: NDArray[np.bool_], depth: ArrayLike) -> csr_matrix:
     from scipy import sparse
 
@@ -415,8 +454,13 @@ def _checked(expression: Any, highly_variable: NDArray[np.bool_], depth: ArrayLi
 
 
 def _components(X: csr_matrix, n_components: int) -> NDArray[np.float32]:
-    """Return principal components of the cells of a batch, fewer where there are few cells or genes."""
+    """Return principal components of the cells of a batch, fewer where there are few cells or genes.
+
+    Where no gene varies, there is one, of zeros.
+    """
     limit = min(X.shape)
+    if not (X.max(axis=0) != X.min(axis=0)).nnz:
+        return np.zeros((X.shape[0], 1), dtype=np.float32)
     return principal_components(X, n_components=min(n_components, max(limit - 1, 1)))
 
 

@@ -168,10 +168,17 @@ def spread_kept(X_emb: ArrayLike, structure: StructureReference) -> float:
     definition="Share of the 15 nearest cells within the batch that stay so, beyond chance.",
     in_overall=False,
 )
-def neighbours_kept(X_emb: ArrayLike, structure: StructureReference, cell_ranks: Ints | None = None) -> float:
+def neighbours_kept(
+    X_emb: ArrayLike,
+    structure: StructureReference,
+    cell_ranks: Ints | None = None,
+    *,
+    kept_neighbours: Floats | None = None,
+) -> float:
     """Conservation of neighbours within batches, 1 for all and 0 for as many as random cells share.
 
-    Needs no labels. Undefined if no batch has 30 cells.
+    Needs no labels. Undefined if no batch has 30 cells. ``kept_neighbours`` is the result of
+    :func:`neighbours_per_cell` where it is known.
 
     Notes
     -----
@@ -191,7 +198,7 @@ def neighbours_kept(X_emb: ArrayLike, structure: StructureReference, cell_ranks:
     >>> neighbours_kept(X, reference) > 0.95
     True
     """
-    kept = neighbours_per_cell(X_emb, structure, cell_ranks)
+    kept = neighbours_per_cell(X_emb, structure, cell_ranks) if kept_neighbours is None else kept_neighbours
     if np.isnan(kept).all():
         raise UndefinedError(f"no batch has {MIN_GROUP_CELLS} cells")
     return float(np.nanmean(kept))

@@ -20,7 +20,7 @@ from cellular_bench.reports.page.templating import render_page
 from cellular_bench.reports.report import Report
 from cellular_bench.reports.tables.across_datasets import across_id
 from cellular_bench.reports.tables.method_rows import GROUPS
-from cellular_bench.reports.tables.overview import formulas, runs_in_words
+from cellular_bench.reports.tables.overview import formulas, other_title, runs_in_words
 
 #: Scales to choose from: value, title, what it does.
 SCALES: Final[tuple[tuple[Scale, str, str], ...]] = (
@@ -49,6 +49,7 @@ def page(report: Report, figures: Sequence[Figure] = (), *, heavy: Sequence[Figu
         figure_page=figure_page,
         presets={board.board_id: _presets(board) for board in boards},
         aspect_title=aspect_title,
+        other_title=other_title,
         methods=method_details(boards, _shown(report)),
         tracks={t: t for t in GROUPS if any(t == row.track for board in boards for row in board.rows)},
         tasks={task: TASKS[task].title for task in tasks},

@@ -223,13 +223,13 @@
     return slidersOf(box).map((range, i) => `${range.labels[0].textContent.toLowerCase()} weighs ${weights[i].toFixed(2)}`).join(", ");
   };
 
-  const chosenInWords = (scale, hasScale, moved) => {
+  const chosenInWords = (scale, hasScale, moved, other) => {
     const scales = { controls: "between the controls of each split", raw: "unscaled, mirrored if lower is better" };
     const parts = [];
     if (moved) parts.push(moved);
     if (scale !== "own") parts.push(hasScale ? `metrics are taken ${scales[scale]}` : "fewer than two controls are complete: the scale stays each metric’s own range");
     if (!parts.length) return "";
-    return `Overall, aspects and ranks: ${parts.join("; ")}. “Versus best”, “Between controls”, the overall score by named weights, the overview and the other tables are unchanged.`;
+    return `Overall, aspects and ranks: ${parts.join("; ")}. ${other ? `“${other}”, ` : ""}“Versus best”, “Between controls”, the overview and the other tables are unchanged.`;
   };
 
   const reweigh = (board) => {
@@ -247,7 +247,7 @@
       rows.forEach((row) => writeScores(row, scale, weights));
       for (const body of table.tBodies) writeRanks(body);
     }
-    const words = chosenInWords(chosen, hasScale, isDefault ? "" : chosenWeights(box));
+    const words = chosenInWords(chosen, hasScale, isDefault ? "" : chosenWeights(box), box && box.dataset.other);
     const line = board.querySelector(".chosen");
     line.textContent = words;
     line.hidden = !words;

@@ -38,8 +38,9 @@ def across_table(group: Across) -> Table:
         table_id=across_id(group),
         task=group.task,
         title=f"{TASKS[group.task].title} over {plural(len(group.boards), 'data set')}, "
-        f"methods {TRACKS_IN_WORDS[group.track]}{_rule(group, ', weights of {}')}",
-        lead=f"{subtitle(first).capitalize()}. {rank_verdict(group)} {_pair_verdict(group)}",
+        f"methods {TRACKS_IN_WORDS[group.track]}",
+        lead=f"{subtitle(first).capitalize()}{_rule(group, ', overall scores with {} weights')}. "
+        f"{rank_verdict(group)} {_pair_verdict(group)}",
         caption=CAPTION,
         columns=(
             *columns("number", *HEADS),

@@ -7,7 +7,10 @@ from typing import Final, Literal
 
 from cellular_bench.benchmark.analysis.leaderboard import Board
 from cellular_bench.benchmark.tasks import TASKS
+from cellular_bench.reports.tables.conditions import condition_tables
 from cellular_bench.reports.tables.failures import failures_table
+from cellular_bench.reports.tables.fooled import fooled_table
+from cellular_bench.reports.tables.groups import group_tables
 from cellular_bench.reports.tables.labellings import labellings_table
 from cellular_bench.reports.tables.labels import held_out_table, labels_table
 from cellular_bench.reports.tables.metrics import metrics_table
@@ -28,8 +31,11 @@ BOARD_TABLES: Final[tuple[BoardTable, ...]] = (
     stability_table,
     labellings_table,
     metrics_table,
+    fooled_table,
     labels_table,
     held_out_table,
+    condition_tables,
+    group_tables,
     published_tables,
     failures_table,
 )

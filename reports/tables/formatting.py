@@ -48,6 +48,18 @@ def number(value: float) -> str:
     return text.replace("-", "−") if float(text) else text.lstrip("-")
 
 
+def signed(value: float) -> str:
+    """Write a difference of scores with its sign; none for a zero.
+
+    Examples
+    --------
+    >>> signed(0.15), signed(-0.15), signed(0.0001)
+    ('+0.150', '−0.150', '0.000')
+    """
+    text = number(value)
+    return f"+{text}" if value > 0 and float(text) else text
+
+
 def quantity(value: float) -> str:
     """Write seconds or mebibytes with about three digits: ``"0.12"``, ``"12.3"``, ``"12,346"``."""
     digits = 2 if value < 10 else 1 if value < 100 else 0

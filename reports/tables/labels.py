@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter, defaultdict
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from cellular_bench.benchmark.analysis.leaderboard import (
     Board,
@@ -20,7 +20,8 @@ from cellular_bench.reports.tables.model import Cell, Column, Table, missing, sc
 
 def labels_table(board: Board) -> Table | None:
     """Return the F1 score of each label and method; None if no run has per-label results."""
-    support = _support([run for row in board.rows for run in row.runs if run.per_label])
+    runs = [run for row in board.rows for run in row.runs if run.per_label]
+    support = cells_per_run([{score.label: score.support for score in run.per_label} for run in runs])
     if not support:
         return None
 
@@ -42,19 +43,18 @@ def labels_table(board: Board) -> Table | None:
     )
 
 
-def _support(runs: Sequence[RunRecord]) -> dict[str, str]:
-    """Return the mean number of scored cells of each label, the most frequent label first.
+def cells_per_run(runs: Sequence[Mapping[str, int]]) -> dict[str, str]:
+    """Return the mean number of cells of each label or batch in words, the most frequent one first.
 
-    A run lists the labels that its cells have or were given; of any other it has no cell.
+    ``runs`` are the numbers of cells in each run. Of what a run does not list it has no cell.
     """
     totals: Counter[str] = Counter()
-    for run in runs:
-        for score in run.per_label:
-            totals[score.label] += score.support
-    means = {label: total / len(runs) for label, total in totals.items()}
+    for sizes in runs:
+        totals.update(sizes)
+    means = {name: total / len(runs) for name, total in totals.items()}
     return {
-        label: f"{mean:,.0f}" if mean >= 10 or mean.is_integer() else f"{mean:.2g}"
-        for label, mean in sorted(means.items(), key=lambda item: (-item[1], item[0]))
+        name: f"{mean:,.0f}" if mean >= 10 or mean.is_integer() else f"{mean:.2g}"
+        for name, mean in sorted(means.items(), key=lambda item: (-item[1], item[0]))
     }
 
 

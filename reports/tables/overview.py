@@ -203,20 +203,21 @@ def _tied(tests: Sequence[Comparison], names: Mapping[str, str]) -> str:
 
 
 def formula(board: Board) -> str:
-    """Write how the overall scores of a board are made, that of the other rule too.
+    """Write how the overall scores of a board are made, that of the other rule too."""
+    words = [own_formula(board)]
+    if board.other_rule is not None:
+        words.append(f"{other_title(board.other_rule)} = {rule_in_words(board.other_rule)}")
+    return "; ".join(words)
 
-    ``"0.4 × batch correction + 0.6 × ..."``, or the metrics of the only aspect.
-    """
+
+def own_formula(board: Board) -> str:
+    """Write the rule of a board, ``"0.4 × batch correction + ..."``, or the metrics of its only aspect."""
     if len(board.aspects) == 1:
         (aspect,) = board.aspects
         names = [spec.name for spec in board.metrics if spec.aspect == aspect and spec.in_overall]
         return f"the mean of {', '.join(names)}"
     words = rule_in_words(board.rule) if board.dataset.is_labelled else _metrics_weighed(board)
-    if board.rule.name != DEFAULT_RULE:
-        words += f" ({board.rule.title} weights)"
-    if board.other_rule is not None:
-        words += f"; {other_title(board.other_rule)} = {rule_in_words(board.other_rule)}"
-    return words
+    return words if board.rule.name == DEFAULT_RULE else f"{words} ({board.rule.title} weights)"
 
 
 def rule_in_words(rule: Rule) -> str:
@@ -266,7 +267,7 @@ def weights_notes(board: Board) -> tuple[str, ...]:
         if board.dataset.is_labelled:
             notes.append(
                 f"No run has been scored for {absent}, so the overall score has the {board.rule.title} "
-                "weights. `run-benchmark rescore FOLDER` adds the scores where outputs are kept."
+                "weights. run-benchmark rescore FOLDER adds the scores where outputs are kept."
             )
         else:
             notes.append(

@@ -13,6 +13,7 @@ from cellular_bench.benchmark.analysis.leaderboard import (
     OtherScore,
     Summary,
     is_transductive,
+    marks_scale,
     method_key,
 )
 from cellular_bench.benchmark.analysis.rank_stability import against_best, between_controls
@@ -36,7 +37,7 @@ from cellular_bench.reports.tables.model import (
     number_cell,
     score_cell,
 )
-from cellular_bench.reports.tables.overview import formula, other_title, rule_in_words, weights_notes
+from cellular_bench.reports.tables.overview import other_title, own_formula, rule_in_words, weights_notes
 
 
 def ranking_table(board: Board) -> Table:
@@ -86,7 +87,8 @@ def ranking_table(board: Board) -> Table:
 def _caption(board: Board, units: str) -> str:
     caption = " ".join(
         [
-            f"Overall = {formula(board)}: mean with its 95 % confidence interval over {units}.",
+            f"Overall = {own_formula(board)}: mean with its 95 % confidence interval over {units}.",
+            *([_other_in_words(board.other_rule)] if board.other_rule is not None else []),
             *weights_notes(board),
             "Other columns: mean ± standard deviation over splits and seeds. Ranked within each track.",
         ]
@@ -145,6 +147,10 @@ def _overall(board: Board, row: BoardRow) -> Cell:
     return replace(cell, detail=overall_spread(row), href=f"#{runs_anchor(board, row.method)}")
 
 
+def _other_in_words(rule: Rule) -> str:
+    return f"{other_title(rule)} = {rule_in_words(rule)}, with the rank by it."
+
+
 def _other_column(rule: Rule) -> Column:
     hint = f"{rule_in_words(rule)}, and the rank by it among the methods of the track"
     return Column(other_title(rule), "bar", hint=hint)
@@ -180,8 +186,7 @@ def _unranked(row: BoardRow) -> str:
 
 def _outside_controls(row: BoardRow, board: Board) -> str:
     """Say if a complete method scores outside the range of the controls; empty if it does not."""
-    complete = [r for r in board.rows if r.track == "control" and r.incomplete_because is None]
-    ends = [r.overall.mean for r in complete if r.overall.mean is not None]
+    ends = [r.overall.mean for r in board.rows if marks_scale(r) and r.overall.mean is not None]
     if row.track == "control" or row.overall.mean is None or len(ends) < 2:
         return ""
     if row.overall.mean > max(ends):

@@ -21,7 +21,7 @@ CSV_COLUMNS = (
     "run_id", "suite_id", "task", "dataset_id", "split_id", "split_kind", "method_id", "method_params",
     "seed", "status", "reason", "metric_id", "aspect", "value", "value_reason", "standard_error",
     "profile", "wall_time_s", "cpu_time_s", "peak_rss_mib", "warm_up_s",
-    "dataset_version",
+    "group_by", "group", "dataset_version",
 )  # fmt: skip
 
 
@@ -31,7 +31,7 @@ _NUMBER: Final = re.compile(r"[+-]?\d+(\.\d*)?(e[+-]?\d+)?")
 
 
 def scores_csv(records: Sequence[RunRecord]) -> str:
-    """Return one line per run and metric; a run without scores has one line with no metric."""
+    """Return one line per run and metric, and per mean of a label or batch; see :func:`score_rows`."""
     return csv_text(CSV_COLUMNS, (row for run in records for row in score_rows(run)))
 
 
@@ -65,7 +65,12 @@ def inert(value: Any) -> Any:
 
 
 def score_rows(run: RunRecord) -> Iterator[dict[str, Any]]:
-    """Yield a mapping of :data:`CSV_COLUMNS` per score; what a run lacks is absent or None."""
+    """Yield a mapping of :data:`CSV_COLUMNS` per score; what a run lacks is absent or None.
+
+    A run without scores has one row with no metric. Means over a label or batch come after the scores. Their
+    ``metric_id`` is the name of the quantity with ``_by_label`` or ``_by_batch``, which no metric has: what
+    reads scores by their metric does not read them, too.
+    """
     common: dict[str, Any] = {
         "run_id": run.run_id,
         "suite_id": run.suite_id,
@@ -89,6 +94,10 @@ def score_rows(run: RunRecord) -> Iterator[dict[str, Any]]:
     for score in run.scores:
         fields = score.model_dump(include={"metric_id", "aspect", "value", "standard_error"})
         yield common | fields | {"value_reason": None if score.reason is None else cut(score.reason)}
+    for one in run.per_group:
+        group = {"group_by": one.by, "group": cut(one.name)}
+        for quantity, value in one.values.items():
+            yield common | group | {"metric_id": f"{quantity}_by_{one.by}", "value": value}
 
 
 def leaderboard_csv(boards: Sequence[Board]) -> str:

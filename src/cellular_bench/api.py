@@ -57,8 +57,8 @@ def run(
         Names of the catalogue, or of plug-ins, instead of the suite's.
     adata
         Your own cells, in memory or as an h5ad file; ``batch_key=`` and ``label_key=`` name the columns of
-        ``obs`` with batches and cell types. Without ``label_key``, integration is ranked without labels,
-        which is exploratory.
+        ``obs`` with batches and cell types, ``keep=`` those of conditions that integration must keep.
+        Without ``label_key``, integration is ranked without labels, which is exploratory.
     out
         Folder of results.
     quiet
@@ -132,7 +132,8 @@ def score(
     **options
         Every other option of ``run-benchmark score`` by its name: ``pre="X_pca"`` (an embedding from before
         integration, for the comparison of principal components), ``corrected="layer"``, ``counts_layer``,
-        ``plugins``, ``profile`` (``"full"`` never approximates), ``jobs``...
+        ``plugins``, ``profile`` (``"full"`` never approximates), ``jobs``, ``keep`` with ``donor_key``
+        (columns of conditions that must be kept, and of donors)...
 
     Returns
     -------

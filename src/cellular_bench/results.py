@@ -74,7 +74,7 @@ class Results:
         return {run.run_id: f"{run.status}: {run.reason}" for run in self.records if run.status != "ok"}
 
     def to_frame(self) -> pd.DataFrame:
-        """Return one row per run and metric, and one for a run without scores, as in ``scores.csv``."""
+        """Return the rows of ``scores.csv``: one per run and metric, and per mean of a label or batch."""
         return score_frame(self.records)
 
     def leaderboard(

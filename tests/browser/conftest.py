@@ -31,7 +31,7 @@ INTEGRATION = {
     "ilisi": "batch_correction", "kbet": "batch_correction", "graph_connectivity": "batch_correction",
     "pcr_comparison": "batch_correction", "bras": "batch_correction", "nmi_leiden": "bio_conservation",
     "ari_leiden": "bio_conservation", "silhouette_label": "bio_conservation", "clisi": "bio_conservation",
-    "isolated_labels": "bio_conservation",
+    "isolated_labels": "bio_conservation", "type_geometry": "structure", "state_kept": "structure",
 }  # fmt: skip
 ANNOTATION = {"accuracy": "annotation", "balanced_accuracy": "annotation", "f1_macro": "annotation"}
 NOVELTY = {"auroc": "novelty", "auprc": "novelty", "fpr95": "novelty"}
@@ -85,6 +85,8 @@ def specs() -> dict[str, MetricSpec]:
 def _scores(task: str, quality: float, n_batches: int, rng: np.random.Generator) -> tuple[Score, ...]:
     scores = []
     for metric_id, aspect in TASK_METRICS[task].items():
+        if n_batches == 1 and aspect == "structure":
+            continue  # as in records from before there was such a score
         value: float | None = float(np.clip(quality + rng.normal(0, 0.06), 0, 1))
         reason = by = None
         if n_batches == 1 and metric_id in ("ilisi", "kbet", "pcr_comparison", "bras"):
@@ -174,7 +176,10 @@ def _failing(board: tuple[Any, ...], name: str, split: int, seed: int) -> dict[s
 
 @pytest.fixture(scope="session")
 def records() -> list[RunRecord]:
-    """Twelve methods on four boards, with failures and metrics that the data do not permit."""
+    """Twelve methods on four boards, with failures and metrics that the data do not permit.
+
+    The board of one donor has no score of structure, and so two weights to choose.
+    """
     found = []
     for board in BOARDS:
         for method in METHODS:

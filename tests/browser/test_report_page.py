@@ -201,28 +201,108 @@ def test_another_scale_ranks_again_by_the_numbers_of_python(
     assert page.execute_script(read, FIRST) == before
 
 
+ROWS = f"{RANKING} tbody.group-unsupervised tr:not(.group)"
+READ = """const text = (row, cell) => row.querySelector(cell).textContent.trim();
+  return [...document.querySelectorAll(arguments[0])].map(row => [
+    row.dataset.method, text(row, '[data-key=overall] .val'), text(row, '[data-key=rank]'),
+    text(row, '[data-key=overall] .sd'), text(row, 'td[data-key=aspect-2] .val')])"""
+WEIGHTS = "#integration-baron_human-leave_one_batch_out-weights"
+
+
+def _slide(page: Any, *places: float, box: str = WEIGHTS) -> None:
+    script = """document.querySelectorAll(arguments[0] + ' input').forEach((range, i) => {
+      range.value = arguments[1][i]; range.dispatchEvent(new Event('input', {bubbles: true})); })"""
+    page.execute_script(script, box, places)
+
+
+def _outputs(page: Any, box: str = WEIGHTS) -> list[str]:
+    return [output.text for output in page.find_elements("css selector", f"{box} output")]
+
+
 def test_other_weights_change_overall_and_ranks_and_can_be_reset(page: Any) -> None:
-    cells = f"{RANKING} tbody.group-unsupervised tr:not(.group)"
-    read = """const text = (row, cell) => row.querySelector(cell).textContent.trim();
-      return [...document.querySelectorAll(arguments[0])].map(row => [
-        row.dataset.method, text(row, '[data-key=overall] .val'), text(row, '[data-key=rank]'),
-        text(row, '[data-key=overall] .sd'), text(row, 'td[data-key=aspect-0] .val')])"""
-    before = page.execute_script(read, cells)
-    slider = page.find_element("css selector", ".weights input")
-    set_to = (
-        "arguments[0].value = arguments[1]; arguments[0].dispatchEvent(new Event('input', {bubbles: true}))"
-    )
-    page.execute_script(set_to, slider, "1")
-    only_batch = page.execute_script(read, cells)
-    assert [row[1] for row in only_batch] == [row[4] for row in only_batch]
-    assert [row[1] for row in only_batch] == sorted((row[1] for row in only_batch), reverse=True)
-    assert [row[2] for row in only_batch] == ["1", "2", "3", "4"]
-    page.execute_script(set_to, slider, "0.4")
-    assert page.execute_script(read, cells) == before
-    page.execute_script(set_to, slider, "0.9")
-    _click(page, page.find_element("css selector", ".weights button"))
-    assert page.execute_script(read, cells) == before
-    assert page.find_element("css selector", ".weights output").text == "0.40"
+    before = page.execute_script(READ, ROWS)
+    assert _outputs(page) == ["0.30", "0.40", "0.30"]
+    _slide(page, 0, 0, 1)
+    only_structure = page.execute_script(READ, ROWS)
+    assert [row[1] for row in only_structure] == [row[4] for row in only_structure]
+    assert [row[1] for row in only_structure] == sorted((row[1] for row in only_structure), reverse=True)
+    assert [row[2] for row in only_structure] == ["1", "2", "3", "4"]
+    chosen = page.find_element("css selector", ".board .chosen").text
+    assert "batch correction weighs 0.00, bio conservation weighs 0.00, structure weighs 1.00" in chosen
+    assert "“scIB overall”, “Versus best”, “Between controls”, the overview" in chosen
+    _slide(page, 0.3, 0.4, 0.3)
+    assert page.execute_script(READ, ROWS) == before
+    _slide(page, 0.9, 0.1, 0.2)
+    _click(page, page.find_element("css selector", f"{WEIGHTS} button"))
+    assert page.execute_script(READ, ROWS) == before
+    assert _outputs(page) == ["0.30", "0.40", "0.30"]
+
+
+@pytest.mark.parametrize(
+    "weights", [None, {"batch_correction": 0.5, "bio_conservation": 0.2, "structure": 0.3}]
+)
+def test_scores_by_chosen_weights_are_those_of_python(
+    page: Any, records: list[RunRecord], specs: dict[str, MetricSpec], weights: dict[str, float] | None
+) -> None:
+    """By a named rule, with its button, and by others, with sliders that need not add up to 1."""
+    boards = build_boards(records, specs.values(), weights=weights or "scib")
+    board = next(board for board in boards if f"#{board.board_id}-ranking" == RANKING)
+    expected = {
+        row.method.method_id: [f"{row.overall.mean:.3f}", str(row.rank)]
+        for row in board.rows
+        if row.track == "unsupervised" and row.rank
+    }
+    if weights is None:
+        (button,) = [
+            button
+            for button in page.find_elements("css selector", f"{WEIGHTS} button")
+            if button.text == "scIB weights"
+        ]
+        button.send_keys(" ")
+        assert _outputs(page) == ["0.40", "0.60", "0.00"]
+    else:
+        _slide(page, 1.0, 0.4, 0.6)
+        assert _outputs(page) == ["0.50", "0.20", "0.30"]
+    found = page.execute_script(READ, ROWS)
+    assert {row[0]: row[1:3] for row in found} == expected
+    if weights is None:
+        beside = """return [...document.querySelectorAll(arguments[0])].map(
+          row => row.cells[3].querySelector('.val').textContent)"""
+        assert page.execute_script(beside, ROWS) == [row[1] for row in found], "as the column scIB overall"
+    chosen, start = page.execute_script("return location.hash"), page.current_url.partition("#")[0]
+    page.get("about:blank")
+    page.get(start + chosen)
+    assert page.execute_script(READ, ROWS) == found
+
+
+def test_arrow_keys_move_a_weight_and_the_others_make_room(page: Any) -> None:
+    slider = page.find_element("css selector", f"{WEIGHTS} input")
+    label = page.find_element("css selector", f"{WEIGHTS} label")
+    assert (label.text, label.get_attribute("for")) == ("Batch correction", slider.get_attribute("id"))
+    slider.send_keys("\ue014" * 20)  # right
+    assert slider.get_attribute("value") == "0.5"
+    assert _outputs(page) == ["0.42", "0.33", "0.25"]
+    assert slider.get_attribute("aria-valuetext") == "0.42"
+
+
+def test_a_board_without_an_aspect_has_no_weight_for_it(page: Any) -> None:
+    box = "#integration-one_donor-kfold-weights"
+    assert _outputs(page, box) == ["0.40", "0.60"]
+    _slide(page, 0, 0, box=box)
+    assert _outputs(page, box) == ["0.50", "0.50"]
+    caption = page.find_element("css selector", f"{box.replace('weights', 'ranking')} caption").text
+    assert "No run has been scored for structure, so the overall score has the scIB weights." in caption
+    assert not page.find_elements("css selector", "#annotation-baron_human-kfold-weights")
+
+
+@pytest.mark.parametrize("text", ["2~0~0", "a~b~c", "0.1~0.2", "", "~~", "NaN~0~1"])
+def test_weights_of_a_link_that_make_no_sense_change_nothing(page: Any, page_path: Path, text: str) -> None:
+    before = page.execute_script(READ, ROWS)
+    page.get_log("browser")  # of other tests
+    page.get("about:blank")
+    page.get(f"{page_path.as_uri()}#?{WEIGHTS[1:]}={text}")
+    assert page.execute_script(READ, ROWS) == before
+    assert page.get_log("browser") == []
 
 
 def test_the_name_of_a_method_leads_to_its_runs(page: Any) -> None:
@@ -267,8 +347,7 @@ def test_a_link_shows_what_was_chosen(page: Any) -> None:
     box = page.find_element("id", "filter-text")
     box.send_keys("sc")
     _click(page, page.find_element("css selector", "input[value=control]"))
-    set_to = "arguments[0].value = 0.9; arguments[0].dispatchEvent(new Event('input', {bubbles: true}))"
-    page.execute_script(set_to, page.find_element("css selector", ".weights input"))
+    _slide(page, 0.9, 0.4, 0.3)
     heads = page.find_elements("css selector", f"{RANKING} thead button")
     _click(page, heads[1])  # by name
     chosen = page.execute_script(read, rows)
@@ -282,7 +361,7 @@ def test_a_link_shows_what_was_chosen(page: Any) -> None:
     assert page.execute_script(read, rows)[1:4] == [
         "48 rows",
         ["harmony", "scvi", "scanorama", "pca"],
-        "0.40",
+        "0.30",
     ]
 
 

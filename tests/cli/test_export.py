@@ -11,6 +11,7 @@ import cellular_bench
 from cellular_bench import Results, UserError
 from cellular_bench.cli import group
 from cellular_bench.datasets.simulator import simulate
+from cellular_bench.metrics.per_cell import CELL_QUANTITIES
 
 
 @pytest.fixture(scope="module")
@@ -39,6 +40,11 @@ def test_tables_hold_every_score(results, kind, tmp_path) -> None:
     assert list(found) == list(expected)
     np.testing.assert_array_equal(found.value, expected.value)
     assert list(found.metric_id) == list(expected.metric_id)
+    assert set(found.group_by.dropna()) == {"label", "batch"}
+    # What reads the scores of a metric reads no means of labels and batches, too.
+    of_groups = found[found.group_by.notna()]
+    assert set(of_groups.metric_id).isdisjoint(found.metric_id[found.group_by.isna()])
+    assert not of_groups.duplicated(["run_id", "metric_id", "group"]).any()
 
 
 def test_cells_come_with_embeddings_and_predictions(results, tmp_path) -> None:
@@ -54,6 +60,15 @@ def test_cells_come_with_embeddings_and_predictions(results, tmp_path) -> None:
         whole, obsm="X_pca", batch_key="batch", label_key="label", metrics="silhouette_label"
     )
     assert found.value.item() == pytest.approx(record.value("silhouette_label"), abs=1e-6)
+    own = [name for name in whole.obs if name.startswith("pca_")]
+    assert own == [f"pca_{name}" for name in CELL_QUANTITIES]
+    assert {whole.obs[name].dtype for name in own} == {np.dtype(np.float32)}
+    assert whole.obs.pca_ilisi.median() == pytest.approx(record.value("ilisi"), abs=1e-6)
+    assert whole.obs.pca_kbet.mean() == pytest.approx(record.value("kbet"), abs=1e-6)
+    for one in record.per_group:
+        of_cells = whole.obs[whole.obs[one.by] == one.name]
+        assert of_cells.pca_label_purity.mean() == pytest.approx(one.values["label_purity"], abs=1e-5)
+    assert not any(name.startswith("knn_ilisi") for fold in folds for name in fold.obs)
     assert sum(fold.n_obs for fold in folds) == 300
     for fold in folds:
         names = dict(fold.uns["cellular_bench"])

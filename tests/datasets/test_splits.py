@@ -329,3 +329,61 @@ def test_names_of_options_are_read_as_names_in_data(given):
     assert not set(split.train_obs) & set(np.flatnonzero(label == 1.0))
     (split,) = splits.reference_query(label, reference=[given, "2"])
     assert (label[split.test_obs] == 3.0).all()
+
+
+HALVES = {"even_halves": splits.even_halves, "skewed_halves": splits.skewed_halves}
+TYPES = np.repeat(["a", "b", "c"], [200, 100, 60])
+NAMES = np.array([f"cell{i:03}" for i in range(360)])
+
+
+@pytest.mark.parametrize("kind", HALVES)
+def test_halves_depend_on_the_names_of_the_cells_and_not_on_their_order(kind):
+    made = HALVES[kind](TYPES, ["x"] * 360, NAMES)
+    order = np.random.default_rng(0).permutation(360)
+    moved = HALVES[kind](TYPES[order], ["x"] * 360, NAMES[order])
+    for one, other in zip(made, moved, strict=True):
+        assert np.array_equal(one.halves[:, order], other.halves)
+    assert len({split.digest for split in made}) == 3
+
+
+@pytest.mark.parametrize("kind", HALVES)
+def test_every_draw_is_compared_with_the_next_one(kind):
+    made = HALVES[kind](TYPES, ["x"] * 360, NAMES)
+    for i, split in enumerate(made):
+        assert np.array_equal(split.halves[1], made[(i + 1) % 3].halves[0])
+        assert not np.array_equal(*split.halves)
+        assert np.array_equal(split.train_obs, split.test_obs)
+
+
+def test_even_halves_are_half_and_skewed_ones_follow_their_shares():
+    for split in splits.even_halves(TYPES, ["x"] * 360, NAMES):
+        assert split.halves.sum(axis=1).tolist() == [180, 180]
+    for d, split in enumerate(splits.skewed_halves(TYPES, ["x"] * 360, NAMES)):
+        rng = np.random.default_rng([d, 1])
+        share = dict(zip("abc", rng.uniform(0.1, 0.9, 3), strict=True))
+        assert np.array_equal(split.halves[0], rng.random(360) < [share[label] for label in TYPES])
+
+
+def test_halves_are_of_the_largest_batch_or_of_the_one_named():
+    batch = np.repeat(["z", "a", "b"], [100, 100, 160])
+    for within, name, cells in ((None, "b", range(200, 360)), ("z", "z", range(100))):
+        split = splits.even_halves(TYPES, batch, NAMES, within=within)[0]
+        assert split.scheme == f"even_halves-{name}"
+        assert split.test_obs.tolist() == list(cells)
+    equal = splits.even_halves(TYPES[:200], batch[:200], NAMES[:200])[0]
+    assert equal.scheme == "even_halves-a", "the first by name among equals"
+    assert splits.scored_batches(equal, batch).tolist() == splits.half_names(equal.halves[0]).tolist()
+
+
+@pytest.mark.parametrize(
+    ("call", "message"),
+    [
+        (lambda: splits.skewed_halves(["a"] * 50, ["x"] * 50, NAMES[:50]), "the cells of batch 'x' have one"),
+        (lambda: splits.even_halves(["a"], ["x"], ["cell"]), "has 1 cells, too few to be cut"),
+        (lambda: splits.even_halves(["a"] * 4, ["x"] * 4, ["n"] * 4), "need names of their own"),
+        (lambda: splits.even_halves(["a"] * 4, ["x"] * 4, list("abcd"), within="y"), "Unknown batch 'y'"),
+    ],
+)
+def test_impossible_halves(call, message):
+    with pytest.raises(UserError, match=message):
+        call()

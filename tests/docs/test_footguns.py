@@ -9,6 +9,7 @@ from types import ModuleType
 import pytest
 
 SCRIPTS = (
+    "islands",
     "kmeans_on_unequal_types",
     "label_leakage",
     "minmax_over_methods",
@@ -45,6 +46,24 @@ def test_the_page_has_what_the_script_prints(script: Path, capsys: pytest.Captur
         assert shape in page, line
         figures = [float(value) for value in NUMBER.findall(page[shape])]
         assert [float(value) for value in NUMBER.findall(line)] == pytest.approx(figures, abs=0.011)
+
+
+def test_islands_win_without_structure_and_lose_with_it(docs: Path) -> None:
+    """On the page, whose figures the script prints."""
+    rows = re.findall(
+        r"^\| `(\w+)` \|(.*)\|$", (docs / "footguns" / "index.md").read_text("utf-8"), re.MULTILINE
+    )
+    found = {name: [float(value) for value in NUMBER.findall(cells)] for name, cells in rows}
+    aspects = {name: figures for name, figures in found.items() if len(figures) == 5}
+    module = loaded(docs, "islands")
+    assert set(aspects) == {module.ISLANDS, *module.HONEST}
+    for name, (batch, bio, structure, without, with_structure) in aspects.items():
+        scores = dict(zip(module.ASPECTS, (batch, bio, structure), strict=True))
+        assert module.overall(scores, module.WITHOUT) == pytest.approx(without, abs=0.002)
+        assert module.overall(scores, module.WITH) == pytest.approx(with_structure, abs=0.002)
+        if name != module.ISLANDS:
+            assert without < aspects[module.ISLANDS][3] - 0.1
+            assert with_structure > aspects[module.ISLANDS][4] + 0.05
 
 
 def test_a_silhouette_does_not_see_pairs(docs: Path) -> None:

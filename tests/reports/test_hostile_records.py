@@ -46,15 +46,15 @@ def test_a_board_without_a_scored_row_has_its_reasons(make, specs, tmp_path, sta
         for split in (0, 1)
     ]
     paths = {
-        path.suffix: path for path in write(build_report(records, specs, title="t"), tmp_path, formats=ALL)
+        path.name: path for path in write(build_report(records, specs, title="t"), tmp_path, formats=ALL)
     }
-    for suffix in (".html", ".md", ".tex", ".csv"):
-        assert paths[suffix].read_text("utf-8").count("A has no graphics card") >= 2
-    assert "No method has a complete set of runs." in paths[".html"].read_text("utf-8")
+    for name in ("leaderboard.html", "leaderboard.md", "leaderboard.tex", "scores.csv"):
+        assert paths[name].read_text("utf-8").count("A has no graphics card") >= 2
+    assert "No method has a complete set of runs." in paths["leaderboard.html"].read_text("utf-8")
 
 
 @pytest.mark.parametrize(
-    "field", ["reason", "log_tail", "notes", "name", "split_id", "title", "params", "label"]
+    "field", ["reason", "log_tail", "notes", "name", "split_id", "title", "params", "label", "group"]
 )
 def test_a_text_of_megabytes_does_not_make_a_page_of_megabytes(make, specs, tmp_path, field):
     long = "ab " * 1_700_000
@@ -68,6 +68,10 @@ def test_a_text_of_megabytes_does_not_make_a_page_of_megabytes(make, specs, tmp_
         fields["notes"] = [long] * 3
     elif field == "label":
         fields["per_label"][0]["label"] = long
+    elif field == "group":
+        fields["per_group"] = [
+            {"by": by, "name": long, "n": 3, "values": {"batch_mixing": 0.5}} for by in ("label", "batch")
+        ]
     else:
         part = {"split_id": "split", "title": "dataset"}.get(field, "method")
         fields[part][field] = {"x": long} if field == "params" else long
@@ -101,7 +105,8 @@ def test_many_methods_are_shown_in_part_and_counted(hostile, tmp_path, n, n_data
     assert paths[1].read_text("utf-8").count("\n") == 1 + 3 * len(records)
     left = f"{n - len(ranking.rows):,} more methods are left out here. scores.csv has every run"
     assert left in paths[0].read_text("utf-8")
-    assert left in paths[2].read_text("utf-8")
+    assert paths[2].read_text("utf-8").count("\n") == 1 + sum(len(board.rows) for board in report.boards)
+    assert left in paths[3].read_text("utf-8")
 
 
 def test_dollars_in_names_are_no_mathematics():

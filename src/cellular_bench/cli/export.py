@@ -22,7 +22,8 @@ Examples:
   run-benchmark export results --format h5ad --out for_scanpy
 
 A file of cells, one for each data set and split, has the embedding of METHOD in obsm["X_METHOD"], its
-labels in obs["METHOD_label"], and the true ones in obs["label"].""",
+labels in obs["METHOD_label"], and the true ones in obs["label"]. Values of single cells, such as
+obs["METHOD_batch_mixing"], say where an integration mixes batches and keeps labels apart.""",
 )
 @click.argument("folder", type=EXISTING_FOLDER)
 @click.option(
@@ -30,7 +31,7 @@ labels in obs["METHOD_label"], and the true ones in obs["label"].""",
     "output",
     type=click.Choice(["csv", "parquet", "h5ad"]),
     required=True,
-    help="csv, parquet: a row per run and metric; h5ad: cells with embeddings and predictions.",
+    help="csv, parquet: a row per run and metric; h5ad: cells with embeddings, predictions and scores.",
 )
 @click.option("--out", type=click.Path(path_type=Path), help="Folder.  [default: FOLDER/export]")
 def command(folder: Path, *, output: Format, out: Path | None) -> None:

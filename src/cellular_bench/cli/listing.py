@@ -83,6 +83,7 @@ def _methods(plugins: Sequence[Path]) -> list[dict[str, Any]]:
             **_attributes(method.spec, "labels", "reads", "inductive", "needs_names"),
             "weights": list(method.spec.weights),
             "control": method.spec.is_control,
+            "canary": method.spec.canary,
             "reimplementation": method.spec.is_reimplementation,
             "variant_of": method.spec.variant_of,
             "missing": method.missing_modules(),
@@ -107,6 +108,7 @@ def _metrics(plugins: Sequence[Path]) -> list[dict[str, Any]]:
             **_attributes(spec, "higher_is_better", "in_overall", "version", "doi", "definition"),
             "needs": list(required_inputs(spec)),
             **_attributes(card(name), "formula", "fooled_by", "example"),
+            "measured": {one.data: dict(one.gains) for one in card(name).measured},
         }
         for name, spec in registry.metrics(plugins).items()
     ]
@@ -168,7 +170,7 @@ def _summary(kind: str, row: Mapping[str, Any]) -> dict[str, Any]:
         if row["environment_problem"]:
             status = f"environment missing: {row['environment_problem']}"
         if row["control"]:
-            status = "control"
+            status = "control; canary embedding" if row["canary"] else "control"
         if row["reimplementation"]:
             status += "; reimplemented"
         if row["needs_names"]:

@@ -147,6 +147,18 @@ counts_layer_option = click.option(
     "--counts-layer", help="Layer that holds raw counts, or X. Found by itself where possible."
 )
 
+keep_option = click.option(
+    "--keep",
+    multiple=True,
+    metavar="COLUMN",
+    help="Column of obs with a condition, such as a treatment, that integration must keep. No method sees "
+    "it; may be repeated.",
+)
+donor_key_option = click.option(
+    "--donor-key",
+    help="Column of obs that holds the donors by which conditions are scored.  [default: the batches]",
+)
+
 
 def min_cells_option(default: int | None, shown: str) -> Callable[[F], F]:
     """Return the option of how many cells are too few."""

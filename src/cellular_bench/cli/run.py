@@ -26,6 +26,8 @@ Examples:
   run-benchmark run --adata my.h5ad --batch-key donor --label-key cell_type
   run-benchmark run --adata my.h5ad --batch-key donor --label-key cell_type \\
       --task annotation --split leave-one-batch-out
+  run-benchmark run --adata my.h5ad --batch-key run --label-key cell_type \\
+      --keep stim --donor-key donor
   run-benchmark run --adata my.h5ad --batch-key donor
   run-benchmark run --adata my.h5ad --batch-key donor --label-key level1 --label-key level2
   run-benchmark run --plugin my_method.py --out results/mine
@@ -55,6 +57,8 @@ Exit code: 0 all runs ended well or do not apply, 1 some did not, 2 the request 
 @options.label_keys_option
 @options.cluster_labels_option
 @options.counts_layer_option
+@options.keep_option
+@options.donor_key_option
 @click.option(
     "--data-dir", type=options.EXISTING_FOLDER, help="Folder whose h5ad files are data sets of the catalogue."
 )
@@ -92,6 +96,12 @@ Exit code: 0 all runs ended well or do not apply, 1 some did not, 2 the request 
     default=None,
     help="Look for methods that know labels which they were not shown.  [default: leak-canary, unless the "
     "suite says otherwise]",
+)
+@click.option(
+    "--canaries/--no-canaries",
+    default=None,
+    help="Add embeddings that nobody should use, such as Harmony with collapsed types, to integration: which "
+    "metrics score them above Harmony?  [default: no-canaries, unless the suite says otherwise]",
 )
 @click.option(
     "--sandbox/--no-sandbox",

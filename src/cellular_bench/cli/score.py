@@ -38,6 +38,8 @@ only metrics that need no more have a value.""",
 @options.batch_key_option
 @options.label_key_option
 @options.counts_layer_option
+@options.keep_option
+@options.donor_key_option
 @click.option("--obsm", multiple=True, help="Embedding in obsm of --adata; may be repeated.")
 @click.option(
     "--embedding", type=options.EXISTING_FILE, multiple=True, help="npy, or npz; rows as in --adata."

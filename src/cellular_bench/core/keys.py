@@ -9,6 +9,9 @@ LABEL: Final = "label"
 LABELLING: Final = "labelling: "
 #: ``obs`` column of scored cells of a split in halves: a half is random within each stratum.
 STRATUM: Final = "stratum"
+#: ``obs`` columns of a condition that methods must keep and do not see, named after it, and of the donors.
+CONDITION: Final = "condition:"
+DONOR: Final = "donor:"
 #: ``layers`` entry that holds raw counts; ``X`` holds log-normalised values.
 COUNTS: Final = "counts"
 #: ``var`` column: highly variable among the training cells.

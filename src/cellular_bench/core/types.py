@@ -79,6 +79,12 @@ class DatasetSpec:
         Names of files, with wildcards, under which a user's own folder may hold the data.
     truth_keys
         Further columns of ``obs`` by which a task of a plug-in scores; no method sees them.
+    keep
+        Columns of ``obs`` with conditions, such as a treatment, that integration must keep; no method sees
+        them.
+    donor_key
+        Column of ``obs`` with the donors, or other independent units, by which conditions are scored; None:
+        the batches.
     further_labels
         Columns of ``obs`` with other labels of the same cells, such as another resolution or annotator. Runs
         are also scored under them; no method sees them.
@@ -102,6 +108,8 @@ class DatasetSpec:
     recipe: str | None = None
     local: Sequence[str] = ()
     truth_keys: Sequence[str] = ()
+    keep: Sequence[str] = ()
+    donor_key: str | None = None
     further_labels: Sequence[str] = ()
 
 
@@ -237,6 +245,10 @@ class MethodSpec:
         get the cells in a random order.
     is_control
         True for rows that mark the ends of the scale.
+    canary
+        Of a control that nobody should use, and that shows what metrics reward wrongly: its short name in
+        the table of what fools which metric, such as ``"islands"``. A canary that is a variant of a method
+        is run with that method's seed, so that both start from the same embedding.
     variant_of
         The method that this one varies, as in an ablation. Variants run where they are named; ``all``
         leaves them out.
@@ -291,6 +303,7 @@ class MethodSpec:
     needs_batches: bool = False
     needs_names: bool = False
     is_control: bool = False
+    canary: str | None = None
     is_reimplementation: bool = False
     variant_of: str | None = None
     doi: str | None = None

@@ -27,10 +27,11 @@ def described(own: OwnCells, further_labels: Sequence[str] = ()) -> DatasetSpec 
     UserError
         If the file or a key is missing.
     """
-    keys = own.model_dump(include={"batch_key", "label_key", "counts_layer"})
+    keys = own.model_dump(include={"batch_key", "label_key", "counts_layer", "keep", "donor_key"})
     if own.adata is None:
         if any((*keys.values(), *further_labels)):
-            raise UserError("--batch-key, --label-key and --counts-layer describe --adata, which is missing.")
+            *others, last = (f"--{name.replace('_', '-')}" for name in keys)
+            raise UserError(f"{', '.join(others)} and {last} describe --adata, which is missing.")
         return None
     describe = catalog.from_h5ad if isinstance(own.adata, Path) else catalog.from_memory
     return describe(own.adata, **keys, further_labels=further_labels)

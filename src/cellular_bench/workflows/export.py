@@ -7,27 +7,32 @@ from collections import defaultdict
 from collections.abc import Iterable, Sequence
 from importlib.util import find_spec
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
 from cellular_bench.benchmark.analysis.data_versions import version_names
-from cellular_bench.benchmark.execution.preparation import read_truth
+from cellular_bench.benchmark.execution import scoring
+from cellular_bench.benchmark.execution.preparation import lacking_inputs, read_inputs, read_truth
 from cellular_bench.benchmark.plan.installed import CONSTRAINTS
 from cellular_bench.benchmark.results.contents import check_data, check_split
 from cellular_bench.benchmark.results.store import OUTPUTS, Store
 from cellular_bench.benchmark.schema.records import RunRecord
+from cellular_bench.benchmark.tasks import TASKS
 from cellular_bench.core import keys
-from cellular_bench.core.errors import UserError
+from cellular_bench.core.errors import ContractError, UndefinedError, UserError
 from cellular_bench.core.files import folder_below, replacing, short
 from cellular_bench.core.h5ad import write_h5ad
 from cellular_bench.core.outputs import read_outputs
+from cellular_bench.core.types import ProfileName
 
 if TYPE_CHECKING:
     import pandas as pd
     from anndata import AnnData
+    from numpy.typing import NDArray
 
     from cellular_bench.benchmark.execution.preparation import Truth
+    from cellular_bench.core.outputs import Outputs
 
 
 Format = Literal["csv", "parquet", "h5ad"]
@@ -39,7 +44,7 @@ def export(folder: Path, *, output: Format, out: Path | None = None) -> list[Pat
     Parameters
     ----------
     output
-        ``"csv"``, ``"parquet"``: a table with a row per run and metric. ``"h5ad"``: a file of cells for each
+        ``"csv"``, ``"parquet"``: the table of ``scores.csv``. ``"h5ad"``: a file of cells for each
         data set and split; see :func:`as_anndata`.
     out
         Where the files go; None: the folder ``export`` of the result folder.
@@ -90,7 +95,7 @@ def _write_cells(store: Store, records: Sequence[RunRecord], target: Path) -> li
 
 
 def score_frame(records: Iterable[RunRecord]) -> pd.DataFrame:
-    """Return one row per run and metric, and one for a run without scores, as in ``scores.csv``."""
+    """Return the rows of ``scores.csv``: one per run and metric, and per mean of a label or batch."""
     import pandas as pd
 
     from cellular_bench.reports.text.markdown_and_csv import CSV_COLUMNS, score_rows
@@ -122,9 +127,11 @@ def as_anndata(store: Store, runs: Sequence[RunRecord]) -> AnnData:
     AnnData
         Expression where the folder still has the data; true ``label`` and ``batch`` in ``obs``; for each
         method ``obsm["X_METHOD"]``, ``obsp["METHOD_connectivities"]`` of a graph, ``obs["METHOD_label"]``
-        (empty where the cell was rejected) and ``obs["METHOD_novelty"]``. ``uns["cellular_bench"]`` names the
-        runs. Of a method with several runs on these cells (seeds, parameters, tasks), the further ones have
-        the end of the run's name in theirs.
+        (empty where the cell was rejected) and ``obs["METHOD_novelty"]``. For integration also the values of
+        single cells, ``obs["METHOD_QUANTITY"]`` for each of
+        :data:`cellular_bench.metrics.per_cell.CELL_QUANTITIES`, float32 and NaN where undefined.
+        ``uns["cellular_bench"]`` names the runs. Of a method with several runs on these cells (seeds,
+        parameters, tasks), the further ones have the end of the run's name in theirs.
 
     Raises
     ------
@@ -140,7 +147,7 @@ def as_anndata(store: Store, runs: Sequence[RunRecord]) -> AnnData:
     for run in runs:
         own = run.method.method_id
         name = own if own not in names.values() else f"{own}_{run.run_id[-10:]}"
-        _add(adata, store, run, name)
+        _add(adata, store, run, name, truth)
         names[run.run_id] = name
     adata.uns["cellular_bench"] = names
     return adata
@@ -167,7 +174,7 @@ def _cells(store: Store, run: RunRecord, truth: Truth) -> AnnData:
     return adata
 
 
-def _add(adata: AnnData, store: Store, run: RunRecord, name: str) -> None:
+def _add(adata: AnnData, store: Store, run: RunRecord, name: str, truth: Truth) -> None:
     found = read_outputs(store.run_file(run.run_id, OUTPUTS))
     if found.X_emb is not None:
         adata.obsm[f"X_{name}"] = found.X_emb
@@ -178,3 +185,29 @@ def _add(adata: AnnData, store: Store, run: RunRecord, name: str) -> None:
         adata.obs[f"{name}_label"] = np.where(rejected, "", found.label_pred)
     if found.novelty is not None:
         adata.obs[f"{name}_novelty"] = found.novelty
+    for quantity, values in _values_per_cell(store, run, found, truth).items():
+        adata.obs[f"{name}_{quantity}"] = values
+
+
+def _values_per_cell(
+    store: Store, run: RunRecord, outputs: Outputs, truth: Truth
+) -> dict[str, NDArray[np.float32]]:
+    """Compute the quantities of single cells from kept outputs, as exactly as the scores of the run."""
+    task = TASKS.get(run.task)
+    if task is None or not task.per_cell:
+        return {}
+    folder = store.split_folder(run.dataset, run.split)
+    profile: ProfileName = run.evaluation.profile if run.evaluation else "standard"
+    wanted: dict[str, Any] = {"study_metrics": False, "profile": profile}
+    # Folders of older versions lack inputs of newer quantities, which then are undefined.
+    absent = {
+        name: UndefinedError(f"{folder / name} is missing") for name in lacking_inputs(task, folder, **wanted)
+    }
+    given = read_inputs(task, folder, absent=absent, **wanted)
+    min_cells = scoring.min_cells_of(run)
+    try:
+        return scoring.values_per_cell(
+            task, outputs, truth, given=given, profile=profile, min_cells=min_cells
+        )
+    except ContractError as error:
+        raise UserError(f"{run.run_id}: {error}") from error

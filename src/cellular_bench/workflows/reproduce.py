@@ -111,6 +111,7 @@ def _dataset(request: ReproduceRequest, recorded: RunRecord) -> Dataset:
             "--data-of-folder."
         )
     spec = registry.lookup("data set", name, specs)
+    spec = replace(spec, keep=recorded.dataset.keep, donor_key=recorded.dataset.donor_key)
     dataset = catalog.load(replace(spec, recipe=suite.recipe) if suite.recipe else spec)
     drawn = recorded.dataset.subsample
     if drawn is None:

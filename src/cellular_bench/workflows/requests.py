@@ -101,7 +101,22 @@ class OwnCells(Request):
         return Path(value) if isinstance(value, str) else value
 
 
-class RunRequest(OwnCells):
+class OwnConditions(OwnCells):
+    """The user's own cells, with conditions that integration must keep.
+
+    Attributes
+    ----------
+    keep
+        Columns of ``obs`` with conditions; methods do not see them.
+    donor_key
+        Column of ``obs`` with the donors by which conditions are scored; None: the batches.
+    """
+
+    keep: Names = ()
+    donor_key: str | None = None
+
+
+class RunRequest(OwnConditions):
     """A benchmark to be run: a suite, and what differs from it.
 
     Attributes
@@ -145,6 +160,9 @@ class RunRequest(OwnCells):
     leak_canary
         Look for methods that know labels which they were not shown; None: as the suite says, which does
         unless it says otherwise.
+    canaries
+        Add the canary embeddings, controls that show which metrics reward what they should not, to every
+        block of integration; None: as the suite says, which does not unless it says so.
     sandbox
         Run methods in a sandbox if this machine has one.
     out
@@ -186,6 +204,7 @@ class RunRequest(OwnCells):
     weights: Weights | None = None
     min_cells: OneOrMore | None = None
     leak_canary: bool | None = None
+    canaries: bool | None = None
     sandbox: bool = True
     out: Path = Path("results")
     profile: ProfileName | None = None

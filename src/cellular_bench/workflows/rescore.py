@@ -2,19 +2,27 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from cellular_bench.benchmark import registry
 from cellular_bench.benchmark.execution import relabelling, scoring
-from cellular_bench.benchmark.execution.preparation import read_inputs, read_truth
+from cellular_bench.benchmark.execution.preparation import (
+    add_inputs,
+    lacking_inputs,
+    read_inputs,
+    read_truth,
+)
 from cellular_bench.benchmark.results.contents import check_data, check_split
 from cellular_bench.benchmark.results.store import OUTPUTS, Store
 from cellular_bench.benchmark.schema.records import RunRecord
-from cellular_bench.core.errors import ContractError, UserError
+from cellular_bench.benchmark.tasks import Task
+from cellular_bench.core.errors import ContractError, UndefinedError, UserError
 from cellular_bench.core.outputs import read_outputs
 from cellular_bench.core.types import ProfileName
+from cellular_bench.metrics.spec import required_inputs
 from cellular_bench.workflows.progress import SILENT, Progress
 
 
@@ -111,8 +119,8 @@ def rescore(
         check_data(store, record.dataset)
     task = registry.task(record.task)
     given = scoring.expression_of(outputs, store.data_file(record.dataset), folder)
-    given |= read_inputs(task, folder, study_metrics=scoring.has_study_metrics(record))
     profile = profile or (record.evaluation.profile if record.evaluation else "standard")
+    given |= _inputs(store, record, task, profile)
     min_cells = min_cells or scoring.min_cells_of(record)
     truth = read_truth(folder)
     try:
@@ -124,9 +132,46 @@ def rescore(
     for place, score in enumerate(record.scores):
         if score.metric_id in unknown:
             scores.insert(place, score)
-    changed = {name: getattr(scored, name) for name in ("per_label", "confusion", "evaluation")}
+    again = ("per_label", "confusion", "conditions", "per_group", "evaluation")
+    changed = {name: getattr(scored, name) for name in again}
     rescored = record.model_copy(update={**changed, "scores": tuple(scores)})
     return relabelling.rescored(store, rescored) if record.relabelled else rescored
+
+
+def _inputs(store: Store, record: RunRecord, task: Task, profile: ProfileName) -> dict[str, Any]:
+    """Return the inputs of the task's metrics; those that the folder lacks are computed from its data.
+
+    Without the data, the metrics that need them have a reason, unless the record has a value of one.
+
+    Raises
+    ------
+    UserError
+        If a file that a value of the record rests on is missing or damaged, or the data are other ones.
+    """
+    folder = store.split_folder(record.dataset, record.split)
+    wanted: dict[str, Any] = {"study_metrics": scoring.has_study_metrics(record), "profile": profile}
+    lacking = lacking_inputs(task, folder, **wanted)
+    data = store.data_file(record.dataset)
+    if lacking and data.exists():
+        check_data(store, record.dataset)
+        add_inputs(data, folder, lacking, kind=record.split.kind, profile=profile)
+        lacking = {}
+    absent = {
+        name: UndefinedError(f"needs the data of the run, and {data.name} is missing")
+        for name, one in lacking.items()
+        if not _has_value_of(record, one.inputs)
+    }
+    return read_inputs(task, folder, absent=absent, **wanted)
+
+
+def _has_value_of(record: RunRecord, inputs: Collection[str]) -> bool:
+    """Whether a record has a value that was computed from one of some inputs."""
+    known = registry.metrics()
+    return any(
+        score.value is not None and not set(required_inputs(known[score.metric_id])).isdisjoint(inputs)
+        for score in record.scores
+        if score.metric_id in known
+    )
 
 
 def unknown_metrics(record: RunRecord) -> set[str]:

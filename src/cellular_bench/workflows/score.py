@@ -171,10 +171,39 @@ def _inputs(request: ScoreRequest, adata: AnnData, source: str) -> dict[str, Any
             inputs[role], notes = names_of_cells(adata, column, role=role, source=source)
             for note in notes:
                 warnings.warn(note, stacklevel=2)
+    if request.keep:
+        inputs |= _conditions(request, adata, source, inputs.get("batch"))
     for argument, key in (("X_pre", request.pre), ("X_pre_all", request.pre_all)):
         if key is not None:
             inputs[argument] = dict(read_embeddings(adata, [key], [], n_obs=adata.n_obs))[key]
     return inputs
+
+
+def _conditions(request: ScoreRequest, adata: AnnData, source: str, batch: Any) -> dict[str, Any]:
+    """Return the conditions that must be kept, and the donors.
+
+    Raises
+    ------
+    UserError
+        If there are neither donors nor batches.
+    """
+    from cellular_bench.datasets.contract import names_of_cells
+    from cellular_bench.metrics.structure.conditions import without_determined
+
+    if request.donor_key is None and batch is None:
+        raise UserError("--keep needs --donor-key, or --batch-key, whose batches are then the donors.")
+    named = [(key, "condition") for key in request.keep]
+    named += [(request.donor_key, "donor")] if request.donor_key is not None else []
+    columns = {}
+    for key, role in named:
+        columns[role, key], notes = names_of_cells(adata, key, role=role, source=source)
+        for note in notes:
+            warnings.warn(note, stacklevel=2)
+    conditions = {key: columns["condition", key] for key in request.keep}
+    return {
+        "conditions": conditions if batch is None else without_determined(conditions, batch),
+        "donor": batch if request.donor_key is None else columns["donor", request.donor_key],
+    }
 
 
 def _expression(request: ScoreRequest, adata: AnnData, source: str, inputs: dict[str, Any]) -> Any:

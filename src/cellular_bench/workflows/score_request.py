@@ -14,12 +14,12 @@ from cellular_bench.benchmark.schema.records import Evaluation, Score
 from cellular_bench.core.errors import UndefinedError, UserError
 from cellular_bench.core.sizes import MIN_CELLS
 from cellular_bench.core.types import ProfileName
-from cellular_bench.workflows.requests import Names, OneOrMore, OwnCells, Paths, several
+from cellular_bench.workflows.requests import Names, OneOrMore, OwnConditions, Paths, several
 
 Engine = Literal["own", "scib-metrics"]
 
 
-class ScoreRequest(OwnCells):
+class ScoreRequest(OwnConditions):
     """Predictions or embeddings to be scored.
 
     Attributes
@@ -192,6 +192,10 @@ def _check_of_adata(request: ScoreRequest) -> None:
         raise UserError("--obsm names embeddings of --adata, which is missing.")
     if request.counts_layer is not None and missing:
         raise UserError("--counts-layer names a layer of --adata, which is missing.")
+    if (request.keep or request.donor_key is not None) and missing:
+        raise UserError("--keep and --donor-key name columns of --adata, which is missing.")
+    if request.donor_key is not None and not request.keep:
+        raise UserError("--donor-key goes with --keep, the condition that is scored by donors.")
     if request.corrected and (missing or request.engine != "own"):
         raise UserError("--corrected names layers of --adata, and is scored by our own metrics.")
 

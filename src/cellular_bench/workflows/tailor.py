@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -63,6 +63,9 @@ def tailored(suite: Suite, request: RunRequest, *, dataset_ids: Sequence[str], k
         _stressed(block.model_copy(update={**changes, "methods": methods}), request.stress)
         for block, methods in _methods_of_blocks(blocks, request, known)
     ]
+    canaries = suite.canaries if request.canaries is None else request.canaries
+    if canaries:
+        chosen = _with_canaries(chosen, known, is_asked=request.canaries is True)
     _check_names_used(chosen, request, known, tasks=list(dict.fromkeys(block.task for block in blocks)))
     _check_weights(suite, request, tasks=[block.task for block in blocks])
     update: dict[str, Any] = {
@@ -74,6 +77,7 @@ def tailored(suite: Suite, request: RunRequest, *, dataset_ids: Sequence[str], k
         "weights": suite.weights if request.weights is None else request.weights,
         "min_cells": request.min_cells or suite.min_cells,
         "leak_canary": suite.leak_canary if request.leak_canary is None else request.leak_canary,
+        "canaries": canaries,
         "executor": choose_executor(suite.executor, request),
     }
     return suite.model_copy(update=update)
@@ -161,6 +165,24 @@ def _methods_of(
         # As the suite chose it, perhaps several times; with its defaults otherwise.
         for choice in [c for c in block.methods if c.method_id == name] or [MethodChoice(method_id=name)]
     )
+
+
+def _with_canaries(blocks: Sequence[Block], known: Methods, *, is_asked: bool) -> list[Block]:
+    """Add the canary embeddings, and the methods that they damage, to the blocks of their tasks."""
+    added = [registry.canaries_for(block.task, known) for block in blocks]
+    if is_asked and blocks and not any(added):
+        tasks = " and ".join(dict.fromkeys(block.task for block in blocks))
+        raise UserError(f"--canaries adds embeddings to integration; you asked for {tasks} only.")
+    return [
+        block.model_copy(update={"methods": (*block.methods, *_new(names, block.methods))})
+        for block, names in zip(blocks, added, strict=True)
+    ]
+
+
+def _new(names: Sequence[str], methods: Sequence[MethodChoice]) -> Iterator[MethodChoice]:
+    """Yield the methods that a block does not run with its defaults yet."""
+    there = {choice.method_id for choice in methods if not choice.params and choice.features is None}
+    yield from (MethodChoice(method_id=name) for name in names if name not in there)
 
 
 def _check_names_used(

@@ -105,8 +105,9 @@ def test_aspects_and_overall_as_worked_by_hand() -> None:
     # batch: (0.6 + (1 - 0.2)) / 2; bio: (0.4 + 1) / 2, the extra metric does not count
     assert aspects == pytest.approx({"batch_correction": 0.7, "bio_conservation": 0.7})
     aspects["batch_correction"] = 0.5
-    assert overall_score("integration", aspects) == pytest.approx(0.4 * 0.5 + 0.6 * 0.7)
-    assert overall_score("integration", {"batch_correction": 0.5}) is None
+    weights = {"batch_correction": 0.4, "bio_conservation": 0.6}
+    assert overall_score(weights, aspects) == pytest.approx(0.4 * 0.5 + 0.6 * 0.7)
+    assert overall_score(weights, {"batch_correction": 0.5}) is None
 
 
 def test_mean_and_sample_deviation_are_over_runs() -> None:
@@ -140,10 +141,11 @@ def test_a_metric_that_the_output_forbids_makes_the_row_incomplete_and_names_the
     assert only.incomplete_because == "1 of 1 runs without an overall score (no LEAK)"
 
 
-def test_an_aspect_without_any_permitted_metric_is_said_so() -> None:
-    only = row(board(make("a", mix="data one batch", leak="data one batch", asw=0.0)), "a")
+def test_a_run_without_any_permitted_metric_is_said_so() -> None:
+    forbidden = dict.fromkeys(("mix", "leak", "asw"), "data one cell")
+    only = row(board(make("a", **forbidden)), "a")
     assert only.incomplete_because == (
-        "1 of 1 runs without an overall score (undefined on these data: MIX, LEAK)"
+        "1 of 1 runs without an overall score (undefined on these data: MIX, LEAK, ASW)"
     )
 
 
@@ -285,7 +287,8 @@ def test_every_split_counts_the_same_however_many_seeds_it_has() -> None:
     assert means.tolist() == pytest.approx([0.57, 0.56])
     # Weighed by hand as by default, ranks are those of the board.
     second, first_too = stability(found, "unsupervised").values()
-    assert (second.by_weight[0.4], first_too.by_weight[0.4]) == (second.rank, first_too.rank) == (1, 2)
+    by_hand = [found.by_weight[0.4, 0.6] for found in (second, first_too)]
+    assert by_hand == [second.rank, first_too.rank] == [1, 2]
 
 
 def test_between_controls_every_split_counts_the_same_too() -> None:

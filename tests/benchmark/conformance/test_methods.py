@@ -9,12 +9,15 @@ from cellular_bench.benchmark.conformance import check_method, checks
 from cellular_bench.environments import missing_text
 
 METHODS = registry.methods()
+#: They are ``cellular`` with some terms of its loss, and tests/methods/cellular trains them.
+ABLATIONS = ("cellular_centroid", "cellular_contrastive")
 
 
 def marked(method_id):
     """Starting R or another Python for each check takes minutes in all."""
-    spec = METHODS[method_id].spec
-    return pytest.param(method_id, marks=[pytest.mark.slow, pytest.mark.isolated] if spec.environment else [])
+    if METHODS[method_id].spec.environment:
+        return pytest.param(method_id, marks=[pytest.mark.slow, pytest.mark.isolated])
+    return pytest.param(method_id, marks=pytest.mark.slow if method_id in ABLATIONS else [])
 
 
 # Methods that need a parameter are checked where their tests make one.

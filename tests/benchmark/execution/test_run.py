@@ -379,6 +379,8 @@ def test_graphs_and_corrected_expression_are_kept_scored_and_scored_again_alike(
     store = Store.open(tmp_path)
     for record in records.values():
         assert rescore(store, record).scores == record.scores
+        assert record.per_group
+        assert rescore(store, record).per_group == record.per_group
 
 
 def test_the_environment_of_the_caller_is_left_alone(tmp_path, monkeypatch) -> None:

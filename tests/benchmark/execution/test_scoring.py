@@ -14,6 +14,7 @@ from cellular_bench.benchmark.execution.scoring import (
     notes_on,
     score,
     specs_for,
+    values_per_cell,
 )
 from cellular_bench.benchmark.schema.records import Outcome
 from cellular_bench.benchmark.tasks import ANNOTATION, INTEGRATION, TASKS
@@ -55,6 +56,7 @@ def test_metrics_that_no_run_can_give_are_on_no_board():
         "hvg_overlap",
         "gene_correlation_kept",
         "fold_change_kept",
+        "condition_kept",
         *ASKED_FOR["integration"],
         *ASKED_FOR["novelty"],
     }
@@ -112,6 +114,78 @@ def test_links_are_scored_as_graph_and_as_neighbours(two_types):
     assert {"silhouette_label", "bras", "pcr_comparison", "kmeans_nmi"} < missing.keys()
     assert missing["silhouette_label"].undefined_by == "output"
     assert "the method returned a graph, not coordinates" in missing["silhouette_label"].reason
+
+
+@pytest.fixture(scope="module")
+def crossed():
+    """Two labels in two batches each, a third in one batch; one stray cell of a further batch."""
+    generator = np.random.default_rng(3)
+    label = np.repeat(["a", "b", "c"], [120, 100, 40])
+    batch = np.where(label == "c", "x", generator.choice(["x", "y"], 260))
+    batch = np.where(np.arange(260) == 0, "stray", batch)
+    X = generator.normal(size=(260, 3)) + 30.0 * np.searchsorted(["a", "b", "c"], label)[:, None]
+    X[(label == "b") & (batch == "y"), 2] += 300  # where b is not mixed
+    return truth_of(label, batch, X), X.astype(np.float32)
+
+
+def test_means_of_each_label_and_batch_are_recorded(crossed):
+    truth, X = crossed
+    outcome = score(INTEGRATION, Outputs(obs_names=truth.obs_names, X_emb=X), truth)
+    found = {(one.by, one.name): one for one in outcome.per_group}
+    assert list(found) == [
+        ("label", "a"), ("label", "b"), ("label", "c"),
+        ("batch", "stray"), ("batch", "x"), ("batch", "y"),
+    ]  # fmt: skip
+    assert {name: one.n for (by, name), one in found.items() if by == "label"} == {
+        "a": 120,
+        "b": 100,
+        "c": 40,
+    }
+    assert found["label", "b"].values["batch_mixing"] < 0.3 < 0.8 < found["label", "a"].values["batch_mixing"]
+    assert "batch_mixing" not in found["label", "c"].values, "in one batch"
+    assert "kbet_per_label" not in found["label", "c"].values
+    assert found["label", "c"].values["label_purity"] == pytest.approx(1.0)
+    # Metrics that read batches do not see the stray cell, others do.
+    assert found["batch", "stray"].values.keys() == {"label_purity", "clisi"}
+    values, _ = values_and_reasons(outcome)
+    of_labels = [
+        one.values["kbet_per_label"] for one in outcome.per_group if one.by == "label" and one.name != "c"
+    ]
+    assert values["kbet_per_label"] == pytest.approx(np.mean(of_labels), abs=1e-12)
+    assert set().union(*(one.values for one in outcome.per_group)) <= set(INTEGRATION.per_cell)
+
+
+def test_values_of_single_cells_have_the_recorded_means(crossed):
+    truth, X = crossed
+    outputs = Outputs(obs_names=truth.obs_names, X_emb=X)
+    outcome, cells = score(INTEGRATION, outputs, truth), values_per_cell(INTEGRATION, outputs, truth)
+    assert {values.dtype for values in cells.values()} == {np.dtype(np.float32)}
+    assert {len(values) for values in cells.values()} == {260}
+    values, _ = values_and_reasons(outcome)
+    assert np.nanmedian(cells["ilisi"]) == pytest.approx(values["ilisi"], abs=1e-6)
+    assert np.median(cells["clisi"]) == pytest.approx(values["clisi"], abs=1e-6)
+    assert np.nanmean(cells["kbet"]) == pytest.approx(values["kbet"], abs=1e-6)
+    for name in ("ilisi", "kbet", "kbet_per_label", "batch_mixing"):
+        assert np.isnan(cells[name][0]), "a stray cell"
+    for one in outcome.per_group:
+        own = (truth.label if one.by == "label" else truth.batch) == one.name
+        for name in ("label_purity", "clisi", "kbet_per_label"):
+            if name in one.values:
+                assert np.nanmean(cells[name][own]) == pytest.approx(one.values[name], abs=1e-5)
+
+
+def test_tasks_without_them_and_parts_of_the_metrics_have_no_such_means(crossed):
+    truth, X = crossed
+    outputs = Outputs(obs_names=truth.obs_names, X_emb=X)
+    assert values_per_cell(ANNOTATION, outputs, truth) == {}
+    assert score(INTEGRATION, outputs, truth, only=("ilisi",)).per_group == ()
+    with pytest.raises(ContractError, match="not for the cells"):
+        values_per_cell(INTEGRATION, replace(outputs, obs_names=truth.obs_names[::-1]), truth)
+
+
+def test_an_output_without_neighbours_has_no_means(two_types):
+    truth, graph, _ = two_types
+    assert score(INTEGRATION, Outputs(obs_names=truth.obs_names, graph=graph), truth).per_group == ()
 
 
 def test_links_without_lengths_give_no_neighbours(two_types):

@@ -150,14 +150,19 @@ def test_csv_has_a_line_per_score_and_no_formula(hostile, seed):
     records = hostile.records(seed)
     assert visible(scores_csv(records)) == scores_csv(records)
     rows = list(csv.DictReader(io.StringIO(scores_csv(records), newline="")))
-    assert len(rows) == sum(max(1, len(record.scores)) for record in records)
+    means = [value for record in records for one in record.per_group for value in one.values.values()]
+    assert len(rows) == sum(max(1, len(record.scores)) for record in records) + len(means)
+    of_groups = [row for row in rows if row["group_by"]]
+    assert len(of_groups) == len(means)
+    assert {row["metric_id"] for row in of_groups}.isdisjoint(s.metric_id for r in records for s in r.scores)
     for row in rows:
         assert None not in row and None not in row.values()
         for name, cell in row.items():
             is_number = bool(re.fullmatch(r"[+-]?[\d.]+(e[+-]?\d+)?", cell))
             assert is_number or not cell.startswith(("=", "+", "-", "@", "\t", "\r")), (name, cell)
     values = [s.value for record in records for s in record.scores if s.value is not None]
-    assert [float(row["value"]) for row in rows if row["value"]] == values
+    assert [float(row["value"]) for row in rows if row["value"] and not row["group_by"]] == values
+    assert [float(row["value"]) for row in of_groups] == means
     assert {row["run_id"].removeprefix("'") for row in rows} == {visible(record.run_id) for record in records}
 
 

@@ -52,7 +52,8 @@ def test_boxes_need_three_runs(boards, make, specs):
 def test_only_the_formats_asked_for_are_written(records, specs, tmp_path):
     written = write(build_report(records, specs, title="t"), tmp_path, formats=("latex", "png", "csv"))
     names = sorted(str(path.relative_to(tmp_path)) for path in written)
-    assert names[:3] == [
+    assert names[:4] == [
+        "leaderboard.csv",
         "leaderboard.tex",
         "paper/annotation-toy-kfold-metrics.png",
         "paper/annotation-toy-kfold-ranking.png",

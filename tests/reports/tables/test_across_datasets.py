@@ -73,7 +73,8 @@ def test_the_verdict_names_the_test_and_its_critical_difference(made):
     table, group = made
     # chi2 = 16 with 2 degrees of freedom; CD = 2.3437 * sqrt(3 * 4 / (6 * 8))
     assert table.lead == (
-        "Cross-validation over cells. Average ranks differ significantly (Friedman test, p < 0.001): two "
+        "Cross-validation over cells, overall scores with scIB weights. "
+        "Average ranks differ significantly (Friedman test, p < 0.001): two "
         "methods do, at 5 %, if their ranks differ by 1.17 or more (Nemenyi). Pair by pair, Good differs "
         "significantly from 2 of 2 others (Wilcoxon signed-rank test, Holm, 5 %)."
     )
@@ -83,7 +84,8 @@ def test_the_verdict_names_the_test_and_its_critical_difference(made):
 def test_few_data_sets_get_a_table_without_a_test(make, specs):
     table, group = across_table(make, specs, 2)
     assert table.lead == (
-        "Cross-validation over cells. No test of ranks: a test of ranks needs 5 data sets and 3 methods; "
+        "Cross-validation over cells, overall scores with scIB weights. "
+        "No test of ranks: a test of ranks needs 5 data sets and 3 methods; "
         "there are 2 and 3. No test of pairs: 2 data sets; a significant difference among so many methods "
         "needs 7."
     )

@@ -54,8 +54,8 @@ def test_leaving_a_metric_out_moves_ranks_as_worked_by_hand(board, key):
 def test_the_weight_at_which_ranks_change_is_a_third(board, key):
     # .7 for every weight w against .8 - .3 w
     by_weight = stability(board, "unsupervised")[key["First"]].by_weight
-    assert {weight: rank for weight, rank in by_weight.items() if rank == 2}.keys() == {0.0, 0.1, 0.2, 0.3}
-    assert len(by_weight) == 11
+    assert {batch for (batch, _), rank in by_weight.items() if rank == 2} == {0.0, 0.1, 0.2, 0.3}
+    assert by_weight.keys() == {(w / 10, (10 - w) / 10) for w in range(11)}
 
 
 def test_between_controls_is_worked_out_per_metric(board, key):

@@ -83,7 +83,8 @@ def test_files_are_the_same_each_time_and_replace_older_ones(
 ) -> None:
     (tmp_path / "scores.csv").write_text("old", encoding="utf-8")
     paths = write(build_report(records, specs, title="Toy <results>"), tmp_path)
-    assert [path.name for path in paths] == ["leaderboard.html", "scores.csv", "leaderboard.md"]
+    names = [path.name for path in paths]
+    assert names == ["leaderboard.html", "scores.csv", "leaderboard.csv", "leaderboard.md"]
     for path in paths:
         assert path.read_bytes() == (report / path.name).read_bytes()
 
