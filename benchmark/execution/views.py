@@ -145,8 +145,12 @@ def write_views(adata: AnnData, cells: Cells, folder: Path, *, features: Feature
         _save(temporary / QUERY_LABELS, label=label[query])
         _save(temporary / NAMES, train=names[train], query=names[query])
         if cells.halves is not None:
-            second = {name: cells.batches(rows, 1) for name, rows in (("train", train), ("query", query))}
-            _save(temporary / SECOND_BATCHES, **second)
+            second = cells.halves[1]
+            parts = {
+                name: half_names(second[np.searchsorted(cells.test_obs, rows)])
+                for name, rows in (("train", train), ("query", query))
+            }
+            _save(temporary / SECOND_BATCHES, **parts)
         temporary.rename(folder)
     finally:
         shutil.rmtree(temporary, ignore_errors=True)

@@ -139,7 +139,8 @@ def false_calls(
             f"no label has {MIN_HALF} cells in each half, and a gene that {MIN_EXPRESSED:.0%} of them show"
         )
     called: NDArray[np.bool_] = false_discovery_control(np.concatenate(p_values)) < RATE
-    return called & np.concatenate(effects)
+    large: NDArray[np.bool_] = np.concatenate(effects)
+    return np.logical_and(called, large)
 
 
 def _finite(X: Matrix, name: str, *, by_output: bool = True) -> Floats:

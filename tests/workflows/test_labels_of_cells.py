@@ -5,12 +5,12 @@ import numpy as np
 import pytest
 
 import cellular_bench
-from cellular_bench.core.labels import NO_LABELS
 from cellular_bench.benchmark.execution.views import Cells, views
 from cellular_bench.benchmark.registry import methods
 from cellular_bench.benchmark.results.store import Store
 from cellular_bench.core.errors import UserError
 from cellular_bench.core.keys import LABELLING
+from cellular_bench.core.labels import NO_LABELS
 from cellular_bench.datasets import catalog, splits
 from cellular_bench.datasets.contract import conform, digest
 from cellular_bench.datasets.simulator import simulate
