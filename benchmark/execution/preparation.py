@@ -100,7 +100,7 @@ def _is_whole(path: Path) -> bool:
 
 def write_split(split: Split, dataset: DatasetIdentity, path: Path) -> None:
     """Write what :func:`prepare_split` reads: the split, and how the record says that genes are selected."""
-    halves = {} if split.halves is None else {"halves": split.halves}
+    halves: dict[str, Any] = {} if split.halves is None else {"halves": split.halves}
     assert dataset.gene_selection is not None, "only imported results have none"
     np.savez(
         path,
