@@ -141,9 +141,9 @@ def prepare_split(
 ) -> None:
     """Work out what the runs of a split read: the truth of the scored cells, and what methods may see.
 
-    ``split_file`` is that of :func:`write_split`. ``inputs`` are the tasks, and the profiles, whose inputs are
-    wanted too, by the name of their file (:meth:`Task.input_files`), and ``views`` the folders of the views that are wanted.
-    What is there is left as it is.
+    ``split_file`` is that of :func:`write_split`. ``inputs`` are the tasks, and the profiles, whose inputs
+    are wanted too, by the name of their file (:meth:`Task.input_files`), and ``views`` the folders of the
+    views that are wanted. What is there is left as it is.
     """
     import anndata
 
