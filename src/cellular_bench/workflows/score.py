@@ -251,7 +251,7 @@ def _structure(request: ScoreRequest, adata: AnnData, inputs: Mapping[str, Any])
         if role in inputs:
             adata.obs[key] = inputs[role]
     adata.var[keys.HIGHLY_VARIABLE] = variable_genes(adata.X)
-    return read_structure(structure_arrays(adata, request.profile, has_labels="label" in inputs))
+    return read_structure(structure_arrays(adata, request.profile))
 
 
 def _score_bundles(request: ScoreRequest) -> Iterator[Row]:
