@@ -93,7 +93,11 @@ def _scores(board: Board, row: BoardRow) -> _Scores:
     specs = {spec.metric_id: spec for spec in board.metrics}
     found = {}
     for run, overall in zip(row.done, row.run_scores, strict=True):
-        values = {("aspect", name): value for name, value in aspect_scores(run, board.metrics).items()}
+        values = {
+            ("aspect", name): value
+            for name, value in aspect_scores(run, board.metrics).items()
+            if value is not None
+        }
         values |= {
             ("metric", score.metric_id): scaled(specs[score.metric_id], score.value)
             for score in run.scores

@@ -117,7 +117,7 @@ def _is_whole(path: Path) -> bool:
 
 def write_split(split: Split, dataset: DatasetIdentity, path: Path) -> None:
     """Write what :func:`prepare_split` reads: the split, and how the record says that genes are selected."""
-    halves = {} if split.halves is None else {"halves": split.halves}
+    halves: dict[str, Any] = {} if split.halves is None else {"halves": split.halves}
     assert dataset.gene_selection is not None, "only imported results have none"
     np.savez(
         path,
@@ -162,9 +162,9 @@ def prepare_split(
 ) -> None:
     """Work out what the runs of a split read: the truth of the scored cells, and what methods may see.
 
-    ``split_file`` is that of :func:`write_split`. ``inputs`` are the tasks, and the profiles, whose inputs are
-    wanted too, by the name of their file (:meth:`Task.input_files`), and ``views`` the folders of the views that are wanted.
-    What is there is left as it is.
+    ``split_file`` is that of :func:`write_split`. ``inputs`` are the tasks, and the profiles, whose inputs
+    are wanted too, by the name of their file (:meth:`Task.input_files`), and ``views`` the folders of the
+    views that are wanted. What is there is left as it is.
     """
     import anndata
 

@@ -66,6 +66,11 @@ class Cells:
             return None
         return half_names(self.halves[draw, np.searchsorted(self.test_obs, rows)])
 
+    def second_batches(self, **parts: NDArray[np.int64]) -> dict[str, NDArray[np.str_]]:
+        """Return the halves of parts of the cells in the second draw; nothing where there are none."""
+        found = {name: self.batches(rows, 1) for name, rows in parts.items()}
+        return {name: halves for name, halves in found.items() if halves is not None}
+
 
 def view_numbers(names: NDArray[np.str_], *, seed: str) -> NDArray[np.int64]:
     """Return numbers for cells at random, whatever their order: (n_obs,) those from 0 to n_obs - 1.
@@ -144,8 +149,7 @@ def write_views(adata: AnnData, cells: Cells, folder: Path, *, features: Feature
         _save(temporary / TRAIN_LABELS, label=np.array([noisy[row] for row in train.tolist()], dtype=str))
         _save(temporary / QUERY_LABELS, label=label[query])
         _save(temporary / NAMES, train=names[train], query=names[query])
-        if cells.halves is not None:
-            second = {name: cells.batches(rows, 1) for name, rows in (("train", train), ("query", query))}
+        if second := cells.second_batches(train=train, query=query):
             _save(temporary / SECOND_BATCHES, **second)
         temporary.rename(folder)
     finally:

@@ -89,10 +89,11 @@ class MethodIdentity(Model):
 class DatasetIdentity(Model):
     """The data that it ran on.
 
-    ``n_labels`` is 0 for data without labels. ``subsample`` says which cells were drawn, ``recipe`` how counts
-    were filtered and normalised; both None for the data as they are. ``gene_selection`` says how the variable
-    genes of the training cells were selected; None for results that were computed elsewhere. ``keep`` are the
-    columns with conditions that methods must keep, ``donor_key`` that of the donors; None: the batches.
+    ``n_labels`` is 0 for data without labels. ``subsample`` says which cells were drawn, ``recipe`` how
+    counts were filtered and normalised; both None for the data as they are. ``gene_selection`` says how the
+    variable genes of the training cells were selected; None for results that were computed elsewhere.
+    ``keep`` are the columns with conditions that methods must keep, ``donor_key`` that of the donors; None:
+    the batches.
     """
 
     dataset_id: FileName

@@ -48,8 +48,8 @@ def shares_around(neighbors: Neighbors, codes: Ints, weights: Floats) -> Floats:
     """Return the share of each group in the weights of the neighbours of each cell, (n_obs, n_groups)."""
     n_obs, n_groups = len(codes), int(codes.max()) + 1
     around = codes[neighbors.indices[:, 1:N_NEIGHBORS]] + n_groups * np.arange(n_obs)[:, None]
-    shares: Floats = np.bincount(around.ravel(), weights.ravel(), minlength=n_obs * n_groups)
-    return shares.reshape(n_obs, n_groups)
+    shares = np.bincount(around.ravel(), weights.ravel(), minlength=n_obs * n_groups)
+    return np.asarray(shares, dtype=np.float64).reshape(n_obs, n_groups)
 
 
 def lisi(neighbors: Neighbors, codes: Ints, weights: Floats) -> Floats:

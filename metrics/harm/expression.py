@@ -138,8 +138,9 @@ def false_calls(
         raise UndefinedError(
             f"no label has {MIN_HALF} cells in each half, and a gene that {MIN_EXPRESSED:.0%} of them show"
         )
-    called: NDArray[np.bool_] = false_discovery_control(np.concatenate(p_values)) < RATE
-    return called & np.concatenate(effects)
+    adjusted = false_discovery_control(np.concatenate(p_values))
+    called: NDArray[np.bool_] = (adjusted < RATE) & np.concatenate(effects)
+    return called
 
 
 def _finite(X: Matrix, name: str, *, by_output: bool = True) -> Floats:

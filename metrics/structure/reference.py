@@ -39,7 +39,7 @@ MARGIN = 1.1
 N_COMPONENTS, N_NEIGHBOURS = 30, 15
 #: Cells of a batch per cluster, least and most clusters, and starts of k-means.
 CLUSTER_CELLS, LEAST_CLUSTERS, MOST_CLUSTERS, CLUSTER_STARTS = 100, 2, 20, 3
-#: Accuracy of the largest variance by chance, relative: far finer than the margin.
+#: Relative accuracy of variances: far finer than the margin.
 TOLERANCE = 1e-6
 
 
@@ -540,8 +540,6 @@ class _Signal:
 
     def _components(self, cells: Ints, rng: np.random.Generator) -> Floats:
         """Return the scores of the cells of a group on its signal components, (n_cells, n_signal)."""
-        from scipy import linalg
-
         A = self._X[cells].toarray().astype(np.float64)
         A -= A.mean(axis=0)
         depth = self._depth[cells] - self._depth[cells].mean()
@@ -550,25 +548,26 @@ class _Signal:
         if not A.any():
             return np.empty((len(cells), 0))
         genes = np.ascontiguousarray(A.T)
-        by_chance = max(
-            _largest_eigenvalue(permuted.T @ permuted)
-            for permuted in (rng.permuted(genes, axis=1) for _ in range(N_PERMUTATIONS))
-        )
-        last = len(cells) - 1
-        variances, vectors = linalg.eigh(A @ A.T, subset_by_index=(last - MOST_SIGNAL + 1, last))
+        by_chance = 0.0
+        for _ in range(N_PERMUTATIONS):
+            permuted = rng.permuted(genes, axis=1).astype(np.float32)
+            by_chance = max(by_chance, float(_leading(permuted.T @ permuted, 1)[0][-1]))
+        variances, vectors = _leading(A @ A.T, MOST_SIGNAL)
         variances, vectors = variances[::-1], vectors[:, ::-1]
         kept = int(np.count_nonzero(variances > MARGIN * by_chance))
         signal: Floats = vectors[:, :kept] * np.sqrt(variances[:kept])
         return signal
 
 
-def _largest_eigenvalue(gram: Floats) -> float:
-    """Return the largest eigenvalue of a matrix that is symmetric and not 0, to a relative 1e-6 or better."""
+def _leading(
+    gram: NDArray[np.floating[Any]], n: int
+) -> tuple[NDArray[np.floating[Any]], NDArray[np.floating[Any]]]:
+    """Return the largest eigenvalues, ascending, and eigenvectors of a matrix of products, not all 0."""
     from scipy.sparse.linalg import eigsh
 
-    start = np.random.default_rng(0).standard_normal(len(gram))
-    found = eigsh(gram, k=1, which="LA", v0=start, tol=TOLERANCE, return_eigenvectors=False)
-    return float(found[0])
+    start = np.random.default_rng(0).standard_normal(len(gram)).astype(gram.dtype)
+    values, vectors = eigsh(gram, k=n, which="LA", v0=start, tol=TOLERANCE)
+    return values, vectors
 
 
 def _consensus(

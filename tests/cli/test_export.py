@@ -67,7 +67,10 @@ def test_cells_come_with_embeddings_and_predictions(results, tmp_path) -> None:
     assert whole.obs.pca_kbet.mean() == pytest.approx(record.value("kbet"), abs=1e-6)
     for one in record.per_group:
         of_cells = whole.obs[whole.obs[one.by] == one.name]
-        assert of_cells.pca_label_purity.mean() == pytest.approx(one.values["label_purity"], abs=1e-5)
+        for name in ("label_purity", "clisi", "state_kept", "neighbours_kept"):
+            found = of_cells[f"pca_{name}"].mean()
+            assert found == pytest.approx(one.values.get(name, np.nan), abs=1e-4, nan_ok=True), (one, name)
+    assert {"state_kept", "neighbours_kept"} <= set().union(*(one.values for one in record.per_group))
     assert not any(name.startswith("knn_ilisi") for fold in folds for name in fold.obs)
     assert sum(fold.n_obs for fold in folds) == 300
     for fold in folds:
@@ -103,6 +106,21 @@ def test_cells_come_without_expression_where_the_data_were_deleted(results, tmp_
     finally:
         for file in files:
             (tmp_path / file.name).rename(file)
+
+
+def test_a_folder_without_the_structure_of_its_cells_gives_other_values_of_cells(results, tmp_path) -> None:
+    files = list((results.folder / "splits").rglob("structure*.npz"))
+    assert files
+    for file in files:
+        file.rename(file.with_suffix(".away"))
+    try:
+        whole = anndata.read_h5ad(export(results, "h5ad", tmp_path)[0])
+    finally:
+        for file in files:
+            file.with_suffix(".away").rename(file)
+    assert whole.obs.pca_state_kept.isna().all()
+    assert whole.obs.pca_neighbours_kept.isna().all()
+    assert whole.obs.pca_batch_mixing.notna().all()
 
 
 def test_a_long_list_of_references_gives_names_of_files_that_fit(tmp_path) -> None:

@@ -7,6 +7,7 @@ import pytest
 
 from cellular_bench.core.errors import UndefinedError, UnknownNameError
 from cellular_bench.metrics import METRICS, engine, evaluate, metric, nearest_neighbors, required_inputs
+from cellular_bench.metrics.per_cell import CELL_QUANTITIES
 
 EMBEDDING_METRICS = [
     spec.metric_id
@@ -66,8 +67,9 @@ def test_shared_quantities_are_computed_once(separated, monkeypatch):
 
     counting = {name: counted(name, function) for name, function in engine.DERIVED.items()}
     monkeypatch.setattr(engine, "DERIVED", counting)
-    evaluate(EMBEDDING_METRICS, separated)
-    assert sorted(calls) == sorted(engine.DERIVED.keys() - {"scib_clusters", "type_agreement"})
+    evaluate(EMBEDDING_METRICS, separated, per_cell=list(CELL_QUANTITIES))
+    of_structure = {"type_agreement", "kept_neighbours"}
+    assert sorted(calls) == sorted(engine.DERIVED.keys() - {"scib_clusters", *of_structure})
 
 
 def test_given_neighbors_are_used_as_they_are(separated):

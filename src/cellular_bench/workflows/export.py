@@ -13,7 +13,7 @@ import numpy as np
 
 from cellular_bench.benchmark.analysis.data_versions import version_names
 from cellular_bench.benchmark.execution import scoring
-from cellular_bench.benchmark.execution.preparation import lacking_inputs, read_inputs, read_truth
+from cellular_bench.benchmark.execution.preparation import read_inputs, read_truth
 from cellular_bench.benchmark.plan.installed import CONSTRAINTS
 from cellular_bench.benchmark.results.contents import check_data, check_split
 from cellular_bench.benchmark.results.store import OUTPUTS, Store
@@ -201,7 +201,9 @@ def _values_per_cell(
     wanted: dict[str, Any] = {"study_metrics": False, "profile": profile}
     # Folders of older versions lack inputs of newer quantities, which then are undefined.
     absent = {
-        name: UndefinedError(f"{folder / name} is missing") for name in lacking_inputs(task, folder, **wanted)
+        name: UndefinedError(f"{folder / name} is missing")
+        for name in task.input_files(**wanted)
+        if not (folder / name).exists()
     }
     given = read_inputs(task, folder, absent=absent, **wanted)
     min_cells = scoring.min_cells_of(run)

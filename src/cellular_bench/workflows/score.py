@@ -15,9 +15,17 @@ from cellular_bench.benchmark.execution import scoring
 from cellular_bench.benchmark.execution.machine import usable_cores
 from cellular_bench.benchmark.execution.preparation import cell_cycle_inputs
 from cellular_bench.benchmark.schema.records import Outcome, Score
-from cellular_bench.benchmark.tasks import ANNOTATION, INTEGRATION, NOVELTY
+from cellular_bench.benchmark.tasks import (
+    ANNOTATION,
+    INTEGRATION,
+    NOVELTY,
+    read_structure,
+    structure_arrays,
+)
+from cellular_bench.core import keys
 from cellular_bench.core.components import principal_components
 from cellular_bench.core.errors import DataError, UndefinedError, UserError
+from cellular_bench.core.genes import variable_genes
 from cellular_bench.core.types import MetricSpec
 from cellular_bench.metrics.spec import required_inputs
 from cellular_bench.workflows.score_files import (
@@ -39,7 +47,7 @@ if TYPE_CHECKING:
 
 
 #: Arguments of metrics that are made of expression values.
-OF_EXPRESSION = frozenset({"cell_cycle", "cell_cycle_before", "X_pre_all"})
+OF_EXPRESSION = frozenset({"cell_cycle", "cell_cycle_before", "structure", "X_pre_all"})
 
 
 def score(request: ScoreRequest) -> ScoreResult:
@@ -230,7 +238,20 @@ def _expression(request: ScoreRequest, adata: AnnData, source: str, inputs: dict
         inputs |= cell_cycle_inputs(made, inputs["batch"])
     if "X_pre_all" in needed:
         inputs["X_pre_all"] = principal_components(made.X)
+    if "structure" in needed:
+        inputs |= _structure(request, made, inputs)
     return made.X
+
+
+def _structure(request: ScoreRequest, adata: AnnData, inputs: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the structure of cells in canonical form, or the reason why there is none."""
+    if "batch" not in inputs:
+        return {"structure": UndefinedError("needs batches; name their column (--batch-key)")}
+    for role, key in (("label", keys.LABEL), ("batch", keys.BATCH)):
+        if role in inputs:
+            adata.obs[key] = inputs[role]
+    adata.var[keys.HIGHLY_VARIABLE] = variable_genes(adata.X)
+    return read_structure(structure_arrays(adata, request.profile))
 
 
 def _score_bundles(request: ScoreRequest) -> Iterator[Row]:
@@ -239,7 +260,10 @@ def _score_bundles(request: ScoreRequest) -> Iterator[Row]:
     _check_once([(name, None) for embeddings, _ in bundles for name in embeddings])
     before = (("--pre", "X_pre", request.pre), ("--pre-all", "X_pre_all", request.pre_all))
     for embeddings, names in bundles:
-        inputs: dict[str, Any] = dict(names)
+        inputs: dict[str, Any] = {
+            **names,
+            "structure": UndefinedError("needs expression values; name the data (--adata)"),
+        }
         for option, argument, key in before:
             if key is None:
                 continue
@@ -256,7 +280,7 @@ def _named(metric_ids: Sequence[str]) -> list[MetricSpec]:
 
 def _of_cells(request: ScoreRequest, inputs: Mapping[str, Any]) -> list[MetricSpec]:
     """Return the metrics to compute: those that need no more than the labels or batches that are given."""
-    specs = _named(request.metrics) or scoring.specs_for(INTEGRATION, inputs)
+    specs = _named(request.metrics) or scoring.specs_for(INTEGRATION, {*inputs, "structure"})
     return [spec for spec in specs if not _not_given(request) & set(required_inputs(spec))]
 
 
@@ -307,7 +331,7 @@ def _score_embedding(name: str, inputs: Mapping[str, Any], request: ScoreRequest
 
 
 def _score_corrected(layer: str, inputs: Mapping[str, Any], request: ScoreRequest) -> Iterator[Row]:
-    usual = scoring.specs_for(INTEGRATION, {"X_pre_all"})
+    usual = scoring.specs_for(INTEGRATION, {"structure", "X_pre_all"})
     specs = [spec for spec in scoring.specs_for(INTEGRATION, inputs) if spec not in usual]
     if request.metrics:
         specs = _of_cells(request, inputs)

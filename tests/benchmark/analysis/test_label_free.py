@@ -89,7 +89,8 @@ def test_a_rule_that_counts_other_aspects_gives_way(board):
     made = board({"One": VALUES}, weights="scib")
     assert (made.rule.name, made.instead_of.name) == ("label_free", "scib")
     assert weights_notes(made) == (
-        "Without labels there is no score of bio conservation, so the overall score has the Label-free weights.",
+        "Without labels there is no score of bio conservation, so the overall score has the Label-free "
+        "weights.",
     )
     own = board({"One": VALUES}, weights={"batch_correction": 0.25, "structure": 0.75})
     assert own.instead_of is None

@@ -102,7 +102,6 @@ def test_real_data(shared, folder, name):
     embeddings = {
         "pca": principal_components(X[:, variable_genes(X)]),
         "perfect_labels": np.eye(codes.max() + 1)[codes] + jitter,
-        "random normal 20d": np.random.default_rng(0).normal(size=(len(label), 20)),
     }
     structure = json.loads((folder / "structure_expected.json").read_text())["real"]
     geometry = json.loads((folder / "type_geometry_expected.json").read_text())[name]
