@@ -437,15 +437,17 @@ def _condition_details(inputs: Mapping[str, Any]) -> Mapping[str, Any]:
     from cellular_bench.metrics.structure.conditions import condition_figures, share_kept
 
     rows = []
-    X_emb = inputs.get("X_emb")
+    X_emb, label = inputs.get("X_emb"), inputs["label"]
     for column, values in (inputs.get("conditions") or {}).items():
         figures: Any = ()
         try:
+            if isinstance(label, UndefinedError):
+                raise UndefinedError(str(label))
             if isinstance(values, UndefinedError):
                 raise values
             if X_emb is None:
                 raise UndefinedError("there is no embedding", by_output=True)
-            figures = condition_figures(X_emb, inputs["X_pre"], inputs["label"], inputs["donor"], values)
+            figures = condition_figures(X_emb, inputs["X_pre"], label, inputs["donor"], values)
             kept, reason = share_kept(figures), None
         except UndefinedError as error:
             kept, reason = None, str(error)

@@ -225,17 +225,22 @@ def _means_by_group(
     for quantity, of_cells in per_cell.items():
         if isinstance(of_cells, UndefinedError):
             continue
-        for by in GROUPS:
+        for by in _groups(given):
             for name, mean in by_group(of_cells, given[by]).items():
                 means[by, name][quantity] = mean
     return means
+
+
+def _groups(inputs: Mapping[str, Any]) -> list[Literal["label", "batch"]]:
+    """Return what cells are grouped by: not by labels where there are none."""
+    return [by for by in GROUPS if not isinstance(inputs[by], UndefinedError)]
 
 
 def _group_scores(
     inputs: Mapping[str, Any], means: Mapping[tuple[str, str], Mapping[str, float]], order: Sequence[str]
 ) -> Iterator[GroupScore]:
     """Yield the record of each label and batch that has a mean, sorted by name."""
-    for by in GROUPS:
+    for by in _groups(inputs):
         sizes = Counter(np.asarray(inputs[by], dtype=str).tolist()) if means else Counter[str]()
         for name, n in sorted(sizes.items()):
             if found := means.get((by, name)):

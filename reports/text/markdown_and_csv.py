@@ -182,12 +182,12 @@ def _heading(made: Section | BoardReport) -> Iterator[str]:
     summary = made.summary
     yield f"## {escape(summary.title)} ({summary.subtitle})"
     yield f"{summary.facts}. {summary.runs}."
+    if summary.caution:
+        yield escape(summary.caution)
     for winner in summary.winners:
         names = ", ".join(escape(name) for name in winner.names)
         score = f"{winner.score} {winner.spread}".rstrip()
         yield " ".join([f"{winner.title}: **{names}**, {score}.", *map(escape, winner.verdicts)])
-    if summary.caution:
-        yield escape(summary.caution)
     if summary.canary:
         yield escape(summary.canary)
 

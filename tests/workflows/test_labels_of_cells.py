@@ -5,6 +5,7 @@ import numpy as np
 import pytest
 
 import cellular_bench
+from cellular_bench.benchmark.analysis.leaderboard import build_boards
 from cellular_bench.benchmark.execution.views import Cells, views
 from cellular_bench.benchmark.registry import methods
 from cellular_bench.benchmark.results.store import Store
@@ -66,6 +67,20 @@ def test_cells_without_labels_are_integrated(unlabelled):
     assert records["scanvi"].reason == "Learns from labels; this data set has none."
     assert {record.split.kind for record in records.values()} == {"all"}
     assert not records["pca"].dataset.is_labelled
+
+
+def test_methods_are_ranked_by_half_mixing_and_half_structure_kept(unlabelled):
+    _, store = unlabelled
+    (board,) = build_boards(store.records(), METRICS.values())
+    assert board.rule.name == "label_free"
+    rows = {row.method.method_id: row for row in board.rows}
+    assert sorted(row.rank for row in rows.values() if row.rank) == [1, 2]
+    for record in store.records():
+        if record.status == "ok":
+            mixing = np.mean([record.value(name) for name in ("ilisi", "kbet", "pcr_comparison")])
+            kept = min(1.0, max(0.0, record.value("state_kept_clusters")))
+            assert rows[record.method.method_id].overall.mean == pytest.approx((mixing + kept) / 2)
+            assert {found.by for found in record.per_group} == {"batch"}, "there are no labels to group by"
 
 
 def test_metrics_that_read_labels_are_undefined_by_the_data(unlabelled):

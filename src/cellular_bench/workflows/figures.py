@@ -14,6 +14,8 @@ from functools import partial
 from pathlib import Path
 from typing import Any, Final
 
+import numpy as np
+
 from cellular_bench.benchmark.analysis import curves
 from cellular_bench.benchmark.analysis.curves import Curve
 from cellular_bench.benchmark.analysis.leaderboard import Board, BoardRow, method_key, unit_of
@@ -35,6 +37,7 @@ from cellular_bench.core.files import (
     write_text_atomically,
 )
 from cellular_bench.core.json_files import read_json
+from cellular_bench.core.labels import are_labelled
 from cellular_bench.core.outputs import Outputs, read_outputs
 from cellular_bench.core.text import MOST_NAME, one_line
 from cellular_bench.metrics.annotation.likelihood import STUDY_THRESHOLD
@@ -300,7 +303,8 @@ def _draw_embedding(store: Kept, drawing: Drawing) -> Figure:
         # Linked cells lie together.
         X_emb = spectral_embedding(graph.maximum(graph.T), n_components=n, random_state=0)
         what = "Spectral coordinates of its graph"
-    return embedding_figure(X_emb, truth.label, truth.batch, title=drawing.title, what=what)
+    label = truth.label if are_labelled(truth.label) else np.full(len(truth.label), "no labels")
+    return embedding_figure(X_emb, label, truth.batch, title=drawing.title, what=what)
 
 
 def read_run(store: Kept, run: RunRecord) -> tuple[Outputs, Truth]:
