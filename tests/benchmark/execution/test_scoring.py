@@ -34,6 +34,7 @@ IN_OVERALL = {
     },
     "annotation": {"accuracy", "balanced_accuracy", "f1_macro"},
     "novelty": {"novelty_auroc", "novelty_average_precision"},
+    "harm": {"harmless", "mixing_as_chance"},
 }  # fmt: skip
 
 #: By other definitions, by a search of its own, and by what the CELLULAR study judged samples by.
@@ -57,6 +58,8 @@ def test_metrics_that_no_run_can_give_are_on_no_board():
         "gene_correlation_kept",
         "fold_change_kept",
         "condition_kept",
+        "false_de",
+        "false_de_genes",
         *ASKED_FOR["integration"],
         *ASKED_FOR["novelty"],
     }
