@@ -5,13 +5,13 @@ Arguments, and what *undefined* means: :mod:`cellular_bench.metrics`.
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
-from numpy.typing import ArrayLike
+from numpy.typing import ArrayLike, NDArray
 
 from cellular_bench.core.errors import UndefinedError
-from cellular_bench.metrics.inputs import Floats, Ints, coordinates
+from cellular_bench.metrics.inputs import Ints, coordinates
 from cellular_bench.metrics.spec import metric
 from cellular_bench.metrics.structure.reference import (
     MIN_BATCH_CELLS,
@@ -65,8 +65,11 @@ def type_agreement(X_emb: ArrayLike, structure: StructureReference) -> TypeAgree
         raise UndefinedError("the types have no distances that differ in the embedding", by_output=True)
     if len(structure.types) < MIN_TYPES:
         return TypeAgreement(correlation, np.nan)
+    # Chance needs no double precision; powers of two change no distance relative to others.
+    unit = 2.0 ** np.ceil(np.log2(np.abs(by_dimension).max()))
+    single = (by_dimension / unit).astype(np.float32)
     permuted = [
-        _correlation(by_dimension, _permuted(structure.label, number), structure)
+        _correlation(single, _permuted(structure.label, number), structure)
         for number in range(N_PERMUTATIONS)
     ]
     known = [value for value in permuted if not np.isnan(value)]
@@ -80,7 +83,7 @@ def _permuted(label: Ints, seed: int) -> Ints:
     return permuted
 
 
-def _correlation(X: Floats, label: Ints, structure: StructureReference) -> float:
+def _correlation(X: NDArray[np.floating[Any]], label: Ints, structure: StructureReference) -> float:
     """Return the mean over types of the weighted correlation of distances; NaN if no type has one.
 
     Parameters

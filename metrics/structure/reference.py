@@ -372,7 +372,7 @@ def structure_reference(
     )
     if labels is None or names is None:
         return reference
-    types, consensus, skipped = _consensus(X, parts, labels, len(names))
+    types, consensus, skipped = consensus_of_types(X, parts, labels, len(names))
     return replace(
         reference,
         label=labels,
@@ -438,7 +438,7 @@ def explained_by(near: Ints, scores: Floats) -> Floats:
     return explained
 
 
-def trimmed_means(X: Floats, codes: Ints, kept: Ints) -> Floats:
+def trimmed_means(X: NDArray[np.floating[Any]], codes: Ints, kept: Ints) -> Floats:
     """Return the mean of each dimension over the cells of some groups, without their extremes.
 
     Of n cells, ``int(0.05 n)`` are cut at both ends of each dimension.
@@ -630,7 +630,7 @@ def _leading(
     return values, vectors
 
 
-def _consensus(
+def consensus_of_types(
     X: csr_matrix, parts: Sequence[Ints], labels: Ints, n_labels: int
 ) -> tuple[Ints, Floats, list[int]]:
     """Return the types of the consensus, their distances, and the types that no batch shows."""
