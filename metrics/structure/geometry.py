@@ -5,14 +5,14 @@ Arguments, and what *undefined* means: :mod:`cellular_bench.metrics`.
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
-from numpy.typing import ArrayLike
+from numpy.typing import ArrayLike, NDArray
 
 from cellular_bench.core.errors import UndefinedError
 from cellular_bench.core.labels import NO_LABELS
-from cellular_bench.metrics.inputs import Floats, coordinates
+from cellular_bench.metrics.inputs import Ints, coordinates
 from cellular_bench.metrics.spec import metric
 from cellular_bench.metrics.structure.reference import (
     MIN_BATCH_CELLS,
@@ -61,28 +61,42 @@ def type_agreement(X_emb: ArrayLike, structure: StructureReference) -> TypeAgree
             f"types with {MIN_TYPE_CELLS} cells in batches of {MIN_BATCH_CELLS}"
         )
     by_dimension = np.ascontiguousarray(X.T)
-    correlation = _correlation(by_dimension, structure)
+    correlation = _correlation(by_dimension, structure.label, structure)
     if np.isnan(correlation):
         raise UndefinedError("the types have no distances that differ in the embedding", by_output=True)
     if len(structure.types) < MIN_TYPES:
         return TypeAgreement(correlation, np.nan)
+    # Chance needs no double precision; powers of two change no distance relative to others.
+    unit = 2.0 ** np.ceil(np.log2(np.abs(by_dimension).max()))
+    single = (by_dimension / unit).astype(np.float32)
     permuted = [
-        _correlation(by_dimension[:, np.random.default_rng(number).permutation(len(X))], structure)
+        _correlation(single, _permuted(structure.label, number), structure)
         for number in range(N_PERMUTATIONS)
     ]
     known = [value for value in permuted if not np.isnan(value)]
     return TypeAgreement(correlation, max(0.0, float(np.mean(known))) if known else 0.0)
 
 
-def _correlation(X: Floats, structure: StructureReference) -> float:
+def _permuted(label: Ints, seed: int) -> Ints:
+    """Return the labels of cells for which a permutation of the cells has the given ones."""
+    permuted = np.empty_like(label)
+    permuted[np.random.default_rng(seed).permutation(len(label))] = label
+    return permuted
+
+
+def _correlation(X: NDArray[np.floating[Any]], label: Ints, structure: StructureReference) -> float:
     """Return the mean over types of the weighted correlation of distances; NaN if no type has one.
 
-    ``X``: (n_dims, n_used) coordinates.
+    Parameters
+    ----------
+    X
+        (n_dims, n_used) coordinates.
+    label
+        (n_used,) codes of labels.
     """
-    assert structure.label is not None, "checked by the caller"
     assert structure.types is not None, "checked by the caller"
     assert structure.consensus is not None, "checked by the caller"
-    found = relative_distances(trimmed_means(X, structure.label, structure.types))
+    found = relative_distances(trimmed_means(X, label, structure.types))
     correlations = []
     for expected, seen in zip(structure.consensus.T, found.T, strict=True):
         rows = (expected > 0) & ~np.isnan(seen)

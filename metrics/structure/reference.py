@@ -8,7 +8,7 @@ from __future__ import annotations
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, fields, replace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -37,10 +37,39 @@ MOST_SIGNAL, N_PERMUTATIONS = 10, 3
 MARGIN = 1.1
 #: Components of a batch, and the neighbours that are compared.
 N_COMPONENTS, N_NEIGHBOURS = 30, 15
+#: Least neighbours within a group.
+MIN_NEIGHBOURS = 3
 #: Cells of a batch per cluster, least and most clusters, and starts of k-means.
 CLUSTER_CELLS, LEAST_CLUSTERS, MOST_CLUSTERS, CLUSTER_STARTS = 100, 2, 20, 3
 #: Relative accuracy of variances: far finer than the margin.
 TOLERANCE = 1e-6
+
+
+class Group(NamedTuple):
+    """A group of cells that counts.
+
+    Attributes
+    ----------
+    label
+        Code of the label that it is a part of.
+    place, cells
+        Where the group is among the cells of all groups, and (n_cells,) positions of the cells.
+    scores
+        (n_cells, n_signal) scores on the signal components.
+    explained
+        Share of their variance that the nearest cells by the scores themselves explain.
+    """
+
+    label: int
+    place: slice
+    cells: Ints
+    scores: Floats
+    explained: float
+
+    @property
+    def n_neighbours(self) -> int:
+        """Number of nearest cells that are looked at."""
+        return max(MIN_NEIGHBOURS, min(N_NEIGHBOURS, (len(self.cells) - 1) // 4))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -59,6 +88,8 @@ class Groups:
         (n_groups,) number of components that carry structure; a group with 0 does not count.
     scores
         (n, 10) scores of the cells on these components; 0 beyond their number.
+    explained
+        (n_groups,) share of their variance that the nearest cells by the scores themselves explain.
     """
 
     cells: Ints
@@ -66,6 +97,7 @@ class Groups:
     label: Ints
     n_signal: Ints
     scores: Floats
+    explained: Floats
 
     def is_sound(self, n_obs: int) -> Iterator[bool]:
         """Yield whether positions are those of cells, and arrays have lengths that belong together."""
@@ -76,13 +108,20 @@ class Groups:
         yield self.starts[0] == 0 and self.starts[-1] == n
         yield bool((np.diff(self.starts) >= MIN_GROUP_CELLS).all())
         yield self.scores.shape == (n, MOST_SIGNAL) and self.scores.dtype.kind == "f"
-        yield bool(np.isfinite(self.scores).all())
+        yield self.explained.shape == (n_groups,) and self.explained.dtype.kind == "f"
+        yield bool(np.isfinite(self.scores).all() and np.isfinite(self.explained).all())
 
-    def __iter__(self) -> Iterator[tuple[int, slice, Floats]]:
-        """Yield code of the label, place in ``cells`` and scores of every group that counts."""
+    def __iter__(self) -> Iterator[Group]:
+        """Yield every group that counts."""
         for number in np.flatnonzero(self.n_signal).tolist():
             place = slice(int(self.starts[number]), int(self.starts[number + 1]))
-            yield int(self.label[number]), place, self.scores[place, : self.n_signal[number]]
+            yield Group(
+                label=int(self.label[number]),
+                place=place,
+                cells=self.cells[place],
+                scores=self.scores[place, : self.n_signal[number]],
+                explained=float(self.explained[number]),
+            )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -333,7 +372,7 @@ def structure_reference(
     )
     if labels is None or names is None:
         return reference
-    types, consensus, skipped = _consensus(X, parts, labels, len(names))
+    types, consensus, skipped = consensus_of_types(X, parts, labels, len(names))
     return replace(
         reference,
         label=labels,
@@ -383,7 +422,23 @@ def within_share(X: Sequence[NDArray[np.floating[Any]]], label: Sequence[Ints]) 
     return max(within, 0.0) / total if total > 0 else np.nan
 
 
-def trimmed_means(X: Floats, codes: Ints, kept: Ints) -> Floats:
+def nearest(X: Floats, k: int, ranks: Ints) -> Ints:
+    """Return the k nearest other cells, (n_obs, k); of those at one distance, some drawn by ranks."""
+    return centred_neighbors(X - X.mean(axis=0), k + 1, ranks).indices[:, 1:]
+
+
+def explained_by(near: Ints, scores: Floats) -> Floats:
+    """Return how much of the variance of scores neighbours explain; the mean over the cells is a share.
+
+    Of a cell, (n_obs,): 1 - its squared distance from the mean of its neighbours / the mean square.
+    """
+    rest = scores - scores[near].mean(axis=1)
+    mean = np.einsum("ij,ij->", scores, scores) / len(scores)
+    explained: Floats = 1 - np.einsum("ij,ij->i", rest, rest) / mean
+    return explained
+
+
+def trimmed_means(X: NDArray[np.floating[Any]], codes: Ints, kept: Ints) -> Floats:
     """Return the mean of each dimension over the cells of some groups, without their extremes.
 
     Of n cells, ``int(0.05 n)`` are cut at both ends of each dimension.
@@ -408,7 +463,7 @@ def trimmed_means(X: Floats, codes: Ints, kept: Ints) -> Floats:
         values = X[:, order[begin:end]]
         cut, n = int(TRIM * (end - begin)), end - begin
         if cut:
-            values = np.partition(values, (cut, n - cut - 1), axis=1)[:, cut : n - cut]
+            values = np.sort(values, axis=1)[:, cut : n - cut]
         means[row] = values.mean(axis=1, dtype=np.float64)
     return means
 
@@ -469,8 +524,7 @@ def _neighbours(parts: Sequence[Ints], components: Sequence[NDArray[np.float32]]
     for part, X in zip(parts, components, strict=True):
         if len(part) >= MIN_GROUP_CELLS:
             X64 = X.astype(np.float64)
-            found = centred_neighbors(X64, N_NEIGHBOURS + 1, random_ranks(row_content(X64))).indices
-            near[part] = part[found[:, 1:]]
+            near[part] = part[nearest(X64, N_NEIGHBOURS, random_ranks(row_content(X64)))]
     return near
 
 
@@ -527,13 +581,19 @@ class _Signal:
             used.append(cells)
             scores.append(padded)
             n_signal.append(signal.shape[1])
-        return Groups(
+        groups = Groups(
             cells=np.concatenate([np.empty(0, dtype=np.int64), *used]),
             starts=np.concatenate([[0], np.cumsum([len(cells) for cells in used])]).astype(np.int64),
             label=np.array([label for label, _ in large], dtype=np.int64),
             n_signal=np.array(n_signal, dtype=np.int64),
             scores=np.concatenate([np.empty((0, MOST_SIGNAL)), *scores]),
+            explained=np.zeros(len(large)),
         )
+        counted = np.flatnonzero(groups.n_signal).tolist()
+        for number, group in zip(counted, groups, strict=True):
+            near = nearest(group.scores, group.n_neighbours, random_ranks(row_content(group.scores)))
+            groups.explained[number] = explained_by(near, group.scores).mean()
+        return groups
 
     def _rng(self, number: int) -> np.random.Generator:
         return np.random.default_rng([self._seed, number])
@@ -570,7 +630,7 @@ def _leading(
     return values, vectors
 
 
-def _consensus(
+def consensus_of_types(
     X: csr_matrix, parts: Sequence[Ints], labels: Ints, n_labels: int
 ) -> tuple[Ints, Floats, list[int]]:
     """Return the types of the consensus, their distances, and the types that no batch shows."""

@@ -11,7 +11,6 @@ from numpy.typing import ArrayLike
 from cellular_bench.core.errors import UndefinedError
 from cellular_bench.core.labels import NO_LABELS
 from cellular_bench.metrics.inputs import Floats, Ints, coordinates
-from cellular_bench.metrics.numerics.distances import centred_neighbors
 from cellular_bench.metrics.numerics.ranks import random_ranks, row_content
 from cellular_bench.metrics.spec import metric
 from cellular_bench.metrics.structure.reference import (
@@ -19,11 +18,10 @@ from cellular_bench.metrics.structure.reference import (
     N_NEIGHBOURS,
     Groups,
     StructureReference,
+    explained_by,
+    nearest,
     within_share,
 )
-
-#: Least neighbours within a group.
-MIN_NEIGHBOURS = 3
 
 
 def state_per_cell(X_emb: ArrayLike, structure: StructureReference, cell_ranks: Ints | None = None) -> Floats:
@@ -62,7 +60,7 @@ def neighbours_per_cell(
         part = np.flatnonzero(structure.batch == code)
         if len(part) < MIN_GROUP_CELLS:
             continue
-        after = part[_nearest(X[part], N_NEIGHBOURS, ranks[part])]
+        after = part[nearest(X[part], N_NEIGHBOURS, ranks[part])]
         shared = _n_shared(structure.neighbours[part], after) / N_NEIGHBOURS
         chance = N_NEIGHBOURS / (len(part) - 1)
         kept[part] = (shared - chance) / (1 - chance)
@@ -251,10 +249,10 @@ def _state(X_emb: ArrayLike, structure: StructureReference, groups: Groups, cell
         )
     values = _by_cell(X_emb, structure, groups, cell_ranks)
     sums: dict[int, list[float]] = {}
-    for label, place, _ in groups:
-        so_far = sums.setdefault(label, [0.0, 0.0])
-        so_far[0] += float(values[place].sum())
-        so_far[1] += place.stop - place.start
+    for group in groups:
+        so_far = sums.setdefault(group.label, [0.0, 0.0])
+        so_far[0] += float(values[group.place].sum())
+        so_far[1] += len(group.cells)
     return float(np.mean([total / n_cells for total, n_cells in sums.values()]))
 
 
@@ -264,21 +262,12 @@ def _by_cell(
     """Return the value of each cell of the groups, (n,) in the order of ``groups.cells``; NaN without one."""
     X, ranks = _used(X_emb, structure, cell_ranks)
     values = np.full(len(groups.cells), np.nan)
-    for _, place, Y in groups:
-        cells = groups.cells[place]
-        n = len(cells)
-        k = max(MIN_NEIGHBOURS, min(N_NEIGHBOURS, (n - 1) // 4))
-        chance = 1 - (1 + 1 / k) * n / (n - 1)
-        own, other = (_explained(Y, _nearest(at, k, ranks[cells])) for at in (Y, X[cells]))
-        values[place] = (other - chance) / (own.mean() - chance)
+    for group in groups:
+        n, k = len(group.cells), group.n_neighbours
+        by_chance = 1 - (1 + 1 / k) * n / (n - 1)
+        found = explained_by(nearest(X[group.cells], k, ranks[group.cells]), group.scores)
+        values[group.place] = (found - by_chance) / (group.explained - by_chance)
     return values
-
-
-def _explained(Y: Floats, near: Ints) -> Floats:
-    """Return for each cell 1 - its squared distance from the mean of its neighbours / the mean square."""
-    rest = Y - Y[near].mean(axis=1)
-    explained: Floats = 1 - np.einsum("ij,ij->i", rest, rest) / np.einsum("ij,ij->", Y, Y) * len(Y)
-    return explained
 
 
 def _used(X_emb: ArrayLike, structure: StructureReference, cell_ranks: Ints | None) -> tuple[Floats, Ints]:
@@ -287,11 +276,6 @@ def _used(X_emb: ArrayLike, structure: StructureReference, cell_ranks: Ints | No
     if cell_ranks is None:
         return X, random_ranks(row_content(X))
     return X, cell_ranks if structure.cells is None else np.asarray(cell_ranks)[structure.cells]
-
-
-def _nearest(X: Floats, k: int, ranks: Ints) -> Ints:
-    """Return the k nearest other cells, (n_obs, k); of those at one distance, some drawn by ranks."""
-    return centred_neighbors(X - X.mean(axis=0), k + 1, ranks).indices[:, 1:]
 
 
 def _n_shared(one: Ints, other: Ints) -> Floats:

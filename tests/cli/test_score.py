@@ -426,3 +426,34 @@ def test_the_published_tables_come_out_with_intervals(score, shared):
     row = rows[method, number, "f1_macro"]
     assert row["value"] == pytest.approx(f1_macro(part["true_label"], part["pred"]), abs=1e-12)
     assert row["low"] < row["value"] < row["high"] + 1e-9
+
+
+def test_structure_is_scored_where_there_is_expression(score, tmp_path):
+    """With labels, without them, and from a file without expression, where there is a reason."""
+    rng = np.random.default_rng(0)
+    label, batch = np.repeat(list("ABCDEF"), 40), np.tile(["x", "y"], 120)
+    counts = rng.poisson(np.exp(np.repeat(rng.normal(0, 0.8, (6, 80)), 40, axis=0)))
+    adata = anndata.AnnData(
+        X=counts.astype(np.float32),
+        obs=pd.DataFrame({"label": label, "batch": batch}, index=[f"c{i}" for i in range(240)]),
+    )
+    adata.obsm["X"] = principal_components(np.log1p(counts))
+    path, bundle = tmp_path / "cells.h5ad", tmp_path / "cells.npz"
+    adata.write_h5ad(path)
+    np.savez(bundle, X=adata.obsm["X"], label=label, batch=batch)
+    named = ["type_geometry", "spread_kept", "neighbours_kept"]
+    ask = ["--metrics", ",".join(named), "--format", "json"]
+
+    def values(*source):
+        found = json.loads(score(*source, *ask))["scores"]
+        return {row["metric_id"]: (row["value"], row["reason"]) for row in found}
+
+    whole = values("--adata", path, "--obsm", "X", "--label-key", "label", "--batch-key", "batch")
+    assert all(value > 0.5 for value, _ in whole.values()), whole
+    free = values("--adata", path, "--obsm", "X", "--batch-key", "batch")
+    assert free["neighbours_kept"] == whole["neighbours_kept"]
+    assert "needs labels" in free["type_geometry"][1]
+    apart = values("--adata", path, "--obsm", "X", "--label-key", "label")
+    assert all("needs batches" in reason for _, reason in apart.values())
+    kept = values("--embedding", bundle, "--label-key", "label", "--batch-key", "batch")
+    assert all("needs expression values" in reason for _, reason in kept.values())

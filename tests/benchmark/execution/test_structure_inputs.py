@@ -20,7 +20,7 @@ from cellular_bench.metrics import METRICS, cell_depth, profiles, structure_refe
 from cellular_bench.metrics.structure.reference import STRUCTURE_METRICS
 from cellular_bench.workflows import rescore as rescoring
 
-STRUCTURED = replace(INTEGRATION, weights={"structure": 1.0})
+STRUCTURED = replace(INTEGRATION, weights={"structure": 1.0}, rules={})
 NAME = "structure.npz"
 WANTED = {NAME: ("integration", "standard")}
 

@@ -1,0 +1,127 @@
+"""Time of the structure metrics, on pancreas cells that are drawn with replacement and thinned.
+
+``pytest benchmarks/test_structure.py`` measures processor time, on one thread with ``OMP_NUM_THREADS=1``.
+scgraph-eval, if installed, and scikit-learn are the peers; both sides take turns on the same cells.
+"""
+
+import importlib.util
+import tempfile
+import time
+from pathlib import Path
+
+import anndata
+import numpy as np
+import pytest
+from scipy import sparse
+
+from cellular_bench.core.components import principal_components
+from cellular_bench.core.genes import variable_genes
+from cellular_bench.datasets.preprocess import normalise
+from cellular_bench.metrics import METRICS, cell_depth, evaluate, nearest_neighbors, structure_reference
+from cellular_bench.metrics.structure.reference import STRUCTURE_METRICS, consensus_of_types, nearest
+from cellular_bench.metrics.structure.state import state_kept
+
+BARON = Path(__file__).parents[1] / "datasets" / "bundled" / "baron_human_pancreas.h5ad"
+#: Cells, and most seconds for their reference.
+BUDGETS = {30_000: 15, 100_000: 80}
+#: Most seconds for the states of an embedding of 100,000 cells.
+STATE_BUDGET = 0.5
+#: Required speed-up over scgraph-eval for the consensus and one embedding, and over scikit-learn's search.
+SCGRAPH, SEARCH = 2, 2
+
+
+@pytest.fixture(scope="module")
+def cells():
+    """Return a function that makes cells: expression, batches, labels, variable genes and depths."""
+    adata = anndata.read_h5ad(BARON)
+
+    def make(n_obs):
+        rng = np.random.default_rng(0)
+        drawn = np.sort(rng.integers(0, adata.n_obs, n_obs))
+        counts = sparse.csr_matrix(adata.X)[drawn]
+        counts.data = rng.binomial(counts.data.astype(int), 0.7).astype(np.float32)
+        counts.eliminate_zeros()
+        batch, label = (np.asarray(adata.obs[key], dtype=str)[drawn] for key in ("batch", "cell_type"))
+        X, depth = normalise(counts), cell_depth(counts, are_counts=True)
+        return X, batch, label, {"highly_variable": variable_genes(X), "depth": depth}
+
+    nearest_neighbors(np.random.default_rng(0).normal(size=(9_000, 30)))  # compiles for single precision
+    X, batch, label, genes = make(600)
+    reference = structure_reference(X, batch, label, **genes)
+    evaluate(STRUCTURE_METRICS, {"X_emb": principal_components(X), "structure": reference})
+    return make
+
+
+def seconds(function, *arguments, **options):
+    start = time.process_time()
+    found = function(*arguments, **options)
+    return time.process_time() - start, found
+
+
+def test_reference(benchmark, cells):
+    X, batch, label, genes = cells(3_600)
+    found = benchmark.pedantic(structure_reference, args=(X, batch, label), kwargs=genes, rounds=3)
+    assert found.label_groups.n_signal.any()
+
+
+def test_metrics_of_an_embedding(benchmark, cells):
+    X, batch, label, genes = cells(3_600)
+    inputs = {"structure": structure_reference(X, batch, label, **genes)}
+    inputs["X_emb"] = principal_components(X[:, genes["highly_variable"]])
+    found = benchmark.pedantic(evaluate, args=(STRUCTURE_METRICS, inputs), rounds=3)
+    assert found["state_kept"] > 0.7
+
+
+@pytest.mark.parametrize("n_obs", BUDGETS)
+def test_time_of_many_cells(cells, n_obs):
+    X, batch, label, genes = cells(n_obs)
+    taken, reference = seconds(structure_reference, X, batch, label, **genes)
+    print(f"\n{n_obs} cells: reference {taken:.1f} s")
+    X_emb = principal_components(X[:, genes["highly_variable"]])
+    ranks = np.random.default_rng(0).permutation(n_obs)
+    times = {}
+    for name in STRUCTURE_METRICS:
+        function = METRICS[name].function
+        options = {"cell_ranks": ranks} if "cell_ranks" in function.__code__.co_varnames[:3] else {}
+        times[name] = seconds(function, X_emb, reference, **options)[0]
+    print(", ".join(f"{name} {one:.2f} s" for name, one in times.items()))
+    assert taken < BUDGETS[n_obs]
+    assert times[state_kept.spec.metric_id] < STATE_BUDGET
+
+
+def test_ratio_to_the_search_of_scikit_learn(cells):
+    from sklearn.neighbors import NearestNeighbors
+
+    X, *_, genes = cells(6_000)
+    points = principal_components(X[:, genes["highly_variable"]], n_components=30).astype(float)
+    peer, expected = seconds(
+        lambda: NearestNeighbors(n_neighbors=16, algorithm="brute").fit(points).kneighbors(points)[1]
+    )
+    ours, found = seconds(nearest, points, 15, np.random.default_rng(0).permutation(len(points)))
+    assert np.mean(np.sort(found, axis=1) == np.sort(expected[:, 1:], axis=1)) > 0.95
+    assert peer / ours > SEARCH, f"{peer / ours:.1f} times faster than scikit-learn; wanted {SEARCH}"
+
+
+@pytest.mark.skipif(importlib.util.find_spec("scgraph") is None, reason="scgraph-eval is not installed")
+def test_ratio_to_scgraph(cells):
+    import pandas as pd
+    from scgraph import scGraph
+
+    X, batch, label, genes = cells(3_600)
+    X_emb = principal_components(X[:, genes["highly_variable"]])
+    reference = structure_reference(X, batch, label, **genes)
+    obs = pd.DataFrame({"batch": batch, "label": label}, dtype="category")
+    obs.index = [f"cell {i}" for i in range(len(obs))]
+    adata = anndata.AnnData(X=X, obs=obs, obsm={"X": X_emb})
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "cells.h5ad"
+        adata.write_h5ad(path)
+        peer, table = seconds(lambda: scGraph(str(path), "batch", "label", only_umap=False).main())
+
+    parts = [np.flatnonzero(batch == name) for name in np.unique(batch)]
+    names, codes = np.unique(label, return_inverse=True)
+    consensus, _ = seconds(consensus_of_types, X, parts, codes, len(names))
+    metric, value = seconds(METRICS["scgraph"].function, X_emb, reference)
+    print(f"\nscgraph-eval {peer:.2f} s; consensus and scgraph {consensus + metric:.2f} s")
+    assert value == pytest.approx(float(table.loc["X", "Corr-Weighted"]), abs=1e-4)
+    assert peer / (consensus + metric) > SCGRAPH
