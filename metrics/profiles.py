@@ -53,6 +53,8 @@ PROFILES: Mapping[ProfileName, Profile] = MappingProxyType(
 FULL = PROFILES["full"]
 #: Quantities that a profile approximates.
 APPROXIMATED = ("neighbors", "silhouettes", "cells")
+#: What the data do not allow, for any method: labels and types that do not count, and what chance scores.
+LIMITS_OF_DATA = frozenset({"labels", "types", "chance"})
 
 
 def profile_of(name: str | Profile) -> Profile:

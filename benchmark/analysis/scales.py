@@ -30,6 +30,8 @@ Scores = NDArray[np.float64]
 
 #: Controls that lie closer than this on a metric's own range mark no scale.
 LEAST_CONTROL_RANGE: Final = 0.05
+#: Aspects in which no control is made to score high. Their metrics stay on their own range.
+WITHOUT_HIGH_CONTROL: Final = frozenset[AspectId]({"structure", "harm"})
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -98,14 +100,18 @@ def raw(board: Board, values: Values) -> Scores:
 def by_controls(board: Board, values: Values) -> Scores | None:
     """Return the metrics scaled between the worst (0) and the best (1) control of the same split.
 
-    Values may lie outside. NaN if the controls lie within 0.05 of each other; None with fewer than two
-    complete controls. Damaged embeddings are no ends (:func:`.marks_scale`).
+    Values may lie outside. NaN if the controls lie within 0.05 of each other. Metrics of aspects in which no
+    control is made to score high keep the scale of their own range; None if there are no others, or fewer than
+    two complete controls. Damaged embeddings are no ends (:func:`.marks_scale`).
     """
     controls = [row for row in board.rows if marks_scale(row)]
-    if len(controls) < 2:
+    if len(controls) < 2 or board.rule.needs <= WITHOUT_HIGH_CONTROL:
         return None
     ends = own_range(board, controls).array
-    return _between(values, ends, least=LEAST_CONTROL_RANGE, every=True)
+    between = _between(values, ends, least=LEAST_CONTROL_RANGE, every=True)
+    own = [spec.aspect in WITHOUT_HIGH_CONTROL for spec in board.metrics]
+    between[:, :, own] = values.array[:, :, own]
+    return between
 
 
 def over_methods(values: Values) -> Scores:

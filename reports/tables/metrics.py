@@ -8,6 +8,7 @@ from dataclasses import replace
 from cellular_bench.benchmark.analysis.leaderboard import Board, BoardRow, scaled
 from cellular_bench.benchmark.schema.records import RunRecord
 from cellular_bench.core.types import MetricSpec, aspect_title
+from cellular_bench.metrics.profiles import LIMITS_OF_DATA
 from cellular_bench.reports.tables.method_rows import method_rows
 from cellular_bench.reports.tables.model import Cell, Column, Table, score_cell
 
@@ -40,7 +41,11 @@ def _approximations(runs: Iterable[RunRecord], metric_id: str) -> str:
     errors = []
     for run in runs:
         shortcuts = run.evaluation.shortcuts if run.evaluation else ()
-        parts |= {one.description: None for one in shortcuts if metric_id in one.metric_ids}
+        parts |= {
+            one.description: None
+            for one in shortcuts
+            if metric_id in one.metric_ids and one.quantity not in LIMITS_OF_DATA
+        }
         errors += [s.standard_error for s in run.scores if s.metric_id == metric_id and s.standard_error]
     if errors:
         parts[f"Standard error {max(errors):.2g}."] = None

@@ -15,6 +15,7 @@ from cellular_bench.benchmark.schema.records import (
     SplitIdentity,
 )
 from cellular_bench.core.sizes import in_words
+from cellular_bench.metrics.profiles import LIMITS_OF_DATA
 from cellular_bench.reports.tables.formatting import plural
 from cellular_bench.reports.tables.model import Cell, Table, TableRow, columns, count_cell, doi_cell
 from cellular_bench.reports.tables.overview import SPLIT_TITLES
@@ -145,7 +146,12 @@ def warnings_table(records: Sequence[RunRecord]) -> Table | None:
     counts = Counter(
         (versioned(run.dataset.title, names[run.dataset.dataset_id, run.dataset.digest]), text)
         for run in records
-        for text in (*run.warnings, *(f"{run.method.name}: {note}" for note in run.notes), *_left_out(run))
+        for text in (
+            *run.warnings,
+            *(f"{run.method.name}: {note}" for note in run.notes),
+            *_left_out(run),
+            *_limits(run),
+        )
     )
     if not counts:
         return None
@@ -164,6 +170,13 @@ def _left_out(run: RunRecord) -> Iterator[str]:
     found = {in_words(score.left_out) for score in run.scores if score.left_out}
     for names in sorted(found):
         yield f"Metrics that read batches leave out those with few scored cells: {names}."
+
+
+def _limits(run: RunRecord) -> Iterator[str]:
+    """Say which metrics are limited by the data, and how."""
+    for one in run.evaluation.shortcuts if run.evaluation else ():
+        if one.quantity in LIMITS_OF_DATA:
+            yield f"{', '.join(one.metric_ids)}: {one.description}"
 
 
 #: Every table of runs. To add one, write its function and name it here.

@@ -17,7 +17,7 @@ from cellular_bench.benchmark.analysis.leaderboard import (
     method_key,
 )
 from cellular_bench.benchmark.analysis.rank_stability import against_best, between_controls
-from cellular_bench.benchmark.analysis.scales import Scale, UnitAspects, on_scales
+from cellular_bench.benchmark.analysis.scales import WITHOUT_HIGH_CONTROL, Scale, UnitAspects, on_scales
 from cellular_bench.benchmark.analysis.statistics import Comparison, half_width
 from cellular_bench.benchmark.tasks import Rule
 from cellular_bench.core.types import AspectId, aspect_title
@@ -190,7 +190,8 @@ def _outside_controls(row: BoardRow, board: Board) -> str:
     if row.track == "control" or row.overall.mean is None or len(ends) < 2:
         return ""
     if row.overall.mean > max(ends):
-        return "above every control"
+        # Where an aspect has no control that scores high, this is as it should be.
+        return "" if WITHOUT_HIGH_CONTROL & board.rule.needs else "above every control"
     return "below every control" if row.overall.mean < min(ends) else ""
 
 
