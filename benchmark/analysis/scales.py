@@ -101,8 +101,8 @@ def by_controls(board: Board, values: Values) -> Scores | None:
     """Return the metrics scaled between the worst (0) and the best (1) control of the same split.
 
     Values may lie outside. NaN if the controls lie within 0.05 of each other. Metrics of aspects in which no
-    control is made to score high keep the scale of their own range; None if there are no others, or fewer than
-    two complete controls. Damaged embeddings are no ends (:func:`.marks_scale`).
+    control is made to score high keep the scale of their own range; None if there are no others, or fewer
+    than two complete controls. Damaged embeddings are no ends (:func:`.marks_scale`).
     """
     controls = [row for row in board.rows if marks_scale(row)]
     if len(controls) < 2 or board.rule.needs <= WITHOUT_HIGH_CONTROL:
