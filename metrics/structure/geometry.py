@@ -60,15 +60,14 @@ def type_agreement(X_emb: ArrayLike, structure: StructureReference) -> TypeAgree
             f"needs a type that shares batches with {MIN_PARTNERS} others; there are {len(structure.types)} "
             f"types with {MIN_TYPE_CELLS} cells in batches of {MIN_BATCH_CELLS}"
         )
-    by_dimension = np.ascontiguousarray(X.T)
-    correlation = _correlation(by_dimension, structure.label, structure)
+    correlation = _correlation(X, structure.label, structure)
     if np.isnan(correlation):
         raise UndefinedError("the types have no distances that differ in the embedding", by_output=True)
     if len(structure.types) < MIN_TYPES:
         return TypeAgreement(correlation, np.nan)
     # Chance needs no double precision; powers of two change no distance relative to others.
-    unit = 2.0 ** np.ceil(np.log2(np.abs(by_dimension).max()))
-    single = (by_dimension / unit).astype(np.float32)
+    unit = 2.0 ** np.ceil(np.log2(np.abs(X).max()))
+    single = (X / unit).astype(np.float32)
     permuted = [
         _correlation(single, _permuted(structure.label, number), structure)
         for number in range(N_PERMUTATIONS)
@@ -90,7 +89,7 @@ def _correlation(X: NDArray[np.floating[Any]], label: Ints, structure: Structure
     Parameters
     ----------
     X
-        (n_dims, n_used) coordinates.
+        (n_used, n_dims) coordinates.
     label
         (n_used,) codes of labels.
     """

@@ -446,7 +446,7 @@ def trimmed_means(X: NDArray[np.floating[Any]], codes: Ints, kept: Ints) -> Floa
     Parameters
     ----------
     X
-        (n_dims, n_obs) coordinates, dimension by dimension.
+        (n_obs, n_dims) coordinates.
     codes
         (n_obs,) codes of groups.
     kept
@@ -458,12 +458,13 @@ def trimmed_means(X: NDArray[np.floating[Any]], codes: Ints, kept: Ints) -> Floa
     """
     order = np.argsort(codes, kind="stable")
     first, last = (np.searchsorted(codes[order], kept, side=side) for side in ("left", "right"))
-    means = np.empty((len(kept), len(X)))
+    means = np.empty((len(kept), X.shape[1]))
     for row, (begin, end) in enumerate(zip(first.tolist(), last.tolist(), strict=True)):
-        values = X[:, order[begin:end]]
+        values = np.ascontiguousarray(X[order[begin:end]].T)
         cut, n = int(TRIM * (end - begin)), end - begin
         if cut:
-            values = np.sort(values, axis=1)[:, cut : n - cut]
+            values.sort(axis=1)
+            values = values[:, cut : n - cut]
         means[row] = values.mean(axis=1, dtype=np.float64)
     return means
 
@@ -643,7 +644,7 @@ def consensus_of_types(
         here = np.intersect1d(types, labels[part])
         within = X[part]
         scores = _components(within[:, batch_genes(within)], N_TYPE_COMPONENTS)
-        found = relative_distances(trimmed_means(scores.T.astype(np.float64), labels[part], here))
+        found = relative_distances(trimmed_means(scores.astype(np.float64), labels[part], here))
         place = np.ix_(np.searchsorted(types, here), np.searchsorted(types, here))
         known = ~np.isnan(found)
         sums[place] += np.where(known, found, 0.0)
