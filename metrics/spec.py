@@ -16,9 +16,7 @@ METRICS: dict[str, MetricSpec] = {}
 #: Input that is there where study metrics are asked for: all of those need it that are ``on_request``.
 STUDY_METRICS = "study_metrics"
 #: Inputs that only some runs have. A metric that needs one is optional: without it, it is no column.
-OPTIONAL_INPUTS = frozenset(
-    {"conditions", "corrected", "expression", "ontology", "structure", "X_pre_all", STUDY_METRICS}
-)
+OPTIONAL_INPUTS = frozenset({"conditions", "corrected", "expression", "ontology", "X_pre_all", STUDY_METRICS})
 
 _Function = TypeVar("_Function", bound=Callable[..., float])
 

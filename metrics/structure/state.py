@@ -39,7 +39,7 @@ def state_per_cell(X_emb: ArrayLike, structure: StructureReference, cell_ranks: 
     >>> reference = structure_reference(
     ...     X, batch, ["T"] * 200, highly_variable=np.ones(40, bool), depth=rng.normal(size=200)
     ... )
-    >>> state_per_cell(np.outer(state, [1.0, 1.0]), reference).mean() > 0.9
+    >>> bool(state_per_cell(np.outer(state, [1.0, 1.0]), reference).mean() > 0.9)
     True
     """
     groups = _label_groups(structure)

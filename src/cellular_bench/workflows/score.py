@@ -280,7 +280,7 @@ def _named(metric_ids: Sequence[str]) -> list[MetricSpec]:
 
 def _of_cells(request: ScoreRequest, inputs: Mapping[str, Any]) -> list[MetricSpec]:
     """Return the metrics to compute: those that need no more than the labels or batches that are given."""
-    specs = _named(request.metrics) or scoring.specs_for(INTEGRATION, {*inputs, "structure"})
+    specs = _named(request.metrics) or scoring.specs_for(INTEGRATION, inputs)
     return [spec for spec in specs if not _not_given(request) & set(required_inputs(spec))]
 
 
@@ -331,7 +331,7 @@ def _score_embedding(name: str, inputs: Mapping[str, Any], request: ScoreRequest
 
 
 def _score_corrected(layer: str, inputs: Mapping[str, Any], request: ScoreRequest) -> Iterator[Row]:
-    usual = scoring.specs_for(INTEGRATION, {"structure", "X_pre_all"})
+    usual = scoring.specs_for(INTEGRATION, {"X_pre_all"})
     specs = [spec for spec in scoring.specs_for(INTEGRATION, inputs) if spec not in usual]
     if request.metrics:
         specs = _of_cells(request, inputs)

@@ -1,5 +1,7 @@
 """Structure metrics: what they see, what leaves them as they are, and what they cannot be computed from."""
 
+import doctest
+import importlib
 from dataclasses import replace
 
 import numpy as np
@@ -7,6 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from cellular_bench import metrics
 from cellular_bench.core.errors import UndefinedError
 from cellular_bench.metrics import (
     METRICS,
@@ -366,3 +369,10 @@ def test_genes_of_a_batch_are_those_of_scanpy():
 def test_overall_counts_three_of_them():
     counted = [name for name in STRUCTURE_METRICS if METRICS[name].in_overall]
     assert counted == ["type_geometry", "state_kept", "spread_kept"]
+
+
+@pytest.mark.parametrize("name", ["reference", "geometry", "state"])
+def test_examples_in_docstrings_run(name):
+    module = importlib.import_module(f"cellular_bench.metrics.structure.{name}")
+    names = {**{one: getattr(metrics, one) for one in metrics.__all__}, **vars(module), "np": np}
+    assert doctest.testmod(module, globs=names).failed == 0
