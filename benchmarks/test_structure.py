@@ -23,8 +23,6 @@ from cellular_bench.metrics.structure.state import state_kept
 
 BARON = Path(__file__).parents[1] / "datasets" / "bundled" / "baron_human_pancreas.h5ad"
 MANY = (30_000, 100_000)
-#: Structure of many cells, made once.
-REFERENCES = {}
 #: Required speed-up over scgraph-eval for the consensus and one embedding, and over numpy for the states.
 SCGRAPH, NUMPY = 2, 1.5
 
@@ -73,7 +71,7 @@ def test_metrics_of_an_embedding(benchmark, cells):
 
 @pytest.fixture(scope="module")
 def many(cells):
-    """Return a function that makes many cells, each number once: expression, groups, genes and an embedding."""
+    """Return a function that makes many cells, the same ones for a number: as above, and an embedding."""
     made = {}
 
     def make(n_obs):
@@ -92,13 +90,15 @@ def test_reference_of_many_cells(benchmark, many, n_obs):
     assert found.label_groups.n_signal.any()
 
 
+@pytest.fixture(scope="module")
+def inputs_of_many(many):
+    X, batch, label, genes, X_emb = many(MANY[-1])
+    return {"structure": structure_reference(X, batch, label, **genes), "X_emb": X_emb}
+
+
 @pytest.mark.parametrize("metric_id", STRUCTURE_METRICS)
-def test_embedding_of_many_cells(benchmark, many, metric_id):
-    n_obs = MANY[-1]
-    X, batch, label, genes, X_emb = many(n_obs)
-    if n_obs not in REFERENCES:
-        REFERENCES[n_obs] = structure_reference(X, batch, label, **genes)
-    inputs = {"structure": REFERENCES[n_obs], "X_emb": X_emb}
+def test_embedding_of_many_cells(benchmark, inputs_of_many, metric_id):
+    inputs = inputs_of_many
     found = benchmark.pedantic(evaluate, args=([metric_id], inputs), rounds=1)
     assert found[metric_id] > 0.3
 
