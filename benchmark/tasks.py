@@ -15,7 +15,7 @@ import numpy as np
 from cellular_bench.benchmark.schema.weights import Weights, WeightsError, check_numbers
 from cellular_bench.core import keys
 from cellular_bench.core.errors import UndefinedError, UnknownNameError
-from cellular_bench.core.labels import are_labelled
+from cellular_bench.core.labels import NO_LABELS, are_labelled
 from cellular_bench.core.types import (
     HALVES,
     AspectId,
@@ -437,16 +437,16 @@ def _condition_details(inputs: Mapping[str, Any]) -> Mapping[str, Any]:
     from cellular_bench.metrics.structure.conditions import condition_figures, share_kept
 
     rows = []
-    X_emb, label = inputs.get("X_emb"), inputs["label"]
+    X_emb, label = inputs.get("X_emb"), inputs.get("label", UndefinedError(NO_LABELS))
     for column, values in (inputs.get("conditions") or {}).items():
         figures: Any = ()
         try:
+            if X_emb is None:
+                raise UndefinedError("there is no embedding", by_output=True)
             if isinstance(label, UndefinedError):
                 raise UndefinedError(str(label))
             if isinstance(values, UndefinedError):
                 raise values
-            if X_emb is None:
-                raise UndefinedError("there is no embedding", by_output=True)
             figures = condition_figures(X_emb, inputs["X_pre"], label, inputs["donor"], values)
             kept, reason = share_kept(figures), None
         except UndefinedError as error:

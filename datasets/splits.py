@@ -313,7 +313,7 @@ def even_halves(
     --------
     >>> splits = even_halves(["alpha"] * 4, ["human1"] * 4, ["a", "b", "c", "d"])
     >>> splits[0].split_id, splits[0].halves.astype(int).tolist()
-    ('even_halves-human1.1', [[0, 1, 0, 1], [1, 0, 0, 1]])
+    ('even_halves-human1.1', [[0, 1, 1, 0], [1, 1, 0, 0]])
     """
 
     def draw(rng: np.random.Generator, of: NDArray[np.str_]) -> NDArray[np.bool_]:
@@ -341,7 +341,7 @@ def skewed_halves(
     >>> label = ["alpha"] * 50 + ["beta"] * 50
     >>> split = skewed_halves(label, ["human1"] * 100, [f"c{i:02}" for i in range(100)])[0]
     >>> [int(split.halves[0][cells].sum()) for cells in (slice(0, 50), slice(50, 100))]
-    [34, 6]
+    [42, 23]
     """
 
     def draw(rng: np.random.Generator, of: NDArray[np.str_]) -> NDArray[np.bool_]:
@@ -410,7 +410,7 @@ def scored_batches(split: Split, batch: ArrayLike) -> NDArray[np.str_]:
     --------
     >>> split = even_halves(["alpha"] * 2, ["human1"] * 2, ["a", "b"])[0]
     >>> scored_batches(split, ["human1"] * 2).tolist()
-    ['half_1', 'half_2']
+    ['half_2', 'half_1']
     """
     if split.halves is None:
         return np.asarray(batch, dtype=str)[split.test_obs]

@@ -142,6 +142,8 @@ class PCAThinned(DisturbedPCA):
     )
 
     def _genes(self, adata: AnnData) -> Any:
+        if HIGHLY_VARIABLE not in adata.var:
+            return slice(None)
         return np.asarray(adata.var[HIGHLY_VARIABLE], dtype=bool)
 
     def _disturbed(self, adata: AnnData) -> Any:

@@ -238,7 +238,7 @@ def test_a_class_of_a_file_is_that_file(tmp_path, monkeypatch) -> None:
         ({"methods": [dict]}, "dict is no method"),
         ({"splitt": "kfold"}, "Unknown option 'splitt'. Did you mean 'split'?"),
         ({"split": "kfolds"}, "Unknown split 'kfolds'. Did you mean 'kfold'?"),
-        ({"adata": "x.h5ad"}, "adata needs label_key"),
+        ({"adata": "x.h5ad"}, "There is no such file"),
         ({"retry": "bogus"}, "retry: Input should be 'failed'.*got 'bogus'"),
         ({"time_limit": -1}, "time_limit: Input should be greater than 0 .got -1"),
         ({"jobs": 0}, "jobs: Input should be greater than or equal to 1 .got 0"),

@@ -232,8 +232,8 @@ def _means_by_group(
 
 
 def _groups(inputs: Mapping[str, Any]) -> list[Literal["label", "batch"]]:
-    """Return what cells are grouped by: not by labels where there are none."""
-    return [by for by in GROUPS if not isinstance(inputs[by], UndefinedError)]
+    """Return what cells are grouped by: not by labels, or batches, where there are none."""
+    return [by for by in GROUPS if not isinstance(inputs.get(by), UndefinedError | None)]
 
 
 def _group_scores(

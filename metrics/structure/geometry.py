@@ -144,6 +144,7 @@ def scgraph(
 
     Examples
     --------
+    >>> from cellular_bench.metrics import structure_reference
     >>> rng = np.random.default_rng(0)
     >>> label = np.repeat(["A", "B", "C", "D"], 60)
     >>> X = rng.poisson(np.repeat(rng.gamma(1, 2, (4, 50)), 60, axis=0))
@@ -181,6 +182,7 @@ def type_geometry(
 
     Examples
     --------
+    >>> from cellular_bench.metrics import structure_reference
     >>> rng = np.random.default_rng(0)
     >>> label = np.repeat(list("ABCDEF"), 60)
     >>> X = rng.poisson(np.repeat(rng.gamma(1, 2, (6, 50)), 60, axis=0))

@@ -33,6 +33,7 @@ def state_per_cell(X_emb: ArrayLike, structure: StructureReference, cell_ranks: 
 
     Examples
     --------
+    >>> from cellular_bench.metrics import structure_reference
     >>> rng = np.random.default_rng(0)
     >>> state = np.tile(np.linspace(-1, 1, 100), 2)
     >>> X, batch = np.exp(np.outer(state, rng.normal(size=40))), np.repeat(["a", "b"], 100)
@@ -97,6 +98,7 @@ def state_kept(X_emb: ArrayLike, structure: StructureReference, cell_ranks: Ints
 
     Examples
     --------
+    >>> from cellular_bench.metrics import structure_reference
     >>> rng = np.random.default_rng(0)
     >>> state = np.tile(np.linspace(-1, 1, 100), 2)
     >>> X, batch = np.exp(np.outer(state, rng.normal(size=40))), np.repeat(["a", "b"], 100)
@@ -136,6 +138,7 @@ def spread_kept(X_emb: ArrayLike, structure: StructureReference) -> float:
 
     Examples
     --------
+    >>> from cellular_bench.metrics import structure_reference
     >>> rng = np.random.default_rng(0)
     >>> label = np.tile(["A", "B"], 60)
     >>> X = rng.normal(size=(120, 30)) + 3.0 * np.outer(label == "A", np.arange(30) < 5)
@@ -189,6 +192,7 @@ def neighbours_kept(
 
     Examples
     --------
+    >>> from cellular_bench.metrics import structure_reference
     >>> X = np.random.default_rng(0).normal(size=(120, 30))
     >>> reference = structure_reference(
     ...     X, ["a", "b"] * 60, highly_variable=np.ones(30, bool), depth=np.zeros(120)
@@ -226,6 +230,7 @@ def state_kept_clusters(
 
     Examples
     --------
+    >>> from cellular_bench.metrics import structure_reference
     >>> rng = np.random.default_rng(0)
     >>> state = np.tile(np.linspace(-1, 1, 100), 2)
     >>> X, batch = np.exp(np.outer(state, rng.normal(size=40))), np.repeat(["a", "b"], 100)

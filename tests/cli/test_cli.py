@@ -41,7 +41,7 @@ def results(run_benchmark, tmp_path_factory) -> Path:
         (["run", "--dataset", "barom"], "Unknown data set 'barom'. Did you mean 'baron'?"),
         (["run", "--suite", "quikstart"], "Unknown suite 'quikstart'. Did you mean 'quickstart'?"),
         (["run", "--adata", "absent.h5ad", "--label-key", "x"], "absent.h5ad"),
-        (["run", "--adata", "x.h5ad"], "--adata needs --label-key"),
+        (["run", "--adata", "x.h5ad"], "There is no such file"),
         (["run", "--batch-key", "donor"], "describe --adata, which is missing"),
         (["run", "--n-splits", "3"], "are options of --split, which is missing"),
         (
@@ -289,10 +289,12 @@ def test_scores_of_an_older_version_of_a_metric_are_said(run_benchmark, results:
 def test_rescore_can_choose_a_profile_and_keeps_that_of_each_record(run_benchmark, results: Path) -> None:
     path = sorted(results.glob("runs/integration*pca*/record.json"))[0]
     original = json.loads(path.read_text())
-    assert original["evaluation"] == {"profile": "standard", "min_cells": 10, "shortcuts": []}
+    limits = original["evaluation"]["shortcuts"]
+    assert {one["quantity"] for one in limits} == {"labels", "types"}  # too few cells for the structure
+    assert original["evaluation"] == {"profile": "standard", "min_cells": 10, "shortcuts": limits}
     assert run_benchmark("rescore", results, "--profile", "full").returncode == 0
     full = json.loads(path.read_text())
-    assert full["evaluation"] == {"profile": "full", "min_cells": 10, "shortcuts": []}
+    assert full["evaluation"] == {"profile": "full", "min_cells": 10, "shortcuts": limits}
     assert full["scores"] == original["scores"]
     assert "0 records changed" in run_benchmark("rescore", results).stdout
     assert run_benchmark("rescore", results, "--profile", "standard").returncode == 0

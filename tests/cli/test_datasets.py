@@ -97,7 +97,7 @@ def test_what_is_at_hand_needs_no_fetching():
         (["fetch", "pbmc", "--offline"], "data.rar was never looked up"),
         (["info", "kangaroo"], "Unknown data set 'kangaroo'"),
         (["validate", "absent.h5ad", "--label-key", "x"], "There is no such file"),
-        (["validate", "absent.h5ad"], "--label-key is missing"),
+        (["validate", "absent.h5ad"], "There is no such file"),
         (["prepare", "absent.csv", "--out", "x.h5ad"], "There is no such file"),
         (["prepare", "absent.csv", "--out", "x.csv"], "--out must end in .h5ad"),
         (["prepare", "x.h5ad", "--out", "x.h5ad"], "is one of the raw files"),

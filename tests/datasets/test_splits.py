@@ -214,7 +214,8 @@ def test_suites_name_kinds_and_options():
             "kfolds",
             {},
             "Unknown split 'kfolds'. Did you mean 'kfold'? "
-            "Known: all, kfold, leave_one_batch_out, private_label, reference_query, unseen_label.",
+            "Known: all, even_halves, kfold, leave_one_batch_out, private_label, reference_query, "
+            "skewed_halves, unseen_label.",
         ),
         (
             "kfold",

@@ -68,8 +68,14 @@ def test_shared_quantities_are_computed_once(separated, monkeypatch):
     counting = {name: counted(name, function) for name, function in engine.DERIVED.items()}
     monkeypatch.setattr(engine, "DERIVED", counting)
     evaluate(EMBEDDING_METRICS, separated, per_cell=list(CELL_QUANTITIES))
-    of_structure = {"type_agreement", "kept_neighbours"}
-    assert sorted(calls) == sorted(engine.DERIVED.keys() - {"scib_clusters", *of_structure})
+    of_others = {
+        "type_agreement",
+        "kept_neighbours",
+        "neighbors_of_calls",
+        "stratum_neighbors",
+        "scib_clusters",
+    }
+    assert sorted(calls) == sorted(engine.DERIVED.keys() - of_others)
 
 
 def test_given_neighbors_are_used_as_they_are(separated):

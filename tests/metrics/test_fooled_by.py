@@ -16,7 +16,7 @@ from cellular_bench.datasets import catalog
 from cellular_bench.metrics import METRICS, card
 from cellular_bench.metrics.cards import render
 from cellular_bench.metrics.fooled_by import LEAST_GAIN, measured, read
-from cellular_bench.metrics.spec import OPTIONAL_INPUTS, required_inputs
+from cellular_bench.metrics.spec import required_inputs
 
 INTEGRATION = TASKS["integration"]
 CANARIES = registry.built_in_canaries()
@@ -52,7 +52,7 @@ def by_metric(outcome) -> dict[str, float]:
 
 
 def overall(outcome) -> float:
-    score = overall_score(INTEGRATION.task_id, aspect_scores(outcome, list(METRICS.values())))
+    score = overall_score(INTEGRATION.weights, aspect_scores(outcome, list(METRICS.values())))
     assert score is not None
     return score
 
@@ -97,12 +97,12 @@ def test_cards_say_what_was_measured() -> None:
 
 
 def test_every_metric_of_embeddings_was_measured_in_its_present_version() -> None:
-    """On the bundled pancreas; those of corrected expression aside, which no canary has."""
+    """On the bundled pancreas; those aside of what no canary has, such as corrected expression."""
     titles = {spec.canary for spec in CANARIES.values()}
     by_metric = {(one.metric_id, one.version): one for one in measured() if one.data == "Baron"}
     for spec in METRICS.values():
-        is_of_expression = {"corrected", "expression"} & set(required_inputs(spec)) & OPTIONAL_INPUTS
-        if spec.aspect in INTEGRATION.weights and not is_of_expression:
+        is_optional = {"conditions", "corrected", "expression"} & set(required_inputs(spec))
+        if spec.aspect in INTEGRATION.weights and not is_optional:
             found = by_metric.get((spec.metric_id, spec.version))
             assert found is not None, f"{spec.metric_id}: run python benchmarks/fooled_by.py"
             assert set(found.gains) == titles

@@ -163,7 +163,7 @@ def test_another_version_of_a_method_or_of_its_members_is_named(original) -> Non
 
 
 def test_gains_are_means_over_folds_with_the_corrected_interval(original) -> None:
-    before = of(original, "healthy")
+    before = [with_value(record, "accuracy", 0.9) for record in of(original, "healthy")]
     by_hand = [-0.01, -0.04, 0.02]
     after = [
         with_value(record, "accuracy", record.value("accuracy") + change)

@@ -16,8 +16,9 @@ from cellular_bench.workflows.reproduce import ReproduceRequest
 from cellular_bench.workflows.requests import RunRequest
 from cellular_bench.workflows.score_request import ScoreRequest
 
-#: Options about messages and output belong to the command line, arrays in memory to Python.
-ELSEWHERE = {"quiet", "verbose", "log_file", "output", "embeddings"}
+#: Options about messages and output belong to the command line, arrays in memory to Python. Further labels
+#: are given as further values of ``label_key``.
+ELSEWHERE = {"quiet", "verbose", "log_file", "output", "embeddings", "further_labels"}
 
 
 @pytest.mark.parametrize(

@@ -30,7 +30,7 @@ IN_OVERALL = {
     "integration": {
         "silhouette_label", "isolated_labels", "leiden_nmi", "leiden_ari", "kmeans_nmi", "kmeans_ari",
         "isolated_label_f1", "clisi", "cell_cycle_conservation", "graph_connectivity", "kbet_per_label",
-        "pcr_comparison", "bras", "ilisi",
+        "pcr_comparison", "bras", "ilisi", "type_geometry", "state_kept", "spread_kept",
     },
     "annotation": {"accuracy", "balanced_accuracy", "f1_macro"},
     "novelty": {"novelty_auroc", "novelty_average_precision"},

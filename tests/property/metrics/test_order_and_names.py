@@ -30,8 +30,8 @@ ONTOLOGY = parse_obo(
     )
 )
 PER_CELL = (
-    "X_emb", "X_pre", "X_pre_all", "label", "batch", "cell_cycle", "expression", "corrected", "label_pred",
-    "rejected", "label_proba", "novelty", "is_novel",
+    "X_emb", "X_emb_again", "X_pre", "X_pre_all", "stratum", "label", "batch", "cell_cycle", "expression",
+    "corrected", "label_pred", "rejected", "label_proba", "novelty", "is_novel",
 )  # fmt: skip
 
 
@@ -59,8 +59,11 @@ def cells(kind, seed, n_obs=240):
     shift = 2 * (batch == "y")[:, None]
     expression = np.log1p(rng.poisson(rng.gamma(1, 2, 30) + (label == "B")[:, None] * np.arange(30) / 6))
     proba = rng.integers(1, 4, (n_obs, 4)).astype(float)
+    X_emb = _embedding(kind, rng, label, n_obs)
     return {
-        "X_emb": _embedding(kind, rng, label, n_obs),
+        "X_emb": X_emb,
+        "X_emb_again": np.where(rng.random((n_obs, 1)) < 0.5, X_emb, X_emb[rng.permutation(n_obs)]),
+        "stratum": np.full(n_obs, "all"),
         "X_pre": rng.normal(size=(n_obs, 3)) + shift,
         "X_pre_all": rng.normal(size=(n_obs, 3)) + shift,
         "label": label,

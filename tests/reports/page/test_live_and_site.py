@@ -61,9 +61,10 @@ def test_the_scale_of_the_study_is_wherever_it_is_asked_for(records, specs, tmp_
 
 def test_a_site_has_an_index_and_a_page_and_numbers_per_task(records, specs, tmp_path):
     paths = write_site_pages(build_report(records, specs, title="Toy"), tmp_path / "site")
+    tasks = [task for task in TASKS if any(record.task == task for record in records)]
     assert [path.name for path in paths] == [
         "index.html",
-        *(f"{task}{end}" for task in TASKS for end in (".html", ".json", "-summary.json")),
+        *(f"{task}{end}" for task in tasks for end in (".html", ".json", "-summary.json")),
     ]
     index = (tmp_path / "site" / "index.html").read_text("utf-8")
     targets = [href for href in re.findall(r'<a href="([^"]+)"', index) if href != "#main"]
