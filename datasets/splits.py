@@ -363,7 +363,7 @@ def _halves(
 ) -> tuple[Split, ...]:
     where, named = _names(batch, "batch"), np.asarray(names, dtype=str)
     if len(np.unique(named)) < len(where):
-        raise UserError(f"{kind}: cells need names of their own, in which order halves are drawn.")
+        raise UserError(f"{kind}: cells need different names, in whose order halves are drawn.")
     present, sizes = np.unique(where, return_counts=True)
     if within is not None and within not in present:
         raise UnknownNameError("batch", within, present.tolist())

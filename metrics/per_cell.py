@@ -175,7 +175,7 @@ def batch_mixing_per_cell(
 def label_purity_per_cell(
     neighbors: Neighbors, label: ArrayLike, *, neighbor_weights: Floats | None = None
 ) -> CellValues:
-    """Return which share of the neighbours of each cell is of its own type, of the most that there can be.
+    """Return which share of the neighbours of each cell is of its type, of the most that there can be.
 
     Parameters
     ----------

@@ -194,7 +194,7 @@ class LabelScore(Model):
 
 
 class DonorCondition(Model):
-    """How well cells of other donors tell whether cells of one donor and label have one condition.
+    """How well cells of other donors predict which cells of one donor and label have a condition.
 
     ``auc_before`` is the same before integration; 0.5 is chance.
     """

@@ -37,14 +37,14 @@ Bools = NDArray[np.bool_]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class DonorFigures:
-    """How well the cells of the other donors tell the condition of the cells of one donor and type.
+    """How well the cells of the other donors predict the condition of the cells of one donor and type.
 
     Attributes
     ----------
     value
-        The condition that is told from all others; of two, the second by name: the figures of both are equal.
+        The condition that is compared with all others; of two, the second by name: both figures are equal.
     label, donor
-        The type, and the donor whose cells are told apart.
+        The type, and the donor whose cells are classified.
     n_obs
         Number of these cells.
     auc, auc_before
@@ -173,7 +173,7 @@ def _held_out(cells: Ints, donor: Ints, has_value: Bools) -> Iterator[tuple[Ints
 
 
 def _auc(X: Floats, is_held_out: Bools, has_value: Bools) -> float:
-    """Return how well the share of a condition among neighbours of other donors tells it."""
+    """Return how well the share of a condition among neighbours of other donors predicts it."""
     from scipy.stats import rankdata
 
     shares = _shares(_scaled(X), is_held_out, has_value)
@@ -274,8 +274,10 @@ def share_kept(figures: Sequence[DonorFigures]) -> float:
     metric_id="condition_kept",
     name="Condition kept",
     aspect="structure",
-    definition="How well the nearest cells of other donors tell the condition of a cell of the same label, "
-    "relative to before integration.",
+    definition=(
+        "How well the nearest cells of other donors predict the condition of a cell of the same label, relative "
+        "to before integration."
+    ),
     in_overall=False,
 )
 def condition_kept(
@@ -306,13 +308,13 @@ def condition_kept(
     other donors, of the same label; cells at the same distance share a place; AUC = area under the ROC curve
     of s. Per label, AUC is the mean over donors, and kept = min(1, (AUC - 0.5) / (AUC before - 0.5)), where
     AUC before, of principal components before integration, is at least 0.6. The value is the mean over
-    labels, clipped to 0 to 1 after that. With more than two conditions, each is told from the rest, and the
-    mean over them is taken; several columns are averaged.
+    labels, clipped to 0 to 1 after that. With more than two conditions, each is compared with the rest, and
+    the mean over them is taken; several columns are averaged.
 
     Fooled by: a method that sees the condition. An axis of the condition alone scores 1, as the cap only
     prevents more than before integration: the column is therefore kept from methods, as labels are. A
-    condition that batches determine cannot be told from them and has no score. Of two donors, the value has
-    no interval: look at each donor.
+    condition that batches determine cannot be distinguished from them and has no score. Of two donors, the
+    value has no interval: look at each donor.
 
     References
     ----------

@@ -381,7 +381,7 @@ def test_halves_are_of_the_largest_batch_or_of_the_one_named():
     [
         (lambda: splits.skewed_halves(["a"] * 50, ["x"] * 50, NAMES[:50]), "the cells of batch 'x' have one"),
         (lambda: splits.even_halves(["a"], ["x"], ["cell"]), "has 1 cells, too few to be cut"),
-        (lambda: splits.even_halves(["a"] * 4, ["x"] * 4, ["n"] * 4), "need names of their own"),
+        (lambda: splits.even_halves(["a"] * 4, ["x"] * 4, ["n"] * 4), "need different names"),
         (lambda: splits.even_halves(["a"] * 4, ["x"] * 4, list("abcd"), within="y"), "Unknown batch 'y'"),
     ],
 )

@@ -138,7 +138,7 @@ def test_three_conditions_are_told_one_by_one_and_averaged():
     X_pre = rng.normal(size=(270, 3))
     X_pre[:, 0] += 8.0 * dose
     label, names = np.full(270, "t"), np.array(["0", "low", "high"])[dose]
-    # Two of three doses become one: the third is told from them as before.
+    # Two of three doses become one: the third is compared with them as before.
     X_emb = X_pre.copy()
     X_emb[:, 0] -= 8.0 * (dose == 2)
     figures = condition_figures(X_emb, X_pre, label, donor, names)

@@ -31,7 +31,7 @@ FREE_OF_LABELS = ("neighbours_kept", "state_kept_clusters")
 
 
 class Cells:
-    """Simulated cells of seven types in two batches; each type has a gradient of its own."""
+    """Simulated cells of seven types in two batches; each type has its gradient."""
 
     def __init__(self, n_per_group=50, seed=0):
         rng = np.random.default_rng(seed)

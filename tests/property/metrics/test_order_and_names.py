@@ -102,7 +102,7 @@ def renamed(inputs):
 
 
 EMBEDDED = [name for name in METRICS if METRICS[name].aspect in ("bio_conservation", "batch_correction")]
-#: The laws of structure, which has a reference of its own, are in tests/metrics/structure.
+#: The laws of structure, which needs a reference, are in tests/metrics/structure.
 WITHOUT_REFERENCE = [name for name in METRICS if METRICS[name].aspect != "structure"]
 #: An ontology knows names; of other names it knows none.
 NAMELESS = [name for name in WITHOUT_REFERENCE if not name.startswith("ontology")]
