@@ -275,8 +275,8 @@ def share_kept(figures: Sequence[DonorFigures]) -> float:
     name="Condition kept",
     aspect="structure",
     definition=(
-        "How well the nearest cells of other donors predict the condition of a cell of the same label, relative "
-        "to before integration."
+        "How well the nearest cells of other donors predict the condition of a cell of the same label, "
+        "relative to before integration."
     ),
     in_overall=False,
 )

@@ -53,8 +53,8 @@ def _table(board: Board, name: str, table_id: str) -> Table:
         kind="dense",
         title=f"Kept of {one_line(name, MOST_NAME)}, by label and donor",
         caption="How well the nearest cells of the other donors predict the condition of the donor's cells "
-        "of a label: area under the ROC curve, 0.5 for chance; mean ± standard deviation over runs. Under each "
-        "label and donor: the same before integration. First where most is lost, over all methods but "
+        "of a label: area under the ROC curve, 0.5 for chance; mean ± standard deviation over runs. Under "
+        "each label and donor: the same before integration. First where most is lost, over all methods but "
         "controls. A few donors give no interval: what holds for one and not for the others is no result.",
         columns=tuple(
             Column(
