@@ -21,7 +21,7 @@ from cellular_bench.benchmark.analysis.leaderboard import (
     under,
 )
 from cellular_bench.benchmark.analysis.rank_stability import aspect_leaders, other_weights, stability
-from cellular_bench.benchmark.analysis.scales import overall, own_range
+from cellular_bench.benchmark.analysis.scales import by_controls, overall, own_range
 from cellular_bench.benchmark.results.store import Store
 from cellular_bench.benchmark.schema.records import RunRecord, Score
 from cellular_bench.benchmark.schema.weights import read_weights, weights_text
@@ -341,3 +341,21 @@ def test_names_that_no_task_has_are_refused_with_a_close_one() -> None:
 def test_a_task_with_a_rule_that_would_mislead_is_refused(rules, message) -> None:
     with pytest.raises(ValueError, match=message):
         replace(INTEGRATION, rules=rules)
+
+
+def test_structure_keeps_its_range_between_controls_which_are_not_made_to_score_high_there(
+    scored, boarded
+) -> None:
+    ends = {"Worst": dict.fromkeys(PLAIN, 0.1), "Best": dict.fromkeys(PLAIN, 0.9)}
+    controls = [scored(name, values, method={"is_control": True}) for name, values in ends.items()]
+    board = boarded(scored("First", PLAIN), *controls)
+    between = by_controls(board, own_range(board, [row(board, "First")]))
+    assert between is not None
+    found = dict(zip((spec.metric_id for spec in board.metrics), between[0, 0].tolist(), strict=True))
+    assert found == pytest.approx(
+        {"ilisi": 0.625, "kbet": 0.375, "clisi": 0.875, "shape": 0.1, "states": 0.3}
+    )
+    above = ranking_table(boarded(scored("First", dict.fromkeys(PLAIN, 0.95)), *controls))
+    assert not any("above every control" in one.remark for one in above.rows)
+    only = boarded(scored("First", PLAIN), *controls, weights={"structure": 1.0})
+    assert by_controls(only, own_range(only, list(only.rows))) is None
