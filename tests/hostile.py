@@ -266,6 +266,8 @@ def _scored(rng: random.Random, text: Callable[[], str], task: str, shape: str) 
         }
     if task == "integration":
         made["per_group"] = [_group(rng, text) for _ in range(rng.choice([0, 1, 6]))]
+        made["conditions"] = [_condition(rng, text) for _ in range(rng.choice([0, 0, 2]))]
+        made["relabelled"] = [_relabelled(text, scores) for _ in range(rng.choice([0, 0, 2]))]
     if task == "annotation":
         labels = {text() for _ in range(3)}
         figures = {"precision": None, "recall": None, "f1": rng.choice([None, 0.5])}
@@ -287,6 +289,28 @@ def _group(rng: random.Random, text: Callable[[], str]) -> dict[str, Any]:
         "n": rng.choice([0, 1, 30]),
         "values": values,
     }
+
+
+def _condition(rng: random.Random, text: Callable[[], str]) -> dict[str, Any]:
+    far = [0.0, 1.0, -3.0, 1e300, 0.5]
+    donors = [
+        {
+            "value": text(),
+            "label": text(),
+            "donor": text(),
+            "n_obs": rng.choice([0, 30]),
+            "auc": rng.choice(far),
+            "auc_before": rng.choice(far),
+        }
+        for _ in range(rng.choice([0, 1, 4]))
+    ]
+    if rng.random() < 0.3:
+        return {"column": text(), "kept": None, "reason": text(), "donors": donors}
+    return {"column": text(), "kept": rng.choice(far), "donors": donors}
+
+
+def _relabelled(text: Callable[[], str], scores: list[dict[str, Any]]) -> dict[str, Any]:
+    return {"labelling": text(), "digest": text(), "n_labels": 3, "scores": scores}
 
 
 def many_methods(n: int, *, n_datasets: int = 1, n_splits: int = 2) -> list[RunRecord]:
