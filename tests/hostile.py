@@ -68,7 +68,13 @@ NAMES = (
 )
 #: Metric ids, and their aspects, by task.
 METRICS = {
-    "integration": {"ilisi": "batch_correction", "kbet": "batch_correction", "ari": "bio_conservation"},
+    "integration": {
+        "ilisi": "batch_correction",
+        "kbet": "batch_correction",
+        "ari": "bio_conservation",
+        "state": "structure",
+    },
+    "harm": {"harmless": "harm"},
     "annotation": {"accuracy": "annotation", "f1": "annotation"},
     "novelty": {"auroc": "novelty"},
 }

@@ -85,7 +85,7 @@ def _check_page(text: str) -> Parts:
     for tag, name, value in parts.attributes:
         assert not name.startswith("on")
         if name in ("src", "href", "srcset", "action", "formaction", "data", "poster", "background"):
-            ours = r"#|data:(image/|,$)|\.\./|https://doi\.org/|boards/|(integration|annotation|novelty)[.-]"
+            ours = r"#|data:(image/|,$)|\.\./|https://doi\.org/|boards/|(integration|annotation|novelty|harm)[.-]"
             assert re.match(ours, value), (tag, name, value[:80])
             assert tag == "a" or value.startswith("data:")
         if name == "style":
