@@ -58,7 +58,7 @@ def finish(job: Job) -> str:
     try:
         answer = _answer(job.out / RESULT)
     except ContractError as error:
-        return Finished(outcome=Outcome(status="failed", reason=str(error))).model_dump_json()
+        return Finished(outcome=Outcome(status="failed", reason=reason_of(error))).model_dump_json()
     reason, warm_up_error = (
         None if text is None else reason_of(ContractError(text))
         for text in (answer.reason, answer.warm_up_error)
@@ -93,7 +93,7 @@ def _scored(job: Job) -> Outcome:
             outputs = with_second(outputs, with_embedding(_read(job, truth, SECOND_OUTPUTS)))
         outcome = _score(job, outputs, truth)
     except ContractError as error:
-        return Outcome(status="failed", reason=str(error))
+        return Outcome(status="failed", reason=reason_of(error))
     try:
         write_outputs(outputs, job.folder / OUTPUTS)
     except OSError as error:

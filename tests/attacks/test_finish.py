@@ -107,6 +107,18 @@ def test_attack_by_any_bytes_as_outputs(put: Callable[..., Finished], content: b
     assert is_failure(put(OUTPUTS, content))
 
 
+@pytest.mark.parametrize("byte", [0, 7, 27, 133, 255])
+@pytest.mark.parametrize("at", range(0, 64, 3))
+def test_attack_by_a_byte_in_the_head_of_outputs(
+    put: Callable[..., Finished], handed_over: tuple[Job, Path], at: int, byte: int
+) -> None:
+    """The head holds a name, which errors of libraries repeat."""
+    content = bytearray((handed_over[1] / OUTPUTS).read_bytes())
+    content[at] = byte
+    finished = put(OUTPUTS, bytes(content))
+    assert finished.outcome.status == "ok" or is_failure(finished)
+
+
 @given(data=st.data())
 @settings(MANY, max_examples=60)
 def test_attack_by_changed_bytes_of_outputs(
