@@ -13,7 +13,7 @@ from cellular_bench.workflows.tailor import find_suite, tailored
 
 
 class Heard:
-    """Keeps what a user is told."""
+    """Keeps messages to the user."""
 
     def __init__(self):
         self.lines = []

@@ -83,7 +83,7 @@ def test_equal_scores_are_a_tie_of_the_best(board):
 
 
 def test_a_difference_that_is_not_significant_is_a_tie(board):
-    # On each split the order under the other labels is another: no test can tell the two apart.
+    # On each split the order under the other labels is another: no test can distinguish the two.
     made = board(n_splits=3, One=(0.9, 0.5), Two=(0.5, 0.5))
     runs = []
     for row in made.rows:
