@@ -10,12 +10,9 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import TYPE_CHECKING, Any, Final
 
-import numpy as np
-
 from cellular_bench.benchmark.schema.weights import Weights, WeightsError, check_numbers
 from cellular_bench.core import keys
 from cellular_bench.core.errors import UndefinedError, UnknownNameError
-from cellular_bench.core.labels import NO_LABELS, are_labelled
 from cellular_bench.core.types import (
     HALVES,
     AspectId,
@@ -26,7 +23,6 @@ from cellular_bench.core.types import (
     SplitKind,
     TaskId,
 )
-from cellular_bench.metrics.profiles import profile_of
 
 if TYPE_CHECKING:
     from anndata import AnnData
@@ -134,6 +130,8 @@ class TaskInputs:
 
     def file_of(self, profile: ProfileName) -> str:
         """Return the name of the file, without its ending, under a profile."""
+        from cellular_bench.metrics.profiles import profile_of
+
         sampled = self.by_sample and profile_of(profile).graph_cells is not None
         return f"{self.file}-{profile}" if sampled else self.file
 
@@ -413,6 +411,8 @@ def _novelty_agreement(inputs: Mapping[str, Any]) -> dict[str, dict[str, int]]:
     As many cells are taken for novel as there are, those of the highest novelty. Of cells of equal novelty,
     all or none are: the order of the cells makes no difference.
     """
+    import numpy as np
+
     from cellular_bench.metrics import confusion
 
     is_novel, novelty, label = (np.asarray(inputs[name]) for name in ("is_novel", "novelty", "label"))
@@ -433,7 +433,7 @@ def _components_of_all_genes(adata: AnnData) -> Any:
 def _condition_details(inputs: Mapping[str, Any]) -> Mapping[str, Any]:
     """Return what an embedding keeps of each condition, by donor."""
     from cellular_bench.benchmark.schema.records import ConditionKept, DonorCondition
-    from cellular_bench.core.errors import UndefinedError
+    from cellular_bench.core.labels import NO_LABELS
     from cellular_bench.metrics.structure.conditions import condition_figures, share_kept
 
     rows = []
@@ -461,6 +461,10 @@ def structure_arrays(adata: AnnData, profile: ProfileName = "full") -> dict[str,
 
     The parts that need labels are left out where no cell has one.
     """
+    import numpy as np
+
+    from cellular_bench.core.labels import are_labelled
+    from cellular_bench.metrics.profiles import profile_of
     from cellular_bench.metrics.structure.reference import cell_depth, structure_reference
 
     counts = adata.layers.get(keys.COUNTS)
