@@ -69,11 +69,11 @@ def _golden(name: str, shared: Path) -> tuple[AnnData, AnnData]:
     folder = shared / "golden" / "fidelity"
     chosen = pd.read_csv(folder / f"{name}_cells.csv.gz")
     genes = pd.read_csv(folder / f"{name}_genes.csv.gz").set_index("gene")
-    raw = anndata.read_h5ad(shared / "data" / GOLDEN_DATA[name])[chosen["cell"]]
+    raw = anndata.read_h5ad(shared / "data" / GOLDEN_DATA[name])[chosen["cell"], genes.index]
+    # Counts per 10,000 are over the genes that were given, not over all.
     cells = AnnData(normalise(raw.X), obs=raw.obs[["batch", "cell_type"]], var=raw.var[[]])
     cells.layers[keys.COUNTS] = raw.X
     cells.obs = cells.obs.rename(columns={"cell_type": keys.LABEL}).astype(str).astype("category")
-    cells = cells[:, genes.index].copy()
     rows = [np.flatnonzero(chosen["part"] == part) for part in ("train", "test")]
     return _views(cells, *rows, genes["hvg"].to_numpy())
 
