@@ -5,6 +5,7 @@ Tests get this module as the fixture ``fidelity``; scripts in ``benchmarks/fidel
 
 from functools import cache
 from pathlib import Path
+from typing import Any
 
 import anndata
 import numpy as np
@@ -12,6 +13,7 @@ import pandas as pd
 import pytest
 from anndata import AnnData
 
+from cellular_bench.benchmark.analysis.fidelity import DISTANCES, agreements
 from cellular_bench.core import keys
 from cellular_bench.core.genes import variable_genes
 from cellular_bench.datasets import catalog
@@ -23,6 +25,8 @@ SMALL = Path(__file__).parent / "data" / "fidelity"
 GOLDEN_DATA = {"baron": "baron_human_pancreas.h5ad", "pbmc": "pbmc_multistudy.h5ad"}
 #: About so many cells are drawn, at least so many of each type; a quarter are query cells.
 N_CELLS, LEAST_PER_TYPE = 400, 12
+#: Genes of each set of the small network of TOSICA.
+TOSICA_SETS = ([0, 2, 5], [1, 8], [0, 1, 2, 3, 4, 6], [3, 7])
 
 
 @cache
@@ -117,6 +121,39 @@ def small_table(name: str) -> pd.DataFrame:
     return pd.read_csv(SMALL / f"{name}.csv.gz", keep_default_na=False)
 
 
+def drawn(network: Any, seed: int) -> Any:
+    """Fill a network with weights from a seed, by the names of its layers, and switch it to evaluation."""
+    rng = np.random.default_rng(seed)
+    for name, values in sorted(network.state_dict().items()):
+        if values.is_floating_point():
+            new = rng.normal(scale=0.3, size=tuple(values.shape))
+            values.copy_(values.new_tensor(np.abs(new) + 0.5 if name.endswith("running_var") else new))
+    return network.eval()
+
+
+def small_tosica() -> tuple[Any, Any]:
+    """Return a network of TOSICA in the authors' layout, and expression of five cells for it."""
+    import torch
+
+    from cellular_bench.methods.tosica.model import Tosica
+
+    members = [np.array(genes) for genes in TOSICA_SETS]
+    network = drawn(Tosica(members, n_vars=9, n_labels=3, layout="published"), 1)
+    # Padding stands for no gene: its weights are 0.
+    network.tokens.weight.data *= (network.tokens.genes < 9)[:, :, None]
+    return network, torch.from_numpy(np.random.default_rng(2).exponential(size=(5, 9)).astype(np.float32))
+
+
+def small_scgen() -> tuple[Any, Any]:
+    """Return a network of scGen, and expression of five cells for it."""
+    import torch
+
+    from cellular_bench.methods.scgen.network import Network
+
+    network = drawn(Network(9, n_hidden=8, n_latent=3), 3)
+    return network, torch.from_numpy(np.random.default_rng(4).exponential(size=(5, 9)).astype(np.float32))
+
+
 def of_variable_genes(cells: AnnData) -> AnnData:
     """Return the cells with the highly variable genes alone."""
     found = cells[:, cells.var[keys.HIGHLY_VARIABLE]].copy()
@@ -140,7 +177,37 @@ def shared_neighbours(ours: np.ndarray, original: np.ndarray, *, k: int = 15) ->
     return float(np.mean([len(np.intersect1d(*pair)) / k for pair in pairs]))
 
 
+def without_signs(embedding: np.ndarray, other: np.ndarray) -> np.ndarray:
+    """Turn components by which an embedding points the other way than another one."""
+    return embedding * np.sign((embedding * other).sum(axis=0))
+
+
 def _nearest(X: np.ndarray, k: int) -> np.ndarray:
     from sklearn.neighbors import NearestNeighbors
 
     return NearestNeighbors(n_neighbors=k).fit(X).kneighbors(return_distance=False)
+
+
+def assert_recorded(method_id: str, data: str, original: str = "", **measured: float) -> None:
+    """Fail where the file of measured agreement says something else than a test has just measured.
+
+    Parameters
+    ----------
+    original
+        Part of the name of the original, where several were run.
+    measured
+        Value of each measure, such as ``labels=0.998``: those in the file must be all that are given.
+    """
+    rows = {
+        row.measure: row
+        for row in agreements()[method_id].comparisons
+        if row.data == data and original in row.original
+    }
+    assert set(rows) == set(measured), f"{method_id}, {data}: measured {measured}, recorded {sorted(rows)}"
+    for measure, value in measured.items():
+        low, high = rows[measure].agreement
+        if measure in DISTANCES:
+            # The last digits depend on the machine.
+            assert value <= 2 * high, f"{method_id}, {data}: {measure} is {value}, recorded {high}"
+        else:
+            assert low <= round(value, 3) <= high, f"{method_id}, {data}: {measure} is {value}"
