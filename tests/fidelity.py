@@ -5,7 +5,6 @@ Tests get this module as the fixture ``fidelity``; scripts in ``benchmarks/fidel
 
 from functools import cache
 from pathlib import Path
-from typing import Any
 
 import anndata
 import numpy as np
@@ -25,8 +24,6 @@ SMALL = Path(__file__).parent / "data" / "fidelity"
 GOLDEN_DATA = {"baron": "baron_human_pancreas.h5ad", "pbmc": "pbmc_multistudy.h5ad"}
 #: About so many cells are drawn, at least so many of each type; a quarter are query cells.
 N_CELLS, LEAST_PER_TYPE = 400, 12
-#: Genes of each set of the small network of TOSICA.
-TOSICA_SETS = ([0, 2, 5], [1, 8], [0, 1, 2, 3, 4, 6], [3, 7])
 
 
 @cache
@@ -119,39 +116,6 @@ def golden_arrays(name: str, shared: Path) -> dict[str, np.ndarray]:
 def small_table(name: str) -> pd.DataFrame:
     """Return a table of outputs of an original on the small cells, such as ``"scibet"``."""
     return pd.read_csv(SMALL / f"{name}.csv.gz", keep_default_na=False)
-
-
-def drawn(network: Any, seed: int) -> Any:
-    """Fill a network with weights from a seed, by the names of its layers, and switch it to evaluation."""
-    rng = np.random.default_rng(seed)
-    for name, values in sorted(network.state_dict().items()):
-        if values.is_floating_point():
-            new = rng.normal(scale=0.3, size=tuple(values.shape))
-            values.copy_(values.new_tensor(np.abs(new) + 0.5 if name.endswith("running_var") else new))
-    return network.eval()
-
-
-def small_tosica() -> tuple[Any, Any]:
-    """Return a network of TOSICA in the authors' layout, and expression of five cells for it."""
-    import torch
-
-    from cellular_bench.methods.tosica.model import Tosica
-
-    members = [np.array(genes) for genes in TOSICA_SETS]
-    network = drawn(Tosica(members, n_vars=9, n_labels=3, layout="published"), 1)
-    # Padding stands for no gene: its weights are 0.
-    network.tokens.weight.data *= (network.tokens.genes < 9)[:, :, None]
-    return network, torch.from_numpy(np.random.default_rng(2).exponential(size=(5, 9)).astype(np.float32))
-
-
-def small_scgen() -> tuple[Any, Any]:
-    """Return a network of scGen, and expression of five cells for it."""
-    import torch
-
-    from cellular_bench.methods.scgen.network import Network
-
-    network = drawn(Network(9, n_hidden=8, n_latent=3), 3)
-    return network, torch.from_numpy(np.random.default_rng(4).exponential(size=(5, 9)).astype(np.float32))
 
 
 def of_variable_genes(cells: AnnData) -> AnnData:

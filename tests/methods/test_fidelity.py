@@ -5,12 +5,10 @@ Outputs of the originals are in ``tests/data/fidelity``; the scripts in ``benchm
 
 import numpy as np
 import pytest
-import torch
 
 from cellular_bench.methods.cellid.adapter import CellIDCell, CellIDGroup
 from cellular_bench.methods.chetah import Chetah
 from cellular_bench.methods.fastmnn import FastMNN
-from cellular_bench.methods.scgen.network import cell_losses
 from cellular_bench.methods.scibet import SciBet
 from cellular_bench.methods.scmap import ScmapCluster
 
@@ -83,30 +81,3 @@ def test_fastmnn(fidelity, cells):
     difference = fidelity.largest_difference(fidelity.without_signs(found, original), original)
     neighbours = fidelity.shared_neighbours(found, original)
     fidelity.assert_recorded("fastmnn", "small", difference=difference, neighbours=neighbours)
-
-
-def test_network_of_tosica(fidelity):
-    """With the same weights, logits and the attention to gene sets are those of the authors' network."""
-    original = fidelity.small_table("tosica_network")
-    network, X = fidelity.small_tosica()
-    with torch.no_grad():
-        logits, attention = network(X).numpy(), network.attention(X).numpy()
-    assert np.ptp(logits) > 0.5
-    worst = max(
-        fidelity.largest_difference(found, original.filter(like=name))
-        for name, found in (("logit", logits), ("attention", attention))
-    )
-    fidelity.assert_recorded("tosica", "small", scores=worst)
-
-
-def test_network_of_scgen(fidelity):
-    """With the same weights, what is encoded and decoded, and the loss, are those of the authors' network."""
-    original = fidelity.small_table("scgen_network")
-    network, X = fidelity.small_scgen()
-    with torch.no_grad():
-        mean, variance = network.encode(X)
-        decoded = network.decode(mean)
-        loss = cell_losses(X, decoded, mean, variance)[:, None]
-    found = torch.cat([mean, variance, decoded, loss], dim=1).numpy()
-    assert np.ptp(found) > 0.5
-    fidelity.assert_recorded("scgen", "small", difference=fidelity.largest_difference(found, original))
