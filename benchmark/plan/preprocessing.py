@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Iterator, Sequence
 from itertools import product
+from typing import Literal
 
 from cellular_bench.benchmark.registry import Method
 from cellular_bench.benchmark.schema.records import MethodIdentity
@@ -75,7 +76,7 @@ def resolved(wanted: Preprocessing, method: Method, dataset: Dataset) -> Preproc
     )
 
 
-def _genes(wanted: Preprocessing, method: Method, dataset: Dataset) -> int | str | None:
+def _genes(wanted: Preprocessing, method: Method, dataset: Dataset) -> int | Literal["all"] | None:
     if method.spec.features == "all":
         if wanted.genes in (None, "all"):
             return None

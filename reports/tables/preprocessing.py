@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import replace
 from typing import Final
 
 from cellular_bench.benchmark.analysis.leaderboard import Board, BoardRow, method_key
@@ -48,7 +49,7 @@ def spread_id(board: Board) -> str:
     return f"{board.board_id}-preprocessing"
 
 
-def _extremes(board: Board, methods: Iterable[AtSettings], names: dict[str, str]) -> Table:
+def _extremes(board: Board, methods: Iterable[AtSettings], names: Mapping[str, str]) -> Table:
     return Table(
         table_id=spread_id(board),
         title="Default and best setting",
@@ -63,10 +64,7 @@ def _extremes(board: Board, methods: Iterable[AtSettings], names: dict[str, str]
             Column("Spread", hint="Best minus lowest", best="low"),
             Column("Settings", hint="Complete settings of all that were run"),
         ),
-        rows=tuple(
-            TableRow(names[method_key(one.default.method)], _summary(board, one), **_of(one.default))
-            for one in methods
-        ),
+        rows=tuple(_row(one.default, names, _summary(board, one)) for one in methods),
         fold_title=FOLD,
     )
 
@@ -91,20 +89,18 @@ def _summary(board: Board, one: AtSettings) -> tuple[Cell, ...]:
     )
 
 
-def _every(board: Board, methods: Iterable[AtSettings], names: dict[str, str]) -> Table:
+def _every(board: Board, methods: Iterable[AtSettings], names: Mapping[str, str]) -> Table:
     def rows() -> Iterator[TableRow]:
         for one in methods:
             best = one.best
             for row in (one.default, *one.others):
                 setting = row.method.preprocessing
                 badges = (DEFAULT,) if row is one.default else ()
-                yield TableRow(
-                    names[method_key(one.default.method)],
-                    _cells(board, one.default, row),
+                yield replace(
+                    _row(one.default, names, _cells(board, one.default, row)),
                     detail=DEFAULT if setting is None else setting.name,
                     badges=(*badges, BEST) if row is best else badges,
                     remark=row.incomplete_because or "",
-                    **_of(one.default),
                 )
 
     return Table(
@@ -138,7 +134,7 @@ def _cells(board: Board, default: BoardRow, row: BoardRow) -> tuple[Cell, ...]:
     )
 
 
-def _equal(board: Board, found: tuple[Gap, ...], names: dict[str, str]) -> Table:
+def _equal(board: Board, found: tuple[Gap, ...], names: Mapping[str, str]) -> Table:
     def named(row: BoardRow) -> str:
         return names[method_key(row.method)]
 
@@ -178,7 +174,7 @@ def _equal(board: Board, found: tuple[Gap, ...], names: dict[str, str]) -> Table
     )
 
 
-def gap_in_words(board: Board, gap: Gap, names: dict[str, str]) -> str:
+def gap_in_words(board: Board, gap: Gap, names: Mapping[str, str]) -> str:
     """Say how much of the gap between two methods remains at equal settings."""
     better, other = (names[method_key(row.method)] for row in (gap.better, gap.other))
     settings = ", ".join(
@@ -214,9 +210,12 @@ def _signed(value: float) -> Cell:
     return Cell(signed(value), sort=value)
 
 
-def _of(row: BoardRow) -> dict[str, str]:
-    return {
-        "href": f"#{method_anchor(row.method)}",
-        "method_id": row.method.method_id,
-        "track": row.track,
-    }
+def _row(default: BoardRow, names: Mapping[str, str], cells: tuple[Cell, ...]) -> TableRow:
+    """Return a row of a method, with a link to its entry."""
+    return TableRow(
+        names[method_key(default.method)],
+        cells,
+        href=f"#{method_anchor(default.method)}",
+        method_id=default.method.method_id,
+        track=default.track,
+    )

@@ -24,6 +24,8 @@ N_BINS = 20
 PERCENTILES = np.arange(10, 105, 5)
 #: Stands for a mean of 0, which nothing can be divided by.
 TINY_MEAN = 1e-12
+#: Different means of genes that a curve through them needs.
+LEAST_MEANS = 20
 #: Median absolute deviation of the normal distribution, in standard deviations.
 NORMAL_MAD = 0.6744897501960817
 
@@ -176,7 +178,15 @@ def _standardised_variance(counts: Any, expressed: NDArray[np.bool_]) -> Floats:
     import anndata
     import scanpy as sc
 
-    cells = anndata.AnnData(counts[:, expressed].astype(np.float64))
+    shown = counts[:, expressed].astype(np.float64)
+    mean, variance = moments(shown)
+    n_means = len(np.unique(mean[variance > 0]))
+    if n_means < LEAST_MEANS:  # loess would end the process
+        raise UserError(
+            f"Variable genes of the flavor seurat_v3 need genes of {LEAST_MEANS} different means that vary, "
+            f"got {n_means}."
+        )
+    cells = anndata.AnnData(shown)
     try:
         table = sc.pp.highly_variable_genes(cells, flavor="seurat_v3", n_top_genes=1, inplace=False)
     except ValueError as error:  # of the curve through few genes, or genes of few different means
