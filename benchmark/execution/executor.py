@@ -161,6 +161,18 @@ class Executor:
     def _prepare_split(self, split: Split, runs: Sequence[PlannedRun]) -> dict[str, str]:
         """Write what the runs of a split read; return why that failed, by the names of the runs.
 
+        What is given at other settings of the preprocessing is written by itself, in another process: if
+        memory is too small for scaled genes, runs at the default setting do not suffer.
+        """
+        reasons: dict[str, str] = {}
+        for is_default in (True, False):
+            some = [run for run in runs if (run.method.preprocessing is None) == is_default]
+            reasons |= self._prepare_views(split, some) if some else {}
+        return reasons
+
+    def _prepare_views(self, split: Split, runs: Sequence[PlannedRun]) -> dict[str, str]:
+        """Write the split, and what some of its runs are given.
+
         Raises
         ------
         UserError

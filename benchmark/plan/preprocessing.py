@@ -68,7 +68,7 @@ def resolved(wanted: Preprocessing, method: Method, dataset: Dataset) -> Preproc
         If the method, or the data, cannot have it.
     """
     genes = _genes(wanted, method, dataset)
-    reads_all = (genes or (method.spec.features == "all" and "all")) == "all"
+    reads_all = genes == "all" or (genes is None and _reads_all(method, dataset))
     return Preprocessing(
         genes=genes,
         flavor=None if reads_all else _flavor(wanted, dataset),
@@ -76,13 +76,17 @@ def resolved(wanted: Preprocessing, method: Method, dataset: Dataset) -> Preproc
     )
 
 
+def _reads_all(method: Method, dataset: Dataset) -> bool:
+    """Whether a method is given all genes by default, if only because there are few."""
+    return method.spec.features == "all" or dataset.gene_selection.n_top_genes >= dataset.adata.n_vars
+
+
 def _genes(wanted: Preprocessing, method: Method, dataset: Dataset) -> int | Literal["all"] | None:
-    if method.spec.features == "all":
-        if wanted.genes in (None, "all"):
-            return None
-        raise UndefinedError("other numbers of genes with methods that choose among all genes themselves")
-    if wanted.genes == dataset.gene_selection.n_top_genes:
+    default = "all" if _reads_all(method, dataset) else dataset.gene_selection.n_top_genes
+    if wanted.genes in (None, default, dataset.gene_selection.n_top_genes):
         return None
+    if method.spec.features == "all":
+        raise UndefinedError("other numbers of genes with methods that choose among all genes themselves")
     if isinstance(wanted.genes, int) and wanted.genes >= dataset.adata.n_vars:
         raise UndefinedError(f"{wanted.genes} variable genes, as there are {dataset.adata.n_vars} genes")
     return wanted.genes

@@ -8,6 +8,8 @@ import pytest
 import scanpy as sc
 from scipy import sparse
 
+from cellular_bench.benchmark import registry
+from cellular_bench.benchmark.execution.executor import Executor
 from cellular_bench.benchmark.execution.preparation import (
     genes_at,
     prepare_split,
@@ -17,8 +19,12 @@ from cellular_bench.benchmark.execution.preparation import (
     write_split,
 )
 from cellular_bench.benchmark.plan.identity import dataset_identity
+from cellular_bench.benchmark.plan.planner import plan
+from cellular_bench.benchmark.results.store import Store
+from cellular_bench.benchmark.schema.suite import Suite
 from cellular_bench.core.types import GeneSelection, Preprocessing
 from cellular_bench.datasets import splits
+from cellular_bench.workflows.reproduce import only, suite_of
 
 SETTINGS = (
     Preprocessing(genes=60, flavor="seurat", scale=True),
@@ -129,3 +135,34 @@ def test_a_selection_that_fails_is_a_reason_for_its_own_runs(dataset, split, tmp
         prepared(replace(dataset, adata=adata), split, folder, SETTINGS[1:3])
     assert "need genes of 20 different means" in why_missing(folder / "view0").read_text()
     assert (folder / "view1" / "train.h5ad").exists()
+
+
+def test_runs_at_settings_are_recorded_found_again_and_reproduced(small, silent, tmp_path):
+    block = {
+        "task": "annotation",
+        "datasets": ["simulated_small"],
+        "methods": ["nearest_centroid"],
+        "splits": [{"kind": "kfold", "n_splits": 2}],
+    }
+    suite = Suite(
+        suite_id="t", title="T", blocks=[block], leak_canary=False, genes=[40, "all"], scale=[True, False]
+    )
+    planned = plan(suite, datasets=small, methods=registry.methods())
+    store = Store.create(tmp_path / "out", suite)
+    executor = Executor(store=store)
+    records = list(executor.execute(planned, datasets=small, progress=silent))
+    assert [(record.status, record.reason) for record in records] == [("ok", None)] * 8
+    assert {record.method.preprocessing for record in records} == {
+        None,
+        Preprocessing(genes=40),
+        Preprocessing(genes=40, scale=True),
+        Preprocessing(scale=True),
+    }, "all genes are the default of data with 200 genes"
+    assert len({record.value("f1_macro") for record in records}) > 2
+    assert executor.missing(planned) == []
+    assert [store.record(record.run_id) for record in records] == records
+    one = next(
+        record for record in records if record.method.preprocessing == Preprocessing(genes=40, scale=True)
+    )
+    again = only(plan(suite_of(one), datasets=small, methods=registry.methods()), one)
+    assert [run.run_id for run in again.runs] == [one.run_id]

@@ -23,7 +23,8 @@ def settings_of(found, method_id):
 
 @pytest.fixture(scope="module")
 def dataset(small):
-    return small["simulated_small"]  # 300 cells of 200 genes with counts, in batches
+    # 300 cells of 200 genes with counts, in batches
+    return replace(small["simulated_small"], gene_selection=GeneSelection(n_top_genes=100))
 
 
 GRID = {
@@ -38,7 +39,7 @@ def test_the_default_setting_keeps_its_runs_and_their_names(dataset):
     found = planned(dataset, "pca", "scvi", "unintegrated", **GRID)
     assert [run.run_id for run in found.runs[:3]] == [run.run_id for run in bare.runs]
     assert {run.method.preprocessing for run in bare.runs} == {None}
-    assert planned(dataset, "pca", genes=[2000], hvg=["cell_ranger"], scale=[False]).runs == bare.runs[:1]
+    assert planned(dataset, "pca", genes=[100], hvg=["cell_ranger"], scale=[False]).runs == bare.runs[:1]
     assert bare.runs[0].run_id.startswith("integration-simulated_small-all-pca-s0-")
 
 
@@ -90,9 +91,9 @@ def test_data_without_counts_or_batches(dataset):
     del bare.layers["counts"]
     bare.obs["batch"] = bare.obs["batch"].cat.set_categories(bare.obs["batch"].cat.categories[:1])
     bare.obs["batch"] = bare.obs["batch"].fillna(bare.obs["batch"].cat.categories[0])
-    found = planned(replace(dataset, adata=bare), "pca", hvg=["seurat_v3", "batch_aware"])
-    assert settings_of(found, "pca") == [None]
-    assert len([note for note in found.notes if "(of PCA)" in note]) == 2
+    found = planned(replace(dataset, adata=bare), "knn", task="annotation", hvg=["seurat_v3", "batch_aware"])
+    assert settings_of(found, "knn") == [None]
+    assert len([note for note in found.notes if note.startswith("Not run on simulated_small")]) == 2
 
 
 def test_what_is_the_default_depends_on_the_data(dataset):
@@ -104,6 +105,11 @@ def test_what_is_the_default_depends_on_the_data(dataset):
         Preprocessing(genes=20, flavor="cell_ranger"),
         Preprocessing(genes=20),
     ]
+
+
+def test_all_genes_are_the_default_of_data_with_few(small):
+    found = planned(small["simulated_small"], "pca", genes=["all", 2000], hvg=["seurat"], scale=[True, False])
+    assert settings_of(found, "pca") == [None, Preprocessing(scale=True)]
 
 
 def test_leak_canaries_test_the_default_setting_alone(dataset):
