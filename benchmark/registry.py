@@ -30,7 +30,7 @@ from typing import Any, TypeVar, get_args
 from cellular_bench import environments
 from cellular_bench.benchmark.tasks import TASKS, Task
 from cellular_bench.core.errors import UnknownNameError, UserError
-from cellular_bench.core.types import DatasetSpec, LabelAccess, MethodSpec, MetricSpec, TaskId
+from cellular_bench.core.types import DatasetSpec, LabelAccess, MethodSpec, MetricSpec, ScalingUse, TaskId
 
 T = TypeVar("T")
 
@@ -118,6 +118,7 @@ def check_spec(spec: MethodSpec, origin: str) -> None:
         "labels": (spec.labels in get_args(LabelAccess), f"one of {_quoted(get_args(LabelAccess))}"),
         "reads": (spec.reads in _READS, f"one of {_quoted(_READS)}"),
         "features": (spec.features in _FEATURES, f"one of {_quoted(_FEATURES)}"),
+        "scaling": (spec.scaling in get_args(ScalingUse), f"one of {_quoted(get_args(ScalingUse))}"),
         "requires": (
             isinstance(spec.requires, tuple) and all(isinstance(name, str) for name in spec.requires),
             "a tuple of names of modules",

@@ -43,6 +43,7 @@ class BBKNN:
         name="BBKNN",
         tasks=("integration",),
         description="Graph of the 3 nearest cells in every batch; no coordinates.",
+        scaling="given",
         needs_batches=True,
         doi="10.1093/bioinformatics/btz625",
         url="https://github.com/Teichlab/bbknn",

@@ -40,6 +40,7 @@ class ComBat:
         name="ComBat",
         tasks=("integration",),
         description="Empirical Bayes correction of batch means and variances per gene, then PCA.",
+        scaling="given",
         needs_batches=True,
         doi="10.1093/biostatistics/kxj037",
         version=2,

@@ -52,6 +52,7 @@ class FastMNN:
         name="fastMNN",
         tasks=("integration",),
         description="Batches are merged one by one, corrected by pairs of mutual nearest neighbours.",
+        scaling="given",
         needs_batches=True,
         is_reimplementation=True,
         doi="10.1038/nbt.4091",

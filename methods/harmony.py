@@ -46,6 +46,7 @@ class Harmony:
         name="Harmony",
         tasks=("integration",),
         description="Iterative soft clustering of principal components, corrected per cluster and batch.",
+        scaling="given",
         needs_batches=True,
         doi="10.1038/s41592-019-0619-0",
         url="https://github.com/slowkow/harmonypy",

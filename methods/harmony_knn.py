@@ -42,6 +42,7 @@ class HarmonyKNN(TransductiveAnnotator):
         tasks=("annotation", "novelty"),
         description="Vote of the 15 nearest training cells in a joint Harmony embedding of all cells.",
         labels="train",
+        scaling="given",
         inductive=False,
         doi="10.1038/s41592-019-0619-0",
         url="https://github.com/slowkow/harmonypy",

@@ -34,6 +34,7 @@ class KNearestNeighbours(ComponentsAnnotator):
         tasks=("annotation", "novelty"),
         description="Majority vote of the 15 nearest training cells in PCA space.",
         labels="train",
+        scaling="given",
         inductive=True,
         doi="10.1109/TIT.1967.1053964",
         url="https://scikit-learn.org",

@@ -36,6 +36,7 @@ class LinearSVM(ClassifierAnnotator):
         tasks=("annotation", "novelty"),
         description="One linear SVM per label against all others, without calibration or rejection.",
         labels="train",
+        scaling="given",
         inductive=True,
         doi="10.1007/BF00994018",
         url="https://scikit-learn.org",

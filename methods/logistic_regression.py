@@ -30,6 +30,7 @@ class LogisticRegression(ClassifierAnnotator):
         tasks=("annotation", "novelty"),
         description="Ridge-penalised multinomial logistic regression on log-normalised genes.",
         labels="train",
+        scaling="given",
         inductive=True,
         url="https://scikit-learn.org",
         license="BSD-3-Clause",

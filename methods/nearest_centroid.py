@@ -33,6 +33,7 @@ class NearestCentroid:
         tasks=("annotation", "novelty"),
         description="Pearson correlation with the mean log-normalised profile of each label.",
         labels="train",
+        scaling="given",
         inductive=True,
     )
 

@@ -32,6 +32,7 @@ class PCA:
         name="PCA",
         tasks=("integration",),
         description="Principal components of the log-normalised highly variable genes; no batch correction.",
+        scaling="given",
         doi="10.1080/14786440109462720",
         url="https://scikit-learn.org",
         license="BSD-3-Clause",

@@ -47,6 +47,7 @@ class Scanorama:
         name="Scanorama",
         tasks=("integration",),
         description="Mutual nearest neighbours across all batches; the integrated embedding.",
+        scaling="given",
         needs_batches=True,
         doi="10.1038/s41587-019-0113-3",
         url="https://github.com/brianhie/scanorama",

@@ -54,6 +54,7 @@ class ScPred:
         tasks=("annotation", "novelty"),
         description="One radial SVM per label on principal components that separate it.",
         labels="train",
+        scaling="own",
         inductive=True,
         is_reimplementation=True,
         doi="10.1186/s13059-019-1862-5",

@@ -42,6 +42,7 @@ class SVMRejection(ClassifierAnnotator):
         tasks=("annotation", "novelty"),
         description="Calibrated linear SVM; cells with a highest probability below 0.7 are rejected.",
         labels="train",
+        scaling="given",
         inductive=True,
         doi="10.1186/s13059-019-1795-z",
         url="https://github.com/tabdelaal/scRNAseq_Benchmark",

@@ -63,6 +63,7 @@ class Symphony:
         name="Symphony",
         tasks=("integration",),
         description="Mapping of cells into a Harmony embedding of the training cells.",
+        scaling="own",
         inductive=True,
         is_reimplementation=True,
         doi="10.1038/s41467-021-25957-x",

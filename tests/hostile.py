@@ -128,6 +128,8 @@ def records(seed: int, *, name: Callable[[str], str] | None = None) -> list[RunR
     tasks = rng.sample(list(METRICS), n_tasks)
     datasets = [_dataset(rng, text, place) for place in range(n_datasets)]
     methods = [_method(rng, text, place) for place in range(n_methods)]
+    if n_methods == 3:  # and the first two at other settings of the preprocessing
+        methods += [_at_setting(method) for method in methods[:2]]
     environments = [_environment(rng, text) for _ in range(rng.randint(1, 2))]
     ends = rng.choice([("ok",), ("failed", "timeout"), ("ok", "ok", "ok", "failed", "not_applicable")])
     shape = rng.choice(["full", "full", "constant", "no metric", "undefined", "holes"])
@@ -214,6 +216,11 @@ def _method(rng: random.Random, text: Callable[[], str], place: int) -> dict[str
         "doi": rng.choice(ODD_DOIS),
         "packages": {text(): text()},
     }
+
+
+def _at_setting(method: dict[str, Any]) -> dict[str, Any]:
+    setting = {"genes": 10**30, "flavor": "seurat", "scale": True}
+    return {**method, "name": f"{method['name']}, {10**30} genes seurat scaled", "preprocessing": setting}
 
 
 def _splits(rng: random.Random, text: Callable[[], str], task: str) -> list[dict[str, Any]]:

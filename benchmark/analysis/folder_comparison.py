@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from cellular_bench.benchmark.analysis.data_versions import Version, version_names
 from cellular_bench.benchmark.analysis.leaderboard import over_units, scaled, unit_of
 from cellular_bench.benchmark.analysis.statistics import ROUNDING, Interval, average_seeds, interval
-from cellular_bench.benchmark.schema.records import RunRecord, Score
+from cellular_bench.benchmark.schema.records import MethodIdentity, RunRecord, Score
 from cellular_bench.core.types import MetricSpec
 
 
@@ -157,7 +157,7 @@ def _by_subject(
             data_version=versions[record.dataset.dataset_id, record.dataset.digest],
             scheme=record.split.scheme or record.split.kind,
             method_id=record.method.method_id,
-            genes=record.method.given_features or "",
+            genes=_given(record.method),
             params=json.dumps(record.method.params, sort_keys=True),
         )
         # The later record of a run wins, such as that of a newer version in the same folder.
@@ -166,6 +166,12 @@ def _by_subject(
         if other is None or other.finished_at < record.finished_at:
             by_subject[subject][key] = record
     return dict(sorted(by_subject.items(), key=lambda item: str(item[0])))
+
+
+def _given(method: MethodIdentity) -> str:
+    """Return the genes, and what else of the preprocessing, that a method did not choose."""
+    setting = method.preprocessing.name if method.preprocessing else ""
+    return " ".join(filter(None, (method.given_features, setting)))
 
 
 def _one_sided(

@@ -151,6 +151,11 @@ class Board:
     instead_of
         The rule that was asked for, if no run has scores of an aspect that it counts, so that another had to
         take its place; None where none had to.
+    settings
+        Rows of the same methods at other settings of the preprocessing
+        (:mod:`cellular_bench.benchmark.analysis.preprocessing`), which are not ranked: nothing but the tables
+        of the preprocessing reads them. Empty if there is no row at the default setting; these rows are then
+        ranked.
     left_out
         Aspects none of whose metrics is defined on the data, by the splits on which that is so. They are left
         out of the overall score there, whose other weights are scaled to add up to 1.
@@ -168,6 +173,7 @@ class Board:
     aspects: tuple[AspectId, ...]
     other_rule: Rule | None = None
     instead_of: Rule | None = None
+    settings: tuple[BoardRow, ...] = ()
     left_out: Mapping[AspectId, tuple[str, ...]] = field(default_factory=dict)
 
     @property
@@ -359,7 +365,7 @@ def build_boards(
 
 def under(board: Board, weights: Weights) -> Board:
     """Return a board ranked under another rule, which its task may not have: then under the default one."""
-    runs = [run for row in board.rows for run in row.runs]
+    runs = [run for row in (*board.rows, *board.settings) for run in row.runs]
     known = {spec.metric_id: spec for spec in board.metrics}
     return replace(_board(runs, known, weights, version=board.version), canary=board.canary)
 
@@ -373,7 +379,9 @@ def method_key(method: MethodIdentity) -> str:
 
     Genes that a method did not choose are part of its name.
     """
-    excluded = {"features", "given_features", "needs_names"}
+    excluded = {"features", "given_features", "needs_names", "scaling"}
+    if method.preprocessing is None:
+        excluded.add("preprocessing")
     return json.dumps(method.model_dump(mode="json", exclude=excluded), sort_keys=True)
 
 
@@ -399,6 +407,11 @@ def _board(
         rule, instead_of = _without_labels(task, free, weights)
     aspects = tuple(aspect for aspect in task.weights if aspect in rule.needs | scored)
     drafts = [_row(runs, specs, splits, rule, aspects) for runs in by_method.values()]
+    settings = [row for row in drafts if row.method.preprocessing is not None]
+    if len(settings) < len(drafts):
+        drafts = [row for row in drafts if row.method.preprocessing is None]
+    else:
+        settings = []
     other = _beside(task, rule, scored) if free is None else None
     if other is not None:
         drafts = _with_other(drafts, specs, splits, other)
@@ -414,6 +427,7 @@ def _board(
         aspects=aspects,
         other_rule=other,
         instead_of=instead_of,
+        settings=tuple(sorted(settings, key=_order)),
         left_out=_left_out(done, specs, aspects),
     )
 
@@ -598,14 +612,14 @@ def _listed(names: Sequence[str]) -> str:
 
 def _ranked(rows: Sequence[BoardRow]) -> tuple[BoardRow, ...]:
     """Sort complete rows by overall score, incomplete ones last, and number each track."""
-
-    def order(row: BoardRow) -> tuple[bool, float, str]:
-        mean = row.overall.mean
-        return row.incomplete_because is not None, -mean if mean is not None else 0.0, row.method.name
-
     ranks = _ranks([(row.track, None if row.incomplete_because else row.overall.mean) for row in rows])
     placed = [replace(row, rank=rank) for row, rank in zip(rows, ranks, strict=True)]
-    return tuple(sorted(placed, key=order))
+    return tuple(sorted(placed, key=_order))
+
+
+def _order(row: BoardRow) -> tuple[bool, float, str]:
+    mean = row.overall.mean
+    return row.incomplete_because is not None, -mean if mean is not None else 0.0, row.method.name
 
 
 def _ranks(scores: Sequence[tuple[Track, float | None]]) -> list[int | None]:

@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from cellular_bench.benchmark.execution import preparation
+from cellular_bench.benchmark.execution.job import Job
 from cellular_bench.benchmark.execution.machine import usable_cores
 from cellular_bench.benchmark.execution.run import HARNESS_LIMITS, carry_out, check_disk, recorded, tail
 from cellular_bench.benchmark.isolation.call import call
@@ -155,11 +156,22 @@ class Executor:
             for few in runs_of.values()
         ]
         deque(_as_completed(futures), maxlen=0)
-        reasons = zip(runs_of.values(), (future.result() for future in futures), strict=True)
-        return {run.run_id: reason for few, reason in reasons for run in few if reason is not None}
+        return {run_id: reason for future in futures for run_id, reason in future.result().items()}
 
-    def _prepare_split(self, split: Split, runs: Sequence[PlannedRun]) -> str | None:
-        """Write what the runs of a split read; return why that failed, if it did.
+    def _prepare_split(self, split: Split, runs: Sequence[PlannedRun]) -> dict[str, str]:
+        """Write what the runs of a split read; return why that failed, by the names of the runs.
+
+        What is given at other settings of the preprocessing is written by itself, in another process: if
+        memory is too small for scaled genes, runs at the default setting do not suffer.
+        """
+        reasons: dict[str, str] = {}
+        for is_default in (True, False):
+            some = [run for run in runs if (run.method.preprocessing is None) == is_default]
+            reasons |= self._prepare_views(split, some) if some else {}
+        return reasons
+
+    def _prepare_views(self, split: Split, runs: Sequence[PlannedRun]) -> dict[str, str]:
+        """Write the split, and what some of its runs are given.
 
         Raises
         ------
@@ -171,8 +183,11 @@ class Executor:
         for other in runs:
             files = TASKS[other.task].input_files(study_metrics=other.study_metrics, profile=other.profile)
             inputs |= dict.fromkeys(files, (other.task, other.profile))
-        genes = {other.method.features for other in runs if other.method.features is not None}
-        views = {kind: self.store.views_folder(run.dataset, run.split, kind) for kind in sorted(genes)}
+        views = {
+            (method.features, method.preprocessing): Job(run=other, store=self.store).views
+            for other in sorted(runs, key=lambda one: one.run_id)
+            if (method := other.method).features is not None
+        }
         plugins = tuple(dict.fromkeys(path for other in runs for path in other.plugins))
         folder = self.store.split_folder(run.dataset, run.split)
         LOG.info("preparing %s of %s", split.split_id, run.dataset.dataset_id)
@@ -189,13 +204,20 @@ class Executor:
         )
         if ended.status == "ok":
             split_file.unlink()
-            return None
+            lacking = {
+                other.run_id: preparation.why_missing(Job(run=other, store=self.store).views)
+                for other in runs
+            }
+            return {
+                run_id: why.read_text(encoding="utf-8") for run_id, why in lacking.items() if why.exists()
+            }
         last = tail(log).rstrip().rpartition("\n")[-1]
         with _disk_errors(self.store):
             check_disk(folder)
             if ended.exit_code == os.EX_IOERR:
                 raise OSError(errno.EIO, last)
-        return reason_of(BenchError(f"Its split could not be prepared: {ended.reason} {last}"))
+        reason = reason_of(BenchError(f"Its split could not be prepared: {ended.reason} {last}"))
+        return dict.fromkeys((other.run_id for other in runs), reason)
 
     def _run(
         self, run: PlannedRun, replaced: Sequence[str], progress: Progress, unprepared: str | None

@@ -162,7 +162,7 @@ def _score(job: Job, outputs: Outputs, truth: Truth) -> Outcome:
         notes += scoring.check_rows_belong_to_cells(run.method.method_id, outputs, truth)
     if run.needs_batches:
         notes += scoring.notes_on_correction(outputs, truth)
-    given = scoring.expression_of(outputs, job.data, job.truth_folder)
+    given = scoring.expression_of(outputs, job.data, job.truth_folder, run.method)
     given |= read_inputs(task, job.truth_folder, study_metrics=run.study_metrics, profile=run.profile)
     outcome = scoring.score(task, outputs, truth, given=given, profile=run.profile, min_cells=run.min_cells)
     for path in run.metric_plugins:

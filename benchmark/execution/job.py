@@ -47,9 +47,11 @@ class Job:
     @property
     def views(self) -> Path:
         """Folder of the cells that its method may see."""
-        features = self.run.method.features
-        assert features is not None, "only imported results have none"
-        return self.store.views_folder(self.run.dataset, self.run.split, features)
+        method = self.run.method
+        assert method.features is not None, "only imported results have none"
+        return self.store.views_folder(
+            self.run.dataset, self.run.split, method.features, method.preprocessing
+        )
 
     @property
     def working(self) -> Path:

@@ -6,7 +6,7 @@ import json
 import os
 import sys
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass, field, fields
+from dataclasses import asdict, dataclass, field, fields, replace
 from pathlib import Path
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
@@ -24,11 +24,18 @@ from cellular_bench.core.components import principal_components
 from cellular_bench.core.conditions import conditions_of
 from cellular_bench.core.errors import UndefinedError, UserError
 from cellular_bench.core.files import is_disk_error
-from cellular_bench.core.genes import variable_genes
+from cellular_bench.core.genes import selection_at, variable_genes
 from cellular_bench.core.h5ad import write_h5ad
 from cellular_bench.core.labels import NO_LABELS, are_labelled
 from cellular_bench.core.npz import read_stored, write_stored
-from cellular_bench.core.types import Features, GeneSelection, ProfileName, Stress, TaskId
+from cellular_bench.core.types import (
+    Features,
+    GeneSelection,
+    Preprocessing,
+    ProfileName,
+    Stress,
+    TaskId,
+)
 from cellular_bench.datasets.splits import half_names
 
 if TYPE_CHECKING:
@@ -38,6 +45,9 @@ if TYPE_CHECKING:
     from cellular_bench.core.types import Dataset, Split
 
 MIN_CELLS_PER_GENE = 3
+
+#: Kind of genes that a method is given, and what else differs from the default.
+View = tuple[Features, Preprocessing | None]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -157,7 +167,7 @@ def prepare_split(
     folder: Path,
     *,
     inputs: Mapping[str, tuple[TaskId, ProfileName]] = MappingProxyType({}),
-    views: Mapping[Features, Path] = MappingProxyType({}),
+    views: Mapping[View, Path] = MappingProxyType({}),
     plugins: Sequence[Path] = (),
 ) -> None:
     """Work out what the runs of a split read: the truth of the scored cells, and what methods may see.
@@ -193,8 +203,41 @@ def prepare_split(
     cells = read_cells(folder / CELLS)
     names = np.asarray(adata.obs_names, dtype=str)
     write_stored(folder / ORDER, {"order": view_order(names, cells, seed=digest)})
-    for features, path in views.items():
-        write_views(adata, cells, path, features=features, seed=digest)
+    for (features, setting), path in views.items():
+        if setting is None:
+            write_views(adata, cells, path, features=features, seed=digest)
+            continue
+        try:
+            chosen = replace(cells, highly_variable=genes_at(setting, adata, train_obs, genes))
+        except UserError as error:  # such as a curve through too few genes: the end of its own runs alone
+            path.parent.mkdir(parents=True, exist_ok=True)
+            why_missing(path).write_text(str(error), encoding="utf-8")
+            continue
+        write_views(adata, chosen, path, features=features, seed=digest, scale=bool(setting.scale))
+
+
+def genes_at(
+    setting: Preprocessing, adata: AnnData, train_obs: NDArray[np.int64], default: GeneSelection
+) -> NDArray[np.bool_]:
+    """Return the variable genes of the training cells at a setting of the preprocessing, (n_vars,).
+
+    Raises
+    ------
+    UserError
+        If they cannot be found.
+    """
+    counts = adata.layers.get(keys.COUNTS)
+    return variable_genes(
+        adata.X[train_obs],
+        selection_at(default, setting),
+        counts=None if counts is None else counts[train_obs],
+        batch=np.asarray(adata.obs[keys.BATCH], dtype=str)[train_obs],
+    )
+
+
+def why_missing(views: Path) -> Path:
+    """Return the file that says why there is no such folder of views."""
+    return views.with_name(f"{views.name}.reason.txt")
 
 
 def _in_halves(scored: AnnData, kind: str, halves: NDArray[np.bool_] | None = None) -> AnnData:

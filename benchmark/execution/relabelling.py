@@ -129,7 +129,7 @@ def relabel(store: Store, record: RunRecord, others: Sequence[Labelling], *, n_j
     outputs, truth = read_outputs(store.run_file(record.run_id, OUTPUTS)), read_truth(folder)
     if not np.array_equal(outputs.obs_names, truth.obs_names):
         raise UserError(f"The outputs of {record.run_id} are not for the cells of its split.")
-    given = scoring.expression_of(outputs, store.data_file(record.dataset), folder)
+    given = scoring.expression_of(outputs, store.data_file(record.dataset), folder, record.method)
     profile = _profile(record)
     given |= read_inputs(task, folder, study_metrics=scoring.has_study_metrics(record), profile=profile)
     made = {one.labelling: one for one in record.relabelled}

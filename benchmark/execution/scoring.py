@@ -16,7 +16,14 @@ from numpy.typing import NDArray
 
 from cellular_bench.benchmark import registry
 from cellular_bench.benchmark.execution.preparation import Truth, read_expression
-from cellular_bench.benchmark.schema.records import Evaluation, GroupScore, Outcome, RunRecord, Score
+from cellular_bench.benchmark.schema.records import (
+    Evaluation,
+    GroupScore,
+    MethodIdentity,
+    Outcome,
+    RunRecord,
+    Score,
+)
 from cellular_bench.benchmark.tasks import Task
 from cellular_bench.core import keys
 from cellular_bench.core.errors import ContractError, UndefinedError
@@ -34,6 +41,7 @@ _Spec = TypeVar("_Spec", bound="MetricSpec | CellQuantity")
 #: What cells are grouped by in records.
 GROUPS: Final[tuple[Literal["label"], Literal["batch"]]] = ("label", "batch")
 _LOG: Final = logging.getLogger(__name__)
+OTHER_GENES = "Corrected expression is compared at the default setting of the preprocessing alone."
 NOISE = "The embedding is noise, with no information on the cells (a posterior that collapsed?)."
 UNCHANGED = (
     "The embedding has the nearest neighbours of principal components: the method corrected next to nothing, "
@@ -64,10 +72,15 @@ def notes_on(outputs: Outputs, data: Path) -> tuple[str, ...]:
     return () if note is None else (note,)
 
 
-def expression_of(outputs: Outputs, data: Path, truth_folder: Path) -> dict[str, Any]:
-    """Return what corrected expression is compared with, as an input; nothing if there is none."""
+def expression_of(outputs: Outputs, data: Path, truth_folder: Path, method: MethodIdentity) -> dict[str, Any]:
+    """Return what corrected expression is compared with, as an input; nothing if there is none.
+
+    Other genes, or scaled ones, would have other values: there is a reason instead.
+    """
     if outputs.genes is None:
         return {}
+    if method.preprocessing is not None:
+        return {"expression": UndefinedError(OTHER_GENES)}
     return {"expression": read_expression(data, truth_folder, outputs.genes)}
 
 

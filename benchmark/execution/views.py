@@ -20,6 +20,7 @@ from numpy.typing import NDArray
 from cellular_bench.core import keys
 from cellular_bench.core.h5ad import write_h5ad
 from cellular_bench.core.layers import named_layers
+from cellular_bench.core.scaling import Scaling
 from cellular_bench.datasets.splits import half_names
 
 if TYPE_CHECKING:
@@ -36,6 +37,8 @@ QUERY_LABELS: Final = "query_labels.npz"
 NAMES: Final = "names.npz"
 #: Batches of the second of two calls, of a split in halves; opened between the calls.
 SECOND_BATCHES: Final = "second_batches.npz"
+#: Largest absolute value of scaled genes, as in scanpy's and Seurat's tutorials.
+CLIP: Final = 10.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -118,11 +121,14 @@ def _orders(
     return train, query, dict(zip(either.tolist(), numbers.tolist(), strict=True))
 
 
-def write_views(adata: AnnData, cells: Cells, folder: Path, *, features: Features, seed: str) -> None:
+def write_views(
+    adata: AnnData, cells: Cells, folder: Path, *, features: Features, seed: str, scale: bool = False
+) -> None:
     """Write what methods may see of a split; the folder is there as a whole or not at all.
 
     A stress has been applied to ``adata``. Genes are the highly variable ones if ``features`` is ``"hvg"``;
-    else all, and ``var["highly_variable"]`` shows which they are.
+    else all, and ``var["highly_variable"]`` shows which they are. If ``scale``, they are centred, have unit
+    variance over the training cells, and values end at :data:`CLIP`.
 
     Raises
     ------
@@ -141,9 +147,14 @@ def write_views(adata: AnnData, cells: Cells, folder: Path, *, features: Feature
     )
     temporary = folder.with_name(f".{folder.name}.{uuid.uuid4().hex}")
     temporary.mkdir(parents=True)
+    scaling: Scaling | None = None
     try:
         for rows, file in ((train, TRAIN), (query, QUERY)):
             view = _view(adata, rows, cells, features)
+            if scale and scaling is None:  # of the training cells, which come first
+                scaling = Scaling.fit(view.X, clip=CLIP)
+            if scaling is not None:
+                view.X = scaling.apply(view.X)
             view.obs_names = [f"cell_{number[row]:0{width}d}" for row in rows.tolist()]
             write_h5ad(view, temporary / file, compression_level=None)
         _save(temporary / TRAIN_LABELS, label=np.array([noisy[row] for row in train.tolist()], dtype=str))

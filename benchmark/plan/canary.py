@@ -73,8 +73,13 @@ class Canary:
 
 
 def can_be_tested(run: PlannedRun) -> bool:
-    """Whether a canary can test a run: its task counts agreement, and it is not shown the scored labels."""
+    """Whether a canary can test a run: its task counts agreement, and it is not shown the scored labels.
+
+    One setting of the preprocessing is enough: it does not change which labels a method sees.
+    """
     split, method = run.split, run.method
+    if method.preprocessing is not None:
+        return False
     is_hidden = method.labels != "all" and split.kind not in AT_ONCE
     return TASKS[run.task].agreement is not None and is_hidden and not method.is_control and not split.stress
 

@@ -44,6 +44,7 @@ def method_identity(method: Method, params: Mapping[str, Any]) -> MethodIdentity
         source_digest=method.source_digest[:10] if method.source_digest else None,
         features=spec.features,
         given_features=None if spec.features == method.factory.spec.features else spec.features,
+        scaling=spec.scaling,
         packages=_packages(method, params),
         files=file_digests(method, params),
         members={member.method_id: member.version for member in members(method, params)},
@@ -108,11 +109,13 @@ def run_id(
 ) -> str:
     """Name a run after what it is, with a digest of everything that can change its result."""
     genes = [identity.given_features] if identity.given_features else []
+    setting = identity.preprocessing
+    given = [*genes, asdict(setting)] if setting else genes
     params = {**identity.params, **identity.files}  # what a file holds, not where it lies
     facts: dict[str, Any] = {
         "protocol": PROTOCOL_VERSION,
         "task": task,
-        "method": [identity.method_id, identity.version, params, method.source_digest, *genes],
+        "method": [identity.method_id, identity.version, params, method.source_digest, *given],
         "packages": identity.packages,
         "dataset": dataset.digest,
         "split": split.digest,
@@ -125,7 +128,8 @@ def run_id(
     if identity.members:
         facts["members"] = identity.members
     digest = hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()[:10]
-    what = f"{dataset.dataset_id}-{truncated(split.split_id)}-{identity.method_id}"
+    who = f"{identity.method_id}-{setting.name.replace(' ', '-')}" if setting else identity.method_id
+    what = f"{dataset.dataset_id}-{truncated(split.split_id)}-{who}"
     return f"{task}-{what}-s{seed}-{digest}"
 
 
@@ -134,7 +138,8 @@ def question(run: Run) -> str:
     named = {"method_id", "version", "source_digest", "given_features", "members"}
     method = run.method.model_dump(include=named)
     params = {**run.method.params, **run.method.files}
-    facts = [run.task, method, params, run.dataset.digest, run.split.digest, run.seed]
+    setting = [asdict(run.method.preprocessing)] if run.method.preprocessing else []
+    facts = [run.task, method, params, run.dataset.digest, run.split.digest, run.seed, *setting]
     return json.dumps(facts, sort_keys=True)
 
 

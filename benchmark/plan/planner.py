@@ -19,6 +19,7 @@ from cellular_bench.benchmark.plan.identity import (
     split_identity,
 )
 from cellular_bench.benchmark.plan.params import completed, files_of
+from cellular_bench.benchmark.plan.preprocessing import at_settings
 from cellular_bench.benchmark.plan.run import Access, Plan, PlannedRun
 from cellular_bench.benchmark.registry import Method, load, lookup, methods_for, metrics, task, task_origin
 from cellular_bench.benchmark.schema.records import GENES, MethodIdentity, SplitIdentity
@@ -59,7 +60,8 @@ def plan(
         for dataset_id in block.datasets:
             dataset = datasets[dataset_id]
             allowed, of_splits = _allowed_splits(block, dataset, suite.min_cells)
-            notes |= dict.fromkeys(of_splits)
+            varied, of_settings = at_settings(suite, dataset, chosen)
+            notes |= dict.fromkeys((*of_splits, *of_settings))
             for split, cells in allowed:
                 key = dataset.digest, split.digest
                 splits[key] = split
@@ -67,7 +69,7 @@ def plan(
                 left_out[key] = stray_batches(scored, suite.min_cells)
                 notes |= dict.fromkeys(_batch_notes(block, dataset, left_out[key]))
                 warned = replace(dataset, warnings=(*dataset.warnings, *of_splits))
-                found = tuple(_runs(suite, block, warned, cells, chosen, plugins))
+                found = tuple(_runs(suite, block, warned, cells, varied, plugins))
                 runs |= {run.run_id: run for run in found}
                 tested = [run for run in found if run.seed == block.seeds[0] and can_be_tested(run)]
                 if suite.leak_canary and tested:

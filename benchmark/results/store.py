@@ -64,7 +64,7 @@ from cellular_bench.core.files import (
     write_text_atomically,
 )
 from cellular_bench.core.json_files import parse_json, read_json
-from cellular_bench.core.types import Features
+from cellular_bench.core.types import Features, Preprocessing
 
 # In the result folder.
 SUITE: Final = "suite.json"
@@ -297,10 +297,16 @@ class Store:
         """
         return below(self.root, "splits", dataset.version_id, split.folder_name)
 
-    def views_folder(self, dataset: DatasetIdentity, split: SplitIdentity, features: Features) -> Path:
+    def views_folder(
+        self,
+        dataset: DatasetIdentity,
+        split: SplitIdentity,
+        features: Features,
+        setting: Preprocessing | None = None,
+    ) -> Path:
         """Return the folder of what methods may see of a split; its name says nothing of either."""
         name = hashlib.sha256(f"{dataset.digest} {split.digest}".encode()).hexdigest()[:16]
-        return self.views / name / features
+        return self.views / name / ("-".join([features, *setting.name.split()]) if setting else features)
 
     @property
     def views(self) -> Path:

@@ -14,7 +14,9 @@ from cellular_bench.core.types import (
     Features,
     GeneSelection,
     LabelAccess,
+    Preprocessing,
     ProfileName,
+    ScalingUse,
     SplitKind,
     StressKind,
     TaskId,
@@ -62,7 +64,9 @@ class MethodIdentity(Model):
 
     ``source_digest`` begins the sha256 of a plug-in file: an edited method is another row.
     ``features`` are the genes that it was given; ``given_features`` is the same if they are not its own
-    choice, which ``name`` then says, else None. ``packages`` holds the versions of what its numbers depend on
+    choice, which ``name`` then says, else None. ``preprocessing`` is what else the harness gave it than by
+    default, which ``name`` says too; None for the default. ``scaling`` is that of its description, None in
+    older records. ``packages`` holds the versions of what its numbers depend on
     (:func:`~cellular_bench.benchmark.plan.installed.packages_of`), ``files`` the sha256 of each file that a
     parameter names, ``members`` the version of each method that a parameter names. ``needs_names``: it was
     given the names that cells have in the data, which may say what they are.
@@ -81,9 +85,16 @@ class MethodIdentity(Model):
     source_digest: str | None = None
     features: Features | None = None
     given_features: Features | None = None
+    scaling: ScalingUse | None = None
+    preprocessing: Preprocessing | None = None
     packages: dict[str, str] = Field(default_factory=dict)
     files: dict[str, str] = Field(default_factory=dict)
     members: dict[str, int] = Field(default_factory=dict)
+
+    @property
+    def base_name(self) -> str:
+        """The name without the setting of its preprocessing."""
+        return self.name.removesuffix(f", {self.preprocessing.name}") if self.preprocessing else self.name
 
 
 class DatasetIdentity(Model):

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from collections import Counter
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 from pydantic import Field, ValidationError, field_validator
 
@@ -17,11 +17,13 @@ from cellular_bench.core.errors import UserError
 from cellular_bench.core.files import is_plain_name
 from cellular_bench.core.sizes import MIN_CELLS
 from cellular_bench.core.toml import explain, read_toml
-from cellular_bench.core.types import Features, ProfileName, SplitKind, TaskId
+from cellular_bench.core.types import Features, Flavor, ProfileName, SplitKind, TaskId
 from cellular_bench.datasets import catalog
 
 #: What generators of random numbers take.
 Seed = Annotated[int, Field(ge=0, lt=2**32)]
+#: Number of variable genes, or all genes.
+Genes = Annotated[int, Field(ge=2, le=10**6)] | Literal["all"]
 
 
 class MethodChoice(Model):
@@ -91,6 +93,10 @@ class Suite(Model):
     canaries
         Add the controls that show which metrics reward what they should not, and the methods that they
         damage, to every block of their task (:mod:`cellular_bench.benchmark.analysis.fooled`).
+    genes, hvg, scale
+        Preprocessings beside the default one, which every method is run with: numbers of variable genes or
+        ``"all"``, how they are found, and whether genes are scaled. Each combination that changes something
+        for a method is a further row of it (:mod:`cellular_bench.benchmark.plan.preprocessing`).
     partial
         True: what is not here is left out and written down, not an error.
     stand_ins
@@ -112,6 +118,9 @@ class Suite(Model):
     min_cells: int = Field(default=MIN_CELLS, ge=1)
     leak_canary: bool = True
     canaries: bool = False
+    genes: tuple[Genes, ...] = ()
+    hvg: tuple[Flavor, ...] = ()
+    scale: tuple[bool, ...] = ()
     partial: bool = False
     stand_ins: dict[str, tuple[str, ...]] = Field(default_factory=dict)
     missing: tuple[Missing, ...] = ()

@@ -63,6 +63,7 @@ class CellTypist:
         description="Logistic regression per cell type after gene selection, trained on the reference.",
         labels="train",
         features="all",
+        scaling="own",
         inductive=True,
         doi="10.1126/science.abl5197",
         url="https://github.com/Teichlab/celltypist",

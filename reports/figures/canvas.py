@@ -25,7 +25,9 @@ MARKERS: Final = ("o", "^", "s", "D", "v", "P")
 #: The most characters of a name in a drawing.
 MOST_DRAWN: Final = 24
 
-FigureKind = Literal["embedding", "confusion", "history", "curves", "samples", "cost", "ranks", "stress"]
+FigureKind = Literal[
+    "embedding", "confusion", "history", "curves", "samples", "cost", "ranks", "stress", "settings"
+]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -13,6 +13,7 @@ from cellular_bench.core.types import aspect_title
 from cellular_bench.reports.figures.canvas import Figure
 from cellular_bench.reports.figures.costs import cost_figure
 from cellular_bench.reports.figures.rank_diagram import rank_figure
+from cellular_bench.reports.figures.settings import settings_figure
 from cellular_bench.reports.figures.stress_curves import stress_figure
 from cellular_bench.reports.page.figure_pages import figure_page
 from cellular_bench.reports.page.method_details import method_details
@@ -21,6 +22,7 @@ from cellular_bench.reports.report import Report
 from cellular_bench.reports.tables.across_datasets import across_id
 from cellular_bench.reports.tables.method_rows import GROUPS
 from cellular_bench.reports.tables.overview import formulas, other_title, runs_in_words
+from cellular_bench.reports.tables.preprocessing import spread_id
 
 #: Scales to choose from: value, title, what it does.
 SCALES: Final[tuple[tuple[Scale, str, str], ...]] = (
@@ -64,6 +66,7 @@ def _pictures(report: Report) -> dict[str, Figure]:
         **{across_id(group): rank_figure(group) for group in report.across},
         **{series.series_id: stress_figure(series) for series in report.stress},
         **{board.board_id: cost_figure(board) for board in report.boards},
+        **{spread_id(board): settings_figure(board) for board in report.boards},
     }
     return {place: figure for place, figure in drawn.items() if figure is not None}
 

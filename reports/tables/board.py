@@ -16,6 +16,7 @@ from cellular_bench.reports.tables.labels import held_out_table, labels_table
 from cellular_bench.reports.tables.metrics import metrics_table
 from cellular_bench.reports.tables.min_max import min_max_table
 from cellular_bench.reports.tables.model import MOST_ROWS, Table, limited, limited_columns, with_notes
+from cellular_bench.reports.tables.preprocessing import preprocessing_tables
 from cellular_bench.reports.tables.published import published_tables
 from cellular_bench.reports.tables.rank_stability import stability_table
 from cellular_bench.reports.tables.ranking import ranking_table
@@ -38,6 +39,7 @@ BOARD_TABLES: Final[tuple[BoardTable, ...]] = (
     group_tables,
     published_tables,
     failures_table,
+    preprocessing_tables,
 )
 
 

@@ -119,6 +119,7 @@ def _settings(row: BoardRow) -> dict[str, str]:
     identity = row.method.model_dump(mode="json")
     params: dict[str, Any] = identity.pop("params")
     packages: dict[str, str] = identity.pop("packages")
+    identity.pop("scaling")
     settings = {**identity, **packages, **params}
     return {key: json.dumps(value, sort_keys=True) for key, value in settings.items()}
 

@@ -156,7 +156,8 @@ class Table:
     """A table of a report, the same for the page, Markdown, LaTeX and JSON.
 
     ``lead`` says what it shows, ``caption`` what the numbers are, ``head`` is the title of the column of
-    names, and ``task`` the task that it belongs to if it is not part of a board. Of the kinds, ``"ranking"``
+    names, and ``task`` the task that it belongs to if it is not part of a board. The page folds tables of one
+    ``fold_title`` together. Of the kinds, ``"ranking"``
     is ranked again by the page's script, with its first column before the names; ``"dense"`` has many narrow
     columns.
     """
@@ -171,6 +172,7 @@ class Table:
     kind: Literal["ranking", "dense", "plain"] = "plain"
     remarks: tuple[Remarks, ...] = ()
     task: str = ""
+    fold_title: str = ""
 
     @property
     def is_of_methods(self) -> bool:

@@ -24,7 +24,7 @@ from cellular_bench.reports.tables.model import Table
 from cellular_bench.reports.tables.overview import canary_in_words, caution_in_words, weights_notes
 
 #: What of a table is for the page alone.
-OF_THE_PAGE: Final = {"key", "href", "row_id", "scales", "share", "kind"}
+OF_THE_PAGE: Final = {"key", "href", "row_id", "scales", "share", "kind", "fold_title"}
 COSTS: Final = ("wall_time_s", "cpu_time_s", "peak_rss_mib", "warm_up_s")
 
 
@@ -76,6 +76,7 @@ def _board(board: Board) -> dict[str, Any]:
         "caution": caution_in_words(board) or None,
         "leak_canary": canary_in_words(board) or None,
         "rows": [_row(board, row) for row in board.rows],
+        "settings": [_row(board, row) for row in board.settings],
     }
 
 

@@ -10,7 +10,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any, Final
 
 from cellular_bench.benchmark.analysis.leaderboard import Board, BoardRow, method_key
-from cellular_bench.benchmark.schema.records import RunRecord
+from cellular_bench.benchmark.schema.records import MethodIdentity, RunRecord
 from cellular_bench.benchmark.schema.weights import weights_text
 from cellular_bench.core.text import cut, one_line, visible
 from cellular_bench.reports.report import BoardReport, Report, Section
@@ -21,7 +21,7 @@ CSV_COLUMNS = (
     "run_id", "suite_id", "task", "dataset_id", "split_id", "split_kind", "method_id", "method_params",
     "seed", "status", "reason", "metric_id", "aspect", "value", "value_reason", "standard_error",
     "profile", "wall_time_s", "cpu_time_s", "peak_rss_mib", "warm_up_s",
-    "group_by", "group", "dataset_version",
+    "group_by", "group", "dataset_version", "setting",
 )  # fmt: skip
 
 
@@ -84,6 +84,7 @@ def score_rows(run: RunRecord) -> Iterator[dict[str, Any]]:
         "status": run.status,
         "reason": None if run.reason is None else cut(run.reason),
         "dataset_version": run.dataset.version_id,
+        "setting": _setting(run.method),
     }
     if run.evaluation is not None:
         common["profile"] = run.evaluation.profile
@@ -101,14 +102,17 @@ def score_rows(run: RunRecord) -> Iterator[dict[str, Any]]:
 
 
 def leaderboard_csv(boards: Sequence[Board]) -> str:
-    """Return one line per method and board; what a board has no column for is empty."""
+    """Return one line per method, setting and board; what a board has no column for is empty."""
     rows = leaderboard_rows(boards)
     return csv_text(list(dict.fromkeys(name for row in rows for name in row)), rows)
 
 
 def leaderboard_rows(boards: Sequence[Board]) -> list[dict[str, Any]]:
-    """Return a mapping for each method and board, the best of each board first."""
-    return [_leaderboard_row(board, row) for board in boards for row in board.rows]
+    """Return a mapping for each method and board, the best of each board first.
+
+    Rows at other settings of the preprocessing, which have no rank, come after those of their board.
+    """
+    return [_leaderboard_row(board, row) for board in boards for row in (*board.rows, *board.settings)]
 
 
 def scheme_of(board: Board) -> str:
@@ -145,7 +149,13 @@ def _leaderboard_row(board: Board, row: BoardRow) -> dict[str, Any]:
         "dataset_version": board.dataset.version_id,
         "rule": board.rule.name,
         "weights": weights_text(weighed),
+        "setting": _setting(row.method),
     }
+
+
+def _setting(method: MethodIdentity) -> str:
+    """Return what the harness gave a method: ``"default"``, or what differed."""
+    return method.preprocessing.name if method.preprocessing else "default"
 
 
 def escape(text: str) -> str:

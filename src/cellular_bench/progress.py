@@ -79,7 +79,8 @@ class ConsoleProgress(Progress):
         done = f"{sum(self.counts.values()):>{len(str(self.total))}}/{self.total}"
         seconds = f"{record.cost.wall_time_s:8.1f} s" if record.cost else ""
         colour = _MARKS.get(record.status, "red")
-        genes = record.method.given_features
+        of = record.method
+        genes = of.preprocessing.name if of.preprocessing else of.given_features
         if self._bar is not None and not record.is_canary:
             self._bar.advance(self._bar.task_ids[0])
         data, method = (

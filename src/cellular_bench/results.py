@@ -87,7 +87,8 @@ class Results:
         ``weights`` of aspects are the name of a rule, such as ``"scib"``, or ``{"ASPECT": weight}``; by
         default those that the folder was run with. ``rule`` and ``weights`` say which were taken, and
         ``scib_overall`` and ``scib_rank`` (or ``default_...``) are by the other rule of the task.
-        ``dataset_version`` distinguishes data of one name, such as a subsample and the whole.
+        ``dataset_version`` distinguishes data of one name, such as a subsample and the whole. Rows whose
+        ``setting`` of the preprocessing is not ``"default"`` have no rank.
         ``leak_canary`` is ``"flagged"`` if the method knows labels that it was not shown, else ``"passed"``,
         ``"no power"`` (too few cells) or ``"no answer"``; missing if it was not tested.
 

@@ -122,3 +122,58 @@ def test_selection_leaves_its_input_and_repeats(lognorm):
 def test_impossible_selections(values, selection, message):
     with pytest.raises(UserError, match=message):
         variable_genes(values, selection)
+
+
+@pytest.fixture(scope="module")
+def pancreas():
+    adata = load(specs()["baron"]).adata[::3]
+    return adata[:, expressed_genes(adata.X)].copy()
+
+
+@pytest.mark.parametrize("n_top_genes", [20, 500])
+def test_genes_of_seurat_v3_are_those_of_scanpy(pancreas, n_top_genes):
+    wanted = sc.pp.highly_variable_genes(
+        pancreas, flavor="seurat_v3", layer="counts", n_top_genes=n_top_genes, inplace=False
+    )
+    selection = GeneSelection(flavor="seurat_v3", n_top_genes=n_top_genes)
+    chosen = variable_genes(pancreas.X, selection, counts=pancreas.layers["counts"])
+    assert chosen.tolist() == wanted["highly_variable"].tolist()
+    assert chosen.tolist() != variable_genes(pancreas.X, GeneSelection(n_top_genes=n_top_genes)).tolist()
+
+
+@pytest.mark.parametrize("n_top_genes", [20, 500])
+def test_genes_of_several_batches_are_those_of_scanpy(pancreas, n_top_genes):
+    wanted = sc.pp.highly_variable_genes(
+        pancreas, flavor="cell_ranger", batch_key="batch", n_top_genes=n_top_genes, inplace=False
+    )
+    batch = np.asarray(pancreas.obs["batch"], dtype=str)
+    assert len(np.unique(batch)) > 1
+    selection = GeneSelection(flavor="batch_aware", n_top_genes=n_top_genes)
+    chosen = variable_genes(pancreas.X, selection, batch=batch)
+    assert chosen.tolist() == wanted.loc[pancreas.var_names, "highly_variable"].tolist()
+    shuffled = np.random.default_rng(0).permutation(pancreas.n_obs)
+    assert variable_genes(pancreas.X[shuffled], selection, batch=batch[shuffled]).tolist() == chosen.tolist()
+    renamed = variable_genes(pancreas.X, selection, batch=np.char.add("x", batch))
+    assert renamed.tolist() == chosen.tolist()
+    assert chosen.tolist() != variable_genes(pancreas.X, GeneSelection(n_top_genes=n_top_genes)).tolist()
+
+
+def test_a_gene_of_both_batches_comes_before_one_of_a_single_batch():
+    # All means are 4, so that variances are compared: 1 for gene 3 in both batches, 9 for gene 8 in one.
+    spread = np.full((2, 30), 0.1)
+    spread[:, 3], spread[0, 8], spread[1, 5] = 1.0, 3.0, 0.2
+    values = 4.0 + np.repeat(spread, 20, axis=0) * np.tile([[-1.0], [1.0]], (20, 1))
+    batch = np.repeat(["a", "b"], 20)
+    assert genes._by_batches(values, batch, 2)[:3].tolist() == [3, 8, 5]
+    one = GeneSelection(flavor="batch_aware", n_top_genes=1)
+    assert np.flatnonzero(variable_genes(values[:20], one, batch=batch[:20])).tolist() == [8]
+
+
+def test_flavors_without_what_they_read(pancreas):
+    few = GeneSelection(flavor="seurat_v3", n_top_genes=2)
+    with pytest.raises(UserError, match="seurat_v3 need raw counts"):
+        variable_genes(pancreas.X, few)
+    with pytest.raises(UserError, match="genes of 20 different means that vary, got 0"):
+        variable_genes(pancreas.X[:, :4], few, counts=np.tile([1.0, 2.0, 1.0, 2.0], (pancreas.n_obs, 1)))
+    with pytest.raises(UserError, match="batch_aware need batches"):
+        variable_genes(pancreas.X, GeneSelection(flavor="batch_aware", n_top_genes=2))

@@ -55,7 +55,7 @@ def prepared(cells, folder, **options):
     folder.mkdir()
     write_data(dataset, folder / "data.h5ad")
     write_split(split, dataset_identity(dataset), folder / "split.npz")
-    views = {features: folder / "views" / features for features in ("hvg", "all")}
+    views = {(features, None): folder / "views" / features for features in ("hvg", "all")}
     prepare_split(folder / "data.h5ad", folder / "split.npz", folder, views=views)
     return dataset, split
 

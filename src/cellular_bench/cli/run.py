@@ -11,7 +11,7 @@ from cellular_bench.benchmark import registry
 from cellular_bench.benchmark.schema.executor import ExecutorKind
 from cellular_bench.benchmark.tasks import TASKS
 from cellular_bench.cli import messages, options
-from cellular_bench.core.types import SplitKind
+from cellular_bench.core.types import Flavor, SplitKind
 
 _SPLITS = [kind.replace("_", "-") for kind in get_args(SplitKind)]
 _RETRIED = ("failed", "timeout", "out_of_memory", "not_applicable")
@@ -32,6 +32,8 @@ Examples:
   run-benchmark run --adata my.h5ad --batch-key donor --label-key level1 --label-key level2
   run-benchmark run --plugin my_method.py --out results/mine
   run-benchmark run --task integration --weights scib
+  run-benchmark run --method pca,harmony,symphony --task integration \\
+      --genes 500,2000,all --hvg cell_ranger,seurat --scale yes,no
 
 Exit code: 0 all runs ended well or do not apply, 1 some did not, 2 the request was wrong.""",
 )
@@ -90,6 +92,19 @@ Exit code: 0 all runs ended well or do not apply, 1 some did not, 2 the request 
 )
 @click.option("--seeds", type=options.IntList(), help="Instead of the suite's, such as 0,1,2.")
 @options.weights_option("the suite's, or each task's own")
+@click.option(
+    "--genes",
+    type=options.NameList(),
+    help="Also give methods these numbers of variable genes, such as 500,1000,all.",
+)
+@click.option(
+    "--hvg",
+    type=options.NameList(),
+    help=f"Also choose variable genes so: {', '.join(get_args(Flavor))}.",
+)
+@click.option(
+    "--scale", type=options.NameList(), help="yes: also give scaled genes to methods that can use them."
+)
 @options.min_cells_option(None, "the suite's, which is 10 unless it says otherwise")
 @click.option(
     "--leak-canary/--no-leak-canary",

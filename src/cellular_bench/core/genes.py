@@ -1,4 +1,10 @@
-"""Variable genes: those whose dispersion stands out among genes of similar mean expression."""
+"""Variable genes: those whose dispersion stands out among genes of similar mean expression.
+
+Flavors: ``cell_ranger`` and ``seurat`` compare dispersions of log-normalised expression within bins of the
+mean. ``seurat_v3`` compares variances of counts with those that a smooth curve of the mean predicts.
+``batch_aware`` is ``cell_ranger`` in each batch by itself: genes are sorted by the number of batches in which
+they are selected, then by their mean dispersion.
+"""
 
 from __future__ import annotations
 
@@ -8,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cellular_bench.core.errors import UnknownNameError, UserError
-from cellular_bench.core.types import Flavor, GeneSelection
+from cellular_bench.core.types import Flavor, GeneSelection, Preprocessing
 
 #: Cells whose values are summed at a time.
 BLOCK_CELLS = 20_000
@@ -18,13 +24,21 @@ N_BINS = 20
 PERCENTILES = np.arange(10, 105, 5)
 #: Stands for a mean of 0, which nothing can be divided by.
 TINY_MEAN = 1e-12
+#: Different means of genes that a curve through them needs.
+LEAST_MEANS = 20
 #: Median absolute deviation of the normal distribution, in standard deviations.
 NORMAL_MAD = 0.6744897501960817
 
 Floats = NDArray[np.float64]
 
 
-def variable_genes(X: Any, selection: GeneSelection | None = None) -> NDArray[np.bool_]:
+def variable_genes(
+    X: Any,
+    selection: GeneSelection | None = None,
+    *,
+    counts: Any = None,
+    batch: NDArray[np.str_] | None = None,
+) -> NDArray[np.bool_]:
     """Select the genes whose dispersion stands out among genes of similar mean.
 
     The selection of ``scanpy.pp.highly_variable_genes`` on the expressed genes (scanpy fails if no cell
@@ -37,6 +51,10 @@ def variable_genes(X: Any, selection: GeneSelection | None = None) -> NDArray[np
         (n_obs, n_vars) log-normalised expression of the training cells, sparse or dense. Not modified.
     selection
         Flavor and number of genes; by default 2,000 genes by ``cell_ranger``, as in the CELLULAR study.
+    counts
+        (n_obs, n_vars) counts, which ``seurat_v3`` reads.
+    batch
+        (n_obs,) batches, which ``batch_aware`` reads.
 
     Returns
     -------
@@ -45,12 +63,15 @@ def variable_genes(X: Any, selection: GeneSelection | None = None) -> NDArray[np
     Raises
     ------
     UserError
-        If the flavor is unknown, ``n_top_genes`` is below 1, or no gene is expressed.
+        If the flavor is unknown or lacks what it reads, ``n_top_genes`` is below 1, no gene is expressed,
+        or too few genes are for a curve.
 
     References
     ----------
     ``cell_ranger``: Zheng et al. 2017, https://doi.org/10.1038/ncomms14049.
     ``seurat``: Satija et al. 2015, https://doi.org/10.1038/nbt.3192.
+    ``seurat_v3``: Stuart et al. 2019, https://doi.org/10.1016/j.cell.2019.05.031.
+    ``batch_aware``: as Luecken et al. 2022, https://doi.org/10.1038/s41592-021-01336-8.
 
     Examples
     --------
@@ -66,10 +87,21 @@ def variable_genes(X: Any, selection: GeneSelection | None = None) -> NDArray[np
     if expressed.sum() <= chosen.n_top_genes:
         return expressed
     # A gene without a value (NaN) sorts last; a stable sort keeps tied genes in their order.
-    order = np.argsort(-_spread(X[:, expressed], chosen.flavor), kind="stable")
+    if chosen.flavor == "batch_aware":
+        order = _by_batches(X[:, expressed], batch, chosen.n_top_genes)
+    elif chosen.flavor == "seurat_v3":
+        order = np.argsort(-_standardised_variance(counts, expressed), kind="stable")
+    else:
+        order = np.argsort(-_spread(X[:, expressed], chosen.flavor), kind="stable")
     mask = np.zeros(len(expressed), dtype=bool)
     mask[np.flatnonzero(expressed)[order[: chosen.n_top_genes]]] = True
     return mask
+
+
+def selection_at(default: GeneSelection, setting: Preprocessing) -> GeneSelection:
+    """Return how variable genes are chosen at a setting of the preprocessing."""
+    n_genes = setting.genes if isinstance(setting.genes, int) else default.n_top_genes
+    return GeneSelection(flavor=setting.flavor or default.flavor, n_top_genes=n_genes)
 
 
 def expressed_genes(X: Any) -> NDArray[np.bool_]:
@@ -137,6 +169,49 @@ def _spread(X: Any, flavor: Flavor) -> Floats:
         if not np.isnan(normalised).all():
             return normalised
     return variance / mean
+
+
+def _standardised_variance(counts: Any, expressed: NDArray[np.bool_]) -> Floats:
+    """Return the variance of the counts of each expressed gene on the scale that its mean predicts."""
+    if counts is None:
+        raise UserError("Variable genes of the flavor seurat_v3 need raw counts; these data have none.")
+    import anndata
+    import scanpy as sc
+
+    shown = counts[:, expressed].astype(np.float64)
+    mean, variance = moments(shown)
+    n_means = len(np.unique(mean[variance > 0]))
+    if n_means < LEAST_MEANS:  # loess would end the process
+        raise UserError(
+            f"Variable genes of the flavor seurat_v3 need genes of {LEAST_MEANS} different means that vary, "
+            f"got {n_means}."
+        )
+    cells = anndata.AnnData(shown)
+    try:
+        table = sc.pp.highly_variable_genes(cells, flavor="seurat_v3", n_top_genes=1, inplace=False)
+    except ValueError as error:  # of the curve through few genes, or genes of few different means
+        raise UserError(f"Variable genes of the flavor seurat_v3 cannot be found: {error}") from error
+    return np.asarray(table["variances_norm"], dtype=np.float64)
+
+
+def _by_batches(X: Any, batch: NDArray[np.str_] | None, n_top_genes: int) -> NDArray[np.intp]:
+    """Order genes by the number of batches that select them, then by their mean dispersion there."""
+    if batch is None:
+        raise UserError("Variable genes of the flavor batch_aware need batches.")
+    names = np.unique(batch)
+    dispersion = np.zeros((len(names), X.shape[1]))
+    n_selected = np.zeros(X.shape[1], dtype=np.int64)
+    for row, name in zip(dispersion, names, strict=True):
+        part = X[batch == name]
+        expressed = expressed_genes(part)  # others have the dispersion 0 there
+        if expressed.any():
+            row[expressed] = spread = _spread(part[:, expressed], "cell_ranger")
+            known = np.sort(spread[~np.isnan(spread)])[::-1]
+            if len(known):
+                n_selected[expressed] += spread >= known[min(n_top_genes, len(known)) - 1]
+    n_known = (~np.isnan(dispersion)).sum(axis=0)
+    mean = np.where(n_known > 0, np.nansum(dispersion, axis=0) / np.maximum(n_known, 1), np.nan)
+    return np.lexsort((-mean, -n_selected))
 
 
 def _sums(X: Any, *, linear: bool) -> Floats:

@@ -39,8 +39,10 @@ ProfileName = Literal["fast", "standard", "full"]
 StressKind = Literal["label_noise", "fewer_cells", "fewer_genes", "shallow", "rare_types"]
 #: Which labels a method is shown: none, those of the training cells, or also those it is scored on.
 LabelAccess = Literal["none", "train", "all"]
-#: How dispersions are compared among genes of similar mean, see :mod:`cellular_bench.core.genes`.
-Flavor = Literal["cell_ranger", "seurat"]
+#: How variable genes are found, see :mod:`cellular_bench.core.genes`.
+Flavor = Literal["cell_ranger", "seurat", "seurat_v3", "batch_aware"]
+#: Whether the harness may give a method scaled genes, see :class:`MethodSpec`.
+ScalingUse = Literal["given", "own", "none"]
 
 #: Aspects in the order of tables; those of plug-ins follow.
 ASPECTS: tuple[AspectId, ...] = (
@@ -119,6 +121,38 @@ class GeneSelection:
 
     flavor: Flavor = "cell_ranger"
     n_top_genes: int = 2000
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Preprocessing:
+    """What a method is given, where it differs from the default; every field is None where it does not.
+
+    Attributes
+    ----------
+    genes
+        Number of variable genes, or ``"all"``. By default the method declares it (``MethodSpec.features``).
+    flavor
+        How the variable genes are found. By default as the data set says
+        (:attr:`Dataset.gene_selection`).
+    scale
+        True: genes are centred and have unit variance over the training cells, and values end at 10.
+        By default they are log-normalised.
+
+    Examples
+    --------
+    >>> Preprocessing(genes=1000, flavor="seurat", scale=True).name
+    '1000 genes seurat scaled'
+    """
+
+    genes: int | Literal["all"] | None = None
+    flavor: Flavor | None = None
+    scale: bool | None = None
+
+    @property
+    def name(self) -> str:
+        """What differs from the default, in words; empty for the default."""
+        genes = "" if self.genes is None else f"{self.genes} genes"
+        return " ".join(filter(None, (genes, self.flavor, "scaled" if self.scale else "")))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -235,6 +269,11 @@ class MethodSpec:
     features
         ``"hvg"``: highly variable genes of the training cells. ``"all"``: every gene, of which
         ``var["highly_variable"]`` tells these.
+    scaling
+        Whether scaled genes may be given instead of log-normalised ones (:class:`Preprocessing`).
+        ``"given"``: yes, as for methods that start from principal components or from distances. ``"own"``:
+        the method always scales them itself. ``"none"``: no, as it reads counts or needs values that are
+        not negative, or scaling changes nothing for it.
     inductive
         True: fitted on training cells, then applied to unseen cells. False: sees the cells
         that it embeds.
@@ -299,6 +338,7 @@ class MethodSpec:
     labels: LabelAccess = "none"
     reads: Literal["counts", "lognorm"] = "lognorm"
     features: Features = "hvg"
+    scaling: ScalingUse = "none"
     inductive: bool = False
     needs_batches: bool = False
     needs_names: bool = False

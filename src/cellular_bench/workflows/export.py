@@ -130,7 +130,8 @@ def as_anndata(store: Store, runs: Sequence[RunRecord]) -> AnnData:
         (empty where the cell was rejected) and ``obs["METHOD_novelty"]``. For integration also the values of
         single cells, ``obs["METHOD_QUANTITY"]`` for each of
         :data:`cellular_bench.metrics.per_cell.CELL_QUANTITIES`, float32 and NaN where undefined.
-        ``uns["cellular_bench"]`` names the runs. Of a method with several runs on these cells (seeds,
+        ``uns["cellular_bench"]`` names the runs. METHOD ends in the setting of another preprocessing than the
+        default. Of a method with several runs on these cells (seeds,
         parameters, tasks), the further ones have the end of the run's name in theirs.
 
     Raises
@@ -145,7 +146,8 @@ def as_anndata(store: Store, runs: Sequence[RunRecord]) -> AnnData:
     adata = _cells(store, first, truth)
     names: dict[str, str] = {}
     for run in runs:
-        own = run.method.method_id
+        setting = run.method.preprocessing
+        own = "_".join([run.method.method_id, *(setting.name.split() if setting else ())])
         name = own if own not in names.values() else f"{own}_{run.run_id[-10:]}"
         _add(adata, store, run, name, truth)
         names[run.run_id] = name

@@ -147,7 +147,9 @@ def _run(
 def suite_of(record: RunRecord) -> Suite:
     """Return the suite that asks for what a record answers: its run, and the other splits of its cutting."""
     method = record.method
-    choice = MethodChoice(method_id=method.method_id, params=method.params, features=method.features)
+    setting = method.preprocessing
+    given = None if setting and setting.genes is not None else method.features
+    choice = MethodChoice(method_id=method.method_id, params=method.params, features=given)
     recipe = record.dataset.recipe
     return Suite(
         suite_id=record.suite_id,
@@ -158,6 +160,9 @@ def suite_of(record: RunRecord) -> Suite:
         min_cells=1,  # every split is made; see :func:`only`
         profile=record.profile or (record.evaluation.profile if record.evaluation else "full"),
         study_metrics=scoring.has_study_metrics(record),
+        genes=() if setting is None or setting.genes is None else (setting.genes,),
+        hvg=() if setting is None or setting.flavor is None else (setting.flavor,),
+        scale=(True,) if setting and setting.scale else (),
         blocks=(
             Block(
                 task=record.task,
@@ -213,7 +218,10 @@ def only(plan: Plan, record: RunRecord) -> Plan:
     own = record.split.split_id, record.split.digest
     settings = {"min_cells": scoring.min_cells_of(record), "warnings": record.warnings}
     runs = tuple(
-        run.model_copy(update=settings) for run in plan.runs if (run.split.split_id, run.split.digest) == own
+        run.model_copy(update=settings)
+        for run in plan.runs
+        if (run.split.split_id, run.split.digest) == own
+        and run.method.preprocessing == record.method.preprocessing
     )
     if not runs:
         raise UserError(

@@ -15,9 +15,11 @@ from pydantic import BeforeValidator, ConfigDict, Field, ValidationError, field_
 from cellular_bench.benchmark import registry
 from cellular_bench.benchmark.schema.executor import ExecutorKind
 from cellular_bench.benchmark.schema.records import Model, Status
+from cellular_bench.benchmark.schema.suite import Genes
 from cellular_bench.benchmark.schema.weights import Weights, read_weights
 from cellular_bench.core.errors import UnknownNameError, UserError
-from cellular_bench.core.types import ProfileName, SplitKind
+from cellular_bench.core.names import listed
+from cellular_bench.core.types import Flavor, ProfileName, SplitKind
 
 Retried = Literal["failed", "timeout", "out_of_memory", "not_applicable"]
 
@@ -35,6 +37,11 @@ def several(given: Any) -> tuple[Any, ...]:
     if isinstance(given, str | Path) or not isinstance(given, Iterable):
         return (given,)
     return tuple(given)
+
+
+def _words(given: Any) -> tuple[Any, ...]:
+    """Return several things, of which a text may hold more with commas."""
+    return tuple(part for one in several(given) for part in (listed(one) if isinstance(one, str) else (one,)))
 
 
 def _existing_folder(path: Path) -> Path:
@@ -154,6 +161,11 @@ class RunRequest(OwnConditions):
         How aspects make the overall scores, remembered by the result folder: the name of a rule of a task,
         such as ``"scib"``, or ``{"ASPECT": weight}``, also as text ``"ASPECT=WEIGHT,..."``. None: the
         suite's, or each task's own.
+    genes, hvg, scale
+        Preprocessings beside the default one, each a further row of every method for which it changes
+        something: numbers of variable genes or ``"all"``, flavors of
+        :func:`cellular_bench.core.genes.variable_genes`, and whether genes are scaled, also as text
+        ``"500,all"``. Empty: the suite's.
     min_cells
         Least number of cells of a split that is scored, and of a batch in metrics that read batches, where
         others are larger; 1: any number. None: the suite's, which is 10 unless it says otherwise.
@@ -202,6 +214,9 @@ class RunRequest(OwnConditions):
     stress: dict[str, Any] | None = None
     seeds: Numbers = ()
     weights: Weights | None = None
+    genes: Annotated[tuple[Genes, ...], BeforeValidator(lambda given: _words(given))] = ()
+    hvg: Annotated[tuple[Flavor, ...], BeforeValidator(lambda given: _words(given))] = ()
+    scale: Annotated[tuple[bool, ...], BeforeValidator(lambda given: _words(given))] = ()
     min_cells: OneOrMore | None = None
     leak_canary: bool | None = None
     canaries: bool | None = None

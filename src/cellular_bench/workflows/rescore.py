@@ -118,7 +118,7 @@ def rescore(
     if outputs.genes is not None:
         check_data(store, record.dataset)
     task = registry.task(record.task)
-    given = scoring.expression_of(outputs, store.data_file(record.dataset), folder)
+    given = scoring.expression_of(outputs, store.data_file(record.dataset), folder, record.method)
     profile = profile or (record.evaluation.profile if record.evaluation else "standard")
     given |= _inputs(store, record, task, profile)
     min_cells = min_cells or scoring.min_cells_of(record)
