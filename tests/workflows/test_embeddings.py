@@ -116,7 +116,7 @@ def test_other_forms_are_refused(texts):
 def test_other_names_are_refused(name, tmp_path):
     file = tmp_path / "x.npz"
     np.savez(file, obs_names=np.array(["a"]), X_emb=np.ones((1, 2)))
-    with pytest.raises(UserError, match="--embedding|trained_until"):
+    with pytest.raises(UserError, match=r"--embedding|trained_until"):
         cellular_bench.run(
             embeddings={name: file}, datasets="simulated_small", out=tmp_path / "r", quiet=True
         )
