@@ -113,7 +113,7 @@ def _is_names(value: Any) -> bool:
 _FIELDS: Mapping[str, tuple[Callable[[Any], bool], str]] = {
     **dict.fromkeys(("title", "organism", "tissue", "assay", "notes"), (_is_text, "it must be text")),
     **dict.fromkeys(
-        ("batch_key", "label_key", "counts_layer", "doi", "license", "recipe", "donor_key"),
+        ("batch_key", "label_key", "counts_layer", "doi", "license", "recipe", "donor_key", "released"),
         (_is_text_or_none, "it must be text"),
     ),
     **dict.fromkeys(("n_obs", "n_vars"), (_is_number_or_none, "it must be a whole number")),

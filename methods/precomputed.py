@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
@@ -14,9 +15,10 @@ from cellular_bench.core.h5ad import problem_of_storage
 from cellular_bench.core.npz import open_npz
 from cellular_bench.core.sparse_checks import fault
 from cellular_bench.core.tables import read_named
-from cellular_bench.core.types import MethodSpec, Prediction
+from cellular_bench.core.types import MethodSpec, Prediction, Pretrained
 from cellular_bench.methods._inputs import require_labels
 from cellular_bench.methods._predictions import most_probable, nearest_voters
+from cellular_bench.methods.pretrained import check_month, pretrained_model
 
 if TYPE_CHECKING:
     from anndata import AnnData
@@ -30,8 +32,9 @@ class Precomputed:
     """An embedding that was computed elsewhere, read from a file.
 
     The file must contain every cell of the data, by name and in any order; additional cells are ignored.
-    ``docs/methods/precomputed.md`` shows how to write such a file. Nothing is trained here. The file does
-    not say whether the model had seen the cells or their labels, so report this next to the results.
+    ``docs/methods/precomputed.md`` shows how to write such a file. Nothing is trained here. A model may have
+    been trained on these very cells: ``trained_until`` is compared with the month in which the data set
+    became public, and the table marks the row unless the data are newer.
 
     Parameters
     ----------
@@ -40,6 +43,11 @@ class Precomputed:
         ``.csv``: a header line, then one line per cell with its name and values.
     key
         Entry of ``obsm``; may be None if there is only one.
+    model
+        Name of the model that made the embedding, which names the row: one of
+        :data:`cellular_bench.methods.pretrained.MODELS`, such as ``"scgpt"``, or any other.
+    trained_until
+        Last month that its training data can be from, such as ``"2023-05"``; None: as known for ``model``.
     seed
         Not used; there is no randomness.
 
@@ -47,6 +55,8 @@ class Precomputed:
     ------
     DataError
         If the file cannot be read in one of these formats, or if a cell is missing.
+    UserError
+        If ``trained_until`` is not a month.
     """
 
     spec = MethodSpec(
@@ -61,11 +71,26 @@ class Precomputed:
         file_params=("file",),
     )
 
-    def __init__(self, *, file: str | None = None, key: str | None = None, seed: int = 0) -> None:
+    def __init__(
+        self,
+        *,
+        file: str | None = None,
+        key: str | None = None,
+        model: str | None = None,
+        trained_until: str | None = None,
+        seed: int = 0,
+    ) -> None:
+        if trained_until is not None:
+            check_month(trained_until, f"{self.spec.method_id}: parameter 'trained_until'")
         self.file = file
         self.key = key
         self.seed = seed
         self._table: Table | None = None
+
+    @classmethod
+    def pretrained(cls, params: Mapping[str, Any]) -> Pretrained:
+        """Describe the model that made the embedding, by the parameters of a run."""
+        return pretrained_model(params["model"] or cls.spec.name, params["trained_until"])
 
     def fit(self, train: AnnData) -> Self:
         """Read the file."""
@@ -88,7 +113,7 @@ class PrecomputedClassifier(Precomputed):
 
     Parameters
     ----------
-    file, key
+    file, key, model, trained_until
         As for :class:`Precomputed`.
     classifier
         ``"knn"``: vote of the nearest training cells. ``"logistic_regression"``: on standardised dimensions.
@@ -115,12 +140,14 @@ class PrecomputedClassifier(Precomputed):
         *,
         file: str | None = None,
         key: str | None = None,
+        model: str | None = None,
+        trained_until: str | None = None,
         classifier: str = "knn",
         n_neighbors: int = 15,
         reject_below: float = 0.0,
         seed: int = 0,
     ) -> None:
-        super().__init__(file=file, key=key, seed=seed)
+        super().__init__(file=file, key=key, model=model, trained_until=trained_until, seed=seed)
         if classifier not in CLASSIFIERS:
             raise UnknownNameError("classifier", classifier, CLASSIFIERS)
         self.classifier = classifier

@@ -76,12 +76,16 @@ def can_be_tested(run: PlannedRun) -> bool:
     """Whether a canary can test a run: its task counts agreement, and it is not shown the scored labels.
 
     One setting of the preprocessing is enough: it does not change which labels a method sees.
+    An embedding that is looked up by the names of cells was made from their expression as it is, whatever
+    expression the canary gives them: it agrees with the names' labels without knowing any.
     """
     split, method = run.split, run.method
     if method.preprocessing is not None:
         return False
     is_hidden = method.labels != "all" and split.kind not in AT_ONCE
-    return TASKS[run.task].agreement is not None and is_hidden and not method.is_control and not split.stress
+    is_looked_up = method.needs_names and method.pretrained is not None
+    can = is_hidden and not is_looked_up and not method.is_control and not split.stress
+    return can and TASKS[run.task].agreement is not None
 
 
 def draw(board: Board) -> Canary:

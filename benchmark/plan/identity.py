@@ -21,7 +21,7 @@ from cellular_bench.benchmark.schema.records import (
 from cellular_bench.benchmark.tasks import TASKS
 from cellular_bench.core import keys
 from cellular_bench.core.files import truncated
-from cellular_bench.core.types import Dataset, DatasetSpec, MethodSpec, Split, TaskId
+from cellular_bench.core.types import Dataset, DatasetSpec, MethodSpec, Pretrained, Split, TaskId
 
 #: Raised when the way runs are carried out changes their results; old records are then not reused.
 PROTOCOL_VERSION = 2
@@ -30,9 +30,11 @@ PROTOCOL_VERSION = 2
 def method_identity(method: Method, params: Mapping[str, Any]) -> MethodIdentity:
     """Describe a method as it runs."""
     spec = method.spec
+    describe = getattr(method.factory, "pretrained", None)
+    pretrained: Pretrained | None = describe(params) if describe else None
     return MethodIdentity(
         method_id=spec.method_id,
-        name=spec.name,
+        name=pretrained.name if pretrained else spec.name,
         version=spec.version,
         params=dict(params),
         labels=spec.labels,
@@ -48,6 +50,7 @@ def method_identity(method: Method, params: Mapping[str, Any]) -> MethodIdentity
         packages=_packages(method, params),
         files=file_digests(method, params),
         members={member.method_id: member.version for member in members(method, params)},
+        pretrained=pretrained,
     )
 
 
@@ -78,6 +81,7 @@ def dataset_identity(dataset: Dataset) -> DatasetIdentity:
         gene_selection=dataset.gene_selection,
         keep=tuple(spec.keep),
         donor_key=spec.donor_key,
+        released=spec.released,
     )
 
 

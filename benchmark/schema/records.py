@@ -15,6 +15,7 @@ from cellular_bench.core.types import (
     GeneSelection,
     LabelAccess,
     Preprocessing,
+    Pretrained,
     ProfileName,
     ScalingUse,
     SplitKind,
@@ -69,7 +70,8 @@ class MethodIdentity(Model):
     older records. ``packages`` holds the versions of what its numbers depend on
     (:func:`~cellular_bench.benchmark.plan.installed.packages_of`), ``files`` the sha256 of each file that a
     parameter names, ``members`` the version of each method that a parameter names. ``needs_names``: it was
-    given the names that cells have in the data, which may say what they are.
+    given the names that cells have in the data, which may say what they are. ``pretrained``: what its model
+    had learned from before; None for a method that learns from the cells of the run alone.
     """
 
     method_id: str
@@ -90,6 +92,7 @@ class MethodIdentity(Model):
     packages: dict[str, str] = Field(default_factory=dict)
     files: dict[str, str] = Field(default_factory=dict)
     members: dict[str, int] = Field(default_factory=dict)
+    pretrained: Pretrained | None = None
 
     @property
     def base_name(self) -> str:
@@ -104,7 +107,7 @@ class DatasetIdentity(Model):
     counts were filtered and normalised; both None for the data as they are. ``gene_selection`` says how the
     variable genes of the training cells were selected; None for results that were computed elsewhere.
     ``keep`` are the columns with conditions that methods must keep, ``donor_key`` that of the donors; None:
-    the batches.
+    the batches. ``released`` is the month in which the first of the cells became public, where known.
     """
 
     dataset_id: FileName
@@ -120,6 +123,7 @@ class DatasetIdentity(Model):
     recipe: dict[str, Any] | None = None
     keep: tuple[str, ...] = ()
     donor_key: str | None = None
+    released: str | None = None
     # Records of before this field: all runs selected by the default.
     gene_selection: GeneSelection | None = GeneSelection()
 
@@ -132,6 +136,17 @@ class DatasetIdentity(Model):
     def version_id(self) -> str:
         """Name these contents: the name of the data with the first digits of the digest."""
         return f"{self.dataset_id}-{self.digest[:10]}"
+
+
+def may_have_seen(method: MethodIdentity, dataset: DatasetIdentity) -> bool:
+    """Whether a model may have been trained on the cells of a data set before: unless they are newer.
+
+    Months of the same length compare as text.
+    """
+    if method.pretrained is None:
+        return False
+    trained_until, released = method.pretrained.trained_until, dataset.released
+    return trained_until is None or released is None or released <= trained_until
 
 
 class StressIdentity(Model):

@@ -16,10 +16,19 @@ from cellular_bench.benchmark.analysis.leaderboard import (
     overall_interval,
 )
 from cellular_bench.benchmark.analysis.statistics import Comparison
-from cellular_bench.benchmark.schema.records import MethodIdentity
+from cellular_bench.benchmark.schema.records import MethodIdentity, may_have_seen
 from cellular_bench.core.text import MOST_NAME, one_line
 from cellular_bench.reports.tables.formatting import anchor, bounds, p_value, spread
-from cellular_bench.reports.tables.model import LEAK, SAW_NAMES, TRANSDUCTIVE, Cell, Group, TableRow, missing
+from cellular_bench.reports.tables.model import (
+    LEAK,
+    MAY_HAVE_SEEN,
+    SAW_NAMES,
+    TRANSDUCTIVE,
+    Cell,
+    Group,
+    TableRow,
+    missing,
+)
 
 #: Groups of rows by track, in the order in which they are shown; incomplete rows come last.
 GROUPS: Final[Mapping[str, Group]] = {
@@ -58,6 +67,7 @@ def method_rows(
             TRANSDUCTIVE: is_transductive(row.runs[0]),
             "reimplementation": row.method.is_reimplementation,
             SAW_NAMES: row.method.needs_names,
+            MAY_HAVE_SEEN: any(may_have_seen(run.method, run.dataset) for run in row.runs),
             LEAK: board.canary is not None and board.canary.verdict(method_key(row.method)) == "flagged",
         }
         name, detail = names[method_key(row.method)]

@@ -25,6 +25,8 @@ TRANSDUCTIVE: Final = "transductive"
 LEAK: Final = "knows hidden labels"
 #: Mark of a row whose method was given the names of cells.
 SAW_NAMES: Final = "saw cell names"
+#: Mark of a pretrained model where the cells are not newer than its training data.
+MAY_HAVE_SEEN: Final = "may have seen these cells"
 
 #: ``bar`` and ``heat`` are scores: numbers with their place between the ends of a range, as a bar or a shade.
 ColumnKind = Literal["text", "wide", "code", "number", "bar", "heat"]
@@ -137,8 +139,9 @@ class TableRow:
 
     @property
     def full_name(self) -> str:
-        """The name with its detail, and the marks of transductive methods and of leaks."""
-        return marked(self.name, self.detail, *(mark for mark in (TRANSDUCTIVE, LEAK) if mark in self.badges))
+        """The name with its detail, and the marks that a reader of any table has to know."""
+        shown = (mark for mark in (TRANSDUCTIVE, MAY_HAVE_SEEN, LEAK) if mark in self.badges)
+        return marked(self.name, self.detail, *shown)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -231,6 +231,30 @@ def parse_params(texts: Sequence[str]) -> dict[str, dict[str, Any]]:
     return dict(params)
 
 
+def parse_embeddings(texts: Sequence[str]) -> dict[str, str]:
+    """Read ``MODEL=FILE`` texts.
+
+    Raises
+    ------
+    UserError
+        If a text has another form, or a model is named twice.
+
+    Examples
+    --------
+    >>> parse_embeddings(["scgpt=scgpt.npz", "mine@2024-03=mine.h5ad"])
+    {'scgpt': 'scgpt.npz', 'mine@2024-03': 'mine.h5ad'}
+    """
+    files: dict[str, str] = {}
+    for text in texts:
+        model, equals, file = text.partition("=")
+        if not (equals and model and file):
+            raise UserError(f"--embedding '{text}' is not of the form MODEL=FILE.")
+        if model in files:
+            raise UserError(f"--embedding names '{model}' twice; give each file a name.")
+        files[model] = file
+    return files
+
+
 def _value(text: str) -> Any:
     try:
         return json.loads(text)

@@ -31,6 +31,8 @@ Examples:
   run-benchmark run --adata my.h5ad --batch-key donor
   run-benchmark run --adata my.h5ad --batch-key donor --label-key level1 --label-key level2
   run-benchmark run --plugin my_method.py --out results/mine
+  run-benchmark run --adata my.h5ad --batch-key donor --label-key cell_type \\
+      --embedding scgpt=scgpt.npz --embedding uce=uce.h5ad
   run-benchmark run --task integration --weights scib
   run-benchmark run --method pca,harmony,symphony --task integration \\
       --genes 500,2000,all --hvg cell_ranger,seurat --scale yes,no
@@ -39,7 +41,8 @@ Exit code: 0 all runs ended well or do not apply, 1 some did not, 2 the request 
 )
 @click.option(
     "--suite",
-    help="Name of a suite, or a TOML file.  [default: quickstart; standard with --adata or --method]",
+    help="Name of a suite, or a TOML file.  [default: quickstart; standard with --adata or --method; "
+    "embeddings with --embedding]",
 )
 @click.option(
     "--trust",
@@ -68,6 +71,16 @@ Exit code: 0 all runs ended well or do not apply, 1 some did not, 2 the request 
 @click.option("--subsample", type=click.IntRange(min=1), help="Cells to draw from larger data, seeded.")
 @options.names_option("--method", "methods", lambda: registry.methods())
 @options.param_option
+@click.option(
+    "--embedding",
+    "embeddings",
+    metavar="MODEL=FILE",
+    multiple=True,
+    callback=options.read_by(lambda texts: options.parse_embeddings(texts)),
+    help="Score an embedding of the cells that a model such as scgpt made elsewhere (npz, h5ad or csv): as "
+    "it is, under nearest neighbours and under a linear classifier. MODEL@2024-03=FILE states the last month "
+    "of its training data.",
+)
 @options.plugin_option
 @click.option("--split", type=click.Choice(_SPLITS), help="Instead of the suite's.")
 @click.option("--n-splits", type=click.IntRange(min=2), help="Folds of --split kfold or unseen-label.")

@@ -90,6 +90,9 @@ class DatasetSpec:
     further_labels
         Columns of ``obs`` with other labels of the same cells, such as another resolution or annotator. Runs
         are also scored under them; no method sees them.
+    released
+        Month in which the first of these cells became public, ``"2016-09"``: pretrained models whose
+        training data go beyond it may have seen them. None where that is not known.
     """
 
     dataset_id: str
@@ -113,6 +116,23 @@ class DatasetSpec:
     keep: Sequence[str] = ()
     donor_key: str | None = None
     further_labels: Sequence[str] = ()
+    released: str | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Pretrained:
+    """What a model had learned from before it saw the cells of the benchmark.
+
+    Attributes
+    ----------
+    name
+        Of the model.
+    trained_until
+        Last month that its training data can be from, ``"2023-05"``; None where that is not known.
+    """
+
+    name: str
+    trained_until: str | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

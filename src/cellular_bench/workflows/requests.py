@@ -136,7 +136,7 @@ class RunRequest(OwnConditions):
         (:mod:`cellular_bench.datasets.clusters`).
     suite
         Name of a suite, or a TOML file; None: ``quickstart``, or ``standard`` for own cells or named
-        methods.
+        methods, or ``embeddings`` where ``embeddings`` are given and methods are not.
     trust
         Allow what a suite from a file would execute, read or download
         (:func:`cellular_bench.workflows.consent.require`).
@@ -151,6 +151,10 @@ class RunRequest(OwnConditions):
         Cells to draw from larger data.
     params
         ``{"METHOD_ID": {"NAME": value}}``.
+    embeddings
+        ``{"MODEL": file}``: embeddings of the cells that a model made elsewhere, scored as they are and by
+        classifiers on them (:class:`cellular_bench.methods.precomputed.Precomputed`). ``"MODEL@2024-03"``
+        states the last month of its training data.
     plugins
         Files with methods, metrics, data sets or tasks.
     split, n_splits, reference, unseen
@@ -206,6 +210,7 @@ class RunRequest(OwnConditions):
     subsample: OneOrMore | None = None
     methods: Names = ()
     params: dict[str, dict[str, Any]] = Field(default_factory=dict)
+    embeddings: dict[str, Path] = Field(default_factory=dict)
     plugins: Paths = ()
     split: str | None = None
     n_splits: Annotated[int, Field(ge=2)] | None = None

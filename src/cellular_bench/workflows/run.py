@@ -104,6 +104,8 @@ def run(request: RunRequest, *, progress: Progress = SILENT) -> RunResult:
 
 
 def _default_suite(request: RunRequest) -> str:
+    if request.embeddings and not request.methods:
+        return "embeddings"
     if request.adata is None:
         return "standard" if request.methods else "quickstart"
     blocks = find_suite("label-free").blocks
