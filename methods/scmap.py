@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING, Any, Final, Self
 
 import numpy as np
 from numpy.typing import NDArray
 
-from cellular_bench.core.errors import NotApplicableError
+from cellular_bench.core.errors import NotApplicableError, UnknownNameError
 from cellular_bench.core.types import MethodSpec, Prediction
 from cellular_bench.methods._correlation import ranked_rows, standardised_rows, unit_rows
 from cellular_bench.methods._inputs import require_fitted, require_labels
@@ -17,6 +17,16 @@ from cellular_bench.methods._predictions import most_frequent
 
 if TYPE_CHECKING:
     from anndata import AnnData
+
+#: How scmap-cell finds similar cells.
+SEARCHES = ("quantised", "exact")
+#: As in the original: genes of a chunk, most chunks, steps of k-means, and similar cells that are found.
+_CHUNK: Final = 10
+_MOST_CHUNKS: Final = 100
+_N_STEPS: Final = 50
+_N_FOUND: Final = 10
+#: Query cells whose similarities are in memory at once.
+_N_QUERIES: Final = 1000
 
 
 class Scmap(ABC):
@@ -129,59 +139,142 @@ class ScmapCluster(Scmap):
 class ScmapCell(Scmap):
     """scmap-cell, reimplemented from its description: the label of the most similar training cells.
 
-    If the nearest cells by cosine all have the same label, this label is predicted, with the similarity of
-    the nearest cell as confidence. Otherwise the label is the most frequent one (ties: that of the nearest
-    cell), with confidence 0. Novelty is 1 - confidence. Neighbours are exact; the original approximates
-    them by product quantisation.
+    The genes are divided into chunks of ten, and each training cell is replaced by the nearest of
+    sqrt(n_obs) centroids in each chunk (product quantisation). Of the ten training cells that are then most
+    similar by cosine, as many as must agree are compared: those that come first in a random order. If
+    they all have the same label, this label is predicted, with the highest similarity as confidence.
+    Otherwise the label is the most frequent one of all the cells found (ties: that of the nearest cell),
+    with confidence 0. Novelty is 1 - confidence.
 
     Parameters
     ----------
     n_genes
         Number of genes to select.
     n_neighbors
-        Number of nearest cells that must agree.
+        Number of similar cells that must agree.
     reject_below
         Cells with at most this confidence are rejected.
+    search
+        ``"quantised"``: as in the original. ``"exact"``: the ``n_neighbors`` nearest training cells by
+        cosine.
     seed
-        Not used; there is no randomness.
+        Seed of the centroids and of the random order; not used by ``"exact"``.
     """
 
     spec = replace(
         ScmapCluster.spec,
         method_id="scmap_cell",
         name="scmap-cell",
-        description="Nearest training cells by cosine, which must agree on the label.",
+        description="Similar training cells by quantised cosine, which must agree on the label.",
         requires=("scipy", "sklearn"),
+        version=2,
     )
 
     def __init__(
-        self, *, n_genes: int = 500, n_neighbors: int = 3, reject_below: float = 0.5, seed: int = 0
+        self,
+        *,
+        n_genes: int = 500,
+        n_neighbors: int = 3,
+        reject_below: float = 0.5,
+        search: str = "quantised",
+        seed: int = 0,
     ) -> None:
         super().__init__()
+        if search not in SEARCHES:
+            raise UnknownNameError("search", search, SEARCHES)
         self.n_genes = n_genes
         self.n_neighbors = n_neighbors
         self.reject_below = reject_below
+        self.is_exact = search == "exact"
         self.seed = seed
 
     def index(self, X: NDArray[np.float64], labels: NDArray[np.str_]) -> None:
         """Index the training cells."""
-        from sklearn.neighbors import NearestNeighbors
-
-        n_neighbors = min(self.n_neighbors, labels.size)
-        self._neighbours = NearestNeighbors(n_neighbors=n_neighbors, metric="cosine").fit(X)
+        X = unit_rows(X)
+        self._used = np.arange(X.shape[1])
+        if not self.is_exact:
+            # A random order that depends on the cells and not on how they come.
+            rng = np.random.default_rng(self.seed)
+            order = np.lexsort(X.T)[rng.permutation(len(X))]
+            X, labels = X[order], labels[order]
+            X, self._used = quantised(X, rng)
+        self._cells = X
         self._labels, self._code = np.unique(labels, return_inverse=True)
 
     def search(self, X: NDArray[np.float64]) -> Prediction:
-        """Predict labels by agreement of the nearest training cells."""
-        distance, nearest = self._neighbours.kneighbors(X)
-        code = self._code[nearest]
-        agree = (code == code[:, :1]).all(axis=1)
-        similarity = np.where(agree, 1.0 - distance[:, 0], 0.0)
+        """Predict labels by agreement of similar training cells."""
+        nearest, highest = self._most_similar(unit_rows(X[:, self._used]))
+        compared = self._code[np.sort(nearest, axis=1)[:, : self.n_neighbors]]
+        agree = (compared == compared[:, :1]).all(axis=1)
+        best = np.where(agree, compared[:, 0], most_frequent(self._code[nearest]))
+        similarity = np.where(agree, highest, 0.0)
         return Prediction(
-            label_pred=self._labels[most_frequent(code)],
+            label_pred=self._labels[best],
             novelty=1.0 - similarity,
             rejected=similarity <= self.reject_below,
         )
+
+    def _most_similar(self, X: NDArray[np.float64]) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
+        """Return the most similar training cells of each cell, the nearest first, and its similarity."""
+        n_found = min(
+            self.n_neighbors if self.is_exact else max(_N_FOUND, self.n_neighbors), len(self._cells)
+        )
+        nearest = np.empty((len(X), n_found), dtype=np.int64)
+        highest = np.empty(len(X))
+        for start in range(0, len(X), _N_QUERIES):
+            rows = slice(start, start + _N_QUERIES)
+            similarity = X[rows] @ self._cells.T
+            found = np.argpartition(similarity, -n_found, axis=1)[:, -n_found:]
+            of_found = np.take_along_axis(similarity, found, axis=1)
+            order = np.argsort(-of_found, axis=1, kind="stable")
+            nearest[rows] = np.take_along_axis(found, order, axis=1)
+            highest[rows] = of_found.max(axis=1)
+        return nearest, highest
+
+
+def quantised(
+    X: NDArray[np.float64], rng: np.random.Generator
+) -> tuple[NDArray[np.float64], NDArray[np.int64]]:
+    """Replace each cell by the nearest of sqrt(n_obs) centroids in each chunk of genes.
+
+    Centroids, found by k-means from cells drawn at random, are scaled to length 1. Genes after the last
+    whole chunk are left out, and chunks in which fewer than sqrt(n_obs) cells differ, as in the original.
+
+    Parameters
+    ----------
+    X
+        Cells of length 1, (n_obs, n_vars).
+    rng
+        Random numbers; the result depends on the order of the cells.
+
+    Returns
+    -------
+    cells, used
+        Cells of about length 1, (n_obs, n_used), and the positions of the genes in use.
+    """
+    from sklearn.cluster import KMeans
+
+    n_vars, n_centroids = X.shape[1], int(np.sqrt(len(X)))
+    size = max(min(n_vars, _CHUNK), n_vars // _MOST_CHUNKS)
+    chunks, used = [], []
+    for start in range(0, n_vars - size + 1, size):
+        genes = np.arange(start, start + size)
+        values, of_cell, n_cells = np.unique(X[:, genes], axis=0, return_inverse=True, return_counts=True)
+        if len(values) < n_centroids:
+            continue
+        first = of_cell[rng.choice(len(X), n_centroids, replace=False)]
+        if np.unique(first).size < n_centroids:
+            first = rng.choice(len(values), n_centroids, replace=False)
+        means = KMeans(n_centroids, init=values[first], n_init=1, max_iter=_N_STEPS, tol=0)
+        means.fit(values, sample_weight=n_cells)
+        chunks.append(unit_rows(means.cluster_centers_)[means.labels_][of_cell])
+        used.append(genes)
+    if not chunks:
+        raise NotApplicableError(
+            f"scmap_cell: in no chunk of {size} genes do {n_centroids} cells differ, so there are no "
+            'centroids. Use data with deeper counts, or search="exact".'
+        )
+    return np.hstack(chunks) / np.sqrt(len(chunks)), np.concatenate(used)
 
 
 def dropout_excess(X: Any) -> NDArray[np.float64]:

@@ -7,15 +7,18 @@ from typing import TYPE_CHECKING, Any, Self
 import numpy as np
 from numpy.typing import NDArray
 
-from cellular_bench.core.errors import UnknownNameError
+from cellular_bench.core.errors import NotApplicableError, UnknownNameError
 from cellular_bench.core.types import MethodSpec, Prediction
 from cellular_bench.methods._inputs import require_fitted, require_labels
+from cellular_bench.methods._markers import Markers, pairwise_markers, rank_sum_tests, welch_tests
 
 if TYPE_CHECKING:
     from anndata import AnnData
 
 #: Ways to select the markers between two labels.
-MARKER_METHODS = ("auc", "cohens_d", "classic")
+MARKER_METHODS = ("wilcox", "t", "classic", "auc", "cohens_d")
+#: Those that the library lacks, by the test of the original.
+_TESTS = {"wilcox": rank_sum_tests, "t": welch_tests}
 
 
 class SingleR:
@@ -33,10 +36,12 @@ class SingleR:
     Parameters
     ----------
     marker_method
-        How markers between two labels are selected. ``"auc"``: the ten genes that best rank the cells of
-        one label above those of the other. ``"cohens_d"``: the ten genes whose means differ most, in units
-        of their standard deviation. ``"classic"``: the genes whose medians differ most, for references of
-        bulk samples; in single cells the median of most genes is 0.
+        How markers between two labels are selected. ``"wilcox"``: the ten genes with the lowest p-values
+        of a rank-sum test, as the authors recommend for references of single cells. ``"t"``: the same with
+        Welch's t-test. ``"classic"``: the genes whose medians differ most, for references of bulk samples;
+        in single cells the median of most genes is 0. ``"auc"`` and ``"cohens_d"``, of the library: the ten
+        genes that best rank the cells of one label above those of the other, or whose means differ most
+        in units of their standard deviation, whether significant or not.
     quantile
         Quantile of the correlations that is the score of a label.
     fine_tune_threshold
@@ -58,13 +63,14 @@ class SingleR:
         doi="10.1038/s41590-018-0276-y",
         url="https://github.com/BiocPy/singler",
         license="MIT",
-        requires=("scranpy", "singler"),
+        requires=("scipy", "scranpy", "singler"),
+        version=2,
     )
 
     def __init__(
         self,
         *,
-        marker_method: str = "auc",
+        marker_method: str = "wilcox",
         quantile: float = 0.8,
         fine_tune_threshold: float = 0.05,
         n_mads: float = 3.0,
@@ -89,11 +95,24 @@ class SingleR:
             _genes_by_cells(train),
             labels.tolist(),
             genes,
+            markers=self._tested_markers(train.X, labels, genes),
             marker_method=self.marker_method,
             num_threads=1,
         )
         self._genes = genes
         return self
+
+    def _tested_markers(self, X: Any, labels: NDArray[np.str_], genes: list[str]) -> Markers | None:
+        """Return markers by a statistical test, or None if the library is to select them."""
+        if self.marker_method not in _TESTS:
+            return None
+        markers = pairwise_markers(_TESTS[self.marker_method], X, labels, genes)
+        if not any(found for of_label in markers.values() for found in of_label.values()):
+            raise NotApplicableError(
+                f"{self.spec.method_id}: no gene differs significantly between any two labels. Use more "
+                'training cells, or marker_method="auc".'
+            )
+        return markers
 
     def predict(self, query: AnnData) -> Prediction:
         """Predict the label with the highest score for each cell."""

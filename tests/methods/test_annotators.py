@@ -386,7 +386,7 @@ def test_singler_finds_the_markers_of_sparse_cells():
 
     train, query = sparse_types(200, seed=0), sparse_types(100, seed=1)
     assert np.median(train.X.toarray(), axis=0)[:-1].max() == 0
-    fitted = SingleR().fit(train)
+    fitted = SingleR(marker_method="auc").fit(train)
     markers = fitted._reference.markers
     above = {"a": {f"gene{i}" for i in range(20)}, "b": {f"gene{i}" for i in range(20, 40)}}
     for one, other in (("a", "b"), ("b", "a")):

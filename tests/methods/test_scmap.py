@@ -6,8 +6,8 @@ import pytest
 from anndata import AnnData
 from scipy.sparse import csr_matrix
 
-from cellular_bench.core.errors import NotApplicableError
-from cellular_bench.methods.scmap import ScmapCell, ScmapCluster, agreement, dropout_excess
+from cellular_bench.core.errors import NotApplicableError, UnknownNameError
+from cellular_bench.methods.scmap import ScmapCell, ScmapCluster, agreement, dropout_excess, quantised
 
 
 def cells(log2, label):
@@ -80,7 +80,7 @@ def test_cluster_cannot_find_a_label_whose_median_is_zero():
 
 def test_cell_needs_neighbours_that_agree():
     train = cells([[9, 0], [9, 1], [9, 2], [1, 9], [0, 9], [5, 5]], list("aaabba"))
-    prediction = ScmapCell().fit(train).predict(cells([[9, 0.5], [2, 9], [0, 9]], list("aaa")))
+    prediction = ScmapCell(search="exact").fit(train).predict(cells([[9, 0.5], [2, 9], [0, 9]], list("aaa")))
     # The first has three a; the others have b, b and the a at 45 degrees.
     assert prediction.label_pred.tolist() == ["a", "b", "b"]
     np.testing.assert_array_equal(prediction.rejected, [False, True, True])
@@ -92,12 +92,68 @@ def test_cell_rejects_what_is_not_more_similar_than_the_threshold():
     # Four genes; the query shares one of four with each cell: cosine 1 / 2.
     train = cells([[1, 0, 0, 0], [1, 0, 0, 0], [1, 0, 0, 0], [0, 1, 1, 1]], list("aaab"))
     query = cells([[1, 1, 1, 1]], ["a"])
-    assert ScmapCell(n_neighbors=1).fit(train).predict(query).label_pred == ["b"]
+    assert ScmapCell(search="exact", n_neighbors=1).fit(train).predict(query).label_pred == ["b"]
     only_a = cells([[1, 0, 0, 0], [1, 0, 0, 0], [1, 0, 0, 0], [0, 0, 1, 0], [0, 1, 0, 1]], list("aaabb"))
-    one = ScmapCell(n_neighbors=1, reject_below=0.70711).fit(only_a).predict(query)
+    one = ScmapCell(search="exact", n_neighbors=1, reject_below=0.70711).fit(only_a).predict(query)
     np.testing.assert_allclose(one.novelty, 1 - np.sqrt(0.5))
     assert one.rejected[0]
-    assert not ScmapCell(n_neighbors=1, reject_below=0.7).fit(only_a).predict(query).rejected[0]
+    assert (
+        not ScmapCell(search="exact", n_neighbors=1, reject_below=0.7).fit(only_a).predict(query).rejected[0]
+    )
+
+
+def test_cells_are_replaced_by_the_centroids_of_each_chunk():
+    # Sixteen cells of 22 genes: two chunks, of which the second has three different profiles, fewer than
+    # sqrt(16) centroids, and two genes that are left over.
+    rng = np.random.default_rng(3)
+    X = np.zeros((16, 22))
+    X[:, :10] = rng.permutation(np.repeat(np.eye(4, 10), 4, axis=0)) * 2
+    X[:, 10:] = np.repeat(np.eye(3, 12), [4, 6, 6], axis=0)
+    unit = X / np.linalg.norm(X, axis=1, keepdims=True)
+    found, used = quantised(unit, np.random.default_rng(0))
+    np.testing.assert_array_equal(used, np.arange(10))
+    # Four profiles, four centroids, each of length 1 whatever part of the cell it was.
+    np.testing.assert_allclose(found, X[:, :10] / 2, atol=1e-12)
+    with pytest.raises(NotApplicableError, match='search="exact"'):
+        quantised(unit[:, 10:], np.random.default_rng(0))
+
+
+def test_quantised_search_depends_on_the_seed_and_not_on_the_order_of_the_cells(train, query):
+    found = ScmapCell(seed=1).fit(train).predict(query)
+    order = np.random.default_rng(0).permutation(train.n_obs)
+    again = ScmapCell(seed=1).fit(train[order].copy()).predict(query[::-1].copy())
+    np.testing.assert_array_equal(found.label_pred, again.label_pred[::-1])
+    np.testing.assert_allclose(found.novelty, again.novelty[::-1], atol=1e-12)
+    other = ScmapCell(seed=2).fit(train).predict(query)
+    assert np.abs(found.novelty - other.novelty).max() > 1e-3
+    exact = ScmapCell(search="exact").fit(train).predict(query)
+    assert np.mean(found.label_pred == exact.label_pred) > 0.9
+
+
+def test_an_unknown_search_is_refused():
+    with pytest.raises(UnknownNameError, match="Did you mean 'exact'"):
+        ScmapCell(search="exakt")
+
+
+#: Shares of equal labels, accuracy and share of unassigned cells (which are wrong) of the original.
+ORIGINAL = {"baron": (0.928, (0.898, 0.910), (0.080, 0.085)), "pbmc": (0.643, (0.269, 0.270), (0.639, 0.640))}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("data", ORIGINAL)
+def test_cells_are_named_as_by_the_original_up_to_its_seed(fidelity, shared, data):
+    train, query = fidelity.golden_split(data, shared)
+    seed_to_seed, accuracy, unassigned = ORIGINAL[data]
+    tables = [fidelity.golden_table(f"{data}.scmap{seed}", shared)["cell"].astype(str) for seed in (1, 2)]
+    ours = [ScmapCell(seed=seed).fit(train).predict(query) for seed in range(5)]
+    names = [np.where(found.rejected, "unassigned", found.label_pred) for found in ours]
+    equal = [fidelity.equal_share(found, table) for found in names for table in tables]
+    assert np.mean(equal) == pytest.approx(seed_to_seed, abs=0.025)
+    truth = np.asarray(query.obs["label"]).astype(str)
+    assert np.mean([fidelity.equal_share(found, truth) for found in names]) == pytest.approx(
+        np.mean(accuracy), abs=0.03
+    )
+    assert np.mean([found.rejected.mean() for found in ours]) == pytest.approx(np.mean(unassigned), abs=0.04)
 
 
 def test_without_zeros_scmap_is_not_applicable():

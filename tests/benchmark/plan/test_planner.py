@@ -99,7 +99,7 @@ def test_all_stands_for_every_method_of_the_task(datasets) -> None:
         ),
         (
             {"methods": [{"method_id": "singler", "params": {"marker_method": 1}}]},
-            "Method 'singler': Unknown marker method '1'. Known: auc, classic, cohens_d.",
+            "Method 'singler': Unknown marker method '1'. Known: auc, classic, cohens_d, t, wilcox.",
         ),
         (
             {"methods": [{"method_id": "tosica", "params": {"epochs": "many"}}]},
