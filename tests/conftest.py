@@ -211,13 +211,24 @@ def carried_out(small, silent) -> "Callable[..., Store]":
     return run
 
 
-@pytest.fixture(scope="session")
-def hostile() -> ModuleType:
-    """Makers of records of every shape with anything for a name; see ``tests/hostile.py``."""
-    spec = importlib.util.spec_from_file_location("hostile", Path(__file__).parent / "hostile.py")
+def _beside(name: str) -> ModuleType:
+    """Import a module that lies beside this file."""
+    spec = importlib.util.spec_from_file_location(name, Path(__file__).parent / f"{name}.py")
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
     return module
+
+
+@pytest.fixture(scope="session")
+def hostile() -> ModuleType:
+    """Makers of records of every shape with anything for a name; see ``tests/hostile.py``."""
+    return _beside("hostile")
+
+
+@pytest.fixture(scope="session")
+def fidelity() -> ModuleType:
+    """Cells on which the originals of our methods were run, and their outputs; see ``tests/fidelity.py``."""
+    return _beside("fidelity")
 
 
 # A small result folder, worked out by hand: every kind of row that a report must distinguish.
