@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from cellular_bench.core.errors import NotApplicableError
-from cellular_bench.methods._inputs import dense, sparse_rows
+from cellular_bench.core.scaling import Scaling
+from cellular_bench.methods._inputs import dense
 
 #: Number of cells that are made dense at a time.
 BLOCK_CELLS = 20_000
@@ -63,18 +65,47 @@ def pca_scores(matrix: Any, *, n_components: int, seed: int) -> NDArray[np.float
 
 
 class ScaledComponents:
-    """Principal components of genes that are scaled to unit standard deviation.
+    """Principal components of genes that are scaled to unit variance.
 
-    Genes without variation are not scaled. Genes are centred by the decomposition and not before it, so
-    that a sparse matrix stays sparse.
+    Genes without variation are 0. A sparse matrix stays sparse.
+
+    Parameters
+    ----------
+    clip
+        Largest absolute value of a scaled gene; None does not clip.
     """
 
-    def __init__(self, X: Any, *, n_components: int, seed: int) -> None:
-        from sklearn.preprocessing import StandardScaler
+    def __init__(self, X: Any, *, n_components: int, seed: int, clip: float | None = None) -> None:
+        n_obs, n_vars = X.shape
+        if n_obs < 2:
+            raise NotApplicableError(f"Principal components need at least 2 cells, got {n_obs}.")
+        self._scaling = Scaling.fit(X, clip=clip)
+        self._loadings = _loadings(
+            self._scaling, X, n_components=min(n_components, n_obs - 1, n_vars), seed=seed
+        )
 
-        self._scaler = StandardScaler(with_mean=False).fit(sparse_rows(X))
-        self._pca = fit_pca(self._scaler.transform(sparse_rows(X)), n_components=n_components, seed=seed)
+    def scores(self, X: Any, *, clipped: bool = True) -> NDArray[np.float32]:
+        """Project cells onto the components, (n_obs, n_components), by default with clipped genes."""
+        scaling = self._scaling if clipped else replace(self._scaling, clip=None)
+        values, zeros = scaling.apply_sparse(X)
+        return np.asarray(values @ self._loadings + zeros @ self._loadings, dtype=np.float32)
 
-    def scores(self, X: Any) -> NDArray[np.float32]:
-        """Project cells onto the components, (n_obs, n_components)."""
-        return project(self._pca, self._scaler.transform(sparse_rows(X)))
+
+def _loadings(scaling: Scaling, X: Any, *, n_components: int, seed: int) -> NDArray[np.float64]:
+    """Return the right singular vectors of scaled cells, (n_vars, n_components), largest first."""
+    from scipy.sparse.linalg import LinearOperator, svds
+
+    if min(X.shape) <= 500:  # the iterative solver cannot return all components of a small matrix
+        right = np.linalg.svd(scaling.apply(X).astype(np.float64), full_matrices=False)[2][:n_components]
+    else:
+        values, zeros = scaling.apply_sparse(X)
+        operator = LinearOperator(
+            X.shape,
+            matvec=lambda v: values @ np.ravel(v) + zeros @ np.ravel(v),
+            rmatvec=lambda v: values.T @ np.ravel(v) + zeros * v.sum(),
+            dtype=np.float64,
+        )
+        start = np.random.default_rng(seed).uniform(-1.0, 1.0, min(X.shape))
+        right = svds(operator, n_components, v0=start, return_singular_vectors="vh")[2][::-1]
+    signs = np.sign(right[np.arange(len(right)), np.abs(right).argmax(axis=1)])
+    return np.asarray(right * signs[:, None], dtype=np.float64).T

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
 from numpy.typing import NDArray
@@ -14,6 +14,10 @@ from cellular_bench.methods._inputs import batches_of, require_batches
 
 if TYPE_CHECKING:
     from anndata import AnnData
+
+
+#: With fewer cells, the library's one cluster per 30 cells rounds to none.
+FEW_CELLS: Final = 16
 
 
 class Harmony:
@@ -29,9 +33,9 @@ class Harmony:
     scale_genes
         Scale each gene to unit standard deviation before PCA, so that all genes have equal weight.
     theta
-        Diversity penalty: larger values mix batches more.
+        Diversity penalty: larger values mix batches more. None: the library's.
     max_iter
-        Maximum number of rounds of clustering and correction.
+        Maximum number of rounds of clustering and correction. None: the library's.
     seed
         Seed of the principal components and of the initial clusters.
 
@@ -59,8 +63,8 @@ class Harmony:
         *,
         n_components: int = 50,
         scale_genes: bool = False,
-        theta: float = 2.0,
-        max_iter: int = 10,
+        theta: float | None = None,
+        max_iter: int | None = None,
         seed: int = 0,
     ) -> None:
         self.n_components = n_components
@@ -87,25 +91,25 @@ def run_harmony(
     scores: NDArray[np.floating[Any]],
     batches: NDArray[np.str_],
     *,
-    theta: float = 2.0,
-    max_iter: int = 10,
+    theta: float | None = None,
+    max_iter: int | None = None,
     seed: int = 0,
 ) -> Any:
     """Run Harmony on principal components (n_obs, n_components); a single batch is clustered, not corrected.
 
-    The result has ``Z_corr`` (corrected), ``Z_orig`` (input) and ``R`` (n_obs, n_clusters; soft assignments).
+    What is None is left to ``harmonypy``. The result has ``Z_corr`` (corrected), ``Z_orig`` (input) and ``R``
+    (n_obs, n_clusters; soft assignments).
     """
     import harmonypy
 
+    n_clusters = 1 if len(batches) < FEW_CELLS else None
+    given = {"theta": theta, "max_iter_harmony": max_iter, "nclust": n_clusters}
     return harmonypy.run_harmony(
         scores,
         {BATCH: batches},
         [BATCH],
-        theta=theta,
-        max_iter_harmony=max_iter,
-        # The library's rule, which would give no cluster below 16 cells.
-        nclust=max(1, min(round(len(batches) / 30), 100)),
         random_state=seed,
         ncores=1,
         verbose=False,
+        **{name: value for name, value in given.items() if value is not None},
     )

@@ -31,7 +31,7 @@ class HarmonyKNN(TransductiveAnnotator):
     n_components
         Number of principal components for Harmony.
     theta
-        Harmony's diversity penalty.
+        Harmony's diversity penalty. None: the library's.
     seed
         Seed of the principal components and of Harmony.
     """
@@ -51,7 +51,7 @@ class HarmonyKNN(TransductiveAnnotator):
     )
 
     def __init__(
-        self, *, n_neighbors: int = 15, n_components: int = 50, theta: float = 2.0, seed: int = 0
+        self, *, n_neighbors: int = 15, n_components: int = 50, theta: float | None = None, seed: int = 0
     ) -> None:
         super().__init__()
         self.n_neighbors = n_neighbors

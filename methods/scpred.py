@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, Self
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any, Final, Self
 
 import numpy as np
 from numpy.typing import NDArray
@@ -10,11 +11,16 @@ from numpy.typing import NDArray
 from cellular_bench.core.types import MethodSpec, Prediction
 from cellular_bench.methods._annotators import repeat_rare
 from cellular_bench.methods._components import ScaledComponents
+from cellular_bench.methods._harmony_v1 import harmonise
 from cellular_bench.methods._inputs import require_fitted, require_labels
 
 if TYPE_CHECKING:
     from anndata import AnnData
 
+#: Largest absolute value of a scaled gene of the training cells.
+CLIP: Final = 10.0
+#: Rounds of clustering and correction of the alignment.
+MAX_ITER: Final = 20
 #: Candidates for the inverse strength of the penalty.
 PENALTIES = (0.25, 0.5, 1.0)
 
@@ -22,7 +28,8 @@ PENALTIES = (0.25, 0.5, 1.0)
 class ScPred:
     """scPred, reimplemented from its description: one support vector machine per label against all others.
 
-    Genes are scaled by the standard deviations of the training cells and reduced to principal components.
+    Genes are scaled by the standard deviations of the training cells, where values above 10 are clipped, and
+    reduced to principal components.
     For each label, the components on which its cells differ from all others (Wilcoxon rank-sum test) are
     the input of a machine with radial kernel and Platt probabilities. The penalty is selected by
     cross-validated area under the ROC curve; the kernel width is the heuristic of the R packages kernlab
@@ -31,8 +38,11 @@ class ScPred:
 
     The probabilities of a cell do not sum to 1. ``label_proba`` holds them divided by their sum. Novelty is
     1 - the highest unscaled probability; a cell is rejected if this probability is not above
-    ``reject_below``. The authors' later package aligns the query to the reference with Harmony. This step
-    is left out, so that a cell's label does not depend on the other cells of the query.
+    ``reject_below``.
+
+    Before the prediction, Harmony aligns the query, as one batch, to the training cells, which do not move.
+    A cell's label therefore depends on the other cells of the query; :class:`UnalignedScPred` leaves
+    the alignment out.
 
     Parameters
     ----------
@@ -44,8 +54,10 @@ class ScPred:
         Cells whose highest probability is not above this value are rejected.
     n_folds
         Number of folds of the cross-validations.
+    align
+        Whether to align the query to the training cells.
     seed
-        Seed of the components' solver, of the folds and of the pairs of cells.
+        Seed of the components' solver, of the folds, of the pairs of cells and of the alignment.
     """
 
     spec = MethodSpec(
@@ -55,13 +67,13 @@ class ScPred:
         description="One radial SVM per label on principal components that separate it.",
         labels="train",
         scaling="own",
-        inductive=True,
         is_reimplementation=True,
         doi="10.1186/s13059-019-1862-5",
         url="https://github.com/powellgenomicslab/scPred",
         license="BSD-3-Clause",
         requires=("scipy", "sklearn"),
         check_params={"n_folds": 2},
+        version=2,
     )
 
     def __init__(
@@ -71,29 +83,32 @@ class ScPred:
         significance: float = 1.0,
         reject_below: float = 0.55,
         n_folds: int = 5,
+        align: bool = True,
         seed: int = 0,
     ) -> None:
         self.n_components = n_components
         self.significance = significance
         self.reject_below = reject_below
         self.n_folds = n_folds
+        self.align = align
         self.seed = seed
         self._genes: list[str] = []
 
     def fit(self, train: AnnData) -> Self:
         """Fit the components, then one machine per label."""
         labels = require_labels(train, self.spec.method_id)
-        self._components = ScaledComponents(train.X, n_components=self.n_components, seed=self.seed)
-        scores = self._components.scores(train.X)
+        self._components = ScaledComponents(
+            train.X, n_components=self.n_components, seed=self.seed, clip=CLIP
+        )
+        self._reference = self._components.scores(train.X)
         self._labels = np.unique(labels)
-        self._machines = [self._machine(scores, labels == name) for name in self._labels]
+        self._machines = [self._machine(self._reference, labels == name) for name in self._labels]
         self._genes = list(train.var_names)
         return self
 
     def predict(self, query: AnnData) -> Prediction:
         """Predict the label of each cell of the query."""
-        require_fitted(query, self._genes, self.spec.method_id)
-        scores = self._components.scores(query.X)
+        scores = self._scores(query)
         probability = np.column_stack(
             [machine.predict_proba(scores[:, kept])[:, 1] for kept, machine in self._machines]
         )
@@ -105,6 +120,22 @@ class ScPred:
             novelty=1.0 - highest,
             rejected=highest <= self.reject_below,
         )
+
+    def _scores(self, query: AnnData) -> NDArray[np.floating[Any]]:
+        """Project the query onto the components, as in the original without clipping, and align it."""
+        require_fitted(query, self._genes, self.spec.method_id)
+        scores = self._components.scores(query.X, clipped=False)
+        if not self.align:
+            return scores
+        is_query = np.arange(len(self._reference) + len(scores)) >= len(self._reference)
+        aligned, _ = harmonise(
+            np.concatenate([self._reference, scores]),
+            np.where(is_query, "query", "reference"),
+            fixed=~is_query,
+            max_iter=MAX_ITER,
+            seed=self.seed,
+        )
+        return aligned[is_query]
 
     def _machine(self, scores: NDArray[np.float32], is_label: NDArray[np.bool_]) -> tuple[Any, Any]:
         """Return the components of a label and its fitted machine."""
@@ -120,6 +151,43 @@ class ScPred:
         search = GridSearchCV(machine, {"svc__C": PENALTIES}, scoring="roc_auc", cv=folds, refit=False)
         machine.set_params(**search.fit(X, y).best_params_)
         return kept, CalibratedClassifierCV(machine, cv=folds, ensemble=False).fit(X, y)
+
+
+class UnalignedScPred(ScPred):
+    """scPred without alignment: a cell's label does not depend on the other cells of the query.
+
+    Parameters
+    ----------
+    n_components, significance, reject_below, n_folds, seed
+        As for :class:`ScPred`.
+    """
+
+    spec = replace(
+        ScPred.spec,
+        method_id="scpred_unaligned",
+        name="scPred, no alignment",
+        description="scPred without the alignment of the query to the training cells.",
+        inductive=True,
+        variant_of="scpred",
+    )
+
+    def __init__(
+        self,
+        *,
+        n_components: int = 50,
+        significance: float = 1.0,
+        reject_below: float = 0.55,
+        n_folds: int = 5,
+        seed: int = 0,
+    ) -> None:
+        super().__init__(
+            n_components=n_components,
+            significance=significance,
+            reject_below=reject_below,
+            n_folds=n_folds,
+            align=False,
+            seed=seed,
+        )
 
 
 def separating(

@@ -2,34 +2,24 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Self
+from dataclasses import replace
+from typing import TYPE_CHECKING, Final, Self
 
 import numpy as np
 from numpy.typing import NDArray
 
 from cellular_bench.core.types import MethodSpec, Prediction
 from cellular_bench.methods._components import ScaledComponents
-from cellular_bench.methods._correlation import unit_rows
+from cellular_bench.methods._harmony_v1 import Clusters, harmonise, soft_assignment, without_batches
 from cellular_bench.methods._inputs import batches_of, require_fitted, require_labels
 from cellular_bench.methods._predictions import most_probable, nearest_voters
-from cellular_bench.methods.harmony import run_harmony
 
 if TYPE_CHECKING:
     from anndata import AnnData
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Clusters:
-    """Soft clusters of the reference: summed assignments, and corrected cells summed by assignment."""
-
-    sizes: NDArray[np.float64]
-    sums: NDArray[np.float64]
-
-    @property
-    def centroids(self) -> NDArray[np.float64]:
-        """Direction of each cluster, (n_clusters, n_components); rows have length 1."""
-        return unit_rows(self.sums)
+#: Largest absolute value of a scaled gene.
+CLIP: Final = 10.0
 
 
 class Symphony:
@@ -41,15 +31,21 @@ class Symphony:
     batches relative to the corrected reference cells, and these effects are subtracted. The reference never
     changes; the correction of a cell depends on the other cells of its batch in the query.
 
-    Harmony is ``harmonypy`` with its defaults, with one cluster per 30 cells (at most 100). A reference
-    with one batch is not corrected. A query without batches is treated as one batch.
+    Settings are the authors': scaled genes are clipped at 10, in the reference and in the query, and Harmony,
+    in its first version, has 100 clusters and up to 20 rounds. Where a reference has not more cells than
+    clusters, and the original therefore fails, there is one cluster per 30 cells. A reference with one batch
+    is not corrected. A query without batches is treated as one batch.
 
     Parameters
     ----------
     n_components
         Number of principal components of the reference; fewer if it has fewer.
+    n_clusters
+        Number of clusters of the reference.
     theta
         Harmony's diversity penalty.
+    max_iter
+        Maximum number of rounds of clustering and correction.
     sigma
         Width of the soft assignment: smaller values make it harder.
     ridge
@@ -68,21 +64,26 @@ class Symphony:
         is_reimplementation=True,
         doi="10.1038/s41467-021-25957-x",
         url="https://github.com/immunogenomics/symphony",
-        license="GPL-3.0-or-later",
-        requires=("harmonypy", "scipy", "sklearn"),
+        license="BSD-3-Clause",
+        requires=("scipy", "sklearn"),
+        version=2,
     )
 
     def __init__(
         self,
         *,
         n_components: int = 20,
+        n_clusters: int = 100,
         theta: float = 2.0,
+        max_iter: int = 20,
         sigma: float = 0.1,
         ridge: float = 1.0,
         seed: int = 0,
     ) -> None:
         self.n_components = n_components
+        self.n_clusters = n_clusters
         self.theta = theta
+        self.max_iter = max_iter
         self.sigma = sigma
         self.ridge = ridge
         self.seed = seed
@@ -90,15 +91,20 @@ class Symphony:
 
     def fit(self, train: AnnData) -> Self:
         """Build the reference."""
-        self._components = ScaledComponents(train.X, n_components=self.n_components, seed=self.seed)
-        result = run_harmony(
-            self._components.scores(train.X), batches_of(train), theta=self.theta, seed=self.seed
+        self._components = ScaledComponents(
+            train.X, n_components=self.n_components, seed=self.seed, clip=CLIP
         )
-        assigned, self._reference = (
-            np.asarray(array, dtype=np.float64) for array in (result.R, result.Z_corr)
+        scores = self._components.scores(train.X).astype(np.float64)
+        self._reference, assigned = harmonise(
+            scores,
+            batches_of(train),
+            n_clusters=self.n_clusters if train.n_obs > self.n_clusters else None,
+            theta=self.theta,
+            max_iter=self.max_iter,
+            seed=self.seed,
         )
         self._clusters = Clusters(sizes=assigned.sum(axis=0), sums=assigned.T @ self._reference)
-        self._spreads = cluster_spreads(np.asarray(result.Z_orig, dtype=np.float64), assigned)
+        self._spreads = cluster_spreads(scores, assigned)
         self._genes = list(train.var_names)
         return self
 
@@ -130,7 +136,7 @@ class SymphonyKNN(Symphony):
     ----------
     n_neighbors
         Number of neighbours that vote.
-    n_components, theta, sigma, ridge, seed
+    n_components, n_clusters, theta, max_iter, sigma, ridge, seed
         As for :class:`Symphony`.
     """
 
@@ -148,12 +154,22 @@ class SymphonyKNN(Symphony):
         *,
         n_neighbors: int = 5,
         n_components: int = 20,
+        n_clusters: int = 100,
         theta: float = 2.0,
+        max_iter: int = 20,
         sigma: float = 0.1,
         ridge: float = 1.0,
         seed: int = 0,
     ) -> None:
-        super().__init__(n_components=n_components, theta=theta, sigma=sigma, ridge=ridge, seed=seed)
+        super().__init__(
+            n_components=n_components,
+            n_clusters=n_clusters,
+            theta=theta,
+            max_iter=max_iter,
+            sigma=sigma,
+            ridge=ridge,
+            seed=seed,
+        )
         self.n_neighbors = n_neighbors
 
     def fit(self, train: AnnData) -> Self:
@@ -173,67 +189,33 @@ class SymphonyKNN(Symphony):
         )
 
 
-def soft_assignment(
-    scores: NDArray[np.float64], centroids: NDArray[np.float64], *, sigma: float
-) -> NDArray[np.float64]:
-    """Assign cells to clusters by cosine: (n_obs, n_clusters) shares that sum to 1.
-
-    Shares are proportional to exp(-2 (1 - cosine) / sigma); ``centroids`` have length 1.
-    """
-    from scipy.special import softmax
-
-    return np.asarray(softmax(2.0 * (unit_rows(scores) @ centroids.T - 1.0) / sigma, axis=1))
-
-
-def without_batches(
-    scores: NDArray[np.float64],
-    assigned: NDArray[np.float64],
-    batches: NDArray[np.str_],
-    clusters: Clusters,
-    *,
-    ridge: float,
-) -> NDArray[np.float64]:
-    """Subtract the batch effects of a query relative to the reference, cluster by cluster.
-
-    In each cluster, a ridge regression models the cells of the query by a term shared with the corrected
-    reference cells and one term per batch. Only the batch terms are penalised, and only they are
-    subtracted, in proportion to the cell's share of the cluster.
-    """
-    names, code = np.unique(batches, return_inverse=True)
-    is_batch = (code[:, None] == np.arange(names.size)).astype(np.float64)
-    design = np.column_stack([np.ones(len(scores)), is_batch])
-    penalty = ridge * np.diag([0.0] + [1.0] * names.size)
-    mapped = scores.copy()
-    for share, size, total in zip(assigned.T, clusters.sizes, clusters.sums, strict=True):
-        weighted = design * share[:, None]
-        left, right = weighted.T @ design, weighted.T @ scores
-        left[0, 0] += size
-        right[0] += total
-        terms = np.linalg.solve(left + penalty, right)
-        mapped -= weighted[:, 1:] @ terms[1:]
-    return mapped
-
-
 def cluster_spreads(
     scores: NDArray[np.float64], assigned: NDArray[np.float64]
 ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
     """Return the centre and the inverse covariance of each cluster, from the uncorrected reference cells.
 
-    Small clusters do not determine a covariance. Each covariance is therefore shrunk towards the mean over
-    all clusters, with a weight equal to that of as many additional cells as there are components.
+    With weights w that sum to 1, the covariance is the weighted scatter divided by 1 - sum of w squared. A
+    cluster of too few cells has no invertible covariance, and the original stops; here such a cluster has
+    the mean covariance of all clusters, weighted by their sizes.
     """
     sizes = assigned.sum(axis=0)
-    centres = (assigned.T @ scores) / sizes[:, None]
+    weights = assigned / np.where(sizes > 0, sizes, 1.0)
+    centres = weights.T @ scores
     scatters = np.stack(
         [
-            ((scores - centre) * share[:, None]).T @ (scores - centre)
-            for share, centre in zip(assigned.T, centres, strict=True)
+            ((scores - centre) * weight[:, None]).T @ (scores - centre)
+            for weight, centre in zip(weights.T, centres, strict=True)
         ]
     )
-    n_components = scores.shape[1]
-    pooled = scatters.sum(axis=0) / sizes.sum()
-    covariance = (scatters + n_components * pooled) / (sizes[:, None, None] + n_components)
-    return centres, np.linalg.pinv(covariance, hermitian=True)
+    pooled = np.einsum("k,kij->ij", sizes / sizes.sum(), scatters)
+    freedom = 1.0 - (weights**2).sum(axis=0)
+    enough = (sizes > 0) & (freedom > np.finfo(np.float64).eps)
+    covariances = np.where(
+        enough[:, None, None], scatters / np.where(enough, freedom, 1.0)[:, None, None], pooled
+    )
+    singular = 1.0 / np.linalg.cond(covariances, 1) < np.finfo(np.float64).eps
+    covariances[singular] = pooled
+    return centres, np.linalg.pinv(covariances, hermitian=True)
 
 
 def mapping_distance(

@@ -44,5 +44,17 @@ def test_a_gene_without_variation_is_zero_in_every_cell(cells, value):
     assert not Scaling.fit(sparse.csr_matrix(reference)).apply(sparse.csr_matrix(other))[:, -1].any()
 
 
+@pytest.mark.parametrize("clip", [None, 0.9])
+def test_sparse_cells_stay_sparse(cells, clip):
+    # Nearly always 7 and once 0, so that a value of 0 is far below the mean.
+    constant = np.where(np.arange(300) == 5, 0.0, 7.0)
+    cells = np.column_stack([cells[:300], constant, np.full(300, 2.0)])
+    scaling = Scaling.fit(cells, clip=clip)
+    for form in (np.asarray, sparse.csr_matrix, sparse.csc_matrix):
+        values, zeros = scaling.apply_sparse(form(cells))
+        assert values.nnz <= np.count_nonzero(cells)
+        np.testing.assert_allclose(values.toarray() + zeros, scaling.apply(cells), atol=1e-5)
+
+
 def test_one_cell_has_no_variation():
     assert Scaling.fit(np.array([[3.0, 4.0]])).apply(np.ones((2, 2))).tolist() == [[0.0, 0.0]] * 2

@@ -38,7 +38,7 @@ def test_the_kernel_width_is_the_mean_of_two_inverse_quantiles():
 
 def test_probabilities_are_those_of_the_machines_over_their_sum(train, query):
     fitted = ScPred(n_folds=2).fit(train)
-    scores = fitted._components.scores(query.X)
+    scores = fitted._scores(query)
     raw = np.column_stack([m.predict_proba(scores[:, chosen])[:, 1] for chosen, m in fitted._machines])
     prediction = fitted.predict(query)
     np.testing.assert_allclose(prediction.novelty, 1 - raw.max(axis=1))
@@ -55,7 +55,7 @@ def test_rejected_is_what_is_not_above_the_threshold(train, query):
 
 def test_components_are_those_of_scaled_genes(train):
     X = train.X.toarray().astype(np.float64)
-    Z = (X - X.mean(axis=0)) / X.std(axis=0)
+    Z = (X - X.mean(axis=0)) / X.std(axis=0, ddof=1)
     left, singular, _ = np.linalg.svd(Z, full_matrices=False)
     scores = ScaledComponents(train.X, n_components=5, seed=0).scores(train.X)
     np.testing.assert_allclose(np.abs(scores), np.abs(left[:, :5] * singular[:5]), atol=1e-3)

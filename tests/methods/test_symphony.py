@@ -2,24 +2,23 @@
 
 import numpy as np
 import pytest
+from scipy.stats import spearmanr
 from sklearn.metrics import roc_auc_score
 
 from cellular_bench.benchmark.conformance.data import neighbor_accuracy, one_batch
 from cellular_bench.core.errors import ContractError, DataError
 from cellular_bench.methods._components import ScaledComponents
-from cellular_bench.methods.symphony import (
-    Clusters,
-    Symphony,
-    SymphonyKNN,
-    cluster_spreads,
-    mapping_distance,
-    soft_assignment,
-    without_batches,
-)
+from cellular_bench.methods._harmony_v1 import Clusters, soft_assignment, without_batches
+from cellular_bench.methods.symphony import Symphony, SymphonyKNN, cluster_spreads, mapping_distance
 
 
 def labels(adata):
     return np.asarray(adata.obs["label"]).astype(str)
+
+
+def columns(table, name):
+    """Return the columns ``name.1``, ``name.2`` and so on of a table of the original."""
+    return table.filter(regex=rf"^{name}\.").to_numpy()
 
 
 def away(found, wanted):
@@ -29,10 +28,11 @@ def away(found, wanted):
 
 def test_components_are_those_of_scaled_genes(train, query):
     X = train.X.toarray().astype(np.float64)
-    scaled = (X - X.mean(axis=0)) / X.std(axis=0)
+    spread = X.std(axis=0, ddof=1)
+    scaled = (X - X.mean(axis=0)) / spread
     _, _, right = np.linalg.svd(scaled, full_matrices=False)
     found = ScaledComponents(train.X, n_components=5, seed=0).scores(query.X)
-    expected = (query.X.toarray() - X.mean(axis=0)) / X.std(axis=0) @ right[:5].T
+    expected = (query.X.toarray() - X.mean(axis=0)) / spread @ right[:5].T
     np.testing.assert_allclose(np.abs(found), np.abs(expected), atol=1e-3)
 
 
@@ -75,23 +75,66 @@ def test_a_cell_is_corrected_in_proportion_to_its_shares():
     )
 
 
+def test_genes_are_clipped_in_the_reference_and_in_the_query(train, query):
+    X = train.X.toarray().astype(np.float64)
+    mean, spread = X.mean(axis=0), X.std(axis=0, ddof=1)
+    scaled, other = ((cells - mean) / spread for cells in (X, query.X.toarray()))
+    assert scaled.max() > 2.0 and other.max() > 2.0
+    _, _, right = np.linalg.svd(scaled.clip(-2.0, 2.0), full_matrices=False)
+    components = ScaledComponents(train.X, n_components=5, seed=0, clip=2.0)
+    for found, given in (
+        (components.scores(query.X), other.clip(-2.0, 2.0)),
+        (components.scores(query.X, clipped=False), other),
+    ):
+        np.testing.assert_allclose(np.abs(found), np.abs(given @ right[:5].T), atol=1e-3)
+
+
 def test_the_mapping_distance_by_hand():
-    # One cluster at the origin with variances 4 and 1 (scatter 32 and 8 of eight cells): drawing it to the
-    # mean of itself changes nothing. (2, 0) is 1 away, (0, 3) is 3 away.
+    # One cluster at the origin, eight cells with scatters 32 and 8: variances 32 / 7 and 8 / 7. (2, 0) is
+    # 2 / sqrt(32 / 7) away, (0, 3) is 3 / sqrt(8 / 7).
     corners = np.array([[2.0, 1.0], [2.0, -1.0], [-2.0, 1.0], [-2.0, -1.0]] * 2)
     spreads = cluster_spreads(corners, np.ones((8, 1)))
     cells = np.array([[2.0, 0.0], [0.0, 3.0], [0.0, 0.0]])
-    np.testing.assert_allclose(mapping_distance(cells, np.ones((3, 1)), spreads), [1.0, 3.0, 0.0], atol=1e-6)
+    expected = [np.sqrt(7 / 8), 3 * np.sqrt(7 / 8), 0.0]
+    np.testing.assert_allclose(mapping_distance(cells, np.ones((3, 1)), spreads), expected, atol=1e-6)
 
 
-def test_small_clusters_are_drawn_to_the_mean_spread():
-    # Six cells with variance 1 and two with variance 4 around their centres, one dimension: the mean variance
-    # is (6 + 8) / 8. The covariances are (6 + 1.75) / 7 and (8 + 1.75) / 3.
-    scores = np.array([1.0, -1.0] * 3 + [12.0, 8.0])[:, None]
-    assigned = np.array([[1.0, 0.0]] * 6 + [[0.0, 1.0]] * 2)
+def test_clusters_without_covariance_have_the_mean_of_all():
+    # Six cells with scatter 6 around 0; one at 10 alone, whose covariance is 0 / 0; two equal ones at 20,
+    # whose covariance is 0. The mean scatter per cell is 6 / 9; the first covariance is 6 / 5.
+    scores = np.array([1.0, -1.0] * 3 + [10.0, 20.0, 20.0])[:, None]
+    assigned = np.repeat(np.eye(3), [6, 1, 2], axis=0)
     centres, precisions = cluster_spreads(scores, assigned)
-    np.testing.assert_allclose(centres, [[0.0], [10.0]], atol=1e-12)
-    np.testing.assert_allclose(precisions.ravel(), [7 / 7.75, 3 / 9.75])
+    np.testing.assert_allclose(centres, [[0.0], [10.0], [20.0]], atol=1e-12)
+    np.testing.assert_allclose(precisions.ravel(), [5 / 6, 9 / 6, 9 / 6])
+
+
+def test_mapping_and_metric_are_those_of_the_original(fidelity):
+    """Given the reference that the original built, all numbers are the original's up to rounding."""
+    reference, query = (fidelity.small_table(f"symphony_{part}") for part in ("reference", "query"))
+    _, cells = fidelity.small_split()
+    corrected, share = columns(reference, "corrected"), columns(reference, "share")
+    clusters = Clusters(sizes=share.sum(axis=0), sums=share.T @ corrected)
+    scores, batches = columns(query, "pc"), np.asarray(cells.obs["batch"], dtype=str)
+    assigned = soft_assignment(scores, clusters.centroids, sigma=0.1)
+    mapped = without_batches(scores, assigned, batches, clusters, ridge=1.0)
+    metric = mapping_distance(scores, assigned, cluster_spreads(columns(reference, "pc"), share))
+    np.testing.assert_allclose(assigned, columns(query, "share"), atol=1e-4)
+    np.testing.assert_allclose(mapped, columns(query, "mapped"), atol=1e-3)
+    np.testing.assert_allclose(metric, query["metric"], rtol=1e-4)
+
+
+def test_a_whole_run_agrees_with_the_original(fidelity):
+    """Only the initial clusters differ, which are random in both."""
+    train, query = (fidelity.of_variable_genes(cells) for cells in fidelity.small_split())
+    original = fidelity.small_table("symphony_query")
+    for seed in range(3):
+        fitted = SymphonyKNN(n_components=10, n_clusters=10, seed=seed).fit(train)
+        found = np.abs(fitted._components.scores(query.X))
+        np.testing.assert_allclose(found, np.abs(columns(original, "pc")), atol=0.01)
+        prediction = fitted.predict(query)
+        assert fidelity.equal_share(prediction.label_pred, original["label"]) >= 0.95
+        assert spearmanr(prediction.novelty, original["metric"]).statistic >= 0.95
 
 
 def test_the_reference_maps_to_its_harmony_embedding(train):

@@ -4,10 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from typing import Any, Self
+from typing import TYPE_CHECKING, Any, Self
 
 import numpy as np
 from numpy.typing import NDArray
+
+if TYPE_CHECKING:
+    from scipy.sparse import csr_matrix
 
 #: Number of cells that are made dense in double precision at a time.
 _BLOCK = 4096
@@ -48,13 +51,31 @@ class Scaling:
     def apply(self, X: Any) -> NDArray[np.float32]:
         """Centre and scale cells, (n_obs, n_vars) dense; genes without variation are 0 in every cell."""
         scaled = np.empty(X.shape, dtype=np.float32)
-        factors = np.divide(1.0, self.deviations, where=self.deviations > 0, out=np.zeros_like(self.means))
         for first, block in _blocks(X):
-            values = (block - self.means) * factors
-            if self.clip is not None:
-                np.clip(values, -self.clip, self.clip, out=values)
-            scaled[first : first + len(block)] = values
+            scaled[first : first + len(block)] = self._clipped((block - self.means) * self._factors)
         return scaled
+
+    def apply_sparse(self, X: Any) -> tuple[csr_matrix, NDArray[np.float64]]:
+        """Return a sparse matrix (double precision) and a row to add to each of its rows.
+
+        The sum is what :meth:`apply` returns. The row holds what a value of 0 becomes, so that the matrix is
+        not 0 only where ``X`` is not.
+        """
+        from scipy.sparse import csr_matrix
+
+        zeros = self._clipped(-self.means * self._factors)
+        rows = csr_matrix(X, dtype=np.float64, copy=True)
+        gene = rows.indices
+        scaled = self._clipped((rows.data - self.means[gene]) * self._factors[gene])
+        rows.data = scaled - zeros[gene]
+        return rows, zeros
+
+    @property
+    def _factors(self) -> NDArray[np.float64]:
+        return np.divide(1.0, self.deviations, where=self.deviations > 0, out=np.zeros_like(self.means))
+
+    def _clipped(self, values: NDArray[np.float64]) -> NDArray[np.float64]:
+        return values if self.clip is None else np.clip(values, -self.clip, self.clip)
 
 
 def _blocks(X: Any) -> Iterator[tuple[int, NDArray[np.float64]]]:
