@@ -12,6 +12,8 @@ import numpy as np
 
 #: Number of principal components in which the package measures distances between types.
 N_COMPONENTS = 100
+#: Size of the package's mini-batches.
+BATCH_SIZE = 256
 #: What the package prints if an error ended its training; it raises nothing.
 GAVE_UP = "Training forced to finish early"
 
@@ -40,9 +42,12 @@ def run(
     X = train.X.toarray()
     expressed = (X > 0).any(axis=0)
     n_top_genes = min(n_top_genes, int(expressed.sum()))
-    _decline(train, n_top_genes)
-    # The loss puts its tensors on "cuda" unless it is given another device, and the package gives none.
-    training.CustomSNNLoss = functools.partial(training.CustomSNNLoss, device="cpu")
+    n_inner = len(train.label) * 4 // 5  # the first of five stratified folds is held out
+    _decline(train.label, n_inner, n_top_genes)
+    batch_size = min(BATCH_SIZE, n_inner)  # the package leaves out mini-batches that are not full
+    # The loss uses the device "cuda" unless it is given another one, and the package does not give any.
+    loss = training.CustomSNNLoss
+    loss.__init__ = functools.partialmethod(loss.__init__, device="cpu")
     package.rep_seed(seed % 2**32)  # the package draws its principal components before it sets a seed
     folder = tempfile.mkdtemp() + "/"
     _logged(
@@ -56,6 +61,8 @@ def run(
         optimize_classifier=n_trials > 0,
         num_trials=n_trials,
         device="cpu",
+        batch_size=batch_size,
+        batch_size_classifier=batch_size,
         seed=seed % 2**32,
     )
     cells = _adata(query, query.X.toarray(), expressed)
@@ -68,18 +75,17 @@ def run(
     return {"label_pred": label, "novelty": 1 - (likelihood - chance) / (1 - chance)}
 
 
-def _decline(train: Any, n_genes: int) -> None:
+def _decline(label: Any, n_inner: int, n_genes: int) -> None:
     """Raise if the package cannot train on so little."""
     from cellular_bench_inside import NotApplicable
 
-    labels, counts = np.unique(train.label, return_counts=True)
-    n_inner = len(train.label) * 4 // 5
+    _, counts = np.unique(label, return_counts=True)
     if min(n_inner, n_genes) < N_COMPONENTS:
         raise NotApplicable(
             f"needs {N_COMPONENTS} cells in four fifths of the training cells, which have {n_inner}, and as "
             f"many expressed genes, of which there are {n_genes}"
         )
-    if labels.size < 2 or counts.max() < 5:
+    if counts.size < 2 or counts.max() < 5:
         raise NotApplicable("needs two types, one of them with 5 cells")
 
 
