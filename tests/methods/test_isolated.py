@@ -126,5 +126,5 @@ def test_the_package_of_the_cellular_study_labels_and_embeds_each_cell(train, qu
 @pytest.mark.isolated
 def test_the_package_of_the_cellular_study_declines_too_few_cells(train, query):
     require("cellular_cl")
-    with pytest.raises(NotApplicableError, match="needs 100 cells in four fifths .* which have 80"):
+    with pytest.raises(NotApplicableError, match=r"needs 100 cells in four fifths .* which have 80"):
         CellularCl().fit(train[:100].copy()).embed(query)
