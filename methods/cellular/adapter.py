@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cellular_bench.core.errors import UserError
-from cellular_bench.core.keys import BATCH, LABEL
+from cellular_bench.core.keys import BATCH, HIGHLY_VARIABLE, LABEL
 from cellular_bench.core.types import MethodSpec, Prediction
 
 if TYPE_CHECKING:
@@ -26,7 +26,8 @@ class CellularMethod:
     Parameters
     ----------
     preset
-        ``"default"`` or ``"paper"``.
+        ``"default"``: reads the highly variable genes that the harness selects on all training cells.
+        ``"paper"``: the settings of the study; selects as many genes itself, on the inner training cells.
     max_epochs
         Maximum number of epochs of the encoder; None uses the value of the preset.
     n_trials
@@ -53,13 +54,13 @@ class CellularMethod:
             "classifier on the frozen embedding."
         ),
         labels="train",
-        features="hvg",
+        features="all",
         inductive=True,
         is_reimplementation=True,
         url="https://doi.org/10.5281/zenodo.10959788",
         license="BSD-3-Clause",
         requires=("torch", "sklearn"),
-        version=4,
+        version=5,
         check_params={"max_epochs": 8},
         warm_up=240,
     )
@@ -85,27 +86,36 @@ class CellularMethod:
         if novelty_kind is not None:
             self.arguments["novelty_kind"] = novelty_kind
         self.model: Cellular | None = None
+        self._reads: NDArray[np.bool_] | None = None
 
     def fit(self, train: AnnData) -> Self:
         """Train the encoder. The classifier is trained at the first :meth:`predict`."""
         from cellular_bench.methods.cellular.api import Cellular
 
         storage = None if self.artifacts is None else self.artifacts / "tuning.journal"
+        variable = train.var[HIGHLY_VARIABLE].to_numpy(dtype=bool) if HIGHLY_VARIABLE in train.var else None
+        n_top_genes = None
+        if variable is not None and self.arguments["preset"] == "paper":
+            n_top_genes, variable = int(variable.sum()), None
+        self._reads = variable
         # The progress lines go to the log of the run.
-        model = Cellular(**self.arguments, tuning_storage=storage, progress=True)
-        self.model = model.fit(train, label_key=LABEL, batch_key=BATCH, with_classifier=False)
+        model = Cellular(**self.arguments, n_top_genes=n_top_genes, tuning_storage=storage, progress=True)
+        self.model = model.fit(self._seen(train), label_key=LABEL, batch_key=BATCH, with_classifier=False)
         self._keep_history(self.model)
         return self
 
     def embed(self, query: AnnData) -> NDArray[np.float32]:
         """Return the embedding of cells, (n_obs, n_latent)."""
-        return self._fitted().embed(query)
+        return self._fitted().embed(self._seen(query))
 
     def predict(self, query: AnnData) -> Prediction:
         """Predict the label and the novelty of each cell of the query."""
-        prediction = self._fitted().annotate(query)
+        prediction = self._fitted().annotate(self._seen(query))
         self._keep_history(self._fitted())
         return prediction
+
+    def _seen(self, adata: AnnData) -> AnnData:
+        return adata if self._reads is None else adata[:, self._reads]
 
     def _keep_history(self, model: Cellular) -> None:
         if self.artifacts is not None:

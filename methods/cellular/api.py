@@ -143,7 +143,8 @@ class Cellular:
             )
         keys = [batch_key] if isinstance(batch_key, str) else list(batch_key or ())
         batches = tuple(inputs.codes_of(adata, key, role="batch_key")[0] for key in keys)
-        train, validation = inner_split(label, n_folds=self.settings.n_inner_folds, seed=self.seed)
+        split_seed = self.seed if self.settings.split_seed is None else self.settings.split_seed
+        train, validation = inner_split(label, n_folds=self.settings.n_inner_folds, seed=split_seed)
         X, genes = self._select_genes(adata, train)
         cells = Cells(X=X, label=label, batches=_informative(batches), n_labels=len(labels))
         model, history = train_encoder(

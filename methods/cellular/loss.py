@@ -47,7 +47,7 @@ def cellular_loss(
 
     ``batch`` holds the batches of one key, or one tensor per key. If it is None, the batch term is 0 and the
     default total is the plain sum of the other two terms. See ``centroids.inverse_frequency`` for the
-    weights of types and batches, and :func:`centroid_term` for ``centroid_distances``, whose maximum is 1.
+    weights of types and batches, and :func:`centroid_term` for ``centroid_distances``.
     ``temperature`` is that of the type term.
     """
     cosine = cosine_similarity(embedding)
@@ -111,7 +111,8 @@ def batch_term(
 def centroid_term(embedding: Tensor, label: Tensor, *, centroid_distances: Tensor) -> Tensor:
     """Return the mean squared error of the distances between type centroids; 0 is best.
 
-    Pairs whose target (n_labels, n_labels) is 0 and types absent from the mini-batch are ignored.
+    Pairs whose target (n_labels, n_labels) is 0 and types absent from the mini-batch are ignored. Distances
+    and targets of the other pairs are each divided by their maximum, so that only their proportions count.
     """
     types, counts = torch.unique(label, return_counts=True)
     by_type = torch.split(embedding[torch.argsort(label, stable=True)], counts.tolist())
@@ -120,8 +121,9 @@ def centroid_term(embedding: Tensor, label: Tensor, *, centroid_distances: Tenso
     target = centroid_distances[types][:, types].to(embedding.dtype)
     known = target > 0
     # If all centroids coincide, all distances stay 0.
-    scaled = distances / distances.max().clamp_min(torch.finfo(embedding.dtype).tiny)
-    error = torch.where(known, scaled - target, 0).square().sum()
+    tiny = torch.finfo(embedding.dtype).tiny
+    scaled = distances / torch.where(known, distances, 0).max().clamp_min(tiny)
+    error = torch.where(known, scaled - target / target.max().clamp_min(tiny), 0).square().sum()
     return error / known.sum().clamp_min(1)
 
 

@@ -60,6 +60,20 @@ class MiniBatches:
                 yield chunk.numpy()
 
 
+def full_chunks(rows: Rows, *, batch_size: int) -> list[Rows]:
+    """Return rows in their order, in chunks of ``batch_size``; the remainder is left out.
+
+    Fewer rows than ``batch_size`` form one chunk.
+
+    Examples
+    --------
+    >>> [len(chunk) for chunk in full_chunks(np.arange(10), batch_size=4)]
+    [4, 4]
+    """
+    size = min(batch_size, len(rows))
+    return [rows[start : start + size] for start in range(0, len(rows) - size + 1, size)]
+
+
 def even_chunks(rows: Rows, *, batch_size: int, seed: int) -> list[Rows]:
     """Return all rows in random order, in chunks of nearly equal size, at most ``batch_size``.
 

@@ -58,6 +58,12 @@ class Settings:
     warmup_from_zero
         True: the learning rate of epoch ``e`` is the scheduled one times ``e / warmup_epochs``, so that
         epoch 0 learns nothing. False: times ``(e + 1) / (warmup_epochs + 1)``.
+    split_seed
+        Seed of the draw of the held-out cells; None: the seed of the model.
+    validation_drops_rest
+        True: the validation loss is computed on full mini-batches of held-out cells in the order of the
+        data, without the cells that do not fill a mini-batch. False: on all held-out cells in random order,
+        in chunks of nearly equal size.
     validation_counts_cells
         True: all cells have equal weight in the type term of the validation loss, which selects the
         encoder's epoch. False: types are weighted by inverse frequency as in the training loss, so that a
@@ -89,6 +95,8 @@ class Settings:
     temperature_range: tuple[float, float] = (0.1, 2.0)
     n_components: int = 100
     n_inner_folds: int = 5
+    split_seed: int | None = 42
+    validation_drops_rest: bool = True
     validation_counts_cells: bool = False
     precision: str = "float32"
     classifier: ClassifierSettings = ClassifierSettings()
@@ -105,6 +113,8 @@ PAPER: Final = Settings()
 DEFAULT: Final = replace(
     PAPER,
     warmup_from_zero=False,
+    split_seed=None,
+    validation_drops_rest=False,
     validation_counts_cells=True,
     softmax_before_loss=False,
     n_trials=0,

@@ -24,6 +24,7 @@ from cellular_bench.methods.cellular.minibatches import (
     MiniBatches,
     Rows,
     even_chunks,
+    full_chunks,
     select_rows,
     sparse_pays,
 )
@@ -60,7 +61,7 @@ def train_encoder(
     shares = class_shares(cells.label[validation], n_classes=cells.n_labels)
     equal_per_cell = torch.as_tensor(shares, dtype=torch.float32, device=device)
     batches = MiniBatches(train, batch_size=settings.batch_size, seed=seed)
-    held_out = even_chunks(validation, batch_size=settings.batch_size, seed=seed)
+    held_out = _held_out(validation, settings=settings, seed=seed)
     with seeded_torch(seed, device):
         encoder = build_encoder(cells.X.shape[1], n_latent=settings.n_latent, dropout=settings.dropout)
         model = EncoderWithTemperature(encoder, temperature=settings.temperature).to(device)
@@ -115,7 +116,7 @@ def train_classifier(
             model,
             loss,
             MiniBatches(fitted.train_rows, batch_size=settings.batch_size, seed=seed),
-            even_chunks(fitted.validation_rows, batch_size=settings.batch_size, seed=seed),
+            _held_out(fitted.validation_rows, settings=settings, seed=seed),
             settings=replace(
                 settings,
                 learning_rate=classifier.learning_rate,
@@ -125,6 +126,12 @@ def train_classifier(
             after_epoch=after_epoch,
         )
     return model, history
+
+
+def _held_out(validation: Rows, *, settings: Settings, seed: int) -> list[Rows]:
+    if settings.validation_drops_rest:
+        return full_chunks(validation, batch_size=settings.batch_size)
+    return even_chunks(validation, batch_size=settings.batch_size, seed=seed)
 
 
 class _EncoderLoss(Protocol):

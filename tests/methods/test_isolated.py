@@ -7,6 +7,7 @@ import pytest
 from cellular_bench.benchmark.conformance.data import neighbor_accuracy
 from cellular_bench.core.errors import ContractError, DataError, NotApplicableError
 from cellular_bench.environments import find, missing_text, state, status
+from cellular_bench.methods.cellular_cl import CellularCl
 from cellular_bench.methods.liger import Liger
 from cellular_bench.methods.seurat import Seurat, SeuratCCA
 
@@ -42,6 +43,8 @@ def test_without_an_environment_the_command_is_named(train, query, monkeypatch, 
         Seurat().fit(train).predict(query)
     with pytest.raises(NotApplicableError, match="Fix: run-benchmark env create liger"):
         Liger().fit_embed(query)
+    with pytest.raises(NotApplicableError, match="Fix: run-benchmark env create cellular_cl"):
+        CellularCl().fit(train).embed(query)
 
 
 def test_liger_needs_batches_and_counts(query):
@@ -103,3 +106,25 @@ def test_liger_declines_where_a_batch_is_too_small(query):
     query.obs["batch"] = pd.Categorical(batch)
     with pytest.raises(NotApplicableError, match="needs 4 cells in each batch, the smallest has 3"):
         Liger().fit_embed(query)
+
+
+@pytest.mark.isolated
+@pytest.mark.slow
+def test_the_package_of_the_cellular_study_labels_and_embeds_each_cell(train, query):
+    require("cellular_cl")
+    method = CellularCl(seed=1).fit(train)
+    prediction = method.predict(query)
+    assert np.mean(prediction.label_pred == labels(query)) > 0.9
+    assert prediction.novelty.min() >= -1e-6
+    assert prediction.novelty.max() <= 1
+    X_emb = method.embed(query)
+    assert X_emb.shape == (120, 100)
+    assert neighbor_accuracy(X_emb, labels(query)) > 0.9
+    np.testing.assert_array_equal(X_emb, CellularCl(seed=1).fit(train).embed(query))
+
+
+@pytest.mark.isolated
+def test_the_package_of_the_cellular_study_declines_too_few_cells(train, query):
+    require("cellular_cl")
+    with pytest.raises(NotApplicableError, match=r"needs 100 cells in four fifths .* which have 80"):
+        CellularCl().fit(train[:100].copy()).embed(query)

@@ -7,12 +7,16 @@ import numpy as np
 import pytest
 
 from cellular_bench.core.errors import UserError
+from cellular_bench.core.genes import variable_genes
+from cellular_bench.core.types import GeneSelection
 from cellular_bench.methods.cellular import (
     Cellular,
     CellularCentroidMethod,
     CellularContrastiveMethod,
     CellularMethod,
 )
+from cellular_bench.methods.cellular.inputs import codes_of
+from cellular_bench.methods.cellular.minibatches import inner_split
 
 
 @pytest.fixture(scope="module")
@@ -43,6 +47,22 @@ def test_prediction_is_complete_and_right(method, query):
         np.asarray(prediction.labels)[prediction.label_proba.argmax(axis=1)], prediction.label_pred
     )
     np.testing.assert_allclose(prediction.novelty, method.model.novelty(query))
+
+
+def test_the_default_reads_the_marked_genes_and_the_paper_selects_its_own(train, query):
+    marked = np.arange(train.n_vars) < 60
+    train.var["highly_variable"] = marked
+    default = CellularMethod(max_epochs=1).fit(train)
+    assert default.model.genes == tuple(train.var_names[:60])
+    assert default.embed(query).shape == (200, 100)
+    paper = CellularMethod(preset="paper", max_epochs=1).fit(train)
+    # The study's split has a fixed seed; its genes are those that vary in four fifths of the cells.
+    inner, _ = inner_split(codes_of(train, "label", role="label")[0], n_folds=5, seed=42)
+    np.testing.assert_array_equal(paper.model._fitted.train_rows, inner)
+    chosen = variable_genes(train.X[inner], GeneSelection(n_top_genes=60))
+    assert paper.model.genes == tuple(train.var_names[chosen])
+    assert paper.embed(query).shape == (200, 100)
+    assert set(paper.model.genes) != set(default.model.genes)
 
 
 def test_labels_of_the_query_are_not_read(method, query):

@@ -70,8 +70,9 @@ def _naive_total(embedding, label, keys, label_weights, key_weights, target, tem
         for b in types
         if a != b
     }
-    largest = torch.stack(list(distance.values())).max()
-    errors = [(value / largest - target[pair]) ** 2 for pair, value in distance.items() if target[pair] > 0]
+    known = [pair for pair in distance if target[pair] > 0]
+    farthest, most = max(distance[pair] for pair in known), max(target[pair] for pair in known)
+    errors = [(distance[pair] / farthest - target[pair] / most) ** 2 for pair in known]
     return 0.9 * _naive_class_sum(type_values, label, label_weights) + 0.1 * batch + sum(errors) / len(errors)
 
 
@@ -128,12 +129,22 @@ def test_batch_term_by_hand():
 
 
 def test_centroid_term_by_hand():
-    # Centroids 0, (4, 0), (0, 3): distances 4, 3, 5, scaled 0.8, 0.6, 1.
+    # Centroids 0, (4, 0), (0, 3): distances 4 and 5, scaled 0.8 and 1; pair (0, 2) has no target.
     embedding = torch.tensor([[-1.0, 0.0], [1.0, 0.0], [4.0, 0.0], [0.0, 3.0]])
     target = torch.tensor([[0.0, 0.7, 0.0], [0.7, 0.0, 1.0], [0.0, 1.0, 0.0]])
     term = centroid_term(embedding, _codes(0, 0, 1, 2), centroid_distances=target)
-    # Pair (0, 2) has no target; the errors are 0.1 and 0, each counted twice.
+    # The errors are 0.1 and 0, each counted twice.
     assert term.item() == pytest.approx(0.1**2 / 2, rel=1e-5)
+
+
+def test_only_known_pairs_of_the_mini_batch_set_the_scale_of_the_centroid_term():
+    # Distances 3, 4, 5, in proportion to the targets of the pairs of types 0, 1 and 2. The pair with the
+    # largest target is absent (type 3), or the pair with the largest distance has no target.
+    embedding = torch.tensor([[0.0, 0.0], [3.0, 0.0], [0.0, 4.0]])
+    target = torch.tensor([[0, 0.3, 0.4, 1], [0.3, 0, 0.5, 1], [0.4, 0.5, 0, 1], [1, 1, 1, 0]])
+    assert centroid_term(embedding, _codes(0, 1, 2), centroid_distances=target).item() < 1e-12
+    target[1, 2] = target[2, 1] = 0
+    assert centroid_term(embedding, _codes(0, 1, 2), centroid_distances=target).item() < 1e-12
 
 
 def test_total_weighs_the_terms(mini_batch):

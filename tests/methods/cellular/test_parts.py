@@ -16,7 +16,13 @@ from cellular_bench.methods.cellular.centroids import (
 )
 from cellular_bench.methods.cellular.first_layer import NormalisedLinear
 from cellular_bench.methods.cellular.loop import History, learning_rate_factor
-from cellular_bench.methods.cellular.minibatches import MiniBatches, even_chunks, inner_split, sparse_pays
+from cellular_bench.methods.cellular.minibatches import (
+    MiniBatches,
+    even_chunks,
+    full_chunks,
+    inner_split,
+    sparse_pays,
+)
 from cellular_bench.methods.cellular.model import EncoderWithTemperature, build_classifier, build_encoder
 from cellular_bench.methods.cellular.novelty import Evidence, novelty_score
 from cellular_bench.methods.cellular.settings import DEFAULT, PAPER, ClassifierSettings, settings_for
@@ -97,6 +103,8 @@ def test_presets_differ_only_where_documented():
     }
     assert differing == {
         "warmup_from_zero",
+        "split_seed",
+        "validation_drops_rest",
         "validation_counts_cells",
         "softmax_before_loss",
         "n_trials",
@@ -159,6 +167,13 @@ def test_even_chunks_hold_every_row_once():
     chunks = even_chunks(np.arange(577), batch_size=256, seed=1)
     assert [len(chunk) for chunk in chunks] == [193, 192, 192]
     np.testing.assert_array_equal(np.sort(np.concatenate(chunks)), np.arange(577))
+
+
+def test_full_chunks_keep_the_order_and_drop_the_rest():
+    chunks = full_chunks(np.arange(10, 20), batch_size=4)
+    assert [chunk.tolist() for chunk in chunks] == [[10, 11, 12, 13], [14, 15, 16, 17]]
+    (few,) = full_chunks(np.array([7, 3, 5]), batch_size=4)
+    assert few.tolist() == [7, 3, 5]
 
 
 def test_seeding_leaves_the_global_generator_as_it_was():
