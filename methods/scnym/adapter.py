@@ -65,6 +65,7 @@ class ScNym:
         url="https://github.com/calico/scnym",
         license="BSD-3-Clause",
         requires=("torch",),
+        version=2,
         check_params={"epochs": 20},
         warm_up=240,
     )
