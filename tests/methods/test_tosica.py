@@ -231,11 +231,12 @@ def test_random_sets_are_warned_of_and_files_are_not(tmp_path, train, recwarn):
     assert not [warning for warning in recwarn if "random" in str(warning.message)]
 
 
-def test_the_presets_differ_in_layout_and_mini_batch():
-    default, paper = Tosica().settings, Tosica(preset="paper").settings
-    assert (default.layout, default.batch_size, default.learning_rate) == ("set", 64, 0.008)
-    assert (paper.layout, paper.batch_size, paper.learning_rate) == ("published", 8, 0.001)
-    assert (paper.epochs, paper.max_gene_sets, paper.max_set_size) == (10, 300, 300)
+def test_the_default_is_the_authors_code():
+    default, sets = Tosica().settings, Tosica(preset="sets").settings
+    assert default == Tosica(preset="paper").settings
+    assert (default.layout, default.batch_size, default.learning_rate) == ("published", 8, 0.001)
+    assert (sets.layout, sets.batch_size, sets.learning_rate) == ("set", 64, 0.008)
+    assert (default.epochs, default.max_gene_sets, default.max_set_size) == (10, 300, 300)
 
 
 def test_wrong_settings_are_clear_errors(train):
