@@ -14,6 +14,7 @@ from cellular_bench.benchmark.schema.weights import Weights
 from cellular_bench.core.errors import UserError
 from cellular_bench.core.types import MetricSpec, TaskId
 from cellular_bench.reports.tables.across_datasets import across_table
+from cellular_bench.reports.tables.agreement import agreement_table
 from cellular_bench.reports.tables.board import View, board_tables
 from cellular_bench.reports.tables.definitions import definitions_table
 from cellular_bench.reports.tables.model import MOST_ROWS, Table, limited, limited_columns
@@ -105,7 +106,11 @@ class Report:
         runs = self.records
         definitions = definitions_table(self.boards, runs, self.specs)
         sources = (missing_table(self.missing), *(make(runs) for make in RUN_TABLES))
-        return _sections(("metrics", "Metrics", [definitions]), ("provenance", "Provenance", sources))
+        return _sections(
+            ("metrics", "Metrics", [definitions]),
+            ("agreement", "Agreement with the originals", [agreement_table(self.boards)]),
+            ("provenance", "Provenance", sources),
+        )
 
     @property
     def parts(self) -> tuple[Section | BoardReport, ...]:

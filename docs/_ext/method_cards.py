@@ -21,6 +21,7 @@ from sphinx.util import logging
 from sphinx.util.docutils import SphinxDirective
 
 from cellular_bench.benchmark import registry
+from cellular_bench.benchmark.analysis.fidelity import agreement_of
 from cellular_bench.benchmark.conformance.checklist import CHECKS
 from cellular_bench.benchmark.registry import Method
 
@@ -40,6 +41,7 @@ def built_in() -> dict[str, Method]:
 def facts(method: Method) -> list[tuple[str, str]]:
     """Return the declared properties of a method as pairs of a name and Markdown text."""
     spec = method.spec
+    agreement = agreement_of(spec.method_id)
     variables = "variable genes" if spec.features == "hvg" else "all genes"
     reads = "counts" if spec.reads == "counts" else "log-normalised values"
     declared = {
@@ -58,6 +60,7 @@ def facts(method: Method) -> list[tuple[str, str]]:
         else "",
         "licence": spec.license or "",
         "reimplemented": "yes" if spec.is_reimplementation else "",
+        "agreement with the original": agreement.text if agreement else "",
         "variant of": f"`{spec.variant_of}`" if spec.variant_of else "",
         "canary embedding": spec.canary or "",
         "packages": ", ".join(f"`{name}`" for name in spec.requires),

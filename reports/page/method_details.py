@@ -7,6 +7,7 @@ from collections import defaultdict
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 
+from cellular_bench.benchmark.analysis.fidelity import agreement_of_run
 from cellular_bench.benchmark.analysis.leaderboard import Board, BoardRow, method_key
 from cellular_bench.benchmark.schema.records import MethodIdentity, RunRecord
 from cellular_bench.core.text import MOST_NAME, MOST_REASON, one_line
@@ -25,13 +26,15 @@ from cellular_bench.reports.tables.overview import board_title
 class MethodDetail:
     """A method with one set of parameters, on every board that it is on.
 
-    ``anchor`` is the ``id`` of its entry, which its rows lead to.
+    ``anchor`` is the ``id`` of its entry, which its rows lead to; ``agreement`` is how far a reimplemented
+    method agrees with the original.
     """
 
     anchor: str
     method: MethodIdentity
     detail: str
     params: tuple[tuple[str, str], ...]
+    agreement: str
     table: Table
 
 
@@ -62,6 +65,7 @@ def _detail(on_boards: Sequence[tuple[Board, BoardRow]], detail: str) -> MethodD
             (one_line(name, MOST_NAME), one_line(json.dumps(value), MOST_REASON))
             for name, value in sorted(method.params.items())
         ),
+        agreement=found.text if (found := agreement_of_run(method)) else "",
         table=Table(
             table_id=f"{name}-boards",
             title="Boards and runs",

@@ -68,6 +68,8 @@ def test_methods_tell_who_takes_unseen_cells_and_what_is_reimplemented(listed, m
     assert named == {"precomputed", "precomputed_classifier"}
     assert listed("methods", "precomputed").rstrip().endswith("ready; gets the names of cells")
     monkeypatch.setenv("COLUMNS", "160")
-    shown = [line.split() for line in listed("methods", "harmony", "symphony").splitlines()[-2:]]
+    shown = [line.split() for line in listed("methods", "harmony", "scibet").splitlines()[-2:]]
     assert shown[0] == ["harmony", "integration", "none", "no", "common", "ready"]
-    assert shown[1] == ["symphony", "integration", "none", "yes", "common", "ready;", "reimplemented"]
+    assert shown[1][-4:] == ["common", "ready;", "reimplemented:", "equal"]
+    assert rows["scibet"]["agreement"]["comparisons"][0]["agreement"] == [1.0, 1.0]
+    assert rows["harmony"]["agreement"] is None

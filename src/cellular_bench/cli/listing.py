@@ -75,6 +75,8 @@ def _cards(names: Sequence[str]) -> str:
 
 
 def _methods(plugins: Sequence[Path]) -> list[dict[str, Any]]:
+    from cellular_bench.benchmark.analysis.fidelity import agreement_of
+
     return [
         {
             "method_id": name,
@@ -85,6 +87,7 @@ def _methods(plugins: Sequence[Path]) -> list[dict[str, Any]]:
             "control": method.spec.is_control,
             "canary": method.spec.canary,
             "reimplementation": method.spec.is_reimplementation,
+            "agreement": found.as_json() if (found := agreement_of(name)) else None,
             "variant_of": method.spec.variant_of,
             "missing": method.missing_modules(),
             "environment": method.spec.environment,
@@ -172,7 +175,7 @@ def _summary(kind: str, row: Mapping[str, Any]) -> dict[str, Any]:
         if row["control"]:
             status = "control; canary embedding" if row["canary"] else "control"
         if row["reimplementation"]:
-            status += "; reimplemented"
+            status += "; reimplemented" + (f": {row['agreement']['verdict']}" if row["agreement"] else "")
         if row["needs_names"]:
             status += "; gets the names of cells"
         if row["variant_of"]:
