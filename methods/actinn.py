@@ -51,7 +51,10 @@ class ACTINN:
         method_id="actinn",
         name="ACTINN",
         tasks=("annotation", "novelty"),
-        description="Fully connected network with three hidden layers on all genes except extreme ones.",
+        description=(
+            "Fully connected network with three hidden layers on all genes except those extreme in the "
+            "training cells."
+        ),
         labels="train",
         features="all",
         inductive=True,

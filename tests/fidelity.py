@@ -3,8 +3,10 @@
 Tests get this module as the fixture ``fidelity``; scripts in ``benchmarks/fidelity`` import the file.
 """
 
+import importlib.util
 from functools import cache
 from pathlib import Path
+from types import ModuleType
 
 import anndata
 import numpy as np
@@ -116,6 +118,22 @@ def golden_arrays(name: str, shared: Path) -> dict[str, np.ndarray]:
 def small_table(name: str) -> pd.DataFrame:
     """Return a table of outputs of an original on the small cells, such as ``"scibet"``."""
     return pd.read_csv(SMALL / f"{name}.csv.gz", keep_default_na=False)
+
+
+def network_values() -> ModuleType:
+    """Return ``benchmarks/fidelity/network_values.py``: the weights and inputs of small networks."""
+    path = Path(__file__).parents[1] / "benchmarks" / "fidelity" / "network_values.py"
+    spec = importlib.util.spec_from_file_location(path.stem, path)
+    assert spec is not None and spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+def network_outputs(name: str) -> dict[str, np.ndarray]:
+    """Return the outputs of an original's small network by name, (n_obs, n_columns) each."""
+    rows = small_table(name).set_index(["cell", "column"])
+    return {str(output): part["value"].unstack().to_numpy() for output, part in rows.groupby("output")}
 
 
 def of_variable_genes(cells: AnnData) -> AnnData:

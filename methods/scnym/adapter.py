@@ -65,6 +65,7 @@ class ScNym:
         url="https://github.com/calico/scnym",
         license="BSD-3-Clause",
         requires=("torch",),
+        version=2,
         check_params={"epochs": 20},
         warm_up=240,
     )
@@ -121,6 +122,9 @@ class ScNymMixMatch(TransductiveAnnotator):
     min_confidence
         Minimum probability of pseudolabels used for training: 0 if all types of the query are known, 0.9 if
         new types are expected (the two configurations of the authors).
+    shared_block
+        True: one hidden layer is applied twice, as in versions up to 0.3.2, which is what
+        :class:`~cellular_bench.methods.scnym_original.ScNymOriginal` runs.
     reject_below
         Cells whose highest probability is below this value are rejected; the package rejects none.
     seed
@@ -147,12 +151,19 @@ class ScNymMixMatch(TransductiveAnnotator):
         epochs: int = DEFAULT.epochs,
         checkpoint: str = DEFAULT.checkpoint,
         min_confidence: float = DEFAULT.min_confidence,
+        shared_block: bool = DEFAULT.shared_block,
         reject_below: float = 0.0,
         seed: int = 0,
     ) -> None:
         super().__init__()
         self.settings = _checked(
-            replace(DEFAULT, epochs=epochs, checkpoint=checkpoint, min_confidence=min_confidence)
+            replace(
+                DEFAULT,
+                epochs=epochs,
+                checkpoint=checkpoint,
+                min_confidence=min_confidence,
+                shared_block=shared_block,
+            )
         )
         self.reject_below = reject_below
         self.seed = seed

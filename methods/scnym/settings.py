@@ -18,11 +18,12 @@ class Settings:
     input_scale
         ``"cpm"``: log1p of counts per million, from ``X``. ``"as_is"``: ``X``.
     shared_block
-        True: the second and third hidden layer share their weights, as in versions up to 0.3.1.
+        True: the second and third hidden layer share their weights, as in versions up to 0.3.2.
     keep_partial
         True: the last mini-batch of an epoch may be smaller than the others.
     patience
-        Number of epochs without a lower selection loss after which training ends; None: no early end.
+        Training ends after more than this number of epochs without a lower selection loss; None: no early
+        end.
     checkpoint
         ``"best"``: weights of the epoch with the lowest selection loss. ``"last"``: those of the last epoch.
     held_out_share

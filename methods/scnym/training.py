@@ -23,6 +23,8 @@ from cellular_bench.methods.scnym.settings import Settings
 Rows = NDArray[np.int64]
 #: Number of cells that are dense at a time outside training.
 CHUNK = 1024
+#: First epoch, counted from 0, whose weights may be kept in training with unlabelled cells.
+FIRST_EPOCH = 20
 
 
 def split_cells(n_obs: int, *, share: float, generator: np.random.Generator) -> tuple[Rows, Rows]:
@@ -32,8 +34,8 @@ def split_cells(n_obs: int, *, share: float, generator: np.random.Generator) -> 
     draw is not stratified, so a rare label may be missing in any part.
     """
     order = generator.permutation(n_obs)
-    remaining = order[math.ceil(share * n_obs) :]
-    n_selection = max(1, round(share * len(remaining)))
+    remaining = order[n_obs - math.floor((1 - share) * n_obs) :]
+    n_selection = len(remaining) - math.floor((1 - share) * len(remaining))
     if len(remaining) - n_selection < 2:
         raise NotApplicableError(f"scnym: {n_obs} training cells are too few to hold some out; 4 are needed.")
     return remaining[n_selection:], remaining[:n_selection]
@@ -49,7 +51,8 @@ def train(X: Any, label: Rows, *, settings: Settings, seed: int, unlabelled: Any
             n_vars=X.shape[1], n_labels=int(label.max()) + 1, shared_block=settings.shared_block
         ).to(device)
         step = _Step(network, X, label, settings=settings, generator=generator, unlabelled=unlabelled)
-        best = BestWeights(settings, first=settings.epochs // (20 if unlabelled is None else 5))
+        first = settings.epochs // 20 if unlabelled is None else min(FIRST_EPOCH, settings.epochs - 1)
+        best = BestWeights(settings, first=first)
         for epoch in range(settings.epochs):
             network.train()
             for batch in mini_batches(rows, settings=settings, generator=generator):
@@ -127,8 +130,8 @@ class BestWeights:
             self.weights = copy.deepcopy(network.state_dict())
 
     def is_hopeless(self, epoch: int) -> bool:
-        """Return whether patience has run out."""
-        return self.settings.patience is not None and epoch - self.best_epoch >= self.settings.patience
+        """Return whether more epochs than patience allows have passed since the best one."""
+        return self.settings.patience is not None and epoch - self.best_epoch > self.settings.patience
 
 
 def mini_batches(rows: Rows, *, settings: Settings, generator: np.random.Generator) -> Iterator[Rows]:

@@ -5,10 +5,12 @@ import pandas as pd
 import pytest
 
 from cellular_bench.benchmark.conformance.data import neighbor_accuracy
-from cellular_bench.core.errors import ContractError, DataError, NotApplicableError
+from cellular_bench.core.errors import ContractError, DataError, NotApplicableError, UnknownNameError
 from cellular_bench.environments import find, missing_text, state, status
 from cellular_bench.methods.cellular_cl import CellularCl
 from cellular_bench.methods.liger import Liger
+from cellular_bench.methods.scgen import ScGenOriginal
+from cellular_bench.methods.scnym_original import ScNymOriginal
 from cellular_bench.methods.seurat import Seurat, SeuratCCA
 
 ANNOTATORS = [Seurat, SeuratCCA]
@@ -128,3 +130,46 @@ def test_the_package_of_the_cellular_study_declines_too_few_cells(train, query):
     require("cellular_cl")
     with pytest.raises(NotApplicableError, match=r"needs 100 cells in four fifths .* which have 80"):
         CellularCl().fit(train[:100].copy()).embed(query)
+
+
+def test_packages_of_authors_say_what_they_lack_before_anything_is_started(
+    train, query, monkeypatch, tmp_path
+):
+    monkeypatch.setenv("CELLULAR_BENCH_CACHE", str(tmp_path))
+    with pytest.raises(NotApplicableError, match="Fix: run-benchmark env create scnym_original"):
+        ScNymOriginal().fit(train).predict(query)
+    with pytest.raises(NotApplicableError, match="Fix: run-benchmark env create scgen_original"):
+        ScGenOriginal().fit(train).embed(query)
+    with pytest.raises(UnknownNameError, match="Unknown configuration 'default'"):
+        ScNymOriginal(configuration="default")
+    query.obs["batch"] = pd.Categorical(["donor1"] * query.n_obs)
+    with pytest.raises(NotApplicableError, match="come from one batch"):
+        ScGenOriginal().fit(train).embed(query)
+
+
+@pytest.mark.isolated
+def test_scnyms_package_labels_cells_whatever_types_are_called(train, query):
+    require("scnym_original")
+    names = {"acinar": "Unlabeled", "beta": "9", "delta": "10"}
+    train.obs["label"] = train.obs["label"].cat.rename_categories(names)
+    truth = np.array([names[name] for name in labels(query)])
+    del query.obs["label"]
+    first, second = (ScNymOriginal(n_epochs=30, seed=3).fit(train).predict(query) for _ in range(2))
+    assert np.mean(first.label_pred == truth) > 0.9
+    assert first.labels == ("10", "9", "Unlabeled")
+    np.testing.assert_array_equal(first.label_proba, second.label_proba)
+    with pytest.raises(NotApplicableError, match="needs 4 training cells, there are 3"):
+        ScNymOriginal().fit(train[np.unique(labels(train), return_index=True)[1]].copy()).predict(query)
+
+
+@pytest.mark.isolated
+def test_scgens_package_puts_every_row_where_its_cell_stands_and_aligns_types(train, query):
+    require("scgen_original")
+    method = ScGenOriginal(max_epochs=20, n_hidden=64, seed=3).fit(train)
+    X_emb = method.embed(query)
+    assert X_emb.shape == (120, 100)
+    assert neighbor_accuracy(X_emb, labels(query)) > 0.9
+    np.testing.assert_array_equal(X_emb, method.embed(query))
+    query.obs["batch"] = query.obs["label"].to_numpy()
+    with pytest.raises(NotApplicableError, match="no type occurs in two batches"):
+        method.embed(query)

@@ -9,6 +9,7 @@ from scipy.sparse import csr_matrix
 from cellular_bench.benchmark.conformance.data import neighbor_accuracy, one_batch
 from cellular_bench.core.errors import ContractError, NotApplicableError, UnknownNameError
 from cellular_bench.methods.scgen import ScGen, ScGenPaper
+from cellular_bench.methods.scgen import network as scgen_network
 from cellular_bench.methods.scgen.network import (
     Network,
     cell_losses,
@@ -183,3 +184,28 @@ def test_what_it_cannot_do_has_a_reason(train, query):
         ScGen(shift="both")
     with pytest.raises(ContractError, match="embed or predict was called before fit"):
         ScGen().embed(query)
+
+
+def test_the_network_gives_the_originals_outputs_with_the_same_weights(fidelity):
+    values = fidelity.network_values()
+    model = scgen_network.Network(7, n_hidden=6, n_latent=3).eval()
+    layer = ("0.weight", "0.bias", "1.weight", "1.bias", "1.running_mean", "1.running_var", "1.num_batches")
+    encoder, decoder = (
+        [f"{part}.fc_layers.Layer {number}.{name}" for number in (0, 1) for name in layer]
+        for part in ("z_encoder.encoder", "decoder.decoder")
+    )
+    heads = [f"z_encoder.{of}_encoder.{kind}" for of in ("mean", "var") for kind in ("weight", "bias")]
+    names = [*encoder, *heads, *decoder, "decoder.linear_out.weight", "decoder.linear_out.bias"]
+    for name, value in zip(names, model.state_dict().values(), strict=True):
+        if not name.endswith("num_batches"):
+            value.copy_(torch.from_numpy(values.drawn(name, tuple(value.shape))))
+    X = torch.from_numpy(values.expression(5, 7)).float()
+    original = fidelity.network_outputs("scgen_network")
+    with torch.no_grad():
+        mean, variance = model.encode(X)
+        decoded = model.decode(mean)
+        found = {"mean": mean, "variance": variance, "decoded": decoded}
+        found["loss"] = scgen_network.cell_losses(X, decoded, mean, variance)[:, None]
+    assert found.keys() == original.keys()
+    for name, array in original.items():
+        np.testing.assert_allclose(found[name], array, atol=2e-6, err_msg=name)

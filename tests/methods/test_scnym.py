@@ -157,6 +157,8 @@ def test_cells_are_split_81_9_10():
     learned, selection = split_cells(1000, share=0.1, generator=np.random.default_rng(0))
     assert (len(learned), len(selection)) == (810, 90)
     assert not set(learned) & set(selection)
+    # The package keeps floor(.9 n) = 94 of 105 cells, and of these floor(.9 n) = 84.
+    assert [len(part) for part in split_cells(105, share=0.1, generator=np.random.default_rng(0))] == [84, 10]
     with pytest.raises(NotApplicableError, match="3 training cells are too few"):
         split_cells(3, share=0.1, generator=np.random.default_rng(0))
     assert len(split_cells(4, share=0.1, generator=np.random.default_rng(0))[0]) == 2
@@ -174,7 +176,7 @@ def test_mini_batches(n, keep, sizes):
 
 
 def test_the_best_epoch_is_kept_from_the_first_allowed_and_patience_counts_from_it():
-    kept, model = BestWeights(Settings(patience=3), first=2), network()
+    kept, model = BestWeights(Settings(patience=2), first=2), network()
     for epoch, loss in enumerate([0.1, 0.2, 0.9, 0.5, 0.6, 0.7]):
         with torch.no_grad():
             model.head.bias.fill_(epoch)
@@ -184,6 +186,14 @@ def test_the_best_epoch_is_kept_from_the_first_allowed_and_patience_counts_from_
     assert not kept.is_hopeless(5)
     assert kept.is_hopeless(6)
     assert not BestWeights(Settings(patience=None), first=0).is_hopeless(1000)
+
+
+@pytest.mark.parametrize(("epochs", "first"), [(23, 21), (8, 8)])
+def test_unlabelled_cells_are_used_for_twenty_epochs_before_weights_are_kept(epochs, first, capsys):
+    generator = np.random.default_rng(0)
+    X = csr_matrix(generator.random((40, 6), dtype=np.float32))
+    train_network(X, generator.integers(3, size=40), settings=Settings(epochs=epochs), seed=0, unlabelled=X)
+    assert first <= int(capsys.readouterr().out.split()[-1]) <= epochs
 
 
 def test_best_and_last_epoch_differ_in_training(capsys):

@@ -231,11 +231,12 @@ def test_random_sets_are_warned_of_and_files_are_not(tmp_path, train, recwarn):
     assert not [warning for warning in recwarn if "random" in str(warning.message)]
 
 
-def test_the_presets_differ_in_layout_and_mini_batch():
-    default, paper = Tosica().settings, Tosica(preset="paper").settings
-    assert (default.layout, default.batch_size, default.learning_rate) == ("set", 64, 0.008)
-    assert (paper.layout, paper.batch_size, paper.learning_rate) == ("published", 8, 0.001)
-    assert (paper.epochs, paper.max_gene_sets, paper.max_set_size) == (10, 300, 300)
+def test_the_default_is_the_authors_code():
+    default, sets = Tosica().settings, Tosica(preset="sets").settings
+    assert default == Tosica(preset="paper").settings
+    assert (default.layout, default.batch_size, default.learning_rate) == ("published", 8, 0.001)
+    assert (sets.layout, sets.batch_size, sets.learning_rate) == ("set", 64, 0.008)
+    assert (default.epochs, default.max_gene_sets, default.max_set_size) == (10, 300, 300)
 
 
 def test_wrong_settings_are_clear_errors(train):
@@ -245,3 +246,34 @@ def test_wrong_settings_are_clear_errors(train):
         Tosica(epochs=0)
     with pytest.raises(ContractError, match="predict was called before fit"):
         Tosica().embed(train)
+
+
+def test_the_network_gives_the_originals_outputs_with_the_same_weights(fidelity):
+    values = fidelity.network_values()
+    members = [np.array(found) for found in ([0, 2, 5], [1], [0, 1, 2, 3, 4, 5, 6], [3, 6])]
+    model = Network(members, n_vars=7, n_labels=3, layout="published").eval()
+    of_tokens = values.drawn("feature_embed.fe.weight", (5 * 48, 7)).reshape(5, 48, 7)
+    of_biases = values.drawn("feature_embed.fe.bias", (5 * 48,)).reshape(5, 48)
+    given = {"tokens.all_genes.weight": of_tokens[4], "tokens.all_genes.bias": of_biases[4]}
+    given["tokens.bias"] = of_biases[:4, None]
+    weight = np.zeros((4, 7, 48))
+    for row, positions, of_set in zip(weight, members, of_tokens, strict=False):
+        row[: len(positions)] = of_set[:, positions].T
+    given["tokens.weight"] = weight
+    names = {"class_token": "cls_token", "norm": "norm", "head": "head"}
+    parts = {"norm": "norm1", "qkv": "attn.qkv", "project": "attn.proj"}
+    parts |= {"mlp_norm": "norm2", "widen": "mlp.fc1", "narrow": "mlp.fc2"}
+    for number, block in enumerate(("first", "second")):
+        names |= {f"{block}.{ours}": f"blocks.{number}.{theirs}" for ours, theirs in parts.items()}
+    for name, value in model.state_dict().items():
+        stem, _, kind = name.rpartition(".")
+        if name in given:
+            value.copy_(torch.from_numpy(given[name]))
+        elif name != "tokens.genes":
+            theirs = names[stem] + f".{kind}" if stem else names[name]
+            value.copy_(torch.from_numpy(values.drawn(theirs, tuple(value.shape))))
+    X = torch.from_numpy(values.expression(5, 7)).float()
+    original = fidelity.network_outputs("tosica_network")
+    with torch.no_grad():
+        np.testing.assert_allclose(model(X), original["logits"], atol=2e-7)
+        np.testing.assert_allclose(model.attention(X), original["attention"], atol=2e-8)
