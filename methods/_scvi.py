@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import json
 from abc import ABC, abstractmethod
+from collections.abc import Sequence
 from contextlib import AbstractContextManager
 from itertools import count
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
 import numpy as np
 from numpy.typing import NDArray
 
-from cellular_bench.core.errors import NotApplicableError
+from cellular_bench.core.errors import NotApplicableError, UnknownNameError
 from cellular_bench.core.keys import BATCH, LABEL
 from cellular_bench.core.types import MethodSpec
 from cellular_bench.methods._inputs import batches_of, require_counts, require_fitted
@@ -24,6 +27,12 @@ TRAIN_SHARE = 0.9
 BATCH_SIZE = 128
 #: Batch normalisation fails on one cell and is very noisy on two.
 FEWEST_CELLS = 3
+#: ``max_epochs`` that stands for the rule of :func:`has_converged`, and for at most the library's number.
+CONVERGED = "converged"
+#: Number of epochs over which the rule averages the loss.
+WINDOW = 10
+#: The rule ends the training if a window gains no more than this share of the fall since the first epoch.
+LEAST_GAIN = 0.01
 QUIET = {
     "enable_progress_bar": False,
     "enable_model_summary": False,
@@ -37,12 +46,21 @@ class VariationalIntegrator(ABC):
 
     A subclass defines ``spec`` and :meth:`build`. If the encoder does not read the batch, cells of unseen
     batches are embedded like any others.
+
+    Attributes
+    ----------
+    artifacts
+        Folder for ``history.json``, the loss (negative ELBO) of every epoch. The harness sets it before
+        :meth:`fit`; None writes no file.
     """
 
     spec: MethodSpec
     encoder_reads_batch: bool = False
+    artifacts: Path | None = None
 
-    def __init__(self, *, max_epochs: int | None, accelerator: str, seed: int) -> None:
+    def __init__(self, *, max_epochs: int | str | None, accelerator: str, seed: int) -> None:
+        if isinstance(max_epochs, str) and max_epochs != CONVERGED:
+            raise UnknownNameError("max_epochs", max_epochs, [CONVERGED])
         self.max_epochs = max_epochs
         self.accelerator = accelerator
         self.seed = seed
@@ -86,8 +104,18 @@ class VariationalIntegrator(ABC):
         return self._model, bare(self.matrix(query), query, batch=batch, label=self.no_labels(query))
 
     def trained(self, model: Any, n_obs: int) -> Any:
-        """Train a model and return it."""
-        model.train(max_epochs=self.max_epochs, **self.options, **split_options(n_obs, seed=self.seed))
+        """Train a model for the given number of epochs or until the held-out loss converges; return it."""
+        by_rule = self.max_epochs == CONVERGED
+        losses: dict[str, list[float]] = {}
+        model.train(
+            max_epochs=None if by_rule else self.max_epochs,
+            callbacks=[loss_recorder(losses, by_rule=by_rule)],
+            check_val_every_n_epoch=1 if by_rule else None,
+            **self.options,
+            **split_options(n_obs, seed=self.seed),
+        )
+        if self.artifacts is not None:
+            (self.artifacts / "history.json").write_text(json.dumps(losses), encoding="utf-8")
         return model
 
     def session(self) -> AbstractContextManager[None]:
@@ -111,6 +139,43 @@ class VariationalIntegrator(ABC):
     def matrix(self, adata: AnnData) -> Any:
         """Return the matrix that the model reads, (n_obs, n_vars)."""
         return require_counts(adata, self.spec.method_id) if self.spec.reads == "counts" else adata.X
+
+
+def has_converged(losses: Sequence[float], *, window: int = WINDOW, least_gain: float = LEAST_GAIN) -> bool:
+    """Say whether a loss has converged: one value per epoch, the first epoch first.
+
+    It has if the mean of the last ``window`` epochs is lower than the mean of the ``window`` epochs before
+    by no more than ``least_gain`` of its fall since the first epoch. Neither a factor nor a constant in the
+    loss, such as the normalisation of a likelihood, changes the answer.
+
+    Examples
+    --------
+    >>> has_converged([9.0, 3.0, 2.0, 1.0], window=2, least_gain=0.1)
+    False
+    >>> has_converged([9.0, 3.0, 2.0, 1.0, 1.0, 1.0, 1.0], window=2, least_gain=0.1)
+    True
+    """
+    if len(losses) < 2 * window:
+        return False
+    before, last = np.mean(losses[-2 * window : -window]), np.mean(losses[-window:])
+    return bool(before - last <= least_gain * (losses[0] - last))
+
+
+def loss_recorder(losses: dict[str, list[float]], *, by_rule: bool) -> Any:
+    """Return a callback that appends the losses of every epoch; with the rule, it ends a converged training.
+
+    The loss on the held-out cells is known only if it is computed in every epoch, as the rule needs.
+    """
+    from lightning.pytorch.callbacks import LambdaCallback
+
+    def on_train_epoch_end(trainer: Any, _: Any) -> None:
+        for name in ("elbo_train", "elbo_validation"):
+            if name in trainer.callback_metrics:
+                losses.setdefault(name, []).append(float(trainer.callback_metrics[name]))
+        if by_rule and has_converged(losses["elbo_validation"]):
+            trainer.should_stop = True
+
+    return LambdaCallback(on_train_epoch_end=on_train_epoch_end)
 
 
 def bare(

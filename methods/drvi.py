@@ -24,7 +24,7 @@ class DRVI(VariationalIntegrator):
         Number of dimensions of the embedding.
     max_epochs
         Number of passes over the training cells; None for the library's rule: 400 up to 20,000 cells,
-        fewer above.
+        fewer above. ``"converged"``: at most that many, until the loss on held-out cells has converged.
     accelerator
         Lightning accelerator used for training.
     seed
@@ -55,7 +55,7 @@ class DRVI(VariationalIntegrator):
         self,
         *,
         n_latent: int = 32,
-        max_epochs: int | None = None,
+        max_epochs: int | str | None = None,
         accelerator: str = "cpu",
         seed: int = 0,
     ) -> None:

@@ -45,7 +45,7 @@ class SCVI(VariationalIntegrator):
         ``"nb"``, ``"zinb"`` or ``"poisson"``.
     max_epochs
         Number of passes over the training cells; None for the library's rule: 400 up to 20,000 cells,
-        fewer above.
+        fewer above. ``"converged"``: at most that many, until the loss on held-out cells has converged.
     accelerator
         Lightning accelerator used for training.
     seed
@@ -80,7 +80,7 @@ class SCVI(VariationalIntegrator):
         n_latent: int = 30,
         n_layers: int = 2,
         gene_likelihood: str = "nb",
-        max_epochs: int | None = None,
+        max_epochs: int | str | None = None,
         accelerator: str = "cpu",
         seed: int = 0,
     ) -> None:
@@ -141,7 +141,7 @@ class SCANVI(SCVI):
         n_latent: int = 30,
         n_layers: int = 2,
         gene_likelihood: str = "nb",
-        max_epochs: int | None = None,
+        max_epochs: int | str | None = None,
         label_epochs: int = 20,
         n_samples_per_label: int = 100,
         accelerator: str = "cpu",
@@ -233,7 +233,7 @@ class SCVISurgery(_Surgery, SCVI):
     def __init__(
         self,
         *,
-        max_epochs: int | None = None,
+        max_epochs: int | str | None = None,
         query_epochs: int = 200,
         accelerator: str = "cpu",
         seed: int = 0,
@@ -268,7 +268,7 @@ class SCANVISurgery(_Surgery, SCANVI):
     def __init__(
         self,
         *,
-        max_epochs: int | None = None,
+        max_epochs: int | str | None = None,
         label_epochs: int = 20,
         query_epochs: int = 100,
         accelerator: str = "cpu",

@@ -28,7 +28,7 @@ class SysVI(VariationalIntegrator):
         Number of components of the prior.
     max_epochs
         Number of passes over the training cells; None for the library's rule: 400 up to 20,000 cells,
-        fewer above.
+        fewer above. ``"converged"``: at most that many, until the loss on held-out cells has converged.
     accelerator
         Lightning accelerator used for training.
     seed
@@ -61,7 +61,7 @@ class SysVI(VariationalIntegrator):
         *,
         n_latent: int = 15,
         n_prior_components: int = 5,
-        max_epochs: int | None = None,
+        max_epochs: int | str | None = None,
         accelerator: str = "cpu",
         seed: int = 0,
     ) -> None:

@@ -22,6 +22,7 @@ from cellular_bench.methods.celltypist import CellTypist
 from cellular_bench.methods.chetah import Chetah
 from cellular_bench.methods.gradient_boosting import GradientBoosting
 from cellular_bench.methods.harmony_knn import HarmonyKNN
+from cellular_bench.methods.hierarchical import Hierarchical
 from cellular_bench.methods.knn import KNearestNeighbours
 from cellular_bench.methods.linear_svm import LinearSVM
 from cellular_bench.methods.logistic_regression import LogisticRegression
@@ -44,6 +45,7 @@ ALL = [
     Chetah,
     GradientBoosting,
     HarmonyKNN,
+    Hierarchical,
     KNearestNeighbours,
     LinearSVM,
     LogisticRegression,

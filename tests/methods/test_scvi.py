@@ -1,6 +1,7 @@
 """Autoencoders give their libraries' numbers, embed unseen batches or say why not, and leave no trace."""
 
 import importlib.util
+import json
 import logging
 
 import numpy as np
@@ -8,8 +9,8 @@ import pandas as pd
 import pytest
 
 from cellular_bench.benchmark.conformance.data import neighbor_accuracy
-from cellular_bench.core.errors import ContractError, NotApplicableError
-from cellular_bench.methods._scvi import split_options
+from cellular_bench.core.errors import ContractError, NotApplicableError, UnknownNameError
+from cellular_bench.methods._scvi import LEAST_GAIN, WINDOW, has_converged, split_options
 from cellular_bench.methods._session import session
 from cellular_bench.methods.concord import CONCORD
 from cellular_bench.methods.drvi import DRVI
@@ -139,6 +140,41 @@ def test_the_split_looks_at_the_cells_drawn_of_each_label():
     assert split_options(1000, seed=0, label=label, per_label=65)["batch_size"] == 130
     with pytest.raises(NotApplicableError, match="Needs 3 cells to learn from; there are 2"):
         split_options(2, seed=0)
+
+
+def test_a_loss_has_converged_once_a_window_gains_little():
+    # An exponential fall of rate r: a window of w epochs gains 1 - exp(-r w) of what is left to gain.
+    losses = (5.0 + 100 * np.exp(-0.1 * np.arange(200))).tolist()
+    ended = next(n for n in range(1, 200) if has_converged(losses[:n]))
+    before, last = (
+        np.mean(losses[ended - 2 * WINDOW : ended - WINDOW]),
+        np.mean(losses[ended - WINDOW : ended]),
+    )
+    assert (before - last) / (losses[0] - last) <= LEAST_GAIN
+    assert ended == 58
+    # A factor and a constant change nothing; noise around a plateau ends the training as well.
+    moved = [3.0 * loss - 1000.0 for loss in losses]
+    assert next(n for n in range(1, 200) if has_converged(moved[:n])) == ended
+    assert has_converged([9.0, *np.resize([1.0, 1.1], 19)])
+
+
+def test_a_loss_that_rises_or_stays_has_converged_and_a_broken_one_has_not():
+    assert has_converged([1.0 + 0.1 * epoch for epoch in range(20)])
+    assert has_converged([1.0] * 20)
+    assert not has_converged([1.0] * 19)
+    assert not has_converged([float("nan")] * 30)
+
+
+def test_training_stops_by_the_rule_and_keeps_its_losses(tmp_path, train):
+    method = SCVI(max_epochs="converged", seed=1)
+    method.artifacts = tmp_path
+    method.fit(train)
+    held_out = json.loads((tmp_path / "history.json").read_text())["elbo_validation"]
+    assert 2 * WINDOW <= len(held_out) < 400
+    assert has_converged(held_out)
+    assert not has_converged(held_out[:-1])
+    with pytest.raises(UnknownNameError, match="max_epochs"):
+        SCVI(max_epochs="enough")
 
 
 def test_training_says_nothing_and_changes_nothing(train, capfd, caplog):
