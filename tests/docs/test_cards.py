@@ -12,6 +12,8 @@ from cellular_bench.core.types import MethodSpec
 CARDS = Path(__file__).parents[2] / "docs" / "methods"
 FACTS = re.compile(r"```\{method-facts\}\n(.*?)\n```", re.DOTALL)
 TASKS = ("integration", "annotation", "novelty")
+#: Methods whose time and memory have not been measured yet; their cards say so.
+NOT_MEASURED = {"scpoli", "popv", "scalex", "cellhint", "onclass", "scbalance"}
 #: How a row says which labels a method sees.
 LABEL_WORDS = {"none": r"\bnone\b", "train": r"\btraining cells\b", "all": r"\ball, "}
 
@@ -66,6 +68,11 @@ def test_every_method_has_its_time_and_memory_on_both_data_sets() -> None:
         (name, data)
         for name, method in registry.methods().items()
         if not (method.spec.is_control or method.spec.variant_of or name.startswith("precomputed"))
+        and name not in NOT_MEASURED
         for data in ("Baron", "PBMC")
     }
-    assert wanted - {(row["method_id"], row["data"]) for row in rows} == set()
+    measured = {(row["method_id"], row["data"]) for row in rows}
+    assert wanted - measured == set()
+    assert NOT_MEASURED.isdisjoint(
+        {name for name, data in measured if (name, "Baron") in measured and data == "PBMC"}
+    )

@@ -113,6 +113,15 @@ def test_a_lock_is_installed_alone_and_must_be_complete(tmp_path, index):
     assert not status.place(find(str(path))).exists()
 
 
+def test_a_lock_may_leave_packages_to_be_resolved(tmp_path, index):
+    lock = tmp_path / "tiny.lock"
+    lock.write_text("numpy==99.1\nh5py==99.2\nleaf==1.0\n", encoding="utf-8")
+    path = declared(tmp_path, TINY + 'lock = "tiny.lock"\nresolve = true\n')
+    create(path)
+    assert required(find(str(path))).packages["root"] == "3.0"
+    assert find(str(path)).digest != find(str(declared(tmp_path, TINY + 'lock = "tiny.lock"\n'))).digest
+
+
 def test_pip_has_the_last_word_and_nothing_half_built_stays(tmp_path, index):
     path = declared(tmp_path, TINY.replace("leaf==1.0", "leaf==2.0"))
     with pytest.raises(UserError, match=r"(?s)installing packages with pip failed.*leaf==2.0"):

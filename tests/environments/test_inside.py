@@ -133,6 +133,38 @@ def test_what_is_unsorted_or_dense_arrives_the_same(inside):
     assert not query.X.has_sorted_indices
 
 
+def test_the_canonical_order_depends_on_the_values_of_cells_alone(inside):
+    text = """
+def run(train, query, *, seed):
+    order = query.canonical()
+    return {"label_pred": query.label[order], "X_emb": query.counts.toarray()[order]}
+"""
+    first = inside(text, query=cells())
+    moved = cells()[[2, 0, 3, 1]].copy()
+    moved.obs_names = ["d", "c", "b", "a"]
+    second = inside(text, query=moved)
+    np.testing.assert_array_equal(first.X_emb, second.X_emb)
+    np.testing.assert_array_equal(first.label_pred, second.label_pred)
+    assert sorted(first.label_pred) == sorted(cells().obs["label"].astype(str))
+
+
+def test_a_graph_comes_back_with_its_distances(inside):
+    outputs = inside(
+        """
+from scipy.sparse import coo_matrix
+
+
+def run(train, query, *, seed):
+    links = coo_matrix(([0.5, 1.0, 0.25], ([3, 0, 3], [2, 1, 0])), shape=(4, 4))
+    return {"graph": links, "graph_distances": links * 2}
+""",
+        query=cells(),
+    )
+    expected = np.array([[0, 1, 0, 0], [0, 0, 0, 0], [0, 0, 0, 0], [0.25, 0, 0.5, 0]])
+    np.testing.assert_array_equal(outputs.graph.toarray(), expected)
+    np.testing.assert_array_equal(outputs.graph_distances.toarray(), 2 * expected)
+
+
 def test_labels_reach_the_program_only_where_they_are_shown(inside):
     program = """
 def run(train, query, *, seed):

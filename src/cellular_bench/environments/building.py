@@ -202,8 +202,11 @@ def _pip_steps(packages: PythonPackages, folder: Path, file: Path) -> Iterator[t
 
 
 def _no_deps(packages: PythonPackages) -> list[str]:
-    """Install only the packages of a lock; the step ``check`` verifies that it is complete."""
-    return ["--no-deps"] if packages.lock else []
+    """Install only the packages of a lock, unless it is declared to leave some to be resolved.
+
+    The step ``check`` verifies that none is missing.
+    """
+    return ["--no-deps"] if packages.lock and not packages.resolve else []
 
 
 def _uv_steps(packages: PythonPackages, folder: Path, file: Path) -> Iterator[tuple[str, list[str]]]:

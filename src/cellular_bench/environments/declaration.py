@@ -50,11 +50,16 @@ class _Table:
 
 @dataclass(frozen=True, kw_only=True)
 class PythonPackages(_Table):
-    """A Python version such as ``"3.11"``, and packages with exact versions."""
+    """A Python version such as ``"3.11"``, and packages with exact versions.
+
+    With ``resolve``, packages that those of the lock require are installed as well. It is for torch: which
+    CUDA libraries it needs depends on the index that it comes from, and it pins them itself.
+    """
 
     version: str
     requirements: tuple[str, ...]
     lock: str | None = None
+    resolve: bool = False
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -102,6 +107,8 @@ class Declaration(_Table):
         facts = {name: asdict(self)[name] for name in ("python", "r", "lock_lines")}
         if self.r is not None:
             del facts["r"]["install"]  # the installation commands do not matter
+        if self.python is not None and not self.python.resolve:
+            del facts["python"]["resolve"]  # so that environments built before it existed stay valid
         return hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()
 
 

@@ -5,13 +5,15 @@ only numpy and h5py there; the program may import other packages.
 
 The program is a Python file with a function ``run(train, query, *, seed, **params)``. ``train`` and ``query``
 are :class:`Cells`; ``train`` is None for a method that only embeds the cells it is given. ``run`` returns a
-dict of arrays: ``X_emb`` (n_obs, n_latent), or ``label_pred`` and optionally ``label_proba`` with ``labels``,
-``novelty`` and ``rejected``. Rows are in the order of ``query.obs_names``, or named in ``obs_names``. To
-decline, ``run`` raises ``NotApplicable`` (``from cellular_bench_inside import NotApplicable``).
+dict of arrays: ``X_emb`` (n_obs, n_latent), or ``graph`` and optionally ``graph_distances`` (sparse), or
+``label_pred`` and optionally ``label_proba`` with ``labels``, ``novelty`` and ``rejected``. Rows are in the
+order of ``query.obs_names``, or named in ``obs_names``. To decline, ``run`` raises ``NotApplicable`` (``from
+cellular_bench_inside import NotApplicable``).
 """
 
 from __future__ import annotations
 
+import hashlib
 import importlib.util
 import json
 import os
@@ -24,7 +26,8 @@ import numpy as np
 
 TEXTS = ("obs_names", "label_pred", "labels")
 MOST_REASON = 5000  # characters: the harness reads 64 kB
-KNOWN = (*TEXTS, "X_emb", "label_proba", "novelty", "rejected")
+SPARSE = ("graph", "graph_distances")
+KNOWN = (*TEXTS, *SPARSE, "X_emb", "label_proba", "novelty", "rejected")
 
 
 class NotApplicable(Exception):  # noqa: N818  # it is not an error
@@ -75,6 +78,19 @@ class Cells:
             self.batch = _column(file["obs"], "batch")
             self.label = _column(file["obs"], "label")
 
+    def canonical(self) -> Any:
+        """Return the positions of the cells in an order that depends only on their values, (n_obs,).
+
+        A program that trains on the cells in this order has the same results for any order and any names.
+        """
+        matrix = self.X if self.counts is None else self.counts
+        bounds = list(zip(matrix.indptr[:-1], matrix.indptr[1:]))  # noqa: B905  # for any Python 3
+        keys = [
+            hashlib.sha256(matrix.indices[at:to].tobytes() + matrix.data[at:to].tobytes()).digest()
+            for at, to in bounds
+        ]
+        return np.array(sorted(range(len(keys)), key=keys.__getitem__), dtype=np.int64)
+
 
 def _csr(group: Any) -> Csr:
     return Csr(group["data"][()], group["indices"][()], group["indptr"][()], group.attrs["shape"])
@@ -112,7 +128,16 @@ def _answer(request: dict[str, Any]) -> None:
     unknown = sorted(set(returned) - set(KNOWN))
     if unknown:
         raise ValueError("run returned {}; known are {}".format(", ".join(unknown), ", ".join(KNOWN)))
-    arrays = {name: np.asarray(value) for name, value in returned.items() if value is not None}
+    arrays = {
+        name: np.asarray(value)
+        for name, value in returned.items()
+        if value is not None and name not in SPARSE
+    }
+    for name in SPARSE:
+        if returned.get(name) is not None:
+            rows = returned[name].tocsr()
+            rows.sort_indices()
+            arrays.update({name + "_" + part: getattr(rows, part) for part in ("data", "indices", "indptr")})
     arrays.setdefault("obs_names", query.obs_names)
     for name in TEXTS:
         if name in arrays:
