@@ -1,6 +1,7 @@
 """Our methods give what the authors' own code gave on pancreas and blood; the recorded figures are those."""
 
 import numpy as np
+import pandas as pd
 import pytest
 
 from cellular_bench.methods.cellid.adapter import CellIDCell, CellIDGroup
@@ -38,9 +39,10 @@ def test_scmap_cluster(fidelity, shared, name, cells):
     labels = np.where(found.rejected, "unassigned", found.label_pred)
     np.testing.assert_array_equal(labels, original["cluster"])
     # Where no two similarities agree, the original has none.
-    there = (original["csim"].astype(str) != "NA").to_numpy()
-    similarity = original["csim"][there].astype(float)
-    assert fidelity.largest_difference(1 - found.novelty[there], similarity) < 1e-6
+    similarity = pd.to_numeric(original["csim"], errors="coerce").to_numpy()
+    there = ~np.isnan(similarity)
+    assert there.mean() > 0.9
+    assert fidelity.largest_difference(1 - found.novelty[there], similarity[there]) < 1e-6
     fidelity.assert_recorded("scmap_cluster", name, labels=1.0)
 
 
