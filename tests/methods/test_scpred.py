@@ -6,7 +6,8 @@ from scipy.sparse import csr_matrix
 from scipy.stats import chi2, norm
 
 from cellular_bench.methods._components import ScaledComponents
-from cellular_bench.methods.scpred import ScPred, kernel_width, separating
+from cellular_bench.methods._harmony_v1 import harmonise
+from cellular_bench.methods.scpred import ScPred, UnalignedScPred, kernel_width, separating
 
 
 def test_components_of_a_label_by_hand():
@@ -59,6 +60,65 @@ def test_components_are_those_of_scaled_genes(train):
     left, singular, _ = np.linalg.svd(Z, full_matrices=False)
     scores = ScaledComponents(train.X, n_components=5, seed=0).scores(train.X)
     np.testing.assert_allclose(np.abs(scores), np.abs(left[:, :5] * singular[:5]), atol=1e-3)
+
+
+def columns(table, name):
+    """Return the columns ``name.1``, ``name.2`` and so on of a table of the original."""
+    return table.filter(regex=rf"^{name}\.").to_numpy()
+
+
+def test_the_query_is_aligned_as_in_the_original(fidelity):
+    """Initial clusters are random in both. The distance is relative to the spread of the cells."""
+    reference, query = (fidelity.small_table(f"scpred_{part}") for part in ("reference", "query"))
+    fixed, scores, wanted = columns(reference, "pc"), columns(query, "pc"), columns(query, "aligned")
+    is_query = np.arange(len(fixed) + len(scores)) >= len(fixed)
+    aligned, shares = harmonise(
+        np.concatenate([fixed, scores]), is_query.astype(str), fixed=~is_query, max_iter=20, seed=0
+    )
+    np.testing.assert_array_equal(aligned[~is_query], fixed)
+    np.testing.assert_allclose(shares.sum(axis=1), 1.0)
+    spread = np.linalg.norm(wanted - wanted.mean(axis=0))
+    assert np.linalg.norm(scores - wanted) > 0.13 * spread
+    assert np.linalg.norm(aligned[is_query] - wanted) < 0.08 * spread
+
+
+def test_components_are_those_of_the_original(fidelity):
+    reference, query = (fidelity.small_table(f"scpred_{part}") for part in ("reference", "query"))
+    train, cells = (fidelity.of_variable_genes(cells) for cells in fidelity.small_split())
+    components = ScaledComponents(train.X, n_components=10, seed=0, clip=10.0)
+    for found, table in (
+        (components.scores(train.X), reference),
+        (components.scores(cells.X, clipped=False), query),
+    ):
+        np.testing.assert_allclose(np.abs(found), np.abs(columns(table, "pc")), atol=1e-3)
+
+
+@pytest.mark.slow
+def test_labels_agree_with_the_original(fidelity):
+    train, cells = (fidelity.of_variable_genes(cells) for cells in fidelity.small_split())
+    prediction = ScPred(n_components=10).fit(train).predict(cells)
+    original = fidelity.small_table("scpred_query")
+    assert fidelity.equal_share(prediction.label_pred, original["label"]) >= 0.96
+
+
+def test_alignment_does_not_depend_on_the_order_of_cells(query):
+    scores = ScaledComponents(query.X, n_components=5, seed=0).scores(query.X)
+    fixed = np.arange(len(scores)) < 60
+    order = np.random.default_rng(1).permutation(len(scores))
+    plain, other = (
+        harmonise(scores[rows], fixed[rows].astype(str), fixed=fixed[rows], max_iter=5, seed=0)[0]
+        for rows in (np.arange(len(scores)), order)
+    )
+    np.testing.assert_array_equal(plain[order], other)
+
+
+def test_only_without_alignment_a_cell_is_predicted_alone(train, query):
+    some = query[:30].copy()
+    for method, is_alone in ((UnalignedScPred, True), (ScPred, False)):
+        fitted = method(n_folds=2).fit(train)
+        together, apart = (fitted.predict(cells).label_proba for cells in (query, some))
+        assert np.allclose(together[:30], apart, atol=1e-6) == is_alone
+        assert method.spec.inductive == is_alone
 
 
 def test_genes_that_do_not_vary_are_no_trouble(train, query):
