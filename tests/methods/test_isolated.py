@@ -4,7 +4,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from cellular_bench.benchmark.conformance.data import neighbor_accuracy
+from cellular_bench.benchmark.conformance.data import neighbor_accuracy, simulate
 from cellular_bench.core.errors import ContractError, DataError, NotApplicableError, UnknownNameError
 from cellular_bench.environments import find, missing_text, state, status
 from cellular_bench.methods.cellular_cl import CellularCl
@@ -112,8 +112,10 @@ def test_liger_declines_where_a_batch_is_too_small(query):
 
 @pytest.mark.isolated
 @pytest.mark.slow
-def test_the_package_of_the_cellular_study_labels_and_embeds_each_cell(train, query):
+def test_the_package_of_the_cellular_study_labels_and_embeds_each_cell():
     require("cellular_cl")
+    example = simulate(n_genes=150)
+    train, query = example.train, example.query
     method = CellularCl(seed=1).fit(train)
     prediction = method.predict(query)
     assert np.mean(prediction.label_pred == labels(query)) > 0.9
@@ -126,10 +128,10 @@ def test_the_package_of_the_cellular_study_labels_and_embeds_each_cell(train, qu
 
 
 @pytest.mark.isolated
-def test_the_package_of_the_cellular_study_declines_too_few_cells(train, query):
+def test_the_package_of_the_cellular_study_declines_too_few_genes(train, query):
     require("cellular_cl")
-    with pytest.raises(NotApplicableError, match=r"needs 100 cells in four fifths .* which have 80"):
-        CellularCl().fit(train[:100].copy()).embed(query)
+    with pytest.raises(NotApplicableError, match="as many expressed genes, of which there are 80"):
+        CellularCl().fit(train).embed(query)
 
 
 def test_packages_of_authors_say_what_they_lack_before_anything_is_started(
