@@ -456,3 +456,28 @@ def test_printing_opens_what_is_folded(page: Any) -> None:
     assert page.execute_script("return document.querySelectorAll('details:not([open])').length") == 0
     page.execute_script("window.dispatchEvent(new Event('afterprint'))")
     assert page.execute_script("return document.querySelectorAll('details[open]').length") == 0
+
+
+def test_the_fold_of_preprocessing_opens_and_its_tables_can_be_sorted(page: Any) -> None:
+    summary = page.find_element("css selector", "details.fold > summary")
+    table = f"{RANKING.removesuffix('ranking')}settings"
+    shown = page.find_element("css selector", table)
+    assert not shown.is_displayed()
+    _click(page, summary)
+    assert shown.is_displayed()
+    assert page.find_element("css selector", "details.fold figure.settings img").rect["width"] > 200
+    details = "[...document.querySelectorAll(arguments[0] + ' tbody tr .detail')].map(d => d.textContent)"
+    before = page.execute_script(f"return {details}", table)
+    assert sorted(before) == [
+        "500 genes",
+        "500 genes scaled",
+        "default setting",
+        "default setting",
+        "scaled",
+    ]
+    _click(page, _head(page, "Works on", table).find_element("css selector", "button"))
+    assert page.execute_script(f"return {details}", table) != before
+    text = page.find_element("css selector", f"{table.removesuffix('settings')}equal-settings").text
+    assert "Scanorama" in text
+    assert "Harmony" in text
+    assert page.get_log("browser") == []
