@@ -17,7 +17,8 @@ from cellular_bench.methods._annotators import ClassifierAnnotator
 from cellular_bench.methods.chetah import label_tree
 
 #: A label, as its position among the sorted labels, or a fork: the tuple of its branches.
-Tree: TypeAlias = "int | tuple[Tree, ...]"
+Tree: TypeAlias = "int | Fork"
+Fork: TypeAlias = "tuple[Tree, ...]"
 
 
 class Hierarchical(ClassifierAnnotator):
@@ -97,7 +98,7 @@ class TreeClassifier:
         self.tree = tree
         self.classes_ = classes
         self.local = local
-        self._fitted: dict[Tree, Any] = {}
+        self._fitted: dict[Fork, Any] = {}
 
     def fit(self, X: Any, code: NDArray[np.int64]) -> Self:
         """Fit the classifier of each fork on the cells of the labels below it."""
@@ -186,7 +187,7 @@ def read_parents(path: Path) -> dict[str, str]:
     return parents
 
 
-def forks(tree: Tree) -> list[Tree]:
+def forks(tree: Tree) -> list[Fork]:
     """Return all forks of a tree, the root first.
 
     Examples

@@ -151,9 +151,8 @@ def agreements() -> Mapping[str, Agreement]:
     """Return all measured agreements by ``method_id``."""
     rows = defaultdict(list)
     path = files("cellular_bench.methods") / "data" / "fidelity.csv"
-    with path.open(encoding="utf-8", newline="") as file:
-        for row in csv.DictReader(file):
-            rows[row["method_id"]].append(_comparison(row))
+    for row in csv.DictReader(path.read_text(encoding="utf-8").splitlines()):
+        rows[row["method_id"]].append(_comparison(row))
     return {method_id: Agreement(comparisons=tuple(found)) for method_id, found in rows.items()}
 
 
