@@ -85,9 +85,7 @@ def _genes(wanted: Preprocessing, method: Method, dataset: Dataset) -> int | Lit
     default = "all" if _reads_all(method, dataset) else dataset.gene_selection.n_top_genes
     if wanted.genes in (None, default):
         return None
-    if method.spec.features == "all":
-        raise UndefinedError("other numbers of genes with methods that choose among all genes themselves")
-    if wanted.genes == dataset.gene_selection.n_top_genes:
+    if method.spec.features != "all" and wanted.genes == dataset.gene_selection.n_top_genes:
         return None
     if isinstance(wanted.genes, int) and wanted.genes >= dataset.adata.n_vars:
         raise UndefinedError(f"{wanted.genes} variable genes, as there are {dataset.adata.n_vars} genes")

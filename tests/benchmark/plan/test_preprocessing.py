@@ -79,11 +79,15 @@ def test_a_setting_that_cannot_be_had_is_a_note_and_no_run(dataset):
     )
 
 
-def test_methods_that_read_all_genes_have_no_number_of_genes(dataset):
-    found = planned(dataset, "singler", "knn", task="annotation", split="all", genes=[50], hvg=["seurat"])
+def test_methods_that_read_all_genes_get_the_variable_ones_where_a_number_is_given(dataset):
+    asked = {"task": "annotation", "split": "all", "hvg": ["seurat"]}
+    found = planned(dataset, "singler", "knn", genes=[50], **asked)
+    for name in ("singler", "knn"):
+        assert settings_of(found, name) == [None, Preprocessing(genes=50, flavor="seurat")]
+    features = {run.method.features for run in found.runs if run.method.preprocessing}
+    assert features == {"hvg"}
+    found = planned(dataset, "singler", genes=["all"], **asked)
     assert settings_of(found, "singler") == [None]
-    assert settings_of(found, "knn") == [None, Preprocessing(genes=50, flavor="seurat")]
-    assert any("choose among all genes themselves (of SingleR" in note for note in found.notes)
 
 
 def test_data_without_counts_or_batches(dataset):
