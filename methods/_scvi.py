@@ -32,7 +32,7 @@ CONVERGED = "converged"
 #: Number of epochs over which the rule averages the loss.
 WINDOW = 10
 #: The rule ends the training if a window gains no more than this share of the fall since the first epoch.
-LEAST_GAIN = 0.01
+LEAST_GAIN = 0.001
 QUIET = {
     "enable_progress_bar": False,
     "enable_model_summary": False,
