@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from cellular_bench.core.keys import BATCH
 from cellular_bench.core.types import MethodSpec
-from cellular_bench.methods._components import ScaledComponents, pca_scores
+from cellular_bench.methods._components import pca_scores
 from cellular_bench.methods._inputs import batches_of, require_batches
 
 if TYPE_CHECKING:
@@ -30,8 +30,6 @@ class Harmony:
     ----------
     n_components
         Number of principal components, before and after correction; fewer if the data have fewer.
-    scale_genes
-        Scale each gene to unit standard deviation before PCA, so that all genes have equal weight.
     theta
         Diversity penalty: larger values mix batches more. None: the library's.
     max_iter
@@ -62,13 +60,11 @@ class Harmony:
         self,
         *,
         n_components: int = 50,
-        scale_genes: bool = False,
         theta: float | None = None,
         max_iter: int | None = None,
         seed: int = 0,
     ) -> None:
         self.n_components = n_components
-        self.scale_genes = scale_genes
         self.theta = theta
         self.max_iter = max_iter
         self.seed = seed
@@ -76,15 +72,10 @@ class Harmony:
     def fit_embed(self, adata: AnnData) -> NDArray[np.float32]:
         """Return the corrected principal components, (n_obs, n_components)."""
         require_batches(adata, self.spec.method_id)
-        result = run_harmony(
-            self._scores(adata.X), batches_of(adata), theta=self.theta, max_iter=self.max_iter, seed=self.seed
-        )
+        scores = pca_scores(adata.X, n_components=self.n_components, seed=self.seed)
+        batches = batches_of(adata)
+        result = run_harmony(scores, batches, theta=self.theta, max_iter=self.max_iter, seed=self.seed)
         return np.asarray(result.Z_corr, dtype=np.float32)
-
-    def _scores(self, X: Any) -> NDArray[np.float32]:
-        if self.scale_genes:
-            return ScaledComponents(X, n_components=self.n_components, seed=self.seed).scores(X)
-        return pca_scores(X, n_components=self.n_components, seed=self.seed)
 
 
 def run_harmony(
