@@ -14,6 +14,7 @@ import pandas as pd
 import pytest
 from anndata import AnnData
 
+from cellular_bench.benchmark.analysis.fidelity import DISTANCES, agreements
 from cellular_bench.core import keys
 from cellular_bench.core.genes import variable_genes
 from cellular_bench.datasets import catalog
@@ -158,7 +159,37 @@ def shared_neighbours(ours: np.ndarray, original: np.ndarray, *, k: int = 15) ->
     return float(np.mean([len(np.intersect1d(*pair)) / k for pair in pairs]))
 
 
+def without_signs(embedding: np.ndarray, other: np.ndarray) -> np.ndarray:
+    """Turn components by which an embedding points the other way than another one."""
+    return embedding * np.sign((embedding * other).sum(axis=0))
+
+
 def _nearest(X: np.ndarray, k: int) -> np.ndarray:
     from sklearn.neighbors import NearestNeighbors
 
     return NearestNeighbors(n_neighbors=k).fit(X).kneighbors(return_distance=False)
+
+
+def assert_recorded(method_id: str, data: str, original: str = "", **measured: float) -> None:
+    """Fail where the file of measured agreement says something else than a test has just measured.
+
+    Parameters
+    ----------
+    original
+        Part of the name of the original, where several were run.
+    measured
+        Value of each measure, such as ``labels=0.998``: those in the file must be all that are given.
+    """
+    rows = {
+        row.measure: row
+        for row in agreements()[method_id].comparisons
+        if row.data == data and original in row.original
+    }
+    assert set(rows) == set(measured), f"{method_id}, {data}: measured {measured}, recorded {sorted(rows)}"
+    for measure, value in measured.items():
+        low, high = rows[measure].agreement
+        if measure in DISTANCES:
+            # The last digits depend on the machine.
+            assert value <= 2 * high, f"{method_id}, {data}: {measure} is {value}, recorded {high}"
+        else:
+            assert low <= round(value, 3) <= high, f"{method_id}, {data}: {measure} is {value}"

@@ -4,7 +4,7 @@ given <- given()
 suppressPackageStartupMessages(library(SingleCellExperiment))
 # Two packages give one function each: the distance 1 - rho, and coordinates for drawing the tree.
 spearman_dist <- function(x) as.dist(1 - cor(t(x), method = "spearman"))
-no_coordinates <- function(tree) matrix(1, nrow = 1, ncol = 2)
+no_coordinates <- function(tree) matrix(1, nrow = 2, ncol = 2)
 source_files(given$source, "Utils_CHETAH.R", c(
   "bioDist::spearman.dist" = "spearman_dist", "dendextend::get_nodes_xy" = "no_coordinates"
 ))

@@ -25,4 +25,6 @@ X <- train$X[is_variable(given$cells), ]
 size <- sort(table(train$batch), decreasing = TRUE)
 found <- fastMNN(X, batch = train$batch, merge.order = as.list(names(size)), BSPARAM = ExactParam())
 corrected <- as.data.frame(reducedDim(found, "corrected"))
-write_table(signif(corrected, 6), given$out, "fastmnn")
+# Every fifth cell: enough to compare, and a small file.
+every_fifth <- seq(1, nrow(corrected), by = 5)
+write_table(signif(corrected[every_fifth, ], 6), given$out, "fastmnn")
