@@ -16,8 +16,10 @@ from cellular_bench.core.types import MethodSpec
 from cellular_bench.methods._annotators import ClassifierAnnotator
 from cellular_bench.methods.chetah import label_tree
 
-#: A label, as its position among the sorted labels, or a fork: the tuple of its branches.
-Tree: TypeAlias = "int | tuple[Tree, ...]"
+#: A fork: its branches, two or more.
+Fork: TypeAlias = "tuple[Tree, ...]"
+#: A label, as its position among the sorted labels, or a fork.
+Tree: TypeAlias = "int | Fork"
 
 
 class Hierarchical(ClassifierAnnotator):
@@ -97,7 +99,7 @@ class TreeClassifier:
         self.tree = tree
         self.classes_ = classes
         self.local = local
-        self._fitted: dict[Tree, Any] = {}
+        self._fitted: dict[Fork, Any] = {}
 
     def fit(self, X: Any, code: NDArray[np.int64]) -> Self:
         """Fit the classifier of each fork on the cells of the labels below it."""
@@ -186,7 +188,7 @@ def read_parents(path: Path) -> dict[str, str]:
     return parents
 
 
-def forks(tree: Tree) -> list[Tree]:
+def forks(tree: Tree) -> list[Fork]:
     """Return all forks of a tree, the root first.
 
     Examples
