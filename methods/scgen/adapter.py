@@ -78,6 +78,7 @@ class ScGen:
         url="https://github.com/theislab/scgen",
         license="BSD-3-Clause",
         requires=("torch",),
+        version=2,
         check_params={"max_epochs": 25, "n_hidden": 100},
         warm_up=240,
     )

@@ -16,6 +16,8 @@ from cellular_bench.methods._inputs import dense
 KL_WEIGHT = 5e-5
 BATCH_SIZE = 128
 VALIDATION_SHARE = 0.1
+#: A smaller last mini-batch is left out.
+FEWEST_IN_BATCH = 3
 
 
 class Network(nn.Module):
@@ -43,11 +45,11 @@ class Network(nn.Module):
         """Return expression, (n_obs, n_genes); values may be below 0."""
         return self.decoder(Z)  # type: ignore[no-any-return]
 
-    def forward(self, X: Tensor) -> Tensor:
-        """Return the mean loss of cells: of a random draw in training, else of the latent means."""
+    def forward(self, X: Tensor) -> tuple[Tensor, Tensor]:
+        """Return squared errors of expression decoded from a draw, and divergences, (n_obs,) each."""
         mean, variance = self.encode(X)
-        Z = mean + variance.sqrt() * torch.randn_like(mean) if self.training else mean
-        return cell_losses(X, self.decode(Z), mean, variance).mean()
+        decoded = self.decode(mean + variance.sqrt() * torch.randn_like(mean))
+        return ((X - decoded) ** 2).sum(dim=1), divergence(mean, variance)
 
 
 def _layer(n_inputs: int, n_outputs: int, dropout: float) -> list[nn.Module]:
@@ -59,36 +61,41 @@ def _layer(n_inputs: int, n_outputs: int, dropout: float) -> list[nn.Module]:
     ]
 
 
-def cell_losses(X: Tensor, decoded: Tensor, mean: Tensor, variance: Tensor) -> Tensor:
-    """Return the loss of every cell, (n_obs,): half the squared error plus half the weighted divergence.
+def divergence(mean: Tensor, variance: Tensor) -> Tensor:
+    """Return the Kullback-Leibler divergence of normal distributions from standard ones, (n_obs,).
 
     Examples
     --------
-    >>> X, mean, variance = torch.tensor([[1.0, 2.0]]), torch.tensor([[3.0]]), torch.tensor([[1.0]])
-    >>> cell_losses(X, torch.zeros(1, 2), mean, variance).item()  # (1 + 4) / 2 + 5e-5 / 2 x 9 / 2
-    2.5001125...
+    >>> divergence(torch.tensor([[3.0]]), torch.tensor([[1.0]])).item()
+    4.5
     """
-    divergence = 0.5 * (variance + mean**2 - 1 - variance.log()).sum(dim=1)
-    return 0.5 * ((X - decoded) ** 2).sum(dim=1) + 0.5 * KL_WEIGHT * divergence
+    return 0.5 * (variance + mean**2 - 1 - variance.log()).sum(dim=1)
+
+
+def cell_losses(error: Tensor, away: Tensor) -> Tensor:
+    """Return the loss of every cell, (n_obs,): half the squared error plus half the weighted divergence."""
+    return 0.5 * error + 0.5 * KL_WEIGHT * away
 
 
 def train(network: Network, X: Any, *, max_epochs: int, patience: int, seed: int) -> list[float]:
     """Train until patience or epochs run out; return the validation loss of every epoch.
 
-    The weights of the last epoch are kept, as in the original. At least 4 cells are needed.
+    As in the original, the divergence has its full weight in the validation loss, and the weights of the last
+    epoch are kept. At least 4 cells are needed.
     """
     generator = np.random.default_rng(seed)
     order = generator.permutation(X.shape[0])
-    held_out, learned = np.split(order, [max(1, round(VALIDATION_SHARE * len(order)))])
+    held_out, learned = np.split(order, [max(1, int(VALIDATION_SHARE * len(order)))])
     optimizer = torch.optim.Adam(network.parameters(), lr=1e-3, eps=0.01, weight_decay=1e-6)
     losses: list[float] = []
     while len(losses) < max_epochs and not exhausted(losses, patience):
         network.train()
         for rows in mini_batches(generator.permutation(learned)):
+            error, away = network(torch.from_numpy(dense(X[rows])))
             optimizer.zero_grad(set_to_none=True)
-            network(torch.from_numpy(dense(X[rows]))).backward()
+            cell_losses(error, away).mean().backward()
             optimizer.step()
-        losses.append(_mean_loss(network, X, held_out))
+        losses.append(_validation_loss(network, X, held_out))
     network.eval()
     return losses
 
@@ -105,15 +112,23 @@ def exhausted(losses: Sequence[float], patience: int) -> bool:
 
 
 def mini_batches(rows: NDArray[np.int64]) -> list[NDArray[np.int64]]:
-    """Split rows into parts of similar size, at most 128: a single cell left over would have no variance."""
-    return np.array_split(rows, -(-len(rows) // BATCH_SIZE))
+    """Split rows into parts of 128; a last part of fewer than 3 is left out, as scvi-tools does.
+
+    Examples
+    --------
+    >>> [len(part) for part in mini_batches(np.arange(258))], len(mini_batches(np.arange(259)))
+    ([128, 128], 3)
+    """
+    parts = np.split(rows, range(BATCH_SIZE, len(rows), BATCH_SIZE))
+    return [part for part in parts if len(part) >= FEWEST_IN_BATCH]
 
 
 @torch.no_grad()
-def _mean_loss(network: Network, X: Any, rows: NDArray[np.int64]) -> float:
+def _validation_loss(network: Network, X: Any, rows: NDArray[np.int64]) -> float:
+    """Return the mean of squared error plus divergence over cells."""
     network.eval()
-    parts = mini_batches(rows)
-    total = sum(len(part) * network(torch.from_numpy(dense(X[part]))).item() for part in parts)
+    parts = np.split(rows, range(BATCH_SIZE, len(rows), BATCH_SIZE))
+    total = sum(torch.stack(network(torch.from_numpy(dense(X[part])))).sum().item() for part in parts)
     return float(total / len(rows))
 
 

@@ -9,7 +9,7 @@ from cellular_bench.core.errors import ContractError, DataError, NotApplicableEr
 from cellular_bench.environments import find, missing_text, state, status
 from cellular_bench.methods.cellular_cl import CellularCl
 from cellular_bench.methods.liger import Liger
-from cellular_bench.methods.scgen import ScGenOriginal
+from cellular_bench.methods.scgen import ScGenOriginal, ScGenPaper
 from cellular_bench.methods.scnym_original import ScNymOriginal
 from cellular_bench.methods.seurat import Seurat, SeuratCCA
 
@@ -175,3 +175,14 @@ def test_scgens_package_puts_every_row_where_its_cell_stands_and_aligns_types(tr
     query.obs["batch"] = query.obs["label"].to_numpy()
     with pytest.raises(NotApplicableError, match="no type occurs in two batches"):
         method.embed(query)
+
+
+@pytest.mark.isolated
+@pytest.mark.slow
+def test_our_scgen_has_the_neighbours_of_the_package_as_its_seeds_have_each_other(fidelity):
+    require("scgen_original")
+    train, query = map(fidelity.of_variable_genes, fidelity.small_split())
+    first, second = (ScGenOriginal(seed=seed).fit(train).embed(query) for seed in (0, 1))
+    ours = ScGenPaper(seed=0).fit(train).embed(query).X_emb
+    agreement = np.mean([fidelity.shared_neighbours(ours, original) for original in (first, second)])
+    assert agreement > fidelity.shared_neighbours(first, second) - 0.08
