@@ -380,8 +380,7 @@ def method_key(method: MethodIdentity) -> str:
     Genes that a method did not choose are part of its name.
     """
     excluded = {"features", "given_features", "needs_names", "scaling"}
-    if method.preprocessing is None:
-        excluded.add("preprocessing")
+    excluded |= {name for name in ("preprocessing", "pretrained") if getattr(method, name) is None}
     return json.dumps(method.model_dump(mode="json", exclude=excluded), sort_keys=True)
 
 

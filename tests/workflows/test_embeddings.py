@@ -123,7 +123,7 @@ def test_other_names_are_refused(name, tmp_path):
 
 
 def test_a_task_without_embeddings_is_refused(tmp_path):
-    with pytest.raises(UserError, match="--embedding is for integration, annotation, novelty"):
+    with pytest.raises(UserError, match="--embedding is for integration, annotation and novelty"):
         cellular_bench.run(
             embeddings={"uce": tmp_path / "x.npz"},
             suite="harm",

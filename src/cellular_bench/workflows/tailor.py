@@ -15,8 +15,6 @@ from cellular_bench.benchmark.schema.suite import Block, MethodChoice, SplitChoi
 from cellular_bench.benchmark.tasks import check_weights
 from cellular_bench.core.errors import UserError
 from cellular_bench.core.toml import explain
-from cellular_bench.core.types import TaskId
-from cellular_bench.methods.precomputed import CLASSIFIERS, Precomputed, PrecomputedClassifier
 from cellular_bench.workflows.requests import RunRequest
 
 Methods = Mapping[str, registry.Method]
@@ -27,6 +25,14 @@ _OPTIONS_OF_SPLITS = {
     "reference": ("--reference", ("reference-query",)),
     "labels": ("--unseen", ("unseen-label", "private-label")),
 }
+
+
+#: What is run on an embedding that was made elsewhere: the methods that read it, with their parameters.
+_ON_EMBEDDINGS: tuple[tuple[str, Mapping[str, Any]], ...] = (
+    ("precomputed", {}),
+    ("precomputed_classifier", {"classifier": "knn"}),
+    ("precomputed_classifier", {"classifier": "logistic_regression"}),
+)
 
 
 def is_file(name: str) -> bool:
@@ -65,7 +71,7 @@ def tailored(suite: Suite, request: RunRequest, *, dataset_ids: Sequence[str], k
         _stressed(block.model_copy(update={**changes, "methods": methods}), request.stress)
         for block, methods in _methods_of_blocks(blocks, request, known)
     ]
-    chosen = _with_embeddings(chosen, request.embeddings)
+    chosen = _with_embeddings(chosen, request.embeddings, known)
     canaries = suite.canaries if request.canaries is None else request.canaries
     if canaries:
         chosen = _with_canaries(chosen, known, is_asked=request.canaries is True)
@@ -173,28 +179,32 @@ def _methods_of(
     )
 
 
-def _with_embeddings(blocks: Sequence[Block], embeddings: Mapping[str, Path]) -> list[Block]:
+def _with_embeddings(blocks: Sequence[Block], embeddings: Mapping[str, Path], known: Methods) -> list[Block]:
     """Add embeddings that were made elsewhere: as they are, or under each classifier, as blocks have it."""
     if not embeddings:
         return list(blocks)
-    done_by = {task: method for method in (Precomputed, PrecomputedClassifier) for task in method.spec.tasks}
-    added: dict[TaskId, list[MethodChoice]] = {task: [] for task in done_by}
+    made = []
     for name, file in embeddings.items():
         model, at, trained_until = name.partition("@")
         if not model or (at and not trained_until):
             raise UserError(f"--embedding '{name}={file}' is not of the form MODEL=FILE or MODEL@MONTH=FILE.")
-        params = {"file": str(file), "model": model, "trained_until": trained_until or None}
-        given = {key: value for key, value in params.items() if value}
-        for task, method in done_by.items():
-            several = CLASSIFIERS if method is PrecomputedClassifier else (None,)
-            more = [{} if one is None else {"classifier": one} for one in several]
-            choices = [MethodChoice(method_id=method.spec.method_id, params={**given, **one}) for one in more]
-            added[task] += choices
-    if not any(block.task in added for block in blocks):
-        tasks = " and ".join(dict.fromkeys(block.task for block in blocks))
-        raise UserError(f"--embedding is for {', '.join(added)}; you asked for {tasks} only.")
+        month = {"trained_until": trained_until} if at else {}
+        made += [
+            MethodChoice(method_id=method_id, params={"file": str(file), "model": model, **month, **params})
+            for method_id, params in _ON_EMBEDDINGS
+        ]
+    added = [
+        tuple(choice for choice in made if block.task in known[choice.method_id].spec.tasks)
+        for block in blocks
+    ]
+    if not any(added):
+        asked = " and ".join(dict.fromkeys(block.task for block in blocks))
+        raise UserError(
+            f"--embedding is for integration, annotation and novelty; you asked for {asked} only."
+        )
     return [
-        block.model_copy(update={"methods": (*block.methods, *added.get(block.task, ()))}) for block in blocks
+        block.model_copy(update={"methods": (*block.methods, *choices)})
+        for block, choices in zip(blocks, added, strict=True)
     ]
 
 

@@ -140,11 +140,15 @@ def test_its_outputs_give_the_same_scores(old: Store) -> None:
 
 @pytest.mark.parametrize("suite", ["embeddings", "study", "cells"])
 def test_the_same_request_runs_nothing_again(old: Store, as_then: None, suite: str) -> None:
+    """Nothing but Harmony, whose parameters have other defaults now."""
     before, others = files(old.root), kept(old.root)
     done = run(old, suite)
-    assert " 0 to do" in done.output, done.output
+    n_repeated = 1 if suite == "embeddings" else 0
+    assert f" {n_repeated} to do" in done.output, done.output
     assert files(old.root) >= before
-    assert kept(old.root) == others
+    now = kept(old.root)
+    assert {path: now[path] for path in others} == others
+    assert n_repeated or now.keys() == others.keys()
     for run_id, record in written():
         assert json.loads(record_file(old.root, run_id).read_text()) == record
 

@@ -111,7 +111,7 @@ def test_a_page_has_the_elements_of_a_harmless_one_and_every_name_as_text(hostil
     assert parts.inside == plain.inside
     shown = " ".join(parts.text.split())
     for record in records:
-        assert " ".join(one_line(record.method.name, MOST_NAME).split()) in shown
+        assert " ".join(one_line(record.method.base_name, MOST_NAME).split()) in shown
 
 
 @given(seeds)

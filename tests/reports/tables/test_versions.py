@@ -48,7 +48,7 @@ def test_titles_tell_what_differs_and_other_data_keep_theirs(folder):
 def test_scores_have_a_column_to_group_by(folder):
     with (folder / "scores.csv").open(encoding="utf-8", newline="") as file:
         rows = list(csv.DictReader(file))
-    assert list(rows[0])[-1] == "dataset_version"
+    assert list(rows[0])[-2:] == ["dataset_version", "setting"]
     assert {(row["run_id"][0], row["dataset_version"]) for row in rows} == {
         ("a", "toy-aaaaaaaaaa"), ("b", "toy-bbbbbbbbbb"), ("c", "other-cccccccccc"),
     }  # fmt: skip
