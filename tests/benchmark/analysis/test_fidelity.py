@@ -67,10 +67,10 @@ def test_a_row_is_complete_and_in_range(comparisons):
 
 
 def test_a_verdict_fits_the_figures(comparisons):
-    """What is equal is equal to rounding; what differs says why."""
+    """What is equal is equal to rounding, or to the digits that are stored; what differs says why."""
     for one in comparisons:
         if one.verdict == "equal" and one.measure in DISTANCES:
-            assert one.agreement[1] <= 1e-5, one
+            assert one.agreement[1] <= (1e-4 if "digits" in one.why else 1e-5), one
         elif one.verdict == "equal" and one.measure != "spearman":
             assert one.agreement[0] == 1, one
         assert one.verdict != "differs" or one.why.endswith("."), one
