@@ -93,7 +93,7 @@ def train(network: Network, X: Any, *, max_epochs: int, patience: int, seed: int
         for rows in mini_batches(generator.permutation(learned)):
             error, away = network(torch.from_numpy(dense(X[rows])))
             optimizer.zero_grad(set_to_none=True)
-            cell_losses(error, away).mean().backward()
+            cell_losses(error, away).mean().backward()  # type: ignore[no-untyped-call]
             optimizer.step()
         losses.append(_validation_loss(network, X, held_out))
     network.eval()
