@@ -53,6 +53,7 @@ class ScGenOriginal:
         requires=(),
         environment="scgen_original",
         program="scgen_original.py",
+        check_params={"max_epochs": 100, "n_hidden": 100},
         warm_up=0,
     )
 
