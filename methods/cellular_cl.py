@@ -19,7 +19,7 @@ class CellularCl(TransductiveAnnotator):
     """CELLULAR by the study's package ``cellular-cl``, version 0.0.4, on the CPU.
 
     The package selects its genes, splits off its validation cells (always with the same seed), trains the
-    encoder and, for labels, the classifier. All of it is done anew by :meth:`embed` and by :meth:`predict`.
+    encoder and, for labels, the classifier. All of it is done again by :meth:`embed` and by :meth:`predict`.
     Novelty is the study's: 1 - (p - 1/K) / (1 - 1/K), p the highest of K probabilities.
 
     Parameters
