@@ -53,7 +53,7 @@ def test_a_card_tells_what_the_spec_says(site: Path) -> None:
     assert spec.doi is not None
     assert spec.license is not None
     facts = page[page.index("As the code declares it") :]
-    for reported in (spec.description, spec.doi, spec.license, "needs two or more", "theta=2.0"):
+    for reported in (spec.description, spec.doi, spec.license, "needs two or more", "n_components=50"):
         assert reported in facts
 
 
