@@ -137,6 +137,7 @@ def test_a_selection_that_fails_is_a_reason_for_its_own_runs(dataset, split, tmp
     assert (folder / "view1" / "train.h5ad").exists()
 
 
+@pytest.mark.slow
 def test_runs_at_settings_are_recorded_found_again_and_reproduced(small, silent, tmp_path):
     block = {
         "task": "annotation",
