@@ -76,9 +76,9 @@ class ComponentsAnnotator(ClassifierAnnotator):
 
 
 class TransductiveAnnotator:
-    """An annotator that does its work in ``predict``, because it learns from the query as well.
+    """A method that works in ``predict`` or ``embed``, where it has the training cells and the query.
 
-    A subclass defines ``spec`` and ``predict``.
+    A subclass defines ``spec`` and ``predict``, or ``embed``.
     """
 
     spec: MethodSpec
@@ -87,7 +87,7 @@ class TransductiveAnnotator:
         self._genes: list[str] = []
 
     def fit(self, train: AnnData) -> Self:
-        """Keep the training cells for :meth:`predict`."""
+        """Keep the training cells."""
         require_labels(train, self.spec.method_id)
         self._train, self._genes = train, list(train.var_names)
         return self

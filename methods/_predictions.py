@@ -3,12 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from cellular_bench.core.errors import ContractError
 from cellular_bench.core.types import Prediction
+
+if TYPE_CHECKING:
+    from cellular_bench.core.outputs import Outputs
 
 
 def most_probable(
@@ -27,6 +32,23 @@ def most_probable(
         novelty=1.0 - highest,
         rejected=highest < reject_below if reject_below > 0 else None,
     )
+
+
+def returned_prediction(outputs: Outputs) -> Prediction:
+    """Turn what a program in another environment returned into a prediction by :func:`most_probable`.
+
+    Its novelty and its rejected cells have precedence where it returned them.
+
+    Raises
+    ------
+    ContractError
+        If it returned no probabilities.
+    """
+    if outputs.label_proba is None or outputs.labels is None:
+        raise ContractError("The program returned no 'label_proba' with 'labels'. Return both.")
+    prediction = most_probable(outputs.label_proba, outputs.labels.tolist())
+    more = {name: getattr(outputs, name) for name in ("novelty", "rejected")}
+    return replace(prediction, **{name: value for name, value in more.items() if value is not None})
 
 
 def most_probable_by_logits(

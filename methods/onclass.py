@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from cellular_bench.core.types import MethodSpec, Prediction
 from cellular_bench.environments import run_inside
 from cellular_bench.methods._annotators import TransductiveAnnotator
-from cellular_bench.methods._predictions import most_probable
+from cellular_bench.methods._predictions import returned_prediction
 
 if TYPE_CHECKING:
     from anndata import AnnData
@@ -75,6 +74,4 @@ class OnClass(TransductiveAnnotator):
         """Predict the most probable term with training cells."""
         train = self.training_cells(query)
         outputs = run_inside(self.spec, train=train, query=query, seed=self.seed, params=self._params)
-        assert outputs.label_proba is not None and outputs.labels is not None  # the program returns both
-        prediction = most_probable(outputs.label_proba, outputs.labels.tolist())
-        return replace(prediction, novelty=outputs.novelty)
+        return returned_prediction(outputs)

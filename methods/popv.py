@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from cellular_bench.core.errors import UnknownNameError
@@ -11,7 +10,7 @@ from cellular_bench.core.types import MethodSpec, Prediction
 from cellular_bench.environments import run_inside
 from cellular_bench.methods._annotators import TransductiveAnnotator
 from cellular_bench.methods._inputs import require_counts
-from cellular_bench.methods._predictions import most_probable
+from cellular_bench.methods._predictions import returned_prediction
 
 if TYPE_CHECKING:
     from anndata import AnnData
@@ -87,6 +86,4 @@ class PopV(TransductiveAnnotator):
             require_counts(cells, self.spec.method_id)
         params = {"methods": list(self.methods)}
         outputs = run_inside(self.spec, train=train, query=query, seed=self.seed, params=params)
-        assert outputs.label_proba is not None and outputs.labels is not None  # the program returns both
-        prediction = most_probable(outputs.label_proba, outputs.labels.tolist())
-        return replace(prediction, novelty=outputs.novelty, rejected=outputs.rejected)
+        return returned_prediction(outputs)

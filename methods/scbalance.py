@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 from cellular_bench.core.types import MethodSpec, Prediction
 from cellular_bench.environments import run_inside
 from cellular_bench.methods._annotators import TransductiveAnnotator
-from cellular_bench.methods._predictions import most_probable
+from cellular_bench.methods._predictions import returned_prediction
 
 if TYPE_CHECKING:
     from anndata import AnnData
@@ -52,5 +52,4 @@ class ScBalance(TransductiveAnnotator):
         train = self.training_cells(query)
         params = {"weighted_sampling": self.weighted_sampling}
         outputs = run_inside(self.spec, train=train, query=query, seed=self.seed, params=params)
-        assert outputs.label_proba is not None and outputs.labels is not None  # the program returns both
-        return most_probable(outputs.label_proba, outputs.labels.tolist())
+        return returned_prediction(outputs)

@@ -8,7 +8,7 @@ from cellular_bench.core.errors import UnknownNameError
 from cellular_bench.core.types import MethodSpec, Prediction
 from cellular_bench.environments import run_inside
 from cellular_bench.methods._annotators import TransductiveAnnotator
-from cellular_bench.methods._predictions import most_probable
+from cellular_bench.methods._predictions import returned_prediction
 
 if TYPE_CHECKING:
     from anndata import AnnData
@@ -81,5 +81,4 @@ class ScNymOriginal(TransductiveAnnotator):
         """Train the network on all cells and predict the labels of the query."""
         train = self.training_cells(query)
         outputs = run_inside(self.spec, train=train, query=query, seed=self.seed, params=self._params)
-        assert outputs.label_proba is not None and outputs.labels is not None  # the program returns both
-        return most_probable(outputs.label_proba, outputs.labels.tolist())
+        return returned_prediction(outputs)

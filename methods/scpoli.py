@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -12,7 +11,7 @@ from cellular_bench.core.types import MethodSpec, Prediction
 from cellular_bench.environments import run_inside
 from cellular_bench.methods._annotators import TransductiveAnnotator
 from cellular_bench.methods._inputs import require_counts
-from cellular_bench.methods._predictions import most_probable
+from cellular_bench.methods._predictions import returned_prediction
 
 if TYPE_CHECKING:
     from anndata import AnnData
@@ -97,9 +96,7 @@ class ScPoli(TransductiveAnnotator):
     def predict(self, query: AnnData) -> Prediction:
         """Predict the type of the nearest prototype."""
         outputs = self._run(query)
-        assert outputs.label_proba is not None and outputs.labels is not None  # the program returns both
-        prediction = most_probable(outputs.label_proba, outputs.labels.tolist())
-        return replace(prediction, novelty=outputs.novelty)
+        return returned_prediction(outputs)
 
     def _run(self, query: AnnData) -> Outputs:
         train = self.training_cells(query)

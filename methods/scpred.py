@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any, Final, Self
+from typing import TYPE_CHECKING, Any, ClassVar, Final, Self
 
 import numpy as np
 from numpy.typing import NDArray
@@ -54,8 +54,6 @@ class ScPred:
         Cells whose highest probability is not above this value are rejected.
     n_folds
         Number of folds of the cross-validations.
-    align
-        Whether to align the query to the training cells.
     seed
         Seed of the components' solver, of the folds, of the pairs of cells and of the alignment.
     """
@@ -75,6 +73,7 @@ class ScPred:
         check_params={"n_folds": 2},
         version=2,
     )
+    is_aligned: ClassVar[bool] = True
 
     def __init__(
         self,
@@ -83,14 +82,12 @@ class ScPred:
         significance: float = 1.0,
         reject_below: float = 0.55,
         n_folds: int = 5,
-        align: bool = True,
         seed: int = 0,
     ) -> None:
         self.n_components = n_components
         self.significance = significance
         self.reject_below = reject_below
         self.n_folds = n_folds
-        self.align = align
         self.seed = seed
         self._genes: list[str] = []
 
@@ -125,7 +122,7 @@ class ScPred:
         """Project the query onto the components, as in the original without clipping, and align it."""
         require_fitted(query, self._genes, self.spec.method_id)
         scores = self._components.scores(query.X, clipped=False)
-        if not self.align:
+        if not self.is_aligned:
             return scores
         is_query = np.arange(len(self._reference) + len(scores)) >= len(self._reference)
         aligned, _ = harmonise(
@@ -156,10 +153,7 @@ class ScPred:
 class UnalignedScPred(ScPred):
     """scPred without alignment: a cell's label does not depend on the other cells of the query.
 
-    Parameters
-    ----------
-    n_components, significance, reject_below, n_folds, seed
-        As for :class:`ScPred`.
+    Parameters are those of :class:`ScPred`.
     """
 
     spec = replace(
@@ -170,24 +164,7 @@ class UnalignedScPred(ScPred):
         inductive=True,
         variant_of="scpred",
     )
-
-    def __init__(
-        self,
-        *,
-        n_components: int = 50,
-        significance: float = 1.0,
-        reject_below: float = 0.55,
-        n_folds: int = 5,
-        seed: int = 0,
-    ) -> None:
-        super().__init__(
-            n_components=n_components,
-            significance=significance,
-            reject_below=reject_below,
-            n_folds=n_folds,
-            align=False,
-            seed=seed,
-        )
+    is_aligned = False
 
 
 def separating(

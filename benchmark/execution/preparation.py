@@ -209,7 +209,7 @@ def prepare_split(
             continue
         try:
             chosen = replace(cells, highly_variable=genes_at(setting, adata, train_obs, genes))
-        except UserError as error:  # such as a curve through too few genes: the end of its own runs alone
+        except UserError as error:  # such as a curve through too few genes: only runs at this setting end
             path.parent.mkdir(parents=True, exist_ok=True)
             why_missing(path).write_text(str(error), encoding="utf-8")
             continue

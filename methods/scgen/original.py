@@ -3,20 +3,21 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from cellular_bench.environments import run_inside
-from cellular_bench.methods._inputs import require_batches, require_fitted, require_labels
+from cellular_bench.methods._annotators import TransductiveAnnotator
+from cellular_bench.methods._inputs import require_batches
 from cellular_bench.methods.scgen.adapter import ScGenPaper
 
 if TYPE_CHECKING:
     from anndata import AnnData
 
 
-class ScGenOriginal:
+class ScGenOriginal(TransductiveAnnotator):
     """scGen 2.1.0, the authors' package: batches of the query are removed with its true labels.
 
     The procedure of :class:`ScGenPaper`, which is its reimplementation. Like that row, it needs the labels
@@ -66,6 +67,7 @@ class ScGenOriginal:
         patience: int = 10,
         seed: int = 0,
     ) -> None:
+        super().__init__()
         self.seed = seed
         self._params: dict[str, Any] = {
             "n_hidden": n_hidden,
@@ -73,18 +75,11 @@ class ScGenOriginal:
             "max_epochs": max_epochs,
             "patience": patience,
         }
-        self._genes: list[str] = []
-
-    def fit(self, train: AnnData) -> Self:
-        """Keep the training cells for :meth:`embed`."""
-        require_batches(train, self.spec.method_id)
-        require_labels(train, self.spec.method_id)
-        self._train, self._genes = train, list(train.var_names)
-        return self
 
     def embed(self, query: AnnData) -> NDArray[np.float32]:
         """Train the autoencoder and return the embedding of the corrected query, (n_obs, n_latent)."""
-        require_fitted(query, self._genes, self.spec.method_id)
-        require_batches(query, self.spec.method_id)
-        outputs = run_inside(self.spec, train=self._train, query=query, seed=self.seed, params=self._params)
+        train = self.training_cells(query)
+        for cells in (train, query):
+            require_batches(cells, self.spec.method_id)
+        outputs = run_inside(self.spec, train=train, query=query, seed=self.seed, params=self._params)
         return np.asarray(outputs.X_emb, dtype=np.float32)

@@ -95,11 +95,10 @@ def _every(board: Board, methods: Iterable[AtSettings], names: Mapping[str, str]
             best = one.best
             for row in (one.default, *one.others):
                 setting = row.method.preprocessing
-                badges = (DEFAULT,) if row is one.default else ()
                 yield replace(
                     _row(one.default, names, _cells(board, one.default, row)),
                     detail=DEFAULT if setting is None else setting.name,
-                    badges=(*badges, BEST) if row is best else badges,
+                    badges=(BEST,) if row is best else (),
                     remark=row.incomplete_because or "",
                 )
 

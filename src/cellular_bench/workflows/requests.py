@@ -44,6 +44,22 @@ def _words(given: Any) -> tuple[Any, ...]:
     return tuple(part for one in several(given) for part in (listed(one) if isinstance(one, str) else (one,)))
 
 
+def _numbers_of_genes(given: Any) -> tuple[Any, ...]:
+    words = _words(given)
+    for word in words:
+        if isinstance(word, str) and word != "all" and not word.isdecimal():
+            raise ValueError(f"'{word}' is neither a number of genes nor 'all'")
+    return words
+
+
+def _yes_or_no(given: Any) -> tuple[Any, ...]:
+    words = _words(given)
+    for word in words:
+        if not isinstance(word, bool) and word not in ("yes", "no"):
+            raise ValueError(f"'{word}' is neither yes nor no")
+    return words
+
+
 def _existing_folder(path: Path) -> Path:
     if not path.is_dir():
         raise ValueError(f"Directory '{path}' does not exist.")
@@ -219,9 +235,9 @@ class RunRequest(OwnConditions):
     stress: dict[str, Any] | None = None
     seeds: Numbers = ()
     weights: Weights | None = None
-    genes: Annotated[tuple[Genes, ...], BeforeValidator(lambda given: _words(given))] = ()
-    hvg: Annotated[tuple[Flavor, ...], BeforeValidator(lambda given: _words(given))] = ()
-    scale: Annotated[tuple[bool, ...], BeforeValidator(lambda given: _words(given))] = ()
+    genes: Annotated[tuple[Genes, ...], BeforeValidator(_numbers_of_genes)] = ()
+    hvg: Annotated[tuple[Flavor, ...], BeforeValidator(_words)] = ()
+    scale: Annotated[tuple[bool, ...], BeforeValidator(_yes_or_no)] = ()
     min_cells: OneOrMore | None = None
     leak_canary: bool | None = None
     canaries: bool | None = None
